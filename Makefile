@@ -1,0 +1,56 @@
+# make help says what there is. Each target makes .venv first, from constraints.txt, with PYTHON (3.11 or newer).
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+OUT ?= runs/demo
+SPHINX := $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet
+
+# Processes run side by side, so each takes one thread; the demo and the benchmarks run alone and take every core.
+test lint docs science: export OMP_NUM_THREADS = 1
+# Quiet runs: colours and bars are for people at a terminal.
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint docs bench science clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## .venv with the package, its extras and the tested versions of everything
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "counterpoint needs Python 3.11 or newer, and '$(PYTHON)' is not: run make PYTHON=python3.12 (or another name)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo "'$(PYTHON) -m venv' failed: on Debian, apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all]'
+	@touch $@
+
+demo: $(STAMP) ## train, evaluate and report on the embedded data (minutes on two cores)
+	$(BIN)/counterpoint demo --out $(OUT)
+	@echo "report: $(CURDIR)/$(OUT)/report.html"
+
+test: lint docs ## everything that must pass: lint, docs with doctests, tests and README snippets
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+lint: $(STAMP) ## style, types and the layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+docs: $(STAMP) ## the documentation in docs/_build/html, its examples run
+	$(SPHINX) -b doctest docs docs/_build/doctest
+	$(SPHINX) -b html docs docs/_build/html
+
+bench: $(STAMP) ## the benchmarks, with a table each
+	@for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+science: $(STAMP) ## the tests that train for minutes to check a claim
+	$(BIN)/python -m pytest -m science
+
+clean: ## remove the environment, caches and builds; runs/ stays
+	rm -rf .venv build dist docs/_build docs/api/generated .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

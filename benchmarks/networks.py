@@ -1,0 +1,131 @@
+"""The peer's PolyMNIST networks (``multivae.models.nn.mmnist`` 1.0.3) as plain modules: the same layers, for this library's encoders and
+decoders. Mean and scale of a posterior come from one linear layer of twice the width, which has the same weights as two."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from counterpoint.distributions import Diagonal
+from counterpoint.encoders import Head
+from counterpoint.nn import Trunk
+
+
+class ConvTrunk(Trunk):
+    """3×28×28 → 2048 features."""
+
+    features = 2048
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 32, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(64, 128, 3, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class ConvGenerator(nn.Module):
+    """Latents (N, D) → 3×28×28."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, 2048),
+            nn.ReLU(),
+            nn.Unflatten(-1, (128, 4, 4)),
+            nn.ConvTranspose2d(128, 64, 3, 2, 1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(64, 32, 3, 2, 1, output_padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(32, 3, 3, 2, 1, output_padding=1),
+        )
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.layers(u)
+
+
+class Block(nn.Module):
+    """x ↦ shortcut(x) + 0.1·σ(conv(σ(conv(x))))."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        middle = min(channels, out)
+        self.first = nn.Conv2d(channels, middle, 3, 1, 1)
+        self.second = nn.Conv2d(middle, out, 3, 1, 1)
+        self.shortcut = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x) + 0.1 * F.leaky_relu(self.second(F.leaky_relu(self.first(x), 0.2)), 0.2)
+
+
+class ResNetTrunk(Trunk):
+    """3×28×28 → 12,544 features."""
+
+    features = 256 * 7 * 7
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 64, 3, 1, 1),
+            Block(64, 64),
+            nn.AvgPool2d(3, 2, 1),
+            Block(64, 128),
+            nn.AvgPool2d(3, 2, 1),
+            Block(128, 256),
+            nn.Flatten(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class ResNetGenerator(nn.Module):
+    """Latents (N, D) → 3×28×28."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, 256 * 7 * 7),
+            nn.Unflatten(-1, (256, 7, 7)),
+            Block(256, 128),
+            nn.Upsample(scale_factor=2),
+            Block(128, 64),
+            nn.Upsample(scale_factor=2),
+            Block(64, 64),
+            nn.Conv2d(64, 3, 3, 1, 1),
+            nn.LeakyReLU(0.2),
+        )
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.layers(u)
+
+
+class TowerEncoder(nn.Module):
+    """What ``counterpoint.encoders.Encoder`` is, with trunks of the caller's: one for z and, with a private latent, one for w."""
+
+    def __init__(self, trunk: type[Trunk], shared_dim: int, private_dim: int) -> None:
+        super().__init__()
+        self.shared_tower = nn.Sequential(trunk(), Head(trunk.features, shared_dim, "normal"))
+        self.private_tower = nn.Sequential(trunk(), Head(trunk.features, private_dim, "normal")) if private_dim else None
+
+    def shared(self, x: Tensor) -> Diagonal:
+        return self.shared_tower(x)
+
+    def private(self, x: Tensor) -> Diagonal:
+        if self.private_tower is None:
+            raise ValueError("this encoder has no private latent")
+        return self.private_tower(x)
+
+    def forward(self, x: Tensor) -> tuple[Diagonal, Diagonal | None]:
+        return self.shared(x), None if self.private_tower is None else self.private(x)
+
+
+NETWORKS: dict[str, tuple[type[Trunk], type[nn.Module]]] = {"conv": (ConvTrunk, ConvGenerator), "resnet": (ResNetTrunk, ResNetGenerator)}

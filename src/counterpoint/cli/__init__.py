@@ -1,0 +1,82 @@
+"""The command line: ``counterpoint VERB ...``. This module imports nothing heavy, so that help is there at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import version
+
+VERBS = {
+    "demo": "train, evaluate and report on the embedded data, in minutes on two cores",
+    "data": "list data sets, or prepare one from its public files",
+    "fit": "train a method on a data set",
+    "evaluate": "measure a trained run: one table, the same numbers as JSON",
+    "sample": "new examples from a trained run",
+    "translate": "some modalities from others",
+    "report": "one self-contained HTML file about a run",
+}
+
+HELP = """usage: counterpoint [-h] [--version] VERB ...
+
+Multimodal generative models that separate what modalities share from what is private to each.
+
+{verbs}
+
+counterpoint VERB --help says more of each. Start with: counterpoint demo"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0; 2 where the input was wrong, after one line on standard error; 130 after Ctrl-C.
+    """
+    words = [*(sys.argv[1:] if argv is None else argv)]
+    try:
+        return _run(words)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        return _say(f"error: {reason}", 2)
+    except (ValueError, TypeError, ModuleNotFoundError) as error:
+        return _say(f"error: {error}", 2)
+
+
+def choose(name: str, among: Sequence[str], what: str) -> str:
+    """``name``, if it is one of ``among``.
+
+    Raises:
+        ValueError: it is not; the closest is suggested.
+    """
+    if name in among:
+        return name
+    close = get_close_matches(name, among, 1)
+    raise ValueError(f"unknown {what} {name!r}; {f'did you mean {close[0]!r}? ' if close else ''}choose one of {', '.join(among)}")
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        width = max(map(len, VERBS))
+        print(HELP.format(verbs="\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())))
+        return 0
+    if words[0] == "--version":
+        print(f"counterpoint {version('counterpoint')}")
+        return 0
+    verb = choose(words[0], [*VERBS], "command")
+    try:
+        getattr(import_module("counterpoint.cli.verbs"), verb)(words[1:])
+    except SystemExit as stop:  # help and --print_config end so; argparse's errors arrive as exceptions
+        return stop.code if isinstance(stop.code, int) else 0
+    return 0
+
+
+def _say(text: str, code: int) -> int:
+    print(f"counterpoint: {' '.join(text.split())}", file=sys.stderr)
+    return code

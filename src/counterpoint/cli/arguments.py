@@ -1,0 +1,267 @@
+"""From words to typed options: flags come from the signatures of what they are passed to.
+
+Options are dotted, ``--model.shared_dim``; a name that is unambiguous does without its group, ``--shared_dim``. A configuration file
+says the same in YAML, and is read as if its entries stood on the command line before the others.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from argparse import ArgumentError
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from . import choose
+
+SHORT = {"data": "data.source", "seed": "fit.seed"}
+"""What a bare name stands for where several groups, or a group itself, have it."""
+
+
+EVALUATE_SKIPS: set[str | int] = {"method", "data", "cache", "progress", "judge"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run, as asked for.
+
+    Attributes:
+        method: name of the method; ``model`` the keywords of its constructor.
+        data: keywords of ``data.load``, ``source`` among them.
+        fit: fields of ``FitOptions``.
+        evaluate: keywords of ``metrics.evaluate``, for a verb with a recipe.
+    """
+
+    method: str
+    model: dict[str, Any]
+    data: dict[str, Any]
+    fit: dict[str, Any]
+    evaluate: dict[str, Any]
+    out: Path | None
+    resume: bool
+    overwrite: bool
+
+
+def parser_for(verb: str, about: str) -> ArgumentParser:
+    """A parser whose errors are exceptions."""
+    return ArgumentParser(prog=f"counterpoint {verb}", description=about, exit_on_error=False, allow_abbrev=False)
+
+
+def parse(function: Callable[..., Any], verb: str, words: Sequence[str], skip: set[str | int] | None = None) -> dict[str, Any]:
+    """Keywords of ``function`` from its own flags; those without a default are positional."""
+    parser = parser_for(verb, (function.__doc__ or "").splitlines()[0])
+    parser.add_function_arguments(function, as_positional=True, skip=skip)
+    return parsed(parser, expanded(words, option_names(parser)))
+
+
+def parsed(parser: ArgumentParser, words: Sequence[str]) -> dict[str, Any]:
+    """What the parser makes of the words.
+
+    Raises:
+        ValueError: a value of the wrong type, a missing argument or one too many.
+    """
+    try:
+        values: dict[str, Any] = parser.parse_args([*words]).as_dict()
+    except ArgumentError as error:
+        raise ValueError(explained(" ".join(str(error).split()))) from None
+    return values
+
+
+def explained(message: str) -> str:
+    """jsonargparse's message in the words of the command line: the option, what was expected, what was given."""
+    found = re.match(
+        r'Parser key "(?P<key>[^"]+)": .*?(?:Subtypes: [\[(](?P<types>.*?)[\])] Errors:|Expected an? (?P<type>.*?)\. Got)', message
+    )
+    if not found:
+        return message
+    value = re.search(r"(?:Given|Got) value: (.*)$", message)
+    expected = (found["types"] or found["type"]).replace("<class 'NoneType'>", "null")
+    expected = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", expected).replace("typing.Literal", "one of ")
+    return f"option --{found['key']}: expected {expected.replace(', null', ' or null')}, got {value[1] if value else 'something else'}"
+
+
+def option_names(parser: ArgumentParser) -> list[str]:
+    """Names of the options without their dashes."""
+    return [text[2:] for action in parser._actions for text in action.option_strings if text.startswith("--")]
+
+
+def expanded(words: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The words with every option spelled out in full.
+
+    Raises:
+        ValueError: an unknown or ambiguous option.
+    """
+    result = []
+    for word in words:
+        if not word.startswith("--") or word == "--":
+            result.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        result.append(f"--{full_name(name.replace('-', '_'), names)}{equals}{value}")
+    return result
+
+
+def full_name(name: str, names: Sequence[str]) -> str:
+    """The one option that ``name`` means."""
+    if SHORT.get(name) in names:
+        return SHORT[name]
+    if name in names or name.rpartition(".")[0] == "fit.trainer":
+        return name
+    fitting = [full for full in names if full.endswith(f".{name}")]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise ValueError(f"option --{name} could be {' or '.join(f'--{full}' for full in fitting)}; give the full name")
+    last = {full.rpartition(".")[2]: full for full in names}
+    close = get_close_matches(name, names, 1) or [last[n] for n in get_close_matches(name.rpartition(".")[2], [*last], 1)]
+    raise ValueError(f"unknown option --{name}; " + (f"did you mean --{close[0]}?" if close else f"the options are {', '.join(names)}"))
+
+
+def settings(words: Sequence[str], *, verb: str = "fit", recipe: Path | None = None) -> Settings:
+    """What ``counterpoint fit`` (or another verb that trains) was asked for.
+
+    Args:
+        words: the words after the verb; the first may be the method.
+        recipe: a configuration that comes before all else.
+
+    Raises:
+        ValueError: an unknown method or option, or a configuration that is not one, or a value of the wrong type.
+        FileNotFoundError: no such configuration file.
+    """
+    from ..data import load
+    from ..methods import METHODS
+    from ..metrics import evaluate
+    from ..training import FitOptions
+
+    rest = [*words]
+    method = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    rest, config = _taken(rest, "config")
+    rest, resumed = _taken(rest, "resume")
+    files = [Path(path) for path in (recipe, None if resumed is None else Path(resumed) / "config.yaml", config) if path is not None]
+    entries: dict[str, Any] = {}
+    for path in files:
+        entries |= {key: value for key, value in leaves(read_config(path)) if recipe or not key.startswith("evaluate.")}
+    rest, flag = _taken(rest, "method")
+    name = method or flag or entries.pop("method", None)
+    entries.pop("method", None)
+    if name is None and {"-h", "--help"} & {*rest}:
+        print(_methods_help(verb, METHODS))
+        raise SystemExit(0)
+    if name is None:
+        raise ValueError(f"name a method: counterpoint {verb} METHOD --data NAME --out RUN; choose one of {', '.join(METHODS)}")
+    parser = parser_for(
+        verb if recipe else f"{verb} {choose(str(name), [*METHODS], 'method')}", METHODS[choose(name, [*METHODS], "method")].title
+    )
+    parser.add_argument(
+        "--config", action="config", help="YAML file of options, as --print_config or a run's config.yaml has them; flags come after it"
+    )
+    parser.add_argument("--method", type=str, default=name, help="name of the method")
+    parser.add_argument("--out", type=Path, default=None, help="run folder to make")
+    if not recipe:
+        parser.add_argument("--resume", type=Path, default=None, help="run folder to go on with, in place of --out")
+    parser.add_argument("--overwrite", action="store_true", help="remove the run that --out holds")
+    parser.add_argument("--data.source", type=str, default=None, help="name of a data set, a folder, or an .npz file; --data for short")
+    parser.add_function_arguments(load, "data", skip={"source", "present", "labels", "modalities"})
+    parser.add_class_arguments(METHODS[name], "model", skip={"modalities"})
+    parser.add_class_arguments(FitOptions, "fit")
+    if recipe:
+        parser.add_function_arguments(evaluate, "evaluate", skip=EVALUATE_SKIPS)
+    names = option_names(parser)
+    from_files = [f"--{key}={_word(value)}" for key, value in _known(entries, names, files)]
+    found = parsed(parser, [*from_files, *expanded(rest, names)])
+    groups = {key: found.get(key, {}) for key in ("model", "data", "fit", "evaluate")}
+    out = Path(resumed) if resumed is not None else found["out"]
+    return Settings(str(name), **groups, out=out, resume=resumed is not None, overwrite=found["overwrite"])
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A configuration file as the groups ``method``, ``model``, ``data``, ``fit``, ``evaluate``; a run's own config.yaml is understood too.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: not a mapping in YAML.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no configuration file {path}; give a YAML file or a folder that holds a run")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no options; expected a mapping such as 'method: idmvae'")
+    content = {str(key): value for key, value in content.items() if key not in ("rows", "out", "resume", "overwrite", "config")}
+    method = content.get("method")
+    if isinstance(method, dict):  # as training writes it
+        content |= {"method": method.get("name"), "model": method.get("config", {})}
+    if isinstance(content.get("data"), str):
+        content["data"] = {"source": content["data"]}
+    return content
+
+
+def leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of a tree."""
+    for key, value in tree.items():
+        here = f"{path}{key}"
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{here}.")
+        else:
+            yield here, value
+
+
+def run_groups(path: Path) -> dict[str, Any]:
+    """The configuration of a run folder.
+
+    Raises:
+        FileNotFoundError: it is no run folder.
+    """
+    if not (path / "config.yaml").is_file():
+        raise FileNotFoundError(
+            f"{path} is not a run folder: it holds no config.yaml; make one with counterpoint fit METHOD --data NAME --out {path}"
+        )
+    return read_config(path / "config.yaml")
+
+
+def _taken(words: Sequence[str], name: str) -> tuple[list[str], str | None]:
+    """The words without ``--name VALUE`` (or ``--name=VALUE``), and the last such value."""
+    rest, value, waiting = [], None, False
+    for word in words:
+        if waiting:
+            value, waiting = word, False
+        elif word == f"--{name}":
+            waiting = True
+        elif word.startswith(f"--{name}="):
+            value = word.partition("=")[2]
+        else:
+            rest.append(word)
+    if waiting:
+        raise ValueError(f"--{name} needs a value")
+    return rest, value
+
+
+def _known(entries: Mapping[str, Any], names: Sequence[str], files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
+    for key, value in entries.items():
+        if key not in names and not key.startswith("fit.trainer."):
+            close = get_close_matches(key, names, 1)
+            group = key.partition(".")[0] + "."
+            among = [name for name in names if name.startswith(group)] or ["method", "model", "data", "fit", "evaluate"]
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ValueError(f"unknown key {key!r} in {' or '.join(map(str, files))}; {hint}choose one of {', '.join(among)}")
+        yield key, value
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _methods_help(verb: str, methods: Mapping[str, Any]) -> str:
+    width = max(map(len, methods))
+    listed = "\n".join(f"  {name:<{width}}  {method.title}" for name, method in methods.items())
+    return (
+        f"usage: counterpoint {verb} METHOD --data NAME --out RUN [options]\n\nMethods:\n{listed}\n\n"
+        f"counterpoint {verb} METHOD --help lists the options of one."
+    )

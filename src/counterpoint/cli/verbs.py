@@ -1,0 +1,408 @@
+"""The commands. Each takes the words after its name, and raises ValueError, TypeError or OSError for what a user can mend."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .. import data as datasets
+from ..methods import METHODS, Method, load
+from . import choose
+from .arguments import EVALUATE_SKIPS, Settings, expanded, option_names, parse, parsed, parser_for, run_groups, settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..data import Dataset
+    from ..metrics import Evaluation
+    from ..training import FitResult
+    from ..types import Modality
+
+RUN_PARTS = ("config.yaml", "metrics.csv", "evaluation.json", "report.html", "model", "checkpoints", "judges", "tensorboard")
+"""What a run folder may hold, and all that --overwrite removes."""
+
+RECIPE = Path(__file__).parent.parent / "experiments" / "demo.yaml"
+
+
+# ---------------------------------------------------------------------------------------------- commands
+
+
+def demo(words: Sequence[str]) -> None:
+    """Train, evaluate and report."""
+    wanted = settings([*words] if _names_out(words) else ["--out=runs/demo", *words], verb="demo", recipe=RECIPE)
+    run = _out(wanted)
+    data = _loaded(wanted.data)
+    method, _ = _trained(wanted, data)
+    evaluation = _evaluated(method, data, run, wanted.evaluate)
+    path = _reported(method, data, evaluation, run)
+    print(evaluation.table())
+    print(f"report: {path}")
+
+
+def data(words: Sequence[str]) -> None:
+    """List data sets, or prepare one."""
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: counterpoint data list\n       counterpoint data prepare NAME --root DIR [options]")
+        return
+    verb = choose(words[0], ["list", "prepare"], "command")
+    if verb == "list":
+        parsed(parser_for("data list", "Known data sets."), words[1:])
+        width = max(map(len, datasets.names()))
+        print("\n".join(f"{name:<{width}}  {about}" for name, about in datasets.names().items()))
+        return
+    print(datasets.prepare(**parse(datasets.prepare, "data prepare", words[1:])))
+
+
+def fit(words: Sequence[str]) -> None:
+    """Train a method; leave a run folder."""
+    wanted = settings(words)
+    if wanted.data["source"] is None:
+        raise ValueError(f"name the data: --data NAME; choose one of {', '.join(datasets.names())}, or give a folder or an .npz file")
+    run = _out(wanted)
+    _, result = _trained(wanted, _loaded(wanted.data))
+    print(f"{run}: {result.steps} steps, loss {result.metrics.get('train/loss', float('nan')):.4g}")
+    print(f"next: counterpoint evaluate {shlex.quote(str(run))}; counterpoint report {shlex.quote(str(run))}")
+
+
+def evaluate(words: Sequence[str]) -> None:
+    """Measure a run: one table on the screen, the same numbers in RUN/evaluation.json."""
+    from ..metrics import evaluate as measure
+
+    parser = parser_for("evaluate", "Measure a run: one table on the screen, the same numbers in RUN/evaluation.json.")
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("--json", type=Path, default=None, help="write the numbers here, too")
+    parser.add_argument("--detail", action="store_true", help="a line for every modality, too")
+    parser.add_function_arguments(measure, skip=EVALUATE_SKIPS)
+    values = parsed(parser, expanded(_repeated(words, ("only",)), option_names(parser)))
+    run, copy, detail = (values.pop(key) for key in ("run", "json", "detail"))
+    values.pop("config", None)
+    method, data = _opened(run)
+    evaluation = _evaluated(method, data, run, values)
+    if copy is not None:
+        evaluation.to_json(copy)
+    print(evaluation.table(detail=detail))
+
+
+def sample(words: Sequence[str]) -> None:
+    """New examples of all modalities."""
+    wanted = parse(_sample_options, "sample", words)
+    method = _model(wanted["run"])
+    _check_count(wanted["n"])
+    values = method.sample(wanted["n"], prior=wanted["prior"], generator=torch.Generator().manual_seed(wanted["seed"]))
+    print(_kept(values, method.modalities, wanted["out"]))
+
+
+def translate(words: Sequence[str]) -> None:
+    """Some modalities from others."""
+    wanted = parse(_translate_options, "translate", _repeated(words, ("given", "to")))
+    method = _model(wanted["run"])
+    _check_count(wanted["n"])
+    known = {m.name: m for m in method.modalities}
+    given = {}
+    for entry in wanted["given"]:
+        name, equals, file = entry.partition("=")
+        if not equals:
+            raise ValueError(f"--given {entry} must be MODALITY=FILE; the modalities are {', '.join(known)}")
+        modality = known[choose(name, [*known], "modality")]
+        given[name] = _read(modality, Path(file))
+    if not given:
+        raise ValueError(f"name what to translate from: --given MODALITY=FILE; the modalities are {', '.join(known)}")
+    targets = [choose(name, [*known], "modality") for name in wanted["to"]] or [name for name in known if name not in given]
+    if not targets:
+        raise ValueError(f"name what to translate to: --to MODALITY; the modalities are {', '.join(known)}")
+    generator = torch.Generator().manual_seed(wanted["seed"])
+    output = method.translate(given, to=targets, n=wanted["n"], prior=wanted["prior"], generator=generator)
+    flat = {name: values.transpose(0, 1).flatten(0, 1) for name, values in output.items()}  # the n answers to a row stand together
+    if wanted["out"] is not None:
+        print(_kept(flat, method.modalities, wanted["out"]))
+        return
+    images = [name for name in targets if len(known[name].shape) == 3]
+    if images:
+        raise ValueError(f"{images[0]!r} is an image; say where to put it: --out F.png, or F.npz for its numbers")
+    print(json.dumps({name: _plain(values, known[name]).tolist() for name, values in flat.items()}))
+
+
+def report(words: Sequence[str]) -> None:
+    """One HTML file about a run."""
+    wanted = parse(_report_options, "report", _repeated(words, ("maps",)))
+    from ..report.figures import MAPS
+
+    run: Path = wanted["run"]
+    for kind in wanted["maps"] or ():
+        choose(kind, MAPS, "map")
+    method, data = _opened(run)
+    print(_reported(method, data, _measured(method, data, run), run, wanted["out"], wanted["maps"], wanted["seed"]))
+
+
+# ----------------------------------------------------------------------------------------------- options
+
+
+def _sample_options(run: Path, *, n: int = 64, out: Path = Path("samples.png"), prior: str = "auto", seed: int = 0) -> None:
+    """New examples from a trained run.
+
+    Args:
+        run: run folder.
+        n: how many.
+        out: .png for a sheet of pictures, .npz or .json for the numbers.
+        prior: "standard", "diffusion", or "auto" for the best that the model has.
+        seed: of the draws.
+    """
+
+
+def _translate_options(
+    run: Path,
+    *,
+    given: tuple[str, ...] = (),
+    to: tuple[str, ...] = (),
+    n: int = 1,
+    out: Path | None = None,
+    prior: str = "auto",
+    seed: int = 0,
+) -> None:
+    """Some modalities from others.
+
+    Args:
+        run: run folder.
+        given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy, .json, .csv or .txt.
+        to: MODALITY, repeated for more; all others by default.
+        n: how many answers to each row.
+        out: .png for a sheet of pictures, .npz or .json for the numbers; without it, vectors and ids are printed.
+        prior: "standard", "diffusion", or "auto" for the best that the model has.
+        seed: of the draws.
+    """
+
+
+def _report_options(run: Path, *, out: Path | None = None, maps: tuple[str, ...] | None = None, seed: int = 0) -> None:
+    """One self-contained HTML file about a run.
+
+    Args:
+        run: run folder; what it lacks of measurements is measured first.
+        out: the file; RUN/report.html by default.
+        maps: list of pca, tsne and umap; all that can be had by default.
+        seed: chooses the examples shown.
+    """
+
+
+def _check_count(n: int) -> None:
+    if n < 1:
+        raise ValueError(f"--n {n} must be 1 or more")
+
+
+def _names_out(words: Sequence[str]) -> bool:
+    return any(word == "--out" or word.startswith("--out=") for word in words)
+
+
+def _repeated(words: Sequence[str], names: Sequence[str]) -> list[str]:
+    """``--to a --to b`` and ``--to a b`` alike, as one list each."""
+    rest: list[str] = []
+    found: dict[str, list[str]] = {name: [] for name in names}
+    current: str | None = None
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--"):
+            current = name if name in found else None
+            if current is None:
+                rest.append(word)
+            elif equals:
+                found[current].append(value)
+        elif current is not None:
+            found[current].append(word)
+        else:
+            rest.append(word)
+    return [*rest, *(f"--{name}={json.dumps(values)}" for name, values in found.items() if values)]
+
+
+# ---------------------------------------------------------------------------------------------- run folder
+
+
+def _out(wanted: Settings) -> Path:
+    """The run folder, if a run may be made there.
+
+    Raises:
+        ValueError: none named, or it holds something already.
+    """
+    if wanted.out is None:
+        raise ValueError("name the run folder: --out RUN")
+    if wanted.out.exists() and not wanted.out.is_dir():
+        raise ValueError(f"{wanted.out} is a file; name a folder: --out RUN")
+    if not wanted.resume and not wanted.overwrite and wanted.out.is_dir() and any(wanted.out.iterdir()):
+        raise ValueError(
+            f"{wanted.out} is not empty; go on with it by --resume {wanted.out}, replace it by --overwrite, or choose another --out"
+        )
+    return wanted.out
+
+
+def _trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
+    from ..training import FitOptions
+    from ..training import fit as train
+
+    options = FitOptions(**wanted.fit)
+    torch.manual_seed(options.seed)  # the weights that training starts from
+    method = METHODS[wanted.method].from_config(data.modalities, wanted.model)
+    run = _out(wanted)
+    if wanted.overwrite:
+        _cleared(run)
+    described = {key: value for key, value in wanted.data.items() if value is not None}
+    return method, train(method, data.train, data.val, out=run, resume=wanted.resume, describe=described, options=options)
+
+
+def _cleared(run: Path) -> None:
+    """Remove a run, and nothing else that its folder may hold."""
+    if run.is_dir() and any(run.iterdir()) and not (run / "config.yaml").is_file():
+        raise ValueError(f"{run} holds no run (no config.yaml), so --overwrite leaves it alone; choose another --out")
+    for part in (run / name for name in RUN_PARTS):
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def _loaded(options: Mapping[str, Any]) -> Dataset:
+    source = str(options["source"])
+    if not Path(source).exists():
+        choose(source, [*datasets.names()], "data set")
+    return datasets.load(**options)
+
+
+def _model(run: Path) -> Method:
+    if not run.is_dir():
+        raise FileNotFoundError(f"no run folder {run}; make one with counterpoint fit METHOD --data NAME --out {run}")
+    return load(run).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _opened(run: Path) -> tuple[Method, Dataset]:
+    method = _model(run)
+    groups = run_groups(run)
+    if not groups.get("data", {}).get("source"):
+        raise ValueError(f"{run / 'config.yaml'} does not say what data the run was trained on; add 'data: {{source: NAME}}'")
+    return method, _loaded(groups["data"])
+
+
+def _evaluated(method: Method, data: Dataset, run: Path, options: Mapping[str, Any]) -> Evaluation:
+    from ..metrics import evaluate as measure
+
+    evaluation = measure(method, data, cache=run / "judges", **options)
+    evaluation.to_json(run / "evaluation.json")
+    return evaluation
+
+
+def _measured(method: Method, data: Dataset, run: Path) -> Evaluation:
+    from ..metrics import Evaluation
+
+    path = run / "evaluation.json"
+    return Evaluation.from_json(path) if path.is_file() else _evaluated(method, data, run, {})
+
+
+def _reported(
+    method: Method,
+    data: Dataset,
+    evaluation: Evaluation,
+    run: Path,
+    out: Path | None = None,
+    maps: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Path:
+    from ..report import report as write
+
+    history, name, again = run / "metrics.csv", shlex.quote(str(run)), shlex.quote(f"{run}-again")
+    commands = [
+        f"counterpoint fit --config {name}/config.yaml --out {again}",
+        f"counterpoint evaluate {again}",
+        f"counterpoint report {again}",
+    ]
+    return write(
+        method,
+        data,
+        evaluation,
+        history if history.is_file() else None,
+        out or run / "report.html",
+        config=run_groups(run),
+        commands=commands,
+        maps=maps,
+        seed=seed,
+    )
+
+
+# -------------------------------------------------------------------------------------------------- values
+
+
+def _read(modality: Modality, path: Path) -> np.ndarray:
+    """Rows (N, *shape) of a modality from a file with one value or a stack of them.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: a file that cannot be read, or values of another shape.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path} for modality {modality.name!r}")
+    if path.suffix == ".npy":
+        values = np.load(path, allow_pickle=False)
+    elif path.suffix == ".json":
+        values = np.asarray(json.loads(path.read_text(encoding="utf-8")))
+    elif path.suffix in (".csv", ".txt"):
+        text = path.read_text(encoding="utf-8").replace(",", " ")
+        values = np.loadtxt(text.splitlines(), ndmin=2, dtype=np.int64 if modality.likelihood == "categorical" else np.float32)
+    elif len(modality.shape) == 3:
+        values = _image(path, modality)
+    else:
+        raise ValueError(f"cannot read {modality.name!r} from {path}; give .npy, .json, .csv or .txt")
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"{path} holds no numbers, as {modality.name!r} needs")
+    rows = values[None] if values.shape == modality.shape else values
+    if rows.shape[1:] != modality.shape:
+        raise ValueError(
+            f"{path} holds values of shape {values.shape}; modality {modality.name!r} has {modality.shape}, or a stack of them"
+        )
+    return rows
+
+
+def _image(path: Path, modality: Modality) -> np.ndarray:
+    """An image file as (C, H, W) uint8, scaled to the size of the modality."""
+    from PIL import Image, UnidentifiedImageError
+
+    channels, height, width = modality.shape
+    if channels not in (1, 3):
+        raise ValueError(f"modality {modality.name!r} has {channels} channels, which no image file has; give .npy")
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("L" if channels == 1 else "RGB")
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is no image that can be read; give PNG, JPEG or .npy") from None
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1).copy()
+
+
+def _kept(values: Mapping[str, Tensor], modalities: Sequence[Modality], path: Path) -> Path:
+    """Write values as a sheet of pictures or as numbers, whole or not at all."""
+    import io
+
+    from ..metrics.judges import write_beside
+
+    known = {m.name: m for m in modalities}
+    content = io.BytesIO()
+    if path.suffix == ".png":
+        from ..report.figures import sheet
+
+        sheet(values, modalities).savefig(content, format="png", dpi=160, facecolor="white")
+    elif path.suffix == ".npz":
+        np.savez(content, **{name: _plain(v, known[name]) for name, v in values.items()})
+    elif path.suffix == ".json":
+        content.write(json.dumps({name: _plain(v, known[name]).tolist() for name, v in values.items()}).encode())
+    else:
+        raise ValueError(f"cannot write {path}: end its name in .png for pictures, or in .npz or .json for numbers")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_beside(path, content.getvalue())
+    return path
+
+
+def _plain(values: Tensor, modality: Modality) -> np.ndarray:
+    """Decoder means as numbers: the likeliest ids of a categorical modality."""
+    array: np.ndarray = (values.argmax(-1) if modality.likelihood == "categorical" else values).cpu().numpy()
+    return array

@@ -1,0 +1,9 @@
+"""Data: records, loaders, the embedded set, and the sets that are prepared from public files."""
+
+from __future__ import annotations
+
+from .catalog import load, names, prepare
+from .loader import BatchLoader
+from .records import Dataset, Split
+
+__all__ = ["BatchLoader", "Dataset", "Split", "load", "names", "prepare"]

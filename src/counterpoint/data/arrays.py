@@ -1,0 +1,254 @@
+"""Any user's arrays: a mapping, an ``.npz`` file, or a folder of ``.npy`` files.
+
+All three name their arrays alike: ``NAME`` for the values of a modality, ``present/NAME`` for its mask, ``label/LABEL`` for a shared
+label and ``label/LABEL/NAME`` for a private one. With splits, the same names stand below ``train/``, ``val/`` and ``test/``.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..types import Modality
+from .files import MANIFEST, check_files, manifest_digest, read_manifest
+from .records import Array, Dataset, Split
+
+PARTS = ("train", "val", "test")
+Flat = dict[str, Array]
+
+
+def from_mapping(
+    name: str,
+    data: Mapping[str, Any],
+    *,
+    present: Mapping[str, Any] | None = None,
+    labels: Mapping[str, Any] | None = None,
+    modalities: Sequence[Modality] | None = None,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+) -> Dataset:
+    """A data set from arrays; see :func:`counterpoint.data.load`."""
+    if data.keys() == set(PARTS) and all(isinstance(v, Mapping) for v in data.values()):
+        if present is not None or labels is not None:
+            raise ValueError("with train, val and test given, put 'present/NAME' and 'label/LABEL' into each of them")
+        return from_flat(name, {part: _flat(data[part]) for part in PARTS}, modalities)
+    flat = _flat(data)
+    flat |= {f"present/{k}": _array(f"present/{k}", v) for k, v in (present or {}).items()}
+    for label, values in (labels or {}).items():
+        flat |= _flat({f"label/{label}/{k}": v for k, v in values.items()} if isinstance(values, Mapping) else {f"label/{label}": values})
+    return from_flat(name, _divide(flat, fractions, seed), modalities)
+
+
+def from_npz(path: Path, modalities: Sequence[Modality] | None, fractions: tuple[float, float, float], seed: int) -> Dataset:
+    """A data set from an ``.npz`` file, read into memory."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is truncated or not an .npz file; write it again with numpy.savez")
+    with np.load(path, allow_pickle=False) as file:
+        flat = {key: _read(file, key, path) for key in file.files}
+    nested = {part: {k.removeprefix(f"{part}/"): v for k, v in flat.items() if k.startswith(f"{part}/")} for part in PARTS}
+    if any(nested.values()):
+        _need_all_parts(
+            path, [part for part in PARTS if nested[part]], [k for k in flat if not k.startswith(tuple(f"{p}/" for p in PARTS))]
+        )
+        return from_flat(path.stem, nested, modalities)
+    return from_flat(path.stem, _divide(flat, fractions, seed), modalities)
+
+
+def from_folder(
+    folder: Path, modalities: Sequence[Modality] | None, fractions: tuple[float, float, float], seed: int, *, verify: bool = False
+) -> Dataset:
+    """A data set from a folder, whose ``.npy`` files stay on disk as memory maps (without sub-folders train, val, test: read into memory)."""
+    manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
+    if manifest is not None:
+        check_files(folder, manifest, checksums=verify)
+        modalities = modalities or [Modality(**{**m, "shape": tuple(m["shape"])}) for m in manifest["modalities"]]
+    elif verify:
+        raise ValueError(f"{folder} has no {MANIFEST} to verify against; leave verify out")
+    found = [part for part in PARTS if (folder / part).is_dir()]
+    if found:
+        _need_all_parts(folder, found, sorted(p.name for p in folder.glob("*.npy")))
+        parts = {part: _open_folder(folder / part) for part in PARTS}
+    else:
+        parts = _divide(_open_folder(folder), fractions, seed)
+    if manifest is None:
+        return from_flat(folder.name, parts, modalities)
+    return from_flat(manifest["name"], parts, modalities, manifest["notes"], manifest_digest(manifest))
+
+
+def from_flat(
+    name: str,
+    parts: Mapping[str, Flat],
+    modalities: Sequence[Modality] | None = None,
+    notes: Mapping[str, str] | None = None,
+    digest: str | None = None,
+) -> Dataset:
+    """A data set from the named arrays of its three splits; modalities that are not given are inferred from the values."""
+    parts, codes = _number_labels(parts)
+    given = {m.name: m for m in modalities or ()}
+    keys = [k for k in dict.fromkeys(k for part in PARTS for k in parts[part]) if "/" not in k]
+    unknown = [k for k in keys if modalities and k not in given]
+    if unknown:
+        raise ValueError(
+            f"array {unknown[0]!r} belongs to none of the modalities {', '.join(given)}; add a Modality for it or leave it out"
+        )
+    arrays = {k: {part: _as_values(k, parts[part][k], given.get(k)) for part in PARTS if k in parts[part]} for k in keys}
+    found = tuple(modalities) if modalities else tuple(infer(k, list(arrays[k].values())) for k in keys)
+    splits = {part: _split(part, parts[part], {k: v[part] for k, v in arrays.items() if part in v}, found) for part in PARTS}
+    return Dataset(name, found, splits["train"], splits["val"], splits["test"], {**(notes or {}), **codes}, digest)
+
+
+def infer(name: str, arrays: Sequence[Array]) -> Modality:
+    """What values look like, from their dtype and shape.
+
+    uint8 images and float images in [0, 1]: Laplace, b = 0.75. Other floats: normal with a learned scale. Booleans: Bernoulli.
+    Integers: ids of a vocabulary that ends with the largest id.
+    """
+    first = arrays[0]
+    shape = first.shape[1:]
+    if first.dtype.kind in "iu" and len(shape) < 3:
+        top = max(int(a.max(initial=0)) for a in arrays)
+        return Modality(name, shape, "categorical", None, classes=max(2, top + 1))
+    if first.dtype == np.uint8:
+        return Modality(name, shape, "laplace", 0.75)
+    if first.dtype.kind in "iu":
+        raise TypeError(
+            f"modality {name!r}: {first.dtype} images of shape {shape} are ambiguous; store them as uint8, or give its Modality"
+        )
+    if first.dtype.kind == "b":
+        return Modality(name, shape, "bernoulli", None)
+    unit = len(shape) == 3 and all(not ((a < 0) | (a > 1)).any() for a in arrays)
+    return Modality(name, shape, "laplace", 0.75) if unit else Modality(name, shape, "normal", None)
+
+
+def _flat(data: Mapping[str, Any]) -> Flat:
+    return {key: _array(key, value) for key, value in data.items()}
+
+
+def _array(key: str, value: Any) -> Array:
+    array = value if isinstance(value, np.memmap) else np.asarray(value)
+    if array.dtype.kind not in "biufUS":
+        raise TypeError(f"array {key!r} has dtype {array.dtype}, expected numbers (rows of different lengths? pad them to one)")
+    if array.ndim == 0:
+        raise ValueError(f"array {key!r} is a single number, expected one row per example")
+    return array
+
+
+def _read(file: Any, key: str, path: Path) -> Array:
+    try:
+        return _array(key, file[key])
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path}: array {key!r} is corrupt ({error}); write the file again") from error
+    except ValueError as error:
+        if "pickle" not in str(error).lower() and "object" not in str(error).lower():
+            raise
+        raise TypeError(f"{path}: array {key!r} holds Python objects, which are never unpickled; save it with a numeric dtype") from error
+
+
+def _open_folder(folder: Path) -> Flat:
+    flat = {}
+    for path in sorted(folder.rglob("*.npy")):
+        key = path.relative_to(folder).with_suffix("").as_posix()
+        try:
+            flat[key] = _array(key, np.load(path, mmap_mode="r", allow_pickle=False))
+        except (ValueError, EOFError) as error:
+            if "object" in str(error).lower():
+                raise TypeError(f"{path} holds Python objects, which are never unpickled; save it with a numeric dtype") from error
+            raise ValueError(f"{path} is truncated or not an .npy file ({error}); write it again with numpy.save") from error
+    if not any("/" not in key for key in flat):
+        raise FileNotFoundError(f"{folder} holds no .npy file of values; expected one per modality, e.g. {folder / 'image.npy'}")
+    return flat
+
+
+def _need_all_parts(where: Path, found: list[str], stray: list[str]) -> None:
+    if len(found) < len(PARTS):
+        lacking = [part for part in PARTS if part not in found]
+        raise ValueError(f"{where} has {', '.join(found)} but no {lacking[0]}; give all of train, val and test, or none to have them made")
+    if stray:
+        raise ValueError(f"{where}: {stray[0]!r} stands beside train, val and test; move it into them")
+
+
+def _divide(flat: Flat, fractions: tuple[float, float, float], seed: int) -> dict[str, Flat]:
+    """Cut unsplit arrays into train, val and test at random; each gets at least one row."""
+    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"fractions {fractions} of train, val and test must be positive and sum to 1")
+    lengths = {key: len(values) for key, values in flat.items()}
+    if not lengths:
+        raise ValueError("no arrays given; give at least one modality")
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"arrays have different numbers of rows: {lengths}; mark missing rows in 'present' instead of leaving them out")
+    rows = next(iter(lengths.values()))
+    if rows < len(PARTS):
+        raise ValueError(f"{rows} rows cannot be divided into train, val and test; give at least 3, or the splits themselves")
+    order = np.random.default_rng(seed).permutation(rows)
+    val, test = (max(1, round(f * rows)) for f in fractions[1:])
+    train = max(1, rows - val - test)
+    val = min(val, rows - train - 1)
+    cuts = dict(zip(PARTS, np.split(order, [train, train + val]), strict=True))
+    return {part: {key: values[np.sort(index)] for key, values in flat.items()} for part, index in cuts.items()}
+
+
+def _number_labels(parts: Mapping[str, Flat]) -> tuple[dict[str, Flat], dict[str, str]]:
+    """Replace text labels by their number in alphabetical order, the same in all splits; the notes say which is which."""
+    numbered, notes = {part: dict(parts[part]) for part in PARTS}, {}
+    for key in dict.fromkeys(k for part in PARTS for k in parts[part] if k.startswith("label/")):
+        texts = {part: parts[part][key] for part in PARTS if key in parts[part]}
+        if all(values.dtype.kind in "US" for values in texts.values()):
+            classes = np.unique(np.concatenate(list(texts.values())))
+            for part, values in texts.items():
+                numbered[part][key] = np.searchsorted(classes, values)
+            notes[key] = ", ".join(classes.astype(str))
+    return numbered, notes
+
+
+def _as_values(name: str, values: Array, modality: Modality | None) -> Array:
+    """Give values the axes of a modality: a feature axis for numbers, channels first for images."""
+    if values.dtype.kind in "US":
+        raise TypeError(f"modality {name!r} holds text; give word ids, or name it 'label/{name}' if it is a label")
+    if values.dtype == np.float64 or values.dtype == np.float16:
+        values = values.astype(np.float32)
+    if modality is not None and values.shape[1:] == modality.shape:
+        return values
+    if values.ndim == 1:
+        return values[:, None]
+    image = values.dtype in (np.uint8, np.bool_)
+    if image and values.ndim == 3:
+        return values[:, None]
+    if image and values.ndim == 4 and values.shape[3] in (1, 3, 4) and values.shape[1] not in (1, 3, 4):
+        return values.transpose(0, 3, 1, 2)
+    return values
+
+
+def _all_nan(values: Array, block: int = 4096) -> Array:
+    """Which rows are NaN entirely: that is how tables mark what is missing. Memory maps are read block by block."""
+    parts = [np.isnan(values[i : i + block]).reshape(len(values[i : i + block]), -1).all(1) for i in range(0, len(values), block)]
+    return np.concatenate([np.zeros(0, bool), *parts])
+
+
+def _split(part: str, flat: Flat, x: Flat, modalities: tuple[Modality, ...]) -> Split:
+    present, shared = {}, {}
+    private: dict[str, dict[str, Array]] = {}
+    for key, values in flat.items():
+        match key.split("/"):
+            case [_]:
+                continue
+            case ["present", name]:
+                present[name] = np.asarray(values, bool)
+            case ["label", label]:
+                shared[label] = values
+            case ["label", label, name]:
+                private.setdefault(label, {})[name] = values
+            case _:
+                raise ValueError(f"array {key!r} is not understood; expected NAME, present/NAME, label/LABEL or label/LABEL/NAME")
+    for name, values in x.items():
+        if values.dtype.kind == "b":
+            x[name] = values.astype(np.uint8) * np.uint8(255)  # a batch divides by 255
+        elif values.dtype.kind == "f" and (name not in present or len(present[name]) == len(values)):
+            present[name] = present.get(name, True) & ~_all_nan(values)
+    try:
+        return Split(x, modalities, present, shared, private)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{part}: {error}") from error

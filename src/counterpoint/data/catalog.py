@@ -1,0 +1,147 @@
+"""Finding data by name, path or mapping, and preparing what has to be made first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..types import Modality
+from . import arrays, polymnist
+from .digits import digits_quadrant
+from .files import default_root
+from .mnist import URL
+from .records import Dataset
+from .usps import digits_usps
+
+_OPTIONS = {
+    "digits-quadrant": ("size", "views", "draws"),
+    "digits-usps": ("draws",),
+    **dict.fromkeys(polymnist.FAMILY, ("size", "views", "draws")),
+}
+
+
+def names() -> dict[str, str]:
+    """The known data sets: name to a line about each."""
+    return {
+        "digits-quadrant": "scikit-learn's digits in random quadrants, 3 views 3×16×16; needs no files",
+        **{name: f"{family.about}; prepared once" for name, family in polymnist.FAMILY.items()},
+        "digits-usps": "MNIST and USPS paired by class, 1×28×28 and 1×16×16; reads their files",
+    }
+
+
+def load(
+    source: str | Path | Mapping[str, Any],
+    *,
+    root: str | Path | None = None,
+    size: int | None = None,
+    views: int | None = None,
+    draws: int | None = None,
+    seed: int = 0,
+    present: Mapping[str, Any] | None = None,
+    labels: Mapping[str, Any] | None = None,
+    modalities: Sequence[Modality] | None = None,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    verify: bool = False,
+) -> Dataset:
+    """A data set from its name, from files, or from arrays.
+
+    Args:
+        source: one of
+
+            - a name of :func:`names`;
+            - a folder: one that :func:`prepare` made, or ``.npy`` files named ``NAME`` (values), ``present/NAME`` (mask),
+              ``label/LABEL`` (shared) and ``label/LABEL/NAME`` (private), in itself or in sub-folders ``train``, ``val``, ``test``;
+            - an ``.npz`` file with arrays of these names (``train/NAME`` and so on when split);
+            - a mapping of these names to arrays, or of ``train``, ``val`` and ``test`` to such mappings.
+        root: where data sets live; by default ``$COUNTERPOINT_DATA``, or else ``~/.cache/counterpoint``.
+        size, views, draws: of a named set, where it has them: side of the canvas, number of views, pairings of the training digits.
+        seed: of the named set's pairs and crops, or of the division into splits.
+        present: of a mapping: masks by modality. A row of NaN is absent without a mask, too.
+        labels: of a mapping: by label, either one array (shared) or arrays by modality (private). Text is numbered alphabetically.
+        modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`).
+        fractions: of train, val and test, where the source has no splits.
+        verify: compare the checksums of a prepared set, not only the sizes of its files.
+
+    Raises:
+        FileNotFoundError: unknown name, no such path, or a set that has to be prepared first.
+        ValueError, TypeError: bad contents, or an option that does not apply.
+    """
+    place = Path(root) if root is not None else default_root()
+    named = isinstance(source, str) and source in _OPTIONS
+    mine = _OPTIONS[str(source)] if named else ()
+    given = {"size": size, "views": views, "draws": draws}
+    stray = [key for key, value in given.items() if value is not None and key not in mine]
+    stray += [k for k, v in {"present": present, "labels": labels}.items() if v is not None and not isinstance(source, Mapping)]
+    stray += ["modalities"] if named and modalities is not None else []
+    if stray:
+        raise ValueError(f"option {stray[0]!r} does not apply to {'a mapping' if isinstance(source, Mapping) else source}; leave it out")
+    if isinstance(source, Mapping):
+        return arrays.from_mapping("mapping", source, present=present, labels=labels, modalities=modalities, fractions=fractions, seed=seed)
+    options = {key: value for key, value in given.items() if value is not None}
+    if source == "digits-quadrant":
+        return digits_quadrant(seed=seed, **options)
+    if source == "digits-usps":
+        return digits_usps(place, seed=seed, **options)
+    if source in polymnist.FAMILY:
+        chosen = polymnist.parameters(str(source), size, views, draws, seed)
+        folder = place / "prepared" / polymnist.folder_name(str(source), chosen)
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"{source} is not prepared in {folder}; run 'counterpoint data prepare {source}' with the same root and options"
+            )
+        return arrays.from_folder(folder, None, fractions, seed, verify=verify)
+    path = Path(source)
+    if path.is_dir():
+        return arrays.from_folder(path, modalities, fractions, seed, verify=verify)
+    if path.suffix == ".npz" and path.is_file():
+        return arrays.from_npz(path, modalities, fractions, seed)
+    if path.exists():
+        raise ValueError(f"{path} is neither a folder nor an .npz file; convert it to one of them")
+    raise FileNotFoundError(f"no data set and no path called {str(source)!r}; the known data sets are {', '.join(names())}")
+
+
+def prepare(
+    name: str,
+    *,
+    root: str | Path | None = None,
+    out: str | Path | None = None,
+    size: int | None = None,
+    views: int | None = None,
+    draws: int | None = None,
+    seed: int | None = None,
+    photos: str | Path | None = None,
+    url: str = URL,
+    progress: bool = True,
+) -> Path:
+    """Make a set of the PolyMNIST family from MNIST and photos, once; :func:`load` then opens it as memory maps.
+
+    A set that is there already with the same parameters is left as it is. The folder appears only when it is complete.
+
+    Args:
+        name: ``polymnist``, ``translated-polymnist`` or ``polymnist-quadrant``.
+        root: holds MNIST's idx files (``root/mnist`` or ``root``; downloaded if missing) and takes the result.
+        out: the folder to make, instead of ``root/prepared/NAME...``; load it by its path.
+        size, views, draws, seed: side of the canvas, number of views, pairings of the training digits (4), random seed.
+        photos: folder of background photos, used in order of name; by default ``root/polymnist_backgrounds`` if it is there. Views for
+            which no photo is left get a synthesised texture each; the notes of the data set say so.
+        url: where MNIST is downloaded from.
+        progress: show a progress bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: unknown name, a parameter out of range, a corrupt file, or a photo that is too small.
+        OSError: no photos, no download, a full disk, or a folder that holds something else. Nothing half-written remains.
+    """
+    if name not in polymnist.FAMILY:
+        known = ", ".join(polymnist.FAMILY)
+        raise ValueError(
+            f"{name!r} {'needs no preparation' if name in names() else 'is not a known data set'}; what can be prepared is {known}"
+        )
+    place = Path(root) if root is not None else default_root()
+    target, folder = (Path(p) if p is not None else None for p in (out, photos))
+    return polymnist.prepare(
+        name, place, target, size=size, views=views, draws=draws, seed=seed, photo_folder=folder, url=url, progress=progress
+    )

@@ -1,0 +1,237 @@
+"""What a data set is: arrays by modality, which rows are there, labels, and three splits of them.
+
+Everything is validated once, when a :class:`Split` is made, so that taking a batch is only indexing and one conversion.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+import torch
+
+from ..types import Batch, Modality, to_unit
+
+Array = np.ndarray
+Rows = np.ndarray | slice
+_BLOCK = 4096  # rows looked at together while validating, which bounds the memory of the check
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of one split.
+
+    Args:
+        x: values by modality, each ``(N, *shape)``: uint8 images on [0, 255], floats, or integer word ids. Memory-mapped arrays stay
+            on disk. A modality that is left out is absent in every row.
+        modalities: what the values look like; fixes the order.
+        present: by modality, ``(N,)`` bool; a modality that is left out is there in every row.
+        shared_labels: by label, ``(N,)`` integers, for what all modalities have in common.
+        private_labels: by label, then by modality, ``(N,)`` integers.
+
+    Raises:
+        ValueError: no rows, mismatched lengths, a wrong shape, an unknown modality, NaN or infinity in a present row, ids out of the
+            vocabulary, or a row in which every modality is missing. Memory-mapped arrays are checked batch by batch instead.
+        TypeError: values, masks or labels of a dtype that does not fit.
+    """
+
+    x: dict[str, Array]
+    modalities: tuple[Modality, ...]
+    present: dict[str, Array] = field(default_factory=dict)
+    shared_labels: dict[str, Array] = field(default_factory=dict)
+    private_labels: dict[str, dict[str, Array]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        modalities = tuple(self.modalities)
+        names = [m.name for m in modalities]
+        if not modalities or not self.x:
+            raise ValueError("a split needs at least one modality with values")
+        if len(set(names)) < len(names):
+            raise ValueError(f"modality names repeat in {', '.join(names)}; give each modality its own name")
+        per_modality = [("x", self.x), ("present", self.present), *((f"label {k!r}", v) for k, v in self.private_labels.items())]
+        for what, given in per_modality:
+            unknown = [name for name in given if name not in names]
+            if unknown:
+                raise ValueError(f"{what} names unknown modality {unknown[0]!r}; the modalities are {', '.join(names)}")
+        rows = len(next(iter(self.x.values())))
+        if rows == 0:
+            raise ValueError("a split is empty; give it at least one row")
+        lengths = {name: len(values) for name, values in self.x.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(
+                f"modalities have different numbers of rows: {lengths}; mark missing rows in 'present' instead of leaving them out"
+            )
+        present = {name: _mask(name, self.present.get(name), rows, name in self.x) for name in names}
+        x = {m.name: _values(m, self.x.get(m.name), present[m.name]) for m in modalities}
+        missing = ~np.logical_or.reduce(list(present.values()))
+        if missing.any():
+            raise ValueError(f"row {int(missing.argmax())} has every modality missing; drop such rows from the data")
+        shared = {label: _label(label, values, rows) for label, values in self.shared_labels.items()}
+        private = {
+            label: {name: _label(f"{label}/{name}", values, rows) for name, values in by_modality.items()}
+            for label, by_modality in self.private_labels.items()
+        }
+        for key, value in {
+            "modalities": modalities,
+            "x": x,
+            "present": present,
+            "shared_labels": shared,
+            "private_labels": private,
+        }.items():
+            object.__setattr__(self, key, value)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.present.values())))
+
+    def batch(self, index: Rows, device: torch.device | str | None = None) -> Batch:
+        """The chosen rows as tensors on ``device``: images in [0, 1], vectors float32, ids int64, zeros where absent.
+
+        Values travel in the dtype in which they are stored and are converted once, there.
+        """
+        x, present = {}, {}
+        for modality in self.modalities:
+            here = np.array(self.present[modality.name][index])
+            stored = self.x[modality.name]
+            values = np.array(stored[index])
+            if isinstance(stored, np.memmap):
+                _check_values(modality, values, here)
+            tensor = torch.from_numpy(values).to(device)
+            mask = torch.from_numpy(here).to(device)
+            tensor = tensor.long() if modality.likelihood == "categorical" else to_unit(tensor)
+            if not here.all():
+                tensor = tensor.masked_fill(~mask.view(-1, *[1] * len(modality.shape)), 0)
+            x[modality.name], present[modality.name] = tensor, mask
+        return Batch(x, present)
+
+    def batches(self, size: int, device: torch.device | str | None = None) -> Iterator[Batch]:
+        """All rows in order, ``size`` at a time; the last batch may be short."""
+        if size < 1:
+            raise ValueError(f"batch size {size} must be 1 or more")
+        for start in range(0, len(self), size):
+            yield self.batch(slice(start, start + size), device)
+
+    def take(self, index: Rows) -> Split:
+        """The split of the chosen rows. An index array reads them into memory; a slice does not copy."""
+        return Split(
+            {k: v[index] for k, v in self.x.items()},
+            self.modalities,
+            {k: v[index] for k, v in self.present.items()},
+            {k: v[index] for k, v in self.shared_labels.items()},
+            {label: {k: v[index] for k, v in by.items()} for label, by in self.private_labels.items()},
+        )
+
+    def with_missing(self, fraction: float, seed: int = 0) -> Split:
+        """The same rows with each value missing with probability ``fraction``, independently, but never all of a row.
+
+        A row that would lose everything keeps one of its values, chosen uniformly, so that somewhat fewer are missing when
+        ``fraction`` is large.
+
+        Raises:
+            ValueError: ``fraction`` outside [0, 1].
+        """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fraction {fraction} of missing values must lie in [0, 1]")
+        names = [m.name for m in self.modalities]
+        had = np.stack([self.present[name] for name in names], 1)
+        luck = np.random.default_rng(seed).random(had.shape)
+        keep = had & (luck >= fraction)
+        kept_one = np.arange(len(names)) == np.where(had, luck, -1.0).argmax(1)[:, None]
+        keep |= kept_one & ~keep.any(1, keepdims=True)
+        return replace(self, present={name: keep[:, i] for i, name in enumerate(names)})
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Three splits of the same modalities.
+
+    Attributes:
+        notes: what a reader of results must know, e.g. where the backgrounds come from.
+        digest: checksum known beforehand (prepared sets bring it in their manifest).
+    """
+
+    name: str
+    modalities: tuple[Modality, ...]
+    train: Split
+    val: Split
+    test: Split
+    notes: dict[str, str] = field(default_factory=dict)
+    digest: str | None = None
+
+    def __post_init__(self) -> None:
+        for part, split in self.splits().items():
+            if split.modalities != tuple(self.modalities):
+                raise ValueError(f"the {part} split of {self.name!r} has other modalities than the data set; build all three alike")
+
+    def splits(self) -> dict[str, Split]:
+        """The splits by name, in the order train, val, test."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    def checksum(self) -> str:
+        """A stable hexadecimal checksum of the modalities, values, masks and labels of all splits (SHA-256)."""
+        if self.digest is not None:
+            return self.digest
+        total = hashlib.sha256(json.dumps([asdict(m) for m in self.modalities], sort_keys=True).encode())
+        for part, split in self.splits().items():
+            private = {f"label/{label}/{k}": v for label, by in split.private_labels.items() for k, v in by.items()}
+            shared = {f"label/{label}": v for label, v in split.shared_labels.items()}
+            arrays: Mapping[str, Array] = {**split.x, **{f"present/{k}": v for k, v in split.present.items()}, **shared, **private}
+            for key in sorted(arrays):
+                total.update(f"{part}/{key}:{arrays[key].dtype.str}{arrays[key].shape}".encode())
+                for start in range(0, len(split), _BLOCK):
+                    total.update(np.ascontiguousarray(arrays[key][start : start + _BLOCK]).data)
+        return total.hexdigest()
+
+
+def _mask(name: str, given: Array | None, rows: int, has_values: bool) -> Array:
+    if given is None:
+        return np.full(rows, has_values)
+    mask = np.asarray(given)
+    if mask.dtype != bool:
+        raise TypeError(f"'present' of {name!r} has dtype {mask.dtype}, expected bool")
+    if mask.shape != (rows,):
+        raise ValueError(f"'present' of {name!r} has shape {mask.shape}, expected ({rows},)")
+    if mask.any() and not has_values:
+        raise ValueError(f"'present' names {name!r}, which has no values; give values for it or mark it absent")
+    return mask
+
+
+def _values(modality: Modality, given: Array | None, present: Array) -> Array:
+    categorical = modality.likelihood == "categorical"
+    if given is None:  # a broadcast zero costs no memory
+        zero = np.zeros((1, *modality.shape), np.int64 if categorical else np.float32)
+        return np.broadcast_to(zero, (len(present), *modality.shape))
+    values = given if isinstance(given, np.memmap) else np.asarray(given)
+    if values.dtype.kind not in ("iu" if categorical else "uif"):
+        kind = "integers" if categorical else "uint8, integers or floats"
+        raise TypeError(f"modality {modality.name!r}: dtype {values.dtype} is not supported; give {kind}")
+    if values.shape[1:] != modality.shape:
+        raise ValueError(f"modality {modality.name!r}: rows have shape {values.shape[1:]}, expected {modality.shape}")
+    if not isinstance(values, np.memmap):
+        _check_values(modality, values, present)
+    return values
+
+
+def _check_values(modality: Modality, values: Array, present: Array) -> None:
+    if modality.likelihood != "categorical" and values.dtype.kind != "f":
+        return
+    for start in range(0, len(values), _BLOCK):
+        block, here = values[start : start + _BLOCK], present[start : start + _BLOCK]
+        good = np.isfinite(block) if block.dtype.kind == "f" else (block >= 0) & (block < (modality.classes or 0))
+        bad = here & ~good.reshape(len(block), -1).all(1)
+        if bad.any():
+            what = "NaN or infinity" if block.dtype.kind == "f" else f"an id outside [0, {(modality.classes or 0) - 1}]"
+            raise ValueError(
+                f"modality {modality.name!r}: row {start + int(bad.argmax())} holds {what}; mark it absent in 'present' or clean it"
+            )
+
+
+def _label(name: str, given: Array, rows: int) -> Array:
+    label = np.asarray(given)
+    if label.dtype.kind not in "iub":
+        raise TypeError(f"label {name!r} has dtype {label.dtype}, expected integers (class numbers)")
+    if label.shape != (rows,):
+        raise ValueError(f"label {name!r} has shape {label.shape}, expected ({rows},)")
+    return label.astype(np.int64)

@@ -1,0 +1,75 @@
+"""Unimodal encoders q(z | x_m) and q(w_m | x_m)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from counterpoint.distributions import Diagonal, family
+from counterpoint.nn import NetworkOptions, Trunk, trunk
+from counterpoint.types import Modality
+
+Towers = Literal["separate", "shared"]
+MIN_SCALE = 1e-6
+
+
+class Head(nn.Module):
+    """Features to a diagonal distribution: loc linear, scale = softplus + 1e-6."""
+
+    def __init__(self, features: int, dim: int, posterior: str) -> None:
+        super().__init__()
+        self.family = family(posterior)
+        self.linear = nn.Linear(features, 2 * dim)
+
+    def forward(self, h: Tensor) -> Diagonal:
+        loc, raw = self.linear(h).float().chunk(2, -1)
+        return self.family(loc, F.softplus(raw) + MIN_SCALE)
+
+
+class Encoder(nn.Module):
+    """The encoder of one modality: a tower for the shared latent and, where there is one, a tower for the private latent.
+
+    Args:
+        towers: ``"separate"`` gives each latent a trunk of its own, ``"shared"`` one trunk with two heads.
+        posterior: ``"normal"`` or ``"laplace"``.
+    """
+
+    def __init__(
+        self,
+        modality: Modality,
+        shared_dim: int,
+        private_dim: int,
+        *,
+        networks: NetworkOptions,
+        posterior: str = "normal",
+        towers: Towers = "separate",
+    ) -> None:
+        super().__init__()
+        if towers not in ("separate", "shared"):
+            raise ValueError(f"towers={towers!r} is unknown; choose 'separate' or 'shared'")
+        self.towers = towers
+        self.shared_trunk: Trunk = trunk(modality, networks)
+        self.shared_head = Head(self.shared_trunk.features, shared_dim, posterior)
+        self.private_trunk = trunk(modality, networks) if private_dim and towers == "separate" else None
+        self.private_head = Head(self.shared_trunk.features, private_dim, posterior) if private_dim else None
+
+    def shared(self, x: Tensor) -> Diagonal:
+        """q(z | x), parameters (B, D)."""
+        return self.shared_head(self.shared_trunk(x))
+
+    def private(self, x: Tensor) -> Diagonal:
+        """q(w | x), parameters (B, D_m)."""
+        if self.private_head is None:
+            raise ValueError("this encoder has no private latent")
+        return self.private_head((self.private_trunk or self.shared_trunk)(x))
+
+    def forward(self, x: Tensor) -> tuple[Diagonal, Diagonal | None]:
+        """Both posteriors, each trunk run once."""
+        if self.private_head is None:
+            return self.shared(x), None
+        if self.private_trunk is not None:
+            return self.shared(x), self.private(x)
+        h = self.shared_trunk(x)
+        return self.shared_head(h), self.private_head(h)

@@ -1,0 +1,95 @@
+"""What a trained model answers: posterior latents, generation from any given modalities, importance-sampled likelihood.
+
+Functions of a model and an encoding; they hold no state. Gradients and modes are the caller's business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from counterpoint.model import Draw, Model
+from counterpoint.posteriors import Encoding
+from counterpoint.types import Latents
+
+
+@contextmanager
+def seeded(generator: torch.Generator | None) -> Iterator[None]:
+    """Draw from a stream fixed by ``generator`` and leave torch's own stream as it was; without a generator, do nothing."""
+    if generator is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        yield
+
+
+def posterior_latents(model: Model, encoding: Encoding, given: tuple[str, ...], samples: int | None) -> Latents:
+    """q(z | x_S) and q(w_m | x_m), m ∈ S: means with K = 1 where ``samples`` is None, else K draws."""
+    q = model.posterior.condition(encoding, given)
+    private = {name: encoding.private[name] for name in given if name in model.private_dims}
+    if samples is None:
+        return Latents(q.mean[None], {name: w.mean[None] for name, w in private.items()})
+    k = torch.Size((samples,))
+    return Latents(q.rsample(k), {name: w.rsample(k) for name, w in private.items()})
+
+
+def completed(model: Model, latents: Latents, targets: Sequence[str], present: dict[str, Tensor], *, prior: str) -> Latents:
+    """Add a private latent from the prior wherever a target has none: not given, or absent in that row."""
+    k, rows = latents.shared.shape[:2]
+    private = {}
+    for name in targets:
+        if name not in model.private_dims:
+            continue
+        own = latents.private.get(name)
+        if own is not None and bool(present[name].all()):
+            private[name] = own
+            continue
+        drawn = model.draw_prior(f"w_{name}", (k, rows), prior=prior)
+        private[name] = drawn if own is None else torch.where(present[name].view(1, -1, 1), own, drawn)
+    return Latents(latents.shared, private)
+
+
+def means(model: Model, draws: Sequence[Draw]) -> list[dict[str, Tensor]]:
+    """Decoder means of each draw by target, (K, B, *shape)."""
+    return [{name: model.likelihood(name).mean(raw.float()) for name, raw in out.items()} for out in model.decode(draws)]
+
+
+def log_likelihood(model: Model, encoding: Encoding, samples: int, *, rows: int = 4096) -> Tensor:
+    """log p(x) of what each row has, in nats, (B,), by importance sampling from the posterior given all of it:
+
+        log 1/K Σ_k p(z_k) ∏_m p(w_mk) p(x_m | z_k, w_mk) / [q(z_k | x) ∏_m q(w_mk | x_m)].
+
+    Args:
+        samples: K.
+        rows: latents decoded at once; bounds the memory.
+
+    Raises:
+        ValueError: a decoder without an exact density.
+    """
+    surrogate = [name for name in model.names if not model.likelihood(name).exact]
+    if surrogate:
+        raise ValueError(f"the decoder of {surrogate[0]!r} has no exact density, so log p(x) can't be estimated; use a feed-forward decoder for it")
+    if samples < 1:
+        raise ValueError(f"samples={samples} must be 1 or more")
+    step = max(1, rows // max(1, len(encoding.batch)))
+    parts = [_log_weights(model, encoding, min(step, samples - i)) for i in range(0, samples, step)]
+    return torch.logsumexp(torch.cat(parts), 0) - math.log(samples)
+
+
+def _log_weights(model: Model, encoding: Encoding, k: int) -> Tensor:
+    q = model.posterior.condition(encoding, model.names)
+    z = q.rsample(torch.Size((k,)))
+    total = model.prior().log_prob(z) - q.log_prob(z)
+    private = {}
+    for name, posterior in encoding.private.items():
+        w = private[name] = posterior.rsample(torch.Size((k,)))
+        total = total + encoding.batch.present[name] * (model.private_priors[name]().log_prob(w) - posterior.log_prob(w))
+    raw = model.decode([Draw(Latents(z, private), model.names)])[0]
+    for name in model.names:
+        total = total + encoding.batch.present[name] * model.likelihood(name).log_prob(raw[name], encoding.batch.x[name])
+    return total

@@ -1,0 +1,59 @@
+"""The methods: one short file each over the shared parts. ``METHODS`` maps the command line's names to classes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from counterpoint.methods.base import Method, Ramp
+from counterpoint.methods.idmvae import IDMVAE
+from counterpoint.methods.jmvae import JMVAE
+from counterpoint.methods.mmvae import MMVAE, MMVAEPlus
+from counterpoint.methods.mopoe import MoPoE
+from counterpoint.methods.product import DMVAE, MVAE, MVTCAE
+from counterpoint.types import Modality
+
+METHODS: dict[str, type[Method]] = {m.name: m for m in (IDMVAE, MMVAE, MMVAEPlus, MVAE, MoPoE, MVTCAE, JMVAE, DMVAE)}
+
+__all__ = ["DMVAE", "IDMVAE", "JMVAE", "METHODS", "MMVAE", "MVAE", "MVTCAE", "MMVAEPlus", "Method", "MoPoE", "Ramp", "load"]
+
+
+def method(name: str) -> type[Method]:
+    """The class of the method called ``name``.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}; choose one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def load(folder: str | Path) -> Method:
+    """Open what ``save_pretrained`` wrote; a run folder is taken by its ``model/``.
+
+    Raises:
+        FileNotFoundError: no model there.
+        ValueError: files that are damaged or do not belong together.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    if (folder / "model").is_dir():
+        folder = folder / "model"
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} holds no {name}; give a run folder or one written by save_pretrained")
+    try:
+        record = json.loads((folder / "config.json").read_text())
+        modalities = [Modality(**m) for m in record["modalities"]]
+        fresh = method(record["method"]).from_config(modalities, record["config"])
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'} is damaged ({error}); restore it or train again") from error
+    try:
+        fresh.load_state_dict(load_file(folder / "model.safetensors"))
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{folder / 'model.safetensors'} is damaged or of another model ({reason}); restore it or train again") from error
+    return fresh.eval()

@@ -1,0 +1,357 @@
+"""Method: a model, the losses it is trained by, and what a user may ask of it.
+
+A concrete method is a constructor only: it composes a model and a list of weighted losses. Its keywords are its configuration, which
+is saved beside the weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from counterpoint import inference
+from counterpoint.encoders import Encoder, Towers
+from counterpoint.likelihoods import likelihood
+from counterpoint.model import Decoder, Draw, Model
+from counterpoint.nn import NetworkOptions, generator
+from counterpoint.objectives import Loss
+from counterpoint.posteriors import Posterior, Rule
+from counterpoint.priors import Prior
+from counterpoint.types import Batch, Latents, Modality, Terms
+
+if TYPE_CHECKING:
+    from counterpoint.data import Dataset, Split
+    from counterpoint.training import FitResult
+
+Values = Batch | Mapping[str, Tensor | np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ramp:
+    """A weight over training steps: 0 before ``start``, linear up to ``value`` at ``end``, constant from there on."""
+
+    value: float
+    start: int = 0
+    end: int = 0
+
+    def __post_init__(self) -> None:
+        if self.value < 0 or not 0 <= self.start <= self.end:
+            raise ValueError(f"a ramp needs value >= 0 and 0 <= start <= end, got {self}")
+
+    def __call__(self, step: int) -> float:
+        if step < self.start:
+            return 0.0
+        if step >= self.end:
+            return self.value
+        return self.value * (step - self.start + 1) / (self.end - self.start + 1)
+
+
+class Method(nn.Module):
+    """A trained or trainable method.
+
+    Args:
+        model: prior, decoders, posterior.
+        losses: the parts of the loss and their weights over training.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    """The paper, year and URL."""
+
+    def __new__(cls, modalities: Sequence[Modality] = (), **options: Any) -> Self:  # copies are made without arguments
+        self = super().__new__(cls)
+        object.__setattr__(self, "_options", options)
+        return self
+
+    def __init__(self, model: Model, losses: Sequence[tuple[Loss, Ramp]]) -> None:
+        super().__init__()
+        self.model = model
+        self.losses_ = nn.ModuleList(loss for loss, _ in losses)
+        self.weights = tuple(weight for _, weight in losses)
+
+    # --- configuration -----------------------------------------------------------------------------------------------
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        return tuple(self.model.modalities.values())
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The constructor's keywords, defaults included, as JSON values."""
+        defaults = {k: p.default for k, p in inspect.signature(type(self)).parameters.items() if k != "modalities"}
+        return {k: _to_json(v) for k, v in {**defaults, **self._options}.items()}  # type: ignore[dict-item]
+
+    @classmethod
+    def from_config(cls, modalities: Sequence[Modality], config: Mapping[str, Any]) -> Self:
+        """A fresh method of the given configuration.
+
+        Raises:
+            ValueError: a key that this method does not have.
+        """
+        parameters = {k: p for k, p in inspect.signature(cls).parameters.items() if k != "modalities"}
+        unknown = [k for k in config if k not in parameters]
+        if unknown:
+            raise ValueError(f"{cls.name} has no option {unknown[0]!r}; its options are {', '.join(parameters)}")
+        options = {}
+        for key, value in config.items():
+            default = parameters[key].default
+            options[key] = type(default)(**value) if dataclasses.is_dataclass(default) and isinstance(value, Mapping) else value
+        return cls(modalities, **options)
+
+    @classmethod
+    def for_data(cls, data: Dataset, **options: Any) -> Self:
+        """A fresh method for the modalities of a data set; ``options`` are the constructor's keywords."""
+        return cls.from_config(data.modalities, options)
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    def losses(self, batch: Batch, step: int = 0) -> Terms:
+        """Weighted named terms of one step, (B,) each; the loss is the mean over B of their sum.
+
+        Every encoder runs once, then every decoder once on what all parts of the loss asked for. Parts whose weight is 0 at this
+        step are skipped.
+        """
+        active = [(loss, weight) for loss, ramp in zip(self.losses_, self.weights, strict=True) if (weight := ramp(step)) > 0]
+        encoding = self.model.encode(batch)
+        draws = [loss.draws(self.model, encoding) for loss, _ in active]
+        decoded = iter(self.model.decode([draw for part in draws for draw in part]))
+        terms: Terms = {}
+        for (loss, weight), part in zip(active, draws, strict=True):
+            named = loss.terms(self.model, encoding, part, [next(decoded) for _ in part])
+            terms |= {name: weight * value for name, value in named.items()}
+        return terms
+
+    def fit(self, train: Split, val: Split | None = None, **options: Any) -> FitResult:
+        """Train with Lightning; see ``counterpoint.training.fit`` for the options."""
+        from counterpoint.training import fit
+
+        return fit(self, train, val, **options)
+
+    def compile_networks(self) -> None:
+        """Let ``torch.compile`` fuse the encoders and decoders, in place."""
+        for network in (*self.model.posterior.encoders.values(), *self.model.decoders.values()):
+            network.compile()
+
+    # --- inference ---------------------------------------------------------------------------------------------------
+
+    @property
+    def priors(self) -> tuple[str, ...]:
+        """Priors that generation can draw from."""
+        return ("standard", "diffusion") if len(self.model.diffusion_priors) else ("standard",)
+
+    def encode(self, x: Values, given: Sequence[str] | None = None, *, samples: int | None = None) -> Latents:
+        """Latents given some modalities (all that are there by default).
+
+        Args:
+            x: a batch, or arrays by modality.
+            given: names of the modalities to condition on.
+            samples: None for posterior means (K = 1), else the number K of draws.
+
+        Returns:
+            Shared (K, B, D); private (K, B, D_m) of each given modality.
+
+        Raises:
+            ValueError: an unknown or empty ``given``, or a row with none of it.
+        """
+        with self._answering() as model:
+            batch, names = self._given(x, given)
+            return inference.posterior_latents(model, model.encode(batch), names, samples)
+
+    def decode(self, latents: Latents, to: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Decoder means (K, B, *shape) by modality; for words, probabilities (K, B, length, vocabulary)."""
+        with self._answering() as model:
+            return inference.means(model, [Draw(latents, self._targets(to))])[0]
+
+    def reconstruct(self, x: Values) -> dict[str, Tensor]:
+        """Every modality from its own posterior means, (B, *shape); where a row lacks it, from the rest of the row, with w at the
+        private prior's mean."""
+        with self._answering() as model:
+            batch = self._batch(x)
+            encoding = model.encode(batch)
+            everything = model.posterior.condition(encoding, model.names).mean
+            draws = []
+            for name in model.names:
+                alone = model.posterior.condition(encoding, (name,)).mean
+                own = torch.where(batch.present[name].unsqueeze(-1), alone, everything)
+                private = {name: encoding.private[name].mean[None]} if name in encoding.private else {}
+                draws.append(Draw(Latents(own[None], private), (name,)))
+            return {name: out[name].squeeze(0) for name, out in zip(model.names, inference.means(model, draws), strict=True)}
+
+    def translate(
+        self, x: Values, to: Sequence[str] | None = None, n: int = 1, *, prior: str = "auto", generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Generate the target modalities from those in ``x``, (n, B, *shape) means.
+
+        z comes from the posterior; the private latent of a target from its own posterior if it is in ``x``, else from the prior.
+        """
+        with self._answering() as model, inference.seeded(generator):
+            batch, names = self._given(x, None)
+            targets = self._targets(to)
+            latents = inference.posterior_latents(model, model.encode(batch), names, n)
+            latents = inference.completed(model, latents, targets, batch.present, prior=self._prior(prior))
+            return inference.means(model, [Draw(latents, targets)])[0]
+
+    def sample(self, n: int, *, prior: str = "auto", generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Unconditional samples of all modalities, (n, *shape) means.
+
+        Args:
+            prior: ``"standard"``, ``"diffusion"``, or ``"auto"``: diffusion where there is one.
+        """
+        with self._answering() as model, inference.seeded(generator):
+            chosen = self._prior(prior)
+            latents = Latents(model.draw_prior("z", (1, n), prior=chosen))
+            latents = inference.completed(model, latents, model.names, {}, prior=chosen)
+            return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)])[0].items()}
+
+    def recombine(self, shared: Values, private: Values) -> dict[str, Tensor]:
+        """What ``shared`` says in the manner of ``private``: each modality decoded from the z of the one and the w of the other, (B, *shape).
+
+        Raises:
+            ValueError: a method without private latents.
+        """
+        if not self.model.private_dims:
+            raise ValueError(f"{self.name} has no private latents to recombine; use a method that has, such as idmvae or mmvae+")
+        with self._answering() as model:
+            what, manner = model.encode(self._batch(shared)), model.encode(self._batch(private))
+            z = model.posterior.condition(what, model.names).mean[None]
+            latents = Latents(z, {name: w.mean[None] for name, w in manner.private.items()})
+            return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)])[0].items()}
+
+    def log_likelihood(self, x: Values, samples: int = 1000, *, generator: torch.Generator | None = None) -> Tensor:
+        """log p(x) of what each row has, in nats, (B,), by importance sampling; refused for decoders without an exact density."""
+        with self._answering() as model, inference.seeded(generator):
+            return inference.log_likelihood(model, model.encode(self._batch(x)), samples)
+
+    # --- saving ------------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write ``config.json`` and ``model.safetensors``, both beside and then renamed: a failure leaves what was there."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {"method": self.name, "modalities": [dataclasses.asdict(m) for m in self.modalities], "config": self.config}
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
+        with _replacing(folder / "config.json") as config, _replacing(folder / "model.safetensors") as tensors:
+            save_file(weights, tensors)
+            config.write_text(json.dumps(record, indent=2) + "\n")
+        return folder
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _answering(self) -> Iterator[Model]:
+        """Evaluation mode and no gradient, both restored afterwards."""
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield self.model
+        finally:
+            self.train(training)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def _batch(self, x: Values) -> Batch:
+        return x.to(self.device) if isinstance(x, Batch) else Batch.of(x, modalities=self.modalities, device=self.device)
+
+    def _given(self, x: Values, given: Sequence[str] | None) -> tuple[Batch, tuple[str, ...]]:
+        batch = self._batch(x)
+        if given is None:
+            given = [name for name in self.model.names if bool(batch.present[name].any())]
+        return batch.only(given), tuple(name for name in self.model.names if name in given)
+
+    def _targets(self, to: Sequence[str] | None) -> tuple[str, ...]:
+        targets = self.model.names if to is None else tuple(to)
+        unknown = [name for name in targets if name not in self.model.names]
+        if unknown or not targets:
+            what = f"unknown modality {unknown[0]!r}" if unknown else "no target modality"
+            raise ValueError(f"{what}; choose from {', '.join(self.model.names)}")
+        return targets
+
+    def _prior(self, prior: str) -> str:
+        if prior == "auto":
+            return self.priors[-1]
+        if prior not in self.priors:
+            raise ValueError(f"this model has no prior {prior!r}; it has {', '.join(self.priors)}, or 'auto'")
+        return prior
+
+
+def build(
+    modalities: Sequence[Modality],
+    *,
+    rule: Rule,
+    shared_dim: int,
+    private_dim: int = 0,
+    networks: NetworkOptions,
+    posterior: str = "normal",
+    towers: Towers = "separate",
+    prior_scale: bool = False,
+    auxiliary: bool = False,
+    decoder_rows: int | None = None,
+) -> Model:
+    """The model that the named methods share: one encoder and one decoder a modality, joined by ``rule``.
+
+    Args:
+        private_dim: D_m of every modality; 0 for none.
+        posterior: family of posteriors and priors.
+        prior_scale: learn the scale of p(z).
+        auxiliary: learned auxiliary private priors for cross-reconstruction.
+
+    Raises:
+        ValueError: no modality, a name given twice, or a latent size below 1.
+    """
+    names = [m.name for m in modalities]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"modalities must be one or more with distinct names, got {names}")
+    if shared_dim < 1 or private_dim < 0:
+        raise ValueError(f"shared_dim={shared_dim} must be 1 or more and private_dim={private_dim} 0 or more")
+
+    def encoder(modality: Modality) -> Encoder:
+        return Encoder(modality, shared_dim, private_dim, networks=networks, posterior=posterior, towers=towers)
+
+    def decoder(modality: Modality) -> Decoder:
+        reads = likelihood(modality)
+        return Decoder(generator(modality, shared_dim + private_dim, reads.output_shape, networks), reads)
+
+    def private_priors(learned: bool) -> dict[str, Prior]:
+        return {name: Prior(private_dim, posterior, learned_scale=learned) for name in names if private_dim}
+
+    return Model(
+        modalities,
+        prior=Prior(shared_dim, posterior, learned_scale=prior_scale),
+        private_priors=private_priors(learned=False),
+        posterior=Posterior({m.name: encoder(m) for m in modalities}, rule),
+        decoders={m.name: decoder(m) for m in modalities},
+        auxiliary_priors=private_priors(learned=True) if auxiliary else {},
+        decoder_rows=decoder_rows,
+    )
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to; it takes the place of ``path`` when all went well and is removed when not."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _to_json(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {k: _to_json(v) for k, v in dataclasses.asdict(value).items()}
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,42 @@
+"""JMVAE: a joint encoder, and unimodal encoders drawn to it (Suzuki et al. 2016, https://arxiv.org/abs/1611.01891).
+
+    L = ELBO under q(z | X) + α Σ_m KL(q(z | X) ‖ q(z | x_m))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from counterpoint.methods.base import Method, Ramp, build
+from counterpoint.nn import NetworkOptions
+from counterpoint.objectives import Bound, PosteriorMatch, everything_to_everything
+from counterpoint.posteriors import Joint
+from counterpoint.types import Modality
+
+
+class JMVAE(Method):
+    """Args:
+    modalities: one or more.
+    shared_dim: D.
+    beta: β on the KL to the prior.
+    alpha: α on the KLs to the unimodal posteriors.
+    networks: kind and sizes of the networks.
+    decoder_rows: most rows of one decoder call.
+    """
+
+    name = "jmvae"
+    title = "JMVAE (2016), https://arxiv.org/abs/1611.01891"
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        *,
+        shared_dim: int = 32,
+        beta: float = 1.0,
+        alpha: float = 0.1,
+        networks: NetworkOptions = NetworkOptions(),
+        decoder_rows: int | None = None,
+    ) -> None:
+        rule = Joint(modalities, shared_dim, networks=networks)
+        model = build(modalities, rule=rule, shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
+        super().__init__(model, [(Bound(everything_to_everything, beta=beta), Ramp(1.0)), (PosteriorMatch(alpha), Ramp(1.0))])

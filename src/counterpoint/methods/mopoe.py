@@ -1,0 +1,48 @@
+"""MoPoE-VAE: mixture of the products of all subsets (Sutter et al. 2021, https://arxiv.org/abs/2105.02470).
+
+One route: z is drawn from a random subset's product, row by row, and reconstructs everything; the KL is the mean over the subsets'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from counterpoint.methods.base import Method, Ramp, build
+from counterpoint.nn import NetworkOptions
+from counterpoint.objectives import Bound, everything_to_everything
+from counterpoint.posteriors import MixtureOfProducts
+from counterpoint.types import Modality
+
+
+class MoPoE(Method):
+    """Args:
+    modalities: one or more.
+    shared_dim: D.
+    private_dim: D_m of every modality; 0, the published method, for none.
+    beta: β on the KLs.
+    networks: kind and sizes of the networks.
+    decoder_rows: most rows of one decoder call.
+    """
+
+    name = "mopoe"
+    title = "MoPoE-VAE (2021), https://arxiv.org/abs/2105.02470"
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        *,
+        shared_dim: int = 32,
+        private_dim: int = 0,
+        beta: float = 1.0,
+        networks: NetworkOptions = NetworkOptions(),
+        decoder_rows: int | None = None,
+    ) -> None:
+        model = build(
+            modalities,
+            rule=MixtureOfProducts(),
+            shared_dim=shared_dim,
+            private_dim=private_dim,
+            networks=networks,
+            decoder_rows=decoder_rows,
+        )
+        super().__init__(model, [(Bound(everything_to_everything, beta=beta), Ramp(1.0))])

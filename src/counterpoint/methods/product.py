@@ -1,0 +1,125 @@
+"""Methods whose posterior is a product of experts.
+
+    MVAE     ELBOs of everything, of each single modality and of random subsets, summed; N(0, I) is an expert
+             (Wu & Goodman 2018, https://arxiv.org/abs/1802.05335)
+    MVTCAE   ELBO of everything, without prior expert, and KL(q(z|X) ‖ q(z|x_m)) of every modality: a bound on total correlation
+             (Hwang et al. 2021, https://proceedings.neurips.cc/paper/2021/hash/65a99bb7a3115fdede20da98b08a370f-Abstract.html)
+    DMVAE    private latents; ELBOs of everything and of each single modality to everything, each target with its own w
+             (Lee & Pavlovic 2020, https://arxiv.org/abs/2012.13024)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from counterpoint.methods.base import Method, Ramp, build
+from counterpoint.nn import NetworkOptions
+from counterpoint.objectives import (
+    Bound,
+    PosteriorMatch,
+    RandomSubsets,
+    everything_to_everything,
+    singles_to_everything,
+    singles_to_itself,
+)
+from counterpoint.posteriors import Product
+from counterpoint.types import Modality
+
+
+class MVAE(Method):
+    """Args:
+    modalities: one or more.
+    shared_dim: D.
+    beta: β on the KL.
+    subsets: random subsets at each step beside everything and the singles.
+    networks: kind and sizes of the networks.
+    decoder_rows: most rows of one decoder call.
+    """
+
+    name = "mvae"
+    title = "MVAE (2018), https://arxiv.org/abs/1802.05335"
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        *,
+        shared_dim: int = 32,
+        beta: float = 1.0,
+        subsets: int = 1,
+        networks: NetworkOptions = NetworkOptions(),
+        decoder_rows: int | None = None,
+    ) -> None:
+        model = build(modalities, rule=Product(prior_expert=True), shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
+        bound = Bound(everything_to_everything, singles_to_itself, RandomSubsets(subsets), beta=beta, reduce="sum")
+        super().__init__(model, [(bound, Ramp(1.0))])
+
+
+class MVTCAE(Method):
+    """With r the weight of total correlation (α in the paper), M modalities and everything's posterior q(z|X):
+
+        L = (M−r)/M · Σ_m −log p(x_m|z) + β [ (1−r)·KL(q(z|X) ‖ p(z)) + (r/M)·Σ_m KL(q(z|X) ‖ q(z|x_m)) ]
+
+    Args:
+        modalities: one or more.
+        shared_dim: D.
+        beta: β on the KLs.
+        ratio: r in [0, 1].
+        networks: kind and sizes of the networks.
+        decoder_rows: most rows of one decoder call.
+    """
+
+    name = "mvtcae"
+    title = "MVTCAE (2021), https://proceedings.neurips.cc/paper/2021/hash/65a99bb7a3115fdede20da98b08a370f-Abstract.html"
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        *,
+        shared_dim: int = 32,
+        beta: float = 2.5,
+        ratio: float = 5 / 6,
+        networks: NetworkOptions = NetworkOptions(),
+        decoder_rows: int | None = None,
+    ) -> None:
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"ratio={ratio} must lie in [0, 1]")
+        size = len(modalities)
+        model = build(modalities, rule=Product(prior_expert=False), shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
+        reconstruction = (size - ratio) / size
+        bound = Bound(everything_to_everything, beta=beta * (1 - ratio) / reconstruction)
+        super().__init__(model, [(bound, Ramp(reconstruction)), (PosteriorMatch(beta * ratio / size), Ramp(1.0))])
+
+
+class DMVAE(Method):
+    """Args:
+    modalities: one or more.
+    shared_dim: D.
+    private_dim: D_m of every modality.
+    beta: β on the KLs.
+    networks: kind and sizes of the networks.
+    decoder_rows: most rows of one decoder call.
+    """
+
+    name = "dmvae"
+    title = "DMVAE (2020), https://arxiv.org/abs/2012.13024"
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        *,
+        shared_dim: int = 32,
+        private_dim: int = 32,
+        beta: float = 1.0,
+        networks: NetworkOptions = NetworkOptions(),
+        decoder_rows: int | None = None,
+    ) -> None:
+        model = build(
+            modalities,
+            rule=Product(prior_expert=True),
+            shared_dim=shared_dim,
+            private_dim=private_dim,
+            networks=networks,
+            decoder_rows=decoder_rows,
+        )
+        bound = Bound(everything_to_everything, singles_to_everything, beta=beta, private="own", reduce="sum")
+        super().__init__(model, [(bound, Ramp(1.0))])

@@ -1,0 +1,304 @@
+"""``evaluate``: every metric of a method on a data set, with what is needed to read and repeat the numbers."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from .coherence import score_coherence
+from .dependence import score_dependence
+from .generations import Generations
+from .judges import JudgeOptions, score_judges, train_judges, write_beside
+from .latents import device_of, posterior_means
+from .likelihood import score_likelihood
+from .probes import score_chance, score_probes
+from .quality import score_quality
+from .scores import Scores, chosen, seed_of
+
+if TYPE_CHECKING:
+    from ..data import Dataset, Split
+    from ..methods import Method
+
+Group = Literal["probe", "coherence", "quality", "dependence", "likelihood"]
+GROUPS: tuple[Group, ...] = ("probe", "coherence", "quality", "dependence", "likelihood")
+_SECTIONS = (("probe",), ("mi", "hsic"), ("judge", "coherence"), ("fid", "precision", "recall", "density", "coverage"), ("loglik",))
+
+
+@dataclass
+class Evaluation:
+    """Metrics by flat name and what they rest on.
+
+    Attributes:
+        metrics: a number each, or ``{"mean", "std", "n"}`` over seeds.
+        meta: JSON-able: method, data, seed, rows, seconds, feature_space, intervals (95 %), left_out (name: reason), versions.
+    """
+
+    metrics: dict[str, Any]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write ``{"metrics", "meta"}``; the file appears whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_beside(path, (json.dumps({"metrics": self.metrics, "meta": self.meta}, indent=2, allow_nan=False) + "\n").encode())
+        return path
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> Evaluation:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not an evaluation.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not an evaluation: {error}; expected the JSON that Evaluation.to_json writes") from None
+        if not isinstance(content, dict) or not isinstance(content.get("metrics"), dict) or not isinstance(content.get("meta", {}), dict):
+            raise ValueError(f"{path} is not an evaluation; expected an object with 'metrics' and 'meta'")
+        return cls(content["metrics"], content.get("meta", {}))
+
+    def chance(self, name: str) -> float | None:
+        """What guessing would score on a metric, where that is known."""
+        kind, _, rest = name.partition("/")
+        if kind == "hsic":
+            return _mean(self.metrics.get(f"chance/{name}"))
+        if kind not in ("probe", "coherence", "judge"):
+            return None
+        parts = rest.split("@")[0].split("/")
+        label = parts[1] if kind != "judge" else parts[0]
+        joint = kind == "coherence" and parts[0] == "joint"
+        return _mean(self.metrics.get(f"chance/joint/{label}" if joint else f"chance/{label}"))
+
+    def table(self, *, detail: bool = False, width: int = 100) -> str:
+        """The metrics as a table: value, chance and 95 % interval (or deviation over seeds); ``detail`` adds each modality's."""
+        rows = [
+            (name, _shown(self.metrics[name]), _shown(self.chance(name)), self._spread(name))
+            for name in sorted(self.metrics, key=_section)  # stable: the order within a section is the order of measuring
+            if not name.startswith("chance/") and (detail or not _is_detail(name, self.metrics))
+        ]
+        return _rendered(rows, width)
+
+    def _spread(self, name: str) -> str:
+        value = self.metrics[name]
+        if isinstance(value, dict):
+            return f"± {value['std']:.3f} (n={value['n']})"
+        interval = self.meta.get("intervals", {}).get(name)
+        return "" if interval is None else f"[{_number(interval[0])}, {_number(interval[1])}]"
+
+
+def merge(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """Mean, sample standard deviation (0 for one) and number of values of every metric over evaluations (seeds).
+
+    Raises:
+        ValueError: no evaluation, or one that is merged already.
+    """
+    if not evaluations:
+        raise ValueError("no evaluation to merge; give at least one")
+    if any(isinstance(v, dict) for e in evaluations for v in e.metrics.values()):
+        raise ValueError("an evaluation is already merged over seeds; merge the evaluations of single runs")
+    metrics: dict[str, Any] = {}
+    for name in dict.fromkeys(name for e in evaluations for name in e.metrics):
+        values = [e.metrics[name] for e in evaluations if name in e.metrics]
+        metrics[name] = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, "n": len(values)}
+    return Evaluation(metrics, {"merged": [e.meta for e in evaluations]})
+
+
+def evaluate(
+    method: Method,
+    data: Dataset,
+    *,
+    samples: int = 1000,
+    rows: int | None = 1000,
+    probe_rows: int | None = 10_000,
+    likelihood_rows: int = 32,
+    likelihood_samples: int = 100,
+    batch_size: int = 256,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    progress: bool | Callable[[str], None] = True,
+    only: Sequence[str] | None = None,
+    judge: JudgeOptions | None = None,
+) -> Evaluation:
+    """Measure a method on the test split of a data set: probes, coherence, quality, dependence, likelihood.
+
+    Seeded throughout; the global random state stays as it was. What a method or data set cannot give (no labels, no private latents,
+    no exact density) is left out, with the reason in ``meta["left_out"]``.
+
+    Args:
+        samples: unconditional samples, and most rows on each side of precision and recall.
+        rows: most test rows to generate from (random, the same for every metric); None takes all.
+        probe_rows: most rows of the train split to fit probes on, and of the test split to score them on.
+        likelihood_rows, likelihood_samples: rows and importance samples of the likelihood, which is the dearest metric.
+        cache: a folder in which judges are kept.
+        progress: True tells each stage on standard error; a function is called with it instead.
+        only: some of "probe", "coherence", "quality", "dependence", "likelihood".
+        judge: how judges are built and trained.
+
+    Raises:
+        ValueError: an unknown group, different modalities, a number below 1, or a label with a single class.
+    """
+    groups = _checked(method, data, only, samples=samples, rows=rows, probe_rows=probe_rows, batch_size=batch_size)
+    tell = progress if callable(progress) else _tell if progress else _silent
+    device = device_of(method)
+    clock: dict[str, float] = {}
+    scores = Scores()
+    test = data.test.take(chosen(len(data.test), rows, seed_of(seed, "test rows")))
+    if {"probe", "coherence"} & groups:
+        scores.update(score_chance(data.test))
+    with _seeded(seed, device):
+        if {"probe", "dependence"} & groups:
+            with _stage("encode", clock, tell):
+                train_means, test_means = (
+                    posterior_means(method, split.take(chosen(len(split), probe_rows, seed_of(seed, "probe rows"))), batch_size=batch_size)
+                    for split in (data.train, data.test)
+                )
+        if "probe" in groups:
+            with _stage("probes", clock, tell):
+                scores.update(score_probes(train_means, test_means))
+        if {"coherence", "quality"} & groups:
+            with _stage("judges", clock, tell):
+                judges = train_judges(data, options=judge, seed=0, cache=None if cache is None else Path(cache), device=device)
+                real = judges.look(data.test)
+                scores.update(score_judges(data.test, real))
+            generations = Generations(method, test, judges, samples=samples, seed=seed, batch_size=batch_size)
+        if "coherence" in groups:
+            with _stage("coherence", clock, tell):
+                scores.update(score_coherence(generations))
+        if "quality" in groups:
+            with _stage("quality", clock, tell):
+                scores.update(score_quality(generations, real))
+            scores.extra["feature_space"] = judges.spaces()
+        if "dependence" in groups:
+            with _stage("dependence", clock, tell):
+                scores.update(score_dependence(train_means, test_means, seed=seed))
+        if "likelihood" in groups:
+            with _stage("likelihood", clock, tell):
+                scores.update(score_likelihood(method, data.test, rows=likelihood_rows, samples=likelihood_samples, seed=seed))
+    meta = {
+        "method": {"name": method.name, "config": method.config},
+        "data": {"name": data.name, "notes": dict(data.notes), "checksum": data.checksum()},
+        "seed": seed,
+        "rows": {
+            "generated_from": len(test),
+            "samples": samples,
+            "probe_train": _most(data.train, probe_rows),
+            "probe_test": _most(data.test, probe_rows),
+        },
+        "intervals": {name: list(interval) for name, interval in scores.intervals.items()},
+        "left_out": scores.left_out,
+        **scores.extra,
+        "seconds": {**clock, "total": round(sum(clock.values()), 2)},
+        "versions": {name: _version(name) for name in ("counterpoint", "torch", "numpy", "scikit-learn")},
+    }
+    return Evaluation(scores.metrics, meta)
+
+
+def _checked(method: Method, data: Dataset, only: Sequence[str] | None, **numbers: int | None) -> set[str]:
+    """The groups asked for, after a check of everything a user may get wrong."""
+    unknown = [group for group in only or () if group not in GROUPS]
+    if unknown:
+        raise ValueError(f"unknown group of metrics {unknown[0]!r}; choose from {', '.join(GROUPS)}")
+    wrong = [name for name, value in numbers.items() if value is not None and value < 1]
+    if wrong:
+        raise ValueError(f"{wrong[0]} = {numbers[wrong[0]]} must be 1 or more")
+    known, given = [m.name for m in method.modalities], [m.name for m in data.modalities]
+    if known != given:
+        raise ValueError(
+            f"the method knows modalities {', '.join(known)}, the data set has {', '.join(given)}; evaluate it on the data it was made for"
+        )
+    return set(GROUPS if only is None else only)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """A seeded global torch generator, for methods that draw from it, and the old one back afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _stage(name: str, clock: dict[str, float], tell: Callable[[str], None]) -> Iterator[None]:
+    tell(name)
+    start = time.perf_counter()
+    yield
+    clock[name] = round(time.perf_counter() - start, 2)
+
+
+def _tell(stage: str) -> None:
+    print(f"evaluate: {stage}", file=sys.stderr, flush=True)
+
+
+def _silent(stage: str) -> None:
+    pass
+
+
+def _most(split: Split, most: int | None) -> int:
+    return len(split) if most is None else min(len(split), most)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _section(name: str) -> int:
+    """Where a metric stands in the table."""
+    kind = name.split("/")[0]
+    return next((i for i, section in enumerate(_SECTIONS) if kind.removesuffix("_cross") in section), len(_SECTIONS))
+
+
+def _is_detail(name: str, metrics: dict[str, Any]) -> bool:
+    """Whether a metric is one modality's share of another one."""
+    return name.rpartition("/")[0] in metrics
+
+
+def _mean(value: Any) -> float | None:
+    return value["mean"] if isinstance(value, dict) else value
+
+
+def _number(value: float) -> str:
+    return f"{round(value, 3) + 0.0:.3f}" if abs(value) < 1000 else f"{value:.4g}"  # + 0.0: no minus before a zero
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else _number(_mean(value) or 0.0)
+
+
+def _rendered(rows: list[tuple[str, str, str, str]], width: int) -> str:
+    """A rich table where rich is installed, plain columns otherwise; a gap between groups."""
+    head = ("metric", "value", "chance", "95 % interval")
+    try:
+        from rich.box import SIMPLE
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        widths = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
+        lines = [head, *rows]
+        return (
+            "\n".join("  ".join((c.ljust if i == 0 else c.rjust)(widths[i]) for i, c in enumerate(line)).rstrip() for line in lines) + "\n"
+        )
+    table = Table(box=SIMPLE)
+    for i, title in enumerate(head):
+        table.add_column(title, justify="left" if i == 0 else "right", no_wrap=True)
+    for i, row in enumerate(rows):
+        last = i + 1 == len(rows) or _section(rows[i + 1][0]) != _section(row[0])
+        table.add_row(*row, end_section=last)
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(table)
+    return out.getvalue()

@@ -1,0 +1,131 @@
+"""Generations: everything a method generates for its evaluation, each once, and only what the judges make of it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..inference import seeded
+from ..types import Latents
+from .judges import Judges, Seen
+from .latents import device_of
+from .scores import Array, chunks, seed_of
+
+if TYPE_CHECKING:
+    from ..data import Split
+    from ..methods import Method
+
+_MOST_SUBSETS = 32
+
+
+class Generations:
+    """What a method generates from the rows of a split and from its priors, as the judges see it.
+
+    Nothing is generated before it is asked for. Every piece has a random generator of its own, on the CPU.
+
+    Args:
+        samples: how many unconditional samples.
+    """
+
+    def __init__(self, method: Method, split: Split, judges: Judges, *, samples: int, seed: int = 0, batch_size: int = 256) -> None:
+        self.method, self.split, self.judges = method, split, judges
+        self.samples, self.seed, self.batch_size = samples, seed, batch_size
+        self.names = [m.name for m in split.modalities]
+        self._joint: dict[str, dict[str, Seen]] = {}
+
+    @cached_property
+    def singles(self) -> dict[str, dict[str, Seen]]:
+        """By source, then by target, what is generated from one modality; the source itself is a target too."""
+        return {source: self._translated((source,), np.arange(len(self.split)), self.names) for source in self.names}
+
+    @cached_property
+    def several(self) -> dict[int, list[dict[str, Seen]]]:
+        """By number of given modalities (2 .. M−1), what is generated of the others.
+
+        The rows are dealt to the subsets of that size (a random 32 of them where there are more), so that every size costs one pass.
+        """
+        rng = np.random.default_rng(seed_of(self.seed, "subsets"))
+        found: dict[int, list[dict[str, Seen]]] = {}
+        for size in range(2, len(self.names)):
+            subsets = list(combinations(self.names, size))
+            subsets = [subsets[i] for i in rng.permutation(len(subsets))[:_MOST_SUBSETS]]
+            dealt = rng.permutation(len(self.split)) % len(subsets)
+            found[size] = [
+                self._translated(given, np.flatnonzero(dealt == i), [name for name in self.names if name not in given])
+                for i, given in enumerate(subsets)
+            ]
+        return found
+
+    def joint(self, prior: str = "auto") -> dict[str, Seen]:
+        """By modality, unconditional samples from a prior; "auto" is the last of the method's."""
+        prior = self.method.priors[-1] if prior == "auto" else prior
+        if prior not in self._joint:
+            generator = self._generator("joint")
+            parts = [
+                self._seen(self.method.sample(len(rows), prior=prior, generator=generator), rows)
+                for rows in chunks(np.arange(self.samples), self.batch_size)
+            ]
+            self._joint[prior] = _cat(parts)
+        return self._joint[prior]
+
+    @cached_property
+    def recombined(self) -> tuple[Array, dict[str, Seen]]:
+        """Each row's z with the w of the row ``partner[row]``, (N,) a random other row; by modality."""
+        partner = _derangement(len(self.split), seed_of(self.seed, "partners"))
+        device = device_of(self.method)
+        parts = [
+            self._seen(self.method.recombine(self.split.batch(rows, device), self.split.batch(partner[rows], device)), rows)
+            for rows in chunks(np.arange(len(self.split)), self.batch_size)
+        ]
+        return partner, _cat(parts)
+
+    @cached_property
+    def kept_private(self) -> dict[str, Seen]:
+        """By modality, each row's w_m with a z from the prior, the same in every modality."""
+        device = device_of(self.method)
+        with torch.no_grad(), seeded(self._generator("private")):
+            shared = self.method.model.draw_prior("z", (1, len(self.split)), prior=self.method.priors[-1])
+        found: dict[str, Seen] = {}
+        for name in self.names:
+            parts = []
+            for rows in chunks(np.flatnonzero(self.split.present[name]), self.batch_size):
+                latents = self.method.encode(self.split.batch(rows, device), given=[name])
+                values = self.method.decode(Latents(shared[:, torch.from_numpy(rows)], {name: latents.private[name]}), to=[name])
+                parts.append(self._seen({name: values[name][0]}, rows))
+            found.update(_cat(parts))
+        return found
+
+    def _translated(self, given: tuple[str, ...], rows: Array, to: list[str]) -> dict[str, Seen]:
+        rows = rows[np.logical_and.reduce([self.split.present[name][rows] for name in given])]
+        generator = self._generator("translate/" + ",".join(given))
+        device = device_of(self.method)
+        parts = []
+        for part in chunks(rows, self.batch_size):
+            values = self.method.translate(self.split.batch(part, device).only(given), to, generator=generator)
+            parts.append(self._seen({name: drawn[0] for name, drawn in values.items()}, part))
+        return _cat(parts)
+
+    def _seen(self, values: dict[str, Tensor], rows: Array) -> dict[str, Seen]:
+        return {name: self.judges.see(name, drawn, rows) for name, drawn in values.items()}
+
+    def _generator(self, purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(seed_of(self.seed, purpose))
+
+
+def _cat(parts: Iterable[dict[str, Seen]]) -> dict[str, Seen]:
+    parts = list(parts)
+    return {name: Seen.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+
+def _derangement(rows: int, seed: int) -> Array:
+    """(N,): a random cycle through all rows, so that no row is its own partner (when there are two or more)."""
+    order = np.random.default_rng(seed).permutation(rows)
+    partner = np.empty(rows, np.int64)
+    partner[order] = np.roll(order, 1)
+    return partner

@@ -1,0 +1,106 @@
+"""Quality of generated values in a feature space: Fréchet distance, precision, recall, density, coverage.
+
+Fréchet distance between Gaussians fitted to features (Heusel et al., "GANs trained by a two time-scale update rule", 2017), in closed form
+by symmetric eigendecompositions in double precision:  d² = ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½).
+Precision and recall: Kynkäänniemi et al. ("Improved precision and recall metric", 2019). Density and coverage: Naeem et al. ("Reliable
+fidelity and diversity metrics", 2020). Features are a judge's penultimate layer, so the numbers do not compare with Inception's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from .generations import Generations
+from .judges import Seen
+from .scores import Array, Scores, chosen, seed_of
+
+
+def frechet_distance(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array) -> float:
+    """Squared Fréchet (2-Wasserstein) distance between two Gaussians with means (d,) and covariances (d, d)."""
+    values, vectors = np.linalg.eigh(np.asarray(cov_a, np.float64))
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(min=0)).sum()
+    return float(max(((mean_a - mean_b) ** 2).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * cross, 0.0))
+
+
+def frechet(real: Array, fake: Array) -> float:
+    """Squared Fréchet distance between Gaussians fitted to features (N, d) and (N', d).
+
+    Raises:
+        ValueError: fewer than two rows on a side.
+    """
+    if min(len(real), len(fake)) < 2:
+        raise ValueError(f"a Fréchet distance needs two rows or more on each side; got {len(real)} and {len(fake)}")
+    (mean_a, cov_a), (mean_b, cov_b) = ((x.mean(0, dtype=np.float64), np.atleast_2d(np.cov(x.astype(np.float64).T))) for x in (real, fake))
+    return frechet_distance(mean_a, cov_a, mean_b, cov_b)
+
+
+@dataclass(frozen=True)
+class Prdc:
+    """Precision, recall, density and coverage; all but density lie in [0, 1]."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def prdc(real: Array, fake: Array, k: int = 5) -> Prdc:
+    """k-nearest-neighbour precision, recall, density and coverage of ``fake`` (N', d) against ``real`` (N, d).
+
+    A manifold is the union of balls around its points, each reaching to the point's k-th neighbour in its own set.
+
+    Raises:
+        ValueError: a set has k rows or fewer.
+    """
+    if min(len(real), len(fake)) <= k:
+        raise ValueError(f"precision and recall with k = {k} need more than {k} rows on each side; got {len(real)} and {len(fake)}")
+    a, b = torch.as_tensor(real, dtype=torch.float64), torch.as_tensor(fake, dtype=torch.float64)
+    reach_a, reach_b = (torch.cdist(x, x).kthvalue(k + 1, dim=1).values for x in (a, b))  # the first neighbour is the point itself
+    distance = torch.cdist(a, b)
+    inside_a = distance <= reach_a[:, None]  # ≤, so that words that repeat exactly lie in balls of radius 0
+    return Prdc(
+        precision=float(inside_a.any(0).double().mean()),
+        recall=float((distance <= reach_b).any(1).double().mean()),
+        density=float(inside_a.double().sum(0).mean() / k),
+        coverage=float((distance.min(1).values <= reach_a).double().mean()),
+    )
+
+
+def score_quality(generations: Generations, real: Mapping[str, Seen], *, k: int = 5) -> Scores:
+    """``{fid,precision,recall,density,coverage}/<modality>`` of unconditional samples, and ``..._cross/<modality>`` of cross generation.
+
+    Each also has its mean over modalities, without the last part of the name. The reference is the real rows,
+    as ``Judges.look`` sees them; precision and its kin use the same number of rows on both sides.
+    """
+    scores = Scores()
+    crossed = {
+        target: [seen[target] for source, seen in generations.singles.items() if source != target and target in seen] for target in real
+    }
+    found: dict[str, dict[str, float]] = {}
+    rows = {}
+    for target, reference in real.items():
+        for suffix, parts in (("", [generations.joint().get(target)]), ("_cross", crossed[target])):
+            fake = _features(parts)
+            counts = len(reference.features), len(fake)
+            if min(counts) <= k:
+                scores.left_out[f"fid{suffix}/{target}"] = f"{counts[0]} real and {counts[1]} generated rows, more than {k} are needed"
+                continue
+            most = min(*counts, generations.samples)
+            a, b = (x[chosen(len(x), most, seed_of(generations.seed, "prdc"))] for x in (reference.features, fake))
+            for kind, value in {"fid": frechet(reference.features, fake), **asdict(prdc(a, b, k))}.items():
+                found.setdefault(kind + suffix, {})[target] = value
+            rows[f"fid{suffix}/{target}"] = {"real": counts[0], "generated": counts[1], "precision": most}
+    for kind, values in found.items():
+        scores.add_mean(kind, values)
+    scores.extra["quality_rows"] = rows
+    return scores
+
+
+def _features(parts: list[Seen | None] | list[Seen]) -> Array:
+    found = [seen.features for seen in parts if seen is not None]
+    return np.concatenate(found) if found else np.empty((0, 1))

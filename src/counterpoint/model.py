@@ -1,0 +1,137 @@
+"""A model: a prior on z, priors on each w_m, a posterior, and one decoder a modality.
+
+    p(z, w, x) = p(z) ∏_m p(w_m) p(x_m | z, w_m),      q(z, w | x) = q(z | x_S) ∏_m q(w_m | x_m)
+
+``encode`` runs every encoder once. ``decode`` runs every decoder once on all the draws that need it, stacked along the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from counterpoint.likelihoods import Likelihood
+from counterpoint.posteriors import Encoding, Posterior
+from counterpoint.priors import DiffusionPrior, Prior
+from counterpoint.types import Batch, Latents, Modality
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Latents to be decoded to some modalities.
+
+    Attributes:
+        latents: shared (K, B, D), private (K, B, D_m) of each target that has one.
+        targets: the modalities to decode.
+    """
+
+    latents: Latents
+    targets: tuple[str, ...]
+
+
+class Decoder(nn.Module):
+    """p(x_m | z, w_m): a network from [z, w_m] to raw outputs and the likelihood that reads them."""
+
+    def __init__(self, network: nn.Module, likelihood: Likelihood) -> None:
+        super().__init__()
+        self.network = network
+        self.likelihood = likelihood
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Raw outputs (N, *output_shape) of latents (N, D + D_m)."""
+        return self.network(u)
+
+
+class Model(nn.Module):
+    """The generative model and its posterior; it knows nothing of losses.
+
+    Args:
+        modalities: in order.
+        prior: p(z).
+        private_priors: p(w_m) by modality; empty without private latents.
+        posterior: encoders and the rule that joins them.
+        decoders: by modality.
+        auxiliary_priors: learned r_m(w), used for cross-reconstruction in training only (MMVAE+).
+        decoder_rows: at most so many rows in one decoder call; larger stacks are cut, which keeps a call in the cache.
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        *,
+        prior: Prior,
+        private_priors: Mapping[str, Prior],
+        posterior: Posterior,
+        decoders: Mapping[str, Decoder],
+        auxiliary_priors: Mapping[str, Prior] | None = None,
+        decoder_rows: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.modalities = {m.name: m for m in modalities}
+        self.prior = prior
+        self.private_priors = nn.ModuleDict(private_priors)
+        self.auxiliary_priors = nn.ModuleDict(auxiliary_priors or {})
+        self.posterior = posterior
+        self.decoders = nn.ModuleDict(decoders)
+        self.diffusion_priors = nn.ModuleDict()
+        self.decoder_rows = decoder_rows
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.modalities)
+
+    @property
+    def shared_dim(self) -> int:
+        return self.prior.dim
+
+    @property
+    def private_dims(self) -> dict[str, int]:
+        return {name: prior.dim for name, prior in self.private_priors.items()}
+
+    def likelihood(self, name: str) -> Likelihood:
+        return self.decoders[name].likelihood
+
+    def encode(self, batch: Batch) -> Encoding:
+        return self.posterior.encode(batch)
+
+    def add_diffusion_priors(self, width: int = 512) -> None:
+        """One diffusion prior for z and one for every w_m, untrained; keys "z", and "w_" and a modality."""
+        self.diffusion_priors = nn.ModuleDict({f"w_{n}": DiffusionPrior(d, width=width) for n, d in self.private_dims.items()})
+        self.diffusion_priors["z"] = DiffusionPrior(self.shared_dim, width=width)
+
+    def decode(self, draws: Sequence[Draw]) -> list[dict[str, Tensor]]:
+        """Raw decoder outputs of each draw, by target, (K, B, *output_shape)."""
+        outputs: list[dict[str, Tensor]] = [{} for _ in draws]
+        for name, decoder in self.decoders.items():
+            wanted = [i for i, draw in enumerate(draws) if name in draw.targets]
+            if not wanted:
+                continue
+            inputs = [self._input(draws[i].latents, name) for i in wanted]
+            raw = self._in_chunks(decoder, torch.cat([u.flatten(0, -2) for u in inputs]))
+            for i, u, part in zip(wanted, inputs, raw.split([u.shape[:-1].numel() for u in inputs]), strict=True):
+                outputs[i][name] = part.unflatten(0, u.shape[:-1])
+        return outputs
+
+    def _in_chunks(self, decoder: nn.Module, u: Tensor) -> Tensor:
+        if self.decoder_rows is None or len(u) <= self.decoder_rows:
+            return decoder(u)
+        return torch.cat([decoder(part) for part in u.split(self.decoder_rows)])
+
+    def _input(self, latents: Latents, name: str) -> Tensor:
+        if name not in self.private_priors:
+            return latents.shared
+        return torch.cat([latents.shared, latents.private[name]], -1)
+
+    def draw_prior(self, name: str, shape: tuple[int, ...], *, prior: str = "standard") -> Tensor:
+        """Latents of the prior, (*shape, dim); ``name`` is "z", or "w_" and a modality.
+
+        Args:
+            prior: ``"standard"``, the density of the objective, or ``"diffusion"``, the sampler fitted to posterior means.
+        """
+        if prior == "diffusion":
+            return self.diffusion_priors[name].sample(torch.Size(shape).numel()).unflatten(0, shape)
+        density = self.prior if name == "z" else self.private_priors[name.removeprefix("w_")]
+        return density().rsample(torch.Size(shape))

@@ -1,0 +1,278 @@
+"""Likelihood bounds: a list of routes and an estimator.
+
+A route r conditions z on the modalities it is given and reconstructs its targets. With draws k = 1..K,
+
+    lw_r = Σ_{d ∈ targets} c_rd·ω_d·log p(x_d | z, w_d) + β [ log p(z) − log q(z) + Σ_{d ∈ given} (log p(w_d) − log q(w_d | x_d)) ]
+
+where w_d is drawn from q(w_d | x_d) if the route may see x_d and from the auxiliary prior otherwise, ω_d is the modality's
+weight and c_rd the route's factor on cross targets. The estimators:
+
+    elbo   mean_k lw_r, with KL(q(w_d) ‖ p(w_d)) and, where the density of z is the route's own, KL(q(z) ‖ p(z)) in closed form
+    iwae   logmeanexp_k lw_r                         Burda et al. 2016, https://arxiv.org/abs/1509.00519
+    dreg   the same value; its gradient detaches q's parameters inside log q and weights the path twice
+                                                     Tucker et al. 2019, https://arxiv.org/abs/1810.04152
+
+``density="everything"`` evaluates log q(z) under the posterior given all that the row has (the mixture of MMVAE and MMVAE+);
+``density="route"`` under the posterior that the route drew from. Absent targets count nothing, and rows that have none of a route's
+given modalities leave that route out.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from counterpoint import distributions as dist
+from counterpoint.model import Draw, Model
+from counterpoint.posteriors import Encoding
+from counterpoint.types import Latents, Route, Terms
+
+Estimator = Literal["elbo", "iwae", "dreg"]
+Routes = Callable[[tuple[str, ...]], list[Route]]
+"""Names of the modalities → the routes of one step (drawn anew each step where they are random)."""
+
+
+class Loss(nn.Module, ABC):
+    """One part of a method's loss. A step encodes once, asks every part for its draws, decodes all of them at once and hands each
+    part its own outputs."""
+
+    def draws(self, model: Model, encoding: Encoding) -> Sequence[Draw]:
+        """What this part needs decoded."""
+        return ()
+
+    @abstractmethod
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        """Named terms, (B,) each."""
+
+
+def everything_to_everything(names: tuple[str, ...]) -> list[Route]:
+    """One route: all modalities to all modalities."""
+    return [Route(names, names)]
+
+
+def singles_to_everything(names: tuple[str, ...]) -> list[Route]:
+    """Each modality to all modalities: M routes, M² reconstructions."""
+    return [Route((name,), names) for name in names]
+
+
+def singles_to_itself(names: tuple[str, ...]) -> list[Route]:
+    """Each modality to itself."""
+    return [Route((name,), (name,)) for name in names]
+
+
+@dataclass(frozen=True)
+class SinglesToSome:
+    """Each modality to itself and to n random others, whose log-likelihoods count (M−1)/n times: unbiased for the ELBO, O(M) decodings.
+
+    One random cyclic order serves all sources, so that each decoder gets the same number of rows at every step.
+    """
+
+    others: int
+
+    def __call__(self, names: tuple[str, ...]) -> list[Route]:
+        size = len(names)
+        if not 1 <= self.others < size:
+            raise ValueError(f"cross_targets={self.others} must lie in 1..{size - 1} for {size} modalities")
+        shifts = (torch.randperm(size - 1)[: self.others] + 1).tolist()
+        weight = (size - 1) / self.others
+        return [Route((name,), (name, *(names[(i + s) % size] for s in shifts)), weight) for i, name in enumerate(names)]
+
+
+@dataclass(frozen=True)
+class RandomSubsets:
+    """``count`` subsets of two or more, but not all, modalities, drawn anew each step; each reconstructs itself (MVAE)."""
+
+    count: int
+
+    def __call__(self, names: tuple[str, ...]) -> list[Route]:
+        proper = [s for n in range(2, len(names)) for s in combinations(names, n)]
+        chosen = torch.randperm(len(proper))[: self.count].tolist()
+        return [Route(proper[i], proper[i]) for i in chosen]
+
+
+@dataclass(frozen=True)
+class RouteDraw(Draw):
+    """A draw together with the route and the posterior of z it came from."""
+
+    route: Route
+    posterior: dist.Posterior
+
+
+class Bound(Loss):
+    """Negative likelihood bound over routes; see the module's derivation.
+
+    Args:
+        routes: rules whose routes are joined.
+        estimator: ``"elbo"``, ``"iwae"`` or ``"dreg"``.
+        samples: K.
+        beta: β on every KL.
+        density: whose log q(z) enters the bound, ``"route"`` or ``"everything"``.
+        private: how a target outside the route's given modalities gets its private latent: ``"auxiliary"`` from the learned
+            auxiliary prior, ``"own"`` from its own encoder.
+        reduce: ``"mean"`` or ``"sum"`` over the routes a row takes.
+
+    Terms: ``nll`` and ``kl`` for the ELBO, ``bound`` for the others.
+    """
+
+    def __init__(
+        self,
+        *routes: Routes,
+        estimator: Estimator = "elbo",
+        samples: int = 1,
+        beta: float = 1.0,
+        density: Literal["route", "everything"] = "route",
+        private: Literal["auxiliary", "own"] = "auxiliary",
+        reduce: Literal["mean", "sum"] = "mean",
+    ) -> None:
+        super().__init__()
+        if estimator not in ("elbo", "iwae", "dreg"):
+            raise ValueError(f"estimator={estimator!r} is unknown; choose 'elbo', 'iwae' or 'dreg'")
+        if samples < 1:
+            raise ValueError(f"samples={samples} must be 1 or more")
+        if beta < 0:
+            raise ValueError(f"beta={beta} must not be negative")
+        self.routes = routes
+        self.estimator = estimator
+        self.samples = samples
+        self.beta = beta
+        self.density = density
+        self.private = private
+        self.reduce = reduce
+
+    def draws(self, model: Model, encoding: Encoding) -> Sequence[RouteDraw]:
+        return [self._draw(model, encoding, route) for rule in self.routes for route in rule(model.names)]
+
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        routes = [draw for draw in draws if isinstance(draw, RouteDraw)]
+        taken = torch.stack([encoding.members(draw.route.given).any(0) for draw in routes])  # (R, B)
+        share = taken.float() if self.reduce == "sum" else taken / taken.sum(0)
+        nll = torch.stack([self._nll(model, encoding, d, raw) for d, raw in zip(routes, decoded, strict=True)])  # (R, K, B)
+        everything = model.posterior.condition(encoding, model.names) if self.density == "everything" else None
+        if self.estimator == "elbo":
+            kls = torch.stack([self._kl(model, encoding, draw, everything) for draw in routes])  # (R, B)
+            return {"nll": (share * nll.mean(1)).sum(0), "kl": self.beta * (share * kls).sum(0)}
+        ratios = torch.stack([self._log_ratio(model, encoding, draw, everything) for draw in routes])  # (R, K, B)
+        log_weights = self.beta * ratios - nll
+        bounds = torch.logsumexp(log_weights, 1) - math.log(self.samples)
+        if self.estimator == "dreg":
+            encoded = [(draw.latents.shared, *(draw.latents.private[n] for n in self._privates(draw))) for draw in routes]
+            bounds = _doubly_reparameterised(log_weights, bounds, encoded)
+        return {"bound": -(share * bounds).sum(0)}
+
+    def _draw(self, model: Model, encoding: Encoding, route: Route) -> RouteDraw:
+        q = model.posterior.condition(encoding, route.given)
+        k = torch.Size((self.samples,))
+        z = q.rsample(k)
+        private = {}
+        for name in route.targets:
+            if name not in model.private_dims:
+                continue
+            if name in route.given or self.private == "own":
+                private[name] = encoding.private[name].rsample(k)
+            else:
+                private[name] = model.auxiliary_priors[name]().rsample(torch.Size((self.samples, z.shape[1])))
+        return RouteDraw(Latents(z, private), route.targets, route, q)
+
+    def _nll(self, model: Model, encoding: Encoding, draw: RouteDraw, raw: dict[str, Tensor]) -> Tensor:
+        """Weighted negative log-likelihood of the targets that are there, (K, B)."""
+        total = torch.zeros(draw.latents.shared.shape[:2], device=draw.latents.shared.device)
+        for name in draw.targets:
+            factor = model.modalities[name].weight * (1.0 if name in draw.route.given else draw.route.cross_weight)
+            total = total - factor * encoding.batch.present[name] * model.likelihood(name).log_prob(raw[name], encoding.batch.x[name])
+        return total
+
+    def _privates(self, draw: RouteDraw) -> list[str]:
+        """Targets whose private latent came from their encoder."""
+        return [n for n in draw.latents.private if n in draw.route.given or self.private == "own"]
+
+    def _kl(self, model: Model, encoding: Encoding, draw: RouteDraw, everything: dist.Posterior | None) -> Tensor:
+        """KL of z (closed form, or by the draws against ``everything``) plus the closed-form KLs of the w's, (B,)."""
+        prior = model.prior()
+        if everything is None:
+            total = dist.kl(draw.posterior, prior)
+        else:
+            total = (everything.log_prob(draw.latents.shared) - prior.log_prob(draw.latents.shared)).mean(0)
+        for name in self._privates(draw):
+            total = total + encoding.batch.present[name] * dist.kl(encoding.private[name], model.private_priors[name]())
+        return total
+
+    def _log_ratio(self, model: Model, encoding: Encoding, draw: RouteDraw, everything: dist.Posterior | None) -> Tensor:
+        """log p(z, w) − log q(z, w), (K, B)."""
+        cut = dist.detached if self.estimator == "dreg" else _same
+        z = draw.latents.shared
+        total = model.prior().log_prob(z) - cut(everything or draw.posterior).log_prob(z)
+        for name in self._privates(draw):
+            w = draw.latents.private[name]
+            ratio = model.private_priors[name]().log_prob(w) - cut(encoding.private[name]).log_prob(w)
+            total = total + encoding.batch.present[name] * ratio
+        return total
+
+
+def _same(q: dist.Posterior) -> dist.Posterior:
+    return q
+
+
+def _doubly_reparameterised(log_weights: Tensor, bounds: Tensor, encoded: Sequence[Sequence[Tensor]]) -> Tensor:
+    """The IWAE value with the doubly reparameterised gradient: Σ_k w̃_k ∂lw_k for the decoder, Σ_k w̃_k² ∂lw_k/∂z ∂z/∂φ for the encoders.
+
+    ``encoded`` are each route's latents that came from encoders. Those of the auxiliary prior keep the weight w̃_k: their density is in
+    no ratio, so there is no log q for the second weight to replace.
+    """
+    normalised = torch.softmax(log_weights.detach(), 1)  # (R, K, B)
+    for weights, latents in zip(normalised, encoded, strict=True):
+        for u in latents:
+            if u.requires_grad:
+                u.register_hook(lambda gradient, weights=weights: weights.unsqueeze(-1) * gradient)
+    surrogate = (normalised * log_weights).sum(1)
+    return bounds.detach() + surrogate - surrogate.detach()
+
+
+class PosteriorMatch(Loss):
+    """Σ_m KL(q(z | X) ‖ q(z | x_m)) over the modalities a row has, where q(z | X) is given everything.
+
+    Args:
+        weight: factor on the sum; JMVAE calls it α, MVTCAE weighs it by α/M.
+    """
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        everything = model.posterior.condition(encoding, model.names)
+        divergences = [encoding.batch.present[name] * dist.kl(everything, q) for name, q in encoding.shared.items()]
+        return {"match": self.weight * torch.stack(divergences).sum(0)}
+
+
+class DiffusionPriorLoss(Loss):
+    """Denoising losses of the diffusion priors of z and of every w_m on posterior means.
+
+    Args:
+        detach: keep the gradient out of the encoders; the published code lets it in.
+    """
+
+    def __init__(self, *, detach: bool = False) -> None:
+        super().__init__()
+        self.detach = detach
+
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        count = encoding.members(model.names).sum(0)
+        total = torch.zeros_like(count, dtype=torch.float32)
+        for name, q in encoding.shared.items():
+            total = total + self._loss(model, "z", q, encoding.batch.present[name]) / count
+        for name, q in encoding.private.items():
+            total = total + self._loss(model, f"w_{name}", q, encoding.batch.present[name])
+        return {"diffusion": total}
+
+    def _loss(self, model: Model, key: str, q: dist.Diagonal, present: Tensor) -> Tensor:
+        means = q.loc.detach() if self.detach else q.loc
+        rows = present.nonzero().squeeze(-1)
+        losses = means.new_zeros(len(means))
+        return losses.index_copy(0, rows, model.diffusion_priors[key].loss(means[rows])) if len(rows) else losses

@@ -1,0 +1,170 @@
+"""Contrastive regularisers of IDMVAE (2025, https://arxiv.org/abs/2509.23548).
+
+CrossMI makes the shared posterior means of one example's modalities agree:
+
+    C(a, b) = −NT-Xent over the 2B vectors [a; b], cosine similarity, temperature τ,
+    L = (1/(M−1)) Σ_{i≠j} −C(μ_z(x_i), μ_z(x_j))                          (the published code's normalisation, M times the paper's)
+
+GenAug removes from each latent what belongs to the other. With partners w'_i, z'_i of another row (or of a prior),
+
+    z-term: x⁺ = E[x_i | z_i, w'_i],  −C(μ_z(x_i), μ_z(x⁺));     w-term: x⁺ = E[x_i | z'_i, w_i],  −C(μ_w(x_i), μ_w(x⁺))
+    L = Σ_i ½ (z-term + w-term)
+
+so that z survives a change of w, and w a change of z. No gradient is stopped.
+
+With modalities missing (ours; the paper supposes complete data) a row takes part in the pairs it has: (M−1) becomes the number of its
+modalities less one, partners come from the next row that has the modality, and negatives are the rows that have both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch import distributed as torch_distributed
+from torch.distributed.nn.functional import all_gather  # type: ignore[attr-defined]
+from torch.nn import functional as F
+
+from counterpoint.model import Draw, Model
+from counterpoint.objectives import Loss
+from counterpoint.posteriors import Encoding, on_present
+from counterpoint.types import Latents, Terms
+
+
+def nt_xent(a: Tensor, b: Tensor, valid: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Normalised-temperature cross entropy of P sets of pairs (Chen et al. 2020, https://arxiv.org/abs/2002.05709).
+
+    Each of the 2B vectors of a set has its pair as positive and the other valid vectors as negatives. Where processes train
+    together, negatives come from all of them and the gradient reaches those too.
+
+    Args:
+        a, b: (P, B, D).
+        valid: (P, B) bool, rows that take part.
+        temperature: τ.
+
+    Returns:
+        (P, B): the mean of the two losses of each pair, 0 where a row takes no part or is alone.
+
+    Raises:
+        ValueError: a batch of one row, which has no negatives.
+    """
+    everyone_a, everyone_b, everyone_valid, first = _gathered(a, b, valid)
+    if everyone_a.shape[1] < 2:
+        raise ValueError("a contrastive loss needs at least two rows in a batch, got one; raise batch_size or drop the last batch")
+    mine = F.normalize(torch.cat([a, b], 1), dim=-1)
+    all_ = F.normalize(torch.cat([everyone_a, everyone_b], 1), dim=-1)
+    logits = mine @ all_.transpose(1, 2) / temperature  # (P, 2B, 2B·world)
+    rows, total = a.shape[1], everyone_a.shape[1]
+    own = first + torch.arange(rows, device=a.device)
+    itself, partner = torch.cat([own, own + total]), torch.cat([own + total, own])
+    columns = torch.cat([everyone_valid, everyone_valid], 1).unsqueeze(1)  # (P, 1, 2B·world)
+    logits = logits.masked_fill(~columns, float("-inf"))
+    logits = logits.scatter(2, itself.view(1, -1, 1).expand(len(a), -1, 1), float("-inf"))
+    taking_part = valid & (everyone_valid.sum(1, keepdim=True) > 1)
+    # Rows that take no part keep their logits finite, so that no NaN enters the gradient.
+    logits = torch.where(taking_part.repeat(1, 2).unsqueeze(-1), logits, torch.zeros_like(logits))
+    losses = torch.logsumexp(logits, -1) - logits.gather(2, partner.view(1, -1, 1).expand(len(a), -1, 1)).squeeze(-1)
+    return torch.where(taking_part, (losses[:, :rows] + losses[:, rows:]) / 2, torch.zeros_like(losses[:, :rows]))
+
+
+def _gathered(a: Tensor, b: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Vectors of all processes along the row axis, and the index of this process's first row."""
+    if not (torch_distributed.is_available() and torch_distributed.is_initialized()) or torch_distributed.get_world_size() == 1:
+        return a, b, valid, 0
+    joined = torch.cat([a, b, valid.unsqueeze(-1).to(a.dtype)], -1).contiguous()
+    everyone = torch.cat(all_gather(joined), 1)
+    ours, theirs, mask = everyone.split([a.shape[-1], b.shape[-1], 1], -1)
+    return ours, theirs, mask.squeeze(-1) > 0.5, torch_distributed.get_rank() * a.shape[1]
+
+
+class CrossMI(Loss):
+    """Contrast of posterior means of z over all pairs of modalities. Term: ``cross_mi``.
+
+    Args:
+        temperature: τ.
+    """
+
+    def __init__(self, *, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        present = encoding.members(model.names)  # (M, B)
+        means = torch.stack([encoding.shared[name].loc for name in model.names])  # (M, B, D)
+        pairs = torch.tensor(list(combinations(range(len(model.names)), 2)), device=means.device)
+        if len(pairs) == 0:
+            raise ValueError("CrossMI contrasts pairs of modalities; this model has one only")
+        left, right = pairs.T
+        losses = nt_xent(means[left], means[right], present[left] & present[right], temperature=self.temperature)
+        return {"cross_mi": 2 * losses.sum(0) / (present.sum(0) - 1).clamp(min=1)}
+
+
+class GenAug(Loss):
+    """Redundancy removal by generative augmentation. Term: ``genaug``.
+
+    Args:
+        partner: where w' and z' come from: ``"posterior"`` of the next row, ``"prior"``, or ``"diffusion"`` prior.
+        match: ``"contrast"`` or ``"l2"``, Σ_d (μ − μ'')², which the paper finds less stable.
+        temperature: τ of the contrast.
+    """
+
+    def __init__(
+        self,
+        *,
+        partner: Literal["posterior", "prior", "diffusion"] = "posterior",
+        match: Literal["contrast", "l2"] = "contrast",
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if partner not in ("posterior", "prior", "diffusion"):
+            raise ValueError(f"partner={partner!r} is unknown; choose 'posterior', 'prior' or 'diffusion'")
+        if match not in ("contrast", "l2"):
+            raise ValueError(f"match={match!r} is unknown; choose 'contrast' or 'l2'")
+        self.partner = partner
+        self.match = match
+        self.temperature = temperature
+
+    def draws(self, model: Model, encoding: Encoding) -> Sequence[Draw]:
+        """Two draws a modality: (z_i, w'_i), then (z'_i, w_i)."""
+        draws = []
+        for name in model.names:
+            z, w = encoding.shared[name].rsample(torch.Size((1,))), encoding.private[name].rsample(torch.Size((1,)))
+            other_z, other_w = self._partners(model, name, z, w, encoding.batch.present[name])
+            draws += [Draw(Latents(z, {name: other_w}), (name,)), Draw(Latents(other_z, {name: w}), (name,))]
+        return draws
+
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        total = torch.zeros(len(encoding.batch), device=encoding.members(model.names).device)
+        for i, name in enumerate(model.names):
+            encoder, likelihood, present = model.posterior.encoders[name], model.likelihood(name), encoding.batch.present[name]
+            swapped_w, swapped_z = (likelihood.mean(raw[name].squeeze(0)) for raw in decoded[2 * i : 2 * i + 2])
+            z, w = encoding.shared[name].loc, encoding.private[name].loc
+            z_again = on_present(lambda x, tower=encoder.shared: tower(x).loc, swapped_w, present, torch.zeros_like(z))
+            w_again = on_present(lambda x, tower=encoder.private: tower(x).loc, swapped_z, present, torch.zeros_like(w))
+            total = total + 0.5 * (self._mismatch(z, z_again, present) + self._mismatch(w, w_again, present))
+        return {"genaug": total}
+
+    def _partners(self, model: Model, name: str, z: Tensor, w: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        if self.partner == "posterior":
+            row = next_present(present)
+            return z[:, row], w[:, row]
+        prior = "diffusion" if self.partner == "diffusion" else "standard"
+        shape = (1, z.shape[1])
+        with torch.no_grad():
+            return model.draw_prior("z", shape, prior=prior), model.draw_prior(f"w_{name}", shape, prior=prior)
+
+    def _mismatch(self, mean: Tensor, again: Tensor, present: Tensor) -> Tensor:
+        if self.match == "l2":
+            return present * (mean - again).square().sum(-1)
+        return nt_xent(mean[None], again[None], present[None], temperature=self.temperature)[0]
+
+
+def next_present(present: Tensor) -> Tensor:
+    """For each row, the index of the next row (cyclically) that has the modality, (B,); rows without it point at themselves."""
+    rows = present.nonzero().squeeze(-1)
+    partner = torch.arange(len(present), device=present.device)
+    partner[rows] = rows.roll(-1)
+    return partner

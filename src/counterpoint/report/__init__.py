@@ -1,0 +1,7 @@
+"""What a trained method learned, for people: one HTML file, and the figures that it is made of."""
+
+from __future__ import annotations
+
+from .html import report
+
+__all__ = ["report"]

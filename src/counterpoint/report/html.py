@@ -1,0 +1,368 @@
+"""The report: one HTML file that needs nothing but a browser, no network either.
+
+Figures are inlined as SVG, whose pictures are PNG in base64; lines and letters take their colour from the page, so that one file
+is at home on a light and on a dark screen.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..metrics.judges import write_beside
+from . import figures
+from .published import QUADRANT, Published
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..data import Dataset
+    from ..methods import Method
+    from ..metrics import Evaluation
+
+JSON = Any
+KINDS = {
+    "judge": "real data, by the same judges",
+    "self": "from itself",
+    "cross": "from one other modality",
+    "given": "from {} modalities",
+    "recombine": "recombined: z of one row, w of another",
+    "private": "w kept, z from the prior",
+    "joint": "unconditional: all judges agree",
+}
+QUALITY = {"fid": "Fréchet distance ↓", "precision": "precision ↑", "recall": "recall ↑", "density": "density ↑", "coverage": "coverage ↑"}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A value on [0, 1] with its mark: ``tick`` is chance or a ceiling, ``tone`` the colour (``z``, ``w``, or ``leak``)."""
+
+    value: float
+    text: str
+    tick: float | None = None
+    tone: str = "leak"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one latent tells about one label. ``own``: it is meant to (z the shared, w the private label); otherwise it leaks."""
+
+    latent: str
+    label: str
+    own: bool
+    bar: Bar
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A figure of the page: inline SVG, its caption, what a screen reader says, and its width in CSS pixels."""
+
+    svg: str
+    caption: str
+    width: int
+
+
+def report(
+    method: Method,
+    data: Dataset,
+    evaluation: Evaluation,
+    history: str | Path | None,
+    out: str | Path,
+    *,
+    config: Mapping[str, JSON] | None = None,
+    commands: Sequence[str] = (),
+    maps: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write what a trained method learned to one self-contained HTML file.
+
+    Args:
+        method: trained method.
+        data: its data; pictures and maps are made from the test split.
+        evaluation: its measured figures.
+        history: the run's ``metrics.csv``; ``None`` leaves the curves out.
+        out: the file to write; replaced in one step, so it is never half written.
+        config: configuration of the run, shown whole; the method's own by default.
+        commands: shell commands that reproduce the run.
+        maps: projections of the latents, of ``pca``, ``tsne`` and ``umap``; by default all (the last where umap-learn is installed).
+        seed: chooses the examples shown.
+
+    Raises:
+        ValueError: an unknown map, or modalities of method and data that differ. OSError: the file cannot be written.
+    """
+    mine, theirs = [m.name for m in method.modalities], [m.name for m in data.modalities]
+    if mine != theirs:
+        raise ValueError(
+            f"the method knows the modalities {', '.join(mine)}, the data {', '.join(theirs)}; report on the data it was trained on"
+        )
+    metrics, now = evaluation.metrics, datetime.now(UTC)
+    findings = _findings(metrics, data)
+    published = QUADRANT if QUADRANT.covers(_labels(data)) else None
+    page = {
+        "method": method.name,
+        "data": data,
+        "rows": {name: f"{len(split):,}" for name, split in (("train", data.train), ("validation", data.val), ("test", data.test))},
+        "modalities": [(m, _describe(m)) for m in data.modalities],
+        "findings": findings,
+        "summary": _summary(findings),
+        "published": published,
+        "same_data": published is not None and published.data.lower() == data.name.lower(),
+        "comparison": _comparison(method.name, metrics, published) if published else [],
+        "losses": _losses(history),
+        "pictures": _pictures(method, data, seed),
+        "maps": _maps(method, data, maps, seed),
+        "coherence": _coherence(evaluation, data),
+        "published_coherence": _published_coherence(published),
+        "quality": _quality(metrics, data),
+        "metrics": {name: _text(value) for name, value in sorted(metrics.items())},
+        "meta": _yaml(evaluation.meta),
+        "config": _yaml(config or {"method": method.name, "model": method.config}),
+        "commands": [*commands],
+        "version": _version(),
+        "date": f"{now.day} {now:%B %Y}",
+    }
+    path = Path(out)
+    text = _template().render(page)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_beside(path, text.encode())
+    return path
+
+
+def _template() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("counterpoint.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html")
+
+
+# ---------------------------------------------------------------------------------------------- numbers
+
+
+def _mean(value: JSON) -> float:
+    return float(value["mean"]) if isinstance(value, Mapping) else float(value)
+
+
+def _text(value: JSON) -> str:
+    """'.983', '12.4', '.983 ± .002' (over seeds)."""
+    if isinstance(value, Mapping):
+        return f"{_number(float(value['mean']))} ± {_number(float(value['std']))}"
+    return _number(float(value))
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "–"
+    if abs(value) >= 10:
+        return f"{value:,.1f}"
+    text = f"{value:.3f}"
+    return text.removeprefix("0") if 0 < value < 1 and text[0] == "0" else text
+
+
+def _bar(value: JSON, tick: float | None = None, tone: str = "leak") -> Bar:
+    mean = _mean(value)
+    return Bar(min(1.0, max(0.0, mean if math.isfinite(mean) else 0.0)), _text(value), tick, tone)
+
+
+def _labels(data: Dataset) -> set[str]:
+    return {*data.test.shared_labels, *data.test.private_labels}
+
+
+def _chance(metrics: Mapping[str, JSON], label: str) -> float | None:
+    value = metrics.get(f"chance/{label}")
+    return None if value is None else _mean(value)
+
+
+def _findings(metrics: Mapping[str, JSON], data: Dataset) -> list[Finding]:
+    """Every latent against every label: first what it is meant to know, then what leaks."""
+    shared, private = [*data.test.shared_labels], [*data.test.private_labels]
+    meant, leaks = (("z", shared), ("w", private)), (("z", private), ("w", shared))
+    return [
+        Finding(latent, label, own, _bar(metrics[name], _chance(metrics, label), latent if own else "leak"))
+        for own, pairs in ((True, meant), (False, leaks))
+        for latent, labels in pairs
+        for label in labels
+        if (name := f"probe/{latent}/{label}") in metrics
+    ]
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    """The result in a sentence or two of plain words."""
+
+    def said(chosen: Iterable[Finding]) -> str:
+        return ", and ".join(
+            f"the {f.label} from {f.latent} {100 * f.bar.value:.0f} % of the time"
+            + (f" (chance {100 * f.bar.tick:.0f} %)" if f.bar.tick else "")
+            for f in chosen
+        )
+
+    meant, leaks = said(f for f in findings if f.own), said(f for f in findings if not f.own)
+    if not meant:
+        return ""
+    return f"From one modality, a linear probe reads {meant}." + (f" Where it should find nothing, it reads {leaks}." if leaks else "")
+
+
+def _comparison(name: str, metrics: Mapping[str, JSON], published: Published) -> list[tuple[str, bool, list[Bar | None]]]:
+    """Rows of the comparison: (method, whether it is this run, a bar or nothing per column)."""
+    wanted = [(latent, label, latent == "z" if label == published.columns[0][1] else latent == "w") for latent, label in published.columns]
+
+    def bars(values: Sequence[JSON]) -> list[Bar | None]:
+        return [
+            None if value is None else _bar(value, _chance(metrics, label), latent if own else "leak")
+            for (latent, label, own), value in zip(wanted, values, strict=True)
+        ]
+
+    own_row = bars([metrics.get(f"probe/{latent}/{label}") for latent, label in published.columns])
+    return [(name, True, own_row), *((other, False, bars(values)) for other, values in published.rows.items())]
+
+
+def _coherence(evaluation: Evaluation, data: Dataset) -> list[tuple[str, str, Bar]]:
+    """Rows (what is generated from what, label, bar); per-modality details stay in the list of all figures."""
+    metrics, rows = evaluation.metrics, []
+    named_priors = any(name.startswith("coherence/joint/") and "@" in name for name in metrics)
+    for name, value in metrics.items():
+        parts = re.fullmatch(r"(?:coherence/)?(judge|(?<=/)[a-z]+)(\d*)/([^/@]+)(?:@(.+))?", name)
+        if (
+            not parts or parts[2] == "1" or (parts[1] == "joint" and not parts[4] and named_priors)
+        ):  # given1 is cross, a bare joint one of the named
+            continue
+        kind, count, label, prior = parts.groups()
+        title = KINDS.get(kind, kind).format(count) + (f", {prior} prior" if prior else "")
+        bar = _bar(value, evaluation.chance(name), _tone(kind, label, data))
+        place = [*KINDS].index(kind) if kind in KINDS else len(KINDS)
+        rows.append(((label not in data.test.shared_labels, label, place, count), title, label, bar))
+    return [(title, label, bar) for _, title, label, bar in sorted(rows, key=lambda row: row[0])]
+
+
+def _published_coherence(published: Published | None) -> list[tuple[str, list[str]]]:
+    return [(name, [_number(v) for v in values]) for name, values in published.coherence.items()] if published else []
+
+
+def _tone(kind: str, label: str, data: Dataset) -> str:
+    return "leak" if kind == "judge" else "w" if label in data.test.private_labels else "z"
+
+
+def _quality(metrics: Mapping[str, JSON], data: Dataset) -> dict[str, JSON]:
+    """Column titles and rows (modality, what was generated, one text per column); no rows where nothing was measured."""
+    rows = []
+    for m in data.modalities:
+        for suffix, title in (("", "unconditional"), ("_cross", "from another modality")):
+            values = [metrics.get(f"{kind}{suffix}/{m.name}") for kind in QUALITY]
+            if any(value is not None for value in values):
+                rows.append((m.name, title, ["–" if value is None else _text(value) for value in values]))
+    return {"columns": [*QUALITY.values()], "rows": rows}
+
+
+def _describe(modality: Any) -> str:
+    if modality.likelihood == "categorical":
+        what = f"sequence of {math.prod(modality.shape)} out of {modality.classes} symbols"
+    elif len(modality.shape) == 3:
+        channels, height, width = modality.shape
+        what = f"image, {height} × {width}, {channels} channel{'s' * (channels > 1)}"
+    else:
+        what = f"vector of {math.prod(modality.shape)}"
+    scale = "learned scale" if modality.scale is None else f"scale {modality.scale:g}"
+    return f"{what}; {modality.likelihood} likelihood" + ("" if modality.likelihood in ("categorical", "bernoulli") else f", {scale}")
+
+
+def _yaml(values: JSON) -> str:
+    import yaml
+
+    return yaml.safe_dump(json.loads(json.dumps(values, default=str)), sort_keys=False, allow_unicode=True, width=100).strip()
+
+
+def _version() -> str:
+    try:
+        return version("counterpoint")
+    except PackageNotFoundError:
+        return ""
+
+
+# ---------------------------------------------------------------------------------------------- figures
+
+
+def _plate(figure: Figure, title: str, caption: str) -> Plate:
+    """The figure as inline SVG: letters stay letters, ink becomes the page's ink, ids differ between the plates of a page."""
+    import matplotlib
+    from markupsafe import Markup, escape
+
+    salt = re.sub(r"\W+", "-", title)
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "image.composite_image": False}):
+        figure.savefig(buffer, format="svg", transparent=True, dpi=200, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    opening, rest = svg.split(">", 1)
+    view = re.search(r'viewBox="[^"]*"', opening)
+    rest = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{salt}-", rest)
+    rest = rest.replace(figures.INK, "currentColor").replace(figures.FAINT, "var(--faint)")
+    svg = f'<svg role="img" aria-label="{escape(title)}" {view[0] if view else ""}>{rest}'
+    return Plate(Markup(svg), caption, round(figure.get_size_inches()[0] * 110))
+
+
+def _losses(history: str | Path | None) -> Plate | None:
+    if history is None:
+        return None
+    curves = figures.read_history(history)
+    if not curves:
+        return None
+    return _plate(figures.losses(curves), "Loss curves", "One panel per term, each on its own scale, against training steps.")
+
+
+def _pictures(method: Method, data: Dataset, seed: int) -> list[Plate]:
+    split = data.test
+    plates = [
+        _plate(
+            figures.reconstructions(method, split, seed=seed),
+            "Reconstructions",
+            "Reconstruction. Of each pair of rows, the upper is data from the test split, the lower what is decoded from its own posterior means.",
+        )
+    ]
+    if len(method.modalities) > 1:
+        private = method.model.private_dims
+        caption = (
+            "Cross generation. A row is given one modality, at its left; a column decodes one, so the diagonal is self-reconstruction."
+        )
+        caption += " Elsewhere w is drawn from the prior: what is shared should stay, what is private should change." if private else ""
+        plates.append(_plate(figures.translations(method, split, seed=seed), "Cross generation", caption))
+    for m in [m for m in method.modalities if m.name in method.model.private_dims][:2]:
+        figure = figures.recombinations(method, split, m.name, seed=seed)
+        caption = f"Recombination in {m.name}. Each row takes z from the example at its left, each column w from the example above."
+        plates.append(_plate(figure, f"Recombination {m.name}", caption))
+    for prior in method.priors:
+        figure = figures.samples(method, prior=prior, seed=seed)
+        caption = f"Unconditional samples, {prior} prior. A column is one draw of z; its modalities should agree on what is shared."
+        plates.append(_plate(figure, f"Samples {prior} prior", caption))
+    return plates
+
+
+def _maps(method: Method, data: Dataset, kinds: Sequence[str] | None, seed: int) -> list[Plate]:
+    if kinds is None:
+        kinds = [kind for kind in figures.MAPS if kind != "umap" or find_spec("umap")]
+    if not kinds:
+        return []
+    points, labels = figures.latent_points(method, data.test, seed=seed)
+    labels = {name: labels[name] for name in (_shown(data.test.shared_labels, labels), _shown(data.test.private_labels, labels)) if name}
+    plates = []
+    for kind in kinds:
+        figure = figures.latent_map(points, labels, kind, seed)
+        plates.append(_plate(figure, f"{figures.MAP_TITLES[kind]} of the latents", figures.MAP_TITLES[kind]))
+    return plates
+
+
+def _shown(among: Mapping[str, Any], labels: Mapping[str, Any]) -> str | None:
+    return next((name for name in among if name in labels), None)

@@ -1,0 +1,10 @@
+"""Training: one call, one run folder, exact resumption.
+
+``fit`` averages a method's named terms over the batch and steps down their sum. Everything about machines (devices, precision,
+processes, loggers) is PyTorch Lightning's; everything about what is learned is the method's.
+"""
+
+from .options import FitOptions
+from .run import FitResult, NonFiniteLoss, fit
+
+__all__ = ["FitOptions", "FitResult", "NonFiniteLoss", "fit"]

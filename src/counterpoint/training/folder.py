@@ -1,0 +1,144 @@
+"""The run folder: its files, and what may be resumed in it."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .options import FREE
+
+
+class RunFolder:
+    """Where everything about one run lies.
+
+    ``config.yaml``, ``checkpoints/last.ckpt`` (exact resumption), ``checkpoints/best.ckpt`` (weights), ``metrics.csv``, ``model/``.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.csv"
+        self.model = self.path / "model"
+        self.last = self.path / "checkpoints" / "last.ckpt"
+        self.best = self.path / "checkpoints" / "best.ckpt"
+
+    def check(self, config: Mapping[str, Any], resume: bool) -> None:
+        """Whether a run with this configuration may begin here, or go on here.
+
+        Raises:
+            ValueError: the folder holds a run and ``resume`` is false, or that run was configured differently.
+        """
+        if not self.config.exists():
+            return
+        if not resume:
+            raise ValueError(f"{self.path} already holds a run; pass resume=True to go on with it, or choose another out")
+        try:
+            then = dict(_leaves(yaml.safe_load(self.config.read_text())))
+        except (yaml.YAMLError, AttributeError) as error:
+            raise ValueError(f"{self.config} cannot be read as YAML; restore it, or choose another out") from error
+        now = dict(_leaves(yaml.safe_load(yaml.safe_dump(dict(config)))))
+        for key in sorted(then.keys() | now.keys()):
+            if then.get(key) != now.get(key) and key.split(".")[:2] not in [["fit", name] for name in FREE]:
+                was, here = then.get(key, "not set"), now.get(key, "not set")
+                raise ValueError(
+                    f"cannot resume {self.path}: {key} was {was!r} and is now {here!r}; use the same value, or choose another out"
+                )
+
+    def prepare(self, config: Mapping[str, Any]) -> None:
+        """Make the folder and write config.yaml."""
+        self.last.parent.mkdir(parents=True, exist_ok=True)
+        write(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
+
+
+class History:
+    """Rows of named numbers, in memory and, where there is a run folder, in metrics.csv.
+
+    Args:
+        path: the file; ``None`` keeps the rows in memory only.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+        self._columns: list[str] = []
+
+    def add(self, row: dict[str, float]) -> None:
+        """Append one row; a line is written in one piece, and the file is written anew when a column is new."""
+        self.rows.append(row)
+        new = [name for name in row if name not in self._columns]
+        self._columns += new
+        if self.path is None:
+            return
+        if new:
+            self._rewrite()
+        else:
+            with self.path.open("a", newline="") as file:
+                file.write(self._line(row))
+
+    def rewind(self, step: int) -> None:
+        """Read what an interrupted run wrote, and drop what it did after ``step``: it will be done again."""
+        if self.path is None or not self.path.exists():
+            return
+        with self.path.open(newline="") as file:
+            read = [_numbers(row) for row in csv.DictReader(file)]
+        self.rows = [row for row in read if row.get("step", math.inf) <= step]
+        self._columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        self._rewrite()
+
+    def columns(self) -> dict[str, list[float]]:
+        """By name, one value per row; NaN where a row has none."""
+        return {name: [row.get(name, math.nan) for row in self.rows] for name in self._columns}
+
+    def latest(self) -> dict[str, float]:
+        """By name, the last value that was written."""
+        return {name: value for row in self.rows for name, value in row.items()}
+
+    def _line(self, row: Mapping[str, float]) -> str:
+        return ",".join(repr(row[name]) if name in row else "" for name in self._columns) + "\n"
+
+    def _rewrite(self) -> None:
+        if self.path is not None:
+            write(self.path, "".join([",".join(self._columns) + "\n", *map(self._line, self.rows)]).encode())
+
+
+def write(path: Path, content: bytes | memoryview) -> None:
+    """Write a file so that it is there whole or not at all, also when the machine goes down.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; what was at ``path`` is as it was.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OSError(
+            error.errno, f"cannot write {path}: {error.strerror}; what was there is intact; free space and run again with resume=True"
+        ) from error
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        here = f"{path}.{key}" if path else str(key)
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, here)
+        else:
+            yield here, value
+
+
+def _numbers(row: Mapping[str | None, str | None]) -> dict[str, float]:
+    """The numbers of a CSV row; a line that was cut off has none to trust."""
+    if None in row or None in row.values():
+        return {}
+    numbers = {str(name): float(value) for name, value in row.items() if value}
+    return numbers | {name: int(numbers[name]) for name in ("step", "epoch") if name in numbers}

@@ -1,0 +1,134 @@
+"""The options of a run, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+_MANAGED = {  # Trainer keywords that are set from the options or would break exact resumption
+    "gradient_clip_val": "use clip",
+    "check_val_every_n_epoch": "use val_every",
+    "val_check_interval": "use val_every",
+    "enable_progress_bar": "use progress",
+    "log_every_n_steps": "use log_every",
+    "default_root_dir": "use out",
+    "enable_checkpointing": "use out",
+    "num_sanity_val_steps": "it is always 0",
+    "use_distributed_sampler": "the loader shares the rows itself",
+    "barebones": "it allows no checkpoints",
+    "fast_dev_run": "use max_steps",
+    "reload_dataloaders_every_n_epochs": "the loader reshuffles itself",
+}
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to train.
+
+    Args:
+        max_epochs: stop after so many passes over the rows; -1 for no limit.
+        max_steps: stop after so many optimiser steps; -1 for no limit. Whichever limit comes first ends the run.
+        max_time: stop after this time, as ``"DD:HH:MM:SS"``, counted over all parts of a resumed run.
+        batch_size: rows per step and process.
+        lr: learning rate of Adam.
+        weight_decay: decoupled weight decay; above 0 the optimiser is AdamW.
+        amsgrad: the AMSGrad variant.
+        clip: largest norm of the gradient; ``None`` leaves it as it is.
+        ema: decay of an exponential moving average of the weights, which is validated and returned instead of the last weights.
+        select: the weights to keep at the end: ``"last"`` (their average with ``ema``), or ``"best"`` by the loss on ``val``.
+        seed: fixes the order of the rows and all noise.
+        precision: as in Lightning: ``"32-true"``, ``"bf16-mixed"``, ...
+        channels_last: keep the weights of convolutions channels-last, which is faster on most processors in bf16.
+        compile: use ``torch.compile``: on the networks where the method says how (``compile_networks``), on its losses otherwise.
+        checkpoint_seconds: time between two checkpoints.
+        log_every: steps between two lines of metrics.csv; each averages the steps since the last.
+        val_every: epochs between two validations.
+        devices, accelerator, strategy, num_nodes: as in Lightning.
+        tensorboard: write TensorBoard events too, where it is installed and there is a run folder.
+        progress: show a progress bar (on a terminal) and the summary lines.
+        trainer: further keywords of Lightning's ``Trainer``.
+
+    Raises:
+        ValueError: a number out of its range, no limit at all, or a Trainer keyword that the options govern.
+    """
+
+    max_epochs: int = field(default=20, metadata={"free": True})
+    max_steps: int = field(default=-1, metadata={"free": True})
+    max_time: str | None = field(default=None, metadata={"free": True})
+    batch_size: int = 128
+    lr: float = 5e-4
+    weight_decay: float = 0.0
+    amsgrad: bool = False
+    clip: float | None = None
+    ema: float | None = None
+    select: Literal["last", "best"] = field(default="last", metadata={"free": True})
+    seed: int = 0
+    precision: str = "32-true"
+    channels_last: bool = False
+    compile: bool = False
+    checkpoint_seconds: float = field(default=60.0, metadata={"free": True})
+    log_every: int = field(default=20, metadata={"free": True})
+    val_every: int = field(default=1, metadata={"free": True})
+    devices: int | str = 1
+    accelerator: str = "auto"
+    strategy: str = "auto"
+    num_nodes: int = 1
+    tensorboard: bool = field(default=True, metadata={"free": True})
+    progress: bool = field(default=True, metadata={"free": True})
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 2), ("log_every", 1), ("val_every", 1), ("num_nodes", 1), ("seed", 0), ("weight_decay", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} {getattr(self, name)} must be {least} or more")
+        for name in ("max_epochs", "max_steps"):
+            if getattr(self, name) < 1 and getattr(self, name) != -1:
+                raise ValueError(f"{name} {getattr(self, name)} must be 1 or more, or -1 for no limit")
+        if self.max_epochs == -1 and self.max_steps == -1 and self.max_time is None:
+            raise ValueError("the run would never end; set max_epochs, max_steps or max_time")
+        for name in ("lr", "clip"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ValueError(f"{name} {getattr(self, name)} must be positive")
+        if self.checkpoint_seconds < 0:
+            raise ValueError(f"checkpoint_seconds {self.checkpoint_seconds} must be 0 or more")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema {self.ema} must lie between 0 and 1, e.g. 0.999")
+        if self.select not in ("last", "best"):
+            raise ValueError(f"select {self.select!r} must be 'last' or 'best'")
+        own = {f.name for f in fields(self)}
+        for name in self.trainer:
+            if name in _MANAGED or name in own:
+                raise ValueError(f"trainer keyword {name!r} is not passed on: {_MANAGED.get(name, 'use the option of that name')}")
+
+
+FREE = {f.name for f in fields(FitOptions) if f.metadata.get("free")}
+"""Options that may change when a run is resumed: how long it lasts and what it shows, not what it computes."""
+
+
+def with_changes(options: FitOptions, changes: Mapping[str, Any]) -> FitOptions:
+    """``options`` with the given fields changed; other names are taken as keywords of Lightning's ``Trainer``."""
+    own = {f.name: getattr(options, f.name) for f in fields(options)}
+    rest = {name: value for name, value in changes.items() if name not in own}
+    chosen = own | {name: value for name, value in changes.items() if name in own}
+    return FitOptions(**{**chosen, "trainer": {**chosen["trainer"], **rest}})
+
+
+def plain(value: Any) -> Any:
+    """``value`` as YAML can hold it; objects (callbacks, loggers) by the name of their class."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def as_config(options: FitOptions) -> dict[str, Any]:
+    """The options as a mapping for config.yaml."""
+    shallow = {f.name: getattr(options, f.name) for f in fields(options)}
+    return plain(shallow)

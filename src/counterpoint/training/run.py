@@ -1,0 +1,130 @@
+"""``fit``: train a method and leave a run folder."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .folder import History, RunFolder
+from .options import FitOptions, as_config, plain, with_changes
+
+if TYPE_CHECKING:
+    from ..data import Split
+    from ..methods import Method
+
+
+class NonFiniteLoss(ValueError):
+    """A term of the loss became NaN or infinite.
+
+    Attributes:
+        term: which one.
+        step: in which step, counted from 0.
+    """
+
+    def __init__(self, term: str, step: int, value: float) -> None:
+        self.term, self.step = term, step
+        super().__init__(f"loss term {term!r} is {value} in step {step}; lower lr, set clip, or use precision='32-true'")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run came to.
+
+    Attributes:
+        metrics: the last value of every column of the history.
+        history: by column (``step``, ``epoch``, ``seconds``, ``train/<term>``, ``val/<term>``), one value per row; NaN where a row has none.
+        steps: optimiser steps of the whole run, resumed parts included.
+        best: the lowest ``val/loss``; ``None`` without validation.
+        seconds: time that this call trained, without validation.
+        samples_per_second: rows per second of that time, all processes together.
+        folder: the run folder.
+    """
+
+    metrics: dict[str, float]
+    history: dict[str, list[float]]
+    steps: int
+    best: float | None
+    seconds: float
+    samples_per_second: float
+    folder: Path | None
+
+
+def fit(
+    method: Method,
+    train: Split,
+    val: Split | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    describe: Mapping[str, Any] | None = None,
+    options: FitOptions | None = None,
+    **changes: Any,
+) -> FitResult:
+    """Train ``method`` in place: minimise the mean over the batch of the sum of its named terms, with Adam.
+
+    The run folder ``out`` gets ``config.yaml``, ``checkpoints/``, ``metrics.csv`` and, at the end, ``model/``. A run that was stopped, by
+    SIGTERM, Ctrl-C or by force, goes on with ``resume=True`` from its last checkpoint, and on a CPU ends with the very same weights
+    as if it had not been stopped. Noise comes from torch's generators, which are seeded for the run and put back afterwards.
+
+    On return the method is in eval mode and on the device where it was. A last batch of a pass that would leave a process with fewer
+    than two rows is left out.
+
+    Args:
+        method: has ``losses(batch, step) -> {term: (B,)}``, ``name``, ``config`` and ``save_pretrained(folder)``.
+        train: rows to learn from.
+        val: rows to validate on after every ``val_every`` epochs: with the averaged weights if there is ``ema``, and always with the same noise.
+        out: the run folder.
+        resume: go on in ``out``; where nothing has been saved yet, begin.
+        describe: what config.yaml says of the data: name, options.
+        options: how to train; ``changes`` are fields of it, or further keywords of Lightning's ``Trainer``.
+
+    Raises:
+        ValueError: an option out of its range, too few rows, a folder that holds another run, or a checkpoint that cannot be read.
+        TypeError: an unknown keyword.
+        NonFiniteLoss: a term became NaN or infinite; the last checkpoint is from before.
+        OSError: the run folder cannot be written; the last checkpoint is intact.
+        KeyboardInterrupt: Ctrl-C, after saving.
+        SystemExit: SIGTERM, after saving, with code 143.
+    """
+    options = with_changes(options or FitOptions(), changes)
+    if resume and out is None:
+        raise ValueError("resume=True needs out, the folder of the run to go on with")
+    if options.select == "best" and val is None:
+        raise ValueError("select='best' needs val, the rows by which to choose")
+    if len(train) < 2:
+        raise ValueError(f"train has {len(train)} row; give it at least 2")
+    config = {
+        "method": {"name": method.name, "config": plain(method.config)},
+        "data": plain(describe or {}),
+        "rows": {"train": len(train), "val": 0 if val is None else len(val)},
+        "fit": as_config(options),
+    }
+    folder = None if out is None else RunFolder(out)
+
+    from .loop import Run, Stopped  # Lightning takes seconds to import
+
+    history = History(None if folder is None else folder.metrics)
+    run = Run(method, train, val, options, folder, history)
+    if folder is not None and run.leads:
+        folder.check(config, resume)
+        folder.prepare(config)
+    try:
+        run.go()
+    except Stopped as stop:
+        print(_farewell(stop.step, signal.Signals(stop.signum).name, folder), file=sys.stderr)
+        if stop.signum == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise SystemExit(128 + stop.signum) from None
+    if folder is not None and run.leads:
+        method.save_pretrained(folder.model)
+    return run.result()
+
+
+def _farewell(step: int, cause: str, folder: RunFolder | None) -> str:
+    if folder is None:
+        return f"stopped by {cause} after {step} steps; nothing is saved, because the run has no folder (out)"
+    return f"stopped by {cause} after {step} steps, which are saved; go on with resume=True, or: counterpoint fit --resume {folder.path}"

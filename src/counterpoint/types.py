@@ -1,0 +1,216 @@
+"""The records that every layer speaks: Modality, Batch, Latents, Route, Terms.
+
+Axes are never dropped: ``K`` (posterior samples) stays even when it is 1, ``present`` is always there, ``private`` is
+an empty dictionary for methods without private latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LikelihoodName = Literal["normal", "laplace", "bernoulli", "categorical"]
+LIKELIHOODS: tuple[str, ...] = ("normal", "laplace", "bernoulli", "categorical")
+
+Terms = dict[str, Tensor]
+"""Named loss terms, each of shape (B,): one value per example, lower is better. Only the trainer weights, averages and logs them."""
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What one modality looks like and how its values are distributed given the latents.
+
+    Args:
+        name: the key of this modality in every dictionary.
+        shape: shape of one example: ``(C, H, W)`` for an image, ``(d,)`` for a vector, ``(length,)`` for word ids.
+        likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, or ``"categorical"`` (a sequence of ids in ``[0, classes)``).
+        scale: standard deviation (normal) or diversity b (laplace); ``None`` learns one scale per feature.
+        weight: factor on this modality's log-likelihood in the objective.
+        classes: size of the vocabulary of a categorical modality.
+
+    Raises:
+        ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape or a missing vocabulary.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    likelihood: LikelihoodName = "laplace"
+    scale: float | None = 0.75
+    weight: float = 1.0
+    classes: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(int(s) for s in self.shape))
+        if not self.name or "/" in self.name or "." in self.name:
+            raise ValueError(f"modality name {self.name!r} must be non-empty and free of '/' and '.'")
+        if not self.shape or min(self.shape) < 1:
+            raise ValueError(f"modality {self.name!r}: shape {self.shape} must have at least one axis, each of length 1 or more")
+        if self.likelihood not in LIKELIHOODS:
+            raise ValueError(f"modality {self.name!r}: unknown likelihood {self.likelihood!r}; choose one of {', '.join(LIKELIHOODS)}")
+        if self.scale is not None and not self.scale > 0:
+            raise ValueError(f"modality {self.name!r}: scale {self.scale} must be positive, or None to learn it")
+        if not self.weight > 0:
+            raise ValueError(f"modality {self.name!r}: weight {self.weight} must be positive")
+        if self.likelihood == "categorical" and (self.classes is None or self.classes < 2):
+            raise ValueError(f"modality {self.name!r}: a categorical likelihood needs classes >= 2 (the vocabulary's size), got {self.classes}")
+        if self.likelihood == "categorical" and len(self.shape) != 1:
+            raise ValueError(f"modality {self.name!r}: a categorical likelihood needs shape (length,), got {self.shape}; flatten it")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Observed values and which of them are there.
+
+    Attributes:
+        x: values by modality, each ``(B, *shape)``; rows that are absent hold zeros.
+        present: by modality, ``(B,)`` bool.
+    """
+
+    x: dict[str, Tensor]
+    present: dict[str, Tensor]
+
+    @staticmethod
+    def of(
+        x: Mapping[str, Tensor | np.ndarray],
+        present: Mapping[str, Tensor | np.ndarray] | None = None,
+        *,
+        modalities: Iterable[Modality],
+        device: torch.device | str | None = None,
+    ) -> Batch:
+        """Check, move, convert and zero-fill: the only door through which values enter a model.
+
+        uint8 images become floats in [0, 1]; word ids become int64. A modality of ``modalities`` that ``x`` lacks is
+        absent in every row.
+
+        Raises:
+            ValueError: unknown modality, wrong shape, NaN or infinity in a present row, mismatched lengths, ids out of
+                the vocabulary, or a row in which every modality is absent.
+            TypeError: a dtype that holds no numbers.
+        """
+        known = {m.name: m for m in modalities}
+        unknown = [name for name in x if name not in known]
+        if unknown:
+            raise ValueError(f"unknown modality {unknown[0]!r}; this model knows {', '.join(known)}")
+        if not x:
+            raise ValueError(f"no modality given; give at least one of {', '.join(known)}")
+        stray = [name for name in present or {} if name not in x]
+        if stray:
+            raise ValueError(f"'present' names {stray[0]!r}, which has no values; give values for it or leave it out of 'present'")
+        tensors = {name: _as_tensor(name, values) for name, values in x.items()}
+        lengths = {name: len(values) for name, values in tensors.items()}
+        rows = next(iter(lengths.values()))
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"modalities have different numbers of rows: {lengths}; mark missing rows in 'present' instead of leaving them out")
+        values, mask = {}, {}
+        for name, modality in known.items():
+            if name not in x:
+                kind = torch.int64 if modality.likelihood == "categorical" else torch.float32
+                values[name] = torch.zeros(rows, *modality.shape, dtype=kind, device=device)
+                mask[name] = torch.zeros(rows, dtype=torch.bool, device=device)
+                continue
+            here = None if present is None or name not in present else torch.as_tensor(present[name], dtype=torch.bool)
+            if here is not None and here.shape != (rows,):
+                raise ValueError(f"'present' of {name!r} has shape {tuple(here.shape)}, expected ({rows},)")
+            mask[name] = torch.ones(rows, dtype=torch.bool, device=device) if here is None else here.to(device)
+            values[name] = _checked(modality, tensors[name].to(device), mask[name])
+        empty = ~torch.stack(list(mask.values())).any(0)
+        if bool(empty.any()):
+            raise ValueError(f"row {int(empty.nonzero()[0])} has every modality missing; drop such rows before training or inference")
+        return Batch(values, mask)
+
+    def __len__(self) -> int:
+        return next(iter(self.present.values())).shape[0]
+
+    def __getitem__(self, rows: Tensor | slice) -> Batch:
+        """The batch of the chosen rows."""
+        return Batch({k: v[rows] for k, v in self.x.items()}, {k: v[rows] for k, v in self.present.items()})
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch({k: v.to(device) for k, v in self.x.items()}, {k: v.to(device) for k, v in self.present.items()})
+
+    def only(self, given: Iterable[str]) -> Batch:
+        """The same rows with every modality outside ``given`` marked absent and zeroed.
+
+        Raises:
+            ValueError: an unknown name, no name at all, or a row that has none of the given modalities.
+        """
+        given = tuple(given)
+        unknown = [name for name in given if name not in self.x]
+        if unknown or not given:
+            what = f"unknown modality {unknown[0]!r}" if unknown else "no modality given"
+            raise ValueError(f"{what}; choose from {', '.join(self.x)}")
+        present = {k: v if k in given else torch.zeros_like(v) for k, v in self.present.items()}
+        empty = ~torch.stack(list(present.values())).any(0)
+        if bool(empty.any()):
+            raise ValueError(f"row {int(empty.nonzero()[0])} has none of the given modalities ({', '.join(given)})")
+        return Batch({k: v if k in given else torch.zeros_like(v) for k, v in self.x.items()}, present)
+
+
+def to_unit(values: Tensor) -> Tensor:
+    """uint8 in [0, 255] to float32 in [0, 1]; other numbers pass as float32."""
+    return values.float().div_(255) if values.dtype == torch.uint8 else values.float()
+
+
+def _as_tensor(name: str, values: Tensor | np.ndarray) -> Tensor:
+    try:
+        tensor = torch.as_tensor(values)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"modality {name!r}: values of {getattr(values, 'dtype', type(values).__name__)} are no numbers; encode them first") from error
+    if tensor.ndim == 0:
+        raise ValueError(f"modality {name!r}: got a single number; give one row for each example")
+    return tensor
+
+
+def _checked(modality: Modality, values: Tensor, present: Tensor) -> Tensor:
+    if tuple(values.shape[1:]) != modality.shape:
+        raise ValueError(f"modality {modality.name!r}: rows have shape {tuple(values.shape[1:])}, expected {modality.shape}")
+    if values.dtype.is_complex:
+        raise TypeError(f"modality {modality.name!r}: dtype {values.dtype} is not supported; give uint8, an integer or a float type")
+    absent = (~present).view(-1, *[1] * len(modality.shape))
+    if modality.likelihood == "categorical":
+        if values.dtype.is_floating_point:
+            raise TypeError(f"modality {modality.name!r}: word ids must be integers, got {values.dtype}")
+        values = values.long().masked_fill(absent, 0)
+        if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < (modality.classes or 0):
+            raise ValueError(f"modality {modality.name!r}: ids span [{int(values.min())}, {int(values.max())}], expected [0, {(modality.classes or 0) - 1}]")
+        return values
+    integral = values.dtype == torch.uint8
+    values = to_unit(values).masked_fill(absent, 0.0)
+    if not integral and not bool(torch.isfinite(values).all()):
+        row = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0])
+        raise ValueError(f"modality {modality.name!r}: row {row} holds NaN or infinity; mark it absent in 'present' or clean it")
+    return values
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Latent values or means.
+
+    Attributes:
+        shared: (K, B, D).
+        private: by modality, (K, B, D_m); ``{}`` where the method has no private latents.
+    """
+
+    shared: Tensor
+    private: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way from what is observed to what is reconstructed.
+
+    Attributes:
+        given: modalities whose encoders condition z.
+        targets: modalities decoded from it.
+        cross_weight: factor on the log-likelihood of targets outside ``given``: 1 when all are decoded, (M-1)/n when n of the
+            M-1 others were drawn at random, which keeps the sum unbiased.
+    """
+
+    given: tuple[str, ...]
+    targets: tuple[str, ...]
+    cross_weight: float = 1.0

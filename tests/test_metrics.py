@@ -1,0 +1,227 @@
+"""Metrics against closed forms: distances between Gaussians, constructed sets, probes, intervals, dependence."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from counterpoint.metrics import Evaluation, frechet, frechet_distance, hsic, infonce, merge, prdc, probe
+from counterpoint.metrics.scores import Scores, accuracy, chosen, seed_of, wilson
+
+
+def correlated(rng: np.random.Generator, n: int, rho: float, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of standard normal vectors with correlation rho in each coordinate; their information is −dim/2·log(1−ρ²)."""
+    a = rng.normal(size=(n, dim))
+    return a, rho * a + math.sqrt(1 - rho**2) * rng.normal(size=(n, dim))
+
+
+def test_frechet_of_commuting_gaussians() -> None:
+    # with diagonal covariances the distance is ‖μ₁ − μ₂‖² + Σ (σ₁ − σ₂)²
+    found = frechet_distance(np.array([0.0, 1.0]), np.diag([4.0, 1.0]), np.array([3.0, 1.0]), np.diag([1.0, 9.0]))
+    assert found == pytest.approx(9 + (2 - 1) ** 2 + (1 - 3) ** 2, abs=1e-9)
+
+
+def test_frechet_of_general_gaussians_meets_scipy() -> None:
+    from scipy.linalg import sqrtm
+
+    rng = np.random.default_rng(0)
+    a, b = (x @ x.T for x in rng.normal(size=(2, 6, 6)))
+    mean = rng.normal(size=6)
+    expected = (mean**2).sum() + np.trace(a + b - 2 * sqrtm(a @ b).real)
+    assert frechet_distance(np.zeros(6), a, mean, b) == pytest.approx(expected, rel=1e-8)
+    assert frechet_distance(mean, a, mean, a) == pytest.approx(0, abs=1e-8)
+
+
+def test_frechet_of_samples_and_singular_covariances() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4000, 3)).astype(np.float32) * [1, 2, 0]  # a dead feature has no variance
+    assert frechet(x, x) == pytest.approx(0, abs=1e-6)
+    assert frechet(x, x + np.array([0, 0, 2])) == pytest.approx(4, abs=1e-6)
+    with pytest.raises(ValueError, match="two rows or more"):
+        frechet(x, x[:1])
+
+
+def test_prdc_of_equal_disjoint_and_collapsed_sets() -> None:
+    rng = np.random.default_rng(0)
+    real, same = rng.normal(size=(2, 400, 2))
+    equal = prdc(real, same)
+    assert equal.precision > 0.9 and equal.recall > 0.9 and equal.coverage > 0.9 and equal.density == pytest.approx(1, abs=0.15)
+    far = prdc(real, same + 100)
+    assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
+    collapsed = prdc(real, 0.01 * same)  # all in one place in the middle: precise, but it covers little
+    assert collapsed.precision == 1 and collapsed.recall < 0.05 and collapsed.coverage < 0.2
+    words = np.repeat(np.eye(3), 20, 0)  # discrete values repeat exactly
+    assert prdc(words, words).precision == prdc(words, words).recall == prdc(words, words).coverage == 1
+    with pytest.raises(ValueError, match="more than 5 rows"):
+        prdc(real[:5], same)
+
+
+def test_prdc_counts_by_hand() -> None:
+    real = np.array([[0.0], [1.0], [10.0], [11.0]])  # with k = 1 every ball has radius 1
+    fake = np.array([[0.4], [0.6], [5.0]])
+    found = prdc(real, fake, k=1)
+    assert found.precision == pytest.approx(2 / 3)
+    assert found.density == pytest.approx(4 / 3)  # each of the two near ones lies in two balls
+    assert found.coverage == pytest.approx(2 / 4)
+    assert found.recall == pytest.approx(1 / 4)  # radii of the fake balls: .2, .2, 4.4; only the last reaches a real point, 1.0
+
+
+def test_probe_reads_separable_labels_and_not_noise() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 3000) + 5
+    separable = np.eye(4)[labels - 5] * 8 + rng.normal(size=(3000, 4))
+    found = probe(separable[:2000], labels[:2000], separable[2000:], labels[2000:])
+    assert found.hits.mean() > 0.99 and found.converged
+    assert found.information == pytest.approx(math.log(4), abs=0.05)
+    noise = rng.normal(size=(3000, 4))
+    found = probe(noise[:2000], labels[:2000], noise[2000:], labels[2000:])
+    assert found.hits.mean() == pytest.approx(0.25, abs=0.05)
+    assert found.information == pytest.approx(0, abs=0.02)
+
+
+def test_probe_information_is_below_the_true_one() -> None:
+    # y = ±1, x = y + noise of deviation 1: I(x; y) = 0.3369 nats; logistic regression is the exact posterior here
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 40_000)
+    x = (2 * y - 1 + rng.normal(size=len(y)))[:, None]
+    assert probe(x[:20_000], y[:20_000], x[20_000:], y[20_000:]).information == pytest.approx(0.3369, abs=0.01)
+
+
+def test_probe_edges() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(100, 3)), rng.integers(0, 2, 100)
+    with pytest.raises(ValueError, match="single class"):
+        probe(x, np.zeros(100, int), x, y)
+    unseen = probe(np.c_[x, np.zeros(100)], y, np.c_[x, np.zeros(100)], np.full(100, 7))  # a dead feature, a class not trained on
+    assert unseen.hits.sum() == 0 and np.isfinite(unseen.information)
+
+
+def test_hsic_tells_dependent_from_independent() -> None:
+    rng = np.random.default_rng(0)
+    x, other = rng.normal(size=(2, 300, 3))
+    independent = hsic(x, other)
+    assert abs(independent.value) < 0.05 and independent.p_value > 0.05
+    dependent = hsic(x, x**2 + 0.1 * other)  # uncorrelated, yet dependent
+    assert dependent.value > 0.1 and dependent.p_value < 0.02 and abs(dependent.null) < 0.01
+    assert hsic(x, 3 * x).value == pytest.approx(1)
+    assert hsic(x, np.ones((300, 2))).value == 0
+    with pytest.raises(ValueError, match="same number of rows"):
+        hsic(x, other[:10])
+
+
+def test_hsic_null_is_uniform() -> None:
+    rng = np.random.default_rng(1)
+    p = [hsic(*rng.normal(size=(2, 40, 2)), permutations=19, seed=i).p_value for i in range(100)]
+    assert 0.4 < np.mean(p) < 0.65 and np.mean(np.array(p) <= 0.1) < 0.2
+
+
+def test_infonce_bounds_the_information_of_gaussians() -> None:
+    rng = np.random.default_rng(0)
+    truth = -1.5 * math.log(1 - 0.8**2)  # 1.53 nats
+    a, b = correlated(rng, 3000, 0.8, 3)
+    found = infonce((a[:2000], b[:2000]), (a[2000:], b[2000:]))
+    assert 0.85 * truth < found < truth + 0.1
+    mixed = b @ rng.normal(size=(3, 3)) + 5  # information does not change under an invertible map
+    assert infonce((a[:2000], mixed[:2000]), (a[2000:], mixed[2000:])) == pytest.approx(found, abs=0.05)
+    few = infonce((a[:2000], b[:2000]), (a[2000:2003], b[2000:2003]))
+    assert few <= math.log(3) + 1e-9
+
+
+def test_infonce_of_independent_variables_is_not_above_zero() -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 2000, 4))
+    assert -0.1 < infonce((a[:1000], b[:1000]), (a[1000:], b[1000:])) < 0.02
+
+
+def test_wilson_interval() -> None:
+    low, high = wilson(0.5, 100)
+    assert (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert wilson(0.0, 50)[0] == 0 and wilson(0.0, 50)[1] == pytest.approx(0.0713, abs=1e-3)
+    assert wilson(1.0, 50)[1] == 1
+
+
+def test_accuracy_interval_accounts_for_shared_rows() -> None:
+    hits = (np.random.default_rng(0).random((1000, 1)) < 0.7).astype(float)
+    alone, copied = accuracy(hits), accuracy(np.repeat(hits, 5, 1))
+    assert copied[0] == pytest.approx(alone[0]) and copied[1] == pytest.approx(alone[1])  # five copies of a column tell nothing new
+    independent = accuracy((np.random.default_rng(1).random((1000, 5)) < 0.7).astype(float))
+    widths = [interval[1] - interval[0] for _, interval in (alone, independent)]
+    assert widths[0] / widths[1] == pytest.approx(math.sqrt(5), rel=0.15)
+
+
+def test_accuracy_covers_the_truth() -> None:
+    rng = np.random.default_rng(2)
+    covered = []
+    for _ in range(400):
+        hits = (rng.random((150, 3)) < 0.8).astype(float)
+        hits[rng.random((150, 3)) < 0.3] = np.nan
+        _, (low, high) = accuracy(hits)
+        covered.append(low <= 0.8 <= high)
+    assert 0.92 < np.mean(covered) < 0.98
+
+
+def test_scores_leave_out_what_is_not_finite() -> None:
+    scores = Scores()
+    scores.add("a", float("nan"))
+    scores.add_accuracy("b", {"x": np.full(3, np.nan)})
+    scores.add_accuracy("c", {"x": np.array([1, 0, np.nan]), "y": np.full(3, np.nan)})
+    assert scores.metrics == {"c": 0.5, "c/x": 0.5} and set(scores.left_out) == {"a", "b"}
+
+
+def test_seeds_differ_by_purpose_and_rows_are_capped() -> None:
+    assert len({seed_of(seed, purpose) for seed in (0, 1) for purpose in ("a", "b")}) == 4
+    rows = chosen(100, 10, 3)
+    assert len(np.unique(rows)) == 10 and (np.diff(rows) > 0).all() and (chosen(5, 10, 0) == np.arange(5)).all()
+
+
+def test_merge_and_json(tmp_path: Path) -> None:
+    evaluations = [Evaluation({"probe/z/digit": v, "chance/digit": 0.1}, {"seed": i}) for i, v in enumerate((0.2, 0.4, 0.6))]
+    evaluations[0].metrics["mi/z/digit"] = 1.0
+    merged = merge(evaluations)
+    assert merged.metrics["probe/z/digit"] == pytest.approx({"mean": 0.4, "std": 0.2, "n": 3})
+    assert merged.metrics["mi/z/digit"] == {"mean": 1.0, "std": 0.0, "n": 1}
+    assert merged.chance("probe/z/digit") == pytest.approx(0.1)
+    path = merged.to_json(tmp_path / "new" / "evaluation.json")
+    assert Evaluation.from_json(path) == merged and [p.name for p in path.parent.iterdir()] == ["evaluation.json"]
+    assert json.loads(path.read_text())["meta"]["merged"][2] == {"seed": 2}
+    with pytest.raises(ValueError, match="already merged"):
+        merge([merged])
+    with pytest.raises(ValueError, match="no evaluation"):
+        merge([])
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"meta": {}}', '{"metrics": 3}'])
+def test_broken_json_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "evaluation.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="is not an evaluation") as error:
+        Evaluation.from_json(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = Evaluation({"a": 1.0}).to_json(tmp_path / "e.json")
+    with pytest.raises(ValueError):
+        Evaluation({"a": float("nan")}).to_json(path)
+    assert Evaluation.from_json(path).metrics == {"a": 1.0} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_table_shows_means_and_on_demand_each_modality() -> None:
+    metrics = {
+        "fid": 3.5,
+        "probe/z/digit": 0.75,
+        "probe/z/digit/a": 0.8,
+        "chance/digit": 0.125,
+        "coherence/joint/digit@x": 0.3,
+        "chance/joint/digit": 0.01,
+    }
+    evaluation = Evaluation(metrics, {"intervals": {"probe/z/digit": [0.7, 0.8]}})
+    lines = evaluation.table().splitlines()
+    row = next(line for line in lines if "probe/z/digit" in line)
+    assert row.split() == ["probe/z/digit", "0.750", "0.125", "[0.700,", "0.800]"]
+    assert next(line for line in lines if "joint" in line).split() == ["coherence/joint/digit@x", "0.300", "0.010"]
+    assert "probe/z/digit/a" not in evaluation.table() and "probe/z/digit/a" in evaluation.table(detail=True)
+    assert evaluation.table().index("probe") < evaluation.table().index("fid") and "chance/digit" not in evaluation.table()

@@ -1,0 +1,357 @@
+"""Metrics end to end, on a small data set with image, vector and words, and methods whose right answers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from counterpoint.data import Dataset, Split
+from counterpoint.metrics import Evaluation, JudgeOptions, Judges, evaluate, posterior_means, train_judges
+from counterpoint.metrics.judges import Judge
+from counterpoint.types import Batch, Latents, Modality
+
+MODALITIES = (
+    Modality("image", (1, 8, 8)),
+    Modality("vector", (6,), "normal", 1.0),
+    Modality("words", (4,), "categorical", classes=50),
+)
+QUICK = JudgeOptions(width=8, features=16, steps=120, check_every=40)
+CLASSES, SIDES = 3, 2
+
+
+def make_split(rows: int, seed: int) -> Split:
+    """Class: which row of the image is lit, which coordinate is large, which word comes first. Side: left or right, sign, last word."""
+    rng = np.random.default_rng(seed)
+    digit = rng.integers(0, CLASSES, rows)
+    side = {m.name: rng.integers(0, SIDES, rows) for m in MODALITIES}
+    image = rng.integers(0, 60, (rows, 1, 8, 8)).astype(np.uint8)
+    for i in range(rows):
+        left = 4 * side["image"][i]
+        image[i, 0, 2 * digit[i] + 1, left : left + 4] = 200
+    vector = rng.normal(size=(rows, 6)).astype(np.float32)
+    vector[np.arange(rows), digit] += 4.0
+    vector[:, 5] += 6.0 * side["vector"] - 3
+    said = np.where(rng.random(rows) < 0.1, rng.integers(0, CLASSES, rows), digit)  # a tenth of the words says anything
+    number = np.arange(rows) + 1300 * (seed == 2)  # two words in the middle make each row unique
+    words = np.stack([said, number // 50, number % 50, 5 + side["words"]], 1)
+    return Split({"image": image, "vector": vector, "words": words}, MODALITIES, {}, {"digit": digit}, {"side": side})
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return Dataset("toy", MODALITIES, make_split(1200, 0), make_split(200, 1), make_split(400, 2), {"made": "for tests"})
+
+
+@pytest.fixture(scope="module")
+def judges(data: Dataset) -> Judges:
+    return train_judges(data, options=QUICK)
+
+
+class Oracle(nn.Module):
+    """Knows the labels of every row: z holds the class, w_m the side, and decoding finds a real test row of that class and side."""
+
+    name = "oracle"
+
+    def __init__(self, data: Dataset, *, private: bool = True, priors: tuple[str, ...] = ("standard",)) -> None:
+        super().__init__()
+        self.modalities, self.config, self.priors, self.private = data.modalities, {"private": private}, priors, private
+        self.model = SimpleNamespace(private_dims={m.name: SIDES for m in data.modalities} if private else {}, draw_prior=self.draw_prior)
+        self.test = data.test
+        self.labels: dict[str, dict[bytes, tuple[int, int]]] = {m.name: {} for m in data.modalities}
+        for split in (data.train, data.test):
+            for name, values in split.batch(slice(None)).x.items():
+                pairs = zip(split.shared_labels["digit"].tolist(), split.private_labels["side"][name].tolist(), strict=True)
+                self.labels[name] |= {value.numpy().tobytes(): pair for value, pair in zip(values, pairs, strict=True)}
+        self.asked: list[tuple[str, int]] = []
+
+    def draw_prior(self, name: str, shape: tuple[int, ...], *, prior: str) -> Tensor:
+        return torch.eye(CLASSES if name == "z" else SIDES)[torch.randint(CLASSES if name == "z" else SIDES, shape)]
+
+    def encode(self, batch: Batch, given: Sequence[str] | None = None, *, samples: int | None = None) -> Latents:
+        assert samples is None
+        names = [name for name in batch.x if given is None or name in given]
+        z = torch.zeros(1, len(batch), CLASSES)
+        w = {name: torch.zeros(1, len(batch), SIDES) for name in names}
+        for name in names:
+            for i in batch.present[name].nonzero()[:, 0].tolist():
+                digit, side = self.labels[name][batch.x[name][i].numpy().tobytes()]
+                z[0, i], w[name][0, i, side] = torch.eye(CLASSES)[digit], 1.0
+        return Latents(z, w if self.private else {})
+
+    def decode(self, latents: Latents, to: Sequence[str]) -> dict[str, Tensor]:
+        out = {}
+        for name in to:
+            digit = self.digits(latents.shared[0])
+            side = (
+                latents.private[name][0].argmax(-1).numpy()
+                if name in latents.private
+                else np.random.default_rng(0).integers(0, SIDES, len(digit))
+            )
+            rows = [self.row(name, d, s, i) for i, (d, s) in enumerate(zip(digit, side, strict=True))]
+            values = self.test.batch(np.array(rows)).x[name]
+            modality = next(m for m in self.modalities if m.name == name)
+            out[name] = (nn.functional.one_hot(values, modality.classes).float() if modality.classes else values)[None]
+        return out
+
+    def digits(self, z: Tensor) -> np.ndarray:
+        return z.argmax(-1).numpy()
+
+    def row(self, name: str, digit: int, side: int, i: int) -> int:
+        right = (self.test.shared_labels["digit"] == digit) & (self.test.private_labels["side"][name] == side)
+        found = np.flatnonzero(right & self.test.present[name])
+        return int(found[i % len(found)])
+
+    def translate(
+        self, x: Batch, to: Sequence[str], n: int = 1, *, prior: str = "auto", generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        given = [name for name, here in x.present.items() if bool(here.any())]
+        self.asked.append((",".join(given), len(x)))
+        return self.decode(self.encode(x, given), to)
+
+    def sample(self, n: int, *, prior: str = "auto", generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        z = torch.eye(CLASSES)[torch.randint(CLASSES, (1, n), generator=generator)]
+        return {name: values[0] for name, values in self.decode(Latents(z), [m.name for m in self.modalities]).items()}
+
+    def recombine(self, shared: Batch, private: Batch) -> dict[str, Tensor]:
+        latents = Latents(self.encode(shared).shared, self.encode(private).private)
+        return {name: values[0] for name, values in self.decode(latents, [m.name for m in self.modalities]).items()}
+
+    def log_likelihood(self, batch: Batch, samples: int = 1000, *, generator: torch.Generator | None = None) -> Tensor:
+        return torch.arange(len(batch), dtype=torch.float32)
+
+
+class Blind(Oracle):
+    """Decodes a random class, whatever z says, and draws every modality on its own."""
+
+    def digits(self, z: Tensor) -> np.ndarray:
+        return torch.randint(CLASSES, z.shape[:-1]).numpy()
+
+    def log_likelihood(self, batch: Batch, samples: int = 1000, *, generator: torch.Generator | None = None) -> Tensor:
+        raise ValueError("no exact density")
+
+
+def run(method: Any, data: Dataset, **options: Any) -> Evaluation:
+    return evaluate(method, data, **{"samples": 200, "rows": None, "progress": False, "judge": QUICK, **options})
+
+
+@pytest.fixture(scope="module")
+def oracle(data: Dataset) -> Evaluation:
+    return run(Oracle(data), data)
+
+
+@pytest.fixture(scope="module")
+def blind(data: Dataset) -> Evaluation:
+    return run(Blind(data, private=False, priors=("standard", "diffusion")), data, only=["coherence", "quality", "likelihood"])
+
+
+def test_judges_are_good_and_reported(oracle: Evaluation) -> None:
+    assert oracle.metrics["judge/digit/image"] > 0.95 and oracle.metrics["judge/digit/vector"] > 0.95
+    assert oracle.metrics["judge/digit/words"] == pytest.approx(0.93, abs=0.03)  # noise in the words bounds it
+    assert oracle.metrics["judge/side"] > 0.97
+    names = [f"judge/digit/{m.name}" for m in MODALITIES]
+    assert oracle.metrics["judge/digit"] == pytest.approx(np.mean([oracle.metrics[name] for name in names]))
+
+
+def test_an_oracle_is_as_coherent_as_the_judges_are_right(oracle: Evaluation) -> None:
+    for kind in ("self", "cross", "given1", "given2", "recombine"):
+        assert oracle.metrics[f"coherence/{kind}/digit"] == pytest.approx(oracle.metrics["judge/digit"], abs=0.03)
+    for kind in ("self", "recombine", "private"):
+        assert oracle.metrics[f"coherence/{kind}/side"] == pytest.approx(oracle.metrics["judge/side"], abs=0.03)
+    assert oracle.metrics["coherence/joint/digit"] == pytest.approx(
+        np.prod([oracle.metrics[f"judge/digit/{m.name}"] for m in MODALITIES]), abs=0.06
+    )
+    assert oracle.metrics["coherence/joint/digit"] == oracle.metrics["coherence/joint/digit@standard"]
+    pairs = [name for name in oracle.metrics if name.startswith("coherence/cross/digit/") and ">" in name]
+    assert len(pairs) == 6
+    into = [oracle.metrics[f"coherence/cross/digit/{s}>words"] for s in ("image", "vector")]
+    assert oracle.metrics["coherence/cross/digit/words"] == pytest.approx(np.mean(into))
+
+
+def test_a_blind_method_is_as_coherent_as_chance(blind: Evaluation) -> None:
+    for kind in ("self", "cross", "given1", "given2"):
+        assert blind.metrics[f"coherence/{kind}/digit"] == pytest.approx(1 / CLASSES, abs=0.06)
+    assert blind.metrics["coherence/self/side"] == pytest.approx(1 / SIDES, abs=0.1)
+    assert blind.metrics["chance/joint/digit"] == pytest.approx(1 / 9)
+    assert blind.metrics["coherence/joint/digit"] == pytest.approx(1 / 9, abs=0.08)
+    assert blind.metrics["coherence/joint/digit@diffusion"] == blind.metrics["coherence/joint/digit"]  # "auto" is the last prior
+    assert "coherence/recombine" in blind.meta["left_out"] and "coherence/private/side" not in blind.metrics
+    assert blind.meta["left_out"]["loglik/joint"] == "no exact density"
+
+
+def test_probes_read_the_oracle_and_leakage_is_chance(oracle: Evaluation) -> None:
+    metrics = oracle.metrics
+    assert metrics["probe/z/digit"] == metrics["probe/zw/digit"] == metrics["probe/w/side"] == 1
+    assert metrics["probe/z/side"] == pytest.approx(metrics["chance/side"], abs=0.06)
+    assert metrics["probe/w/digit"] == pytest.approx(metrics["chance/digit"], abs=0.06)
+    assert metrics["mi/z/digit"] == pytest.approx(np.log(CLASSES), abs=0.05) and metrics["mi/w/digit"] < 0.02
+    assert metrics["mi/z_i,z_j"] == pytest.approx(np.log(CLASSES), abs=0.25)
+    assert abs(metrics["hsic/z,w"]) < 0.02 and oracle.meta["p_values"]["hsic/z,w/image"] > 0.01
+    low, high = oracle.meta["intervals"]["probe/z/side"]
+    assert low < metrics["probe/z/side"] < high
+
+
+def test_quality_of_real_rows_is_high(oracle: Evaluation, blind: Evaluation) -> None:
+    for name in ("image", "vector", "words"):
+        assert oracle.metrics[f"precision/{name}"] > 0.8 and oracle.metrics[f"fid/{name}"] < 2
+        assert "penultimate" in oracle.meta["feature_space"][name]
+    assert oracle.metrics["fid_cross"] == pytest.approx(np.mean([oracle.metrics[f"fid_cross/{m.name}"] for m in MODALITIES]))
+    assert oracle.meta["quality_rows"]["fid/image"] == {"real": 400, "generated": 200, "precision": 200}
+    assert "fid/image" in blind.metrics
+
+
+def test_quality_drops_with_noise(data: Dataset) -> None:
+    class Noise(Oracle):
+        def decode(self, latents: Latents, to: Sequence[str]) -> dict[str, Tensor]:
+            return {name: torch.rand_like(values) if values.dim() == 5 else values for name, values in super().decode(latents, to).items()}
+
+    found = run(Noise(data), data, only=["quality"]).metrics
+    assert found["fid/image"] > 5 * found["fid/words"] and found["coverage/image"] < 0.5
+
+
+def test_likelihood_is_a_mean_with_its_interval(oracle: Evaluation) -> None:
+    assert oracle.metrics["loglik/joint"] == pytest.approx(np.arange(32).mean())
+    low, high = oracle.meta["intervals"]["loglik/joint"]
+    assert (low + high) / 2 == pytest.approx(15.5) and high - low == pytest.approx(2 * 1.96 * np.arange(32).std(ddof=1) / 32**0.5, rel=1e-3)
+
+
+def test_evaluation_repeats_and_leaves_the_random_state_alone(data: Dataset) -> None:
+    torch.manual_seed(5)
+    np.random.seed(5)
+    before, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()
+    options: dict[str, Any] = {"rows": 100, "samples": 64, "only": ["coherence", "quality"]}
+    first = run(Blind(data), data, **options)
+    assert torch.equal(before, torch.get_rng_state()) and (np.random.get_state()[1] == before_numpy).all()
+    assert run(Oracle(data), data, **options).metrics == run(Oracle(data), data, **options).metrics
+    assert first.meta["rows"] == {"generated_from": 100, "samples": 64, "probe_train": 1200, "probe_test": 400}
+
+
+def test_groups_do_not_disturb_each_other(data: Dataset, oracle: Evaluation) -> None:
+    alone = run(Oracle(data), data, only=["dependence"])
+    assert set(alone.metrics) <= set(oracle.metrics) and "judge/digit" not in alone.metrics
+    assert {name: oracle.metrics[name] for name in alone.metrics} == alone.metrics
+
+
+def test_meta_is_json_and_says_what_the_numbers_rest_on(oracle: Evaluation, tmp_path: Path) -> None:
+    assert Evaluation.from_json(oracle.to_json(tmp_path / "e.json")) == oracle
+    assert oracle.meta["data"]["notes"] == {"made": "for tests"} and oracle.meta["method"] == {
+        "name": "oracle",
+        "config": {"private": True},
+    }
+    assert set(oracle.meta["versions"]) >= {"torch", "counterpoint"} and oracle.meta["seconds"]["total"] > 0
+    accuracies = [name for name in oracle.metrics if name.split("/")[0] in ("probe", "coherence", "judge")]
+    assert set(accuracies) <= set(oracle.meta["intervals"])
+
+
+def test_missing_modalities_are_left_out(data: Dataset) -> None:
+    holes = Dataset("holes", MODALITIES, *(split.with_missing(0.4, 3) for split in data.splits().values()))
+    means = posterior_means(Oracle(holes), holes.test)
+    absent = ~holes.test.present["image"]
+    assert absent.any() and (means.shared["image"][absent] == 0).all() and (means.shared["image"][~absent].sum(1) == 1).all()
+    method = Oracle(holes)
+    found = run(method, holes, samples=50)
+    assert (
+        found.metrics["probe/z/digit"] == 1
+        and found.metrics["coherence/cross/digit"] > 0.9
+        and found.metrics["coherence/recombine/side"] > 0.9
+    )
+    pairs = {given: sum(n for g, n in method.asked if g == given) for given, _ in method.asked}
+    assert pairs["image"] == int(holes.test.present["image"].sum())
+
+
+def test_data_without_labels_have_only_what_needs_none(data: Dataset) -> None:
+    bare = Dataset("bare", MODALITIES, *(replace(split, shared_labels={}, private_labels={}) for split in data.splits().values()))
+    found = run(Oracle(data), bare)
+    assert {name.split("/")[0] for name in found.metrics} >= {"fid", "hsic", "mi", "loglik"}
+    assert not any(name.startswith(("probe", "coherence", "judge", "chance/digit")) for name in found.metrics)
+    assert found.meta["left_out"]["probe"] == found.meta["left_out"]["coherence"] == "the data set has no labels"
+    assert "principal components" in found.meta["feature_space"]["words"]
+
+
+def test_a_single_class_is_refused_in_one_line(data: Dataset) -> None:
+    constant = Dataset("one", MODALITIES, *(replace(s, shared_labels={"digit": np.zeros(len(s), int)}) for s in data.splits().values()))
+    for only in ("probe", "coherence"):
+        with pytest.raises(ValueError, match="'digit' of modality 'image' has 1 class") as error:
+            run(Oracle(data), constant, only=[only])
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"only": ["fid"]}, "unknown group of metrics 'fid'"), ({"samples": 0}, "samples = 0 must be")]
+)
+def test_wrong_options_are_refused(data: Dataset, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(Oracle(data), data, **options)
+
+
+def test_other_modalities_and_diverged_methods_are_refused(data: Dataset) -> None:
+    other = Oracle(data)
+    other.modalities = MODALITIES[:2]
+    with pytest.raises(ValueError, match="the method knows modalities image, vector"):
+        run(other, data)
+
+    class Diverged(Oracle):
+        def encode(self, batch: Batch, given: Sequence[str] | None = None, *, samples: int | None = None) -> Latents:
+            return Latents(torch.full((1, len(batch), 2), torch.nan))
+
+    with pytest.raises(ValueError, match="given 'image' holds NaN"):
+        run(Diverged(data), data)
+
+
+def weights(judges: Judges) -> Mapping[str, Tensor]:
+    return {f"{name}/{key}": value for name, judge in judges.by_modality.items() for key, value in judge.state_dict().items()}
+
+
+def same(a: Judges, b: Judges) -> bool:
+    left, right = weights(a), weights(b)
+    return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_judges_are_cached_by_data_and_settings(data: Dataset, judges: Judges, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = torch.get_rng_state()
+    assert same(train_judges(data, options=QUICK, cache=tmp_path / "cache"), judges)
+    assert torch.equal(state, torch.get_rng_state())
+    files = sorted((tmp_path / "cache").iterdir())
+    assert len(files) == 3 and all(f.suffix == ".safetensors" for f in files)
+    files[0].write_bytes(b"damaged")
+    assert same(train_judges(data, options=QUICK, cache=tmp_path / "cache"), judges)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("counterpoint.metrics.judges._fit", refuse)
+    assert same(train_judges(data, options=QUICK, cache=tmp_path / "cache"), judges)
+    with pytest.raises(AssertionError):
+        train_judges(data, options=QUICK, seed=1, cache=tmp_path / "cache")
+    with pytest.raises(AssertionError):
+        train_judges(replace(data, digest="other"), options=QUICK, cache=tmp_path / "cache")
+
+
+def test_a_judge_takes_probabilities_and_unordered_classes(data: Dataset) -> None:
+    relabelled = [replace(s, shared_labels={"digit": s.shared_labels["digit"] * 10 + 7}, private_labels={}) for s in data.splits().values()]
+    judges = train_judges(Dataset("tens", MODALITIES, *relabelled), options=QUICK)
+    words = data.test.batch(slice(0, 100)).x["words"]
+    seen = judges.see("words", words, np.arange(100))
+    soft = judges.see("words", 0.6 * nn.functional.one_hot(words, 50).float() + 0.008, np.arange(100))
+    assert (seen.labels["digit"] == soft.labels["digit"]).all() and set(np.unique(seen.labels["digit"])) == {7, 17, 27}
+    hits = seen.hits("digit", np.where(np.arange(400) < 10, -1, relabelled[2].shared_labels["digit"]))
+    assert np.isnan(hits[:10]).all() and np.isnan(hits[100:]).all() and np.nanmean(hits) > 0.8
+
+
+def test_judges_skip_unknown_labels_and_need_no_validation_rows_of_a_modality(data: Dataset) -> None:
+    digit = data.train.shared_labels["digit"].copy()
+    digit[:600] = -1
+    val = replace(data.val, present={**data.val.present, "image": np.zeros(200, bool)})
+    partly = replace(data, train=replace(data.train, shared_labels={"digit": digit}), val=val)
+    found = train_judges(partly, options=QUICK)
+    judge = found.by_modality["image"]
+    assert isinstance(judge, Judge) and judge.classes["digit"].tolist() == [0, 1, 2]
+    seen = found.look(data.test)["image"]
+    assert np.mean(seen.hits("digit", data.test.shared_labels["digit"])) > 0.9

@@ -1,0 +1,182 @@
+"""Routes, what absent targets count, reductions, posterior matching and the diffusion priors' loss. The values of bounds: test_oracle."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from linear_gaussian import LinearGaussian, gaussian_kl, gaussian_product, perturbed
+from torch import Tensor
+
+from counterpoint.model import Model
+from counterpoint.objectives import (
+    Bound,
+    DiffusionPriorLoss,
+    Loss,
+    PosteriorMatch,
+    RandomSubsets,
+    RouteDraw,
+    SinglesToSome,
+    everything_to_everything,
+    singles_to_everything,
+    singles_to_itself,
+)
+from counterpoint.posteriors import Mixture, Product
+from counterpoint.types import Batch, Terms
+
+ORACLE = LinearGaussian.make()
+NAMES = ORACLE.names
+ABCD = ("a", "b", "c", "d")
+
+
+def terms(loss: Loss, model: Model, batch: Batch) -> Terms:
+    encoding = model.encode(batch)
+    draws = loss.draws(model, encoding)
+    return loss.terms(model, encoding, draws, model.decode(draws))
+
+
+# --- routes -------------------------------------------------------------------------------------------------------------
+
+
+def test_fixed_routes() -> None:
+    assert [(r.given, r.targets) for r in everything_to_everything(ABCD)] == [(ABCD, ABCD)]
+    assert [(r.given, r.targets) for r in singles_to_everything(ABCD)] == [((n,), ABCD) for n in ABCD]
+    assert [(r.given, r.targets) for r in singles_to_itself(ABCD)] == [((n,), (n,)) for n in ABCD]
+    assert all(r.cross_weight == 1 for r in singles_to_everything(ABCD))
+
+
+@pytest.mark.parametrize("others", [1, 2, 3])
+def test_fewer_targets_serve_all_decoders_alike(others: int) -> None:
+    seen: Counter[tuple[str, str]] = Counter()
+    for _ in range(600):
+        routes = SinglesToSome(others)(ABCD)
+        assert [r.given for r in routes] == [(n,) for n in ABCD]
+        load = Counter(t for r in routes for t in r.targets)
+        assert set(load.values()) == {others + 1}, "every decoder gets the same number of rows"
+        for r in routes:
+            assert r.targets[0] == r.given[0] and len(set(r.targets)) == others + 1
+            assert r.cross_weight == 3 / others
+            seen.update((r.given[0], t) for t in r.targets[1:])
+    expected = 600 * others / 3
+    for source in ABCD:
+        for target in set(ABCD) - {source}:
+            assert abs(seen[source, target] - expected) <= 5 * (expected * (1 - others / 3)) ** 0.5
+
+
+@pytest.mark.parametrize("others", [0, 4])
+def test_an_impossible_number_of_targets_is_refused(others: int) -> None:
+    with pytest.raises(ValueError, match=rf"cross_targets={others} must lie in 1\.\.3 for 4 modalities"):
+        SinglesToSome(others)(ABCD)
+
+
+def test_random_subsets_are_proper_distinct_and_uniform() -> None:
+    proper = [s for n in (2, 3) for s in combinations(ABCD, n)]
+    seen: Counter[tuple[str, ...]] = Counter()
+    for _ in range(1000):
+        routes = RandomSubsets(2)(ABCD)
+        assert len({r.given for r in routes}) == 2
+        assert all(r.given == r.targets for r in routes)
+        seen.update(r.given for r in routes)
+    assert set(seen) == set(proper)
+    assert all(abs(n - 200) < 5 * 160**0.5 for n in seen.values())
+    assert RandomSubsets(3)(("a", "b")) == [], "two modalities have no proper subset of two or more"
+
+
+def test_bad_options_are_refused() -> None:
+    for options, message in (
+        ({"estimator": "vimco"}, "estimator='vimco' is unknown; choose 'elbo', 'iwae' or 'dreg'"),
+        ({"samples": 0}, "samples=0 must be 1 or more"),
+        ({"beta": -0.5}, "beta=-0.5 must not be negative"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Bound(singles_to_everything, **options)  # type: ignore[arg-type]
+
+
+# --- bounds -------------------------------------------------------------------------------------------------------------
+
+
+def test_draws_take_private_latents_from_where_they_must() -> None:
+    """Own targets from their encoder; cross targets from the auxiliary prior, or from their own encoder when asked."""
+    model = perturbed(ORACLE.model(Mixture(), auxiliary_scale=50.0), 0.0)
+    batch = ORACLE.batch(ORACLE.draw(200))
+    encoding = model.encode(batch)
+    for private in ("auxiliary", "own"):
+        draws = Bound(singles_to_everything, samples=3, private=private).draws(model, encoding)  # type: ignore[arg-type]
+        for draw in draws:
+            assert isinstance(draw, RouteDraw) and draw.latents.shared.shape == (3, 200, 2)
+            for n in NAMES:
+                spread = float(draw.latents.private[n].std())
+                from_auxiliary = private == "auxiliary" and n not in draw.route.given
+                assert (spread > 30) == from_auxiliary, (private, draw.route.given, n, spread)
+
+
+def test_sums_and_means_over_the_routes_a_row_takes() -> None:
+    present = {"a": np.array([1, 1, 1], bool), "b": np.array([1, 1, 0], bool), "c": np.array([1, 0, 0], bool)}
+    model, batch = ORACLE.model(Mixture(), auxiliary_scale=1.0), ORACLE.batch(ORACLE.draw(3), present)
+    found = {}
+    for reduce in ("sum", "mean"):
+        torch.manual_seed(2)
+        found[reduce] = terms(Bound(singles_to_everything, reduce=reduce), model, batch)  # type: ignore[arg-type]
+    for name in ("nll", "kl"):
+        torch.testing.assert_close(found["sum"][name], found["mean"][name] * torch.tensor([3, 2, 1]))
+
+
+@pytest.mark.parametrize("estimator", ["elbo", "iwae", "dreg"])
+@pytest.mark.parametrize("density", ["route", "everything"])
+def test_an_absent_modality_is_as_good_as_unknown(estimator: str, density: str) -> None:
+    """Rows that lack c get the loss of a model that has never heard of c: no likelihood, no KL, no route, no mixture component."""
+    both = LinearGaussian(*({n: v[n] for n in ("a", "b")} for v in (ORACLE.shared, ORACLE.offset, ORACLE.noise, ORACLE.private)))
+    x, repeats = ORACLE.draw(2), 3000
+    tiled = {n: np.tile(v, (repeats, 1)) for n, v in x.items()}
+    present = {n: np.full(2 * repeats, n != "c") for n in NAMES}
+    bound = Bound(singles_to_everything, estimator=estimator, samples=2, density=density)  # type: ignore[arg-type]
+    with torch.no_grad():
+        lacking = sum(terms(bound, ORACLE.model(Mixture(), auxiliary_scale=1.0), ORACLE.batch(tiled, present)).values())
+        unknown = sum(terms(bound, both.model(Mixture(), auxiliary_scale=1.0), both.batch(tiled)).values())
+    assert isinstance(lacking, Tensor) and isinstance(unknown, Tensor)
+    a, b = lacking.view(repeats, 2).numpy(), unknown.view(repeats, 2).numpy()
+    error = np.hypot(a.std(0), b.std(0)) / repeats**0.5
+    assert (np.abs(a.mean(0) - b.mean(0)) < 4 * error).all()
+
+
+def test_a_row_that_takes_no_route_counts_nothing() -> None:
+    """MVAE's random pair may miss everything that a row has."""
+    present = {"a": np.array([1, 0], bool), "b": np.array([1, 0], bool), "c": np.array([0, 1], bool)}
+    model, batch = ORACLE.model(Product(prior_expert=True), auxiliary_scale=1.0), ORACLE.batch(ORACLE.draw(2), present)
+    found = terms(Bound(lambda names: [r for r in singles_to_itself(names) if r.given != ("c",)], reduce="sum"), model, batch)
+    for value in found.values():
+        assert value[1] == 0 and value[0] != 0
+
+
+# --- matching and diffusion ---------------------------------------------------------------------------------------------
+
+
+def test_posterior_match_is_the_sum_over_what_a_row_has() -> None:
+    x, present = ORACLE.draw(2), {"a": np.array([1, 1], bool), "b": np.array([1, 0], bool), "c": np.array([1, 1], bool)}
+    found = terms(PosteriorMatch(0.4), ORACLE.model(Product(prior_expert=False)), ORACLE.batch(x, present))["match"]
+    for row, here in enumerate([NAMES, ("a", "c")]):
+        experts = [ORACLE.posterior(x, [n]) for n in here]
+        expected = 0.4 * sum(gaussian_kl(gaussian_product(experts), e) for e in experts)
+        assert float(found[row].detach()) == pytest.approx(float(np.asarray(expected)[row]), rel=1e-5)
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_diffusion_loss_averages_z_over_modalities_and_sums_w(detach: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    present = {"a": np.array([1, 1, 1], bool), "b": np.array([1, 1, 0], bool), "c": np.array([0, 1, 0], bool)}
+    model, batch = ORACLE.model(Mixture()), ORACLE.batch(ORACLE.draw(3), present)
+    model.add_diffusion_priors(width=4)
+    fakes = {"z": 1.0, "w_a": 10.0, "w_b": 100.0, "w_c": 1000.0}
+    assert set(model.diffusion_priors) == set(fakes)
+    for key, value in fakes.items():
+        monkeypatch.setattr(model.diffusion_priors[key], "loss", lambda latents, value=value: value + latents.sum(1))
+    encoding = model.encode(batch)
+    loss = DiffusionPriorLoss(detach=detach).terms(model, encoding, [], [])["diffusion"]
+    expected = torch.zeros(3, dtype=torch.float64)
+    for row, here in enumerate([("a", "b"), ("a", "b", "c"), ("a",)]):
+        for n in here:
+            expected[row] += (1 + encoding.shared[n].loc[row].sum()) / len(here) + fakes[f"w_{n}"] + encoding.private[n].loc[row].sum()
+    torch.testing.assert_close(loss, expected)
+    assert loss.requires_grad != detach

@@ -1,0 +1,663 @@
+"""Every posterior, objective and likelihood estimate against the linear-Gaussian oracle.
+
+Deterministic quantities agree to 1e-5, Monte Carlo within four standard errors; deliberately wrong formulas must fail the same checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from linear_gaussian import (
+    Array,
+    LinearGaussian,
+    assert_mean,
+    expected_log_mixture,
+    gaussian_kl,
+    gaussian_product,
+    log_mixture,
+    log_normal,
+    perturbed,
+)
+from torch import Tensor
+
+from counterpoint import distributions as dist
+from counterpoint import inference
+from counterpoint.methods import DMVAE, IDMVAE, JMVAE, METHODS, MMVAE, MVAE, MVTCAE, Method, MMVAEPlus, MoPoE
+from counterpoint.model import Model
+from counterpoint.nn import NetworkOptions
+from counterpoint.objectives import (
+    Bound,
+    Routes,
+    SinglesToSome,
+    everything_to_everything,
+    singles_to_everything,
+    singles_to_itself,
+)
+from counterpoint.posteriors import Mixture, MixtureOfProducts, Product
+from counterpoint.types import Batch, Route
+
+PLAIN = LinearGaussian.make(private_dim=0)
+PRIVATE = LinearGaussian.make()
+NAMES = PLAIN.names
+STANDARD = (np.zeros(2), np.ones(2))
+SMALL = NetworkOptions(hidden=(4,))
+AUXILIARY = 1.3  # scale of the auxiliary private priors
+
+Moments = tuple[Array, Array]
+
+
+def close(actual: Tensor, expected: Array, tolerance: float = 1e-5) -> None:
+    np.testing.assert_allclose(actual.detach().numpy(), np.broadcast_to(expected, actual.shape), rtol=tolerance, atol=tolerance)
+
+
+def patterns(rows: int, *given: Sequence[str]) -> dict[str, Array]:
+    """Which modalities are present when the rows come in blocks, one for each set given."""
+    return {n: np.repeat([n in s for s in given], rows) for n in NAMES}
+
+
+def loss_of(bound: Bound, model: Model, batch: Batch) -> dict[str, Tensor]:
+    """The terms of one bound, every encoder and every decoder run once."""
+    encoding = model.encode(batch)
+    draws = bound.draws(model, encoding)
+    return bound.terms(model, encoding, draws, model.decode(draws))
+
+
+def total(terms: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(terms.values())).sum(0)
+
+
+def repeated(oracle: LinearGaussian, times: int, *given: Sequence[str], rows: int = 2) -> tuple[dict[str, Array], Batch]:
+    """``rows`` distinct rows a set, and the batch that repeats all of them ``times`` times."""
+    x = oracle.draw(rows * len(given))
+    present = patterns(rows, *given)
+    return x, oracle.batch({n: np.tile(v, (times, 1)) for n, v in x.items()}, {n: np.tile(v, times) for n, v in present.items()})
+
+
+# --- the oracle itself --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [("a",), ("a", "c"), NAMES])
+def test_the_oracle_obeys_bayes(given: tuple[str, ...]) -> None:
+    """log p(x) = log p(x|z,w) + log p(z) + log p(w) − log p(z|x) − log p(w|x) at any point."""
+    x = PRIVATE.draw(4)
+    z, point = PRIVATE.posterior(x, given), np.full(2, 0.3)
+    value = log_normal(point, *STANDARD) - log_normal(point, *z)
+    for n in given:
+        w = np.full(1, -0.7)
+        value = value + log_normal(w, np.zeros(1), np.ones(1)) - log_normal(w, *PRIVATE.private_posterior(x, n))
+        mean = point @ PRIVATE.shared[n].T + w @ PRIVATE.private[n].T + PRIVATE.offset[n]
+        value = value + log_normal(x[n], mean, np.full(len(mean), PRIVATE.noise[n]))
+    np.testing.assert_allclose(value, PRIVATE.log_prob(x, given), rtol=1e-10)
+
+
+# --- posteriors ---------------------------------------------------------------------------------------------------------
+
+
+SETS = [s for n in range(1, 4) for s in combinations(NAMES, n)]
+
+
+@pytest.mark.parametrize("given", SETS)
+def test_product_of_likelihoods_and_prior_is_the_exact_posterior(given: tuple[str, ...]) -> None:
+    x, model = PRIVATE.draw(5), PRIVATE.model(Product(prior_expert=True), experts="likelihood")
+    q = model.posterior.condition(model.encode(PRIVATE.batch(x)), given)
+    mean, std = PRIVATE.posterior(x, given)
+    close(q.mean, mean)
+    close(q.stddev, std)
+
+
+def test_product_follows_what_each_row_has() -> None:
+    x, present = PRIVATE.draw(6), patterns(2, ("a",), ("a", "c"), NAMES)
+    model = PRIVATE.model(Product(prior_expert=True), experts="likelihood")
+    q = model.posterior.condition(model.encode(PRIVATE.batch(x, present)), NAMES)
+    for i, given in enumerate([("a",), ("a", "c"), NAMES]):
+        mean, std = PRIVATE.posterior(x, given)
+        close(q.mean[2 * i : 2 * i + 2], mean[2 * i : 2 * i + 2])
+        close(q.stddev[2 * i : 2 * i + 2], std)
+
+
+@pytest.mark.parametrize("given", SETS)
+def test_product_without_prior_multiplies_its_experts_alone(given: tuple[str, ...]) -> None:
+    x, model = PLAIN.draw(5), PLAIN.model(Product(prior_expert=False), experts="likelihood")
+    q = model.posterior.condition(model.encode(PLAIN.batch(x)), given)
+    mean, std = PLAIN.posterior(x, given)  # the product is that posterior divided by the prior
+    precision = std**-2 - 1
+    close(q.mean, mean * std**-2 / precision)
+    close(q.stddev, precision**-0.5)
+
+
+def test_private_posteriors_are_exact() -> None:
+    x, model = PRIVATE.draw(5), PRIVATE.model(Mixture())
+    encoding = model.encode(PRIVATE.batch(x))
+    for n in NAMES:
+        mean, std = PRIVATE.private_posterior(x, n)
+        close(encoding.private[n].loc, mean)
+        close(encoding.private[n].scale, std)
+
+
+def test_mixture_moments_and_density() -> None:
+    x, present = PLAIN.draw(6), patterns(2, ("b",), ("a", "b"), NAMES)
+    model = PLAIN.model(Mixture())
+    q = model.posterior.condition(model.encode(PLAIN.batch(x, present)), NAMES)
+    point = np.array([0.4, -0.2])
+    for i, given in enumerate([("b",), ("a", "b"), NAMES]):
+        rows = slice(2 * i, 2 * i + 2)
+        components = [PLAIN.posterior(x, [n]) for n in given]
+        close(q.mean[rows], np.mean([c[0] for c in components], 0)[rows])
+        close(q.log_prob(torch.as_tensor(point).expand(6, 2))[rows], log_mixture(point, components)[rows])
+    draws = q.rsample(torch.Size((20_000,)))[:, 4:].detach().numpy()
+    components = [PLAIN.posterior(x, [n]) for n in NAMES]
+    second = np.mean([c[0] ** 2 + c[1] ** 2 for c in components], 0)[4:]
+    assert_mean(draws, np.mean([c[0] for c in components], 0)[4:])
+    assert_mean(draws**2, second)
+
+
+def test_mixture_of_products_components_and_weights() -> None:
+    x, present = PLAIN.draw(6), patterns(2, ("b",), ("a", "b"), NAMES)
+    model = PLAIN.model(MixtureOfProducts(), experts="likelihood")
+    q = model.posterior.condition(model.encode(PLAIN.batch(x, present)), NAMES)
+    assert isinstance(q, dist.Mixture)
+    for i, given in enumerate([("b",), ("a", "b"), NAMES]):
+        rows = slice(2 * i, 2 * i + 2)
+        usable = [set(s) <= set(given) for s in SETS]
+        close(q.weights[:, rows], np.array(usable)[:, None] / sum(usable))
+        for s, (subset, use) in enumerate(zip(SETS, usable, strict=True)):
+            if use:
+                experts = [PLAIN.evidence(x, n) for n in subset] + [STANDARD] * (subset == NAMES)
+                mean, std = gaussian_product(experts)
+                close(q.components.loc[s, rows], mean[rows])
+                close(q.components.scale[s, rows], std)
+
+
+def test_mixture_of_products_of_some_has_no_prior_expert() -> None:
+    x, model = PLAIN.draw(3), PLAIN.model(MixtureOfProducts(), experts="likelihood")
+    q = model.posterior.condition(model.encode(PLAIN.batch(x)), ("a", "c"))
+    assert isinstance(q, dist.Mixture)
+    for s, subset in enumerate([("a",), ("c",), ("a", "c")]):
+        close(q.components.loc[s], gaussian_product([PLAIN.evidence(x, n) for n in subset])[0])
+
+
+def test_joint_encoder_serves_everything_and_products_serve_subsets() -> None:
+    x, model = PLAIN.draw(4), PLAIN.model(PLAIN.joint_rule())
+    encoding = model.encode(PLAIN.batch(x))
+    close(model.posterior.condition(encoding, NAMES).mean, PLAIN.posterior(x, NAMES)[0])
+    mean, std = gaussian_product([PLAIN.posterior(x, [n]) for n in ("a", "b")])
+    close(model.posterior.condition(encoding, ("a", "b")).mean, mean)
+    close(model.posterior.condition(encoding, ("a", "b")).stddev, std)
+
+
+def test_joint_encoder_reads_the_token_of_an_absent_modality() -> None:
+    x, rule = PLAIN.draw(4), PLAIN.joint_rule()
+    with torch.no_grad():
+        rule.tokens["b"].fill_(0.5)
+    model = PLAIN.model(rule)
+    q = model.posterior.condition(model.encode(PLAIN.batch(x, patterns(2, ("a", "c"), NAMES))), NAMES)
+    filled = {**x, "b": np.where(np.arange(4)[:, None] < 2, 0.5, x["b"])}
+    close(q.mean, PLAIN.posterior(filled, NAMES)[0])
+
+
+# --- the objective of every method --------------------------------------------------------------------------------------
+
+
+def reconstruction(oracle: LinearGaussian, x: dict[str, Array], z: Moments, targets: Sequence[str], own: Sequence[str]) -> Array:
+    """Expected −log p of the targets; those in ``own`` use their exact private posterior, the others the auxiliary prior."""
+    value = np.zeros(len(x["a"]))
+    for n in targets:
+        w = None
+        if oracle.private:
+            w = oracle.private_posterior(x, n) if n in own else (np.zeros((1, 1)), np.full(1, AUXILIARY))
+        value = value - oracle.expected_log_likelihood(x[n], n, z, w)
+    return value
+
+
+def private_kl(x: dict[str, Array], names: Sequence[str]) -> Array:
+    return np.sum([gaussian_kl(PRIVATE.private_posterior(x, n)) for n in names], 0)
+
+
+def expected_mvae(x: dict[str, Array], here: tuple[str, ...]) -> Array:
+    """Sum of the ELBOs of everything, each single and one random pair (averaged over the three); N(0, I) is an expert."""
+
+    def elbo(given: Sequence[str]) -> Array | float:
+        kept = [n for n in given if n in here]
+        if not kept:
+            return 0.0
+        z = PLAIN.posterior(x, kept)
+        return reconstruction(PLAIN, x, z, kept, ()) + 0.7 * gaussian_kl(z)
+
+    return elbo(NAMES) + sum(elbo([n]) for n in NAMES) + sum(elbo(pair) for pair in combinations(NAMES, 2)) / 3
+
+
+def expected_dmvae(x: dict[str, Array], here: tuple[str, ...]) -> Array:
+    """Sum of the ELBOs of everything and of each single to everything, each target with its own w."""
+    value = np.zeros(len(x["a"]))
+    for given in (here, *[(n,) for n in here]):
+        z = PRIVATE.posterior(x, given)
+        value = value + reconstruction(PRIVATE, x, z, here, here) + 0.7 * (gaussian_kl(z) + private_kl(x, here))
+    return value
+
+
+def expected_mvtcae(x: dict[str, Array], here: tuple[str, ...]) -> Array:
+    """(M−r)/M·Σ_m −log p(x_m|z) + β[(1−r)·KL(q‖p) + r/M·Σ_m KL(q ‖ q_m)], with r = 0.6 and β = 0.7."""
+    experts = [PLAIN.posterior(x, [n]) for n in here]
+    q = gaussian_product(experts)
+    matches = np.sum([gaussian_kl(q, e) for e in experts], 0)
+    return (3 - 0.6) / 3 * reconstruction(PLAIN, x, q, here, ()) + 0.7 * (0.4 * gaussian_kl(q) + 0.6 / 3 * matches)
+
+
+def expected_jmvae(x: dict[str, Array], here: tuple[str, ...]) -> Array:
+    """ELBO under the joint encoder plus α = 0.3 times the KLs to the unimodal posteriors; absent modalities enter as zero tokens."""
+    q = PLAIN.posterior({n: x[n] if n in here else np.zeros_like(x[n]) for n in NAMES}, NAMES)
+    matches = np.sum([gaussian_kl(q, PLAIN.posterior(x, [n])) for n in here], 0)
+    return reconstruction(PLAIN, x, q, here, ()) + 0.7 * gaussian_kl(q) + 0.3 * matches
+
+
+def expected_mopoe(x: dict[str, Array], here: tuple[str, ...]) -> Array:
+    """The mean over all subsets' products of the reconstruction of everything, and of the KL."""
+    subsets = [s for s in SETS if set(s) <= set(here)]
+    value = np.zeros(len(x["a"]))
+    for s in subsets:
+        q = gaussian_product([PLAIN.evidence(x, n) for n in s] + [STANDARD] * (s == NAMES))
+        value = value + reconstruction(PLAIN, x, q, here, ()) + 0.7 * gaussian_kl(q)
+    return value / len(subsets)
+
+
+def mixture_elbo(oracle: LinearGaussian, *, weighted: bool = True, priors: int = 1) -> Callable[[dict[str, Array], tuple[str, ...]], Array]:
+    """Every modality the source in turn, log q(z) of the mixture. ``weighted=False`` drops log 1/M, ``priors=2`` counts log p(z) twice: both wrong."""
+
+    def expected(x: dict[str, Array], here: tuple[str, ...]) -> Array:
+        components = [oracle.posterior(x, [n]) for n in here]
+        value = np.zeros(len(x["a"]))
+        for n, q in zip(here, components, strict=True):
+            log_q = expected_log_mixture(q, components, nodes=24) + (0.0 if weighted else np.log(len(here)))
+            log_p = -0.5 * (q[0] ** 2 + q[1] ** 2).sum(1) - np.log(2 * np.pi)
+            value = value + reconstruction(oracle, x, q, here, [n]) + 0.7 * (log_q - priors * log_p)
+            if oracle.private:
+                value = value + 0.7 * private_kl(x, [n])
+        return value / len(here)
+
+    return expected
+
+
+Expected = Callable[[dict[str, Array], tuple[str, ...]], Array]
+CASES: dict[str, tuple[type[Method], dict[str, object], LinearGaussian, Expected]] = {
+    "mvae": (MVAE, {}, PLAIN, expected_mvae),
+    "dmvae": (DMVAE, {"private_dim": 1}, PRIVATE, expected_dmvae),
+    "mvtcae": (MVTCAE, {"ratio": 0.6}, PLAIN, expected_mvtcae),
+    "jmvae": (JMVAE, {"alpha": 0.3}, PLAIN, expected_jmvae),
+    "mopoe": (MoPoE, {}, PLAIN, expected_mopoe),
+    "mmvae": (MMVAE, {"estimator": "elbo", "samples": 2, "posterior": "normal", "prior_scale": False}, PLAIN, mixture_elbo(PLAIN)),
+    "mmvae+": (MMVAEPlus, {"private_dim": 1}, PRIVATE, mixture_elbo(PRIVATE)),
+    "mmvae+ to some": (MMVAEPlus, {"private_dim": 1, "cross_targets": 1}, PRIVATE, mixture_elbo(PRIVATE)),
+    "mmvae+ by iwae, K = 1": (MMVAEPlus, {"private_dim": 1, "estimator": "iwae"}, PRIVATE, mixture_elbo(PRIVATE)),
+    "mmvae+ by dreg, K = 1": (MMVAEPlus, {"private_dim": 1, "estimator": "dreg"}, PRIVATE, mixture_elbo(PRIVATE)),
+    "idmvae": (IDMVAE, {"private_dim": 1, "cross_mi": 0.0, "genaug": 0.0, "diffusion": 0.0}, PRIVATE, mixture_elbo(PRIVATE)),
+}
+
+
+def test_every_method_has_a_case() -> None:
+    assert {case[0] for case in CASES.values()} == set(METHODS.values())
+
+
+def oracle_method(case: str, oracle: LinearGaussian | None = None) -> Method:
+    """The method of a case, with its own losses and its own rule, on the exact model; beta = 0.7."""
+    kind, options, standard, _ = CASES[case]
+    oracle = oracle or standard
+    method = kind(oracle.modalities, shared_dim=2, beta=0.7, networks=SMALL, **options)
+    rule = oracle.joint_rule() if kind is JMVAE else method.model.posterior.rule
+    with_prior = kind in (MVAE, DMVAE, MoPoE)
+    auxiliary = AUXILIARY if len(method.model.auxiliary_priors) else None
+    method.model = oracle.model(rule, experts="likelihood" if with_prior else "posterior", auxiliary_scale=auxiliary)
+    return method
+
+
+RANDOM = ("mvae", "mmvae+ to some")  # one random choice of routes serves the whole batch: their average is over steps
+GIVEN = (NAMES, ("a", "c"), ("b",))
+
+
+def check_objective(case: str, expected: Expected) -> None:
+    method, oracle = oracle_method(case), CASES[case][2]
+    times = 2000
+    x, batch = repeated(oracle, times, *GIVEN)
+    draws = total(method.losses(batch)).detach().numpy().reshape(times, -1)
+    for i, here in enumerate(GIVEN):
+        rows = slice(2 * i, 2 * i + 2)
+        assert_mean(draws[:, rows], expected({n: v[rows] for n, v in x.items()}, here))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c not in RANDOM])
+def test_objectives_equal_their_closed_forms(case: str) -> None:
+    check_objective(case, CASES[case][3])
+
+
+@pytest.mark.parametrize("case", RANDOM)
+def test_objectives_with_random_routes_equal_their_closed_forms(case: str) -> None:
+    method, oracle = oracle_method(case), CASES[case][2]
+    x, batch = repeated(oracle, 20, *GIVEN)
+    draws = np.stack([total(method.losses(batch)).detach().numpy().reshape(20, -1).mean(0) for _ in range(300)])
+    for i, here in enumerate(GIVEN):
+        rows = slice(2 * i, 2 * i + 2)
+        assert_mean(draws[:, rows], CASES[case][3]({n: v[rows] for n, v in x.items()}, here))
+
+
+@pytest.mark.parametrize("wrong", [{"weighted": False}, {"priors": 2}])
+@pytest.mark.parametrize("case", ["mmvae", "mmvae+"])
+def test_a_wrong_mixture_bound_fails_the_same_check(case: str, wrong: dict[str, int]) -> None:
+    with pytest.raises(AssertionError, match="standard errors"):
+        check_objective(case, mixture_elbo(CASES[case][2], **wrong))  # type: ignore[arg-type]
+
+
+def test_a_wrong_prior_expert_fails_the_same_check() -> None:
+    """MVTCAE with N(0, I) among its experts."""
+
+    def with_prior(x: dict[str, Array], here: tuple[str, ...]) -> Array:
+        experts = [PLAIN.posterior(x, [n]) for n in here]
+        q = gaussian_product([*experts, STANDARD])
+        matches = np.sum([gaussian_kl(q, e) for e in experts], 0)
+        return (3 - 0.6) / 3 * reconstruction(PLAIN, x, q, here, ()) + 0.7 * (0.4 * gaussian_kl(q) + 0.6 / 3 * matches)
+
+    with pytest.raises(AssertionError, match="standard errors"):
+        check_objective("mvtcae", with_prior)
+
+
+def test_closed_form_terms_are_exact() -> None:
+    """The KL terms hold no noise where they are analytic."""
+    x, rows = PRIVATE.draw(4), PRIVATE.batch(PRIVATE.draw(4))
+    expected = 0.7 * sum((gaussian_kl(PRIVATE.posterior(x, s)) + private_kl(x, NAMES)) for s in (NAMES, *[(n,) for n in NAMES]))
+    close(oracle_method("dmvae").losses(rows)["kl"], np.asarray(expected))
+    x, rows = PLAIN.draw(4), PLAIN.batch(PLAIN.draw(4))
+    experts = [PLAIN.posterior(x, [n]) for n in NAMES]
+    q, terms = gaussian_product(experts), oracle_method("mvtcae").losses(rows)
+    close(terms["kl"], 0.7 * 0.4 * gaussian_kl(q))
+    close(terms["match"], 0.7 * 0.2 * np.sum([gaussian_kl(q, e) for e in experts], 0))
+    products = [gaussian_product([PLAIN.evidence(x, n) for n in s] + [STANDARD] * (s == NAMES)) for s in SETS]
+    close(oracle_method("mopoe").losses(rows)["kl"], 0.7 * np.mean([gaussian_kl(p) for p in products], 0))
+
+
+def test_modality_weights_and_beta_scale_their_parts() -> None:
+    from dataclasses import replace
+
+    x = PLAIN.draw(3)
+    model, batch = PLAIN.model(Product(prior_expert=True), experts="likelihood"), PLAIN.batch(x)
+    torch.manual_seed(1)
+    plain = loss_of(Bound(everything_to_everything), model, batch)
+    model.modalities = {n: replace(m, weight=3.0 if n == "b" else 1.0) for n, m in model.modalities.items()}
+    torch.manual_seed(1)
+    weighted = loss_of(Bound(everything_to_everything, beta=2.0), model, batch)
+    torch.manual_seed(1)
+    only_b = loss_of(Bound(everything_to_everything), model, PLAIN.batch(x))["nll"] - plain["nll"]
+    close(weighted["kl"], 2 * plain["kl"].detach().numpy())
+    close(weighted["nll"], (plain["nll"] + only_b).detach().numpy())
+    z = PLAIN.posterior(x, NAMES)
+    assert (np.abs((only_b / 2).detach().numpy() - reconstruction(PLAIN, x, z, ["b"], ())) < 12).all()
+
+
+# --- importance-weighted bounds -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", GIVEN)
+@pytest.mark.parametrize("estimator", ["iwae", "dreg"])
+def test_exact_posterior_makes_the_bound_exact_at_every_k(given: tuple[str, ...], estimator: str) -> None:
+    x = PRIVATE.draw(5)
+    model = PRIVATE.model(Product(prior_expert=True), experts="likelihood", auxiliary_scale=1.0)
+    batch = PRIVATE.batch(x, patterns(5, given))
+    for samples in (1, 7):
+        bound = Bound(everything_to_everything, estimator=estimator, samples=samples)  # type: ignore[arg-type]
+        close(loss_of(bound, model, batch)["bound"], -PRIVATE.log_prob(x, given))
+
+
+def test_exact_posterior_makes_the_elbo_exact() -> None:
+    x, batch = repeated(PRIVATE, 4000, NAMES)
+    model = PRIVATE.model(Product(prior_expert=True), experts="likelihood", auxiliary_scale=1.0)
+    draws = -total(loss_of(Bound(everything_to_everything), model, batch)).detach().numpy().reshape(4000, -1)
+    assert_mean(draws, PRIVATE.log_prob(x, NAMES))
+
+
+def inexact(rule: str = "product", amount: float = 0.25) -> Model:
+    chosen = Product(prior_expert=True) if rule == "product" else Mixture()
+    model = PRIVATE.model(chosen, experts="likelihood" if rule == "product" else "posterior", auxiliary_scale=AUXILIARY)
+    return perturbed(model, amount)
+
+
+def test_iwae_rises_from_the_elbo_to_the_log_likelihood() -> None:
+    times = 1500
+    x, batch = repeated(PRIVATE, times, NAMES)
+    model = inexact()
+    bounds = []
+    with torch.no_grad():
+        for samples in (1, 5, 50):
+            bound = Bound(everything_to_everything, estimator="iwae", samples=samples)
+            bounds.append(-loss_of(bound, model, batch)["bound"].numpy().reshape(times, -1))
+        elbo = -total(loss_of(Bound(everything_to_everything), model, batch)).numpy().reshape(times, -1)
+    means, errors = [b.mean(0) for b in bounds], [b.std(0) / times**0.5 for b in bounds]
+    assert_mean(bounds[0] - elbo, 0.0)
+    for i in (0, 1):
+        assert (means[i + 1] - means[i] > 4 * np.hypot(errors[i], errors[i + 1])).all(), "IWAE must increase in K"
+    exact = PRIVATE.log_prob(x, NAMES)
+    assert (means[2] < exact + 4 * errors[2]).all()
+    assert (exact - means[2] < 0.35 * (exact - means[0])).all(), "50 draws must close most of the gap"
+
+
+def test_iwae_of_the_mixture_equals_plain_numpy() -> None:
+    """MMVAE+ with K = 3 against a loop over routes written from the formula, with draws of its own."""
+    times, samples = 4000, 3
+    x, batch = repeated(PRIVATE, times, NAMES, rows=1)
+    method = oracle_method("mmvae+ by iwae, K = 1")
+    method.losses_[0].samples = samples  # type: ignore[union-attr]
+    draws = method.losses(batch)["bound"].detach().numpy()
+    rng = np.random.default_rng(5)
+    components = [PRIVATE.posterior(x, [n]) for n in NAMES]
+    independent = np.zeros(times)
+    for source, (mean, std) in zip(NAMES, components, strict=True):
+        z = mean + std * rng.normal(size=(samples, times, 2))
+        log_weight = 0.7 * (log_normal(z, *STANDARD) - log_mixture(z, components))
+        for n in NAMES:
+            if n == source:
+                w_mean, w_std = PRIVATE.private_posterior(x, n)
+                w = w_mean + w_std * rng.normal(size=(samples, times, 1))
+                log_weight += 0.7 * (log_normal(w, np.zeros(1), np.ones(1)) - log_normal(w, w_mean, w_std))
+            else:
+                w = AUXILIARY * rng.normal(size=(samples, times, 1))
+            location = z @ PRIVATE.shared[n].T + w @ PRIVATE.private[n].T + PRIVATE.offset[n]
+            log_weight += log_normal(x[n], location, np.full(location.shape[-1], PRIVATE.noise[n]))
+        independent -= (np.logaddexp.reduce(log_weight, 0) - np.log(samples)) / 3
+    error = np.hypot(draws.std(), independent.std()) / times**0.5
+    assert abs(draws.mean() - independent.mean()) < 4 * error
+
+
+@pytest.mark.parametrize("routes", [everything_to_everything, singles_to_everything])
+def test_dreg_has_the_value_of_iwae(routes: Routes) -> None:
+    batch = PRIVATE.batch(PRIVATE.draw(6), patterns(2, *GIVEN))
+    model = inexact()
+    values = []
+    for estimator in ("iwae", "dreg"):
+        torch.manual_seed(4)
+        values.append(loss_of(Bound(routes, estimator=estimator, samples=6), model, batch)["bound"])  # type: ignore[arg-type]
+    close(values[1], values[0].detach().numpy())
+
+
+def gradients(bound: Bound, model: Model, batch: Batch, repeats: int) -> dict[str, Array]:
+    """``repeats`` independent gradients of every trainable parameter, (repeats, size)."""
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    found: dict[str, list[Array]] = {n: [] for n in parameters}
+    for _ in range(repeats):
+        loss = total(loss_of(bound, model, batch)).mean()
+        for n, g in zip(parameters, torch.autograd.grad(loss, list(parameters.values()), allow_unused=True), strict=True):
+            found[n].append(np.zeros(parameters[n].numel()) if g is None else g.flatten().numpy())
+    return {n: np.stack(g) for n, g in found.items()}
+
+
+def assert_same_expectation(a: dict[str, Array], b: dict[str, Array]) -> None:
+    for n in a:
+        error = np.sqrt((a[n].var(0, ddof=1) + b[n].var(0, ddof=1)) / len(a[n]))
+        distance = np.abs(a[n].mean(0) - b[n].mean(0))
+        assert (distance <= 4 * error + 1e-9).all(), f"{n}: {distance / (error + 1e-12)} standard errors"
+
+
+@pytest.mark.parametrize(
+    ("routes", "samples", "density"),
+    [(everything_to_everything, 8, "route"), (singles_to_everything, 8, "route"), (singles_to_everything, 1, "everything")],
+)
+def test_dreg_gradient_is_that_of_iwae_in_expectation(routes: Routes, samples: int, density: str) -> None:
+    batch = PRIVATE.batch({n: np.repeat(v, 16, 0) for n, v in PRIVATE.draw(2).items()})
+    model = inexact("mixture" if density == "everything" else "product")
+    iwae, dreg = (
+        gradients(Bound(routes, estimator=e, samples=samples, density=density), model, batch, 200)  # type: ignore[arg-type]
+        for e in ("iwae", "dreg")
+    )
+    assert_same_expectation(iwae, dreg)
+
+
+def test_dreg_gradient_varies_less_than_that_of_iwae() -> None:
+    """Near the exact posterior the path's gradient vanishes and only the score's noise is left, which DReG removes."""
+    batch = PRIVATE.batch({n: np.repeat(v, 16, 0) for n, v in PRIVATE.draw(2).items()})
+    spread = {}
+    for estimator in ("iwae", "dreg"):
+        bound = Bound(everything_to_everything, estimator=estimator, samples=8)  # type: ignore[arg-type]
+        found = gradients(bound, inexact(amount=0.05), batch, 40)
+        spread[estimator] = sum(g.var(0).sum() for n, g in found.items() if "encoders" in n)
+    assert spread["dreg"] < 0.2 * spread["iwae"]
+
+
+# --- importance-sampled likelihood --------------------------------------------------------------------------------------
+
+
+def test_importance_sampled_likelihood_of_an_exact_posterior_is_exact() -> None:
+    x, present = PRIVATE.draw(6), patterns(2, *GIVEN)
+    model = PRIVATE.model(Product(prior_expert=True), experts="likelihood")
+    with torch.no_grad():
+        estimate = inference.log_likelihood(model, model.encode(PRIVATE.batch(x, present)), 3)
+    for i, here in enumerate(GIVEN):
+        close(estimate[2 * i : 2 * i + 2], PRIVATE.log_prob(x, here)[2 * i : 2 * i + 2])
+
+
+@pytest.mark.parametrize("rule", ["product", "mixture"])
+def test_importance_sampled_likelihood_of_an_inexact_posterior_converges(rule: str) -> None:
+    x, present = PRIVATE.draw(6), patterns(2, *GIVEN)
+    model = inexact(rule)
+    with torch.no_grad():
+        encoding = model.encode(PRIVATE.batch(x, present))
+        estimates = torch.stack([inference.log_likelihood(model, encoding, 500) for _ in range(30)]).numpy()
+    for i, here in enumerate(GIVEN):
+        rows = slice(2 * i, 2 * i + 2)
+        assert_mean(np.exp(estimates[:, rows] - PRIVATE.log_prob(x, here)[rows]), 1.0)  # the weights' mean is unbiased, its log is not
+
+
+def test_importance_sampled_likelihood_in_chunks_counts_every_draw() -> None:
+    x, model = PRIVATE.draw(4), inexact()
+    with torch.no_grad():
+        encoding = model.encode(PRIVATE.batch(x))
+        torch.manual_seed(2)
+        chunked = inference.log_likelihood(model, encoding, 10, rows=16)  # 4 + 4 + 2 draws
+        torch.manual_seed(2)
+        parts = torch.cat([inference._log_weights(model, encoding, k) for k in (4, 4, 2)])
+    close(chunked, (torch.logsumexp(parts, 0) - np.log(10)).numpy(), 1e-10)
+
+
+# --- fewer cross targets ------------------------------------------------------------------------------------------------
+
+FOUR = LinearGaussian.make({"a": 4, "b": 5, "c": 3, "d": 4}, private_dim=0)
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_fewer_cross_targets_average_exactly_to_all(others: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all choices of shifts, with the same draws of z, values and gradients average to those of the full objective."""
+    model, batch = perturbed(FOUR.model(Mixture()), 0.2), FOUR.batch(FOUR.draw(3))
+    parameters = list(model.parameters())
+
+    def value_and_gradient(routes: Routes) -> list[Tensor]:
+        torch.manual_seed(6)
+        loss = total(loss_of(Bound(routes, density="everything"), model, batch)).mean()
+        return [loss, *torch.autograd.grad(loss, parameters)]
+
+    full = value_and_gradient(singles_to_everything)
+    chosen = []
+    for shifts in combinations(range(3), others):
+        monkeypatch.setattr(torch, "randperm", lambda n, shifts=shifts: torch.tensor(shifts))
+        chosen.append(value_and_gradient(SinglesToSome(others)))
+    for i, exact in enumerate(full):
+        close(torch.stack([c[i] for c in chosen]).mean(0), exact.detach().numpy())
+    assert not torch.allclose(chosen[0][0], full[0]), "one choice alone must differ, or nothing was tested"
+
+
+def test_fewer_cross_targets_are_unbiased_with_private_latents() -> None:
+    batch = PRIVATE.batch({n: np.repeat(v, 8, 0) for n, v in PRIVATE.draw(2).items()}, patterns(8, NAMES, ("a", "b")))
+    model = inexact("mixture")
+    some, full = (gradients(Bound(r, density="everything"), model, batch, 200) for r in (SinglesToSome(1), singles_to_everything))
+    assert_same_expectation(some, full)
+
+
+def test_unscaled_cross_targets_would_be_biased() -> None:
+    """Without the factor (M−1)/n the same check fails."""
+    model, batch = FOUR.model(Mixture()), FOUR.batch(FOUR.draw(3))
+    names = FOUR.names
+
+    def unscaled(_: tuple[str, ...]) -> list[Route]:
+        shift = int(torch.randint(1, 4, (1,)))
+        return [Route((n,), (n, names[(i + shift) % 4])) for i, n in enumerate(names)]
+
+    with torch.no_grad():
+        values = [
+            np.array([float(total(loss_of(Bound(r, density="everything"), model, batch)).mean()) for _ in range(100)])
+            for r in (unscaled, SinglesToSome(1), singles_to_everything)
+        ]
+    errors = [np.hypot(v.std(), values[2].std()) / 100**0.5 for v in values]
+    assert abs(values[0].mean() - values[2].mean()) > 20 * errors[0]
+    assert abs(values[1].mean() - values[2].mean()) < 4 * errors[1]
+
+
+# --- generation ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["mvae", "mmvae+", "mopoe", "mvtcae", "dmvae", "jmvae"])
+def test_reconstruction_decodes_the_posterior_given_the_modality_alone(case: str) -> None:
+    method, oracle = oracle_method(case), CASES[case][2]
+    x = oracle.draw(4)
+    there = method.reconstruct(oracle.batch(x))
+    for n in NAMES:
+        z = method.encode(oracle.batch(x), given=[n]).shared[0].numpy()
+        if case in ("mvae", "dmvae"):
+            np.testing.assert_allclose(z, oracle.posterior(x, [n])[0], atol=1e-5)
+        w = oracle.private_posterior(x, n)[0] @ oracle.private[n].T if oracle.private else 0.0
+        close(there[n], z @ oracle.shared[n].T + oracle.offset[n] + w)
+
+
+def test_translation_has_the_moments_of_the_exact_conditional() -> None:
+    """E[x_b | x_a] and its spread over z and w, by the exact posterior of z and the prior of w_b."""
+    method = oracle_method("dmvae")
+    x = PRIVATE.draw(3)
+    draws = method.translate(PRIVATE.batch(x).only(["a"]), to=["b"], n=8000)["b"].numpy()
+    mean, std = PRIVATE.posterior(x, ["a"])
+    A, C = PRIVATE.shared["b"], PRIVATE.private["b"]
+    assert_mean(draws, mean @ A.T + PRIVATE.offset["b"])
+    centred = draws - (mean @ A.T + PRIVATE.offset["b"])
+    assert_mean(centred**2, np.diag((A * std**2) @ A.T + C @ C.T))
+
+
+def test_samples_have_the_moments_of_the_marginal() -> None:
+    method = oracle_method("mmvae+")
+    draws = method.sample(20_000, generator=torch.Generator().manual_seed(0))
+    for n in NAMES:
+        x = draws[n].numpy()
+        assert_mean(x, PRIVATE.offset[n])
+        clean = PRIVATE.shared[n] @ PRIVATE.shared[n].T + PRIVATE.private[n] @ PRIVATE.private[n].T
+        assert_mean((x - PRIVATE.offset[n]) ** 2, np.diag(clean))
+
+
+def test_recombination_takes_z_of_one_and_w_of_the_other() -> None:
+    method = oracle_method("dmvae")
+    what, manner = PRIVATE.draw(3, seed=8), PRIVATE.draw(3, seed=9)
+    out = method.recombine(PRIVATE.batch(what), PRIVATE.batch(manner))
+    z = PRIVATE.posterior(what, NAMES)[0]
+    for n in NAMES:
+        w = PRIVATE.private_posterior(manner, n)[0]
+        close(out[n], z @ PRIVATE.shared[n].T + w @ PRIVATE.private[n].T + PRIVATE.offset[n])
+
+
+def test_singles_to_itself_sums_unimodal_elbos() -> None:
+    x, batch = repeated(PLAIN, 3000, NAMES)
+    model = PLAIN.model(Product(prior_expert=True), experts="likelihood")
+    draws = -total(loss_of(Bound(singles_to_itself, reduce="sum"), model, batch)).detach().numpy().reshape(3000, -1)
+    assert_mean(draws, sum(PLAIN.log_prob(x, [n]) for n in NAMES))  # each posterior is exact, each ELBO its log-likelihood

@@ -1,0 +1,71 @@
+"""The README is executable: its Python runs in order, its commands run as processes, the long ones are only parsed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+BLOCK = re.compile(r"(?P<skip><!-- skip: (?P<why>[^>]+) -->\n)?```(?P<language>python|console)\n(?P<code>.*?)```", re.DOTALL)
+BLOCKS = [match.groupdict() for match in BLOCK.finditer(README)]
+
+
+def commands(block: dict[str, str]) -> list[str]:
+    """The lines of a console block that a person types, continued lines joined."""
+    lines = block["code"].replace("\\\n", " ").splitlines()
+    return [line.removeprefix("$ ").split("  #")[0].strip() for line in lines if line.startswith("$ ")]
+
+
+def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+
+
+CHEAP = [line for block in BLOCKS if block["language"] == "console" and not block["skip"] for line in commands(block)]
+LONG = [line for block in BLOCKS if block["language"] == "console" and block["skip"] for line in commands(block)]
+
+
+def test_readme_has_something_to_run() -> None:
+    assert any(block["language"] == "python" and not block["skip"] for block in BLOCKS)
+    assert CHEAP
+    assert LONG
+
+
+@pytest.mark.slow
+def test_python_snippets_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    script = "\n".join(block["code"] for block in BLOCKS if block["language"] == "python" and not block["skip"])
+    names: dict[str, Any] = {}
+    exec(compile(script, "README.md", "exec"), names)
+    assert names["y"]["view1"].shape == (5, 8, 3, 16, 16)
+    assert names["s"]["view2"].shape == (16, 3, 16, 16)
+    assert names["ll"].shape == (8,)
+
+
+@pytest.mark.slow
+def test_cheap_commands_run_in_order(tmp_path: Path) -> None:
+    for line in CHEAP:
+        done = run(shlex.split(line), tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+
+
+@pytest.mark.parametrize("line", [line for line in LONG if line.startswith("counterpoint ")])
+def test_long_commands_are_spelled_right(line: str, tmp_path: Path) -> None:
+    """A command that takes minutes is parsed and not run: `fit` prints its configuration, the others have their flags in --help."""
+    arguments = shlex.split(line)
+    if arguments[1] == "fit":
+        done = run([*arguments, "--print_config"], tmp_path)
+        assert done.returncode == 0, done.stderr[-1500:]
+        return
+    words = [word for word in arguments[1:] if not word.startswith("-")]
+    flags = [word.split("=")[0] for word in arguments if word.startswith("--")]
+    done = run(["counterpoint", *words[: 2 if words[0] == "data" else 1], "--help"], tmp_path)
+    assert done.returncode == 0, done.stderr[-1500:]
+    assert [flag for flag in flags if flag not in done.stdout] == []

@@ -1,0 +1,326 @@
+"""The report and its figures, on a method whose every output is known."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from counterpoint.data import Dataset, Split
+from counterpoint.metrics import Evaluation
+from counterpoint.report import figures, report
+from counterpoint.report.published import QUADRANT
+from counterpoint.types import Batch, Latents, Modality
+
+IMAGE = Modality("photo", (3, 6, 6))
+VECTOR = Modality("genes", (40,), "normal", None)
+TEXT = Modality("caption", (5,), "categorical", classes=7)
+
+
+@dataclass
+class FakeModel:
+    private_dims: dict[str, int]
+    shared_dim: int = 4
+
+
+class Echo(nn.Module):
+    """A method without training: z and w are the first values of a modality, and it decodes what it was given, or zeros."""
+
+    name: ClassVar[str] = "echo <b>"
+
+    def __init__(self, modalities: Sequence[Modality], private: bool = True) -> None:
+        super().__init__()
+        self.modalities = tuple(modalities)
+        self.config: dict[str, Any] = {"private": private}
+        self.model = FakeModel({m.name: 3 for m in modalities} if private else {})
+        self.priors: tuple[str, ...] = ("standard",)
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def _made(self, name: str, batch: Batch | None, rows: int) -> Tensor:
+        m = next(m for m in self.modalities if m.name == name)
+        values = torch.zeros(rows, *m.shape) if batch is None else batch.x[name]
+        return nn.functional.one_hot(values.long(), m.classes).float() if m.classes else values
+
+    def encode(self, batch: Batch, given: Sequence[str] | None = None) -> Latents:
+        chosen = list(given or batch.x)
+        z = batch.x[chosen[0]].flatten(1)[:, :4].float()
+        return Latents(z[None], {n: batch.x[n].flatten(1)[None, :, 1:4].float() for n in chosen if n in self.model.private_dims})
+
+    def reconstruct(self, batch: Batch) -> dict[str, Tensor]:
+        return {m.name: self._made(m.name, batch, len(batch)) for m in self.modalities}
+
+    def translate(
+        self, x: Batch, to: Sequence[str], n: int = 1, prior: str = "auto", generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        return {
+            name: self._made(name, x, len(x))[None].expand(n, *[-1] * (2 + len(x.x[name].shape[1:]) - 1), *[-1] * (name == "caption"))
+            for name in to
+        }
+
+    def sample(self, n: int, prior: str = "auto", generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        return {m.name: self._made(m.name, None, n) for m in self.modalities}
+
+    def recombine(self, shared: Batch, private: Batch) -> dict[str, Tensor]:
+        return self.reconstruct(private)
+
+
+def split(modalities: Sequence[Modality], rows: int = 40, seed: int = 0) -> Split:
+    rng = np.random.default_rng(seed)
+    x: dict[str, np.ndarray] = {}
+    for m in modalities:
+        if m.classes:
+            x[m.name] = rng.integers(0, m.classes, (rows, *m.shape))
+        else:
+            x[m.name] = (
+                (rng.random((rows, *m.shape)) * 255).astype(np.uint8)
+                if len(m.shape) == 3
+                else rng.normal(size=(rows, *m.shape)).astype("f4")
+            )
+    private = {"quadrant": {m.name: rng.integers(0, 4, rows) for m in modalities}}
+    return Split(x, tuple(modalities), {}, {"digit": np.arange(rows) % 10}, private)
+
+
+def dataset(modalities: Sequence[Modality]) -> Dataset:
+    train, val, test = (split(modalities, seed=s) for s in range(3))
+    return Dataset("three & kinds", tuple(modalities), train, val, test, {"backgrounds": "none <i>at all</i>"})
+
+
+METRICS: Mapping[str, Any] = {
+    "probe/z/digit": 0.875,
+    "probe/w/quadrant": {"mean": 0.75, "std": 0.125, "n": 3},
+    "probe/z/quadrant": 0.25,
+    "probe/w/digit": 0.125,
+    "chance/digit": 0.1,
+    "chance/quadrant": 0.25,
+    "coherence/self/digit": 0.9,
+    "coherence/cross/digit": 0.8,
+    "coherence/cross/digit/photo": 0.7,
+    "coherence/given1/digit": 0.8,
+    "coherence/given2/digit": 0.85,
+    "coherence/joint/digit": 0.5,
+    "coherence/joint/digit@standard": 0.5,
+    "chance/joint/digit": 0.01,
+    "fid/photo": 12.34,
+    "precision/photo": 0.6,
+}
+
+
+class Page(HTMLParser):
+    """What a browser would see: text, links, and every address that would be fetched."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text, self.fetched, self.anchors, self.ids = "", [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("src", "xlink:href", "srcset", "data") or (name == "href" and tag in ("link", "use", "image")):
+                self.fetched.append(value or "")
+            if name == "href" and tag == "a":
+                self.anchors.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "metrics.csv").write_text("epoch,step,train/loss,val/loss,train/elbo\n0,1,5.0,,4.0\n0,2,4.0,4.5,3.0\n1,3,3.0,4.0,\n")
+    method, data = Echo([IMAGE, VECTOR, TEXT]), dataset([IMAGE, VECTOR, TEXT])
+    return report(
+        method,  # type: ignore[arg-type]
+        data,
+        Evaluation(dict(METRICS), {"seed": 0}),
+        folder / "metrics.csv",
+        folder / "deep" / "report.html",
+        commands=["counterpoint fit echo --out 'a b'"],
+        maps=("pca", "tsne"),
+    )
+
+
+def test_report_is_one_file_that_fetches_nothing(written: Path) -> None:
+    page = Page(written.read_text())
+    assert page.fetched
+    assert [address[:40] for address in page.fetched if not address.startswith(("data:image/png;base64,", "#"))] == []
+    assert "@import" not in written.read_text() and "<script" not in written.read_text()
+    assert [p.name for p in written.parent.iterdir()] == ["report.html"]
+
+
+def test_report_ids_are_unique_and_links_inside_lead_somewhere(written: Path) -> None:
+    page = Page(written.read_text())
+    assert len(page.ids) == len(set(page.ids))
+    assert {a[1:] for a in page.anchors if a.startswith("#")} <= set(page.ids)
+    assert {a[1:] for a in page.fetched if a.startswith("#")} <= set(page.ids)
+
+
+def test_report_says_what_was_measured(written: Path) -> None:
+    text = " ".join(Page(written.read_text()).text.split())
+    assert "reads the digit from z 88 % of the time (chance 10 %), and the quadrant from w 75 % of the time (chance 25 %)" in text
+    assert "the quadrant from z 25 % of the time (chance 25 %), and the digit from w 12 % of the time" in text
+    assert ".750 ± .125" in text and "12.3" in text
+    assert "from 2 modalities" in text and "unconditional: all judges agree, standard prior" in text
+
+
+def test_report_marks_published_figures_as_another_data_set(written: Path) -> None:
+    text = " ".join(Page(written.read_text()).text.split())
+    assert "Not the same data." in text and "IDMVAE + diffusion prior" in text and ".983" in text
+
+
+def test_report_escapes_what_it_did_not_write(written: Path) -> None:
+    html = written.read_text()
+    assert "none &lt;i&gt;at all&lt;/i&gt;" in html and "three &amp; kinds" in html and "echo &lt;b&gt;" in html
+    assert "<i>at all" not in html and "echo <b>" not in html
+
+
+def test_report_shows_every_coherence_once(written: Path) -> None:
+    html = written.read_text()
+    table = html[html.index('id="coherence"') : html.index("Published coherence")]
+    assert re.findall(r'<td class="value">(\S+?)<', table) == [".900", ".800", ".850", ".500"]
+
+
+def test_published_table_is_the_papers() -> None:
+    assert QUADRANT.rows["IDMVAE"] == (0.983, 0.999, 0.271, 0.162)
+    assert QUADRANT.rows["MMVAE+"] == (0.382, 0.999, 0.355, 0.341)
+    assert QUADRANT.covers({"digit", "quadrant", "colour"}) and not QUADRANT.covers({"digit"})
+
+
+def test_report_on_the_published_data_does_not_call_it_another(tmp_path: Path) -> None:
+    data = replace(dataset([IMAGE, replace(IMAGE, name="other")]), name="polymnist-quadrant")
+    path = report(Echo(data.modalities), data, Evaluation(dict(METRICS)), None, tmp_path / "r.html", maps=())  # type: ignore[arg-type]
+    assert "Not the same data" not in path.read_text() and "Published on the same data set" in path.read_text()
+
+
+def test_report_without_labels_private_latents_or_history(tmp_path: Path) -> None:
+    plain = [replace(s, shared_labels={}, private_labels={}) for s in dataset([VECTOR]).splits().values()]
+    data = Dataset("plain", (VECTOR,), *plain)
+    text = report(Echo([VECTOR], private=False), data, Evaluation({}), None, tmp_path / "r.html", maps=("pca",)).read_text()  # type: ignore[arg-type]
+    assert "Beside published figures" not in text and 'id="training"' not in text and "Recombination" not in text
+    assert "PCA of the latents" in text
+
+
+def test_report_refuses_other_data_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the method knows the modalities genes, the data photo"):
+        report(Echo([VECTOR]), dataset([IMAGE]), Evaluation({}), None, tmp_path / "r.html")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------------------------------------- figures
+
+
+def test_tiles_of_images_keep_every_pixel() -> None:
+    image = torch.zeros(1, 3, 2, 2)
+    image[0, 0, 0, 1], image[0, 2, 1, 0] = 1.0, 2.0
+    (tile,) = figures.tiles(image, replace(IMAGE, shape=(3, 2, 2)))
+    assert tile.tolist() == [[[0, 0, 0], [255, 0, 0]], [[0, 0, 255], [0, 0, 0]]]  # type: ignore[union-attr]
+
+
+def test_tiles_of_text_take_the_likeliest_word() -> None:
+    ids = torch.tensor([[1, 6, 0, 2, 2]])
+    assert figures.tiles(ids, TEXT) == figures.tiles(nn.functional.one_hot(ids, 7) * 0.9, TEXT) == ["1 6 0 2 2"]
+
+
+def test_tiles_of_vectors_share_the_given_span() -> None:
+    low, high = figures.tiles(torch.tensor([[0.0] * 40, [1.0] * 40]), VECTOR, span=(0.0, 1.0))
+    assert isinstance(low, np.ndarray) and isinstance(high, np.ndarray)
+    assert low.shape == (32, 40, 3) and low.max() < 100 and high[..., 0].min() > 200  # cividis: dark blue to yellow
+    assert figures.tiles(torch.rand(1, 1000), replace(VECTOR, shape=(1000,)))[0].shape == (32, 64, 3)  # type: ignore[union-attr]
+
+
+def test_mosaic_enlarges_by_whole_factors() -> None:
+    small, large = np.full((8, 8, 3), 9, np.uint8), np.full((20, 20, 3), 7, np.uint8)
+    canvas = figures.mosaic([[small, large]]).axes[0].images[0].get_array()
+    assert canvas is not None and canvas.shape == (20, 41, 4)
+    assert (canvas[2:18, 2:18, 0] == 9).all() and (canvas[:2, :20, 3] == 0).all() and (canvas[:, 21:, 0] == 7).all()
+
+
+def test_complete_rows_are_complete_and_spread_over_classes() -> None:
+    data = split([IMAGE, VECTOR], 60)
+    present = {"photo": np.arange(60) >= 20, "genes": np.arange(60) < 50}
+    rows = figures.complete_rows(replace(data, present=present), 10, data.shared_labels["digit"])
+    assert sorted(rows % 10) == list(range(10)) and rows.min() >= 20 and rows.max() < 50
+    never = {"photo": np.arange(60) >= 30, "genes": np.arange(60) < 30}
+    with pytest.raises(ValueError, match="no row of this split has every modality"):
+        figures.complete_rows(replace(data, present=never), 10)
+
+
+def test_recombinations_take_columns_from_above() -> None:
+    """Echo decodes what w was taken from, so every column repeats its head."""
+    figure = figures.recombinations(Echo([IMAGE]), split([IMAGE]), n=3)  # type: ignore[arg-type]
+    canvas = np.asarray(figure.axes[0].images[0].get_array())
+    size = 6
+    lefts = [i for i in range(canvas.shape[1]) if canvas[:, i, 3].any() and (i == 0 or not canvas[:, i - 1, 3].any())]
+    tops = [i for i in range(canvas.shape[0]) if canvas[i, :, 3].any() and (i == 0 or not canvas[i - 1, :, 3].any())]
+    assert len(lefts) == len(tops) == 4 and not canvas[:size, :size].any()
+    for left in lefts[1:]:
+        tiles = [canvas[top : top + size, left : left + size] for top in tops]
+        assert all((tile == tiles[0]).all() for tile in tiles[1:])
+    with pytest.raises(ValueError, match="no private latent for 'photo'"):
+        figures.recombinations(Echo([IMAGE], private=False), split([IMAGE]))  # type: ignore[arg-type]
+
+
+def test_latent_points_come_with_the_labels_of_their_rows() -> None:
+    data = split([VECTOR, IMAGE], 30)
+    points, labels = figures.latent_points(Echo([VECTOR, IMAGE]), data, "genes", n=12)  # type: ignore[arg-type]
+    assert points["z"].shape == (12, 4) and points["w"].shape == (12, 3) and set(labels) == {"digit", "quadrant"}
+    rows = [int(np.flatnonzero((data.x["genes"][:, :4] == z).all(1))[0]) for z in points["z"]]
+    assert (labels["digit"] == np.array(rows) % 10).all()
+    assert (labels["quadrant"] == data.private_labels["quadrant"]["genes"][rows]).all()
+
+
+def test_pca_finds_the_plane() -> None:
+    flat = np.random.default_rng(0).normal(size=(50, 2)) * (5, 1)
+    turned = np.linalg.qr(np.random.default_rng(1).normal(size=(6, 6)))[0][:2]
+    plane = figures.project(flat @ turned, "pca")
+    want = np.linalg.norm(flat - flat.mean(0), axis=1)
+    assert np.allclose(np.linalg.norm(plane, axis=1), want) and plane[:, 0].std() > 3 * plane[:, 1].std()
+    with pytest.raises(ValueError, match="unknown map 'pcb'"):
+        figures.project(flat, "pcb")
+
+
+def test_history_skips_empty_cells_and_keeps_steps(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("epoch,step,train/loss,val/loss\n0,1,5.0,\n0,2,,4.5\n1,3,3.0,nan\n")
+    curves = figures.read_history(tmp_path / "m.csv")
+    assert {name: (x.tolist(), y.tolist()) for name, (x, y) in curves.items()} == {"train/loss": ([1, 3], [5, 3]), "val/loss": ([2], [4.5])}
+    panel = figures.losses(curves).axes[0]
+    assert panel.get_title("left") == "loss" and len(panel.lines) == 2
+    (tmp_path / "m.csv").write_text("")
+    with pytest.raises(ValueError, match="is empty"):
+        figures.read_history(tmp_path / "m.csv")
+
+
+def test_figures_choose_no_backend_and_save_as_png(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import numpy as np; from counterpoint.report import figures; import sys\n"
+        f"figures.mosaic([[np.zeros((4, 4, 3), np.uint8)]]).savefig({str(tmp_path / 'a.png')!r})\n"
+        "print('matplotlib.pyplot' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False" and (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_report_takes_seconds(tmp_path: Path) -> None:
+    pytest.importorskip("umap")
+    views = [replace(IMAGE, name=f"view{i}", shape=(3, 16, 16)) for i in range(3)]
+    train, val, test = (split(views, 700, seed=s) for s in range(3))
+    data = Dataset("digits-quadrant", tuple(views), train, val, test)
+    start = time.process_time()
+    path = report(Echo(views), data, Evaluation(dict(METRICS)), None, tmp_path / "r.html")  # type: ignore[arg-type]
+    assert time.process_time() - start < 25
+    assert path.stat().st_size < 4e6
