@@ -8,7 +8,7 @@ SPHINX := $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet
 
 # Processes run side by side, so each takes one thread; the demo and the benchmarks run alone and take every core.
 test lint docs science: export OMP_NUM_THREADS = 1
-# Quiet runs: colours and bars are for people at a terminal.
+
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
@@ -45,8 +45,9 @@ docs: $(STAMP) ## the documentation in docs/_build/html, its examples run
 	$(SPHINX) -b doctest docs docs/_build/doctest
 	$(SPHINX) -b html docs docs/_build/html
 
-bench: $(STAMP) ## the benchmarks, with a table each
-	@for script in $(sort $(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: $(STAMP) ## training steps timed against MultiVae; PEER is the python of its environment
+	@test -n "$(PEER)" || { echo "name the python of an environment with multivae 1.0.3: make bench PEER=path/to/bin/python" >&2; exit 1; }
+	$(BIN)/python benchmarks/step.py --peer "$(PEER)"
 
 science: $(STAMP) ## the tests that train for minutes to check a claim
 	$(BIN)/python -m pytest -m science

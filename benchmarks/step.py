@@ -86,7 +86,7 @@ def compare(case: Case, settings: Mapping[str, Settings], *, peer: str, pairs: i
         for name, chosen in settings.items():
             workers[name] = Worker(sys.executable, "our_worker.py", [*case.arguments, *chosen.arguments], case.threads)
         for worker in workers.values():
-            worker.run(2)  # warm
+            worker.run(1)  # warm
         seconds: dict[str, list[float]] = {name: [] for name in workers}
         peaks: dict[str, float] = {}
         for i in range(pairs):
@@ -101,7 +101,13 @@ def compare(case: Case, settings: Mapping[str, Settings], *, peer: str, pairs: i
     rows = {}
     for name in settings:
         ratios = [a / b for a, b in zip(seconds["peer"], seconds[name], strict=True)]
-        rows[name] = {"ratio": median(ratios), "least": min(ratios), "most": max(ratios), "memory": peaks[name] / peaks["peer"], "ratios": ratios}
+        rows[name] = {
+            "ratio": median(ratios),
+            "least": min(ratios),
+            "most": max(ratios),
+            "memory": peaks[name] / peaks["peer"],
+            "ratios": ratios,
+        }
     return {"case": asdict(case), "clock": clock, "steps": steps, "seconds": seconds, "peak_mb": peaks, "about": about, "settings": rows}
 
 
@@ -125,15 +131,21 @@ def markdown(results: Mapping[str, dict[str, Any]]) -> str:
 def machine() -> str:
     """Processor and number of cores."""
     info = Path("/proc/cpuinfo")
-    models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    models = (
+        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    )
     return f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)} (default: {', '.join(DEFAULT_CASES)})")
-    parser.add_argument("--settings", nargs="+", default=DEFAULT_SETTINGS, choices=SETTINGS, metavar="NAME", help=f"of {', '.join(SETTINGS)}")
-    parser.add_argument("--peer", default=os.environ.get("PEER_PYTHON", "python-peer"), help="python of the peer's environment (or $PEER_PYTHON)")
+    parser.add_argument(
+        "--settings", nargs="+", default=DEFAULT_SETTINGS, choices=SETTINGS, metavar="NAME", help=f"of {', '.join(SETTINGS)}"
+    )
+    parser.add_argument(
+        "--peer", default=os.environ.get("PEER_PYTHON", "python-peer"), help="python of the peer's environment (or $PEER_PYTHON)"
+    )
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="steps of a block")
     parser.add_argument("--threads", type=int, default=1)

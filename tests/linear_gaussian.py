@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from scipy.stats import multivariate_normal
 from torch import Tensor, nn
 
 from counterpoint.distributions import Normal
+from counterpoint.encoders import Head
 from counterpoint.likelihoods import likelihood
 from counterpoint.model import Decoder, Model
 from counterpoint.nn import NetworkOptions
@@ -72,7 +73,7 @@ class LinearGaussian:
 
     @staticmethod
     def make(
-        sizes: Mapping[str, int] = {"a": 4, "b": 5, "c": 3},  # noqa: B006 (never changed)
+        sizes: Mapping[str, int] = {"a": 4, "b": 5, "c": 3},
         *,
         shared_dim: int = 2,
         private_dim: int = 1,
@@ -200,8 +201,7 @@ class LinearGaussian:
         rule.trunks = nn.ModuleDict({n: nn.Identity() for n in self.names})
         rule.tokens = nn.ParameterDict({n: nn.Parameter(torch.zeros(len(self.offset[n]), dtype=torch.float64)) for n in self.names})
         rule.layers = nn.Sequential()
-        object.__setattr__(rule, "head", None)
-        rule.head = self._gaussian(self.names)  # type: ignore[assignment]
+        rule.head = cast(Head, self._gaussian(self.names))
         return rule
 
     def _gaussian(self, names: Sequence[str], name: str | None = None, *, evidence: bool = False) -> Gaussian:
@@ -234,7 +234,7 @@ def perturbed(model: Model, amount: float, seed: int = 3) -> Model:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.posterior.parameters():
-            parameter += amount * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.add_(amount * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
     return model
 
 
@@ -277,4 +277,6 @@ def assert_mean(draws: Array, expected: Array | float, *, errors: float = 4.0) -
     draws = np.asarray(draws, dtype=float)
     standard_error = draws.std(0, ddof=1) / np.sqrt(len(draws))
     distance = np.abs(draws.mean(0) - expected)
-    assert (distance <= errors * standard_error + 1e-9).all(), f"{draws.mean(0)} is not {expected}: {distance / (standard_error + 1e-12)} standard errors"
+    assert (distance <= errors * standard_error + 1e-9).all(), (
+        f"{draws.mean(0)} is not {expected}: {distance / (standard_error + 1e-12)} standard errors"
+    )

@@ -266,6 +266,22 @@ def test_missing_modalities_are_left_out(data: Dataset) -> None:
     assert pairs["image"] == int(holes.test.present["image"].sum())
 
 
+@pytest.mark.parametrize("name", ["idmvae", "mopoe"])
+def test_real_methods_are_evaluated_with_holes_in_the_data(data: Dataset, name: str) -> None:
+    from counterpoint.methods import METHODS
+
+    holes = Dataset("holes", MODALITIES, *(split.with_missing(0.3, 3) for split in data.splits().values()))
+    torch.manual_seed(0)
+    method = METHODS[name].for_data(holes, shared_dim=4, **({"private_dim": 3} if name == "idmvae" else {}))
+    method.train()
+    found = run(method, holes, samples=24, rows=48, probe_rows=300, likelihood_rows=4, likelihood_samples=5)
+    assert method.training and found.meta["left_out"].keys() == (set() if name == "idmvae" else {"coherence/recombine", "hsic/z,w"})
+    assert found.metrics["coherence/joint/digit"] == found.metrics[f"coherence/joint/digit@{method.priors[-1]}"]
+    assert ("coherence/private/side" in found.metrics) == ("probe/w/side" in found.metrics) == (name == "idmvae")
+    auto, last = (method.sample(3, prior=prior, generator=torch.Generator().manual_seed(1)) for prior in ("auto", method.priors[-1]))
+    assert all(torch.equal(auto[m.name], last[m.name]) for m in MODALITIES)  # metrics name the last prior "auto"
+
+
 def test_data_without_labels_have_only_what_needs_none(data: Dataset) -> None:
     bare = Dataset("bare", MODALITIES, *(replace(split, shared_labels={}, private_labels={}) for split in data.splits().values()))
     found = run(Oracle(data), bare)

@@ -6,7 +6,9 @@ Deterministic quantities agree to 1e-5, Monte Carlo within four standard errors;
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -227,7 +229,8 @@ def expected_mvae(x: dict[str, Array], here: tuple[str, ...]) -> Array:
         z = PLAIN.posterior(x, kept)
         return reconstruction(PLAIN, x, z, kept, ()) + 0.7 * gaussian_kl(z)
 
-    return elbo(NAMES) + sum(elbo([n]) for n in NAMES) + sum(elbo(pair) for pair in combinations(NAMES, 2)) / 3
+    pairs = np.mean(np.broadcast_arrays(*[elbo(pair) for pair in combinations(NAMES, 2)]), 0)
+    return np.asarray(elbo(NAMES) + sum(elbo([n]) for n in NAMES) + pairs)
 
 
 def expected_dmvae(x: dict[str, Array], here: tuple[str, ...]) -> Array:
@@ -282,7 +285,7 @@ def mixture_elbo(oracle: LinearGaussian, *, weighted: bool = True, priors: int =
 
 
 Expected = Callable[[dict[str, Array], tuple[str, ...]], Array]
-CASES: dict[str, tuple[type[Method], dict[str, object], LinearGaussian, Expected]] = {
+CASES: dict[str, tuple[type[Method], dict[str, Any], LinearGaussian, Expected]] = {
     "mvae": (MVAE, {}, PLAIN, expected_mvae),
     "dmvae": (DMVAE, {"private_dim": 1}, PRIVATE, expected_dmvae),
     "mvtcae": (MVTCAE, {"ratio": 0.6}, PLAIN, expected_mvtcae),
@@ -301,11 +304,11 @@ def test_every_method_has_a_case() -> None:
     assert {case[0] for case in CASES.values()} == set(METHODS.values())
 
 
-def oracle_method(case: str, oracle: LinearGaussian | None = None) -> Method:
+def oracle_method(case: str) -> Method:
     """The method of a case, with its own losses and its own rule, on the exact model; beta = 0.7."""
-    kind, options, standard, _ = CASES[case]
-    oracle = oracle or standard
-    method = kind(oracle.modalities, shared_dim=2, beta=0.7, networks=SMALL, **options)
+    kind: Any
+    kind, options, oracle, _ = CASES[case]
+    method: Method = kind(oracle.modalities, shared_dim=2, beta=0.7, networks=SMALL, **options)
     rule = oracle.joint_rule() if kind is JMVAE else method.model.posterior.rule
     with_prior = kind in (MVAE, DMVAE, MoPoE)
     auxiliary = AUXILIARY if len(method.model.auxiliary_priors) else None
@@ -377,8 +380,6 @@ def test_closed_form_terms_are_exact() -> None:
 
 
 def test_modality_weights_and_beta_scale_their_parts() -> None:
-    from dataclasses import replace
-
     x = PLAIN.draw(3)
     model, batch = PLAIN.model(Product(prior_expert=True), experts="likelihood"), PLAIN.batch(x)
     torch.manual_seed(1)
@@ -445,7 +446,8 @@ def test_iwae_of_the_mixture_equals_plain_numpy() -> None:
     times, samples = 4000, 3
     x, batch = repeated(PRIVATE, times, NAMES, rows=1)
     method = oracle_method("mmvae+ by iwae, K = 1")
-    method.losses_[0].samples = samples  # type: ignore[union-attr]
+    bound: Any = method.losses_[0]
+    bound.samples = samples
     draws = method.losses(batch)["bound"].detach().numpy()
     rng = np.random.default_rng(5)
     components = [PRIVATE.posterior(x, [n]) for n in NAMES]
@@ -474,7 +476,7 @@ def test_dreg_has_the_value_of_iwae(routes: Routes) -> None:
     values = []
     for estimator in ("iwae", "dreg"):
         torch.manual_seed(4)
-        values.append(loss_of(Bound(routes, estimator=estimator, samples=6), model, batch)["bound"])  # type: ignore[arg-type]
+        values.append(loss_of(Bound(routes, estimator=estimator, samples=6), model, batch)["bound"])
     close(values[1], values[0].detach().numpy())
 
 
@@ -515,7 +517,7 @@ def test_dreg_gradient_varies_less_than_that_of_iwae() -> None:
     batch = PRIVATE.batch({n: np.repeat(v, 16, 0) for n, v in PRIVATE.draw(2).items()})
     spread = {}
     for estimator in ("iwae", "dreg"):
-        bound = Bound(everything_to_everything, estimator=estimator, samples=8)  # type: ignore[arg-type]
+        bound = Bound(everything_to_everything, estimator=estimator, samples=8)
         found = gradients(bound, inexact(amount=0.05), batch, 40)
         spread[estimator] = sum(g.var(0).sum() for n, g in found.items() if "encoders" in n)
     assert spread["dreg"] < 0.2 * spread["iwae"]
@@ -536,7 +538,10 @@ def test_importance_sampled_likelihood_of_an_exact_posterior_is_exact() -> None:
 @pytest.mark.parametrize("rule", ["product", "mixture"])
 def test_importance_sampled_likelihood_of_an_inexact_posterior_converges(rule: str) -> None:
     x, present = PRIVATE.draw(6), patterns(2, *GIVEN)
-    model = inexact(rule)
+    model = inexact(rule, amount=0.1)
+    for name, parameter in model.posterior.named_parameters():
+        if name.endswith("log_scale"):  # wider than the exact posterior, or the weights have no finite variance
+            parameter.data.add_(0.3)
     with torch.no_grad():
         encoding = model.encode(PRIVATE.batch(x, present))
         estimates = torch.stack([inference.log_likelihood(model, encoding, 500) for _ in range(30)]).numpy()

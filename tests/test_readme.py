@@ -41,7 +41,8 @@ def test_readme_has_something_to_run() -> None:
 @pytest.mark.slow
 def test_python_snippets_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    script = "\n".join(block["code"] for block in BLOCKS if block["language"] == "python" and not block["skip"])
+    compile("".join(block["code"] for block in BLOCKS if block["language"] == "python"), "README.md", "exec")
+    script = "".join(block["code"] for block in BLOCKS if block["language"] == "python" and not block["skip"])
     names: dict[str, Any] = {}
     exec(compile(script, "README.md", "exec"), names)
     assert names["y"]["view1"].shape == (5, 8, 3, 16, 16)

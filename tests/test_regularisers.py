@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from linear_gaussian import LinearGaussian
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as torch_distributed
-from torch import multiprocessing
+from torch.multiprocessing.spawn import spawn
 
 import counterpoint as cp
 from counterpoint.model import Model
@@ -130,7 +130,7 @@ def one_of_several(rank: int, folder: str) -> None:
 
 def test_processes_together_equal_one_with_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    multiprocessing.spawn(one_of_several, (str(tmp_path),), nprocs=WORLD)
+    spawn(one_of_several, (str(tmp_path),), nprocs=WORLD)
     x, y, valid, weight = distributed_problem()
     losses = nt_xent(x @ weight, y @ weight, valid, temperature=0.5)
     losses.mean().backward()
@@ -159,7 +159,9 @@ def test_cross_mi_sums_ordered_pairs_over_m_less_one() -> None:
     for i in NAMES:
         for j in NAMES:
             if i != j:
-                expected += plain_nt_xent(encoding.shared[i].loc[None].detach(), encoding.shared[j].loc[None].detach(), everyone, 0.3)[0] / 2
+                expected += (
+                    plain_nt_xent(encoding.shared[i].loc[None].detach(), encoding.shared[j].loc[None].detach(), everyone, 0.3)[0] / 2
+                )
     torch.testing.assert_close(term, expected)
 
 
@@ -243,20 +245,21 @@ def test_no_gradient_is_stopped(loss: Loss) -> None:
         torch.manual_seed(3)
         return terms(loss, model, batch)[1].mean()
 
+    def value_at(parameter: nn.Parameter, there: Tensor) -> Tensor:
+        parameter.copy_(there)
+        return value()
+
     value().backward()
     concerned = {n: p for n, p in model.named_parameters() if p.grad is not None}
     if isinstance(loss, GenAug):
         assert len(concerned) == len(list(model.parameters())), "encoders' means and scales, decoders: all take part"
     for name, parameter in concerned.items():
         direction = torch.randn(parameter.shape, dtype=parameter.dtype)
+        at, along = parameter.detach().clone(), torch.sum(torch.as_tensor(parameter.grad) * direction)
         with torch.no_grad():
-            parameter += 1e-5 * direction
-            above = value()
-            parameter -= 2e-5 * direction
-            below = value()
-            parameter += 1e-5 * direction
-        slope = float((above - below) / 2e-5)
-        assert slope == pytest.approx(float((parameter.grad * direction).sum()), rel=1e-4, abs=1e-7), name
+            above, below = (value_at(parameter, at + size * direction) for size in (1e-5, -1e-5))
+            parameter.copy_(at)
+        assert float(above - below) / 2e-5 == pytest.approx(float(along), rel=1e-4, abs=1e-7), name
 
 
 MIXED = [Modality("image", (1, 8, 8)), Modality("words", (4,), "categorical", classes=6), Modality("vector", (5,), "normal", scale=None)]

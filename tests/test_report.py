@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from counterpoint.data import Dataset, Split
 from counterpoint.metrics import Evaluation
-from counterpoint.report import figures, report
+from counterpoint.report import figures, write_report
 from counterpoint.report.published import QUADRANT
 from counterpoint.types import Batch, Latents, Modality
 
@@ -140,7 +140,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     (folder / "metrics.csv").write_text("epoch,step,train/loss,val/loss,train/elbo\n0,1,5.0,,4.0\n0,2,4.0,4.5,3.0\n1,3,3.0,4.0,\n")
     method, data = Echo([IMAGE, VECTOR, TEXT]), dataset([IMAGE, VECTOR, TEXT])
-    return report(
+    return write_report(
         method,  # type: ignore[arg-type]
         data,
         Evaluation(dict(METRICS), {"seed": 0}),
@@ -199,21 +199,29 @@ def test_published_table_is_the_papers() -> None:
 
 def test_report_on_the_published_data_does_not_call_it_another(tmp_path: Path) -> None:
     data = replace(dataset([IMAGE, replace(IMAGE, name="other")]), name="polymnist-quadrant")
-    path = report(Echo(data.modalities), data, Evaluation(dict(METRICS)), None, tmp_path / "r.html", maps=())  # type: ignore[arg-type]
+    path = write_report(Echo(data.modalities), data, Evaluation(dict(METRICS)), None, tmp_path / "r.html", maps=())  # type: ignore[arg-type]
     assert "Not the same data" not in path.read_text() and "Published on the same data set" in path.read_text()
 
 
 def test_report_without_labels_private_latents_or_history(tmp_path: Path) -> None:
     plain = [replace(s, shared_labels={}, private_labels={}) for s in dataset([VECTOR]).splits().values()]
     data = Dataset("plain", (VECTOR,), *plain)
-    text = report(Echo([VECTOR], private=False), data, Evaluation({}), None, tmp_path / "r.html", maps=("pca",)).read_text()  # type: ignore[arg-type]
+    text = write_report(Echo([VECTOR], private=False), data, Evaluation({}), None, tmp_path / "r.html", maps=("pca",)).read_text()  # type: ignore[arg-type]
     assert "Beside published figures" not in text and 'id="training"' not in text and "Recombination" not in text
     assert "PCA of the latents" in text
 
 
+def test_report_of_rows_that_all_lack_something_shows_what_can_be_shown(tmp_path: Path) -> None:
+    half = {"photo": np.arange(40) < 20, "genes": np.arange(40) >= 20}
+    data = dataset([IMAGE, VECTOR])
+    data = replace(data, test=replace(data.test, present=half))
+    text = write_report(Echo([IMAGE, VECTOR]), data, Evaluation({}), None, tmp_path / "r.html", maps=("pca",)).read_text()  # type: ignore[arg-type]
+    assert "Unconditional samples" in text and "Cross generation" not in text and "PCA of the latents" in text
+
+
 def test_report_refuses_other_data_and_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the method knows the modalities genes, the data photo"):
-        report(Echo([VECTOR]), dataset([IMAGE]), Evaluation({}), None, tmp_path / "r.html")  # type: ignore[arg-type]
+        write_report(Echo([VECTOR]), dataset([IMAGE]), Evaluation({}), None, tmp_path / "r.html")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -320,7 +328,8 @@ def test_report_takes_seconds(tmp_path: Path) -> None:
     views = [replace(IMAGE, name=f"view{i}", shape=(3, 16, 16)) for i in range(3)]
     train, val, test = (split(views, 700, seed=s) for s in range(3))
     data = Dataset("digits-quadrant", tuple(views), train, val, test)
-    start = time.process_time()
-    path = report(Echo(views), data, Evaluation(dict(METRICS)), None, tmp_path / "r.html")  # type: ignore[arg-type]
+    start, threads = time.process_time(), torch.get_num_threads()
+    path = write_report(Echo(views), data, Evaluation(dict(METRICS)), None, tmp_path / "r.html")  # type: ignore[arg-type]
     assert time.process_time() - start < 25
+    assert torch.get_num_threads() == threads, "umap's numba must not change how torch computes afterwards"
     assert path.stat().st_size < 4e6

@@ -18,6 +18,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+import counterpoint as cp
 from counterpoint.data import Split
 from counterpoint.training import FitOptions, NonFiniteLoss, fit
 from counterpoint.training.folder import History, write
@@ -391,6 +392,22 @@ def test_resuming_where_nothing_is_saved_begins(tmp_path: Path) -> None:
     assert same(a, b)
 
 
+def test_a_real_method_goes_on_bitwise(tmp_path: Path, digits: cp.data.Dataset) -> None:
+    data, val = digits.train.take(slice(0, 48)), digits.val.take(slice(0, 16))
+    options = {**BASE, "batch_size": 16, "max_epochs": 2, "lr": 1e-3, "ema": 0.5}
+
+    def method() -> cp.Method:
+        torch.manual_seed(1)
+        return cp.IDMVAE.for_data(digits, shared_dim=4, private_dim=4, networks=cp.NetworkOptions(width=4, hidden=(16,)))
+
+    whole, part, rest = method(), method(), method()
+    fit(whole, data, val, **options)
+    fit(part, data, val, out=tmp_path / "r", max_steps=2, **options)
+    fit(rest, data, val, out=tmp_path / "r", resume=True, **options)
+    assert same(whole, rest) and not same(whole, part)
+    assert same(cp.load(tmp_path / "r" / "model"), whole)
+
+
 def test_max_time_counts_all_parts(tmp_path: Path) -> None:
     method = small(slow=0.05)
     first = fit(method, rows(800), out=tmp_path / "r", max_epochs=-1, max_time="00:00:00:01", **BASE)
@@ -445,6 +462,7 @@ def script(path: Path, code: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, str(path)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_process_that_was_stopped_goes_on_bitwise(tmp_path: Path, how: signal.Signals) -> None:
     out = tmp_path / "r"
@@ -470,6 +488,7 @@ def test_a_process_that_was_stopped_goes_on_bitwise(tmp_path: Path, how: signal.
     assert same(rest, whole)
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     """The same rows in each step, so the same gradient, for a loss without noise; and a stopped run goes on bitwise."""
     two, part, whole = (str(tmp_path / name) for name in ("two", "part", "whole"))

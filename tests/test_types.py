@@ -138,8 +138,14 @@ def put(array: Any, at: object, value: object) -> Any:
         (lambda: Batch.of({"sound": np.zeros((4, 2))}, modalities=ALL), "unknown modality 'sound'; this model knows image, words, vector"),
         (lambda: Batch.of({}, modalities=ALL), "no modality given; give at least one of image"),
         (lambda: Batch.of({"vector": np.zeros((4, 2))}, {"image": np.ones(4, bool)}, modalities=ALL), "'present' names 'image'"),
-        (lambda: Batch.of(values(), {"image": np.ones(3, bool)}, modalities=ALL), r"'present' of 'image' has shape \(3,\), expected \(4,\)"),
-        (lambda: Batch.of(values(), {n: np.array([True, True, False, True]) for n in values()}, modalities=ALL), "row 2 has every modality missing"),
+        (
+            lambda: Batch.of(values(), {"image": np.ones(3, bool)}, modalities=ALL),
+            r"'present' of 'image' has shape \(3,\), expected \(4,\)",
+        ),
+        (
+            lambda: Batch.of(values(), {n: np.array([True, True, False, True]) for n in values()}, modalities=ALL),
+            "row 2 has every modality missing",
+        ),
         (with_value("vector", lambda v: v[:3]), "different numbers of rows: .*'vector': 3"),
         (with_value("vector", lambda v: v[:, :1]), r"'vector': rows have shape \(1,\), expected \(2,\)"),
         (with_value("vector", lambda v: put(v, (1, 0), np.nan)), "'vector': row 1 holds NaN or infinity"),

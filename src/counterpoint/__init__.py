@@ -1,13 +1,32 @@
-"""Counterpoint: multimodal generative models that separate what modalities share from what is private to each."""
+"""Counterpoint: multimodal generative models that separate what modalities share from what is private to each.
+
+Names are imported when they are first used, so that the command line's help is there at once.
+"""
 
 from __future__ import annotations
 
-from counterpoint import data
-from counterpoint.methods import DMVAE, IDMVAE, JMVAE, METHODS, MMVAE, MVAE, MVTCAE, Method, MMVAEPlus, MoPoE, load
-from counterpoint.nn import NetworkOptions
-from counterpoint.types import Batch, Latents, Modality
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from counterpoint import data
+    from counterpoint.methods import DMVAE, IDMVAE, JMVAE, METHODS, MMVAE, MVAE, MVTCAE, Method, MMVAEPlus, MoPoE, load
+    from counterpoint.metrics import evaluate
+    from counterpoint.nn import NetworkOptions
+    from counterpoint.report import write_report
+    from counterpoint.training import fit
+    from counterpoint.types import Batch, Latents, Modality
 
 __version__ = "0.1.0"
+
+_HOME = {
+    **dict.fromkeys(("DMVAE", "IDMVAE", "JMVAE", "METHODS", "MMVAE", "MVAE", "MVTCAE", "MMVAEPlus", "Method", "MoPoE", "load"), "methods"),
+    **dict.fromkeys(("Batch", "Latents", "Modality"), "types"),
+    "NetworkOptions": "nn",
+    "evaluate": "metrics",
+    "fit": "training",
+    "write_report": "report",
+}
 
 __all__ = [
     "DMVAE",
@@ -28,15 +47,19 @@ __all__ = [
     "evaluate",
     "fit",
     "load",
-    "report",
+    "write_report",
 ]
-
-_LAZY = {"evaluate": "counterpoint.metrics", "fit": "counterpoint.training", "report": "counterpoint.report"}
 
 
 def __getattr__(name: str) -> object:
-    if name in _LAZY:
-        from importlib import import_module
+    if name == "data":
+        return import_module("counterpoint.data")
+    if name not in _HOME:
+        raise AttributeError(f"module 'counterpoint' has no attribute {name!r}")
+    value = getattr(import_module(f"counterpoint.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
 
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'counterpoint' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -20,7 +20,7 @@ from counterpoint.nn import sinusoidal
 
 Schedule = Literal["linear", "sigmoid"]
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""(x_t (N, d), t (N,)) → x̂_0 (N, d)."""
+"""(x_t (N, d), t (N,) or, one time for all rows, (1,)) → x̂_0 (N, d)."""
 
 
 def alpha_bars(steps: int, schedule: Schedule) -> Tensor:
@@ -82,7 +82,7 @@ class GaussianDiffusion(nn.Module):
         times = torch.linspace(self.steps - 1, 0, steps, device=noise.device).round().long()
         x = noise
         for i, t in enumerate(times):
-            x0 = network(x, t.expand(len(x)))
+            x0 = network(x, t[None])
             if i + 1 == steps:
                 return x0
             bar, before = self.alpha_bar[t], self.alpha_bar[times[i + 1]]

@@ -16,7 +16,7 @@ from torch.distributions import Laplace as _Laplace
 from torch.distributions import Normal as _Normal
 
 
-class Normal(Independent):
+class Normal(Independent):  # type: ignore[type-arg]
     """Diagonal normal: ``loc`` and ``scale`` (B, D); event axis D."""
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
@@ -31,7 +31,7 @@ class Normal(Independent):
         return self.base_dist.scale
 
 
-class Laplace(Independent):
+class Laplace(Independent):  # type: ignore[type-arg]
     """Diagonal Laplace: ``loc`` and diversity ``scale`` (B, D); event axis D."""
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
@@ -92,7 +92,7 @@ class Mixture(Distribution):
         densities = self.components.log_prob(value.unsqueeze(-3))  # (..., S, B)
         return torch.logsumexp(densities + self.weights.log(), dim=-2)
 
-    def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:  # type: ignore[override]
+    def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
         """One component is drawn per sample and row; the gradient reaches the chosen component."""
         shape = torch.Size(sample_shape)
         chosen = torch.multinomial(self.weights.T, max(shape.numel(), 1), replacement=True).T.reshape(*shape, -1)  # (*shape, B)
@@ -105,9 +105,9 @@ Posterior = Diagonal | Mixture
 
 def detached(q: Posterior) -> Posterior:
     """The same distribution with its parameters cut from the graph."""
-    if isinstance(q, Mixture):
-        return Mixture(detached(q.components), q.allowed)
-    return type(q)(q.loc.detach(), q.scale.detach())
+    diagonal = q.components if isinstance(q, Mixture) else q
+    cut = type(diagonal)(diagonal.loc.detach(), diagonal.scale.detach())
+    return Mixture(cut, q.allowed) if isinstance(q, Mixture) else cut
 
 
 def kl(q: Posterior, p: Diagonal) -> Tensor:
@@ -154,8 +154,3 @@ def product(experts: Diagonal, members: Tensor, prior: Normal | None = None) -> 
         precision = precision + prior.scale.pow(-2)
         weighted = weighted + prior.loc * prior.scale.pow(-2)
     return Normal(weighted / precision, precision.rsqrt())
-
-
-def standard(name: str, dim: int, *, like: Tensor) -> Diagonal:
-    """The zero-mean unit-scale distribution of a family, (dim,), on the device of ``like``."""
-    return family(name)(like.new_zeros(dim), like.new_ones(dim))

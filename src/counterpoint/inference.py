@@ -73,7 +73,9 @@ def log_likelihood(model: Model, encoding: Encoding, samples: int, *, rows: int 
     """
     surrogate = [name for name in model.names if not model.likelihood(name).exact]
     if surrogate:
-        raise ValueError(f"the decoder of {surrogate[0]!r} has no exact density, so log p(x) can't be estimated; use a feed-forward decoder for it")
+        raise ValueError(
+            f"the decoder of {surrogate[0]!r} has no exact density, so log p(x) can't be estimated; use a feed-forward decoder for it"
+        )
     if samples < 1:
         raise ValueError(f"samples={samples} must be 1 or more")
     step = max(1, rows // max(1, len(encoding.batch)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -70,13 +71,17 @@ class Model(nn.Module):
         decoder_rows: int | None = None,
     ) -> None:
         super().__init__()
+        if decoder_rows is not None and decoder_rows < 1:
+            raise ValueError(f"decoder_rows={decoder_rows} must be 1 or more, or None for no limit")
         self.modalities = {m.name: m for m in modalities}
         self.prior = prior
         self.private_priors = nn.ModuleDict(private_priors)
+        self.private_dims = {name: prior.dim for name, prior in private_priors.items()}
         self.auxiliary_priors = nn.ModuleDict(auxiliary_priors or {})
         self.posterior = posterior
         self.decoders = nn.ModuleDict(decoders)
         self.diffusion_priors = nn.ModuleDict()
+        self.diffusion_width: int | None = None
         self.decoder_rows = decoder_rows
 
     @property
@@ -87,18 +92,25 @@ class Model(nn.Module):
     def shared_dim(self) -> int:
         return self.prior.dim
 
-    @property
-    def private_dims(self) -> dict[str, int]:
-        return {name: prior.dim for name, prior in self.private_priors.items()}
-
     def likelihood(self, name: str) -> Likelihood:
-        return self.decoders[name].likelihood
+        return cast(Decoder, self.decoders[name]).likelihood
+
+    def diffusion_prior(self, name: str) -> DiffusionPrior:
+        """The sampler of z ("z") or of w_m ("w_" and a modality)."""
+        return cast(DiffusionPrior, self.diffusion_priors[name])
 
     def encode(self, batch: Batch) -> Encoding:
         return self.posterior.encode(batch)
 
     def add_diffusion_priors(self, width: int = 512) -> None:
-        """One diffusion prior for z and one for every w_m, untrained; keys "z", and "w_" and a modality."""
+        """One diffusion prior for z and one for every w_m, untrained; keys "z", and "w_" and a modality.
+
+        Raises:
+            ValueError: a width below 1.
+        """
+        if width < 1:
+            raise ValueError(f"the width of diffusion priors must be 1 or more, got {width}")
+        self.diffusion_width = width
         self.diffusion_priors = nn.ModuleDict({f"w_{n}": DiffusionPrior(d, width=width) for n, d in self.private_dims.items()})
         self.diffusion_priors["z"] = DiffusionPrior(self.shared_dim, width=width)
 
@@ -132,6 +144,6 @@ class Model(nn.Module):
             prior: ``"standard"``, the density of the objective, or ``"diffusion"``, the sampler fitted to posterior means.
         """
         if prior == "diffusion":
-            return self.diffusion_priors[name].sample(torch.Size(shape).numel()).unflatten(0, shape)
+            return self.diffusion_prior(name).sample(torch.Size(shape).numel()).unflatten(0, shape)
         density = self.prior if name == "z" else self.private_priors[name.removeprefix("w_")]
         return density().rsample(torch.Size(shape))

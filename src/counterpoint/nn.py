@@ -10,7 +10,8 @@ pooling down and nearest neighbours up, no normalisation, widths doubling up to 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
@@ -45,7 +46,9 @@ class NetworkOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if self.kind not in get_args(NetworkKind) or self.norm not in get_args(Norm):
-            raise ValueError(f"networks: unknown kind={self.kind!r} or norm={self.norm!r}; kinds are {get_args(NetworkKind)}, norms {get_args(Norm)}")
+            raise ValueError(
+                f"networks: unknown kind={self.kind!r} or norm={self.norm!r}; kinds are {get_args(NetworkKind)}, norms {get_args(Norm)}"
+            )
         if self.width < 1 or not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"networks: width={self.width} and every entry of hidden={self.hidden} must be 1 or more")
 
@@ -60,7 +63,9 @@ def kind_for(modality: Modality, kind: NetworkKind) -> NetworkKind:
     if kind == "auto":
         return "text" if words else "conv" if image else "mlp"
     if (kind == "text") != words or (kind in ("conv", "resnet") and not image):
-        raise ValueError(f"modality {modality.name!r} of shape {modality.shape} ({modality.likelihood}) can't use network {kind!r}; use 'auto'")
+        raise ValueError(
+            f"modality {modality.name!r} of shape {modality.shape} ({modality.likelihood}) can't use network {kind!r}; use 'auto'"
+        )
     return kind
 
 
@@ -96,11 +101,38 @@ class Trunk(nn.Module):
     features: int
 
 
+class BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation of vectors or maps. Fewer than two rows have no statistics of their own: they take the running ones, and
+    leave those as they are. So a modality that a single row of a batch has can be trained, and one that no row has moves nothing."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of axes."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and len(input) < 2:
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
+
+
+@contextmanager
+def untracked(network: nn.Module) -> Iterator[None]:
+    """Let batch normalisation use each batch's own statistics without moving the running ones: for inputs that are not data."""
+    layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
 def mlp(sizes: Sequence[int], norm: Norm = "none") -> nn.Sequential:
     """Linear layers, each followed by an optional batch normalisation and ReLU."""
     layers: list[nn.Module] = []
     for a, b in pairwise(sizes):
-        layers += [nn.Linear(a, b), *([nn.BatchNorm1d(b)] if norm == "batch" else []), nn.ReLU()]
+        layers += [nn.Linear(a, b), *([BatchNorm(b)] if norm == "batch" else []), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
@@ -143,7 +175,7 @@ class ConvTrunk(Trunk):
         channels = [shape[0], *(width * 2 ** min(i, 3) for i in range(depth))]
         layers: list[nn.Module] = []
         for a, b in pairwise(channels):
-            normed = [nn.BatchNorm2d(b)] if norm == "batch" else []
+            normed = [BatchNorm(b)] if norm == "batch" else []
             layers += [nn.Conv2d(a, b, 3, 2, 1, bias=not normed), *normed, nn.ReLU()]
         side = math.prod(math.ceil(s / 2**depth) for s in shape[1:])
         self.layers = nn.Sequential(*layers, nn.Flatten(), mlp((channels[-1] * side, hidden), norm))
@@ -224,7 +256,9 @@ class ResNetGenerator(nn.Module):
         blocks: list[nn.Module] = []
         for a, b in pairwise(channels):
             blocks += [ResidualBlock(a, b), nn.Upsample(scale_factor=2)]
-        self.layers = nn.Sequential(*blocks, ResidualBlock(channels[-1], channels[-1]), nn.LeakyReLU(0.2), nn.Conv2d(channels[-1], shape[0], 3, 1, 1))
+        self.layers = nn.Sequential(
+            *blocks, ResidualBlock(channels[-1], channels[-1]), nn.LeakyReLU(0.2), nn.Conv2d(channels[-1], shape[0], 3, 1, 1)
+        )
 
     def forward(self, u: Tensor) -> Tensor:
         return self.layers(self.dense(u).unflatten(-1, self.first))

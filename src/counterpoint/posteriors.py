@@ -97,7 +97,9 @@ class MixtureOfProducts(Rule):
         products = dist.product(experts, chosen.unsqueeze(-1).expand(-1, -1, present.shape[1]))
         if len(given) == len(encoding.shared):
             everything = dist.product(experts, torch.ones_like(present), _unit(experts))
-            products = Normal(torch.cat([products.loc[:-1], everything.loc[None]]), torch.cat([products.scale[:-1], everything.scale[None]]))
+            products = Normal(
+                torch.cat([products.loc[:-1], everything.loc[None]]), torch.cat([products.scale[:-1], everything.scale[None]])
+            )
         return dist.Mixture(products, allowed)
 
 

@@ -62,14 +62,19 @@ class DiffusionPrior(nn.Module):
         if self.training and len(latents) > 1:
             with torch.no_grad():
                 self.statistics(latents)
-        return self.process.loss(self.network, (latents - self.statistics.running_mean) / self.scale)
+        return self.process.loss(self.network, (latents - self.mean) / self.scale)
 
     def sample(self, n: int, *, steps: int = 100) -> Tensor:
         """(n, dim) latents by DDIM, η = 0."""
-        mean = self.statistics.running_mean
-        noise = torch.randn(n, self.dim, device=mean.device)
-        return mean + self.scale * self.process.ddim(self.network, noise, steps=steps)
+        noise = torch.randn(n, self.dim, device=self.mean.device)
+        return self.mean + self.scale * self.process.ddim(self.network, noise, steps=steps)
+
+    @property
+    def mean(self) -> Tensor:
+        """Running mean of the latents, (dim,)."""
+        return self.get_buffer("statistics.running_mean")
 
     @property
     def scale(self) -> Tensor:
-        return (self.statistics.running_var + self.statistics.eps).sqrt()
+        """Running standard deviation of the latents, (dim,)."""
+        return (self.get_buffer("statistics.running_var") + self.statistics.eps).sqrt()

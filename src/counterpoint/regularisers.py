@@ -18,17 +18,20 @@ modalities less one, partners come from the next row that has the modality, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 from torch import distributed as torch_distributed
-from torch.distributed.nn.functional import all_gather  # type: ignore[attr-defined]
+from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
+from counterpoint.distributions import Diagonal
+from counterpoint.encoders import Encoder
 from counterpoint.model import Draw, Model
+from counterpoint.nn import untracked
 from counterpoint.objectives import Loss
 from counterpoint.posteriors import Encoding, on_present
 from counterpoint.types import Latents, Terms
@@ -80,6 +83,12 @@ def _gathered(a: Tensor, b: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tens
     return ours, theirs, mask.squeeze(-1) > 0.5, torch_distributed.get_rank() * a.shape[1]
 
 
+def _positive(temperature: float) -> float:
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature} must be positive")
+    return temperature
+
+
 class CrossMI(Loss):
     """Contrast of posterior means of z over all pairs of modalities. Term: ``cross_mi``.
 
@@ -89,7 +98,7 @@ class CrossMI(Loss):
 
     def __init__(self, *, temperature: float = 1.0) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature = _positive(temperature)
 
     def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
         present = encoding.members(model.names)  # (M, B)
@@ -125,7 +134,7 @@ class GenAug(Loss):
             raise ValueError(f"match={match!r} is unknown; choose 'contrast' or 'l2'")
         self.partner = partner
         self.match = match
-        self.temperature = temperature
+        self.temperature = _positive(temperature)
 
     def draws(self, model: Model, encoding: Encoding) -> Sequence[Draw]:
         """Two draws a modality: (z_i, w'_i), then (z'_i, w_i)."""
@@ -139,11 +148,16 @@ class GenAug(Loss):
     def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
         total = torch.zeros(len(encoding.batch), device=encoding.members(model.names).device)
         for i, name in enumerate(model.names):
-            encoder, likelihood, present = model.posterior.encoders[name], model.likelihood(name), encoding.batch.present[name]
+            encoder, likelihood, present = (
+                cast(Encoder, model.posterior.encoders[name]),
+                model.likelihood(name),
+                encoding.batch.present[name],
+            )
             swapped_w, swapped_z = (likelihood.mean(raw[name].squeeze(0)) for raw in decoded[2 * i : 2 * i + 2])
             z, w = encoding.shared[name].loc, encoding.private[name].loc
-            z_again = on_present(lambda x, tower=encoder.shared: tower(x).loc, swapped_w, present, torch.zeros_like(z))
-            w_again = on_present(lambda x, tower=encoder.private: tower(x).loc, swapped_z, present, torch.zeros_like(w))
+            with untracked(encoder):  # augmentations are not data: evaluation must not see their statistics
+                z_again = on_present(_mean_of(encoder.shared), swapped_w, present, torch.zeros_like(z))
+                w_again = on_present(_mean_of(encoder.private), swapped_z, present, torch.zeros_like(w))
             total = total + 0.5 * (self._mismatch(z, z_again, present) + self._mismatch(w, w_again, present))
         return {"genaug": total}
 
@@ -160,6 +174,10 @@ class GenAug(Loss):
         if self.match == "l2":
             return present * (mean - again).square().sum(-1)
         return nt_xent(mean[None], again[None], present[None], temperature=self.temperature)[0]
+
+
+def _mean_of(tower: Callable[[Tensor], Diagonal]) -> Callable[[Tensor], Tensor]:
+    return lambda x: tower(x).loc
 
 
 def next_present(present: Tensor) -> Tensor:

@@ -57,7 +57,9 @@ class Modality:
         if not self.weight > 0:
             raise ValueError(f"modality {self.name!r}: weight {self.weight} must be positive")
         if self.likelihood == "categorical" and (self.classes is None or self.classes < 2):
-            raise ValueError(f"modality {self.name!r}: a categorical likelihood needs classes >= 2 (the vocabulary's size), got {self.classes}")
+            raise ValueError(
+                f"modality {self.name!r}: a categorical likelihood needs classes >= 2 (the vocabulary's size), got {self.classes}"
+            )
         if self.likelihood == "categorical" and len(self.shape) != 1:
             raise ValueError(f"modality {self.name!r}: a categorical likelihood needs shape (length,), got {self.shape}; flatten it")
 
@@ -105,7 +107,9 @@ class Batch:
         lengths = {name: len(values) for name, values in tensors.items()}
         rows = next(iter(lengths.values()))
         if len(set(lengths.values())) > 1:
-            raise ValueError(f"modalities have different numbers of rows: {lengths}; mark missing rows in 'present' instead of leaving them out")
+            raise ValueError(
+                f"modalities have different numbers of rows: {lengths}; mark missing rows in 'present' instead of leaving them out"
+            )
         values, mask = {}, {}
         for name, modality in known.items():
             if name not in x:
@@ -160,7 +164,9 @@ def _as_tensor(name: str, values: Tensor | np.ndarray) -> Tensor:
     try:
         tensor = torch.as_tensor(values)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"modality {name!r}: values of {getattr(values, 'dtype', type(values).__name__)} are no numbers; encode them first") from error
+        raise TypeError(
+            f"modality {name!r}: values of {getattr(values, 'dtype', type(values).__name__)} are no numbers; encode them first"
+        ) from error
     if tensor.ndim == 0:
         raise ValueError(f"modality {name!r}: got a single number; give one row for each example")
     return tensor
@@ -177,7 +183,9 @@ def _checked(modality: Modality, values: Tensor, present: Tensor) -> Tensor:
             raise TypeError(f"modality {modality.name!r}: word ids must be integers, got {values.dtype}")
         values = values.long().masked_fill(absent, 0)
         if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < (modality.classes or 0):
-            raise ValueError(f"modality {modality.name!r}: ids span [{int(values.min())}, {int(values.max())}], expected [0, {(modality.classes or 0) - 1}]")
+            raise ValueError(
+                f"modality {modality.name!r}: ids span [{int(values.min())}, {int(values.max())}], expected [0, {(modality.classes or 0) - 1}]"
+            )
         return values
     integral = values.dtype == torch.uint8
     values = to_unit(values).masked_fill(absent, 0.0)

@@ -123,6 +123,26 @@ def full_name(name: str, names: Sequence[str]) -> str:
     raise ValueError(f"unknown option --{name}; " + (f"did you mean --{close[0]}?" if close else f"the options are {', '.join(names)}"))
 
 
+def gathered(words: Sequence[str], names: Sequence[str]) -> list[str]:
+    """``--to a --to b`` and ``--to a b`` alike, as one list each."""
+    rest: list[str] = []
+    found: dict[str, list[str]] = {name: [] for name in names}
+    current: str | None = None
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--"):
+            current = name if name in found else None
+            if current is None:
+                rest.append(word)
+            elif equals:
+                found[current].append(value)
+        elif current is not None:
+            found[current].append(word)
+        else:
+            rest.append(word)
+    return [*rest, *(f"--{name}={json.dumps(values)}" for name, values in found.items() if values)]
+
+
 def settings(words: Sequence[str], *, verb: str = "fit", recipe: Path | None = None) -> Settings:
     """What ``counterpoint fit`` (or another verb that trains) was asked for.
 
@@ -163,8 +183,7 @@ def settings(words: Sequence[str], *, verb: str = "fit", recipe: Path | None = N
     )
     parser.add_argument("--method", type=str, default=name, help="name of the method")
     parser.add_argument("--out", type=Path, default=None, help="run folder to make")
-    if not recipe:
-        parser.add_argument("--resume", type=Path, default=None, help="run folder to go on with, in place of --out")
+    parser.add_argument("--resume", type=Path, default=None, help="run folder to go on with, in place of --out")
     parser.add_argument("--overwrite", action="store_true", help="remove the run that --out holds")
     parser.add_argument("--data.source", type=str, default=None, help="name of a data set, a folder, or an .npz file; --data for short")
     parser.add_function_arguments(load, "data", skip={"source", "present", "labels", "modalities"})
@@ -174,8 +193,10 @@ def settings(words: Sequence[str], *, verb: str = "fit", recipe: Path | None = N
         parser.add_function_arguments(evaluate, "evaluate", skip=EVALUATE_SKIPS)
     names = option_names(parser)
     from_files = [f"--{key}={_word(value)}" for key, value in _known(entries, names, files)]
-    found = parsed(parser, [*from_files, *expanded(rest, names)])
+    found = parsed(parser, [*from_files, *expanded(gathered(rest, ("only", "evaluate.only")), names)])
     groups = {key: found.get(key, {}) for key in ("model", "data", "fit", "evaluate")}
+    if resumed is not None and (found["out"] is not None or found["overwrite"]):
+        raise ValueError(f"--resume {resumed} goes on in its own folder; leave out --out and --overwrite")
     out = Path(resumed) if resumed is not None else found["out"]
     return Settings(str(name), **groups, out=out, resume=resumed is not None, overwrite=found["overwrite"])
 

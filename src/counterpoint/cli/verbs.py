@@ -15,7 +15,7 @@ import torch
 from .. import data as datasets
 from ..methods import METHODS, Method, load
 from . import choose
-from .arguments import EVALUATE_SKIPS, Settings, expanded, option_names, parse, parsed, parser_for, run_groups, settings
+from .arguments import EVALUATE_SKIPS, Settings, expanded, gathered, option_names, parse, parsed, parser_for, run_groups, settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ RECIPE = Path(__file__).parent.parent / "experiments" / "demo.yaml"
 
 def demo(words: Sequence[str]) -> None:
     """Train, evaluate and report."""
-    wanted = settings([*words] if _names_out(words) else ["--out=runs/demo", *words], verb="demo", recipe=RECIPE)
+    wanted = settings([*words] if _names_folder(words) else ["--out=runs/demo", *words], verb="demo", recipe=RECIPE)
     run = _out(wanted)
     data = _loaded(wanted.data)
     method, _ = _trained(wanted, data)
@@ -80,7 +80,7 @@ def evaluate(words: Sequence[str]) -> None:
     parser.add_argument("--json", type=Path, default=None, help="write the numbers here, too")
     parser.add_argument("--detail", action="store_true", help="a line for every modality, too")
     parser.add_function_arguments(measure, skip=EVALUATE_SKIPS)
-    values = parsed(parser, expanded(_repeated(words, ("only",)), option_names(parser)))
+    values = parsed(parser, expanded(gathered(words, ("only",)), option_names(parser)))
     run, copy, detail = (values.pop(key) for key in ("run", "json", "detail"))
     values.pop("config", None)
     method, data = _opened(run)
@@ -101,7 +101,7 @@ def sample(words: Sequence[str]) -> None:
 
 def translate(words: Sequence[str]) -> None:
     """Some modalities from others."""
-    wanted = parse(_translate_options, "translate", _repeated(words, ("given", "to")))
+    wanted = parse(_translate_options, "translate", gathered(words, ("given", "to")))
     method = _model(wanted["run"])
     _check_count(wanted["n"])
     known = {m.name: m for m in method.modalities}
@@ -131,7 +131,7 @@ def translate(words: Sequence[str]) -> None:
 
 def report(words: Sequence[str]) -> None:
     """One HTML file about a run."""
-    wanted = parse(_report_options, "report", _repeated(words, ("maps",)))
+    wanted = parse(_report_options, "report", gathered(words, ("maps",)))
     from ..report.figures import MAPS
 
     run: Path = wanted["run"]
@@ -195,28 +195,8 @@ def _check_count(n: int) -> None:
         raise ValueError(f"--n {n} must be 1 or more")
 
 
-def _names_out(words: Sequence[str]) -> bool:
-    return any(word == "--out" or word.startswith("--out=") for word in words)
-
-
-def _repeated(words: Sequence[str], names: Sequence[str]) -> list[str]:
-    """``--to a --to b`` and ``--to a b`` alike, as one list each."""
-    rest: list[str] = []
-    found: dict[str, list[str]] = {name: [] for name in names}
-    current: str | None = None
-    for word in words:
-        name, equals, value = word.removeprefix("--").partition("=")
-        if word.startswith("--"):
-            current = name if name in found else None
-            if current is None:
-                rest.append(word)
-            elif equals:
-                found[current].append(value)
-        elif current is not None:
-            found[current].append(word)
-        else:
-            rest.append(word)
-    return [*rest, *(f"--{name}={json.dumps(values)}" for name, values in found.items() if values)]
+def _names_folder(words: Sequence[str]) -> bool:
+    return any(word.partition("=")[0] in ("--out", "--resume") for word in words)
 
 
 # ---------------------------------------------------------------------------------------------- run folder
@@ -309,7 +289,7 @@ def _reported(
     maps: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Path:
-    from ..report import report as write
+    from ..report import write_report as write
 
     history, name, again = run / "metrics.csv", shlex.quote(str(run)), shlex.quote(f"{run}-again")
     commands = [
@@ -341,13 +321,8 @@ def _read(modality: Modality, path: Path) -> np.ndarray:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path} for modality {modality.name!r}")
-    if path.suffix == ".npy":
-        values = np.load(path, allow_pickle=False)
-    elif path.suffix == ".json":
-        values = np.asarray(json.loads(path.read_text(encoding="utf-8")))
-    elif path.suffix in (".csv", ".txt"):
-        text = path.read_text(encoding="utf-8").replace(",", " ")
-        values = np.loadtxt(text.splitlines(), ndmin=2, dtype=np.int64 if modality.likelihood == "categorical" else np.float32)
+    if path.suffix in (".npy", ".json", ".csv", ".txt"):
+        values = _numbers(path, modality)
     elif len(modality.shape) == 3:
         values = _image(path, modality)
     else:
@@ -360,6 +335,22 @@ def _read(modality: Modality, path: Path) -> np.ndarray:
             f"{path} holds values of shape {values.shape}; modality {modality.name!r} has {modality.shape}, or a stack of them"
         )
     return rows
+
+
+def _numbers(path: Path, modality: Modality) -> np.ndarray:
+    """The array in a file of numbers; lines of text are rows."""
+    try:
+        if path.suffix == ".npy":
+            array: np.ndarray = np.load(path, allow_pickle=False)
+            return array
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            return np.asarray(json.loads(text))
+        return np.loadtxt(
+            text.replace(",", " ").splitlines(), ndmin=2, dtype=np.int64 if modality.likelihood == "categorical" else np.float32
+        )
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} holds no numbers that can be read ({error})") from None
 
 
 def _image(path: Path, modality: Modality) -> np.ndarray:
@@ -392,7 +383,7 @@ def _kept(values: Mapping[str, Tensor], modalities: Sequence[Modality], path: Pa
 
         sheet(values, modalities).savefig(content, format="png", dpi=160, facecolor="white")
     elif path.suffix == ".npz":
-        np.savez(content, **{name: _plain(v, known[name]) for name, v in values.items()})
+        np.savez(content, **{name: _plain(v, known[name]) for name, v in values.items()})  # type: ignore[arg-type]  # a stub of allow_pickle
     elif path.suffix == ".json":
         content.write(json.dumps({name: _plain(v, known[name]).tolist() for name, v in values.items()}).encode())
     else:

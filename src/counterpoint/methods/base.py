@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from counterpoint.encoders import Encoder, Towers
 from counterpoint.likelihoods import likelihood
 from counterpoint.model import Decoder, Draw, Model
 from counterpoint.nn import NetworkOptions, generator
-from counterpoint.objectives import Loss
+from counterpoint.objectives import Loss, Routes, SinglesToSome, singles_to_everything
 from counterpoint.posteriors import Posterior, Rule
 from counterpoint.priors import Prior
 from counterpoint.types import Batch, Latents, Modality, Terms
@@ -104,9 +104,11 @@ class Method(nn.Module):
             raise ValueError(f"{cls.name} has no option {unknown[0]!r}; its options are {', '.join(parameters)}")
         options = {}
         for key, value in config.items():
-            default = parameters[key].default
-            options[key] = type(default)(**value) if dataclasses.is_dataclass(default) and isinstance(value, Mapping) else value
-        return cls(modalities, **options)
+            kind: Any = type(parameters[key].default)
+            nested = dataclasses.is_dataclass(kind) and isinstance(value, Mapping)
+            options[key] = kind(**value) if nested else value
+        construct: Any = cls  # a concrete method, whose constructor takes modalities and options
+        return construct(modalities, **options)
 
     @classmethod
     def for_data(cls, data: Dataset, **options: Any) -> Self:
@@ -121,7 +123,7 @@ class Method(nn.Module):
         Every encoder runs once, then every decoder once on what all parts of the loss asked for. Parts whose weight is 0 at this
         step are skipped.
         """
-        active = [(loss, weight) for loss, ramp in zip(self.losses_, self.weights, strict=True) if (weight := ramp(step)) > 0]
+        active = [(cast(Loss, loss), weight) for loss, ramp in zip(self.losses_, self.weights, strict=True) if (weight := ramp(step)) > 0]
         encoding = self.model.encode(batch)
         draws = [loss.draws(self.model, encoding) for loss, _ in active]
         decoded = iter(self.model.decode([draw for part in draws for draw in part]))
@@ -136,6 +138,21 @@ class Method(nn.Module):
         from counterpoint.training import fit
 
         return fit(self, train, val, **options)
+
+    def fit_prior(self, train: Split, *, width: int = 512, **options: Any) -> list[float]:
+        """Fit diffusion priors of z and every w_m to the posterior means of a trained method, whatever its own loss has.
+
+        Args:
+            train: the rows whose posterior means to learn.
+            width: width of the denoisers; priors that are there already are replaced.
+            options: keywords of ``counterpoint.training.fit_prior``: steps, batch_size, lr, seed.
+
+        Returns:
+            The mean loss of every hundred steps.
+        """
+        from counterpoint.training import fit_prior
+
+        return fit_prior(self, train, width=width, **options)
 
     def compile_networks(self) -> None:
         """Let ``torch.compile`` fuse the encoders and decoders, in place."""
@@ -240,7 +257,12 @@ class Method(nn.Module):
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        record = {"method": self.name, "modalities": [dataclasses.asdict(m) for m in self.modalities], "config": self.config}
+        record = {
+            "method": self.name,
+            "modalities": [dataclasses.asdict(m) for m in self.modalities],
+            "config": self.config,
+            "diffusion_width": self.model.diffusion_width,
+        }
         weights = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
         with _replacing(folder / "config.json") as config, _replacing(folder / "model.safetensors") as tensors:
             save_file(weights, tensors)
@@ -269,11 +291,15 @@ class Method(nn.Module):
 
     def _given(self, x: Values, given: Sequence[str] | None) -> tuple[Batch, tuple[str, ...]]:
         batch = self._batch(x)
+        if isinstance(given, str):
+            raise ValueError(f"given={given!r} must be a list of names, such as [{given!r}]")
         if given is None:
             given = [name for name in self.model.names if bool(batch.present[name].any())]
         return batch.only(given), tuple(name for name in self.model.names if name in given)
 
     def _targets(self, to: Sequence[str] | None) -> tuple[str, ...]:
+        if isinstance(to, str):
+            raise ValueError(f"to={to!r} must be a list of names, such as [{to!r}]")
         targets = self.model.names if to is None else tuple(to)
         unknown = [name for name in targets if name not in self.model.names]
         if unknown or not targets:
@@ -287,6 +313,28 @@ class Method(nn.Module):
         if prior not in self.priors:
             raise ValueError(f"this model has no prior {prior!r}; it has {', '.join(self.priors)}, or 'auto'")
         return prior
+
+
+def singles(modalities: Sequence[Modality], cross_targets: int | None) -> Routes:
+    """Each modality to all, or to itself and ``cross_targets`` random others.
+
+    Raises:
+        ValueError: more others than there are, or none.
+    """
+    if cross_targets is None:
+        return singles_to_everything
+    if not 1 <= cross_targets < len(modalities):
+        raise ValueError(f"cross_targets={cross_targets} must lie in 1..{len(modalities) - 1} for {len(modalities)} modalities, or be None")
+    return SinglesToSome(cross_targets)
+
+
+def check_sizes(modalities: Sequence[Modality], shared_dim: int, private_dim: int = 0) -> None:
+    """Refuse no modality, a name given twice, and latent sizes below 1 (0 for private ones), by ValueError."""
+    names = [m.name for m in modalities]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"modalities must be one or more with distinct names, got {names}")
+    if shared_dim < 1 or private_dim < 0:
+        raise ValueError(f"shared_dim={shared_dim} must be 1 or more and private_dim={private_dim} 0 or more")
 
 
 def build(
@@ -313,11 +361,8 @@ def build(
     Raises:
         ValueError: no modality, a name given twice, or a latent size below 1.
     """
+    check_sizes(modalities, shared_dim, private_dim)
     names = [m.name for m in modalities]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"modalities must be one or more with distinct names, got {names}")
-    if shared_dim < 1 or private_dim < 0:
-        raise ValueError(f"shared_dim={shared_dim} must be 1 or more and private_dim={private_dim} 0 or more")
 
     def encoder(modality: Modality) -> Encoder:
         return Encoder(modality, shared_dim, private_dim, networks=networks, posterior=posterior, towers=towers)

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from counterpoint.encoders import Towers
-from counterpoint.methods.base import Method, Ramp, build
+from counterpoint.methods.base import Method, Ramp, build, singles
 from counterpoint.nn import NetworkOptions
-from counterpoint.objectives import Bound, DiffusionPriorLoss, Estimator, SinglesToSome, singles_to_everything
+from counterpoint.objectives import Bound, DiffusionPriorLoss, Estimator
 from counterpoint.posteriors import Mixture
 from counterpoint.regularisers import CrossMI, GenAug
 from counterpoint.types import Modality
@@ -33,7 +33,8 @@ class IDMVAE(Method):
         beta: β on the KLs.
         cross_mi: λ1; 0 leaves CrossMI out.
         genaug: λ2; 0 leaves GenAug out.
-        diffusion: λ_diff; 0 builds no diffusion priors.
+        diffusion: λ_diff; 0 trains no diffusion priors beside the rest (``fit_prior`` fits them afterwards).
+        diffusion_width: width of their denoisers.
         detach_diffusion: keep the diffusion loss's gradient out of the encoders.
         estimator: ``"elbo"``, ``"iwae"`` or ``"dreg"`` with ``samples`` draws.
         samples: K.
@@ -64,6 +65,7 @@ class IDMVAE(Method):
         cross_mi: float = 80.0,
         genaug: float = 20.0,
         diffusion: float = 1.0,
+        diffusion_width: int = 512,
         detach_diffusion: bool = False,
         estimator: Estimator = "elbo",
         samples: int = 1,
@@ -92,9 +94,8 @@ class IDMVAE(Method):
             decoder_rows=decoder_rows,
         )
         if diffusion:
-            model.add_diffusion_priors()
-        routes = singles_to_everything if cross_targets is None else SinglesToSome(cross_targets)
-        bound = Bound(routes, estimator=estimator, samples=samples, beta=beta, density="everything")
+            model.add_diffusion_priors(diffusion_width)
+        bound = Bound(singles(modalities, cross_targets), estimator=estimator, samples=samples, beta=beta, density="everything")
         augmentation = GenAug(partner=partner, match=match, temperature=temperature)
         then = contrast_first
         super().__init__(

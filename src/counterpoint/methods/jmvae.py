@@ -1,13 +1,13 @@
 """JMVAE: a joint encoder, and unimodal encoders drawn to it (Suzuki et al. 2016, https://arxiv.org/abs/1611.01891).
 
-    L = ELBO under q(z | X) + α Σ_m KL(q(z | X) ‖ q(z | x_m))
+L = ELBO under q(z | X) + α Σ_m KL(q(z | X) ‖ q(z | x_m))
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from counterpoint.methods.base import Method, Ramp, build
+from counterpoint.methods.base import Method, Ramp, build, check_sizes
 from counterpoint.nn import NetworkOptions
 from counterpoint.objectives import Bound, PosteriorMatch, everything_to_everything
 from counterpoint.posteriors import Joint
@@ -37,6 +37,7 @@ class JMVAE(Method):
         networks: NetworkOptions = NetworkOptions(),
         decoder_rows: int | None = None,
     ) -> None:
+        check_sizes(modalities, shared_dim)
         rule = Joint(modalities, shared_dim, networks=networks)
         model = build(modalities, rule=rule, shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
         super().__init__(model, [(Bound(everything_to_everything, beta=beta), Ramp(1.0)), (PosteriorMatch(alpha), Ramp(1.0))])

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from counterpoint.encoders import Towers
-from counterpoint.methods.base import Method, Ramp, build
+from counterpoint.methods.base import Method, Ramp, build, singles
 from counterpoint.nn import NetworkOptions
-from counterpoint.objectives import Bound, Estimator, SinglesToSome, singles_to_everything
+from counterpoint.objectives import Bound, Estimator, singles_to_everything
 from counterpoint.posteriors import Mixture
 from counterpoint.types import Modality
 
@@ -108,6 +108,5 @@ class MMVAEPlus(Method):
             auxiliary=True,
             decoder_rows=decoder_rows,
         )
-        routes = singles_to_everything if cross_targets is None else SinglesToSome(cross_targets)
-        bound = Bound(routes, estimator=estimator, samples=samples, beta=beta, density="everything")
+        bound = Bound(singles(modalities, cross_targets), estimator=estimator, samples=samples, beta=beta, density="everything")
         super().__init__(model, [(bound, Ramp(1.0))])

@@ -1,11 +1,11 @@
 """Methods whose posterior is a product of experts.
 
-    MVAE     ELBOs of everything, of each single modality and of random subsets, summed; N(0, I) is an expert
-             (Wu & Goodman 2018, https://arxiv.org/abs/1802.05335)
-    MVTCAE   ELBO of everything, without prior expert, and KL(q(z|X) ‖ q(z|x_m)) of every modality: a bound on total correlation
-             (Hwang et al. 2021, https://proceedings.neurips.cc/paper/2021/hash/65a99bb7a3115fdede20da98b08a370f-Abstract.html)
-    DMVAE    private latents; ELBOs of everything and of each single modality to everything, each target with its own w
-             (Lee & Pavlovic 2020, https://arxiv.org/abs/2012.13024)
+MVAE     ELBOs of everything, of each single modality and of random subsets, summed; N(0, I) is an expert
+         (Wu & Goodman 2018, https://arxiv.org/abs/1802.05335)
+MVTCAE   ELBO of everything, without prior expert, and KL(q(z|X) ‖ q(z|x_m)) of every modality: a bound on total correlation
+         (Hwang et al. 2021, https://proceedings.neurips.cc/paper/2021/hash/65a99bb7a3115fdede20da98b08a370f-Abstract.html)
+DMVAE    private latents; ELBOs of everything and of each single modality to everything, each target with its own w
+         (Lee & Pavlovic 2020, https://arxiv.org/abs/2012.13024)
 """
 
 from __future__ import annotations

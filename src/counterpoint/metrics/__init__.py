@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .coherence import score_coherence
 from .dependence import Hsic, hsic, infonce, score_dependence
-from .evaluate import GROUPS, Evaluation, evaluate, merge
+from .evaluation import GROUPS, Evaluation, evaluate, merge
 from .generations import Generations
 from .judges import Judge, JudgeOptions, Judges, Seen, score_judges, train_judges
 from .latents import Means, posterior_means

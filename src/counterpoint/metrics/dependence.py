@@ -13,6 +13,7 @@ f(a, b) = τ Σ_k [ρ_k a_k b_k − ½ ρ_k² (a_k² + b_k²)] / (1 − ρ_k²),
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 from math import log
@@ -86,8 +87,8 @@ def infonce(fit: tuple[Array, Array], held: tuple[Array, Array], *, ridge: float
     return float(_bounds(_scores(to_a(held[0]), to_b(held[1]), rho), scales[[int(np.argmax(near))]])[0])
 
 
-def _canonical(a: Array, b: Array, ridge: float):  # type: ignore[no-untyped-def]
-    """Maps to canonical coordinates and the canonical correlations (r,)."""
+def _canonical(a: Array, b: Array, ridge: float) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Array]:
+    """Maps of either variable to canonical coordinates (n, r), and the canonical correlations (r,)."""
 
     def whitener(x: Array) -> tuple[Array, Array]:
         mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)

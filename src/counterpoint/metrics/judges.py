@@ -201,6 +201,7 @@ def train_judges(
     """
     options, device = options or JudgeOptions(), device or torch.device("cpu")
     judges: dict[str, Judge | Components] = {}
+    checksum = "" if cache is None else data.checksum()
     for modality in data.modalities:
         labels = labels_of(data.train, modality.name)
         classes = {label: classes_of(values[data.train.present[modality.name]], label, modality.name) for label, values in labels.items()}
@@ -212,7 +213,7 @@ def train_judges(
                 judges[modality.name] = Components(modality, values_of(data.train, modality.name, sample, device), options.features)
                 continue
             judge = Judge(modality, classes, options).to(device)
-            path = None if cache is None else Path(cache) / f"judge-{_key(data.checksum(), judge, options, seed)}.safetensors"
+            path = None if cache is None else Path(cache) / f"judge-{_key(checksum, judge, options, seed)}.safetensors"
             if path is None or not _restored(judge, path):
                 _fit(judge, data, options, seed)
                 if path is not None:

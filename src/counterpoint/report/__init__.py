@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .html import report
+from .html import write_report
 
-__all__ = ["report"]
+__all__ = ["write_report"]

@@ -177,7 +177,7 @@ def complete_rows(split: Split, n: int, labels: np.ndarray | None = None, seed: 
     Raises:
         ValueError: no row has every modality.
     """
-    complete = np.flatnonzero(np.logical_and.reduce([np.asarray(p) for p in split.present.values()]))
+    complete = np.flatnonzero(_complete(split))
     if not len(complete):
         raise ValueError("no row of this split has every modality; pictures compare modalities of one row")
     complete = np.random.default_rng(seed).permutation(complete)
@@ -189,6 +189,16 @@ def complete_rows(split: Split, n: int, labels: np.ndarray | None = None, seed: 
             turn[here] = np.arange(here.sum())
         complete = complete[np.lexsort((classes, turn))]
     return complete[:n]
+
+
+def has_complete_rows(split: Split) -> bool:
+    """Whether some row has every modality."""
+    return bool(_complete(split).any())
+
+
+def _complete(split: Split) -> np.ndarray:
+    mask: np.ndarray = np.logical_and.reduce([np.asarray(p) for p in split.present.values()])
+    return mask
 
 
 def reconstructions(method: Method, split: Split, n: int = 10, seed: int = 0) -> Figure:
@@ -221,7 +231,7 @@ def translations(method: Method, split: Split, n: int = 4, seed: int = 0, prior:
         blocks = [tiles(batch.x[source], known[source], spans[source])]
         blocks += [tiles(output[target][0], known[target], spans[target]) for target in names]
         cells += [[tile for block in blocks for tile in block[r * side : (r + 1) * side]] for r in range(side)]
-    return mosaic(cells, rows=names, columns=["given", *(f"→ {name}" for name in names)], block=(side, side), inches=0.36)
+    return mosaic(cells, rows=names, columns=["given", *(f"→ {name}" for name in names)], block=(side, side), inches=0.42)
 
 
 def recombinations(method: Method, split: Split, modality: str | None = None, n: int = 7, seed: int = 0) -> Figure:
@@ -230,7 +240,7 @@ def recombinations(method: Method, split: Split, modality: str | None = None, n:
     Raises:
         ValueError: the method has no private latents, or no modality of that name.
     """
-    m = _modality(method, modality)
+    m = chosen_modality(method, modality)
     if m.name not in method.model.private_dims:
         raise ValueError(f"method {method.name!r} has no private latent for {m.name!r}, so there is nothing to recombine")
     private = _first({k: v[m.name] for k, v in split.private_labels.items() if m.name in v})
@@ -243,7 +253,7 @@ def recombinations(method: Method, split: Split, modality: str | None = None, n:
     cells: list[list[Tile | None]] = [[None, *tiles(private_batch.x[m.name], m, span)]]
     for i, source in enumerate(tiles(shared_batch.x[m.name], m, span)):
         cells.append([source, *made[i * len(columns) : (i + 1) * len(columns)]])
-    return mosaic(cells, lead=True)
+    return mosaic(cells, lead=True, inches=0.56)
 
 
 def samples(method: Method, n: int = 10, prior: str = "auto", seed: int = 0) -> Figure:
@@ -276,7 +286,7 @@ def latent_points(
         points: ``{"z": (n, D), "w": (n, D_m)}``, without ``"w"`` where there is none; labels: every shared label, then
         every private label of the modality, each ``(n,)``.
     """
-    m = _modality(method, modality)
+    m = chosen_modality(method, modality)
     here = np.flatnonzero(np.asarray(split.present[m.name]))
     rows = np.sort(np.random.default_rng(seed).permutation(here)[:n])
     parts: list[dict[str, np.ndarray]] = []
@@ -323,9 +333,13 @@ def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _umap(points: np.ndarray, seed: int) -> np.ndarray:
-    from umap import UMAP
+    threads = torch.get_num_threads()
+    try:
+        from umap import UMAP
 
-    result: np.ndarray = UMAP(n_neighbors=min(15, len(points) - 1), random_state=seed, n_jobs=1).fit_transform(points)
+        result: np.ndarray = UMAP(n_neighbors=min(15, len(points) - 1), random_state=seed, n_jobs=1).fit_transform(points)
+    finally:
+        torch.set_num_threads(threads)  # numba, which umap runs on, changes the number for the whole process
     return result
 
 
@@ -338,9 +352,14 @@ def latent_map(points: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray
         kind: ``"pca"``, ``"tsne"`` or ``"umap"``.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = list(labels) or [""]
-    figure = Figure(figsize=(3.3 * len(columns) + 0.3, 3.0 * len(points) + 0.45), facecolor="none", layout="constrained")
+    figure = Figure(
+        figsize=(3.3 * len(columns) + 0.3, 3.0 * len(points) + 0.45),
+        facecolor="none",
+        layout=ConstrainedLayoutEngine(wspace=0.08, hspace=0.04),
+    )
     grid = figure.subplots(len(points), len(columns), squeeze=False)
     for i, (latent, values) in enumerate(points.items()):
         plane = project(values, kind, seed)
@@ -353,7 +372,16 @@ def latent_map(points: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray
             for spine in axes.spines.values():
                 spine.set(color=FAINT, linewidth=0.6)
             if j == 0:
-                axes.set_ylabel(latent, fontsize=13, fontstyle="italic", rotation=0, ha="right", va="center", labelpad=8, color=INK)
+                axes.set_ylabel(
+                    latent,
+                    fontsize=13,
+                    fontstyle="italic",
+                    rotation=0,
+                    ha="right",
+                    va="center",
+                    labelpad=8,
+                    color=SHARED if latent == "z" else PRIVATE,
+                )
             if i == 0 and label:
                 _key(axes, label, labels[label])
     return figure
@@ -491,7 +519,7 @@ def _span(values: Tensor, modality: Modality) -> tuple[float, float] | None:
     return None if modality.likelihood == "categorical" or len(modality.shape) == 3 else span_of(values.cpu())
 
 
-def _modality(method: Method, name: str | None) -> Modality:
+def chosen_modality(method: Method, name: str | None) -> Modality:
     """The named modality; by default the first image, or the first of all."""
     known = {m.name: m for m in method.modalities}
     if name is None:

@@ -25,7 +25,7 @@ from .published import QUADRANT, Published
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..data import Dataset
+    from ..data import Dataset, Split
     from ..methods import Method
     from ..metrics import Evaluation
 
@@ -71,7 +71,7 @@ class Plate:
     width: int
 
 
-def report(
+def write_report(
     method: Method,
     data: Dataset,
     evaluation: Evaluation,
@@ -170,7 +170,7 @@ def _number(value: float) -> str:
     if abs(value) >= 10:
         return f"{value:,.1f}"
     text = f"{value:.3f}"
-    return text.removeprefix("0") if 0 < value < 1 and text[0] == "0" else text
+    return text.removeprefix("0") if 0 <= value < 1 else text
 
 
 def _bar(value: JSON, tick: float | None = None, tone: str = "leak") -> Bar:
@@ -320,33 +320,35 @@ def _losses(history: str | Path | None) -> Plate | None:
     curves = figures.read_history(history)
     if not curves:
         return None
-    return _plate(figures.losses(curves), "Loss curves", "One panel per term, each on its own scale, against training steps.")
+    return _plate(
+        figures.losses(curves), "Loss curves", "One panel per term, already weighted, each on its own scale, against training steps."
+    )
 
 
 def _pictures(method: Method, data: Dataset, seed: int) -> list[Plate]:
-    split = data.test
-    plates = [
-        _plate(
-            figures.reconstructions(method, split, seed=seed),
-            "Reconstructions",
-            "Reconstruction. Of each pair of rows, the upper is data from the test split, the lower what is decoded from its own posterior means.",
-        )
-    ]
+    plates = _comparisons(method, data.test, seed) if figures.has_complete_rows(data.test) else []
+    for prior in method.priors:
+        figure = figures.samples(method, prior=prior, seed=seed)
+        caption = f"Unconditional samples, {prior} prior. A column is one draw of z; its modalities should agree on what is shared."
+        plates.append(_plate(figure, f"Samples {prior} prior", caption))
+    return plates
+
+
+def _comparisons(method: Method, split: Split, seed: int) -> list[Plate]:
+    """Pictures of rows that have every modality."""
+    caption = "Reconstruction. Of each pair of rows, the upper is data from the test split, the lower what is decoded from its own posterior means."
+    plates = [_plate(figures.reconstructions(method, split, seed=seed), "Reconstructions", caption)]
+    private = method.model.private_dims
     if len(method.modalities) > 1:
-        private = method.model.private_dims
         caption = (
             "Cross generation. A row is given one modality, at its left; a column decodes one, so the diagonal is self-reconstruction."
         )
         caption += " Elsewhere w is drawn from the prior: what is shared should stay, what is private should change." if private else ""
         plates.append(_plate(figures.translations(method, split, seed=seed), "Cross generation", caption))
-    for m in [m for m in method.modalities if m.name in method.model.private_dims][:2]:
+    for m in [m for m in method.modalities if m.name in private][:2]:
         figure = figures.recombinations(method, split, m.name, seed=seed)
         caption = f"Recombination in {m.name}. Each row takes z from the example at its left, each column w from the example above."
         plates.append(_plate(figure, f"Recombination {m.name}", caption))
-    for prior in method.priors:
-        figure = figures.samples(method, prior=prior, seed=seed)
-        caption = f"Unconditional samples, {prior} prior. A column is one draw of z; its modalities should agree on what is shared."
-        plates.append(_plate(figure, f"Samples {prior} prior", caption))
     return plates
 
 
@@ -355,12 +357,15 @@ def _maps(method: Method, data: Dataset, kinds: Sequence[str] | None, seed: int)
         kinds = [kind for kind in figures.MAPS if kind != "umap" or find_spec("umap")]
     if not kinds:
         return []
-    points, labels = figures.latent_points(method, data.test, seed=seed)
+    given = figures.chosen_modality(method, None).name
+    points, labels = figures.latent_points(method, data.test, given, seed=seed)
     labels = {name: labels[name] for name in (_shown(data.test.shared_labels, labels), _shown(data.test.private_labels, labels)) if name}
     plates = []
     for kind in kinds:
         figure = figures.latent_map(points, labels, kind, seed)
-        plates.append(_plate(figure, f"{figures.MAP_TITLES[kind]} of the latents", figures.MAP_TITLES[kind]))
+        title = figures.MAP_TITLES[kind]
+        rows = len(next(iter(points.values())))
+        plates.append(_plate(figure, f"{title} of the latents", f"{title} of {rows} rows of the test split, given {given} alone."))
     return plates
 
 

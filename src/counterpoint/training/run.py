@@ -105,7 +105,8 @@ def fit(
     }
     folder = None if out is None else RunFolder(out)
 
-    from .loop import Run, Stopped  # Lightning takes seconds to import
+    from .keeper import Stopped  # Lightning takes seconds to import
+    from .loop import Run
 
     history = History(None if folder is None else folder.metrics)
     run = Run(method, train, val, options, folder, history)
@@ -115,7 +116,8 @@ def fit(
     try:
         run.go()
     except Stopped as stop:
-        print(_farewell(stop.step, signal.Signals(stop.signum).name, folder), file=sys.stderr)
+        if run.leads:
+            print(_farewell(stop.step, signal.Signals(stop.signum).name, folder), file=sys.stderr)
         if stop.signum == signal.SIGINT:
             raise KeyboardInterrupt from None
         raise SystemExit(128 + stop.signum) from None

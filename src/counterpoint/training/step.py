@@ -1,0 +1,129 @@
+"""One step: a method's terms as one loss, on PyTorch Lightning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from ..types import Batch, Terms
+from .options import FitOptions
+from .run import NonFiniteLoss
+
+if TYPE_CHECKING:
+    from ..methods import Method
+
+
+class Parcel:
+    """A batch that Lightning carries unopened: it would take a dataclass apart to look for tensors."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+
+class Step(pl.LightningModule):
+    """A method's terms as one loss. Holds weights and sums only: weight averaging copies it as a whole."""
+
+    def __init__(self, method: Method, options: FitOptions) -> None:
+        super().__init__()
+        if options.channels_last:
+            lay_out(method, torch.channels_last)
+        self.method = method
+        self.options = options
+        self.window = Sums()
+        self.validated = Sums()
+        self._terms = _losses(method, options.compile)
+        self._seen: list[tuple[int, tuple[str, ...], Tensor]] = []
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":  # Lightning notes every hook here, forty times a step; torch's own look at parameters is slow
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    def training_step(self, parcel: Parcel, index: int) -> Tensor:
+        step = self.trainer.global_step
+        names, means = _means(self._terms(parcel.batch, step))
+        self._seen.append((step, names, means.detach()))
+        # A look at a value waits for the device. A CPU has it anyway, and stops before the weights are spoilt.
+        if means.device.type == "cpu" or len(self._seen) >= self.options.log_every:
+            self.settle()
+        return means.sum()
+
+    def settle(self) -> None:
+        """Add the terms seen since the last call to the window.
+
+        Raises:
+            NonFiniteLoss: naming the first that is NaN or infinite, and its step.
+        """
+        if not self._seen:
+            return
+        values = iter(torch.cat([means for _, _, means in self._seen]).tolist())
+        seen, self._seen = self._seen, []
+        for step, names, _ in seen:
+            for name, value in zip(names, values, strict=False):
+                if not math.isfinite(value):
+                    raise NonFiniteLoss(name, step, value)
+                self.window.add(name, value)
+
+    def validation_step(self, parcel: Parcel, index: int) -> None:
+        names, means = _means(self._terms(parcel.batch, self.trainer.global_step))
+        for name, value in zip(names, means.tolist(), strict=True):
+            self.validated.add(name, value, len(parcel.batch))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        options = self.options
+        weights = [p for p in self.parameters() if p.requires_grad]
+        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in weights)
+        if options.weight_decay:
+            return torch.optim.AdamW(weights, options.lr, weight_decay=options.weight_decay, amsgrad=options.amsgrad, fused=fused)
+        return torch.optim.Adam(weights, options.lr, amsgrad=options.amsgrad, fused=fused)
+
+
+class Sums:
+    """Weighted means by name."""
+
+    def __init__(self) -> None:
+        self.total: dict[str, float] = {}
+        self.weight: dict[str, float] = {}
+
+    def add(self, name: str, value: float, weight: float = 1.0) -> None:
+        self.total[name] = self.total.get(name, 0.0) + value * weight
+        self.weight[name] = self.weight.get(name, 0.0) + weight
+
+    def take(self, prefix: str) -> dict[str, float]:
+        """The means as ``prefix/name``, with their sum as ``prefix/loss``; the sums begin anew."""
+        means = {name: self.total[name] / self.weight[name] for name in self.total}
+        self.total, self.weight = {}, {}
+        return {f"{prefix}/loss": sum(means.values()), **{f"{prefix}/{name}": value for name, value in means.items() if name != "loss"}}
+
+    def reduce(self, strategy: pl.strategies.Strategy) -> None:
+        """Sum over all processes."""
+        names = sorted(self.total)
+        both = torch.tensor([[self.total[n], self.weight[n]] for n in names], device=strategy.root_device)
+        for name, (total, weight) in zip(names, strategy.reduce(both, reduce_op="sum").tolist(), strict=True):
+            self.total[name], self.weight[name] = total, weight
+
+
+def _means(terms: Terms) -> tuple[tuple[str, ...], Tensor]:
+    """Names and, stacked, the means over the batch; in at least float32."""
+    wide = (t.mean(dtype=torch.promote_types(t.dtype, torch.float32)) for t in terms.values())
+    return tuple(terms), torch.stack(list(wide))
+
+
+def _losses(method: Method, compiled: bool) -> Callable[[Batch, int], Terms]:
+    if compiled and not hasattr(method, "compile_networks"):
+        return torch.compile(method.losses)
+    if compiled:
+        method.compile_networks()
+    return method.losses
+
+
+def lay_out(method: Method, layout: torch.memory_format) -> None:
+    for weight in method.parameters():
+        if weight.dim() == 4:
+            weight.data = weight.data.contiguous(memory_format=layout)

@@ -1,0 +1,332 @@
+"""The command line: as processes where it matters that they are, in this process for everything that a user can get wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import counterpoint as cp
+from counterpoint.cli import VERBS, choose, main
+from counterpoint.cli.arguments import expanded, explained, full_name, read_config, settings
+
+TINY = [
+    *("--data", "digits-quadrant", "--data.draws", "1", "--max_steps", "2", "--batch-size", "16", "--fit.progress", "false"),
+    *(
+        "--fit.tensorboard",
+        "false",
+        "--model.networks.width",
+        "4",
+        "--model.networks.hidden",
+        "[16]",
+        "--shared_dim",
+        "4",
+        "--private_dim",
+        "4",
+    ),
+    *("--fit.trainer.limit_val_batches", "1"),
+]
+
+
+def command(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A command as a process; a Python warning in it is an error, as in the tests themselves."""
+    arguments = [str(Path(sys.executable).parent / "counterpoint"), *map(str, words)]
+    return subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps, made by the command line in this process."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["fit", "mmvae+", *TINY, "--out", str(folder)]) == 0
+    return folder
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
+    """The one line that a wrong command is answered with."""
+    capsys.readouterr()
+    assert main([*map(str, words)]) == 2
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if not line.startswith("evaluate: ")]
+    assert len(lines) == 1 and lines[0].startswith("counterpoint: error: "), err
+    return lines[0].removeprefix("counterpoint: error: ")
+
+
+# ------------------------------------------------------------------------------------------------- help
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    code = "import sys; from counterpoint.cli import main; main(['--help']); print(*{'torch', 'matplotlib', 'sklearn', 'jsonargparse'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
+    *text, loaded = done.stdout.split("\n")[:-1]
+    assert [verb for verb in VERBS if not any(line.startswith(f"  {verb} ") for line in text)] == []
+    assert loaded == ""
+
+
+def test_help_is_there_in_a_second() -> None:
+    """Processor time, so that a busy machine does not decide."""
+    before = os.times()
+    assert command("--help").returncode == 0
+    after = os.times()
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 1.0
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"counterpoint {cp.__version__}\n"
+
+
+@pytest.mark.parametrize("verb", [*VERBS])
+def test_every_command_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    assert f"usage: counterpoint {verb}" in capsys.readouterr().out
+
+
+def test_help_of_a_method_lists_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "idmvae", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--model.cross_mi" in out and "--fit.max_epochs" in out and "--data.size" in out and "--model.networks.norm" in out
+    assert main(["fit", "mvae", "--help"]) == 0
+    assert "--model.cross_mi" not in capsys.readouterr().out
+
+
+# --------------------------------------------------------------------------------------------- arguments
+
+
+def test_short_names_stand_for_the_only_option_they_fit() -> None:
+    names = ["out", "data", "data.source", "data.seed", "fit.seed", "fit.max_steps", "model.samples", "evaluate.samples", "fit.trainer"]
+    assert expanded(["--data=a", "--max-steps", "-1", "--seed", "3", "--fit.trainer.a-b", "1"], names) == [
+        *("--data.source=a", "--fit.max_steps", "-1", "--fit.seed", "3", "--fit.trainer.a_b", "1")
+    ]
+    with pytest.raises(ValueError, match=r"--samples could be --model\.samples or --evaluate\.samples"):
+        full_name("samples", names)
+    with pytest.raises(ValueError, match=r"unknown option --max_step; did you mean --fit\.max_steps\?"):
+        full_name("max_step", names)
+
+
+def test_choose_suggests_the_closest() -> None:
+    assert choose("a", ["a", "b"], "thing") == "a"
+    with pytest.raises(ValueError, match=r"unknown thing 'mvea'; did you mean 'mvae'\? choose one of mvae, jnf"):
+        choose("mvea", ["mvae", "jnf"], "thing")
+
+
+def test_explained_speaks_of_options() -> None:
+    union = "Parser key \"a.b\": Does not validate against any of the Union subtypes Subtypes: [<class 'int'>, <class 'NoneType'>] Errors: - x Given value: q"
+    assert explained(union) == "option --a.b: expected int or null, got q"
+    assert explained("Parser key \"a\": Expected a <class 'float'>. Got value: q") == "option --a: expected float, got q"
+    assert explained("something else") == "something else"
+
+
+def test_flags_come_after_the_configuration_file(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "method: mvae\ndata: digits-quadrant\nmodel: {shared_dim: 7, networks: {hidden: [8, 9]}}\nfit: {lr: 0.5, max_time: null, max_epochs: 3}\n"
+    )
+    got = settings(["--lr", "0.25", "--config", str(file)])
+    assert (got.method, got.data["source"], got.model["shared_dim"], got.fit["lr"], got.fit["max_epochs"]) == (
+        "mvae",
+        "digits-quadrant",
+        7,
+        0.25,
+        3,
+    )
+    assert list(got.model["networks"]["hidden"]) == [8, 9] and got.fit["max_time"] is None
+    assert settings(["mopoe", "--config", str(file)]).method == "mopoe"
+
+
+def test_print_config_can_be_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "idmvae", "--data", "digits-quadrant", "--cross_mi", "3", "--print_config"]) == 0
+    (tmp_path / "c.yaml").write_text(capsys.readouterr().out)
+    assert read_config(tmp_path / "c.yaml")["model"]["cross_mi"] == 3.0
+    assert settings(["--config", str(tmp_path / "c.yaml")]) == settings(["idmvae", "--data", "digits-quadrant", "--cross_mi", "3"])
+
+
+def test_recipe_of_the_demo_is_for_a_method_that_exists() -> None:
+    from counterpoint.cli.verbs import RECIPE
+
+    got = settings(["--max_epochs", "1"], verb="demo", recipe=RECIPE)
+    assert got.method == "idmvae" and got.data["source"] == "digits-quadrant" and got.fit["max_epochs"] == 1
+    data = cp.data.load(**{**got.data, "draws": 1})
+    assert cp.METHODS[got.method].from_config(data.modalities, got.model).model.shared_dim == got.model["shared_dim"]
+    assert cp.training.FitOptions(**got.fit).batch_size == got.fit["batch_size"]
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["trian"], "unknown command 'trian'; choose one of demo, data, fit"),
+        (["fit"], "name a method"),
+        (["fit", "idmva", "--data", "x"], "unknown method 'idmva'; did you mean 'idmvae'?"),
+        (["fit", "mvae", "--out", "r"], "name the data: --data NAME; choose one of digits-quadrant"),
+        (["fit", "mvae", "--data", "digits-quadrant"], "name the run folder: --out RUN"),
+        (["fit", "mvae", "--data", "digits-quadrnt", "--out", "r"], "unknown data set 'digits-quadrnt'; did you mean 'digits-quadrant'?"),
+        (["fit", "mvae", "--shared_dims", "3"], "unknown option --shared_dims; did you mean --model.shared_dim?"),
+        (["fit", "mvae", "--shared_dim", "few"], "option --model.shared_dim: expected int, got few"),
+        (["fit", "mvae", "--data", "digits-quadrant", "--size", "x"], "option --data.size: expected int or null, got x"),
+        (["fit", "mvae", "--data", "digits-quadrant", "--size", "7", "--out", "r"], "size 7 of digits-quadrant must be even"),
+        (["fit", "mvae", "--data", "digits-quadrant", "--lr", "-1", "--out", "r"], "lr -1.0 must be positive"),
+        (["fit", "idmvae", "--data", "digits-quadrant", "--private_dim", "0", "--out", "r"], "idmvae needs private latents"),
+        (["fit", "mvae", "--config", "none.yaml"], "no configuration file none.yaml"),
+        (["fit", "mvae", "--config"], "--config needs a value"),
+        (["fit", "--resume", "nowhere"], "no configuration file nowhere/config.yaml"),
+        (["fit", "mvae", "more", "--out", "r"], "unrecognized arguments: more"),
+        (["evaluate", "nowhere"], "no run folder nowhere"),
+        (["evaluate"], "the following arguments are required: run"),
+        (["sample", "."], "holds no config.json"),
+        (["report", "x", "--maps", "pcb"], "unknown map 'pcb'; did you mean 'pca'?"),
+        (["data", "prepare", "digits-quadrant"], "'digits-quadrant' needs no preparation"),
+        (["data", "fetch"], "unknown command 'fetch'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert says in refused(capsys, *words)
+    assert list(tmp_path.iterdir()) == [], "a refused command leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("model: {shared_dms: 3}", "unknown key 'model.shared_dms' in c.yaml; did you mean 'model.shared_dim'?"),
+        ("modle: {a: 3}", "unknown key 'modle.a' in c.yaml"),
+        ("- a", "c.yaml holds no options"),
+        ("a: [", "c.yaml is not YAML"),
+        ("fit: {max_epochs: many}", "option --fit.max_epochs: expected int, got many"),
+    ],
+)
+def test_what_is_wrong_in_a_configuration_is_named(
+    text: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text(text)
+    assert says in refused(capsys, "fit", "mvae", "--data", "digits-quadrant", "--config", "c.yaml", "--out", "r")
+
+
+def test_ctrl_c_ends_with_130_and_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(words: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("counterpoint.cli.verbs.fit", interrupted)
+    assert main(["fit"]) == 130
+    assert capsys.readouterr().err == "counterpoint: interrupted\n"
+
+
+# -------------------------------------------------------------------------------------------------- runs
+
+
+def test_run_folder_is_complete_and_refused_a_second_time(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert {"config.yaml", "metrics.csv", "model", "checkpoints"} <= {p.name for p in run.iterdir()}
+    assert [p.name for p in run.parent.iterdir()] == [run.name]
+    before = (run / "model" / "model.safetensors").read_bytes()
+    said = refused(capsys, "fit", "mmvae+", *TINY, "--out", run)
+    assert f"{run} is not empty" in said and "--resume" in said and "--overwrite" in said
+    assert (run / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_configuration_of_a_run_makes_the_same_run(run: Path, tmp_path: Path) -> None:
+    done = command("fit", "--config", run / "config.yaml", "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again" / "model" / "model.safetensors").read_bytes() == (run / "model" / "model.safetensors").read_bytes()
+    assert yaml.safe_load((tmp_path / "again" / "config.yaml").read_text()) == yaml.safe_load((run / "config.yaml").read_text())
+
+
+def test_resume_goes_on_and_overwrite_begins_anew(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert main(["fit", "--config", str(run / "config.yaml"), "--out", str(out)]) == 0
+    capsys.readouterr()
+    assert main(["fit", "--resume", str(out), "--max_steps", "3"]) == 0
+    assert "3 steps" in capsys.readouterr().out
+    assert "shared_dim" in refused(capsys, "fit", "--resume", out, "--shared_dim", "5")
+    assert "goes on in its own folder" in refused(capsys, "fit", "--resume", out, "--overwrite")
+    (out / "mine.txt").write_text("kept")
+    assert main(["fit", "--config", str(run / "config.yaml"), "--out", str(out), "--overwrite"]) == 0
+    assert "2 steps" in capsys.readouterr().out and (out / "mine.txt").read_text() == "kept"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model").write_text("not a run")
+    assert "holds no run" in refused(capsys, "fit", "--config", run / "config.yaml", "--out", tmp_path / "other", "--overwrite")
+    assert (tmp_path / "other" / "model").read_text() == "not a run"
+
+
+def test_evaluate_and_report(run: Path, tmp_path: Path) -> None:
+    small = ["--rows", "64", "--samples", "32", "--probe_rows", "200", "--only", "probe", "dependence"]
+    done = command("evaluate", run, "--json", tmp_path / "e.json", *small)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "e.json").read_text())
+    assert written == json.loads((run / "evaluation.json").read_text())
+    assert 0 <= written["metrics"]["probe/z/digit"] <= 1 and "probe/z/digit" in done.stdout
+    assert main(["report", str(run), "--maps", "pca"]) == 0
+    html = (run / "report.html").read_text()
+    assert "mmvae+ <em>on</em> digits-quadrant" in html and f"counterpoint fit --config {run}/config.yaml" in html
+    assert main(["report", str(run), "--maps", "pca", "--out", str(tmp_path / "sub" / "r.html")]) == 0
+    assert (tmp_path / "sub" / "r.html").is_file()
+
+
+def test_sample_writes_pictures_or_numbers(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    for name in ("s.png", "s.npz"):
+        assert main(["sample", str(run), "--n", "5", "--out", str(tmp_path / name), "--seed", "3"]) == 0
+    with Image.open(tmp_path / "s.png") as picture:
+        assert picture.width > picture.height > 100
+    with np.load(tmp_path / "s.npz", allow_pickle=False) as values:
+        assert {name: values[name].shape for name in values} == {f"view{i}": (5, 3, 16, 16) for i in range(3)}
+        first = values["view0"]
+    assert main(["sample", str(run), "--n", "5", "--out", str(tmp_path / "t.npz"), "--seed", "3"]) == 0
+    with np.load(tmp_path / "t.npz", allow_pickle=False) as values:
+        assert (values["view0"] == first).all()
+    assert "--n 0 must be 1 or more" in refused(capsys, "sample", run, "--n", "0")
+    assert "has no prior 'best'" in refused(capsys, "sample", run, "--prior", "best", "--out", tmp_path / "u.png")
+    assert "end its name in .png" in refused(capsys, "sample", run, "--out", tmp_path / "u.gif")
+    assert not (tmp_path / "u.png").exists()
+
+
+def test_translate_takes_images_and_arrays(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.save(tmp_path / "a.npy", pixels.transpose(2, 0, 1))
+    for kind in ("png", "npy"):
+        given = ["--given", f"view0={tmp_path / f'a.{kind}'}", "--to", "view2", "--n", "2"]
+        assert main(["translate", str(run), *given, "--out", str(tmp_path / f"{kind}.npz")]) == 0
+    with np.load(tmp_path / "png.npz", allow_pickle=False) as a, np.load(tmp_path / "npy.npz", allow_pickle=False) as b:
+        assert [*a] == ["view2"] and a["view2"].shape == (2, 3, 16, 16) and (a["view2"] == b["view2"]).all()
+    np.save(tmp_path / "bad.npy", np.zeros((3, 5, 5)))
+    (tmp_path / "bad.png").write_text("no image")
+    (tmp_path / "bad.json").write_text("[1, 2")
+    assert "bad.json holds no numbers that can be read" in refused(capsys, "translate", run, "--given", f"view0={tmp_path}/bad.json")
+    here = f"view0={tmp_path / 'a.png'}"
+    assert "values of shape (3, 5, 5); modality 'view0' has (3, 16, 16)" in refused(
+        capsys, "translate", run, "--given", f"view0={tmp_path}/bad.npy"
+    )
+    assert "is no image that can be read" in refused(capsys, "translate", run, "--given", f"view0={tmp_path}/bad.png")
+    assert "no file" in refused(capsys, "translate", run, "--given", "view0=nothing.png")
+    assert "unknown modality 'view7'" in refused(capsys, "translate", run, "--given", here, "--to", "view7")
+    assert "must be MODALITY=FILE" in refused(capsys, "translate", run, "--given", "view0")
+    assert "name what to translate from" in refused(capsys, "translate", run)
+    assert "say where to put it: --out F.png" in refused(capsys, "translate", run, "--given", here, "--to", "view1")
+
+
+def test_data_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [*cp.data.names()]
+
+
+@pytest.mark.slow
+def test_demo_ends_with_a_table_and_a_report(tmp_path: Path) -> None:
+    small = ["--max_steps=4", "--draws=1", "--fit.progress=false", "--evaluate.rows=32", "--evaluate.samples=16", "--only", "probe"]
+    done = command("demo", "--out", tmp_path / "d", *small)
+    assert done.returncode == 0, done.stderr
+    assert "probe/z/digit" in done.stdout and done.stdout.splitlines()[-1] == f"report: {tmp_path / 'd' / 'report.html'}"
+    assert (tmp_path / "d" / "report.html").stat().st_size > 50_000

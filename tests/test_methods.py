@@ -1,0 +1,659 @@
+"""What every method must do, looped over all of them, and the options of IDMVAE."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import counterpoint as cp
+from counterpoint.methods import METHODS, Method, Ramp, method
+from counterpoint.types import Batch, Modality
+
+MODALITIES = (
+    Modality("image", (1, 8, 8), "laplace"),
+    Modality("words", (4,), "categorical", classes=6, weight=2.0),
+    Modality("vector", (5,), "normal", scale=None),
+)
+NAMES = tuple(m.name for m in MODALITIES)
+ROWS = 10
+COMPLETENESS = ("complete", "missing")
+every_method = pytest.mark.parametrize("name", METHODS)
+with_and_without_missing = pytest.mark.parametrize("data", COMPLETENESS)
+
+
+def make(name: str, modalities: tuple[Modality, ...] = MODALITIES, *, norm: str = "none", **options: Any) -> Method:
+    networks = cp.NetworkOptions(width=4, hidden=(16,), norm=norm)  # type: ignore[arg-type]
+    kind: Any = METHODS[name]  # a concrete method, whose constructor takes modalities and options
+    if kind(modalities, networks=networks).model.private_dims:
+        options = {"private_dim": 3, **options}
+    torch.manual_seed(0)
+    return kind(modalities, shared_dim=4, networks=networks, **options)
+
+
+def presence(data: str, rows: int = ROWS) -> dict[str, np.ndarray]:
+    """Nothing missing, or 30 % of the values: every modality somewhere, no row empty."""
+    rng = np.random.default_rng(4)
+    here = np.ones((rows, 3), bool)
+    if data == "missing":
+        here = rng.random((rows, 3)) > 0.3
+        here[~here.any(1), 0] = True
+        assert here.any(0).all() and 0.5 < here.mean() < 0.9
+    return dict(zip(NAMES, here.T, strict=True))
+
+
+def values(rows: int = ROWS, seed: int = 1) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.random((rows, 1, 8, 8), dtype=np.float32),
+        "words": rng.integers(0, 6, (rows, 4)),
+        "vector": rng.normal(size=(rows, 5)).astype(np.float32),
+    }
+
+
+def batch(data: str = "complete", rows: int = ROWS) -> Batch:
+    return Batch.of(values(rows), presence(data, rows), modalities=MODALITIES)
+
+
+def losses(model: Method, of: Batch, step: int = 0, seed: int = 7) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return model.losses(of, step)
+
+
+def train_step(model: Method, of: Batch, step: int = 0) -> dict[str, Tensor]:
+    """One step of Adam, which moves a parameter if and only if it has a gradient."""
+    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    terms = losses(model, of, step)
+    torch.stack(list(terms.values())).sum(0).mean().backward()
+    optimiser.step()
+    return terms
+
+
+def unmoved(model: Method, of: Batch, step: int = 0) -> set[str]:
+    """Parameters that one step leaves as they were."""
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    train_step(model, of, step)
+    return {n for n, p in model.named_parameters() if torch.equal(p, before[n])}
+
+
+# --- training -----------------------------------------------------------------------------------------------------------
+
+
+@every_method
+@with_and_without_missing
+def test_one_step_changes_every_parameter(name: str, data: str) -> None:
+    # JMVAE's learned tokens stand for absent modalities: with complete data there is nothing to learn them from.
+    tokens = {f"model.posterior.rule.tokens.{n}" for n in NAMES} if name == "jmvae" and data == "complete" else set()
+    assert unmoved(make(name), batch(data)) == tokens
+
+
+@every_method
+@with_and_without_missing
+def test_losses_are_finite_and_one_per_example(name: str, data: str) -> None:
+    model, of = make(name), batch(data)
+    terms = losses(model, of)
+    assert terms
+    for value in terms.values():
+        assert value.shape == (ROWS,) and torch.isfinite(value).all() and value.requires_grad
+
+
+@every_method
+def test_training_lowers_the_loss(name: str) -> None:
+    model, of = make(name), batch()
+    optimiser = torch.optim.Adam(model.parameters(), 5e-3)
+    means = []
+    for _ in range(30):
+        loss = torch.stack(list(model.losses(of).values())).sum(0).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        means.append(float(loss.detach()))
+    assert np.mean(means[-5:]) < np.mean(means[:5]) - 1
+
+
+def counted(modules: dict[str, nn.Module]) -> Counter[str]:
+    """How often each module runs, counted from now on."""
+    calls: Counter[str] = Counter()
+    for key, module in modules.items():
+        module.register_forward_hook(lambda *_, key=key: calls.update([key]))
+    return calls
+
+
+@every_method
+@with_and_without_missing
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_step_runs_every_encoder_and_decoder_once(name: str, data: str, augment: bool) -> None:
+    """GenAug alone encodes again: once more in each tower."""
+    if name != "idmvae" and augment:
+        return
+    model = make(name, genaug=20.0 * augment) if name == "idmvae" else make(name)
+    encoders = dict(model.model.posterior.encoders.items())
+    networks = {f"decoder {n}": d for n, d in model.model.decoders.items()} | {f"encoder {n}": e for n, e in encoders.items()}
+    towers = {f"{t} {n}": getattr(e, f"{t}_trunk") for n, e in encoders.items() for t in ("shared", "private")}
+    calls = counted({**networks, **{k: t for k, t in towers.items() if t is not None}})
+    losses(model, batch(data))
+    for key, count in calls.items():
+        assert count == (2 if augment and key in towers else 1), key
+    assert set(networks) <= set(calls)
+    assert (len(calls) == 12) == bool(model.model.private_dims)
+
+
+@pytest.mark.parametrize(("augment", "runs"), [(False, 1), (True, 3)])
+def test_shared_towers_run_their_one_trunk_once(augment: bool, runs: int) -> None:
+    """GenAug reads z from one augmentation and w from another: two more runs."""
+    model = make("idmvae", towers="shared", genaug=20.0 * augment)
+    calls = counted({n: e.get_submodule("shared_trunk") for n, e in model.model.posterior.encoders.items()})
+    losses(model, batch())
+    assert calls == dict.fromkeys(NAMES, runs)
+
+
+@every_method
+def test_cutting_decoder_calls_changes_nothing_else(name: str) -> None:
+    whole, cut = make(name), make(name, decoder_rows=7)
+    cut.load_state_dict(whole.state_dict())
+    calls = counted(dict(cut.model.decoders.items()))
+    a, b = losses(whole, batch()), losses(cut, batch())
+    assert min(calls.values()) > 1
+    for key in a:
+        torch.testing.assert_close(a[key], b[key])
+
+
+# --- missing values -----------------------------------------------------------------------------------------------------
+
+GARBAGE: dict[str, Callable[[str], Any]] = {
+    "large": lambda n: 10**9 if n == "words" else 1e30,
+    "nan": lambda n: -(10**9) if n == "words" else np.nan,
+}
+
+
+@every_method
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_what_fills_an_absent_row_changes_nothing(name: str, garbage: Callable[[str], Any], norm: str) -> None:
+    here, found, states = presence("missing"), [], []
+    for fill in (None, garbage):
+        x = values()
+        if fill is not None:
+            for n, v in x.items():
+                v[~here[n]] = fill(n)
+        model = make(name, norm=norm)
+        found.append(train_step(model, Batch.of(x, here, modalities=MODALITIES)))
+        states.append(model.state_dict())
+    for key in found[0]:
+        assert torch.equal(found[0][key], found[1][key])
+    for key in states[0]:  # weights after the step, and the running statistics of batch normalisation
+        assert torch.equal(states[0][key], states[1][key]), key
+    assert (norm == "batch") == any("encoders" in key and "running_mean" in key for key in states[0])
+
+
+@every_method
+def test_absent_rows_reach_no_network(name: str) -> None:
+    """Even past the batch's own zeros: values put into absent rows afterwards are not read."""
+    clean = batch("missing")
+    dirty = Batch({n: v.clone() for n, v in clean.x.items()}, clean.present)
+    for n, v in dirty.x.items():
+        v[~clean.present[n]] = 3
+    model = make(name, norm="batch")
+    fresh = copy.deepcopy(model)
+    a, b = losses(model, clean), losses(fresh, dirty)
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], rtol=0, atol=0)
+    for (key, u), v in zip(model.state_dict().items(), fresh.state_dict().values(), strict=True):
+        assert torch.equal(u, v), key
+
+
+@every_method
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_a_modality_that_hardly_any_row_has(name: str, count: int, norm: str) -> None:
+    """No row of a batch, or one only, has the words: the step runs and moves no running statistic of theirs when none has."""
+    here = {n: np.ones(ROWS, bool) for n in NAMES} | {"words": np.arange(ROWS) < count, "vector": np.arange(ROWS) < count}
+    model = make(name, norm=norm)
+    before = copy.deepcopy(model.state_dict())
+    terms = train_step(model, Batch.of(values(), here, modalities=MODALITIES))
+    assert all(bool(torch.isfinite(t).all()) for t in terms.values())
+    assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+    for key, value in model.state_dict().items():
+        if "encoders.vector" in key and "running" in key:
+            assert torch.equal(value, before[key]), key
+
+
+@every_method
+def test_incomplete_rows_do_not_disturb_complete_ones(name: str) -> None:
+    """The posterior of a row is the same whatever else the batch holds."""
+    model = make(name)
+    mixed, whole = model.encode(batch("missing")), model.encode(batch())
+    complete = np.all(list(presence("missing").values()), 0)
+    assert 0 < complete.sum() < ROWS
+    torch.testing.assert_close(mixed.shared[:, complete], whole.shared[:, complete])
+    assert not torch.allclose(mixed.shared[:, ~complete], whole.shared[:, ~complete])
+
+
+# --- order --------------------------------------------------------------------------------------------------------------
+
+
+@every_method
+@with_and_without_missing
+def test_the_order_of_modalities_changes_nothing(name: str, data: str) -> None:
+    model = make(name)
+    backwards = make(name, MODALITIES[::-1])
+    state = model.state_dict()
+    if name == "jmvae":  # the joint head reads the concatenated features: its columns follow the order
+        rule: Any = model.model.posterior.rule
+        sizes = [t.features for t in rule.trunks.values()]
+        key = "model.posterior.rule.layers.0.weight"
+        state = {**state, key: torch.cat(state[key].split(sizes, 1)[::-1], 1)}
+    backwards.load_state_dict(state)
+    assert backwards.model.names == NAMES[::-1]
+    x, here = values(), presence(data)
+    straight = Batch.of(x, here, modalities=MODALITIES)
+    reverse = Batch.of({n: x[n] for n in NAMES[::-1]}, here, modalities=MODALITIES[::-1])
+    for a, b in ((model.encode(straight), backwards.encode(reverse)), (model.encode(reverse), model.encode(straight))):
+        torch.testing.assert_close(a.shared, b.shared)
+        assert a.private.keys() == b.private.keys()
+        for n in a.private:
+            torch.testing.assert_close(a.private[n], b.private[n])
+    for n in NAMES:
+        torch.testing.assert_close(model.reconstruct(straight)[n], backwards.reconstruct(reverse)[n])
+
+
+# --- inference ----------------------------------------------------------------------------------------------------------
+
+
+@every_method
+@with_and_without_missing
+def test_answers_have_their_shapes(name: str, data: str) -> None:
+    model, of = make(name), batch(data)
+    private = model.model.private_dims
+    shapes = {m.name: (*m.shape, m.classes) if m.classes else m.shape for m in MODALITIES}
+    for samples, k in ((None, 1), (3, 3)):
+        latents = model.encode(of, samples=samples)
+        assert latents.shared.shape == (k, ROWS, 4)
+        assert {n: w.shape for n, w in latents.private.items()} == {n: (k, ROWS, 3) for n in private}
+        decoded = model.decode(latents)
+        assert {n: y.shape for n, y in decoded.items()} == {n: (k, ROWS, *s) for n, s in shapes.items()}
+    assert {n: y.shape for n, y in model.reconstruct(of).items()} == {n: (ROWS, *s) for n, s in shapes.items()}
+    assert {n: y.shape for n, y in model.sample(5).items()} == {n: (5, *s) for n, s in shapes.items()}
+    there = model.translate({"image": values()["image"]}, to=["words", "image"], n=2)
+    assert {n: y.shape for n, y in there.items()} == {n: (2, ROWS, *shapes[n]) for n in ("words", "image")}
+    torch.testing.assert_close(there["words"].sum(-1), torch.ones(2, ROWS, 4))
+    assert float(there["image"].min()) >= 0 and float(there["image"].max()) <= 1
+    likelihood = model.log_likelihood(of, samples=20)
+    assert likelihood.shape == (ROWS,) and torch.isfinite(likelihood).all()
+    if private:
+        assert {n: y.shape for n, y in model.recombine(batch(), of).items()} == {n: (ROWS, *s) for n, s in shapes.items()}
+    else:
+        with pytest.raises(ValueError, match=f"{name} has no private latents to recombine"):
+            model.recombine(of, of)
+
+
+@every_method
+def test_answers_leave_mode_gradient_and_random_state_alone(name: str) -> None:
+    model, of = make(name), batch()
+    model.train()
+    state = torch.random.get_rng_state()
+    generator = torch.Generator().manual_seed(5)
+    first = model.translate(of.only(["image"]), n=2, generator=generator)
+    sampled = model.sample(3, generator=generator)
+    assert torch.equal(torch.random.get_rng_state(), state), "a generator's draws must not use torch's own stream"
+    again = model.translate(of.only(["image"]), n=2, generator=torch.Generator().manual_seed(5))
+    for n in NAMES:
+        assert torch.equal(first[n], again[n]) and not first[n].requires_grad
+        assert not torch.equal(first[n][0], first[n][1]), "draws must differ"
+    assert model.training and all(m.training for m in model.modules())
+    model.eval()
+    model.sample(2)
+    assert not model.training and sampled["vector"].shape == (3, 5)
+
+
+@every_method
+def test_given_modalities_alone_decide(name: str) -> None:
+    model, of = make(name), batch()
+    alone = model.encode(of, given=["vector"])
+    torch.testing.assert_close(alone.shared, model.encode({"vector": values()["vector"]}).shared)
+    changed = Batch.of({**values(), "image": values(seed=2)["image"]}, modalities=MODALITIES)
+    torch.testing.assert_close(alone.shared, model.encode(changed, given=["vector"]).shared)
+    assert not torch.allclose(model.encode(of).shared, model.encode(changed).shared)
+    assert set(alone.private) <= {"vector"}
+
+
+@pytest.mark.parametrize("name", ["idmvae", "mmvae+", "dmvae"])
+def test_a_target_that_is_given_keeps_its_own_private_latent(name: str) -> None:
+    """With posteriors made narrow, a given target is reproduced, and one that is not given varies with the prior of its w."""
+    model, of = make(name), batch()
+    for key, bias in model.model.posterior.encoders.named_parameters():
+        if key.endswith("head.linear.bias"):
+            nn.init.constant_(bias.detach()[len(bias) // 2 :], -20.0)
+    latents = model.encode(of, given=["image"])
+    assert set(latents.private) == {"image"}
+    draws = model.translate(of.only(["image"]), n=3, to=["image", "vector"], prior="standard")
+    torch.testing.assert_close(draws["image"], model.decode(latents, to=["image"])["image"].expand(3, -1, -1, -1, -1), atol=1e-3, rtol=0)
+    assert float(draws["vector"].std(0).min()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: m.encode(batch(), given=["sound"]), "unknown modality 'sound'; choose from image, words, vector"),
+        (lambda m: m.encode(batch(), given=[]), "no modality given; choose from"),
+        (lambda m: m.translate(batch(), to=["sound"]), "unknown modality 'sound'; choose from"),
+        (lambda m: m.translate(batch(), to=[]), "no target modality; choose from"),
+        (lambda m: m.sample(2, prior="flow"), "this model has no prior 'flow'; it has standard, or 'auto'"),
+        (lambda m: m.sample(2, prior="diffusion"), "this model has no prior 'diffusion'; it has standard"),
+        (lambda m: m.log_likelihood(batch(), samples=0), "samples=0 must be 1 or more"),
+        (lambda m: m.encode({"sound": np.zeros((2, 2))}), "unknown modality 'sound'; this model knows image"),
+    ],
+)
+def test_an_impossible_question_is_refused_in_one_line(call: Callable[[Method], object], message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        call(make("mvae"))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_likelihood_is_refused_without_an_exact_density() -> None:
+    model = make("mvae")
+    model.model.likelihood("image").exact = False
+    with pytest.raises(ValueError, match="the decoder of 'image' has no exact density"):
+        model.log_likelihood(batch())
+
+
+# --- saving -------------------------------------------------------------------------------------------------------------
+
+
+@every_method
+def test_a_saved_method_is_the_same_method(name: str, tmp_path: Path) -> None:
+    model = make(name, norm="batch")
+    train_step(model, batch())
+    model.save_pretrained(tmp_path / "run" / "model")
+    assert sorted(p.name for p in (tmp_path / "run" / "model").iterdir()) == ["config.json", "model.safetensors"]
+    for folder in (tmp_path / "run" / "model", tmp_path / "run"):
+        again = cp.load(folder)
+        assert type(again) is type(model) and again.config == model.config and again.modalities == model.modalities
+        assert not again.training
+        state = again.state_dict()
+        assert state.keys() == model.state_dict().keys()
+        assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+        of = batch("missing")
+        torch.testing.assert_close(again.encode(of).shared, model.encode(of).shared, rtol=0, atol=0)
+        seeds = [torch.Generator().manual_seed(3) for _ in range(4)]
+        for a, b in (
+            (again.reconstruct(of), model.reconstruct(of)),
+            (again.sample(3, generator=seeds[0]), model.sample(3, generator=seeds[1])),
+        ):
+            assert all(torch.equal(a[n], b[n]) for n in NAMES)
+        assert torch.equal(again.log_likelihood(of, 5, generator=seeds[2]), model.log_likelihood(of, 5, generator=seeds[3]))
+
+
+@every_method
+def test_a_copy_is_independent(name: str) -> None:
+    model = make(name)
+    twin = copy.deepcopy(model)
+    assert twin.config == model.config
+    train_step(twin, batch())
+    kept, moved = model.state_dict(), twin.state_dict()
+    assert any(not torch.equal(kept[k], moved[k]) for k in kept)
+    assert all(torch.equal(v, kept[k]) for k, v in make(name).state_dict().items())
+
+
+@every_method
+def test_the_configuration_is_complete_json(name: str) -> None:
+    model = make(name, beta=1.25)
+    config = json.loads(json.dumps(model.config))
+    assert config["beta"] == 1.25 and config["networks"]["hidden"] == [16] and config["shared_dim"] == 4
+    again = METHODS[name].from_config(MODALITIES, config)
+    assert again.config == model.config
+    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+
+
+def saved(folder: Path) -> Path:
+    return make("mvae").save_pretrained(folder / "model")
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    record = json.loads((folder / "config.json").read_text())
+    change(record)
+    (folder / "config.json").write_text(json.dumps(record))
+
+
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no json": (lambda f: (f / "config.json").write_text("{'"), "config.json is damaged"),
+    "no text": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "config.json is damaged"),
+    "no modalities": (lambda f: edit(f, lambda r: r.pop("modalities")), r"config.json is damaged \('modalities'\)"),
+    "no object": (lambda f: (f / "config.json").write_text("[1]"), "config.json is damaged"),
+    "unknown field": (lambda f: edit(f, lambda r: r["modalities"][0].update(colour=1)), "config.json is damaged .*colour"),
+    "unknown key": (lambda f: edit(f, lambda r: r["config"].update(gamma=1)), "mvae has no option 'gamma'; its options are shared_dim"),
+    "unknown method": (lambda f: edit(f, lambda r: r.update(method="gan")), "unknown method 'gan'; choose one of idmvae"),
+    "truncated weights": (lambda f: cut_in_half(f / "model.safetensors"), "model.safetensors is damaged or of another model"),
+    "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "model.safetensors is damaged or of another model"),
+    "text for weights": (
+        lambda f: (f / "model.safetensors").write_text("weights " * 50),
+        "model.safetensors is damaged or of another model",
+    ),
+    "other weights": (lambda f: edit(f, lambda r: r["config"].update(shared_dim=9)), "model.safetensors is damaged or of another model"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_model_is_refused_in_one_line(damage: Callable[[Path], object], message: str, tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    damage(folder)
+    with pytest.raises(ValueError, match=message) as caught:
+        cp.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere holds no config\.json; give a run folder"):
+        cp.load(tmp_path / "nowhere")
+    folder = saved(tmp_path)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds no model\.safetensors"):
+        cp.load(tmp_path)
+
+
+@pytest.mark.parametrize("full_at", ["weights", "config"])
+def test_a_full_disk_leaves_the_former_files(full_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors.torch
+
+    folder = saved(tmp_path)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    model = make("mvae")
+    train_step(model, batch())
+    write_text = Path.write_text
+
+    def full(path: Path) -> None:
+        write_text(path, "half a fi")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    if full_at == "weights":
+        monkeypatch.setattr(safetensors.torch, "save_file", lambda tensors, path: full(Path(path)))
+    else:
+        monkeypatch.setattr(Path, "write_text", lambda self, text: full(self))
+    with pytest.raises(OSError, match="No space left"):
+        model.save_pretrained(folder)
+    monkeypatch.undo()
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    model.save_pretrained(folder)
+    assert (folder / "model.safetensors").read_bytes() != before["model.safetensors"]
+
+
+# --- construction -------------------------------------------------------------------------------------------------------
+
+
+@every_method
+def test_bad_sizes_and_names_are_refused(name: str) -> None:
+    kind: Any = METHODS[name]
+    for modalities, options, message in (
+        ([], {}, "distinct names"),
+        ([MODALITIES[0], MODALITIES[0]], {}, "distinct names, got"),
+        (MODALITIES, {"shared_dim": 0}, "shared_dim=0 must be 1 or more"),
+        (MODALITIES, {"beta": -1.0}, "must not be negative"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            kind(modalities, **options)
+    with pytest.raises(ValueError, match=f"{name.replace('+', '.')} has no option 'gamma'"):
+        kind.from_config(MODALITIES, {"gamma": 3})
+
+
+def test_methods_are_found_by_name() -> None:
+    assert set(METHODS) == {"idmvae", "mmvae", "mmvae+", "mvae", "mopoe", "mvtcae", "jmvae", "dmvae"}
+    assert method("mmvae+") is cp.MMVAEPlus
+    with pytest.raises(ValueError, match="unknown method 'vae'; choose one of idmvae"):
+        method("vae")
+    for kind in METHODS.values():
+        assert "https://" in kind.title
+
+
+@every_method
+def test_one_modality_is_enough_where_the_method_allows(name: str) -> None:
+    model = make(name, MODALITIES[2:])
+    of = Batch.of({"vector": values()["vector"]}, modalities=MODALITIES[2:])
+    if name == "idmvae":
+        with pytest.raises(ValueError, match="one only"):
+            model.losses(of)
+    else:
+        assert all(bool(torch.isfinite(t).all()) for t in model.losses(of).values())
+
+
+# --- IDMVAE -------------------------------------------------------------------------------------------------------------
+
+IDMVAE_OPTIONS: dict[str, dict[str, Any]] = {
+    "published": {},
+    "shared towers": {"towers": "shared"},
+    "iwae": {"estimator": "iwae", "samples": 3},
+    "dreg": {"estimator": "dreg", "samples": 3},
+    "one cross target": {"cross_targets": 1},
+    "partner from the prior": {"partner": "prior"},
+    "partner from diffusion": {"partner": "diffusion"},
+    "l2": {"match": "l2"},
+    "detached diffusion": {"detach_diffusion": True},
+    "no diffusion": {"diffusion": 0.0},
+    "no contrast": {"cross_mi": 0.0},
+    "no augmentation": {"genaug": 0.0},
+    "batch norm": {"norm": "batch"},
+    "temperature": {"temperature": 0.1},
+    "everything at once": {
+        "towers": "shared",
+        "estimator": "dreg",
+        "samples": 3,
+        "cross_targets": 2,
+        "partner": "diffusion",
+        "match": "l2",
+    },
+}
+
+
+@pytest.mark.parametrize("options", IDMVAE_OPTIONS.values(), ids=IDMVAE_OPTIONS)
+@with_and_without_missing
+def test_every_option_of_idmvae_takes_a_step(options: dict[str, Any], data: str) -> None:
+    model = make("idmvae", **options)
+    left = unmoved(model, batch(data))
+    if options.get("norm") == "batch":  # a bias before a batch normalisation is taken out again by it: its gradient is rounding error
+        left = {n for n in left if not n.endswith("bias")}
+    assert left == set()
+    assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+    names = {"bound"} if "estimator" in options else {"nll", "kl"}
+    names |= {n for n in ("cross_mi", "genaug", "diffusion") if options.get(n, 1.0)}
+    assert set(losses(model, batch(data))) == names
+    assert model.priors == (("standard",) if options.get("diffusion") == 0 else ("standard", "diffusion"))
+    assert all(bool(torch.isfinite(x).all()) for x in model.sample(3).values())
+
+
+def test_detached_diffusion_keeps_its_gradient_out_of_the_encoders() -> None:
+    for detach in (False, True):
+        model = make("idmvae", detach_diffusion=detach)
+        losses(model, batch())["diffusion"].mean().backward()
+        touched = [n for n, p in model.model.posterior.named_parameters() if p.grad is not None and bool((p.grad != 0).any())]
+        assert bool(touched) != detach
+        assert all(p.grad is not None for p in model.model.diffusion_priors.parameters())
+
+
+def test_terms_carry_their_weights() -> None:
+    plain = losses(make("idmvae", cross_mi=1.0, genaug=1.0, diffusion=1.0), batch())
+    heavy = losses(make("idmvae", cross_mi=80.0, genaug=20.0, diffusion=0.5), batch())
+    for name, factor in (("cross_mi", 80.0), ("genaug", 20.0), ("diffusion", 0.5), ("nll", 1.0), ("kl", 1.0)):
+        torch.testing.assert_close(heavy[name], factor * plain[name])
+
+
+def test_contrast_comes_first_and_augmentation_warms_up() -> None:
+    model, of = make("idmvae", contrast_first=3, augment_warmup=4, genaug=20.0), batch()
+    for step in (0, 2):
+        assert set(losses(model, of, step)) == {"cross_mi"}
+    sizes = []
+    for step in range(3, 9):
+        terms = losses(model, of, step)
+        assert set(terms) == {"nll", "kl", "cross_mi", "genaug", "diffusion"}
+        sizes.append(float(terms["genaug"].detach().mean()))
+    np.testing.assert_allclose(np.array(sizes) / sizes[-1], [0.2, 0.4, 0.6, 0.8, 1, 1], rtol=1e-4)
+
+
+def test_ramps() -> None:
+    assert [Ramp(2.0)(s) for s in (0, 5)] == [2.0, 2.0]
+    assert [Ramp(1.0, 2, 2)(s) for s in (0, 1, 2, 9)] == [0, 0, 1, 1]
+    assert [Ramp(3.0, 1, 3)(s) for s in range(5)] == [0, 1, 2, 3, 3]
+    for bad in ((-1.0, 0, 0), (1.0, 3, 2), (1.0, -1, 2)):
+        with pytest.raises(ValueError, match="a ramp needs value >= 0 and 0 <= start <= end"):
+            Ramp(*bad)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"private_dim": 0}, "idmvae needs private latents, got private_dim=0; give 1 or more"),
+        ({"partner": "diffusion", "diffusion": 0.0}, "partner='diffusion' needs the diffusion priors; give diffusion > 0"),
+        ({"towers": "tall"}, "towers='tall' is unknown; choose 'separate' or 'shared'"),
+        ({"estimator": "vimco"}, "estimator='vimco' is unknown"),
+        ({"match": "l1"}, "match='l1' is unknown"),
+        ({"cross_mi": -1.0}, "a ramp needs value >= 0"),
+        ({"temperature": 0.0}, "temperature=0.0 must be positive"),
+        ({"decoder_rows": 0}, "decoder_rows=0 must be 1 or more"),
+    ],
+)
+def test_bad_options_of_idmvae_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make("idmvae", **options)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_an_impossible_number_of_cross_targets_is_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=rf"cross_targets={count} must lie in 1\.\.2 for 3 modalities"):
+        make("idmvae", cross_targets=count).losses(batch())
+
+
+def test_a_batch_of_one_has_no_negatives() -> None:
+    with pytest.raises(ValueError, match="at least two rows in a batch, got one; raise batch_size"):
+        make("idmvae").losses(batch(rows=1))
+
+
+def test_the_diffusion_prior_is_drawn_from_when_asked() -> None:
+    model = make("idmvae")
+    draws = {p: model.sample(50, prior=p, generator=torch.Generator().manual_seed(0)) for p in ("auto", "diffusion", "standard")}
+    assert all(torch.equal(draws["auto"][n], draws["diffusion"][n]) for n in NAMES)
+    assert all(not torch.equal(draws["auto"][n], draws["standard"][n]) for n in NAMES)
+    translated = [model.translate(batch().only(["image"]), to=["vector"], prior=p)["vector"] for p in ("standard", "diffusion")]
+    assert all(bool(torch.isfinite(t).all()) for t in translated)
+
+
+@every_method
+def test_ratio_and_private_sizes_are_checked(name: str) -> None:
+    if name == "mvtcae":
+        with pytest.raises(ValueError, match=r"ratio=1.5 must lie in \[0, 1\]"):
+            make(name, ratio=1.5)
+    if name == "mmvae+":
+        with pytest.raises(ValueError, match=r"mmvae\+ needs private latents"):
+            make(name, private_dim=0)
+    if name == "mopoe":
+        assert make(name, private_dim=2).model.private_dims == dict.fromkeys(NAMES, 2)
