@@ -1,6 +1,6 @@
 """Training-step speed against MultiVae 1.0.3, each in its own process and environment, in alternation.
 
-    python benchmarks/step.py --peer PEER_ENV/bin/python [CASE ...] [--settings NAME ...] [--pairs 5] [--threads 1] [--write]
+    python benchmarks/step.py --peer PEER_ENV/bin/python [CASE ...] [--settings NAME ...] [--pairs 5] [--threads 1] [--json FILE]
 
 One round times a block of steps of the peer and of each of our settings, in an order that turns round every time; the ratio of a round
 is the peer's median step over ours. Reported: the median ratio over the rounds, and the smallest and largest. ``--clock cpu`` counts
@@ -25,7 +25,6 @@ from our_worker import Settings
 from worker import Case
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE.parent / "docs" / "results"
 
 CASES: dict[str, Case] = {
     "conv": Case(),
@@ -75,7 +74,7 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{' '.join(map(str, self.process.args))} ended early with code {self.process.wait()}")  # type: ignore[arg-type]
+            raise SystemExit(f"a worker ended early with code {self.process.wait()}; its own message stands above")
         return json.loads(line)
 
 
@@ -111,21 +110,19 @@ def compare(case: Case, settings: Mapping[str, Settings], *, peer: str, pairs: i
     return {"case": asdict(case), "clock": clock, "steps": steps, "seconds": seconds, "peak_mb": peaks, "about": about, "settings": rows}
 
 
-def markdown(results: Mapping[str, dict[str, Any]]) -> str:
-    """One line for each case and setting."""
-    lines = [
-        "| case | setting | peer, s/step | ours, s/step | ratio (least–most) | peak memory, MB (peer) | parameters (peer) |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, result in results.items():
-        peer = result["about"]["peer"]["parameters"]
-        for setting, row in result["settings"].items():
-            lines.append(
-                f"| {name} | {setting} | {median(result['seconds']['peer']):.3f} | {median(result['seconds'][setting]):.3f} "
-                f"| **{row['ratio']:.2f}×** ({row['least']:.2f}–{row['most']:.2f}) "
-                f"| {result['peak_mb'][setting]:.0f} ({result['peak_mb']['peer']:.0f}) | {result['about'][setting]['parameters']:,} ({peer:,}) |"
-            )
-    return "\n".join(lines)
+HEADER = """| case | setting | peer, s/step | ours, s/step | ratio (least–most) | peak memory, MB (peer) | parameters (peer) |
+|---|---|---|---|---|---|---|"""
+
+
+def lines(name: str, result: Mapping[str, Any]) -> str:
+    """One line of the table for each setting."""
+    about, seconds, peaks = result["about"], result["seconds"], result["peak_mb"]
+    return "\n".join(
+        f"| {name} | {setting} | {median(seconds['peer']):.3f} | {median(seconds[setting]):.3f} "
+        f"| **{row['ratio']:.2f}×** ({row['least']:.2f}–{row['most']:.2f}) | {peaks[setting]:.0f} ({peaks['peer']:.0f}) "
+        f"| {about[setting]['parameters']:,} ({about['peer']['parameters']:,}) |"
+        for setting, row in result["settings"].items()
+    )
 
 
 def machine() -> str:
@@ -143,30 +140,26 @@ def main() -> None:
     parser.add_argument(
         "--settings", nargs="+", default=DEFAULT_SETTINGS, choices=SETTINGS, metavar="NAME", help=f"of {', '.join(SETTINGS)}"
     )
-    parser.add_argument(
-        "--peer", default=os.environ.get("PEER_PYTHON", "python-peer"), help="python of the peer's environment (or $PEER_PYTHON)"
-    )
+    parser.add_argument("--peer", required=True, help="python of the peer's environment")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="steps of a block")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, help="instead of the case's own")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument("--write", action="store_true", help=f"write step.json and step.md to {RESULTS.relative_to(HERE.parent)}/speed/")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there too")
     options = parser.parse_args()
     unknown = [name for name in options.cases if name not in CASES]
     if unknown:
         parser.error(f"unknown case {unknown[0]!r}; choose from {', '.join(CASES)}")
     results = {}
+    print(f"{machine()}; {options.threads} thread(s), {options.clock} clock, {options.pairs} rounds of {options.steps} step(s)\n\n{HEADER}")
     for name in options.cases or DEFAULT_CASES:
         case = replace(CASES[name], threads=options.threads, **({"batch": options.batch} if options.batch else {}))
         chosen = {setting: SETTINGS[setting] for setting in options.settings}
         results[name] = compare(case, chosen, peer=options.peer, pairs=options.pairs, steps=options.steps, clock=options.clock)
-        print(markdown({name: results[name]}), flush=True)
-    if options.write:
-        folder = RESULTS / "speed"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "step.json").write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n")
-        (folder / "step.md").write_text(f"{machine()}; {options.threads} thread(s), {options.clock} clock\n\n{markdown(results)}\n")
+        print(lines(name, results[name]), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

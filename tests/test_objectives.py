@@ -12,6 +12,7 @@ import torch
 from linear_gaussian import LinearGaussian, gaussian_kl, gaussian_product
 from torch import Tensor
 
+from counterpoint.methods.base import singles
 from counterpoint.model import Model
 from counterpoint.objectives import (
     Bound,
@@ -26,7 +27,7 @@ from counterpoint.objectives import (
     singles_to_itself,
 )
 from counterpoint.posteriors import Mixture, Product
-from counterpoint.types import Batch, Terms
+from counterpoint.types import Batch, Modality, Terms
 
 ORACLE = LinearGaussian.make()
 NAMES = ORACLE.names
@@ -70,7 +71,7 @@ def test_fewer_targets_serve_all_decoders_alike(others: int) -> None:
 @pytest.mark.parametrize("others", [0, 4])
 def test_an_impossible_number_of_targets_is_refused(others: int) -> None:
     with pytest.raises(ValueError, match=rf"cross_targets={others} must lie in 1\.\.3 for 4 modalities"):
-        SinglesToSome(others)(ABCD)
+        singles([Modality(name, (2,)) for name in ABCD], others)
 
 
 def test_random_subsets_are_proper_distinct_and_uniform() -> None:

@@ -8,6 +8,7 @@ row may use, and three operations on either kind: ``detached`` (for DReG), ``kl`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,11 +17,13 @@ from torch.distributions import Laplace as _Laplace
 from torch.distributions import Normal as _Normal
 
 
-class Normal(Independent):  # type: ignore[type-arg]
-    """Diagonal normal: ``loc`` and ``scale`` (B, D); event axis D."""
+class Diagonal(Independent):  # type: ignore[type-arg]
+    """Independent location-scale distributions: ``loc`` and ``scale`` (B, D), event axis D. Final classes name the family."""
+
+    base: ClassVar[type[_Normal] | type[_Laplace]]
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
-        super().__init__(_Normal(loc, scale, validate_args=False), 1, validate_args=False)
+        super().__init__(self.base(loc, scale, validate_args=False), 1, validate_args=False)
 
     @property
     def loc(self) -> Tensor:
@@ -31,26 +34,22 @@ class Normal(Independent):  # type: ignore[type-arg]
         return self.base_dist.scale
 
 
-class Laplace(Independent):  # type: ignore[type-arg]
-    """Diagonal Laplace: ``loc`` and diversity ``scale`` (B, D); event axis D."""
+class Normal(Diagonal):
+    """Diagonal normal of standard deviation ``scale``."""
 
-    def __init__(self, loc: Tensor, scale: Tensor) -> None:
-        super().__init__(_Laplace(loc, scale, validate_args=False), 1, validate_args=False)
-
-    @property
-    def loc(self) -> Tensor:
-        return self.base_dist.loc
-
-    @property
-    def scale(self) -> Tensor:
-        return self.base_dist.scale
+    base = _Normal
 
 
-Diagonal = Normal | Laplace
-FAMILIES: dict[str, type[Normal] | type[Laplace]] = {"normal": Normal, "laplace": Laplace}
+class Laplace(Diagonal):
+    """Diagonal Laplace of diversity ``scale``."""
+
+    base = _Laplace
 
 
-def family(name: str) -> type[Normal] | type[Laplace]:
+FAMILIES: dict[str, type[Diagonal]] = {"normal": Normal, "laplace": Laplace}
+
+
+def family(name: str) -> type[Diagonal]:
     """The class of diagonal distributions called ``name``.
 
     Raises:

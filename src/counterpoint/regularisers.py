@@ -59,7 +59,8 @@ def nt_xent(a: Tensor, b: Tensor, valid: Tensor, *, temperature: float = 1.0) ->
         raise ValueError("a contrastive loss needs at least two rows in a batch, got one; raise batch_size or drop the last batch")
     mine = F.normalize(torch.cat([a, b], 1), dim=-1)
     all_ = F.normalize(torch.cat([everyone_a, everyone_b], 1), dim=-1)
-    logits = mine @ all_.transpose(1, 2) / temperature  # (P, 2B, 2B·world)
+    with torch.autocast(a.device.type, enabled=False):  # cosines differ by less than bfloat16 can tell
+        logits = mine @ all_.transpose(1, 2) / temperature  # (P, 2B, 2B·world)
     rows, total = a.shape[1], everyone_a.shape[1]
     own = first + torch.arange(rows, device=a.device)
     itself, partner = torch.cat([own, own + total]), torch.cat([own + total, own])
