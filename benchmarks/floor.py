@@ -26,7 +26,6 @@ def networks_alone(method: Method, case: Case, settings: Settings) -> Callable[[
     sources = 1 if case.method != "mmvae+" else settings.cross_targets + 1 if settings.cross_targets else case.modalities
     rows = sources * case.samples * case.batch
     latents = torch.randn(rows, model.shared_dim + next(iter(model.private_dims.values()), 0), requires_grad=True)
-    chunks = model.decoder_rows or rows
 
     def step() -> float:
         method.zero_grad()
@@ -35,7 +34,7 @@ def networks_alone(method: Method, case: Case, settings: Settings) -> Callable[[
             for name, encoder in model.posterior.encoders.items():
                 outputs += [part for q in encoder(values[name]) if q is not None for part in (q.loc, q.scale)]
             for decoder in model.decoders.values():
-                outputs += [decoder(part) for part in latents.split(chunks)]
+                outputs.append(model._in_chunks(decoder, latents))  # cut as in a step
         torch.autograd.backward(outputs, [torch.ones_like(y) for y in outputs])
         return 0.0
 

@@ -26,7 +26,7 @@ class Settings:
         precision: ``"fp32"``, or ``"bf16"`` for autocast of the forward pass.
         channels_last: keep the weights of convolutions channels-last.
         compiled: ``torch.compile`` on the networks.
-        rows: most rows of one decoder call; 0 for no limit.
+        rows: most rows of one decoder call; 0 for the library's own choice.
         cross_targets: random other targets of each source; 0 for all.
     """
 

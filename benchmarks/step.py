@@ -37,15 +37,19 @@ CASES: dict[str, Case] = {
 }
 SETTINGS: dict[str, Settings] = {
     "fp32": Settings(),
+    "fp32 256": Settings(rows=256),
     "fp32 cl": Settings(channels_last=True),
     "fp32 cl 128": Settings(channels_last=True, rows=128),
     "fp32 cl 256": Settings(channels_last=True, rows=256),
-    "fp32 cl compile": Settings(channels_last=True, rows=128, compiled=True),
+    "fp32 cl 512": Settings(channels_last=True, rows=512),
+    "fp32 cl compile": Settings(channels_last=True, rows=256, compiled=True),
     "bf16 cl": Settings("bf16", channels_last=True),
     "bf16 cl 128": Settings("bf16", channels_last=True, rows=128),
     "bf16 cl 256": Settings("bf16", channels_last=True, rows=256),
-    "bf16 cl compile": Settings("bf16", channels_last=True, rows=128, compiled=True),
+    "bf16 cl 512": Settings("bf16", channels_last=True, rows=512),
+    "bf16 cl compile": Settings("bf16", channels_last=True, rows=256, compiled=True),
 }
+"""``cl``: channels-last weights; a number: most rows of a decoder call (``decoder_rows``), by the library's default where there is none."""
 DEFAULT_CASES = ("conv", "conv-k10", "resnet", "mvtcae", "mopoe")
 DEFAULT_SETTINGS = ("fp32", "fp32 cl 256", "bf16 cl 256")
 

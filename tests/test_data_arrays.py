@@ -216,3 +216,12 @@ def test_every_name_has_a_line() -> None:
         prepare("digits-quadrant")
     with pytest.raises(ValueError, match="not a known data set; what can be prepared is polymnist"):
         prepare("cifar")
+
+
+def test_missing_hides_training_values_only_and_changes_the_checksum() -> None:
+    whole, holed = load("digits-quadrant", draws=1), load("digits-quadrant", draws=1, missing=0.3)
+    hidden = np.mean([~holed.train.present[m.name] for m in holed.modalities])
+    assert 0.27 < hidden < 0.32  # 0.3, less the rows that would have lost everything (0.027 / 3)
+    assert np.stack([holed.train.present[m.name] for m in holed.modalities]).any(0).all()
+    assert all(holed.test.present[m.name].all() for m in holed.modalities)
+    assert holed.checksum() != whole.checksum() and "0.3" in holed.notes["missing"]

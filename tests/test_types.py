@@ -159,6 +159,13 @@ def test_a_bad_batch_is_refused(call: Callable[[], Batch], named: str) -> None:
     assert re.search(named, refusal(ValueError, call))
 
 
+def test_bernoulli_values_outside_the_unit_interval_are_refused() -> None:
+    mask = Modality("mask", (2,), "bernoulli")
+    assert Batch.of({"mask": np.array([[0.0, 1.0]])}, modalities=[mask]).x["mask"].tolist() == [[0.0, 1.0]]
+    message = refusal(ValueError, lambda: Batch.of({"mask": np.array([[0.0, 1.5]])}, modalities=[mask]))
+    assert "'mask': values span [0, 1.5]" in message
+
+
 @pytest.mark.parametrize(
     ("call", "named"),
     [

@@ -105,8 +105,6 @@ class CrossMI(Loss):
         present = encoding.members(model.names)  # (M, B)
         means = torch.stack([encoding.shared[name].loc for name in model.names])  # (M, B, D)
         pairs = torch.tensor(list(combinations(range(len(model.names)), 2)), device=means.device)
-        if len(pairs) == 0:
-            raise ValueError("CrossMI contrasts pairs of modalities; this model has one only")
         left, right = pairs.T
         losses = nt_xent(means[left], means[right], present[left] & present[right], temperature=self.temperature)
         return {"cross_mi": 2 * losses.sum(0) / (present.sum(0) - 1).clamp(min=1)}

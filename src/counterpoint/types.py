@@ -192,6 +192,9 @@ def _checked(modality: Modality, values: Tensor, present: Tensor) -> Tensor:
     if not integral and not bool(torch.isfinite(values).all()):
         row = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0])
         raise ValueError(f"modality {modality.name!r}: row {row} holds NaN or infinity; mark it absent in 'present' or clean it")
+    if modality.likelihood == "bernoulli" and values.numel() and not 0 <= float(values.min()) <= float(values.max()) <= 1:
+        span = f"[{float(values.min()):g}, {float(values.max()):g}]"
+        raise ValueError(f"modality {modality.name!r}: values span {span}, but a Bernoulli likelihood reads [0, 1]; rescale them")
     return values
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def load(
     labels: Mapping[str, Any] | None = None,
     modalities: Sequence[Modality] | None = None,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    missing: float = 0.0,
     verify: bool = False,
 ) -> Dataset:
     """A data set from its name, from files, or from arrays.
@@ -61,6 +63,7 @@ def load(
         labels: of a mapping: by label, either one array (shared) or arrays by modality (private). Text is numbered alphabetically.
         modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`).
         fractions: of train, val and test, where the source has no splits.
+        missing: hide each training value with this probability, never all of a row, to see what incomplete data costs.
         verify: compare the checksums of a prepared set, not only the sizes of its files.
 
     Raises:
@@ -77,14 +80,36 @@ def load(
     if stray:
         raise ValueError(f"option {stray[0]!r} does not apply to {'a mapping' if isinstance(source, Mapping) else source}; leave it out")
     if isinstance(source, Mapping):
-        return arrays.from_mapping("mapping", source, present=present, labels=labels, modalities=modalities, fractions=fractions, seed=seed)
-    options = {key: value for key, value in given.items() if value is not None}
+        data = arrays.from_mapping("mapping", source, present=present, labels=labels, modalities=modalities, fractions=fractions, seed=seed)
+    else:
+        options = {key: value for key, value in given.items() if value is not None}
+        data = _opened(source, place, options, modalities, fractions, seed, verify)
+    return _with_missing(data, missing, seed) if missing else data
+
+
+def _with_missing(data: Dataset, missing: float, seed: int) -> Dataset:
+    """The same data with training values hidden."""
+    digest = data.digest and f"{data.digest}-missing-{missing}-{seed}"
+    notes = {**data.notes, "missing": f"each training value hidden with probability {missing}"}
+    return replace(data, train=data.train.with_missing(missing, seed), notes=notes, digest=digest)
+
+
+def _opened(
+    source: str | Path,
+    place: Path,
+    options: dict[str, int],
+    modalities: Sequence[Modality] | None,
+    fractions: tuple[float, float, float],
+    seed: int,
+    verify: bool,
+) -> Dataset:
+    """A data set from its name or from files."""
     if source == "digits-quadrant":
         return digits_quadrant(seed=seed, **options)
     if source == "digits-usps":
         return digits_usps(place, seed=seed, **options)
     if source in polymnist.FAMILY:
-        chosen = polymnist.parameters(str(source), size, views, draws, seed)
+        chosen = polymnist.parameters(str(source), options.get("size"), options.get("views"), options.get("draws"), seed)
         folder = place / "prepared" / polymnist.folder_name(str(source), chosen)
         if not folder.is_dir():
             raise FileNotFoundError(

@@ -1,0 +1,36 @@
+"""Claims that take minutes to check: ``make science``. The figures and their spread are in docs/results/idmvae.md."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BARS = {"probe/z/digit": (0.93, 1.0), "probe/w/quadrant": (0.97, 1.0), "probe/z/quadrant": (0.0, 0.35), "probe/w/digit": (0.0, 0.25)}
+"""What the demo promises on the test split; chance is .25 for the quadrant and .10 for the digit."""
+
+
+def demo(out: Path, *options: str) -> dict[str, float]:
+    """The demo's metrics."""
+    command = Path(sys.executable).with_name("counterpoint")
+    subprocess.run([command, "demo", "--out", out, *options], check=True)
+    return dict(json.loads((out / "evaluation.json").read_text())["metrics"])
+
+
+@pytest.mark.science
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_demo_separates_shared_from_private(seed: int, tmp_path: Path) -> None:
+    metrics = demo(tmp_path / "run", "--seed", str(seed))
+    missed = {name: metrics[name] for name, (low, high) in BARS.items() if not low <= metrics[name] <= high}
+    assert not missed
+
+
+@pytest.mark.science
+@pytest.mark.timeout(3600)
+def test_missing_values_cost_the_digit_little(tmp_path: Path) -> None:
+    complete, holed = demo(tmp_path / "complete"), demo(tmp_path / "holed", "--data.missing", "0.3")
+    assert holed["probe/z/digit"] >= complete["probe/z/digit"] - 0.05
