@@ -135,7 +135,8 @@ def test_a_step_runs_every_encoder_and_decoder_once(name: str, data: str, augmen
     """GenAug alone encodes again: once more in each tower."""
     if name != "idmvae" and augment:
         return
-    model = make(name, genaug=20.0 * augment) if name == "idmvae" else make(name)
+    options = {"genaug": 20.0 * augment} if name == "idmvae" else {}
+    model = make(name, decoder_rows=10_000, **options)
     encoders = dict(model.model.posterior.encoders.items())
     networks = {f"decoder {n}": d for n, d in model.model.decoders.items()} | {f"encoder {n}": e for n, e in encoders.items()}
     towers = {f"{t} {n}": getattr(e, f"{t}_trunk") for n, e in encoders.items() for t in ("shared", "private")}

@@ -178,12 +178,6 @@ def test_cross_mi_of_a_row_counts_the_pairs_it_has() -> None:
     assert term[2] == 0 and term[4] == 0, "a row with one modality has no pair"
 
 
-def test_cross_mi_needs_two_modalities() -> None:
-    oracle = LinearGaussian.make({"a": 4})
-    with pytest.raises(ValueError, match="pairs of modalities; this model has one only"):
-        terms(CrossMI(), oracle.model(Mixture()), oracle.batch(oracle.draw(3)))
-
-
 # --- GenAug -------------------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,9 @@ from counterpoint.posteriors import Encoding, Posterior
 from counterpoint.priors import DiffusionPrior, Prior
 from counterpoint.types import Batch, Latents, Modality
 
+CPU_ROWS = 256
+"""Most rows of a decoder call on a CPU: with 6,400 rows of small convolutions a step took twice as long (docs/results/speed)."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -56,7 +59,8 @@ class Model(nn.Module):
         posterior: encoders and the rule that joins them.
         decoders: by modality.
         auxiliary_priors: learned r_m(w), used for cross-reconstruction in training only (MMVAE+).
-        decoder_rows: at most so many rows in one decoder call; larger stacks are cut, which keeps a call in the cache.
+        decoder_rows: at most so many rows in one decoder call; larger stacks are cut, which keeps a call in the cache. None: 256 on a
+            CPU, no limit elsewhere.
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         if decoder_rows is not None and decoder_rows < 1:
-            raise ValueError(f"decoder_rows={decoder_rows} must be 1 or more, or None for no limit")
+            raise ValueError(f"decoder_rows={decoder_rows} must be 1 or more, or None for the device's own limit")
         self.modalities = {m.name: m for m in modalities}
         self.prior = prior
         self.private_priors = nn.ModuleDict(private_priors)
@@ -128,9 +132,8 @@ class Model(nn.Module):
         return outputs
 
     def _in_chunks(self, decoder: nn.Module, u: Tensor) -> Tensor:
-        if self.decoder_rows is None or len(u) <= self.decoder_rows:
-            return decoder(u)
-        return torch.cat([decoder(part) for part in u.split(self.decoder_rows)])
+        rows = self.decoder_rows or (CPU_ROWS if u.device.type == "cpu" else len(u))
+        return decoder(u) if len(u) <= rows else torch.cat([decoder(part) for part in u.split(rows)])
 
     def _input(self, latents: Latents, name: str) -> Tensor:
         if name not in self.private_priors:

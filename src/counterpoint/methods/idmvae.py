@@ -81,8 +81,8 @@ class IDMVAE(Method):
     ) -> None:
         if private_dim < 1:
             raise ValueError(f"idmvae needs private latents, got private_dim={private_dim}; give 1 or more")
-        if len(modalities) < 2:
-            raise ValueError(f"idmvae contrasts modalities, so it needs two or more, got {len(modalities)}")
+        if len(modalities) == 1:
+            raise ValueError("idmvae contrasts modalities, so it needs two or more, got 1")
         if partner == "diffusion" and not diffusion:
             raise ValueError("partner='diffusion' needs the diffusion priors; give diffusion > 0")
         model = build(
