@@ -199,7 +199,6 @@ class LinearGaussian:
         """The rule with a joint encoder, made exact: it reads the raw values and returns p(z | X)."""
         rule = Joint(self.modalities, self.dim, networks=NetworkOptions(hidden=(2,)), hidden=2)
         rule.trunks = nn.ModuleDict({n: nn.Identity() for n in self.names})
-        rule.tokens = nn.ParameterDict({n: nn.Parameter(torch.zeros(len(self.offset[n]), dtype=torch.float64)) for n in self.names})
         rule.layers = nn.Sequential()
         rule.head = cast(Head, self._gaussian(self.names))
         return rule

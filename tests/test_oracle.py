@@ -191,14 +191,11 @@ def test_joint_encoder_serves_everything_and_products_serve_subsets() -> None:
     close(model.posterior.condition(encoding, ("a", "b")).stddev, std)
 
 
-def test_joint_encoder_reads_the_token_of_an_absent_modality() -> None:
-    x, rule = PLAIN.draw(4), PLAIN.joint_rule()
-    with torch.no_grad():
-        rule.tokens["b"].fill_(0.5)
-    model = PLAIN.model(rule)
+def test_rows_that_lack_a_modality_take_the_product_whatever_else_is_in_the_batch() -> None:
+    x, model = PLAIN.draw(4), PLAIN.model(PLAIN.joint_rule())
     q = model.posterior.condition(model.encode(PLAIN.batch(x, patterns(2, ("a", "c"), NAMES))), NAMES)
-    filled = {**x, "b": np.where(np.arange(4)[:, None] < 2, 0.5, x["b"])}
-    close(q.mean, PLAIN.posterior(filled, NAMES)[0])
+    product = gaussian_product([PLAIN.posterior(x, [n]) for n in ("a", "c")])[0]
+    close(q.mean, np.where(np.arange(4)[:, None] < 2, product, PLAIN.posterior(x, NAMES)[0]))
 
 
 # --- the objective of every method --------------------------------------------------------------------------------------
@@ -251,9 +248,10 @@ def expected_mvtcae(x: dict[str, Array], here: tuple[str, ...]) -> Array:
 
 
 def expected_jmvae(x: dict[str, Array], here: tuple[str, ...]) -> Array:
-    """ELBO under the joint encoder plus α = 0.3 times the KLs to the unimodal posteriors; absent modalities enter as zero tokens."""
-    q = PLAIN.posterior({n: x[n] if n in here else np.zeros_like(x[n]) for n in NAMES}, NAMES)
-    matches = np.sum([gaussian_kl(q, PLAIN.posterior(x, [n])) for n in here], 0)
+    """ELBO under the joint encoder (the product where a modality is absent) plus α = 0.3 times the KLs to the unimodal posteriors."""
+    experts = [PLAIN.posterior(x, [n]) for n in here]
+    q = PLAIN.posterior(x, NAMES) if here == NAMES else gaussian_product(experts)
+    matches = np.sum([gaussian_kl(q, e) for e in experts], 0)
     return reconstruction(PLAIN, x, q, here, ()) + 0.7 * gaussian_kl(q) + 0.3 * matches
 
 

@@ -543,3 +543,27 @@ def test_write_replaces_whole_files(tmp_path: Path) -> None:
 def test_importing_training_does_not_import_lightning() -> None:
     code = "import sys, counterpoint.training; print('pytorch_lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_a_run_that_is_over_does_not_go_on(tmp_path: Path) -> None:
+    """Resuming at or beyond the limit takes no step, even where nothing else would end the run."""
+    method = small()
+    fit(method, rows(32), max_steps=5, max_epochs=-1, out=tmp_path, **BASE)
+    done = {k: v.clone() for k, v in method.state_dict().items()}
+    for limit in (5, 3):
+        again = small()
+        result = fit(again, rows(32), max_steps=limit, max_epochs=-1, out=tmp_path, resume=True, **BASE)
+        assert result.steps == 5
+        assert all(torch.equal(done[k], v) for k, v in again.state_dict().items())
+
+
+def test_resuming_forgets_what_was_measured_before(tmp_path: Path) -> None:
+    fit(small(), rows(32), max_steps=2, out=tmp_path, **BASE)
+    (tmp_path / "evaluation.json").write_text("{}")
+    fit(small(), rows(32), max_steps=4, out=tmp_path, resume=True, **BASE)
+    assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_an_option_that_lightning_refuses_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="Lightning's Trainer refuses"):
+        fit(small(), rows(32), max_steps=1, **{**BASE, "accelerator": "tpu"})

@@ -4,7 +4,7 @@ Four kinds, each a pair: ``mlp`` for vectors, ``conv`` (strided) and ``resnet`` 
 ``trunk`` and ``generator`` build one for a modality; ``features`` of a trunk is the width of what it returns.
 
 The ResNet follows the towers used by MMVAE+ and IDMVAE: pre-activation leaky ReLU (0.2), residual branch times 0.1, average
-pooling down and nearest neighbours up, no normalisation, widths doubling up to 512.
+pooling down and nearest neighbours up, no normalisation, widths doubling up to 8 times the first (512 for the published 64).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class NetworkOptions:
         width: channels of the first convolution, which double at each halving (up to 8 times as many); ``text``: channels.
         hidden: widths of the hidden layers of ``mlp``, mirrored in its generator; the last one also is the width of the
             dense layer of ``conv``.
-        norm: ``"batch"`` normalises in the encoder's trunk; contrast needs it when training is short (see docs/concepts).
+        norm: ``"batch"`` normalises in the encoder's trunk of ``mlp`` and ``conv``, and changes nothing in ``resnet`` and ``text``;
+            contrast needs it when training is short (see docs/concepts).
     """
 
     kind: NetworkKind = "auto"

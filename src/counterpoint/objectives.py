@@ -153,7 +153,7 @@ class Bound(Loss):
     def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
         routes = [draw for draw in draws if isinstance(draw, RouteDraw)]
         taken = torch.stack([encoding.members(draw.route.given).any(0) for draw in routes])  # (R, B)
-        share = taken.float() if self.reduce == "sum" else taken / taken.sum(0)
+        share = taken.float() if self.reduce == "sum" else taken / taken.sum(0).clamp(min=1)
         nll = torch.stack([self._nll(model, encoding, d, raw) for d, raw in zip(routes, decoded, strict=True)])  # (R, K, B)
         everything = model.posterior.condition(encoding, model.names) if self.density == "everything" else None
         if self.estimator == "elbo":

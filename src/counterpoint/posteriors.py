@@ -104,10 +104,10 @@ class MixtureOfProducts(Rule):
 
 
 class Joint(Rule):
-    """A joint encoder: trunks of its own, concatenated features, a two-layer head.
+    """A joint encoder for rows that have everything: trunks of its own, concatenated features, a two-layer head.
 
-    A modality that a row lacks is replaced by a learned token, so that one encoder serves complete and incomplete rows (ours;
-    the paper supposes complete data).
+    Proper subsets, and rows that lack a modality, take the product of their unimodal posteriors (ours; the paper supposes complete data
+    and leaves subsets open).
 
     Args:
         modalities: all modalities of the model.
@@ -120,21 +120,25 @@ class Joint(Rule):
         super().__init__()
         trunks = {m.name: trunk(m, networks) for m in modalities}
         self.trunks = nn.ModuleDict(trunks)
-        self.tokens = nn.ParameterDict({name: nn.Parameter(torch.zeros(t.features)) for name, t in trunks.items()})
         self.layers = mlp((sum(t.features for t in trunks.values()), hidden, hidden))
         self.head = Head(hidden, shared_dim, "normal")
 
-    def joint(self, batch: Batch) -> Diagonal:
-        features = []
-        for name, network in self.trunks.items():
-            token = self.tokens[name].expand(len(batch), -1)
-            features.append(on_present(network, batch.x[name], batch.present[name], token))
-        return self.head(self.layers(torch.cat(features, -1)))
+    def joint(self, batch: Batch) -> Diagonal | None:
+        """q(z | X) of the rows that have everything, and N(0, I) in the others; None where there is no such row."""
+        rows = torch.stack([*batch.present.values()]).all(0).nonzero().squeeze(-1)
+        if len(rows) == 0:
+            return None
+        features = [network(batch.x[name][rows]) for name, network in self.trunks.items()]
+        return _scattered(self.head(self.layers(torch.cat(features, -1))), rows, len(batch))
 
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
-        if len(given) == len(encoding.shared) and encoding.joint is not None:
-            return encoding.joint
-        return dist.product(stacked([encoding.shared[name] for name in given]), encoding.members(given))
+        members = encoding.members(given)
+        product = dist.product(stacked([encoding.shared[name] for name in given]), members)
+        if len(given) < len(encoding.shared) or encoding.joint is None:
+            return product
+        complete = members.all(0).unsqueeze(-1)
+        loc, scale = (torch.where(complete, getattr(encoding.joint, k), getattr(product, k)) for k in ("loc", "scale"))
+        return Normal(loc, scale)
 
 
 class Posterior(nn.Module):

@@ -57,6 +57,11 @@ class DiffusionPrior(nn.Module):
         self.network = TimeMLP(dim, width)
         self.statistics = nn.BatchNorm1d(dim, affine=False, momentum=0.01)
 
+    def standardise_by(self, latents: Tensor) -> None:
+        """Take mean and variance from these latents (N, dim), instead of starting at 0 and 1 and following batches."""
+        self.mean.copy_(latents.mean(0))
+        self.get_buffer("statistics.running_var").copy_(latents.var(0))
+
     def loss(self, latents: Tensor) -> Tensor:
         """Denoising loss of each row, (N,), of latents (N, dim). Gradients reach the latents."""
         if self.training and len(latents) > 1:

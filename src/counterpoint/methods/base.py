@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
@@ -130,7 +131,8 @@ class Method(nn.Module):
         terms: Terms = {}
         for (loss, weight), part in zip(active, draws, strict=True):
             named = loss.terms(self.model, encoding, part, [next(decoded) for _ in part])
-            terms |= {name: weight * value for name, value in named.items()}
+            for name, value in named.items():
+                terms[name] = terms[name] + weight * value if name in terms else weight * value
         return terms
 
     def fit(self, train: Split, val: Split | None = None, **options: Any) -> FitResult:
@@ -185,9 +187,24 @@ class Method(nn.Module):
             return inference.posterior_latents(model, model.encode(batch), names, samples)
 
     def decode(self, latents: Latents, to: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Decoder means (K, B, *shape) by modality; for words, probabilities (K, B, length, vocabulary)."""
+        """Decoder means (K, B, *shape) by modality; for words, probabilities (K, B, length, vocabulary).
+
+        Args:
+            latents: of ``encode``, for instance.
+            to: modalities to decode; by default those whose private latents are there.
+
+        Raises:
+            ValueError: a target whose private latent is missing.
+        """
+        here = [name for name in self.model.names if name not in self.model.private_dims or name in latents.private]
+        targets = self._targets(here if to is None else to)
+        lacking = [name for name in targets if name not in here]
+        if lacking:
+            raise ValueError(
+                f"decoding {lacking[0]!r} needs its private latent, which is not given; use translate to draw it from the prior"
+            )
         with self._answering() as model:
-            return inference.means(model, [Draw(latents, self._targets(to))])[0]
+            return inference.means(model, [Draw(latents, targets)])[0]
 
     def reconstruct(self, x: Values) -> dict[str, Tensor]:
         """Every modality from its own posterior means, (B, *shape); where a row lacks it, from the rest of the row, with w at the
@@ -240,6 +257,10 @@ class Method(nn.Module):
             raise ValueError(f"{self.name} has no private latents to recombine; use a method that has, such as idmvae or mmvae+")
         with self._answering() as model:
             what, manner = model.encode(self._batch(shared)), model.encode(self._batch(private))
+            if len(what.batch) != len(manner.batch):
+                raise ValueError(
+                    f"recombine pairs rows, but shared has {len(what.batch)} and private {len(manner.batch)}; give equally many"
+                )
             z = model.posterior.condition(what, model.names).mean[None]
             latents = Latents(z, {name: w.mean[None] for name, w in manner.private.items()})
             return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)])[0].items()}
@@ -268,6 +289,25 @@ class Method(nn.Module):
             save_file(weights, tensors)
             config.write_text(json.dumps(record, indent=2) + "\n")
         return folder
+
+    def push_to_hub(self, repository: str, *, token: str | None = None, private: bool = False) -> str:
+        """Upload what ``save_pretrained`` writes to a model repository of the Hugging Face Hub, made where there is none.
+
+        Args:
+            repository: "owner/name".
+            token: of an account that may write there; by default the one this machine is logged in with.
+            private: of a new repository.
+
+        Returns:
+            The address of the commit.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            api.create_repo(repository, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repository, folder_path=folder))
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 

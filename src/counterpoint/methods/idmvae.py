@@ -24,7 +24,8 @@ from counterpoint.types import Modality
 
 
 class IDMVAE(Method):
-    """See the module for the derivation. Defaults are the published PolyMNIST-Quadrant settings where the paper gives them.
+    """See the module for the derivation. Sizes and weights default to those published for PolyMNIST-Quadrant; its networks are
+    ``NetworkOptions(kind="resnet", width=64)``, and not the default.
 
     Args:
         modalities: two or more.
@@ -46,7 +47,7 @@ class IDMVAE(Method):
         augment_warmup: steps over which GenAug's weight then rises.
         towers: separate or shared encoder trunks.
         networks: kind and sizes of the networks.
-        decoder_rows: most rows of one decoder call.
+        decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
 
     Raises:
         ValueError: an option out of its range, or a diffusion partner without diffusion priors.
@@ -83,6 +84,8 @@ class IDMVAE(Method):
             raise ValueError(f"idmvae needs private latents, got private_dim={private_dim}; give 1 or more")
         if len(modalities) == 1:
             raise ValueError("idmvae contrasts modalities, so it needs two or more, got 1")
+        if contrast_first and not cross_mi:
+            raise ValueError("contrast_first trains by CrossMI alone, so it needs cross_mi > 0")
         if partner == "diffusion" and not diffusion:
             raise ValueError("partner='diffusion' needs the diffusion priors; give diffusion > 0")
         model = build(

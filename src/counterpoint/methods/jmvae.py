@@ -21,7 +21,7 @@ class JMVAE(Method):
     beta: β on the KL to the prior.
     alpha: α on the KLs to the unimodal posteriors.
     networks: kind and sizes of the networks.
-    decoder_rows: most rows of one decoder call.
+    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
     name = "jmvae"

@@ -27,7 +27,7 @@ class MMVAE(Method):
     posterior: family of posterior and prior, ``"laplace"`` in the paper.
     prior_scale: learn the scale of p(z).
     networks: kind and sizes of the networks.
-    decoder_rows: most rows of one decoder call.
+    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
     name = "mmvae"
@@ -72,7 +72,7 @@ class MMVAEPlus(Method):
     prior_scale: learn the scale of p(z).
     towers: separate or shared encoder trunks.
     networks: kind and sizes of the networks.
-    decoder_rows: most rows of one decoder call.
+    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
     name = "mmvae+"

@@ -21,7 +21,7 @@ class MoPoE(Method):
     private_dim: D_m of every modality; 0, the published method, for none.
     beta: β on the KLs.
     networks: kind and sizes of the networks.
-    decoder_rows: most rows of one decoder call.
+    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
     name = "mopoe"

@@ -33,7 +33,7 @@ class MVAE(Method):
     beta: β on the KL.
     subsets: random subsets at each step beside everything and the singles.
     networks: kind and sizes of the networks.
-    decoder_rows: most rows of one decoder call.
+    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
     name = "mvae"
@@ -65,7 +65,7 @@ class MVTCAE(Method):
         beta: β on the KLs.
         ratio: r in [0, 1].
         networks: kind and sizes of the networks.
-        decoder_rows: most rows of one decoder call.
+        decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
     name = "mvtcae"
@@ -97,7 +97,7 @@ class DMVAE(Method):
     private_dim: D_m of every modality.
     beta: β on the KLs.
     networks: kind and sizes of the networks.
-    decoder_rows: most rows of one decoder call.
+    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
     name = "dmvae"

@@ -150,7 +150,17 @@ def evaluate(
     Raises:
         ValueError: an unknown group, different modalities, a number below 1, or a label with a single class.
     """
-    groups = _checked(method, data, only, samples=samples, rows=rows, probe_rows=probe_rows, batch_size=batch_size)
+    groups = _checked(
+        method,
+        data,
+        only,
+        samples=samples,
+        rows=rows,
+        probe_rows=probe_rows,
+        batch_size=batch_size,
+        likelihood_rows=likelihood_rows,
+        likelihood_samples=likelihood_samples,
+    )
     tell = progress if callable(progress) else _tell if progress else _silent
     device = device_of(method)
     clock: dict[str, float] = {}

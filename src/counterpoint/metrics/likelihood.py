@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def score_likelihood(method: Method, split: Split, *, rows: int = 64, samples: int = 100, seed: int = 0, batch_size: int = 64) -> Scores:
     """``loglik/joint``: mean over rows of log p(x), in nats, of what is present in each row; a lower bound in expectation.
 
-    A method that refuses (decoders or priors without an exact density) leaves the metric out, with its reason.
+    The priors are those of the objective: a diffusion prior takes no part. A method that refuses (a decoder without an exact density) leaves
+    the metric out, with its reason.
     """
     scores = Scores()
     device = device_of(method)

@@ -39,7 +39,7 @@ class RunFolder:
         if not resume:
             raise ValueError(f"{self.path} already holds a run; pass resume=True to go on with it, or choose another out")
         try:
-            then = dict(_leaves(yaml.safe_load(self.config.read_text())))
+            then = dict(_leaves(yaml.safe_load(self.config.read_text(encoding="utf-8"))))
         except (yaml.YAMLError, AttributeError) as error:
             raise ValueError(f"{self.config} cannot be read as YAML; restore it, or choose another out") from error
         now = dict(_leaves(yaml.safe_load(yaml.safe_dump(dict(config)))))
@@ -51,7 +51,9 @@ class RunFolder:
                 )
 
     def prepare(self, config: Mapping[str, Any]) -> None:
-        """Make the folder and write config.yaml."""
+        """Make the folder, write config.yaml, and remove what was measured on former weights."""
+        for name in ("evaluation.json", "report.html"):
+            (self.path / name).unlink(missing_ok=True)
         self.last.parent.mkdir(parents=True, exist_ok=True)
         write(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
 

@@ -143,6 +143,7 @@ class Keeper(Checkpoint):
         self._began = self._last_save = time.monotonic()
         self.validation.seconds = 0.0
         self.signals.listen()
+        self._heed_limit(trainer)  # a run that is over already must not go on
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Parcel, index: int) -> None:
         self.rows += len(batch.batch) * trainer.world_size
@@ -152,8 +153,7 @@ class Keeper(Checkpoint):
         self._step, self._epoch = step, trainer.current_epoch
         if step % self.options.log_every == 0:
             self._log(trainer)
-        if step == self.options.max_steps:
-            trainer.should_stop = True
+        self._heed_limit(trainer)
         self._wish = self._agree(trainer)
         if trainer.is_last_batch:
             return  # the end of the pass follows, and is the place to save
@@ -161,6 +161,10 @@ class Keeper(Checkpoint):
             self._save(trainer)
         if self._wish == STOP:
             raise Stopped(self.signals.caught or signal.SIGTERM, step)
+
+    def _heed_limit(self, trainer: pl.Trainer) -> None:
+        if 0 <= self.options.max_steps <= trainer.global_step:
+            trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if not trainer.is_last_batch:

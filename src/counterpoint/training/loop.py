@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks.weight_averaging import WeightAveraging
 from pytorch_lightning.profilers import PassThroughProfiler
@@ -44,8 +45,11 @@ class Run:
         self.average = None if options.ema is None else WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(options.ema))
         self.keeper = Keeper(options, folder, history, self.signals, self.validation)
         self.data = Data(train, val, options)
-        with quiet():
-            self.trainer = self._trainer(has_val=val is not None)
+        try:
+            with quiet():
+                self.trainer = self._trainer(has_val=val is not None)
+        except MisconfigurationException as error:
+            raise ValueError(f"Lightning's Trainer refuses these options: {' '.join(str(error).split())}") from error
 
     @property
     def leads(self) -> bool:
@@ -195,12 +199,15 @@ class Data(pl.LightningDataModule):
         if len(split) < 2 * world:
             raise ValueError(f"{len(split)} rows are too few for {world} processes; each needs at least 2 (contrast compares rows)")
         full, rest = divmod(len(split), size * world)
+        uneven = rest % world != 0  # processes exchange vectors, so each needs as many as the others
+        if uneven and full == 0:
+            raise ValueError(f"{len(split)} rows do not fill one batch of {size} × {world} processes; lower batch_size")
         return BatchLoader(
             split,
             size,
             seed=self.options.seed,
             shuffle=shuffle,
-            drop_last=full > 0 and rest < 2 * world,
+            drop_last=full > 0 and (rest < 2 * world or uneven),
             rank=trainer.global_rank,
             world_size=world,
             device=trainer.strategy.root_device,

@@ -37,14 +37,15 @@ def fit_prior(
     if steps < 1 or batch_size < 1 or not lr > 0:
         raise ValueError(f"fit_prior needs steps and batch_size of 1 or more and lr > 0, got {steps}, {batch_size}, {lr}")
     means = _posterior_means(method, train)
-    method.model.add_diffusion_priors(width)
-    priors = method.model.diffusion_priors.to(method.device)
-    optimiser = torch.optim.Adam(priors.parameters(), lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     history = []
-    priors.train()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
+        method.model.add_diffusion_priors(width)
+        priors = method.model.diffusion_priors.to(method.device).train()
+        for key, rows in means.items():
+            method.model.diffusion_prior(key).standardise_by(rows)
+        optimiser = torch.optim.Adam(priors.parameters(), lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for _ in range(steps):
             losses = [method.model.diffusion_prior(key).loss(_some(rows, batch_size)).mean() for key, rows in means.items()]
             loss = torch.stack(losses).sum()
