@@ -616,7 +616,7 @@ def test_ramps() -> None:
         ({"towers": "tall"}, "towers='tall' is unknown; choose 'separate' or 'shared'"),
         ({"estimator": "vimco"}, "estimator='vimco' is unknown"),
         ({"match": "l1"}, "match='l1' is unknown"),
-        ({"cross_mi": -1.0}, "a ramp needs value >= 0"),
+        ({"cross_mi": -1.0}, "cross_mi=-1.0 is a weight and must not be negative"),
         ({"temperature": 0.0}, "temperature=0.0 must be positive"),
         ({"decoder_rows": 0}, "decoder_rows=0 must be 1 or more"),
     ],
@@ -727,3 +727,23 @@ def test_fitted_priors_follow_their_seed_and_are_saved(tmp_path: Path) -> None:
     assert loaded.priors == ("standard", "diffusion")
     a, b = (m.sample(4, generator=torch.Generator().manual_seed(0)) for m in (model, loaded))
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mvae", {"subsets": -1}, "subsets=-1 must be 0 or more"),
+        ("jmvae", {"alpha": -0.1}, "alpha=-0.1 must not be negative"),
+        ("idmvae", {"genaug": -1.0}, "genaug=-1.0 is a weight and must not be negative"),
+        ("idmvae", {"diffusion": -1.0}, "diffusion=-1.0 is a weight"),
+    ],
+)
+def test_negative_numbers_are_refused_by_name(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(name, **options)
+
+
+@pytest.mark.parametrize("kind", ["resnet", "text"])
+def test_normalisation_that_a_network_does_not_have_is_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"kind='{kind}' has no normalisation"):
+        cp.NetworkOptions(kind=kind, norm="batch")  # type: ignore[arg-type]

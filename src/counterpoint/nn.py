@@ -50,6 +50,8 @@ class NetworkOptions:
             raise ValueError(
                 f"networks: unknown kind={self.kind!r} or norm={self.norm!r}; kinds are {get_args(NetworkKind)}, norms {get_args(Norm)}"
             )
+        if self.norm == "batch" and self.kind in ("resnet", "text"):
+            raise ValueError(f"networks: kind={self.kind!r} has no normalisation; give norm='none', or kind='conv', 'mlp' or 'auto'")
         if self.width < 1 or not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"networks: width={self.width} and every entry of hidden={self.hidden} must be 1 or more")
 

@@ -38,6 +38,8 @@ class JMVAE(Method):
         decoder_rows: int | None = None,
     ) -> None:
         check_sizes(modalities, shared_dim)
+        if alpha < 0:
+            raise ValueError(f"alpha={alpha} must not be negative")
         rule = Joint(modalities, shared_dim, networks=networks)
         model = build(modalities, rule=rule, shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
         super().__init__(model, [(Bound(everything_to_everything, beta=beta), Ramp(1.0)), (PosteriorMatch(alpha), Ramp(1.0))])

@@ -49,6 +49,8 @@ class MVAE(Method):
         networks: NetworkOptions = NetworkOptions(),
         decoder_rows: int | None = None,
     ) -> None:
+        if subsets < 0:
+            raise ValueError(f"subsets={subsets} must be 0 or more")
         model = build(modalities, rule=Product(prior_expert=True), shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
         bound = Bound(everything_to_everything, singles_to_itself, RandomSubsets(subsets), beta=beta, reduce="sum")
         super().__init__(model, [(bound, Ramp(1.0))])
