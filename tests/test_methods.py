@@ -681,9 +681,9 @@ def test_contrast_alone_needs_contrast() -> None:
 
 def test_parts_that_name_a_term_alike_add_up() -> None:
     model = make("mvtcae")
-    match = next(part for part in model.losses_ if isinstance(part, PosteriorMatch))
+    match = next(part for part in model.parts if isinstance(part, PosteriorMatch))
     once = model.losses(batch())["match"]
-    model.losses_.append(match)
+    model.parts.append(match)
     model.weights = (*model.weights, Ramp(1.0))
     torch.testing.assert_close(model.losses(batch())["match"], 2 * once)
 

@@ -444,7 +444,7 @@ def test_iwae_of_the_mixture_equals_plain_numpy() -> None:
     times, samples = 4000, 3
     x, batch = repeated(PRIVATE, times, NAMES, rows=1)
     method = oracle_method("mmvae+ by iwae, K = 1")
-    bound: Any = method.losses_[0]
+    bound: Any = method.parts[0]
     bound.samples = samples
     draws = method.losses(batch)["bound"].detach().numpy()
     rng = np.random.default_rng(5)

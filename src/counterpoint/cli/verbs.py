@@ -374,7 +374,7 @@ def _kept(values: Mapping[str, Tensor], modalities: Sequence[Modality], path: Pa
     """Write values as a sheet of pictures or as numbers, whole or not at all."""
     import io
 
-    from ..metrics.judges import write_beside
+    from ..files import write
 
     known = {m.name: m for m in modalities}
     content = io.BytesIO()
@@ -389,7 +389,7 @@ def _kept(values: Mapping[str, Tensor], modalities: Sequence[Modality], path: Pa
     else:
         raise ValueError(f"cannot write {path}: end its name in .png for pictures, or in .npz or .json for numbers")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_beside(path, content.getvalue())
+    write(path, content.getvalue())
     return path
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import struct
-import tempfile
 import urllib.error
 import urllib.request
 import zlib
@@ -14,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+from ..files import replacing
 
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MD5 = {
@@ -90,11 +90,10 @@ def download(root: Path, url: str = URL, md5: Mapping[str, str] = MD5) -> Path:
 
 
 def _fetch(url: str, path: Path, expected: str) -> None:
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        total = hashlib.md5(usedforsecurity=False)
+    total = hashlib.md5(usedforsecurity=False)
+    with replacing(path) as beside:
         try:
-            with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=60) as answer:
+            with beside.open("wb") as file, urllib.request.urlopen(url, timeout=60) as answer:
                 while block := answer.read(1 << 20):
                     file.write(block)
                     total.update(block)
@@ -104,10 +103,6 @@ def _fetch(url: str, path: Path, expected: str) -> None:
             raise ValueError(
                 f"{url} has md5 {total.hexdigest()}, expected {expected}; the download is corrupt or the server changed: try again"
             )
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    finally:
-        Path(beside).unlink(missing_ok=True)
 
 
 def _find(root: Path, name: str) -> Path | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from counterpoint import inference
 from counterpoint.encoders import Encoder, Towers
+from counterpoint.files import replacing
 from counterpoint.likelihoods import likelihood
 from counterpoint.model import Decoder, Draw, Model
 from counterpoint.nn import NetworkOptions, generator
@@ -77,7 +77,7 @@ class Method(nn.Module):
     def __init__(self, model: Model, losses: Sequence[tuple[Loss, Ramp]]) -> None:
         super().__init__()
         self.model = model
-        self.losses_ = nn.ModuleList(loss for loss, _ in losses)
+        self.parts = nn.ModuleList(loss for loss, _ in losses)
         self.weights = tuple(weight for _, weight in losses)
 
     # --- configuration -----------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class Method(nn.Module):
         Every encoder runs once, then every decoder once on what all parts of the loss asked for. Parts whose weight is 0 at this
         step are skipped.
         """
-        active = [(cast(Loss, loss), weight) for loss, ramp in zip(self.losses_, self.weights, strict=True) if (weight := ramp(step)) > 0]
+        active = [(cast(Loss, loss), weight) for loss, ramp in zip(self.parts, self.weights, strict=True) if (weight := ramp(step)) > 0]
         encoding = self.model.encode(batch)
         draws = [loss.draws(self.model, encoding) for loss, _ in active]
         decoded = iter(self.model.decode([draw for part in draws for draw in part]))
@@ -285,7 +285,7 @@ class Method(nn.Module):
             "diffusion_width": self.model.diffusion_width,
         }
         weights = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-        with _replacing(folder / "config.json") as config, _replacing(folder / "model.safetensors") as tensors:
+        with replacing(folder / "config.json") as config, replacing(folder / "model.safetensors") as tensors:
             save_file(weights, tensors)
             config.write_text(json.dumps(record, indent=2) + "\n")
         return folder
@@ -423,17 +423,6 @@ def build(
         auxiliary_priors=private_priors(learned=True) if auxiliary else {},
         decoder_rows=decoder_rows,
     )
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; it takes the place of ``path`` when all went well and is removed when not."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _to_json(value: Any) -> Any:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from ..files import write
 from .coherence import score_coherence
 from .dependence import score_dependence
 from .generations import Generations
-from .judges import JudgeOptions, score_judges, train_judges, write_beside
+from .judges import JudgeOptions, score_judges, train_judges
 from .latents import device_of, posterior_means
 from .likelihood import score_likelihood
 from .probes import score_chance, score_probes
@@ -51,7 +52,7 @@ class Evaluation:
         """Write ``{"metrics", "meta"}``; the file appears whole or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_beside(path, (json.dumps({"metrics": self.metrics, "meta": self.meta}, indent=2, allow_nan=False) + "\n").encode())
+        write(path, (json.dumps({"metrics": self.metrics, "meta": self.meta}, indent=2, allow_nan=False) + "\n").encode())
         return path
 
     @classmethod

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..files import write
 from ..nn import NetworkOptions, trunk
 from ..types import Modality, to_unit
 from .latents import classes_of, labels_of
@@ -324,20 +323,7 @@ def _save(judge: Judge, path: Path) -> None:
     described: dict[str, Any] = {"modality": judge.modality.name, "classes": {k: v.tolist() for k, v in judge.classes.items()}}
     content = save({k: v.detach().cpu().contiguous() for k, v in judge.state_dict().items()}, {"judge": json.dumps(described)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_beside(path, content)
-
-
-def write_beside(path: Path, content: bytes) -> None:
-    """Write a file under another name in the same folder, then rename it, so that a half-written one is never seen."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write(path, content)
 
 
 def _restored(judge: Judge, path: Path) -> bool:

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..metrics.judges import write_beside
+from ..files import write
 from . import figures
 from .published import QUADRANT, Published
 
@@ -133,7 +133,7 @@ def write_report(
     path = Path(out)
     text = _template().render(page)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_beside(path, text.encode())
+    write(path, text.encode())
     return path
 
 

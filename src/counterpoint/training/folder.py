@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .. import files
 from .options import FREE
 
 
@@ -110,20 +110,14 @@ class History:
 
 
 def write(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that it is there whole or not at all, also when the machine goes down.
+    """``files.write``, whose error says how to go on.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; what was at ``path`` is as it was.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        files.write(path, content)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise OSError(
             error.errno, f"cannot write {path}: {error.strerror}; what was there is intact; free space and run again with resume=True"
         ) from error
