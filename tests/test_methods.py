@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import counterpoint as cp
 from counterpoint.methods import METHODS, Method, Ramp, method
 from counterpoint.objectives import PosteriorMatch
+from counterpoint.regularisers import nt_xent
 from counterpoint.types import Batch, Modality
 
 MODALITIES = (
@@ -747,3 +748,39 @@ def test_negative_numbers_are_refused_by_name(name: str, options: dict[str, Any]
 def test_normalisation_that_a_network_does_not_have_is_refused(kind: str) -> None:
     with pytest.raises(ValueError, match=f"kind='{kind}' has no normalisation"):
         cp.NetworkOptions(kind=kind, norm="batch")  # type: ignore[arg-type]
+
+
+# --- normalisation, precision and the size of calls -----------------------------------------------------------------------
+
+
+def test_augmentations_leave_the_running_statistics_to_the_data() -> None:
+    """With GenAug and without it, batch normalisation has seen the same rows."""
+    plain, augmented = make("idmvae", norm="batch", genaug=0.0), make("idmvae", norm="batch", genaug=20.0)
+    augmented.load_state_dict(plain.state_dict())
+    before = {k: v.clone() for k, v in plain.named_buffers() if "encoders" in k and "running" in k}
+    for model in (plain, augmented):
+        assert "genaug" in losses(model, batch()) or model is plain
+    after = dict(augmented.named_buffers())
+    assert before and not any(torch.equal(v, after[k]) for k, v in before.items())
+    assert all(torch.equal(v, after[k]) for k, v in plain.named_buffers() if k in before)
+
+
+def test_contrast_keeps_full_precision_under_autocast() -> None:
+    """Cosines that differ by 1e-3 are one number in bfloat16."""
+    base = torch.randn(1, 16, 8)
+    a, b = (base + 0.03 * torch.randn(1, 16, 8) + 5 for _ in range(2))
+    valid = torch.ones(1, 16, dtype=torch.bool)
+    full = nt_xent(a, b, valid, temperature=0.01)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(nt_xent(a, b, valid, temperature=0.01), full)
+        rough = (torch.nn.functional.normalize(a, dim=-1) @ torch.nn.functional.normalize(b, dim=-1).transpose(1, 2)).float()
+    exact = torch.nn.functional.normalize(a, dim=-1) @ torch.nn.functional.normalize(b, dim=-1).transpose(1, 2)
+    assert float((rough - exact).abs().max()) > 1e-3  # what the guard is for
+
+
+@pytest.mark.parametrize(("rows", "calls"), [(256, 1), (257, 2)])
+def test_a_cpu_decodes_256_rows_at_once_unless_told_otherwise(rows: int, calls: int) -> None:
+    model = make("mopoe")
+    seen = counted(dict(model.model.decoders.items()))
+    losses(model, batch(rows=rows))
+    assert seen == dict.fromkeys(NAMES, calls)

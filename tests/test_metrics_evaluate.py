@@ -300,7 +300,13 @@ def test_a_single_class_is_refused_in_one_line(data: Dataset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"only": ["fid"]}, "unknown group of metrics 'fid'"), ({"samples": 0}, "samples = 0 must be")]
+    ("options", "message"),
+    [
+        ({"only": ["fid"]}, "unknown group of metrics 'fid'"),
+        ({"samples": 0}, "samples = 0 must be"),
+        ({"likelihood_rows": 0}, "likelihood_rows = 0 must be"),
+        ({"likelihood_samples": 0}, "likelihood_samples = 0 must be"),
+    ],
 )
 def test_wrong_options_are_refused(data: Dataset, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

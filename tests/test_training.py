@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -567,3 +568,26 @@ def test_resuming_forgets_what_was_measured_before(tmp_path: Path) -> None:
 def test_an_option_that_lightning_refuses_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="Lightning's Trainer refuses"):
         fit(small(), rows(32), max_steps=1, max_time="soon", **BASE)
+
+
+@pytest.mark.parametrize(("count", "batches"), [(21, 2), (22, 3), (24, 3), (17, 2)])
+def test_processes_get_equally_many_rows(count: int, batches: int) -> None:
+    """Two processes of 4 rows each; a rest that they cannot share evenly, or that leaves one of them a single row, is left out."""
+    from counterpoint.training.loop import Data
+
+    sizes = []
+    for rank in range(2):
+        data = Data(rows(count), None, FitOptions(batch_size=4))
+        data.trainer = SimpleNamespace(world_size=2, global_rank=rank, strategy=SimpleNamespace(root_device="cpu"))  # type: ignore[assignment]
+        data.setup("fit")
+        sizes.append([len(part) for part in data.loader])
+    assert sizes[0] == sizes[1] and len(sizes[0]) == batches and min(sizes[0]) >= 2
+
+
+def test_too_few_rows_for_even_shares_are_refused() -> None:
+    from counterpoint.training.loop import Data
+
+    data = Data(rows(7), None, FitOptions(batch_size=4))
+    data.trainer = SimpleNamespace(world_size=2, global_rank=0, strategy=SimpleNamespace(root_device="cpu"))  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="7 rows do not fill one batch of 4 × 2 processes; lower batch_size"):
+        data.setup("fit")
