@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from counterpoint.distributions import Diagonal
 from counterpoint.encoders import Head
-from counterpoint.nn import Trunk
+from counterpoint.nn import Trunk, enlarged_conv
 
 
 class ConvTrunk(Trunk):
@@ -64,17 +64,21 @@ class ConvGenerator(nn.Module):
 
 
 class Block(nn.Module):
-    """x ↦ shortcut(x) + 0.1·σ(conv(σ(conv(x))))."""
+    """x ↦ shortcut(x) + 0.1·σ(conv(σ(conv(x)))), of x enlarged twice where asked; the peer enlarges in a layer before."""
 
-    def __init__(self, channels: int, out: int) -> None:
+    def __init__(self, channels: int, out: int, *, enlarge: bool = False) -> None:
         super().__init__()
         middle = min(channels, out)
         self.first = nn.Conv2d(channels, middle, 3, 1, 1)
         self.second = nn.Conv2d(middle, out, 3, 1, 1)
         self.shortcut = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1, bias=False)
+        self.enlarge = enlarge
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.shortcut(x) + 0.1 * F.leaky_relu(self.second(F.leaky_relu(self.first(x), 0.2)), 0.2)
+        middle = enlarged_conv(x, self.first) if self.enlarge else self.first(x)
+        branch = F.leaky_relu(self.second(F.leaky_relu(middle, 0.2)), 0.2)
+        short = self.shortcut(x)
+        return (F.interpolate(short, scale_factor=2) if self.enlarge else short) + 0.1 * branch
 
 
 class ResNetTrunk(Trunk):
@@ -107,10 +111,8 @@ class ResNetGenerator(nn.Module):
             nn.Linear(latent_dim, 256 * 7 * 7),
             nn.Unflatten(-1, (256, 7, 7)),
             Block(256, 128),
-            nn.Upsample(scale_factor=2),
-            Block(128, 64),
-            nn.Upsample(scale_factor=2),
-            Block(64, 64),
+            Block(128, 64, enlarge=True),
+            Block(64, 64, enlarge=True),
             nn.Conv2d(64, 3, 3, 1, 1),
             nn.LeakyReLU(0.2),
         )

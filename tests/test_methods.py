@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import counterpoint as cp
 from counterpoint.methods import METHODS, Method, Ramp, method
+from counterpoint.nn import ResidualBlock, enlarged_conv
 from counterpoint.objectives import PosteriorMatch
 from counterpoint.regularisers import nt_xent
 from counterpoint.types import Batch, Modality
@@ -784,3 +785,23 @@ def test_a_cpu_decodes_256_rows_at_once_unless_told_otherwise(rows: int, calls: 
     seen = counted(dict(model.model.decoders.items()))
     losses(model, batch(rows=rows))
     assert seen == dict.fromkeys(NAMES, calls)
+
+
+def test_the_convolution_of_an_enlarged_map_is_one_transposed_convolution() -> None:
+    generator = torch.Generator().manual_seed(0)
+    convolution = nn.Conv2d(3, 5, 3, 1, 1).double()
+    for height, width in ((1, 1), (4, 7)):
+        x = torch.randn(2, 3, height, width, dtype=torch.float64, generator=generator)
+        plain = convolution(nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
+        torch.testing.assert_close(enlarged_conv(x, convolution), plain, rtol=1e-12, atol=1e-12)
+        gradients = [torch.autograd.grad(y.square().sum(), convolution.weight)[0] for y in (enlarged_conv(x, convolution), plain)]
+        torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
+
+
+def test_a_residual_block_enlarges_first() -> None:
+    torch.manual_seed(0)
+    block = ResidualBlock(6, 4, enlarge=True).double()
+    plain = ResidualBlock(6, 4).double()
+    plain.load_state_dict(block.state_dict())
+    x = torch.randn(2, 6, 5, 5, dtype=torch.float64)
+    torch.testing.assert_close(block(x), plain(nn.functional.interpolate(x, scale_factor=2)), rtol=1e-12, atol=1e-12)
