@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -23,6 +23,8 @@ from . import choose
 SHORT = {"data": "data.source", "seed": "fit.seed"}
 """What a bare name stands for where several groups, or a group itself, have it."""
 
+
+Result = TypeVar("Result")
 
 EVALUATE_SKIPS: set[str | int] = {"method", "data", "cache", "progress", "judge"}
 
@@ -53,11 +55,14 @@ def parser_for(verb: str, about: str) -> ArgumentParser:
     return ArgumentParser(prog=f"counterpoint {verb}", description=about, exit_on_error=False, allow_abbrev=False)
 
 
-def parse(function: Callable[..., Any], verb: str, words: Sequence[str], skip: set[str | int] | None = None) -> dict[str, Any]:
-    """Keywords of ``function`` from its own flags; those without a default are positional."""
-    parser = parser_for(verb, (function.__doc__ or "").splitlines()[0])
-    parser.add_function_arguments(function, as_positional=True, skip=skip)
-    return parsed(parser, expanded(words, option_names(parser)))
+def parse(target: Callable[..., Result], verb: str, words: Sequence[str]) -> Result:
+    """What a function or a record makes of its own flags; those without a default are positional."""
+    parser = parser_for(verb, (target.__doc__ or "").splitlines()[0])
+    add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
+    add(target, as_positional=True)
+    values = parsed(parser, expanded(words, option_names(parser)))
+    values.pop("config", None)
+    return target(**values)
 
 
 def parsed(parser: ArgumentParser, words: Sequence[str]) -> dict[str, Any]:

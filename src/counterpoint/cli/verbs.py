@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from ..training import FitResult
     from ..types import Modality
 
-RUN_PARTS = ("config.yaml", "metrics.csv", "evaluation.json", "report.html", "model", "checkpoints", "judges", "tensorboard")
-"""What a run folder may hold, and all that --overwrite removes."""
+RUN_PARTS = ("config.yaml", "metrics.csv", "evaluation*.json", "report.html", "model", "checkpoints", "judges", "tensorboard")
+"""What a run folder may hold, as patterns, and all that --overwrite removes."""
 
 RECIPE = Path(__file__).parent.parent / "experiments" / "demo.yaml"
 
@@ -57,7 +58,7 @@ def data(words: Sequence[str]) -> None:
         width = max(map(len, datasets.names()))
         print("\n".join(f"{name:<{width}}  {about}" for name, about in datasets.names().items()))
         return
-    print(datasets.prepare(**parse(datasets.prepare, "data prepare", words[1:])))
+    print(parse(datasets.prepare, "data prepare", words[1:]))
 
 
 def fit(words: Sequence[str]) -> None:
@@ -72,10 +73,10 @@ def fit(words: Sequence[str]) -> None:
 
 
 def evaluate(words: Sequence[str]) -> None:
-    """Measure a run: one table on the screen, the same numbers in RUN/evaluation.json."""
+    """Measure a run: one table on the screen, the same numbers in RUN/evaluation.json (another name for a part of them)."""
     from ..metrics import evaluate as measure
 
-    parser = parser_for("evaluate", "Measure a run: one table on the screen, the same numbers in RUN/evaluation.json.")
+    parser = parser_for("evaluate", (evaluate.__doc__ or ""))
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--json", type=Path, default=None, help="write the numbers here, too")
     parser.add_argument("--detail", action="store_true", help="a line for every modality, too")
@@ -92,21 +93,21 @@ def evaluate(words: Sequence[str]) -> None:
 
 def sample(words: Sequence[str]) -> None:
     """New examples of all modalities."""
-    wanted = parse(_sample_options, "sample", words)
-    method = _model(wanted["run"])
-    _check_count(wanted["n"])
-    values = method.sample(wanted["n"], prior=wanted["prior"], generator=torch.Generator().manual_seed(wanted["seed"]))
-    print(_kept(values, method.modalities, wanted["out"]))
+    wanted = parse(SampleOptions, "sample", words)
+    method = _model(wanted.run)
+    _check_count(wanted.n)
+    values = method.sample(wanted.n, prior=wanted.prior, generator=torch.Generator().manual_seed(wanted.seed))
+    print(_kept(values, method.modalities, wanted.out))
 
 
 def translate(words: Sequence[str]) -> None:
     """Some modalities from others."""
-    wanted = parse(_translate_options, "translate", gathered(words, ("given", "to")))
-    method = _model(wanted["run"])
-    _check_count(wanted["n"])
+    wanted = parse(TranslateOptions, "translate", gathered(words, ("given", "to")))
+    method = _model(wanted.run)
+    _check_count(wanted.n)
     known = {m.name: m for m in method.modalities}
     given = {}
-    for entry in wanted["given"]:
+    for entry in wanted.given:
         name, equals, file = entry.partition("=")
         if not equals:
             raise ValueError(f"--given {entry} must be MODALITY=FILE; the modalities are {', '.join(known)}")
@@ -114,14 +115,14 @@ def translate(words: Sequence[str]) -> None:
         given[name] = _read(modality, Path(file))
     if not given:
         raise ValueError(f"name what to translate from: --given MODALITY=FILE; the modalities are {', '.join(known)}")
-    targets = [choose(name, [*known], "modality") for name in wanted["to"]] or [name for name in known if name not in given]
+    targets = [choose(name, [*known], "modality") for name in wanted.to] or [name for name in known if name not in given]
     if not targets:
         raise ValueError(f"name what to translate to: --to MODALITY; the modalities are {', '.join(known)}")
-    generator = torch.Generator().manual_seed(wanted["seed"])
-    output = method.translate(given, to=targets, n=wanted["n"], prior=wanted["prior"], generator=generator)
+    generator = torch.Generator().manual_seed(wanted.seed)
+    output = method.translate(given, to=targets, n=wanted.n, prior=wanted.prior, generator=generator)
     flat = {name: values.transpose(0, 1).flatten(0, 1) for name, values in output.items()}  # the n answers to a row stand together
-    if wanted["out"] is not None:
-        print(_kept(flat, method.modalities, wanted["out"]))
+    if wanted.out is not None:
+        print(_kept(flat, method.modalities, wanted.out))
         return
     images = [name for name in targets if len(known[name].shape) == 3]
     if images:
@@ -131,20 +132,20 @@ def translate(words: Sequence[str]) -> None:
 
 def report(words: Sequence[str]) -> None:
     """One HTML file about a run."""
-    wanted = parse(_report_options, "report", gathered(words, ("maps",)))
+    wanted = parse(ReportOptions, "report", gathered(words, ("maps",)))
     from ..report.figures import MAPS
 
-    run: Path = wanted["run"]
-    for kind in wanted["maps"] or ():
+    for kind in wanted.maps or ():
         choose(kind, MAPS, "map")
-    method, data = _opened(run)
-    print(_reported(method, data, _measured(method, data, run), run, wanted["out"], wanted["maps"], wanted["seed"]))
+    method, data = _opened(wanted.run)
+    print(_reported(method, data, _measured(method, data, wanted.run), wanted.run, wanted.out, wanted.maps, wanted.seed))
 
 
 # ----------------------------------------------------------------------------------------------- options
 
 
-def _sample_options(run: Path, *, n: int = 64, out: Path = Path("samples.png"), prior: str = "auto", seed: int = 0) -> None:
+@dataclass(frozen=True)
+class SampleOptions:
     """New examples from a trained run.
 
     Args:
@@ -155,17 +156,15 @@ def _sample_options(run: Path, *, n: int = 64, out: Path = Path("samples.png"), 
         seed: of the draws.
     """
 
+    run: Path
+    n: int = 64
+    out: Path = Path("samples.png")
+    prior: str = "auto"
+    seed: int = 0
 
-def _translate_options(
-    run: Path,
-    *,
-    given: tuple[str, ...] = (),
-    to: tuple[str, ...] = (),
-    n: int = 1,
-    out: Path | None = None,
-    prior: str = "auto",
-    seed: int = 0,
-) -> None:
+
+@dataclass(frozen=True)
+class TranslateOptions:
     """Some modalities from others.
 
     Args:
@@ -178,8 +177,17 @@ def _translate_options(
         seed: of the draws.
     """
 
+    run: Path
+    given: tuple[str, ...] = ()
+    to: tuple[str, ...] = ()
+    n: int = 1
+    out: Path | None = None
+    prior: str = "auto"
+    seed: int = 0
 
-def _report_options(run: Path, *, out: Path | None = None, maps: tuple[str, ...] | None = None, seed: int = 0) -> None:
+
+@dataclass(frozen=True)
+class ReportOptions:
     """One self-contained HTML file about a run.
 
     Args:
@@ -188,6 +196,11 @@ def _report_options(run: Path, *, out: Path | None = None, maps: tuple[str, ...]
         maps: list of pca, tsne and umap; all that can be had by default.
         seed: chooses the examples shown.
     """
+
+    run: Path
+    out: Path | None = None
+    maps: tuple[str, ...] | None = None
+    seed: int = 0
 
 
 def _check_count(n: int) -> None:
@@ -237,7 +250,7 @@ def _cleared(run: Path) -> None:
     """Remove a run, and nothing else that its folder may hold."""
     if run.is_dir() and any(run.iterdir()) and not (run / "config.yaml").is_file():
         raise ValueError(f"{run} holds no run (no config.yaml), so --overwrite leaves it alone; choose another --out")
-    for part in (run / name for name in RUN_PARTS):
+    for part in (path for name in RUN_PARTS for path in run.glob(name)):
         if part.is_dir() and not part.is_symlink():
             shutil.rmtree(part)
         else:
@@ -269,8 +282,14 @@ def _evaluated(method: Method, data: Dataset, run: Path, options: Mapping[str, A
     from ..metrics import evaluate as measure
 
     evaluation = measure(method, data, cache=run / "judges", **options)
-    evaluation.to_json(run / "evaluation.json")
+    evaluation.to_json(run / f"evaluation{_part_of_evaluation(options)}.json")
     return evaluation
+
+
+def _part_of_evaluation(options: Mapping[str, Any]) -> str:
+    """What tells the file of a partial evaluation from that of the whole test split, which it must not replace."""
+    split, only = options.get("split", "test"), options.get("only")
+    return "".join(f"-{part}" for part in ([] if split == "test" else [split]) + sorted(only or ()))
 
 
 def _measured(method: Method, data: Dataset, run: Path) -> Evaluation:

@@ -131,30 +131,33 @@ def evaluate(
     cache: str | Path | None = None,
     progress: bool | Callable[[str], None] = True,
     only: Sequence[str] | None = None,
+    split: Literal["test", "val"] = "test",
     judge: JudgeOptions | None = None,
 ) -> Evaluation:
-    """Measure a method on the test split of a data set: probes, coherence, quality, dependence, likelihood.
+    """Measure a method on held-out rows of a data set: probes, coherence, quality, dependence, likelihood.
 
     Seeded throughout; the global random state stays as it was. What a method or data set cannot give (no labels, no private latents,
     no exact density) is left out, with the reason in ``meta["left_out"]``.
 
     Args:
         samples: unconditional samples, and most rows on each side of precision and recall.
-        rows: most test rows to generate from (random, the same for every metric); None takes all.
-        probe_rows: most rows of the train split to fit probes on, and of the test split to score them on.
+        rows: most held-out rows to generate from (random, the same for every metric); None takes all.
+        probe_rows: most rows of the train split to fit probes on, and of the held-out split to score them on.
         likelihood_rows, likelihood_samples: rows and importance samples of the likelihood, which is the dearest metric.
         cache: a folder in which judges are kept.
         progress: True tells each stage on standard error; a function is called with it instead.
         only: some of "probe", "coherence", "quality", "dependence", "likelihood".
+        split: the held-out split: "test" to report, "val" to choose between recipes.
         judge: how judges are built and trained.
 
     Raises:
-        ValueError: an unknown group, different modalities, a number below 1, or a label with a single class.
+        ValueError: an unknown group or split, different modalities, a number below 1, or a label with a single class.
     """
     groups = _checked(
         method,
         data,
         only,
+        split,
         samples=samples,
         rows=rows,
         probe_rows=probe_rows,
@@ -166,15 +169,16 @@ def evaluate(
     device = device_of(method)
     clock: dict[str, float] = {}
     scores = Scores()
-    test = data.test.take(chosen(len(data.test), rows, seed_of(seed, "test rows")))
+    held_out = data.test if split == "test" else data.val
+    shown = held_out.take(chosen(len(held_out), rows, seed_of(seed, "test rows")))
     if {"probe", "coherence"} & groups:
-        scores.update(score_chance(data.test))
+        scores.update(score_chance(held_out))
     with _seeded(seed, device):
         if {"probe", "dependence"} & groups:
             with _stage("encode", clock, tell):
                 train_means, test_means = (
-                    posterior_means(method, split.take(chosen(len(split), probe_rows, seed_of(seed, "probe rows"))), batch_size=batch_size)
-                    for split in (data.train, data.test)
+                    posterior_means(method, part.take(chosen(len(part), probe_rows, seed_of(seed, "probe rows"))), batch_size=batch_size)
+                    for part in (data.train, held_out)
                 )
         if "probe" in groups:
             with _stage("probes", clock, tell):
@@ -182,9 +186,9 @@ def evaluate(
         if {"coherence", "quality"} & groups:
             with _stage("judges", clock, tell):
                 judges = train_judges(data, options=judge, seed=0, cache=None if cache is None else Path(cache), device=device)
-                real = judges.look(data.test)
-                scores.update(score_judges(data.test, real))
-            generations = Generations(method, test, judges, samples=samples, seed=seed, batch_size=batch_size)
+                real = judges.look(held_out)
+                scores.update(score_judges(held_out, real))
+            generations = Generations(method, shown, judges, samples=samples, seed=seed, batch_size=batch_size)
         if "coherence" in groups:
             with _stage("coherence", clock, tell):
                 scores.update(score_coherence(generations))
@@ -197,16 +201,17 @@ def evaluate(
                 scores.update(score_dependence(train_means, test_means, seed=seed))
         if "likelihood" in groups:
             with _stage("likelihood", clock, tell):
-                scores.update(score_likelihood(method, data.test, rows=likelihood_rows, samples=likelihood_samples, seed=seed))
+                scores.update(score_likelihood(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed))
     meta = {
         "method": {"name": method.name, "config": method.config},
         "data": {"name": data.name, "notes": dict(data.notes), "checksum": data.checksum()},
+        "split": split,
         "seed": seed,
         "rows": {
-            "generated_from": len(test),
+            "generated_from": len(shown),
             "samples": samples,
             "probe_train": _most(data.train, probe_rows),
-            "probe_test": _most(data.test, probe_rows),
+            "probe_test": _most(held_out, probe_rows),
         },
         "intervals": {name: list(interval) for name, interval in scores.intervals.items()},
         "left_out": scores.left_out,
@@ -217,11 +222,13 @@ def evaluate(
     return Evaluation(scores.metrics, meta)
 
 
-def _checked(method: Method, data: Dataset, only: Sequence[str] | None, **numbers: int | None) -> set[str]:
+def _checked(method: Method, data: Dataset, only: Sequence[str] | None, split: str, **numbers: int | None) -> set[str]:
     """The groups asked for, after a check of everything a user may get wrong."""
     unknown = [group for group in only or () if group not in GROUPS]
     if unknown:
         raise ValueError(f"unknown group of metrics {unknown[0]!r}; choose from {', '.join(GROUPS)}")
+    if split not in ("test", "val"):
+        raise ValueError(f"split={split!r} is unknown; choose 'test' or 'val'")
     wrong = [name for name, value in numbers.items() if value is not None and value < 1]
     if wrong:
         raise ValueError(f"{wrong[0]} = {numbers[wrong[0]]} must be 1 or more")
