@@ -590,11 +590,12 @@ def test_terms_carry_their_weights() -> None:
 
 
 def test_contrast_comes_first_and_augmentation_warms_up() -> None:
-    model, of = make("idmvae", contrast_first=3, augment_warmup=4, genaug=20.0), batch()
+    model, of = make("idmvae", contrast_first=3, augment_after=2, augment_warmup=4, genaug=20.0), batch()
     for step in (0, 2):
         assert set(losses(model, of, step)) == {"cross_mi"}
     sizes = []
-    for step in range(3, 9):
+    assert all("genaug" not in losses(model, of, step) for step in (3, 4))
+    for step in range(5, 11):
         terms = losses(model, of, step)
         assert set(terms) == {"nll", "kl", "cross_mi", "genaug", "diffusion"}
         sizes.append(float(terms["genaug"].detach().mean()))

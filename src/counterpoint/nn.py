@@ -189,9 +189,11 @@ class ConvTrunk(Trunk):
 
 
 class ConvGenerator(nn.Module):
-    """Two dense layers to the smallest map, then 4×4 transposed convolutions of stride 2, cut to the sizes of ``ConvTrunk``.
+    """A coarse image and its detail: a linear map of the first dense layer gives the image at some 8×8, which is enlarged (bilinear); two
+    dense layers to the smallest map and 4×4 transposed convolutions of stride 2, cut to the sizes of ``ConvTrunk``, give what is added.
 
-    Transposed convolutions rather than enlargement and convolution: on a CPU the same depth and width is 3.5 times faster.
+    Colours and places need not pass the convolutions, and are learned many times faster. Transposed convolutions rather than enlargement
+    and convolution: on a CPU the same depth and width is 3.5 times faster.
     """
 
     def __init__(self, latent_dim: int, shape: tuple[int, ...], width: int, hidden: int) -> None:
@@ -200,14 +202,19 @@ class ConvGenerator(nn.Module):
         self.sizes = [tuple(math.ceil(s / 2**i) for s in shape[1:]) for i in reversed(range(depth + 1))]
         channels = [*(width * 2 ** min(i, 3) for i in reversed(range(depth))), shape[0]]
         self.first = (channels[0], *self.sizes[0])
-        self.dense = mlp((latent_dim, hidden, math.prod(self.first)))
+        self.dense = mlp((latent_dim, hidden))
+        self.spread = mlp((hidden, math.prod(self.first)))
+        self.coarse_shape = (shape[0], *self.sizes[min(1, depth)])
+        self.coarse = nn.Linear(hidden, math.prod(self.coarse_shape))
         self.convolutions = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairwise(channels))
 
     def forward(self, u: Tensor) -> Tensor:
-        h = self.dense(u).unflatten(-1, self.first)
+        hidden = self.dense(u)
+        coarse = F.interpolate(self.coarse(hidden).unflatten(-1, self.coarse_shape), size=self.sizes[-1], mode="bilinear")
+        h = self.spread(hidden).unflatten(-1, self.first)
         for i, (convolution, (height, width)) in enumerate(zip(self.convolutions, self.sizes[1:], strict=True)):
             h = convolution(F.relu(h) if i else h)[..., :height, :width]
-        return h
+        return coarse + h
 
 
 def enlarged_conv(x: Tensor, convolution: nn.Conv2d) -> Tensor:

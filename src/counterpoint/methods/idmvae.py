@@ -5,8 +5,10 @@
 CrossMI pulls what the modalities share into z; GenAug drives it out of w, and what is private out of z; the diffusion priors learn
 the aggregate posteriors, so that unconditional samples look like conditional ones.
 
-The paper leaves the cold start open: early decoders make poor augmentations. Two knobs, both ours: ``contrast_first``
-steps train by CrossMI alone, and the weight of GenAug rises linearly over the ``augment_warmup`` steps after that.
+The paper leaves the cold start open: early decoders make poor augmentations, and a w that tells examples apart by anything at all
+satisfies GenAug's contrast before it has learned what is private (docs/results/idmvae). Three knobs, all ours: ``contrast_first``
+steps train by CrossMI alone, the next ``augment_after`` steps by everything but GenAug, whose weight rises linearly over the
+``augment_warmup`` steps after that.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ class IDMVAE(Method):
         match: GenAug's match, ``"contrast"`` or ``"l2"``.
         temperature: τ of both contrasts.
         contrast_first: steps by CrossMI alone.
+        augment_after: steps that follow without GenAug.
         augment_warmup: steps over which GenAug's weight then rises.
         towers: separate or shared encoder trunks.
         networks: kind and sizes of the networks.
@@ -75,6 +78,7 @@ class IDMVAE(Method):
         match: Literal["contrast", "l2"] = "contrast",
         temperature: float = 1.0,
         contrast_first: int = 0,
+        augment_after: int = 0,
         augment_warmup: int = 0,
         towers: Towers = "separate",
         networks: NetworkOptions = NetworkOptions(),
@@ -107,12 +111,13 @@ class IDMVAE(Method):
         bound = Bound(singles(modalities, cross_targets), estimator=estimator, samples=samples, beta=beta, density="everything")
         augmentation = GenAug(partner=partner, match=match, temperature=temperature)
         then = contrast_first
+        augment = then + augment_after
         super().__init__(
             model,
             [
                 (bound, Ramp(1.0, then, then)),
                 (CrossMI(temperature=temperature), Ramp(cross_mi)),
-                (augmentation, Ramp(genaug, then, then + augment_warmup)),
+                (augmentation, Ramp(genaug, augment, augment + augment_warmup)),
                 (DiffusionPriorLoss(detach=detach_diffusion), Ramp(diffusion, then, then)),
             ],
         )
