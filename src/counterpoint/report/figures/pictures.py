@@ -1,0 +1,148 @@
+"""Pictures of what a method reconstructs, translates, recombines and samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from counterpoint.types import Batch, Modality
+
+from .tiles import Tile, mosaic, span_of, tiles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from counterpoint.data import Split
+    from counterpoint.methods import Method
+
+
+def complete_rows(split: Split, n: int, labels: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+    """At most ``n`` rows that have every modality, drawn at random and spread evenly over the classes of ``labels``.
+
+    Raises:
+        ValueError: no row has every modality.
+    """
+    complete = np.flatnonzero(_complete(split))
+    if not len(complete):
+        raise ValueError("no row of this split has every modality; pictures compare modalities of one row")
+    complete = np.random.default_rng(seed).permutation(complete)
+    if labels is not None:
+        classes = np.asarray(labels)[complete]
+        turn = np.zeros(len(complete), np.int64)  # how many rows of the same class came before
+        for value in np.unique(classes):
+            here = classes == value
+            turn[here] = np.arange(here.sum())
+        complete = complete[np.lexsort((classes, turn))]
+    return complete[:n]
+
+
+def has_complete_rows(split: Split) -> bool:
+    """Whether some row has every modality."""
+    return bool(_complete(split).any())
+
+
+def _complete(split: Split) -> np.ndarray:
+    mask: np.ndarray = np.logical_and.reduce([np.asarray(p) for p in split.present.values()])
+    return mask
+
+
+def reconstructions(method: Method, split: Split, n: int = 10, seed: int = 0) -> Figure:
+    """For every modality a row of data and, below it, what is decoded from its own posterior means."""
+    batch = batch_of(method, split, complete_rows(split, n, _first(split.shared_labels), seed))
+    output = method.reconstruct(batch)
+    cells: list[Sequence[Tile | None]] = []
+    for m in method.modalities:
+        span = _span(batch.x[m.name], m)
+        cells += [tiles(batch.x[m.name], m, span), tiles(output[m.name], m, span)]
+    return mosaic(cells, rows=[m.name for m in method.modalities], block=(2, 1))
+
+
+def translations(method: Method, split: Split, n: int = 4, seed: int = 0, prior: str = "auto") -> Figure:
+    """A matrix of blocks: row = the one modality given, column = the modality decoded; first column = what was given.
+
+    The same ``n`` examples fill every block. On the diagonal a modality is decoded from itself; elsewhere the private latent of
+    the target comes from the prior.
+    """
+    side = max(1, math.isqrt(n))
+    batch = batch_of(method, split, complete_rows(split, side * side, _first(split.shared_labels), seed))
+    side = math.isqrt(len(batch))
+    names = [m.name for m in method.modalities]
+    known = {m.name: m for m in method.modalities}
+    spans = {name: _span(batch.x[name], m) for name, m in known.items()}
+    generator = torch.Generator().manual_seed(seed)
+    cells: list[list[Tile | None]] = []
+    for source in names:
+        output = method.translate(batch.only([source]), to=names, n=1, prior=prior, generator=generator)
+        blocks = [tiles(batch.x[source], known[source], spans[source])]
+        blocks += [tiles(output[target][0], known[target], spans[target]) for target in names]
+        cells += [[tile for block in blocks for tile in block[r * side : (r + 1) * side]] for r in range(side)]
+    return mosaic(cells, rows=names, columns=["given", *(f"→ {name}" for name in names)], block=(side, side), inches=0.42)
+
+
+def recombinations(method: Method, split: Split, modality: str | None = None, n: int = 7, seed: int = 0) -> Figure:
+    """Rows take z from the example at their left, columns take w from the example above; where they meet, both are decoded.
+
+    Raises:
+        ValueError: the method has no private latents, or no modality of that name.
+    """
+    m = chosen_modality(method, modality)
+    if m.name not in method.model.private_dims:
+        raise ValueError(f"method {method.name!r} has no private latent for {m.name!r}, so there is nothing to recombine")
+    private = _first({k: v[m.name] for k, v in split.private_labels.items() if m.name in v})
+    rows = complete_rows(split, n, _first(split.shared_labels), seed)
+    columns = complete_rows(split, n, private, seed + 1)
+    shared_batch, private_batch = batch_of(method, split, rows), batch_of(method, split, columns)
+    output = method.recombine(batch_of(method, split, np.repeat(rows, len(columns))), batch_of(method, split, np.tile(columns, len(rows))))
+    span = _span(shared_batch.x[m.name], m)
+    made = tiles(output[m.name], m, span)
+    cells: list[list[Tile | None]] = [[None, *tiles(private_batch.x[m.name], m, span)]]
+    for i, source in enumerate(tiles(shared_batch.x[m.name], m, span)):
+        cells.append([source, *made[i * len(columns) : (i + 1) * len(columns)]])
+    return mosaic(cells, lead=True, inches=0.56)
+
+
+def samples(method: Method, n: int = 10, prior: str = "auto", seed: int = 0) -> Figure:
+    """Unconditional samples: one row per modality; a column is one draw of z, with a w of its own for each modality."""
+    output = method.sample(n, prior=prior, generator=torch.Generator().manual_seed(seed))
+    return mosaic([tiles(output[m.name], m) for m in method.modalities], rows=[m.name for m in method.modalities])
+
+
+def sheet(values: Mapping[str, Tensor], modalities: Sequence[Modality], columns: int = 16) -> Figure:
+    """Values of several modalities, ``(N, *shape)`` each, wrapped to ``columns`` tiles a line; a block of lines per modality."""
+    chosen = [m for m in modalities if m.name in values]
+    cells: list[list[Tile | None]] = []
+    for m in chosen:
+        row: list[Tile | None] = [*tiles(values[m.name], m)]
+        width = min(columns, len(row))
+        row += [None] * (-len(row) % width)
+        cells += [row[i : i + width] for i in range(0, len(row), width)]
+    return mosaic(cells, rows=[m.name for m in chosen], block=(len(cells) // len(chosen), 1))
+
+
+def batch_of(method: Method, split: Split, rows: np.ndarray) -> Batch:
+    """Rows of a split, on the method's device."""
+    return split.batch(rows, device=next(method.parameters()).device)
+
+
+def chosen_modality(method: Method, name: str | None) -> Modality:
+    """The named modality; by default the first image, or the first of all."""
+    known = {m.name: m for m in method.modalities}
+    if name is None:
+        return next((m for m in method.modalities if len(m.shape) == 3), method.modalities[0])
+    if name not in known:
+        raise ValueError(f"unknown modality {name!r}; choose one of {', '.join(known)}")
+    return known[name]
+
+
+def _first(labels: Mapping[str, Any]) -> np.ndarray | None:
+    return next((np.asarray(v) for v in labels.values()), None)
+
+
+def _span(values: Tensor, modality: Modality) -> tuple[float, float] | None:
+    """One scale for what was observed and what was made, so that bar codes can be compared."""
+    return None if modality.likelihood == "categorical" or len(modality.shape) == 3 else span_of(values.cpu())
