@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import counterpoint as cp
 from counterpoint.methods import METHODS, Method, Ramp, method
-from counterpoint.nn import ResidualBlock, enlarged_conv
+from counterpoint.nn import ConvGenerator, ResidualBlock, enlarged_conv
 from counterpoint.objectives import PosteriorMatch
 from counterpoint.regularisers import nt_xent
 from counterpoint.types import Batch, Modality
@@ -806,3 +806,19 @@ def test_a_residual_block_enlarges_first() -> None:
     plain.load_state_dict(block.state_dict())
     x = torch.randn(2, 6, 5, 5, dtype=torch.float64)
     torch.testing.assert_close(block(x), plain(nn.functional.interpolate(x, scale_factor=2)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [3, 16, 28, 32])
+def test_a_conv_decoder_adds_its_detail_to_a_coarse_image(size: int) -> None:
+    torch.manual_seed(0)
+    network = ConvGenerator(5, (3, size, size), width=2, hidden=4)
+    colour = torch.tensor([0.5, -1.0, 2.0])
+    with torch.no_grad():
+        network.coarse.weight.zero_()
+        network.coarse.bias.copy_(colour.repeat_interleave(network.coarse.out_features // 3))
+        u = torch.randn(2, 5)
+        before = network(u)
+        network.coarse.bias.zero_()
+        torch.testing.assert_close(before - network(u), colour.view(1, 3, 1, 1).expand(2, 3, size, size))
+        network.coarse.weight.normal_()
+        assert float((network(u) - before).std()) > 0.1
