@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.distributions import Diagonal
-from counterpoint.encoders import Head
+from counterpoint.encoders import Head, Towers
 from counterpoint.nn import Trunk, enlarged_conv
 
 
@@ -122,23 +122,21 @@ class ResNetGenerator(nn.Module):
 
 
 class TowerEncoder(nn.Module):
-    """What ``counterpoint.encoders.Encoder`` is, with trunks of the caller's: one for z and, with a private latent, one for w."""
+    """What ``counterpoint.encoders.Encoder`` is, with trunks of the caller's: one for z and, with a private latent, one for w, or one for
+    both (``towers="shared"``)."""
 
-    def __init__(self, trunk: type[Trunk], shared_dim: int, private_dim: int) -> None:
+    def __init__(self, trunk: type[Trunk], shared_dim: int, private_dim: int, *, towers: Towers = "separate") -> None:
         super().__init__()
-        self.shared_tower = nn.Sequential(trunk(), Head(trunk.features, shared_dim, "normal"))
-        self.private_tower = nn.Sequential(trunk(), Head(trunk.features, private_dim, "normal")) if private_dim else None
-
-    def shared(self, x: Tensor) -> Diagonal:
-        return self.shared_tower(x)
-
-    def private(self, x: Tensor) -> Diagonal:
-        if self.private_tower is None:
-            raise ValueError("this encoder has no private latent")
-        return self.private_tower(x)
+        self.shared_trunk = trunk()
+        self.shared_head = Head(trunk.features, shared_dim, "normal")
+        self.private_trunk = trunk() if private_dim and towers == "separate" else None
+        self.private_head = Head(trunk.features, private_dim, "normal") if private_dim else None
 
     def forward(self, x: Tensor) -> tuple[Diagonal, Diagonal | None]:
-        return self.shared(x), None if self.private_tower is None else self.private(x)
+        h = self.shared_trunk(x)
+        if self.private_head is None:
+            return self.shared_head(h), None
+        return self.shared_head(h), self.private_head(h if self.private_trunk is None else self.private_trunk(x))
 
 
 NETWORKS: dict[str, tuple[type[Trunk], type[nn.Module]]] = {"conv": (ConvTrunk, ConvGenerator), "resnet": (ResNetTrunk, ResNetGenerator)}

@@ -12,6 +12,7 @@ import torch
 from networks import NETWORKS, TowerEncoder
 from worker import SCALE, SHAPE, Case, add_case, images, read_case, serve, trainable
 
+from counterpoint.encoders import Towers
 from counterpoint.methods import MVTCAE, Method, MMVAEPlus, MoPoE
 from counterpoint.model import Decoder
 from counterpoint.nn import NetworkOptions
@@ -28,6 +29,7 @@ class Settings:
         compiled: ``torch.compile`` on the networks.
         rows: most rows of one decoder call; 0 for the library's own choice.
         cross_targets: random other targets of each source; 0 for all.
+        towers: trunks of z and w, ``"separate"`` or ``"shared"``.
     """
 
     precision: str = "fp32"
@@ -35,11 +37,18 @@ class Settings:
     compiled: bool = False
     rows: int = 0
     cross_targets: int = 0
+    towers: Towers = "separate"
 
     @property
     def arguments(self) -> list[str]:
         switches = ["--channels-last"] * self.channels_last + ["--compile"] * self.compiled
-        return [f"--precision={self.precision}", f"--rows={self.rows}", f"--cross-targets={self.cross_targets}", *switches]
+        return [
+            f"--precision={self.precision}",
+            f"--rows={self.rows}",
+            f"--cross-targets={self.cross_targets}",
+            f"--towers={self.towers}",
+            *switches,
+        ]
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -48,10 +57,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", dest="compiled", action="store_true")
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--cross-targets", type=int, default=0)
+    parser.add_argument("--towers", choices=("separate", "shared"), default="separate")
 
 
 def read_settings(options: argparse.Namespace) -> Settings:
-    return Settings(options.precision, options.channels_last, options.compiled, options.rows, options.cross_targets)
+    return Settings(options.precision, options.channels_last, options.compiled, options.rows, options.cross_targets, options.towers)
 
 
 def build(case: Case, settings: Settings) -> Method:
@@ -81,7 +91,7 @@ def build(case: Case, settings: Settings) -> Method:
             raise ValueError(f"method {case.method!r} is not measured here; choose mmvae+, mvtcae or mopoe")
     trunk, generator = NETWORKS[case.network]
     for name in case.names:
-        method.model.posterior.encoders[name] = TowerEncoder(trunk, case.shared_dim, private_dim)
+        method.model.posterior.encoders[name] = TowerEncoder(trunk, case.shared_dim, private_dim, towers=settings.towers)
         method.model.decoders[name] = Decoder(generator(case.shared_dim + private_dim), method.model.likelihood(name))
     if settings.channels_last:
         method.to(memory_format=torch.channels_last)
