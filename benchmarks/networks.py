@@ -64,7 +64,7 @@ class ConvGenerator(nn.Module):
 
 
 class Block(nn.Module):
-    """x ↦ shortcut(x) + 0.1·σ(conv(σ(conv(x)))), of x enlarged twice where asked; the peer enlarges in a layer before."""
+    """x ↦ shortcut(x) + 0.1·σ(conv(σ(conv(x)))), of x at twice its size where asked; the peer enlarges in a layer before."""
 
     def __init__(self, channels: int, out: int, *, enlarge: bool = False) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class ResNetGenerator(nn.Module):
 
 
 class TowerEncoder(nn.Module):
-    """What ``counterpoint.encoders.Encoder`` is, with trunks of the caller's: one for z and, with a private latent, one for w, or one for
+    """The forward pass of ``counterpoint.encoders.Encoder``, with trunks of the caller's: one for z and, with a private latent, one for w, or one for
     both (``towers="shared"``)."""
 
     def __init__(self, trunk: type[Trunk], shared_dim: int, private_dim: int, *, towers: Towers = "separate") -> None:

@@ -263,10 +263,14 @@ def test_evaluate_and_report(run: Path, tmp_path: Path) -> None:
     done = command("evaluate", run, "--json", tmp_path / "e.json", *small)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "e.json").read_text())
-    partial = run / "evaluation-dependence-probe.json"
-    assert written == json.loads(partial.read_text()) and not (run / "evaluation.json").exists()
+    partial = run / "evaluation-partial.json"
+    assert (
+        written == json.loads(partial.read_text())
+        and written["meta"]["groups"] == ["probe", "dependence"]
+        and not (run / "evaluation.json").exists()
+    )
     assert main(["evaluate", str(run), *small[:-1], "--split", "val"]) == 0
-    on_val = json.loads((run / "evaluation-val-probe.json").read_text())
+    on_val = json.loads(partial.read_text())
     assert on_val["meta"]["split"] == "val" and on_val["metrics"]["probe/z/digit"] != written["metrics"]["probe/z/digit"]
     partial.rename(run / "evaluation.json")
     assert 0 <= written["metrics"]["probe/z/digit"] <= 1 and "probe/z/digit" in done.stdout

@@ -739,6 +739,7 @@ def test_fitted_priors_follow_their_seed_and_are_saved(tmp_path: Path) -> None:
         ("jmvae", {"alpha": -0.1}, "alpha=-0.1 must not be negative"),
         ("idmvae", {"genaug": -1.0}, "genaug=-1.0 is a weight and must not be negative"),
         ("idmvae", {"diffusion": -1.0}, "diffusion=-1.0 is a weight"),
+        ("idmvae", {"contrast_first": 3, "augment_after": -2}, "augment_after=-2 is a number of steps and must not be negative"),
     ],
 )
 def test_negative_numbers_are_refused_by_name(name: str, options: dict[str, Any], message: str) -> None:
@@ -808,17 +809,17 @@ def test_a_residual_block_enlarges_first() -> None:
     torch.testing.assert_close(block(x), plain(nn.functional.interpolate(x, scale_factor=2)), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("size", [3, 16, 28, 32])
-def test_a_conv_decoder_adds_its_detail_to_a_coarse_image(size: int) -> None:
+@pytest.mark.parametrize("shape", [(3, 3, 3), (3, 16, 16), (3, 28, 28), (3, 9, 40)])
+def test_a_conv_decoder_adds_its_detail_to_a_coarse_image(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    network = ConvGenerator(5, (3, size, size), width=2, hidden=4)
-    colour = torch.tensor([0.5, -1.0, 2.0])
+    network = ConvGenerator(5, shape, width=2, hidden=4)
+    colour = torch.tensor([0.5, -1.0, 50.0])
+    u = torch.randn(2, 5)
     with torch.no_grad():
         network.coarse.weight.zero_()
-        network.coarse.bias.copy_(colour.repeat_interleave(network.coarse.out_features // 3))
-        u = torch.randn(2, 5)
-        before = network(u)
         network.coarse.bias.zero_()
-        torch.testing.assert_close(before - network(u), colour.view(1, 3, 1, 1).expand(2, 3, size, size))
-        network.coarse.weight.normal_()
-        assert float((network(u) - before).std()) > 0.1
+        detail = network(u)
+        network.coarse.bias.copy_(colour.repeat_interleave(network.coarse.out_features // 3))
+        expected = torch.tensor([3 * np.tanh(0.5 / 3), -3 * np.tanh(1 / 3), 3.0]).view(1, 3, 1, 1).expand(2, *shape).float()
+        torch.testing.assert_close(network(u) - detail, expected, atol=1e-5, rtol=1e-5)
+    assert float(detail.std()) > 0

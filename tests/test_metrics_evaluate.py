@@ -305,6 +305,7 @@ def test_a_single_class_is_refused_in_one_line(data: Dataset) -> None:
         ({"only": ["fid"]}, "unknown group of metrics 'fid'"),
         ({"samples": 0}, "samples = 0 must be"),
         ({"likelihood_rows": 0}, "likelihood_rows = 0 must be"),
+        ({"only": []}, "only is empty"),
         ({"split": "train"}, "split='train' is unknown"),
         ({"likelihood_samples": 0}, "likelihood_samples = 0 must be"),
     ],

@@ -560,9 +560,11 @@ def test_a_run_that_is_over_does_not_go_on(tmp_path: Path) -> None:
 
 def test_resuming_forgets_what_was_measured_before(tmp_path: Path) -> None:
     fit(small(), rows(32), max_steps=2, out=tmp_path, **BASE)
-    (tmp_path / "evaluation.json").write_text("{}")
+    measured = [tmp_path / name for name in ("evaluation.json", "evaluation-partial.json", "report.html")]
+    for path in measured:
+        path.write_text("{}")
     fit(small(), rows(32), max_steps=4, out=tmp_path, resume=True, **BASE)
-    assert not (tmp_path / "evaluation.json").exists()
+    assert not any(path.exists() for path in measured)
 
 
 def test_an_option_that_lightning_refuses_is_a_value_error() -> None:

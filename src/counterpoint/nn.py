@@ -24,6 +24,7 @@ from counterpoint.types import Modality
 
 NetworkKind = Literal["auto", "mlp", "conv", "resnet", "text"]
 Norm = Literal["none", "batch"]
+COARSE_BOUND = 3.0
 
 
 @dataclass(frozen=True)
@@ -189,11 +190,14 @@ class ConvTrunk(Trunk):
 
 
 class ConvGenerator(nn.Module):
-    """A coarse image and its detail: a linear map of the first dense layer gives the image at some 8×8, which is enlarged (bilinear); two
-    dense layers to the smallest map and 4×4 transposed convolutions of stride 2, cut to the sizes of ``ConvTrunk``, give what is added.
+    """A coarse image and its detail, added.
 
-    Colours and places need not pass the convolutions, and are learned many times faster. Transposed convolutions rather than enlargement
-    and convolution: on a CPU the same depth and width is 3.5 times faster.
+    A linear map of the first dense layer gives the image at 8×8 or less, which is enlarged (bilinear); two dense layers to the smallest map and
+    4×4 transposed convolutions of stride 2, cut to the sizes of ``ConvTrunk``, give the detail. Colours and places need not pass the
+    convolutions, and are learned many times faster (docs/decisions/0008). Soft bounds of ±3 on the coarse image, before any sigmoid, leave the
+    last word to the detail.
+
+    Transposed convolutions rather than enlargement and convolution: on a CPU the same depth and width is 3.5 times faster.
     """
 
     def __init__(self, latent_dim: int, shape: tuple[int, ...], width: int, hidden: int) -> None:
@@ -202,38 +206,37 @@ class ConvGenerator(nn.Module):
         self.sizes = [tuple(math.ceil(s / 2**i) for s in shape[1:]) for i in reversed(range(depth + 1))]
         channels = [*(width * 2 ** min(i, 3) for i in reversed(range(depth))), shape[0]]
         self.first = (channels[0], *self.sizes[0])
+        self.coarse_shape = (shape[0], *(halvings(s, 8)[-1] for s in shape[1:]))
         self.dense = mlp((latent_dim, hidden))
-        self.spread = mlp((hidden, math.prod(self.first)))
-        self.coarse_shape = (shape[0], *self.sizes[min(1, depth)])
         self.coarse = nn.Linear(hidden, math.prod(self.coarse_shape))
+        self.spread = nn.Linear(hidden, math.prod(self.first))
         self.convolutions = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairwise(channels))
 
     def forward(self, u: Tensor) -> Tensor:
         hidden = self.dense(u)
-        coarse = F.interpolate(self.coarse(hidden).unflatten(-1, self.coarse_shape), size=self.sizes[-1], mode="bilinear")
+        coarse = COARSE_BOUND * torch.tanh(self.coarse(hidden) / COARSE_BOUND).unflatten(-1, self.coarse_shape)
         h = self.spread(hidden).unflatten(-1, self.first)
-        for i, (convolution, (height, width)) in enumerate(zip(self.convolutions, self.sizes[1:], strict=True)):
-            h = convolution(F.relu(h) if i else h)[..., :height, :width]
-        return coarse + h
+        for convolution, (height, width) in zip(self.convolutions, self.sizes[1:], strict=True):
+            h = convolution(F.relu(h))[..., :height, :width]
+        return h + F.interpolate(coarse, size=self.sizes[-1], mode="bilinear")  # the sum has the memory format of h
 
 
 def enlarged_conv(x: Tensor, convolution: nn.Conv2d) -> Tensor:
-    """A 3×3 convolution of padding 1 on the map x (N, C, H, W) enlarged twice (nearest), (N, C', 2H, 2W).
+    """A 3×3 convolution of padding 1 on the map x (N, C, H, W) at twice its size (nearest), (N, C', 2H, 2W).
 
-    Computed as the 4×4 transposed convolution of stride 2 that it equals: along one axis the enlarged map's tap k at output 2s − 1 + t
-    reads x[s] where k ∈ {2 − t, 3 − t}, so tap t of the larger kernel is the sum of those. 4/9 of the multiplications, and the
-    enlarged map is never made.
+    Computed as the 4×4 transposed convolution of stride 2 that it equals: along one axis, output 2s − 1 + t of the large map reads x[s]
+    by the taps 2 − t and 3 − t, so tap t of the larger kernel is the sum of those. 4/9 of the multiplications, and the large map
+    is never made.
     """
-    fold = x.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=convolution.weight.dtype)
-    kernel = torch.einsum("ta,ub,oiab->iotu", fold, fold, convolution.weight)
-    return F.conv_transpose2d(x, kernel, convolution.bias, 2, 1)
+    kernel = F.avg_pool2d(convolution.weight.flip(-2, -1), 2, 1, 1, divisor_override=1)  # sums of neighbouring taps
+    return F.conv_transpose2d(x, kernel.transpose(0, 1), convolution.bias, 2, 1)
 
 
 class ResidualBlock(nn.Module):
     """x ↦ shortcut(x) + 0.1·conv(σ(conv(σ(x)))), σ the leaky ReLU of slope 0.2.
 
     Args:
-        enlarge: take x enlarged twice (nearest).
+        enlarge: take x at twice its size (nearest).
     """
 
     def __init__(self, channels: int, out: int, *, enlarge: bool = False) -> None:

@@ -20,11 +20,11 @@ from jsonargparse import ArgumentParser
 
 from . import choose
 
+Result = TypeVar("Result")
+
 SHORT = {"data": "data.source", "seed": "fit.seed"}
 """What a bare name stands for where several groups, or a group itself, have it."""
 
-
-Result = TypeVar("Result")
 
 EVALUATE_SKIPS: set[str | int] = {"method", "data", "cache", "progress", "judge"}
 
@@ -55,14 +55,12 @@ def parser_for(verb: str, about: str) -> ArgumentParser:
     return ArgumentParser(prog=f"counterpoint {verb}", description=about, exit_on_error=False, allow_abbrev=False)
 
 
-def parse(target: Callable[..., Result], verb: str, words: Sequence[str]) -> Result:
-    """What a function or a record makes of its own flags; those without a default are positional."""
-    parser = parser_for(verb, (target.__doc__ or "").splitlines()[0])
+def called(target: Callable[..., Result], verb: str, words: Sequence[str]) -> Result:
+    """What a function or a record makes of its own flags, called with them; those without a default are positional."""
+    parser = parser_for(verb, (target.__doc__ or "").partition("\n")[0])
     add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
     add(target, as_positional=True)
-    values = parsed(parser, expanded(words, option_names(parser)))
-    values.pop("config", None)
-    return target(**values)
+    return target(**parsed(parser, expanded(words, option_names(parser))))
 
 
 def parsed(parser: ArgumentParser, words: Sequence[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from .. import data as datasets
 from ..methods import METHODS, Method, load
 from . import choose
-from .arguments import EVALUATE_SKIPS, Settings, expanded, gathered, option_names, parse, parsed, parser_for, run_groups, settings
+from .arguments import EVALUATE_SKIPS, Settings, called, expanded, gathered, option_names, parsed, parser_for, run_groups, settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,8 +26,18 @@ if TYPE_CHECKING:
     from ..training import FitResult
     from ..types import Modality
 
-RUN_PARTS = ("config.yaml", "metrics.csv", "evaluation*.json", "report.html", "model", "checkpoints", "judges", "tensorboard")
-"""What a run folder may hold, as patterns, and all that --overwrite removes."""
+RUN_PARTS = (
+    "config.yaml",
+    "metrics.csv",
+    "evaluation.json",
+    "evaluation-partial.json",
+    "report.html",
+    "model",
+    "checkpoints",
+    "judges",
+    "tensorboard",
+)
+"""What a run folder may hold, and all that --overwrite removes."""
 
 RECIPE = Path(__file__).parent.parent / "experiments" / "demo.yaml"
 
@@ -58,7 +68,7 @@ def data(words: Sequence[str]) -> None:
         width = max(map(len, datasets.names()))
         print("\n".join(f"{name:<{width}}  {about}" for name, about in datasets.names().items()))
         return
-    print(parse(datasets.prepare, "data prepare", words[1:]))
+    print(called(datasets.prepare, "data prepare", words[1:]))
 
 
 def fit(words: Sequence[str]) -> None:
@@ -73,17 +83,16 @@ def fit(words: Sequence[str]) -> None:
 
 
 def evaluate(words: Sequence[str]) -> None:
-    """Measure a run: one table on the screen, the same numbers in RUN/evaluation.json (another name for a part of them)."""
+    """Measure a run: one table on the screen, the same numbers in RUN/evaluation.json, or in RUN/evaluation-partial.json."""
     from ..metrics import evaluate as measure
 
-    parser = parser_for("evaluate", (evaluate.__doc__ or ""))
+    parser = parser_for("evaluate", evaluate.__doc__ or "")
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--json", type=Path, default=None, help="write the numbers here, too")
     parser.add_argument("--detail", action="store_true", help="a line for every modality, too")
     parser.add_function_arguments(measure, skip=EVALUATE_SKIPS)
     values = parsed(parser, expanded(gathered(words, ("only",)), option_names(parser)))
     run, copy, detail = (values.pop(key) for key in ("run", "json", "detail"))
-    values.pop("config", None)
     method, data = _opened(run)
     evaluation = _evaluated(method, data, run, values)
     if copy is not None:
@@ -93,7 +102,7 @@ def evaluate(words: Sequence[str]) -> None:
 
 def sample(words: Sequence[str]) -> None:
     """New examples of all modalities."""
-    wanted = parse(SampleOptions, "sample", words)
+    wanted = called(SampleOptions, "sample", words)
     method = _model(wanted.run)
     _check_count(wanted.n)
     values = method.sample(wanted.n, prior=wanted.prior, generator=torch.Generator().manual_seed(wanted.seed))
@@ -102,7 +111,7 @@ def sample(words: Sequence[str]) -> None:
 
 def translate(words: Sequence[str]) -> None:
     """Some modalities from others."""
-    wanted = parse(TranslateOptions, "translate", gathered(words, ("given", "to")))
+    wanted = called(TranslateOptions, "translate", gathered(words, ("given", "to")))
     method = _model(wanted.run)
     _check_count(wanted.n)
     known = {m.name: m for m in method.modalities}
@@ -132,7 +141,7 @@ def translate(words: Sequence[str]) -> None:
 
 def report(words: Sequence[str]) -> None:
     """One HTML file about a run."""
-    wanted = parse(ReportOptions, "report", gathered(words, ("maps",)))
+    wanted = called(ReportOptions, "report", gathered(words, ("maps",)))
     from ..report.figures import MAPS
 
     for kind in wanted.maps or ():
@@ -191,7 +200,7 @@ class ReportOptions:
     """One self-contained HTML file about a run.
 
     Args:
-        run: run folder; what it lacks of measurements is measured first.
+        run: run folder; where it has no evaluation.json, everything is measured first.
         out: the file; RUN/report.html by default.
         maps: list of pca, tsne and umap; all that can be had by default.
         seed: chooses the examples shown.
@@ -250,7 +259,7 @@ def _cleared(run: Path) -> None:
     """Remove a run, and nothing else that its folder may hold."""
     if run.is_dir() and any(run.iterdir()) and not (run / "config.yaml").is_file():
         raise ValueError(f"{run} holds no run (no config.yaml), so --overwrite leaves it alone; choose another --out")
-    for part in (path for name in RUN_PARTS for path in run.glob(name)):
+    for part in (run / name for name in RUN_PARTS):
         if part.is_dir() and not part.is_symlink():
             shutil.rmtree(part)
         else:
@@ -282,14 +291,8 @@ def _evaluated(method: Method, data: Dataset, run: Path, options: Mapping[str, A
     from ..metrics import evaluate as measure
 
     evaluation = measure(method, data, cache=run / "judges", **options)
-    evaluation.to_json(run / f"evaluation{_part_of_evaluation(options)}.json")
+    evaluation.to_json(run / ("evaluation.json" if evaluation.complete else "evaluation-partial.json"))
     return evaluation
-
-
-def _part_of_evaluation(options: Mapping[str, Any]) -> str:
-    """What tells the file of a partial evaluation from that of the whole test split, which it must not replace."""
-    split, only = options.get("split", "test"), options.get("only")
-    return "".join(f"-{part}" for part in ([] if split == "test" else [split]) + sorted(only or ()))
 
 
 def _measured(method: Method, data: Dataset, run: Path) -> Evaluation:

@@ -87,9 +87,11 @@ class IDMVAE(Method):
         if private_dim < 1:
             raise ValueError(f"idmvae needs private latents, got private_dim={private_dim}; give 1 or more")
         weights = {"cross_mi": cross_mi, "genaug": genaug, "diffusion": diffusion}
-        negative = [name for name, weight in weights.items() if weight < 0]
-        if negative:
-            raise ValueError(f"{negative[0]}={weights[negative[0]]} is a weight and must not be negative")
+        steps = {"contrast_first": contrast_first, "augment_after": augment_after, "augment_warmup": augment_warmup}
+        for kind, numbers in (("a weight", weights), ("a number of steps", steps)):
+            for name, number in numbers.items():
+                if number < 0:
+                    raise ValueError(f"{name}={number} is {kind} and must not be negative")
         if len(modalities) == 1:
             raise ValueError("idmvae contrasts modalities, so it needs two or more, got 1")
         if contrast_first and not cross_mi:

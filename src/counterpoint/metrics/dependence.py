@@ -120,7 +120,7 @@ def _bounds(scores: Array, scales: Array) -> Array:
 def score_dependence(train: Means, test: Means, *, rows: int = 500, permutations: int = 100, seed: int = 0) -> Scores:
     """``hsic/z,w`` (mean over modalities, with ``chance/hsic/z,w`` its permutation null) and ``mi/z_i,z_j`` (nats, mean over pairs).
 
-    Pairs are named ``mi/z_i,z_j/<i>,<j>``. ``rows`` caps the test rows of both; p-values go to the meta.
+    Pairs are named ``mi/z_i,z_j/<i>,<j>``. ``rows`` caps the held-out rows of both; p-values go to the meta.
     """
     scores = Scores()
     found = {}

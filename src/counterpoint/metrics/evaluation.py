@@ -42,7 +42,7 @@ class Evaluation:
 
     Attributes:
         metrics: a number each, or ``{"mean", "std", "n"}`` over seeds.
-        meta: JSON-able: method, data, seed, rows, seconds, feature_space, intervals (95 %), left_out (name: reason), versions.
+        meta: JSON-able: method, data, split, groups, seed, rows, seconds, feature_space, intervals (95 %), left_out (name: reason), versions.
     """
 
     metrics: dict[str, Any]
@@ -90,7 +90,12 @@ class Evaluation:
             for name in sorted(self.metrics, key=_section)  # stable: the order within a section is the order of measuring
             if not name.startswith("chance/") and (detail or not _is_detail(name, self.metrics))
         ]
-        return _rendered(rows, width)
+        return _rendered(rows, width) + ("measured on the validation split\n" if self.meta.get("split") == "val" else "")
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has every group of metrics, on the test split."""
+        return self.meta.get("split") == "test" and set(self.meta.get("groups", ())) == set(GROUPS)
 
     def _spread(self, name: str) -> str:
         value = self.metrics[name]
@@ -104,12 +109,14 @@ def merge(evaluations: Sequence[Evaluation]) -> Evaluation:
     """Mean, sample standard deviation (0 for one) and number of values of every metric over evaluations (seeds).
 
     Raises:
-        ValueError: no evaluation, or one that is merged already.
+        ValueError: no evaluation, one that is merged already, or different splits.
     """
     if not evaluations:
         raise ValueError("no evaluation to merge; give at least one")
     if any(isinstance(v, dict) for e in evaluations for v in e.metrics.values()):
         raise ValueError("an evaluation is already merged over seeds; merge the evaluations of single runs")
+    if len(splits := {e.meta.get("split", "test") for e in evaluations}) > 1:
+        raise ValueError(f"evaluations of different splits ({', '.join(sorted(splits))}) do not merge")
     metrics: dict[str, Any] = {}
     for name in dict.fromkeys(name for e in evaluations for name in e.metrics):
         values = [e.metrics[name] for e in evaluations if name in e.metrics]
@@ -151,7 +158,7 @@ def evaluate(
         judge: how judges are built and trained.
 
     Raises:
-        ValueError: an unknown group or split, different modalities, a number below 1, or a label with a single class.
+        ValueError: an unknown group or split, no group, different modalities, a number below 1, or a label with a single class.
     """
     groups = _checked(
         method,
@@ -170,25 +177,25 @@ def evaluate(
     clock: dict[str, float] = {}
     scores = Scores()
     held_out = data.test if split == "test" else data.val
-    shown = held_out.take(chosen(len(held_out), rows, seed_of(seed, "test rows")))
+    sources = held_out.take(chosen(len(held_out), rows, seed_of(seed, "test rows")))  # the name keeps old figures repeatable
     if {"probe", "coherence"} & groups:
         scores.update(score_chance(held_out))
     with _seeded(seed, device):
         if {"probe", "dependence"} & groups:
             with _stage("encode", clock, tell):
-                train_means, test_means = (
+                train_means, held_out_means = (
                     posterior_means(method, part.take(chosen(len(part), probe_rows, seed_of(seed, "probe rows"))), batch_size=batch_size)
                     for part in (data.train, held_out)
                 )
         if "probe" in groups:
             with _stage("probes", clock, tell):
-                scores.update(score_probes(train_means, test_means))
+                scores.update(score_probes(train_means, held_out_means))
         if {"coherence", "quality"} & groups:
             with _stage("judges", clock, tell):
                 judges = train_judges(data, options=judge, seed=0, cache=None if cache is None else Path(cache), device=device)
                 real = judges.look(held_out)
                 scores.update(score_judges(held_out, real))
-            generations = Generations(method, shown, judges, samples=samples, seed=seed, batch_size=batch_size)
+            generations = Generations(method, sources, judges, samples=samples, seed=seed, batch_size=batch_size)
         if "coherence" in groups:
             with _stage("coherence", clock, tell):
                 scores.update(score_coherence(generations))
@@ -198,7 +205,7 @@ def evaluate(
             scores.extra["feature_space"] = judges.spaces()
         if "dependence" in groups:
             with _stage("dependence", clock, tell):
-                scores.update(score_dependence(train_means, test_means, seed=seed))
+                scores.update(score_dependence(train_means, held_out_means, seed=seed))
         if "likelihood" in groups:
             with _stage("likelihood", clock, tell):
                 scores.update(score_likelihood(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed))
@@ -206,9 +213,10 @@ def evaluate(
         "method": {"name": method.name, "config": method.config},
         "data": {"name": data.name, "notes": dict(data.notes), "checksum": data.checksum()},
         "split": split,
+        "groups": [group for group in GROUPS if group in groups],
         "seed": seed,
         "rows": {
-            "generated_from": len(shown),
+            "generated_from": len(sources),
             "samples": samples,
             "probe_train": _most(data.train, probe_rows),
             "probe_test": _most(held_out, probe_rows),
@@ -224,6 +232,8 @@ def evaluate(
 
 def _checked(method: Method, data: Dataset, only: Sequence[str] | None, split: str, **numbers: int | None) -> set[str]:
     """The groups asked for, after a check of everything a user may get wrong."""
+    if only is not None and not only:
+        raise ValueError(f"only is empty; choose from {', '.join(GROUPS)}, or leave it out")
     unknown = [group for group in only or () if group not in GROUPS]
     if unknown:
         raise ValueError(f"unknown group of metrics {unknown[0]!r}; choose from {', '.join(GROUPS)}")

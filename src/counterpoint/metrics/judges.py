@@ -57,7 +57,7 @@ class Seen:
     """What a judge makes of some values.
 
     Attributes:
-        rows: (n,) the test rows they belong to.
+        rows: (n,) the held-out rows they belong to.
         labels: by label, (n,) the predicted class.
         features: (n, F).
     """

@@ -1,6 +1,6 @@
 """Probes: how well a linear classifier reads each label from each latent.
 
-Logistic regression (L-BFGS, C = 1, standardised features) is fitted on posterior means of the train split and scored on the test split,
+Logistic regression (L-BFGS, C = 1, standardised features) is fitted on posterior means of the train split and scored on held-out rows,
 for every modality, latent (z, w, and both) and label. Leakage is what z tells of a private label and w of a shared one, against chance.
 The probe's cross-entropy also bounds mutual information from below, I(y; z) ≥ H(y) − CE (Barber and Agakov, "The IM algorithm", 2003).
 """

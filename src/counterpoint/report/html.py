@@ -114,6 +114,7 @@ def write_report(
         "modalities": [(m, _describe(m)) for m in data.modalities],
         "findings": findings,
         "summary": _summary(findings),
+        "split": evaluation.meta.get("split", "test"),
         "published": published,
         "same_data": published is not None and published.data.lower() == data.name.lower(),
         "comparison": _comparison(method.name, metrics, published) if published else [],

@@ -52,7 +52,7 @@ class RunFolder:
 
     def prepare(self, config: Mapping[str, Any]) -> None:
         """Make the folder, write config.yaml, and remove what was measured on former weights."""
-        for name in ("evaluation.json", "report.html"):
+        for name in ("evaluation.json", "evaluation-partial.json", "report.html"):
             (self.path / name).unlink(missing_ok=True)
         self.last.parent.mkdir(parents=True, exist_ok=True)
         write(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
