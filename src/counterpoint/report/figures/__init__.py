@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from .curves import losses, read_history
 from .latents import MAP_TITLES, MAPS, latent_map, latent_points, project
-from .pictures import chosen_modality, complete_rows, has_complete_rows, recombinations, reconstructions, samples, sheet, translations
+from .pictures import recombinations, reconstructions, samples, sheet, translations
+from .rows import chosen_modality, complete_rows, has_complete_rows
 from .style import FAINT, INK
 from .tiles import mosaic, tiles
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .pictures import batch_of, chosen_modality
+from .rows import batch_of, chosen_modality
 from .style import CLASSES, FAINT, INK, PRIVATE, SHARED
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.types import Batch, Modality
+from counterpoint.types import Modality
 
+from .rows import batch_of, chosen_modality, complete_rows
 from .tiles import Tile, mosaic, span_of, tiles
 
 if TYPE_CHECKING:
@@ -19,36 +20,6 @@ if TYPE_CHECKING:
 
     from counterpoint.data import Split
     from counterpoint.methods import Method
-
-
-def complete_rows(split: Split, n: int, labels: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
-    """At most ``n`` rows that have every modality, drawn at random and spread evenly over the classes of ``labels``.
-
-    Raises:
-        ValueError: no row has every modality.
-    """
-    complete = np.flatnonzero(_complete(split))
-    if not len(complete):
-        raise ValueError("no row of this split has every modality; pictures compare modalities of one row")
-    complete = np.random.default_rng(seed).permutation(complete)
-    if labels is not None:
-        classes = np.asarray(labels)[complete]
-        turn = np.zeros(len(complete), np.int64)  # how many rows of the same class came before
-        for value in np.unique(classes):
-            here = classes == value
-            turn[here] = np.arange(here.sum())
-        complete = complete[np.lexsort((classes, turn))]
-    return complete[:n]
-
-
-def has_complete_rows(split: Split) -> bool:
-    """Whether some row has every modality."""
-    return bool(_complete(split).any())
-
-
-def _complete(split: Split) -> np.ndarray:
-    mask: np.ndarray = np.logical_and.reduce([np.asarray(p) for p in split.present.values()])
-    return mask
 
 
 def reconstructions(method: Method, split: Split, n: int = 10, seed: int = 0) -> Figure:
@@ -122,21 +93,6 @@ def sheet(values: Mapping[str, Tensor], modalities: Sequence[Modality], columns:
         row += [None] * (-len(row) % width)
         cells += [row[i : i + width] for i in range(0, len(row), width)]
     return mosaic(cells, rows=[m.name for m in chosen], block=(len(cells) // len(chosen), 1))
-
-
-def batch_of(method: Method, split: Split, rows: np.ndarray) -> Batch:
-    """Rows of a split, on the method's device."""
-    return split.batch(rows, device=next(method.parameters()).device)
-
-
-def chosen_modality(method: Method, name: str | None) -> Modality:
-    """The named modality; by default the first image, or the first of all."""
-    known = {m.name: m for m in method.modalities}
-    if name is None:
-        return next((m for m in method.modalities if len(m.shape) == 3), method.modalities[0])
-    if name not in known:
-        raise ValueError(f"unknown modality {name!r}; choose one of {', '.join(known)}")
-    return known[name]
 
 
 def _first(labels: Mapping[str, Any]) -> np.ndarray | None:
