@@ -184,3 +184,11 @@ def test_only_refuses_what_it_cannot_keep() -> None:
     assert "unknown modality 'sound'; choose from image, words, vector" in refusal(ValueError, lambda: batch.only(["sound"]))
     assert "no modality given" in refusal(ValueError, lambda: batch.only([]))
     assert "row 1 has none of the given modalities (image)" in refusal(ValueError, lambda: batch.only(["image"]))
+
+
+def test_a_batch_is_shown_in_a_line() -> None:
+    modalities = [Modality("image", (1, 2, 2)), Modality("genes", (3,), "normal")]
+    batch = Batch.of(
+        {"image": torch.rand(4, 1, 2, 2), "genes": torch.rand(4, 3)}, {"genes": torch.tensor([1, 0, 1, 1]).bool()}, modalities=modalities
+    )
+    assert repr(batch) == "Batch(4 rows: image (1, 2, 2); genes (3,), 3 present)"

@@ -127,6 +127,13 @@ class Batch:
             raise ValueError(f"row {int(empty.nonzero()[0])} has every modality missing; drop such rows before training or inference")
         return Batch(values, mask)
 
+    def __repr__(self) -> str:
+        def count(here: Tensor) -> str:
+            return "" if bool(here.all()) else f", {int(here.sum())} present"
+
+        parts = (f"{name} {tuple(x.shape[1:])}{count(self.present[name])}" for name, x in self.x.items())
+        return f"Batch({len(self)} rows: {'; '.join(parts)})"
+
     def __len__(self) -> int:
         return next(iter(self.present.values())).shape[0]
 
