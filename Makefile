@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP) ## train, evaluate and report on the embedded data (minutes on two cores)
 	$(BIN)/counterpoint demo --out $(OUT)
-	@echo "report: $(CURDIR)/$(OUT)/report.html"
+	@echo "report: $(abspath $(OUT))/report.html"
 
 test: lint docs ## everything that must pass: lint, docs with doctests, tests and README snippets
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
