@@ -831,3 +831,8 @@ def test_a_conv_decoder_adds_its_detail_to_a_coarse_image(shape: tuple[int, ...]
         expected = torch.tensor([3 * np.tanh(0.5 / 3), -3 * np.tanh(1 / 3), 3.0]).view(1, 3, 1, 1).expand(2, *shape).float()
         torch.testing.assert_close(network(u) - detail, expected, atol=1e-5, rtol=1e-5)
     assert float(detail.std()) > 0
+
+
+def test_a_conv_decoder_stays_channels_last() -> None:
+    network = ConvGenerator(5, (3, 16, 16), width=4, hidden=8).to(memory_format=torch.channels_last)
+    assert network(torch.randn(2, 5)).is_contiguous(memory_format=torch.channels_last)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,6 +190,25 @@ def test_merge_and_json(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["meta"]["merged"][2] == {"seed": 2}
     with pytest.raises(ValueError, match="already merged"):
         merge([merged])
+    on_val = Evaluation({"probe/z/digit": 0.2}, {"split": "val"})
+    with pytest.raises(ValueError, match=r"different splits \(test, val\)"):
+        merge([evaluations[0], on_val])
+    assert "measured on the validation split" in merge([on_val]).table() and "validation" not in merged.table()
+
+
+@pytest.mark.parametrize(
+    ("meta", "complete"),
+    [
+        ({"split": "test", "groups": ["likelihood", "probe", "coherence", "quality", "dependence"]}, True),
+        ({"split": "val", "groups": ["likelihood", "probe", "coherence", "quality", "dependence"]}, False),
+        ({"split": "test", "groups": ["probe"]}, False),
+    ],
+)
+def test_an_evaluation_is_complete_with_all_groups_on_test(meta: dict[str, Any], complete: bool) -> None:
+    assert Evaluation({}, meta).complete is complete
+
+
+def test_merging_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no evaluation"):
         merge([])
 

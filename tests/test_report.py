@@ -174,6 +174,12 @@ def test_report_says_what_was_measured(written: Path) -> None:
     assert "from 2 modalities" in text and "unconditional: all judges agree, standard prior" in text
 
 
+def test_report_says_when_it_rests_on_the_validation_split(written: Path, tmp_path: Path) -> None:
+    assert "Measured on the validation split." not in written.read_text()
+    page = write_report(Echo([IMAGE]), dataset([IMAGE]), Evaluation({}, {"split": "val"}), None, tmp_path / "r.html", maps=("pca",))  # type: ignore[arg-type]
+    assert "Measured on the validation split." in page.read_text()
+
+
 def test_report_marks_published_figures_as_another_data_set(written: Path) -> None:
     text = " ".join(Page(written.read_text()).text.split())
     assert "Not the same data." in text and "IDMVAE + diffusion prior" in text and ".983" in text

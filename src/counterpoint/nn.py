@@ -25,6 +25,7 @@ from counterpoint.types import Modality
 NetworkKind = Literal["auto", "mlp", "conv", "resnet", "text"]
 Norm = Literal["none", "batch"]
 COARSE_BOUND = 3.0
+"""Soft bound of a conv decoder's coarse image; ours."""
 
 
 @dataclass(frozen=True)

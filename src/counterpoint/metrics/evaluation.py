@@ -115,13 +115,14 @@ def merge(evaluations: Sequence[Evaluation]) -> Evaluation:
         raise ValueError("no evaluation to merge; give at least one")
     if any(isinstance(v, dict) for e in evaluations for v in e.metrics.values()):
         raise ValueError("an evaluation is already merged over seeds; merge the evaluations of single runs")
-    if len(splits := {e.meta.get("split", "test") for e in evaluations}) > 1:
-        raise ValueError(f"evaluations of different splits ({', '.join(sorted(splits))}) do not merge")
+    splits = sorted({e.meta.get("split", "test") for e in evaluations})
+    if len(splits) > 1:
+        raise ValueError(f"evaluations of different splits ({', '.join(splits)}) do not merge")
     metrics: dict[str, Any] = {}
     for name in dict.fromkeys(name for e in evaluations for name in e.metrics):
         values = [e.metrics[name] for e in evaluations if name in e.metrics]
         metrics[name] = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, "n": len(values)}
-    return Evaluation(metrics, {"merged": [e.meta for e in evaluations]})
+    return Evaluation(metrics, {"split": splits[0], "merged": [e.meta for e in evaluations]})
 
 
 def evaluate(
@@ -209,25 +210,33 @@ def evaluate(
         if "likelihood" in groups:
             with _stage("likelihood", clock, tell):
                 scores.update(score_likelihood(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed))
-    meta = {
+    rows_used = {
+        "generated_from": len(sources),
+        "samples": samples,
+        "probe_train": _most(data.train, probe_rows),
+        "probe_test": _most(held_out, probe_rows),
+    }
+    asked = {"split": split, "groups": [group for group in GROUPS if group in groups], "seed": seed, "rows": rows_used}
+    return Evaluation(scores.metrics, _origin(method, data) | asked | _outcome(scores, clock))
+
+
+def _origin(method: Method, data: Dataset) -> dict[str, Any]:
+    """What was measured, on what, and by which versions."""
+    return {
         "method": {"name": method.name, "config": method.config},
         "data": {"name": data.name, "notes": dict(data.notes), "checksum": data.checksum()},
-        "split": split,
-        "groups": [group for group in GROUPS if group in groups],
-        "seed": seed,
-        "rows": {
-            "generated_from": len(sources),
-            "samples": samples,
-            "probe_train": _most(data.train, probe_rows),
-            "probe_test": _most(held_out, probe_rows),
-        },
+        "versions": {name: _version(name) for name in ("counterpoint", "torch", "numpy", "scikit-learn")},
+    }
+
+
+def _outcome(scores: Scores, clock: dict[str, float]) -> dict[str, Any]:
+    """What the measuring left beside the numbers."""
+    return {
         "intervals": {name: list(interval) for name, interval in scores.intervals.items()},
         "left_out": scores.left_out,
         **scores.extra,
         "seconds": {**clock, "total": round(sum(clock.values()), 2)},
-        "versions": {name: _version(name) for name in ("counterpoint", "torch", "numpy", "scikit-learn")},
     }
-    return Evaluation(scores.metrics, meta)
 
 
 def _checked(method: Method, data: Dataset, only: Sequence[str] | None, split: str, **numbers: int | None) -> set[str]:
