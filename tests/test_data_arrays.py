@@ -225,3 +225,30 @@ def test_missing_hides_training_values_only_and_changes_the_checksum() -> None:
     assert np.stack([holed.train.present[m.name] for m in holed.modalities]).any(0).all()
     assert all(holed.test.present[m.name].all() for m in holed.modalities)
     assert holed.checksum() != whole.checksum() and "0.3" in holed.notes["missing"]
+
+
+def test_another_likelihood_is_that_of_every_modality_but_word_ids() -> None:
+    rng = np.random.default_rng(0)
+    source = {"a": rng.random((20, 3, 4, 4)), "b": rng.normal(size=(20, 2)), "words": rng.integers(0, 5, (20, 6))}
+    as_normal = load(source, likelihood="normal", scale=0.3)
+    assert [(m.likelihood, m.scale) for m in as_normal.modalities] == [("normal", 0.3), ("normal", 0.3), ("categorical", None)]
+    assert [(m.likelihood, m.scale) for m in load(source, likelihood="laplace").modalities][:2] == [("laplace", None)] * 2
+    assert [(m.likelihood, m.scale) for m in load(source, scale=2.0).modalities][:2] == [("laplace", 2.0), ("normal", 2.0)]
+    assert as_normal.modalities == as_normal.train.modalities == load(source, likelihood="normal", scale=0.3, missing=0.3).test.modalities
+    for part, split in load(source).splits().items():
+        np.testing.assert_array_equal(split.x["b"], as_normal.splits()[part].x["b"])
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ({"words": np.zeros((9, 2), np.int64)}, {"likelihood": "normal"}, "word ids alone"),
+        ({"a": np.zeros((9, 2))}, {"likelihood": "categorical"}, "must be normal, laplace or bernoulli"),
+        ({"a": np.zeros((9, 2))}, {"likelihood": "bernoulli", "scale": 1.0}, "has no scale, got 1.0"),
+        ({"a": np.zeros((9, 2), bool)}, {"scale": 1.0}, "has no scale, got 1.0"),
+        ({"a": np.zeros((9, 2))}, {"scale": -1.0}, "must be positive"),
+    ],
+)
+def test_likelihoods_that_do_not_fit_are_refused(source: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load(source, **options)

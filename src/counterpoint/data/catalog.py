@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..types import Modality
+from ..types import LikelihoodName, Modality
 from . import arrays, polymnist
 from .digits import digits_quadrant
 from .files import default_root
@@ -43,6 +43,8 @@ def load(
     labels: Mapping[str, Any] | None = None,
     modalities: Sequence[Modality] | None = None,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    likelihood: LikelihoodName | None = None,
+    scale: float | None = None,
     missing: float = 0.0,
     verify: bool = False,
 ) -> Dataset:
@@ -63,6 +65,9 @@ def load(
         labels: of a mapping: by label, either one array (shared) or arrays by modality (private). Text is numbered alphabetically.
         modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`).
         fractions: of train, val and test, where the source has no splits.
+        likelihood: ``"normal"``, ``"laplace"`` or ``"bernoulli"``, of every modality but word ids, instead of their own.
+        scale: with it, or instead of their own: σ (normal) or b (laplace) of every modality but word ids. A likelihood that is given
+            without one learns it.
         missing: hide each training value with this probability, never all of a row, to see what incomplete data costs.
         verify: compare the checksums of a prepared set, not only the sizes of its files.
 
@@ -84,6 +89,8 @@ def load(
     else:
         options = {key: value for key, value in given.items() if value is not None}
         data = _opened(source, place, options, modalities, fractions, seed, verify)
+    if likelihood is not None or scale is not None:
+        data = data.with_likelihood(likelihood, scale)
     return _with_missing(data, missing, seed) if missing else data
 
 

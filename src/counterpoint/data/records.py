@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 import torch
 
-from ..types import Batch, Modality, to_unit
+from ..types import Batch, LikelihoodName, Modality, to_unit
 
 Array = np.ndarray
 Rows = np.ndarray | slice
@@ -169,8 +169,38 @@ class Dataset:
         """The splits by name, in the order train, val, test."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
+    def with_likelihood(self, likelihood: LikelihoodName | None = None, scale: float | None = None) -> Dataset:
+        """The same values, read by another likelihood: of every modality but word ids.
+
+        Args:
+            likelihood: ``"normal"``, ``"laplace"`` or ``"bernoulli"``; None keeps each modality's own.
+            scale: σ (normal) or b (laplace). None learns it where ``likelihood`` is given, and keeps it otherwise.
+
+        Raises:
+            ValueError: words asked for, nothing but words, or a scale for a likelihood without one.
+        """
+        if likelihood not in (None, "normal", "laplace", "bernoulli"):
+            raise ValueError(f"likelihood {likelihood!r} must be normal, laplace or bernoulli; word ids keep their own")
+        if all(m.likelihood == "categorical" for m in self.modalities):
+            raise ValueError(f"{self.name!r} holds word ids alone, whose likelihood is categorical; leave likelihood and scale out")
+
+        def read(modality: Modality) -> Modality:
+            if modality.likelihood == "categorical":
+                return modality
+            family = likelihood or modality.likelihood
+            if family == "bernoulli" and scale is not None:
+                raise ValueError(f"modality {modality.name!r}: a Bernoulli likelihood has no scale, got {scale}; leave it out")
+            return replace(modality, likelihood=family, scale=modality.scale if likelihood is None and scale is None else scale)
+
+        modalities = tuple(map(read, self.modalities))
+        parts = {part: replace(split, modalities=modalities) for part, split in self.splits().items()}
+        return replace(self, modalities=modalities, train=parts["train"], val=parts["val"], test=parts["test"])
+
     def checksum(self) -> str:
-        """A stable hexadecimal checksum of the modalities, values, masks and labels of all splits (SHA-256)."""
+        """A stable hexadecimal checksum of the modalities, values, masks and labels of all splits (SHA-256).
+
+        ``digest``, where it is known, says the same of the values, masks and labels.
+        """
         if self.digest is not None:
             return self.digest
         total = hashlib.sha256(json.dumps([asdict(m) for m in self.modalities], sort_keys=True).encode())
