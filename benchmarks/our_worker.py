@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from networks import NETWORKS, TowerEncoder
@@ -27,6 +27,7 @@ class Settings:
         precision: ``"fp32"``, or ``"bf16"`` for autocast of the forward pass.
         channels_last: keep the weights of convolutions channels-last.
         compiled: ``torch.compile`` on the networks.
+        recompute: decode again in the backward pass.
         rows: most rows of one decoder call; 0 for the library's own choice.
         cross_targets: random other targets of each source; 0 for all.
         towers: trunks of z and w, ``"separate"`` or ``"shared"``.
@@ -35,13 +36,14 @@ class Settings:
     precision: str = "fp32"
     channels_last: bool = False
     compiled: bool = False
+    recompute: bool = False
     rows: int = 0
     cross_targets: int = 0
     towers: Towers = "separate"
 
     @property
     def arguments(self) -> list[str]:
-        switches = ["--channels-last"] * self.channels_last + ["--compile"] * self.compiled
+        switches = ["--channels-last"] * self.channels_last + ["--compile"] * self.compiled + ["--recompute"] * self.recompute
         return [
             f"--precision={self.precision}",
             f"--rows={self.rows}",
@@ -55,13 +57,14 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", dest="compiled", action="store_true")
+    parser.add_argument("--recompute", action="store_true")
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--cross-targets", type=int, default=0)
     parser.add_argument("--towers", choices=("separate", "shared"), default="separate")
 
 
 def read_settings(options: argparse.Namespace) -> Settings:
-    return Settings(options.precision, options.channels_last, options.compiled, options.rows, options.cross_targets, options.towers)
+    return Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
 
 
 def build(case: Case, settings: Settings) -> Method:
@@ -97,6 +100,7 @@ def build(case: Case, settings: Settings) -> Method:
         method.to(memory_format=torch.channels_last)
     if settings.compiled:
         method.compile_networks()
+    method.model.recompute = settings.recompute
     return method.train()
 
 

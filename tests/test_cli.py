@@ -258,6 +258,16 @@ def test_resume_goes_on_and_overwrite_begins_anew(run: Path, tmp_path: Path, cap
     assert (tmp_path / "other" / "model").read_text() == "not a run"
 
 
+def test_another_likelihood_is_kept_in_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    read = ["--data", "digits-quadrant", "--draws", "1", "--data.likelihood", "normal", "--data.scale", "0.3"]
+    assert main(["fit", "mmvae+", *read, "--max_steps", "2", "--fit.progress", "false", "--out", str(out)]) == 0
+    assert main(["fit", "--resume", str(out), "--max_steps", "3"]) == 0
+    assert {(m.likelihood, m.scale) for m in cp.load(out).modalities} == {("normal", 0.3)}
+    assert main(["evaluate", str(out), "--rows", "32", "--only", "likelihood"]) == 0
+    assert "scale" in refused(capsys, "fit", "--resume", out, "--data.scale", "0.5")
+
+
 def test_evaluate_and_report(run: Path, tmp_path: Path) -> None:
     small = ["--rows", "64", "--samples", "32", "--probe_rows", "200", "--only", "probe", "dependence"]
     done = command("evaluate", run, "--json", tmp_path / "e.json", *small)

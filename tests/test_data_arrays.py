@@ -243,7 +243,8 @@ def test_another_likelihood_is_that_of_every_modality_but_word_ids() -> None:
     ("source", "options", "message"),
     [
         ({"words": np.zeros((9, 2), np.int64)}, {"likelihood": "normal"}, "word ids alone"),
-        ({"a": np.zeros((9, 2))}, {"likelihood": "categorical"}, "must be normal, laplace or bernoulli"),
+        ({"a": np.zeros((9, 2))}, {"likelihood": "categorical"}, "must be one of normal, laplace, bernoulli"),
+        ({"a": np.eye(9) * 1.5}, {"likelihood": "bernoulli"}, r"modality 'a': row \d leaves \[0, 1\], which a Bernoulli"),
         ({"a": np.zeros((9, 2))}, {"likelihood": "bernoulli", "scale": 1.0}, "has no scale, got 1.0"),
         ({"a": np.zeros((9, 2), bool)}, {"scale": 1.0}, "has no scale, got 1.0"),
         ({"a": np.zeros((9, 2))}, {"scale": -1.0}, "must be positive"),

@@ -157,10 +157,10 @@ def test_a_step_runs_every_encoder_and_decoder_once(name: str, data: str, augmen
     assert (len(calls) == 12) == bool(model.model.private_dims)
 
 
-@pytest.mark.parametrize(("augment", "runs"), [(False, 1), (True, 3)])
-def test_shared_towers_run_their_one_trunk_once(augment: bool, runs: int) -> None:
-    """GenAug reads z from one augmentation and w from another: two more runs."""
-    model = make("idmvae", towers="shared", genaug=20.0 * augment)
+@pytest.mark.parametrize(("options", "runs"), [({"genaug": 0.0}, 1), ({}, 2), ({"partner": "prior"}, 3)])
+def test_shared_towers_run_their_one_trunk_once(options: dict[str, Any], runs: int) -> None:
+    """And once for each augmentation: one serves both terms of GenAug, unless partners come from a prior."""
+    model = make("idmvae", towers="shared", **{"genaug": 20.0, **options})
     calls = counted({n: e.get_submodule("shared_trunk") for n, e in model.model.posterior.encoders.items()})
     losses(model, batch())
     assert calls == dict.fromkeys(NAMES, runs)
@@ -175,6 +175,25 @@ def test_cutting_decoder_calls_changes_nothing_else(name: str) -> None:
     assert min(calls.values()) > 1
     for key in a:
         torch.testing.assert_close(a[key], b[key])
+
+
+def test_recompute_keeps_nothing_of_the_decoders() -> None:
+    """What autograd keeps for the backward pass, less the decoders' own activations, which are most of it at K = 20."""
+    kept = {}
+    for recompute in (False, True):
+        method = make("mmvae+", samples=20, estimator="dreg")
+        method.model.recompute = recompute
+        held: dict[int, int] = {}
+
+        def keep(saved: Tensor, held: dict[int, int] = held) -> Tensor:
+            held[saved.untyped_storage().data_ptr()] = saved.untyped_storage().nbytes()
+            return saved
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+            losses = method.losses(batch(), 0)
+        kept[recompute] = sum(held.values())
+        assert losses
+    assert kept[True] < 0.6 * kept[False]
 
 
 # --- missing values -----------------------------------------------------------------------------------------------------

@@ -189,37 +189,28 @@ def test_partners_are_the_next_rows_that_have_the_modality(present: list[int], p
     assert next_present(torch.tensor(present, dtype=torch.bool)).tolist() == partners
 
 
-def test_genaug_draws_swap_one_latent_each() -> None:
-    present = {n: np.array([1, 1, 0, 1, 1, 1], bool) if n == "b" else np.ones(6, bool) for n in NAMES}
-    model = ORACLE.model(Mixture())
-    draws = GenAug().draws(model, model.encode(ORACLE.batch(ORACLE.draw(6), present)))
-    assert [d.targets for d in draws] == [(n,) for n in NAMES for _ in range(2)]
-    for i, n in enumerate(NAMES):
-        keeps_z, keeps_w = draws[2 * i].latents, draws[2 * i + 1].latents
-        partner = [1, 3, 2, 4, 5, 0] if n == "b" else [1, 2, 3, 4, 5, 0]
-        assert torch.equal(keeps_z.private[n], keeps_w.private[n][:, partner])
-        assert torch.equal(keeps_w.shared, keeps_z.shared[:, partner])
-        assert not torch.equal(keeps_w.shared, keeps_z.shared)
-
-
 @pytest.mark.parametrize("match", ["l2", "contrast"])
-def test_genaug_value_is_that_of_the_formula(match: str) -> None:
-    """x⁺ decoded, encoded again and compared, all written out in numpy's terms of the linear model."""
+@pytest.mark.parametrize("partner", ["posterior", "prior"])
+def test_genaug_value_is_that_of_the_formula(partner: str, match: str) -> None:
+    """x⁺ decoded, encoded again and compared, all written out in numpy's terms of the linear model; one x⁺ serves both terms of posterior partners."""
     present = {n: np.array([1, 1, 0, 1], bool) if n == "b" else np.ones(4, bool) for n in NAMES}
     x = ORACLE.draw(4)
-    model, loss = ORACLE.model(Mixture()), GenAug(match=match, temperature=0.5)  # type: ignore[arg-type]
+    model, loss = ORACLE.model(Mixture()), GenAug(partner=partner, match=match, temperature=0.5)  # type: ignore[arg-type]
     encoding = model.encode(ORACLE.batch(x, present))
     draws = loss.draws(model, encoding)
+    each = {"posterior": 1, "prior": 2}[partner]
+    assert [d.targets for d in draws] == [(n,) for n in NAMES for _ in range(each)]
     term = loss.terms(model, encoding, draws, model.decode(draws))["genaug"].detach().numpy()
     expected = np.zeros(4)
     for i, n in enumerate(NAMES):
-        generated = []
-        for draw in draws[2 * i : 2 * i + 2]:
+        images = []
+        for draw in draws[each * i : each * (i + 1)]:
             z, w = draw.latents.shared[0].detach().numpy(), draw.latents.private[n][0].detach().numpy()
-            generated.append({n: z @ ORACLE.shared[n].T + w @ ORACLE.private[n].T + ORACLE.offset[n]})
+            images.append({n: z @ ORACLE.shared[n].T + w @ ORACLE.private[n].T + ORACLE.offset[n]})
+        beside = ([1, 3, 2, 0] if n == "b" else [1, 2, 3, 0]) if partner == "posterior" else [0, 1, 2, 3]
         pairs = [
-            (ORACLE.posterior(x, [n])[0], ORACLE.posterior(generated[0], [n])[0]),
-            (ORACLE.private_posterior(x, n)[0], ORACLE.private_posterior(generated[1], n)[0]),
+            (ORACLE.posterior(x, [n])[0], ORACLE.posterior(images[0], [n])[0]),
+            (ORACLE.private_posterior(x, n)[0][beside], ORACLE.private_posterior(images[-1], n)[0]),
         ]
         for before, after in pairs:
             if match == "l2":
@@ -228,6 +219,27 @@ def test_genaug_value_is_that_of_the_formula(match: str) -> None:
                 a, b, valid = torch.as_tensor(before)[None], torch.as_tensor(after)[None], torch.as_tensor(present[n])[None]
                 expected += 0.5 * plain_nt_xent(a, b, valid, 0.5)[0].numpy()
     np.testing.assert_allclose(term, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("partner", ["posterior", "prior"])
+def test_genaug_keeps_one_latent_and_takes_the_other_from_its_partner(partner: str) -> None:
+    """Means of many draws, within 4.5 standard errors: of the row's own posterior, of the next row that has the modality, or of N(0, 1)."""
+    present = {n: np.array([1, 1, 0, 1, 1, 1], bool) if n == "b" else np.ones(6, bool) for n in NAMES}
+    model = ORACLE.model(Mixture())
+    encoding = model.encode(ORACLE.batch(ORACLE.draw(6), present))
+    draws = [GenAug(partner=partner).draws(model, encoding) for _ in range(2000)]  # type: ignore[arg-type]
+    each = len(draws[0]) // len(NAMES)
+    for i, n in enumerate(NAMES):
+        z, w = ((q.loc, q.scale) for q in (encoding.shared[n], encoding.private[n]))
+        beside = [1, 3, 2, 4, 5, 0] if n == "b" else [1, 2, 3, 4, 5, 0]
+        standard_z, standard_w = ((torch.zeros_like(loc), torch.ones_like(loc)) for loc, _ in (z, w))
+        expected = [(z, tuple(u[beside] for u in w))] if partner == "posterior" else [(z, standard_w), (standard_z, w)]
+        for k, pair in enumerate(expected):
+            latents = [d[each * i + k].latents for d in draws]
+            drawn = torch.cat([u.shared for u in latents]), torch.cat([u.private[n] for u in latents])
+            for values, (loc, scale) in zip(drawn, pair, strict=True):
+                error = (values.mean(0) - loc) / scale * len(draws) ** 0.5
+                assert float(error.detach().abs().max()) < 4.5
 
 
 @pytest.mark.parametrize("loss", [GenAug(), GenAug(match="l2"), CrossMI()], ids=["contrast", "l2", "cross_mi"])

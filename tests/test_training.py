@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import counterpoint as cp
 from counterpoint.data import Split
+from counterpoint.methods import MMVAE
 from counterpoint.training import FitOptions, NonFiniteLoss, fit
 from counterpoint.training.folder import History, write
 from counterpoint.training.options import with_changes
@@ -233,6 +234,23 @@ def test_compile_asks_the_method_first() -> None:
     method = Compiled()
     fit(method, rows(16), max_steps=1, compile=True, **BASE)
     assert method.called == 1
+
+
+def test_recompute_gives_the_same_weights() -> None:
+    data = cp.data.load("digits-quadrant", draws=1).train.take(np.arange(16))
+    methods, calls = [], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        methods.append(MMVAE(data.modalities, shared_dim=4, estimator="dreg", samples=3, decoder_rows=20))
+        calls.append(0)
+        for decoder in methods[-1].model.decoders.values():
+            decoder.network.register_forward_pre_hook(lambda *_: calls.append(calls.pop() + 1))
+        fit(methods[-1], data, max_steps=2, recompute=recompute, **BASE)
+    assert calls[1] == 2 * calls[0] > 0
+    with pytest.raises(ValueError, match="recompute is for methods with a Model, and small has none"):
+        fit(small(), rows(16), max_steps=1, recompute=True, **BASE)
+    for (name, one), two in zip(methods[0].state_dict().items(), methods[1].state_dict().values(), strict=True):
+        torch.testing.assert_close(two, one, msg=name)
 
 
 def test_accumulated_gradients_count_as_one_step() -> None:

@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from counterpoint.likelihoods import Likelihood
 from counterpoint.posteriors import Encoding, Posterior
@@ -61,6 +63,10 @@ class Model(nn.Module):
         auxiliary_priors: learned r_m(w), used for cross-reconstruction in training only (MMVAE+).
         decoder_rows: at most so many rows in one decoder call; larger stacks are cut, which keeps a call in the cache. None: 256 on a
             CPU, no limit elsewhere.
+
+    Attributes:
+        recompute: decode again in the backward pass instead of keeping what the decoders computed, which must not depend on how often they
+            are called (no batch normalisation).
     """
 
     def __init__(
@@ -87,6 +93,7 @@ class Model(nn.Module):
         self.diffusion_priors = nn.ModuleDict()
         self.diffusion_width: int | None = None
         self.decoder_rows = decoder_rows
+        self.recompute = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,8 +138,10 @@ class Model(nn.Module):
                 outputs[i][name] = part.unflatten(0, u.shape[:-1])
         return outputs
 
-    def _in_chunks(self, decoder: nn.Module, u: Tensor) -> Tensor:
+    def _in_chunks(self, decoder: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
         rows = self.decoder_rows or (CPU_ROWS if u.device.type == "cpu" else len(u))
+        if self.recompute and torch.is_grad_enabled():
+            decoder = partial(checkpoint, decoder, use_reentrant=False)
         return decoder(u) if len(u) <= rows else torch.cat([decoder(part) for part in u.split(rows)])
 
     def _input(self, latents: Latents, name: str) -> Tensor:

@@ -159,7 +159,7 @@ class Posterior(nn.Module):
         shared: dict[str, Diagonal] = {}
         private: dict[str, Diagonal] = {}
         for name, encoder in self.encoders.items():
-            z, w = _encode_present(encoder, batch.x[name], batch.present[name])
+            z, w = encode_present(encoder, batch.x[name], batch.present[name])
             shared[name] = z
             if w is not None:
                 private[name] = w
@@ -179,7 +179,8 @@ def on_present(network: Callable[[Tensor], Tensor], x: Tensor, present: Tensor, 
     return absent.clone() if len(rows) == 0 else absent.index_copy(0, rows, network(x[rows]).to(absent.dtype))
 
 
-def _encode_present(encoder: nn.Module, x: Tensor, present: Tensor) -> tuple[Diagonal, Diagonal | None]:
+def encode_present(encoder: nn.Module, x: Tensor, present: Tensor) -> tuple[Diagonal, Diagonal | None]:
+    """Both posteriors of the rows that are there; absent rows hold zeros and ones, and touch nothing."""
     if bool(present.all()):
         return encoder(x)
     rows = present.nonzero().squeeze(-1)

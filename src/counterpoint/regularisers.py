@@ -10,7 +10,8 @@ GenAug removes from each latent what belongs to the other. With partners w'_i, z
     z-term: x⁺ = E[x_i | z_i, w'_i],  −C(μ_z(x_i), μ_z(x⁺));     w-term: x⁺ = E[x_i | z'_i, w_i],  −C(μ_w(x_i), μ_w(x⁺))
     L = Σ_i ½ (z-term + w-term)
 
-so that z survives a change of w, and w a change of z. No gradient is stopped.
+so that z survives a change of w, and w a change of z. No gradient is stopped. Partners from the next and the previous row need one x⁺ for
+both terms (ours, and half the decoding): E[x | z_i, w_{i+1}] keeps the z of row i and the w of row i+1.
 
 With modalities missing (ours; the paper supposes complete data) a row takes part in the pairs it has: (M−1) becomes the number of its
 modalities less one, partners come from the next row that has the modality, and negatives are the rows that have both.
@@ -33,7 +34,7 @@ from counterpoint.encoders import Encoder
 from counterpoint.model import Draw, Model
 from counterpoint.nn import untracked
 from counterpoint.objectives import Loss
-from counterpoint.posteriors import Encoding, on_present
+from counterpoint.posteriors import Encoding, encode_present, on_present
 from counterpoint.types import Latents, Terms
 
 
@@ -114,7 +115,8 @@ class GenAug(Loss):
     """Redundancy removal by generative augmentation. Term: ``genaug``.
 
     Args:
-        partner: where w' and z' come from: ``"posterior"`` of the next row, ``"prior"``, or ``"diffusion"`` prior.
+        partner: where w' and z' come from: ``"posterior"`` of the row beside, ``"prior"``, or ``"diffusion"`` prior. A row's value has the
+            mismatch of the z and w that its image carries.
         match: ``"contrast"`` or ``"l2"``, Σ_d (μ − μ'')², which the paper finds less stable.
         temperature: τ of the contrast.
     """
@@ -136,38 +138,42 @@ class GenAug(Loss):
         self.temperature = _positive(temperature)
 
     def draws(self, model: Model, encoding: Encoding) -> Sequence[Draw]:
-        """Two draws a modality: (z_i, w'_i), then (z'_i, w_i)."""
+        """A modality's draws: (z_i, w_{i+1}) with partners from the posterior; (z_i, w'_i), then (z'_i, w_i) with others."""
         draws = []
         for name in model.names:
             z, w = encoding.shared[name].rsample(torch.Size((1,))), encoding.private[name].rsample(torch.Size((1,)))
-            other_z, other_w = self._partners(model, name, z, w, encoding.batch.present[name])
-            draws += [Draw(Latents(z, {name: other_w}), (name,)), Draw(Latents(other_z, {name: w}), (name,))]
+            if self.partner == "posterior":
+                pairs = [(z, w[:, next_present(encoding.batch.present[name])])]
+            else:
+                other_z, other_w = (self._from_prior(model, key, len(encoding.batch)) for key in ("z", f"w_{name}"))
+                pairs = [(z, other_w), (other_z, w)]
+            draws += [Draw(Latents(shared, {name: private}), (name,)) for shared, private in pairs]
         return draws
 
     def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
         total = torch.zeros(len(encoding.batch), device=encoding.members(model.names).device)
+        each = len(draws) // len(model.names)
         for i, name in enumerate(model.names):
             encoder, likelihood, present = (
                 cast(Encoder, model.posterior.encoders[name]),
                 model.likelihood(name),
                 encoding.batch.present[name],
             )
-            swapped_w, swapped_z = (likelihood.mean(raw[name].squeeze(0)) for raw in decoded[2 * i : 2 * i + 2])
             z, w = encoding.shared[name].loc, encoding.private[name].loc
+            images = [likelihood.mean(raw[name].squeeze(0)) for raw in decoded[each * i : each * (i + 1)]]
             with untracked(encoder):  # augmentations are not data: evaluation must not see their statistics
-                z_again = on_present(_mean_of(encoder.shared), swapped_w, present, torch.zeros_like(z))
-                w_again = on_present(_mean_of(encoder.private), swapped_z, present, torch.zeros_like(w))
+                if self.partner == "posterior":  # the image of row i carries the w of the next
+                    z_again, w_again = (q.loc for q in encode_present(encoder, images[0], present) if q is not None)
+                    w = w[next_present(present)]
+                else:
+                    z_again = on_present(_mean_of(encoder.shared), images[0], present, torch.zeros_like(z))
+                    w_again = on_present(_mean_of(encoder.private), images[1], present, torch.zeros_like(w))
             total = total + 0.5 * (self._mismatch(z, z_again, present) + self._mismatch(w, w_again, present))
         return {"genaug": total}
 
-    def _partners(self, model: Model, name: str, z: Tensor, w: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        if self.partner == "posterior":
-            row = next_present(present)
-            return z[:, row], w[:, row]
-        prior = "diffusion" if self.partner == "diffusion" else "standard"
-        shape = (1, z.shape[1])
+    def _from_prior(self, model: Model, key: str, rows: int) -> Tensor:
         with torch.no_grad():
-            return model.draw_prior("z", shape, prior=prior), model.draw_prior(f"w_{name}", shape, prior=prior)
+            return model.draw_prior(key, (1, rows), prior="diffusion" if self.partner == "diffusion" else "standard")
 
     def _mismatch(self, mean: Tensor, again: Tensor, present: Tensor) -> Tensor:
         if self.match == "l2":

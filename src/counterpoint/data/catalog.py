@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..types import LikelihoodName, Modality
+from ..types import Modality
 from . import arrays, polymnist
 from .digits import digits_quadrant
 from .files import default_root
 from .mnist import URL
-from .records import Dataset
+from .records import Dataset, Family
 from .usps import digits_usps
 
 _OPTIONS = {
@@ -43,7 +43,7 @@ def load(
     labels: Mapping[str, Any] | None = None,
     modalities: Sequence[Modality] | None = None,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
-    likelihood: LikelihoodName | None = None,
+    likelihood: Family | None = None,
     scale: float | None = None,
     missing: float = 0.0,
     verify: bool = False,
@@ -65,7 +65,8 @@ def load(
         labels: of a mapping: by label, either one array (shared) or arrays by modality (private). Text is numbered alphabetically.
         modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`).
         fractions: of train, val and test, where the source has no splits.
-        likelihood: ``"normal"``, ``"laplace"`` or ``"bernoulli"``, of every modality but word ids, instead of their own.
+        likelihood: ``"normal"``, ``"laplace"`` or ``"bernoulli"``, of every modality but word ids, instead of their own
+            (:meth:`Dataset.with_likelihood`).
         scale: with it, or instead of their own: σ (normal) or b (laplace) of every modality but word ids. A likelihood that is given
             without one learns it.
         missing: hide each training value with this probability, never all of a row, to see what incomplete data costs.

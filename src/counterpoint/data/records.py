@@ -9,13 +9,15 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 
-from ..types import Batch, LikelihoodName, Modality, to_unit
+from ..types import Batch, Modality, to_unit
 
 Array = np.ndarray
+Family = Literal["normal", "laplace", "bernoulli"]
 Rows = np.ndarray | slice
 _BLOCK = 4096  # rows looked at together while validating, which bounds the memory of the check
 
@@ -169,18 +171,19 @@ class Dataset:
         """The splits by name, in the order train, val, test."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
-    def with_likelihood(self, likelihood: LikelihoodName | None = None, scale: float | None = None) -> Dataset:
+    def with_likelihood(self, likelihood: Family | None = None, scale: float | None = None) -> Dataset:
         """The same values, read by another likelihood: of every modality but word ids.
 
         Args:
-            likelihood: ``"normal"``, ``"laplace"`` or ``"bernoulli"``; None keeps each modality's own.
+            likelihood: ``"normal"``, ``"laplace"`` or ``"bernoulli"`` (values in [0, 1]; no density of grey values, so that its
+                log-likelihoods compare with nothing else); None keeps each modality's own.
             scale: σ (normal) or b (laplace). None learns it where ``likelihood`` is given, and keeps it otherwise.
 
         Raises:
-            ValueError: words asked for, nothing but words, or a scale for a likelihood without one.
+            ValueError: another likelihood, nothing but word ids, values that do not fit, or a scale for a likelihood without one.
         """
-        if likelihood not in (None, "normal", "laplace", "bernoulli"):
-            raise ValueError(f"likelihood {likelihood!r} must be normal, laplace or bernoulli; word ids keep their own")
+        if likelihood is not None and likelihood not in get_args(Family):
+            raise ValueError(f"likelihood {likelihood!r} must be one of {', '.join(get_args(Family))}; word ids keep their own")
         if all(m.likelihood == "categorical" for m in self.modalities):
             raise ValueError(f"{self.name!r} holds word ids alone, whose likelihood is categorical; leave likelihood and scale out")
 
@@ -197,10 +200,7 @@ class Dataset:
         return replace(self, modalities=modalities, train=parts["train"], val=parts["val"], test=parts["test"])
 
     def checksum(self) -> str:
-        """A stable hexadecimal checksum of the modalities, values, masks and labels of all splits (SHA-256).
-
-        ``digest``, where it is known, says the same of the values, masks and labels.
-        """
+        """A stable hexadecimal checksum of the modalities, values, masks and labels of all splits (SHA-256); of a prepared set, as prepared."""
         if self.digest is not None:
             return self.digest
         total = hashlib.sha256(json.dumps([asdict(m) for m in self.modalities], sort_keys=True).encode())
@@ -256,6 +256,10 @@ def _check_values(modality: Modality, values: Array, present: Array) -> None:
             raise ValueError(
                 f"modality {modality.name!r}: row {start + int(bad.argmax())} holds {what}; mark it absent in 'present' or clean it"
             )
+        outside = here & ((block < 0) | (block > 1)).reshape(len(block), -1).any(1)
+        if modality.likelihood == "bernoulli" and outside.any():
+            row = start + int(outside.argmax())
+            raise ValueError(f"modality {modality.name!r}: row {row} leaves [0, 1], which a Bernoulli likelihood reads; rescale it")
 
 
 def _label(name: str, given: Array, rows: int) -> Array:

@@ -36,12 +36,15 @@ class FitOptions:
         weight_decay: decoupled weight decay; above 0 the optimiser is AdamW.
         amsgrad: the AMSGrad variant.
         clip: largest norm of the gradient; ``None`` leaves it as it is.
-        ema: decay of an exponential moving average of the weights, which is validated and returned instead of the last weights.
+        ema: decay of an exponential moving average of the weights, which is validated and returned instead of the last weights. Leave it
+            off with batch normalisation, with which it did harm (docs/results/idmvae).
         select: the weights to keep at the end: ``"last"`` (their average with ``ema``), or ``"best"`` by the loss on ``val``.
         seed: fixes the order of the rows and all noise.
         precision: as in Lightning: ``"32-true"``, ``"bf16-mixed"``, ...
         channels_last: keep the weights of convolutions channels-last, which is faster on most processors in bf16.
         compile: use ``torch.compile``: on the networks where the method says how (``compile_networks``), on its losses otherwise.
+        recompute: keep only the decoders' outputs, and decode again in the backward pass: more time and less memory where a step
+            decodes many rows. On a GPU give the method's ``decoder_rows`` too, so that it is done in parts.
         checkpoint_seconds: time between two checkpoints.
         log_every: steps between two lines of metrics.csv; each averages the steps since the last.
         val_every: epochs between two validations.
@@ -68,6 +71,7 @@ class FitOptions:
     precision: str = "32-true"
     channels_last: bool = False
     compile: bool = False
+    recompute: bool = field(default=False, metadata={"free": True})
     checkpoint_seconds: float = field(default=60.0, metadata={"free": True})
     log_every: int = field(default=20, metadata={"free": True})
     val_every: int = field(default=1, metadata={"free": True})

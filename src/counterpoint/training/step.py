@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from ..model import Model
 from ..types import Batch, Terms
 from .options import FitOptions
 from .run import NonFiniteLoss
@@ -32,6 +33,11 @@ class Step(pl.LightningModule):
         super().__init__()
         if options.channels_last:
             lay_out(method, torch.channels_last)
+        model = getattr(method, "model", None)
+        if isinstance(model, Model):
+            model.recompute = options.recompute
+        elif options.recompute:
+            raise ValueError(f"recompute is for methods with a Model, and {method.name} has none; leave it out")
         self.method = method
         self.options = options
         self.window = Sums()
