@@ -236,6 +236,21 @@ def test_compile_asks_the_method_first() -> None:
     assert method.called == 1
 
 
+def test_cooldown_lowers_the_rate_linearly_to_zero() -> None:
+    """Adam's steps under a constant gradient are the learning rate itself."""
+
+    class Slope(Small):
+        def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+            seen.append(float(self.nets["a"][0].bias[0].detach()))
+            return {"slope": torch.stack([p.sum() for p in self.parameters()]).sum() * torch.ones(len(batch))}
+
+    seen: list[float] = []
+    method = Slope()
+    fit(method, rows(64), max_steps=6, cooldown=4, **BASE)
+    steps = -np.diff([*seen, float(method.nets["a"][0].bias[0].detach())])
+    np.testing.assert_allclose(steps, BASE["lr"] * np.array([1, 1, 1, 0.75, 0.5, 0.25]), rtol=1e-3)
+
+
 def test_recompute_gives_the_same_weights() -> None:
     data = cp.data.load("digits-quadrant", draws=1).train.take(np.arange(16))
     methods, calls = [], []
@@ -286,6 +301,7 @@ def test_summary_lines_and_silence(tmp_path: Path, capfd: pytest.CaptureFixture[
         ({"batch_size": 1}, "batch_size 1 must be 2 or more"),
         ({"lr": -1.0}, "lr -1.0 must be positive"),
         ({"lr": math.nan}, "lr nan must be positive"),
+        ({"cooldown": 5, "max_steps": 4}, "cooldown 5 counts the last steps before max_steps 4"),
         ({"ema": 1.0}, "ema 1.0 must lie between 0 and 1"),
         ({"max_epochs": -1}, "never end"),
         ({"max_steps": 0}, "max_steps 0 must be 1 or more"),
@@ -433,6 +449,9 @@ def test_max_time_counts_all_parts(tmp_path: Path) -> None:
     assert 1 <= first.steps <= 21
     again = fit(method, rows(800), out=tmp_path / "r", resume=True, max_epochs=-1, max_time="00:00:00:01", **BASE)
     assert again.steps == first.steps
+    assert (
+        fit(method, rows(800), out=tmp_path / "r", resume=True, max_epochs=-1, max_steps=first.steps + 1, **BASE).steps == first.steps + 1
+    )
 
 
 class Signalled(Small):

@@ -223,6 +223,7 @@ def quiet() -> Iterator[None]:
         warnings.simplefilter("ignore", PossibleUserWarning)
         for own_use_of_torch in (".*LeafSpec", ".*all_gather is deprecated"):
             warnings.filterwarnings("ignore", own_use_of_torch, FutureWarning)
+        warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`", UserWarning)  # a run may go on without its max_time
         for logger in loggers:
             logger.setLevel(logging.WARNING)
         try:

@@ -33,6 +33,7 @@ class FitOptions:
         max_time: stop after this time, as ``"DD:HH:MM:SS"``, counted over all parts of a resumed run.
         batch_size: rows per step and process.
         lr: learning rate of Adam.
+        cooldown: the last steps before ``max_steps``, over which the learning rate falls linearly to zero. May be added to a run that goes on.
         weight_decay: decoupled weight decay; above 0 the optimiser is AdamW.
         amsgrad: the AMSGrad variant.
         clip: largest norm of the gradient; ``None`` leaves it as it is.
@@ -62,6 +63,7 @@ class FitOptions:
     max_time: str | None = field(default=None, metadata={"free": True})
     batch_size: int = 128
     lr: float = 5e-4
+    cooldown: int = field(default=0, metadata={"free": True})
     weight_decay: float = 0.0
     amsgrad: bool = False
     clip: float | None = None
@@ -84,12 +86,24 @@ class FitOptions:
     trainer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 2), ("log_every", 1), ("val_every", 1), ("num_nodes", 1), ("seed", 0), ("weight_decay", 0)):
+        for name, least in (
+            ("batch_size", 2),
+            ("log_every", 1),
+            ("val_every", 1),
+            ("num_nodes", 1),
+            ("seed", 0),
+            ("weight_decay", 0),
+            ("cooldown", 0),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} {getattr(self, name)} must be {least} or more")
         for name in ("max_epochs", "max_steps"):
             if getattr(self, name) < 1 and getattr(self, name) != -1:
                 raise ValueError(f"{name} {getattr(self, name)} must be 1 or more, or -1 for no limit")
+        if self.cooldown and self.max_steps < self.cooldown:
+            raise ValueError(
+                f"cooldown {self.cooldown} counts the last steps before max_steps {self.max_steps}; set max_steps to as many or more"
+            )
         if self.max_epochs == -1 and self.max_steps == -1 and self.max_time is None:
             raise ValueError("the run would never end; set max_epochs, max_steps or max_time")
         for name in ("lr", "clip"):

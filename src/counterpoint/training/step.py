@@ -51,6 +51,13 @@ class Step(pl.LightningModule):
         else:
             super().__setattr__(name, value)
 
+    def on_train_batch_start(self, parcel: Parcel, index: int) -> None:
+        if self.options.cooldown:  # by the step alone, so that a resumed run needs no other state
+            share = min(1.0, (self.options.max_steps - self.trainer.global_step) / self.options.cooldown)
+            for optimizer in self.trainer.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = share * self.options.lr
+
     def training_step(self, parcel: Parcel, index: int) -> Tensor:
         step = self.trainer.global_step
         names, means = _means(self._terms(parcel.batch, step))
