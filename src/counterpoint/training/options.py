@@ -86,15 +86,8 @@ class FitOptions:
     trainer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("batch_size", 2),
-            ("log_every", 1),
-            ("val_every", 1),
-            ("num_nodes", 1),
-            ("seed", 0),
-            ("weight_decay", 0),
-            ("cooldown", 0),
-        ):
+        least_of = {"batch_size": 2, "log_every": 1, "val_every": 1, "num_nodes": 1, "seed": 0, "weight_decay": 0, "cooldown": 0}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} {getattr(self, name)} must be {least} or more")
         for name in ("max_epochs", "max_steps"):
