@@ -236,8 +236,8 @@ def test_compile_asks_the_method_first() -> None:
     assert method.called == 1
 
 
-def test_cooldown_lowers_the_rate_linearly_to_zero() -> None:
-    """Adam's steps under a constant gradient are the learning rate itself."""
+def test_cooldown_lowers_the_rate_linearly_to_zero(tmp_path: Path) -> None:
+    """Adam's steps under a constant gradient are the learning rate itself. A run that goes on without a cooldown has its whole rate again."""
 
     class Slope(Small):
         def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -246,9 +246,10 @@ def test_cooldown_lowers_the_rate_linearly_to_zero() -> None:
 
     seen: list[float] = []
     method = Slope()
-    fit(method, rows(64), max_steps=6, cooldown=4, **BASE)
+    fit(method, rows(64), out=tmp_path / "r", max_steps=6, cooldown=4, **BASE)
+    fit(method, rows(64), out=tmp_path / "r", max_steps=8, resume=True, **BASE)
     steps = -np.diff([*seen, float(method.nets["a"][0].bias[0].detach())])
-    np.testing.assert_allclose(steps, BASE["lr"] * np.array([1, 1, 1, 0.75, 0.5, 0.25]), rtol=1e-3)
+    np.testing.assert_allclose(steps, BASE["lr"] * np.array([1, 1, 1, 0.75, 0.5, 0.25, 1, 1]), rtol=1e-3)
 
 
 def test_recompute_gives_the_same_weights() -> None:

@@ -52,11 +52,12 @@ class Step(pl.LightningModule):
             super().__setattr__(name, value)
 
     def on_train_batch_start(self, parcel: Parcel, index: int) -> None:
-        if self.options.cooldown:  # by the step alone, so that a resumed run needs no other state
-            share = min(1.0, (self.options.max_steps - self.trainer.global_step) / self.options.cooldown)
-            for optimizer in self.trainer.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = share * self.options.lr
+        """Set the learning rate by the step alone: a resumed run, whose optimiser remembers a lower one, needs no other state."""
+        cooldown = self.options.cooldown
+        share = min(1.0, (self.options.max_steps - self.trainer.global_step) / cooldown) if cooldown else 1.0
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = share * self.options.lr
 
     def training_step(self, parcel: Parcel, index: int) -> Tensor:
         step = self.trainer.global_step
