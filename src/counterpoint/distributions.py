@@ -124,32 +124,30 @@ def stacked(distributions: Sequence[Diagonal]) -> Diagonal:
     return type(distributions[0])(torch.stack([d.loc for d in distributions]), torch.stack([d.scale for d in distributions]))
 
 
-def product(experts: Diagonal, members: Tensor, prior: Normal | None = None) -> Normal:
-    """Products of normal experts, and of the prior expert where one is given.
+def product(experts: Diagonal, exponents: Tensor, subsets: Tensor | None = None) -> Normal:
+    """Products of powers of normal experts, of each subset where there are several.
 
-    The precisions add up: 1/σ² = Σ_m 1/σ_m², μ = σ² Σ_m μ_m/σ_m². A row without any expert and without prior expert gets
-    N(0, I), so that it stays finite; callers mask such rows.
+    The precisions add up: 1/σ² = Σ_m e_m/σ_m², μ = σ² Σ_m e_m·μ_m/σ_m². A row without any expert gets N(0, I), so that it stays
+    finite; callers mask such rows.
 
     Args:
         experts: parameters (M, B, D).
-        members: (..., M, B), 1 where expert m enters the product of row b.
-        prior: parameters broadcast to (B, D).
+        exponents: (M, B), the power e_m of expert m in row b: 1 where it takes part and 0 where it does not.
+        subsets: (S, M) bool, which experts each of S products has; None for one product of them all.
 
     Returns:
-        Parameters (..., B, D).
+        Parameters (B, D), or (S, B, D) with ``subsets``.
 
     Raises:
         ValueError: experts that are not normal.
     """
     if not isinstance(experts, Normal):
         raise ValueError("a product of experts has a closed form for normal experts only; use posterior='normal'")
-    members = members.to(experts.loc.dtype)
-    precisions = experts.scale.pow(-2)
-    precision = torch.einsum("...mb,mbd->...bd", members, precisions)
-    weighted = torch.einsum("...mb,mbd->...bd", members, precisions * experts.loc)
-    if prior is None:
-        precision = precision + (members.sum(-2) == 0).unsqueeze(-1)
-    else:
-        precision = precision + prior.scale.pow(-2)
-        weighted = weighted + prior.loc * prior.scale.pow(-2)
-    return Normal(weighted / precision, precision.rsqrt())
+    exponents = exponents.to(experts.loc.dtype)
+    precisions = exponents.unsqueeze(-1) * experts.scale.pow(-2)
+
+    def total(values: Tensor) -> Tensor:
+        return values.sum(0) if subsets is None else torch.tensordot(subsets.to(values.dtype), values, 1)
+
+    precision = total(precisions) + (total(exponents.abs()) == 0).unsqueeze(-1)
+    return Normal(total(precisions * experts.loc) / precision, precision.rsqrt())

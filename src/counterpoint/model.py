@@ -65,8 +65,8 @@ class Model(nn.Module):
             CPU, no limit elsewhere.
 
     Attributes:
-        recompute: decode again in the backward pass instead of keeping what the decoders computed, which must not depend on how often they
-            are called (no batch normalisation).
+        recompute: decode and compare again in the backward pass instead of keeping what decoders and likelihoods computed, which must not
+            depend on how often they are called (no batch normalisation).
     """
 
     def __init__(
@@ -138,11 +138,18 @@ class Model(nn.Module):
                 outputs[i][name] = part.unflatten(0, u.shape[:-1])
         return outputs
 
+    def log_prob(self, name: str, raw: Tensor, x: Tensor) -> Tensor:
+        """log p(x_m | raw), (K, B), of the decoder's raw outputs (K, B, *output_shape) and values (B, *shape)."""
+        return self._economical(self.likelihood(name).log_prob)(raw, x)
+
     def _in_chunks(self, decoder: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
         rows = self.decoder_rows or (CPU_ROWS if u.device.type == "cpu" else len(u))
-        if self.recompute and torch.is_grad_enabled():
-            decoder = partial(checkpoint, decoder, use_reentrant=False)
+        decoder = self._economical(decoder)
         return decoder(u) if len(u) <= rows else torch.cat([decoder(part) for part in u.split(rows)])
+
+    def _economical(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """The function, or one that computes its value again in the backward pass and keeps only its inputs until then."""
+        return partial(checkpoint, function, use_reentrant=False) if self.recompute and torch.is_grad_enabled() else function
 
     def _input(self, latents: Latents, name: str) -> Tensor:
         if name not in self.private_priors:

@@ -186,7 +186,7 @@ class Bound(Loss):
         total = torch.zeros(draw.latents.shared.shape[:2], device=draw.latents.shared.device)
         for name in draw.targets:
             factor = model.modalities[name].weight * (1.0 if name in draw.route.given else draw.route.cross_weight)
-            total = total - factor * encoding.batch.present[name] * model.likelihood(name).log_prob(raw[name], encoding.batch.x[name])
+            total = total - factor * encoding.batch.present[name] * model.log_prob(name, raw[name], encoding.batch.x[name])
         return total
 
     def _privates(self, draw: RouteDraw) -> list[str]:

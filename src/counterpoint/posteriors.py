@@ -76,8 +76,8 @@ class Product(Rule):
         self.prior_expert = prior_expert
 
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> Normal:
-        experts = stacked([encoding.shared[name] for name in given])
-        return dist.product(experts, encoding.members(given), _unit(experts) if self.prior_expert else None)
+        experts, members = stacked([encoding.shared[name] for name in given]), encoding.members(given)
+        return dist.product(*(_with_unit(experts, members) if self.prior_expert else (experts, members)))
 
 
 class MixtureOfProducts(Rule):
@@ -87,20 +87,15 @@ class MixtureOfProducts(Rule):
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
         if len(given) == 1:
             return encoding.shared[given[0]]
-        experts = stacked([encoding.shared[name] for name in given])
         subsets = [s for n in range(1, len(given) + 1) for s in combinations(range(len(given)), n)]
-        chosen = torch.zeros(len(subsets), len(given), dtype=torch.bool, device=experts.loc.device)
+        members = encoding.members(given)  # (M, B)
+        chosen = torch.zeros(len(subsets), len(given) + 1, dtype=torch.bool, device=members.device)  # (S, M + 1): N(0, I) is the last
         for i, subset in enumerate(subsets):
             chosen[i, list(subset)] = True
-        present = encoding.members(given)  # (M, B)
-        allowed = (present | ~chosen.unsqueeze(-1)).all(1)  # (S, B)
-        products = dist.product(experts, chosen.unsqueeze(-1).expand(-1, -1, present.shape[1]))
-        if len(given) == len(encoding.shared):
-            everything = dist.product(experts, torch.ones_like(present), _unit(experts))
-            products = Normal(
-                torch.cat([products.loc[:-1], everything.loc[None]]), torch.cat([products.scale[:-1], everything.scale[None]])
-            )
-        return dist.Mixture(products, allowed)
+        allowed = (members | ~chosen[:, :-1].unsqueeze(-1)).all(1)  # (S, B)
+        chosen[-1, -1] = len(given) == len(encoding.shared)
+        experts = stacked([encoding.shared[name] for name in given])
+        return dist.Mixture(dist.product(*_with_unit(experts, members), chosen), allowed)
 
 
 class Joint(Rule):
@@ -195,5 +190,8 @@ def _scattered(q: Diagonal, rows: Tensor, size: int) -> Diagonal:
     return type(q)(loc.index_copy(0, rows, q.loc[:count]), scale.index_copy(0, rows, q.scale[:count]))
 
 
-def _unit(experts: Diagonal) -> Normal:
-    return Normal(torch.zeros_like(experts.loc[0]), torch.ones_like(experts.scale[0]))
+def _with_unit(experts: Diagonal, members: Tensor) -> tuple[Normal, Tensor]:
+    """N(0, I) as one more expert, after the others, which every row has."""
+    loc, scale = experts.loc, experts.scale
+    unit = Normal(torch.cat([loc, torch.zeros_like(loc[:1])]), torch.cat([scale, torch.ones_like(scale[:1])]))
+    return unit, torch.cat([members, torch.ones_like(members[:1])])

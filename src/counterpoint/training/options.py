@@ -44,7 +44,7 @@ class FitOptions:
         precision: as in Lightning: ``"32-true"``, ``"bf16-mixed"``, ...
         channels_last: keep the weights of convolutions channels-last, which is faster on most processors in bf16.
         compile: use ``torch.compile``: on the networks where the method says how (``compile_networks``), on its losses otherwise.
-        recompute: keep only the decoders' outputs, and decode again in the backward pass: more time and less memory where a step
+        recompute: keep only the decoders' outputs, and decode and compare again in the backward pass: more time and less memory where a step
             decodes many rows. On a GPU give the method's ``decoder_rows`` too, so that it is done in parts.
         checkpoint_seconds: time between two checkpoints.
         log_every: steps between two lines of metrics.csv; each averages the steps since the last.
