@@ -23,7 +23,7 @@ from counterpoint.encoders import Head
 from counterpoint.likelihoods import likelihood
 from counterpoint.model import Decoder, Model
 from counterpoint.nn import NetworkOptions
-from counterpoint.posteriors import Joint, Posterior, Rule
+from counterpoint.posteriors import Joint, JointEncoder, Posterior, Product, Rule
 from counterpoint.priors import Prior
 from counterpoint.types import Batch, Modality
 
@@ -195,13 +195,13 @@ class LinearGaussian:
             auxiliary_priors=auxiliary,
         ).double()
 
-    def joint_rule(self) -> Joint:
-        """The rule with a joint encoder, made exact: it reads the raw values and returns p(z | X)."""
-        rule = Joint(self.modalities, self.dim, networks=NetworkOptions(hidden=(2,)), hidden=2)
-        rule.trunks = nn.ModuleDict({n: nn.Identity() for n in self.names})
-        rule.layers = nn.Sequential()
-        rule.head = cast(Head, self._gaussian(self.names))
-        return rule
+    def joint_rule(self, subsets: Rule | None = None) -> Joint:
+        """The rule with a joint encoder, made exact: it reads the raw values and returns p(z | X). Subsets take a product by default."""
+        encoder = JointEncoder(self.modalities, self.dim, networks=NetworkOptions(hidden=(2,)), hidden=2)
+        encoder.trunks = nn.ModuleDict({n: nn.Identity() for n in self.names})
+        encoder.layers = nn.Sequential()
+        encoder.head = cast(Head, self._gaussian(self.names))
+        return Joint(encoder, subsets or Product(prior_expert=False))
 
     def _gaussian(self, names: Sequence[str], name: str | None = None, *, evidence: bool = False) -> Gaussian:
         """p(z | x_S), p(w_m | x_m) where ``name`` is given, or the evidence of one modality, as a linear map of the stacked x_S."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from counterpoint import data
-    from counterpoint.methods import DMVAE, IDMVAE, JMVAE, METHODS, MMVAE, MVAE, MVTCAE, Method, MMVAEPlus, MoPoE, load
+    from counterpoint.flows import FlowOptions
+    from counterpoint.mcmc import HMC
+    from counterpoint.methods import DMVAE, IDMVAE, JMVAE, JNF, METHODS, MMVAE, MVAE, MVTCAE, Method, MMVAEPlus, MoPoE, load
     from counterpoint.metrics import evaluate
     from counterpoint.nn import NetworkOptions
     from counterpoint.report import write_report
@@ -20,8 +22,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    **dict.fromkeys(("DMVAE", "IDMVAE", "JMVAE", "METHODS", "MMVAE", "MVAE", "MVTCAE", "MMVAEPlus", "Method", "MoPoE", "load"), "methods"),
+    **dict.fromkeys(
+        ("DMVAE", "IDMVAE", "JMVAE", "JNF", "METHODS", "MMVAE", "MVAE", "MVTCAE", "MMVAEPlus", "Method", "MoPoE", "load"), "methods"
+    ),
     **dict.fromkeys(("Batch", "Latents", "Modality"), "types"),
+    "FlowOptions": "flows",
+    "HMC": "mcmc",
     "NetworkOptions": "nn",
     "evaluate": "metrics",
     "fit": "training",
@@ -30,13 +36,16 @@ _HOME = {
 
 __all__ = [
     "DMVAE",
+    "HMC",
     "IDMVAE",
     "JMVAE",
+    "JNF",
     "METHODS",
     "MMVAE",
     "MVAE",
     "MVTCAE",
     "Batch",
+    "FlowOptions",
     "Latents",
     "MMVAEPlus",
     "Method",

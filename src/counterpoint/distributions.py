@@ -2,13 +2,14 @@
 
 ``log_prob`` therefore always sums over latent dimensions: a distribution with parameters of shape (B, D) gives (B,), and
 values of shape (K, B, D) give (K, B). What the library adds to torch is a mixture that knows which of its components each
-row may use, and three operations on either kind: ``detached`` (for DReG), ``kl`` and ``product``.
+row may use, a diagonal distribution seen through a flow, for each the one point that stands for it (``centre``), and operations on them:
+``detached`` (for DReG), ``kl`` and ``product``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,10 @@ class Diagonal(Independent):  # type: ignore[type-arg]
     @property
     def scale(self) -> Tensor:
         return self.base_dist.scale
+
+    @property
+    def centre(self) -> Tensor:
+        return self.loc
 
 
 class Normal(Diagonal):
@@ -87,6 +92,10 @@ class Mixture(Distribution):
     def mean(self) -> Tensor:
         return torch.einsum("sb,sbd->bd", self.weights, self.components.loc)
 
+    @property
+    def centre(self) -> Tensor:
+        return self.mean
+
     def log_prob(self, value: Tensor) -> Tensor:
         densities = self.components.log_prob(value.unsqueeze(-3))  # (..., S, B)
         return torch.logsumexp(densities + self.weights.log(), dim=-2)
@@ -99,29 +108,126 @@ class Mixture(Distribution):
         return type(self.components)(self.components.loc[chosen, rows], self.components.scale[chosen, rows]).rsample()
 
 
-Posterior = Diagonal | Mixture
+class Bijection(Protocol):
+    """An invertible map of the last axis."""
+
+    def inv(self, u: Tensor) -> Tensor:
+        """z with f(z) = u."""
+
+    def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """f(z) (..., D) and log |det ∂f/∂z| (...)."""
+
+
+class Flowed(Distribution):
+    """A diagonal distribution of u = f(z), seen as one of z: log q(z) = log q_base(f(z)) + log |det ∂f/∂z|.
+
+    Args:
+        base: parameters (B, D).
+        flow: from a context to the map f.
+        context: (B, features) that condition f, or None.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's own interface)
+    has_rsample = True
+
+    def __init__(self, base: Diagonal, flow: Callable[[Tensor | None], Bijection], context: Tensor | None = None) -> None:
+        self.base, self.flow, self.context = base, flow, context
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        u, volume = self.flow(self.context).call_and_ladj(value)
+        return self.base.log_prob(u) + volume
+
+    def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
+        return self.flow(self.context).inv(self.base.rsample(torch.Size(sample_shape)))
+
+    @property
+    def centre(self) -> Tensor:
+        """The z whose image is the base's location, (B, D): the mean of a flow has no closed form."""
+        return self.flow(self.context).inv(self.base.loc)
+
+
+Expert = Diagonal | Flowed
+"""What one encoder says of z."""
+
+E = TypeVar("E", bound=Expert)
+
+
+class Posterior(Protocol):
+    """What every posterior of z can do: parameters (B, D), values (K, B, D)."""
+
+    @property
+    def centre(self) -> Tensor:
+        """The point that stands for it, (B, D): its mean where that is known."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """(K, B)."""
+
+    def rsample(self, sample_shape: torch.Size = ...) -> Tensor:
+        """(K, B, D) for a shape (K,)."""
 
 
 def detached(q: Posterior) -> Posterior:
-    """The same distribution with its parameters cut from the graph."""
-    diagonal = q.components if isinstance(q, Mixture) else q
-    cut = type(diagonal)(diagonal.loc.detach(), diagonal.scale.detach())
-    return Mixture(cut, q.allowed) if isinstance(q, Mixture) else cut
+    """The same distribution with its parameters cut from the graph.
+
+    Raises:
+        TypeError: neither diagonal nor a mixture.
+    """
+    if isinstance(q, Mixture):
+        return Mixture(_cut(q.components), q.allowed)
+    if isinstance(q, Diagonal):
+        return _cut(q)
+    raise TypeError(f"the parameters of {type(q).__name__} can't be cut from the graph; use estimator='iwae' in the place of 'dreg'")
 
 
-def kl(q: Posterior, p: Diagonal) -> Tensor:
+def _cut(q: Diagonal) -> Diagonal:
+    return type(q)(q.loc.detach(), q.scale.detach())
+
+
+def kl(q: Posterior, p: Expert) -> Tensor:
     """KL(q ‖ p), (B,). For a mixture, the mean of the components' divergences: its convex upper bound, as MoPoE trains
-    (Sutter et al. 2021, https://arxiv.org/abs/2105.02470)."""
+    (Sutter et al. 2021, https://arxiv.org/abs/2105.02470).
+
+    Raises:
+        ValueError: families whose divergence has no closed form.
+    """
     if isinstance(q, Mixture):
         return (q.weights * kl(q.components, p)).sum(0)
-    if isinstance(q, Normal) != isinstance(p, Normal):
+    if not isinstance(q, Diagonal) or not isinstance(p, Diagonal) or isinstance(q, Normal) != isinstance(p, Normal):
         raise ValueError(f"KL({type(q).__name__} ‖ {type(p).__name__}) has no closed form; use the same family for posterior and prior")
     return kl_divergence(q.base_dist, p.base_dist).sum(-1)
 
 
-def stacked(distributions: Sequence[Diagonal]) -> Diagonal:
-    """S distributions of one family with parameters (B, D) as one with parameters (S, B, D)."""
-    return type(distributions[0])(torch.stack([d.loc for d in distributions]), torch.stack([d.scale for d in distributions]))
+def stacked(experts: Sequence[Expert]) -> Diagonal:
+    """S diagonal distributions of one family with parameters (B, D) as one with parameters (S, B, D).
+
+    Raises:
+        TypeError: an expert behind a flow.
+    """
+    diagonal = [q for q in experts if isinstance(q, Diagonal)]
+    if len(diagonal) < len(experts):
+        raise TypeError("posteriors behind a flow have no parameters to stack; join them with posteriors.PosteriorProduct")
+    return type(diagonal[0])(torch.stack([d.loc for d in diagonal]), torch.stack([d.scale for d in diagonal]))
+
+
+def scattered(q: E, rows: Tensor, size: int) -> E:
+    """Distribution i of ``q`` in row ``rows[i]`` of a batch of ``size`` rows, and the unit distribution in the others."""
+    if isinstance(q, Flowed):
+        context = None if q.context is None else _put(q.context.new_zeros(size, q.context.shape[-1]), rows, q.context)
+        return type(q)(scattered(q.base, rows, size), q.flow, context)
+    dim = q.loc.shape[-1]
+    return type(q)(_put(q.loc.new_zeros(size, dim), rows, q.loc), _put(q.scale.new_ones(size, dim), rows, q.scale))
+
+
+def gathered(q: E, rows: Tensor) -> E:
+    """The distributions of some rows of a batch."""
+    if isinstance(q, Flowed):
+        return type(q)(gathered(q.base, rows), q.flow, None if q.context is None else q.context[rows])
+    return type(q)(q.loc[rows], q.scale[rows])
+
+
+def _put(there: Tensor, rows: Tensor, values: Tensor) -> Tensor:
+    return there.index_copy(0, rows, values[: len(rows)])
 
 
 def product(experts: Diagonal, exponents: Tensor, subsets: Tensor | None = None) -> Normal:

@@ -7,7 +7,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.distributions import Diagonal, family
+from counterpoint.distributions import Diagonal, Flowed, family
+from counterpoint.flows import Flow, FlowOptions
 from counterpoint.nn import NetworkOptions, Trunk, trunk
 from counterpoint.types import Modality
 
@@ -73,3 +74,27 @@ class Encoder(nn.Module):
             return self.shared(x), self.private(x)
         h = self.shared_trunk(x)
         return self.shared_head(h), self.private_head(h)
+
+
+class FlowEncoder(nn.Module):
+    """q(z | x) behind a flow: a diagonal normal whose parameters come from x, seen through an invertible map.
+
+    The map itself is the same for every x, as in JNF, unless the options make it conditional.
+
+    Args:
+        network: x to features.
+        features: their number.
+        dim: D.
+        flow: kind and sizes of the map.
+    """
+
+    def __init__(self, network: nn.Module, features: int, dim: int, flow: FlowOptions) -> None:
+        super().__init__()
+        self.network = network
+        self.head = Head(features, dim, "normal")
+        self.flow = Flow(dim, features if flow.conditional else 0, flow)
+        self.conditional = flow.conditional
+
+    def forward(self, x: Tensor) -> tuple[Flowed, None]:
+        h = self.network(x)
+        return Flowed(self.head(h), self.flow, h.float() if self.conditional else None), None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding
+from counterpoint.products import normalised
 from counterpoint.types import Latents
 
 
@@ -33,7 +34,7 @@ def posterior_latents(model: Model, encoding: Encoding, given: tuple[str, ...], 
     q = model.posterior.condition(encoding, given)
     private = {name: encoding.private[name] for name in given if name in model.private_dims}
     if samples is None:
-        return Latents(q.mean[None], {name: w.mean[None] for name, w in private.items()})
+        return Latents(q.centre[None], {name: w.centre[None] for name, w in private.items()})
     k = torch.Size((samples,))
     return Latents(q.rsample(k), {name: w.rsample(k) for name, w in private.items()})
 
@@ -64,6 +65,8 @@ def log_likelihood(model: Model, encoding: Encoding, samples: int, *, rows: int 
 
         log 1/K Σ_k p(z_k) ∏_m p(w_mk) p(x_m | z_k, w_mk) / [q(z_k | x) ∏_m q(w_mk | x_m)].
 
+    A product of unimodal posteriors without closed form is known up to a constant only: there the draws come from the mixture of its experts.
+
     Args:
         samples: K.
         rows: latents decoded at once; bounds the memory.
@@ -84,7 +87,7 @@ def log_likelihood(model: Model, encoding: Encoding, samples: int, *, rows: int 
 
 
 def _log_weights(model: Model, encoding: Encoding, k: int) -> Tensor:
-    q = model.posterior.condition(encoding, model.names)
+    q = normalised(model.posterior.condition(encoding, model.names))
     z = q.rsample(torch.Size((k,)))
     total = model.prior().log_prob(z) - q.log_prob(z)
     private = {}

@@ -115,6 +115,8 @@ class Bound(Loss):
         samples: K.
         beta: β on every KL.
         density: whose log q(z) enters the bound, ``"route"`` or ``"everything"``.
+        posterior: where a route draws z: ``"rule"``, from what the posterior's rule says of its given modalities, or ``"joint"``, from
+            the joint encoder.
         private: how a target outside the route's given modalities gets its private latent: ``"auxiliary"`` from the learned
             auxiliary prior, ``"own"`` from its own encoder.
         reduce: ``"mean"`` or ``"sum"`` over the routes a row takes.
@@ -129,6 +131,7 @@ class Bound(Loss):
         samples: int = 1,
         beta: float = 1.0,
         density: Literal["route", "everything"] = "route",
+        posterior: Literal["rule", "joint"] = "rule",
         private: Literal["auxiliary", "own"] = "auxiliary",
         reduce: Literal["mean", "sum"] = "mean",
     ) -> None:
@@ -144,6 +147,7 @@ class Bound(Loss):
         self.samples = samples
         self.beta = beta
         self.density = density
+        self.posterior = posterior
         self.private = private
         self.reduce = reduce
 
@@ -168,7 +172,7 @@ class Bound(Loss):
         return {"bound": -(share * bounds).sum(0)}
 
     def _draw(self, model: Model, encoding: Encoding, route: Route) -> RouteDraw:
-        q = model.posterior.condition(encoding, route.given)
+        q = joint_posterior(encoding) if self.posterior == "joint" else model.posterior.condition(encoding, route.given)
         k = torch.Size((self.samples,))
         z = q.rsample(k)
         private = {}
@@ -252,6 +256,40 @@ class PosteriorMatch(Loss):
         return {"match": self.weight * torch.stack(divergences).sum(0)}
 
 
+class PosteriorFit(Loss):
+    """Σ_m −log q(z | x_m), z ~ q(z | X), over the modalities a row has: the part of KL(q(z | X) ‖ q(z | x_m)) that depends on the unimodal
+    posterior, of which only the density is asked, whatever its form. No gradient reaches q(z | X). Term: ``fit``.
+
+    Senellart & Allassonnière 2025 (JNF), https://arxiv.org/abs/2502.03952
+
+    Args:
+        samples: draws of z.
+    """
+
+    def __init__(self, samples: int = 1) -> None:
+        super().__init__()
+        if samples < 1:
+            raise ValueError(f"samples={samples} must be 1 or more")
+        self.samples = samples
+
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        with torch.no_grad():
+            z = joint_posterior(encoding).rsample(torch.Size((self.samples,)))
+        losses = [encoding.batch.present[name] * -q.log_prob(z).mean(0) for name, q in encoding.shared.items()]
+        return {"fit": torch.stack(losses).sum(0)}
+
+
+def joint_posterior(encoding: Encoding) -> dist.Normal:
+    """q(z | X) of the joint encoder.
+
+    Raises:
+        ValueError: a posterior without one.
+    """
+    if encoding.joint is None:
+        raise ValueError("this objective needs a joint encoder; give the posterior the rule Joint")
+    return encoding.joint
+
+
 class DiffusionPriorLoss(Loss):
     """Denoising losses of the diffusion priors of z and of every w_m on posterior means.
 
@@ -272,8 +310,8 @@ class DiffusionPriorLoss(Loss):
             total = total + self._loss(model, f"w_{name}", q, encoding.batch.present[name])
         return {"diffusion": total}
 
-    def _loss(self, model: Model, key: str, q: dist.Diagonal, present: Tensor) -> Tensor:
-        means = q.loc.detach() if self.detach else q.loc
+    def _loss(self, model: Model, key: str, q: dist.Posterior, present: Tensor) -> Tensor:
+        means = q.centre.detach() if self.detach else q.centre
         rows = present.nonzero().squeeze(-1)
         losses = means.new_zeros(len(means))
         return losses.index_copy(0, rows, model.diffusion_prior(key).loss(means[rows])) if len(rows) else losses

@@ -3,8 +3,9 @@
     Mixture             q(z|x_S) = 1/|S| Σ_{m∈S} q(z|x_m)                    Shi et al. 2019, https://arxiv.org/abs/1911.03393
     Product             q(z|x_S) ∝ p(z)^π ∏_{m∈S} q(z|x_m), π ∈ {0, 1}       Wu & Goodman 2018, https://arxiv.org/abs/1802.05335
     MixtureOfProducts   uniform mixture of the products of all subsets       Sutter et al. 2021, https://arxiv.org/abs/2105.02470
+    PosteriorProduct    q(z|x_S) ∝ p(z)^(1−|S|) ∏_{m∈S} q(z|x_m)             Senellart & Allassonnière 2025, https://arxiv.org/abs/2502.03952
     Joint               q(z|X) has an encoder of its own; proper subsets     Suzuki et al. 2016, https://arxiv.org/abs/1611.01891
-                        take the product of the unimodal posteriors
+                        take another rule
 
 Every rule works row by row on what is present: S is the set of given modalities that the row has.
 """
@@ -12,35 +13,67 @@ Every rule works row by row on what is present: S is the set of given modalities
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, cached_property
 from itertools import combinations
 
 import torch
 from torch import Tensor, nn
 
 from counterpoint import distributions as dist
-from counterpoint.distributions import Diagonal, Normal, stacked
-from counterpoint.encoders import Encoder, Head
+from counterpoint.distributions import Diagonal, Expert, Normal, scattered, stacked
+from counterpoint.encoders import Head
+from counterpoint.mcmc import HMC
 from counterpoint.nn import NetworkOptions, mlp, trunk
+from counterpoint.products import chosen, product_of_posteriors
 from counterpoint.types import Batch, Modality
 
 
-@dataclass(frozen=True)
+class OnDemand(Mapping[str, Expert]):
+    """A mapping whose values are made when they are first asked for, and kept."""
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], Expert]) -> None:
+        self._names, self._make = tuple(names), make
+        self._made: dict[str, Expert] = {}
+
+    def __getitem__(self, name: str) -> Expert:
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 class Encoding:
-    """What the encoders say of a batch; every encoder has run once.
+    """What the encoders say of a batch. Every encoder runs once, when somebody first asks what it says.
+
+    Args:
+        batch: the batch itself.
+        posterior: its encoders.
 
     Attributes:
-        batch: the batch itself.
         shared: q(z | x_m) by modality, parameters (B, D). Rows without the modality hold the unit distribution.
-        private: q(w_m | x_m) by modality, parameters (B, D_m); ``{}`` without private latents.
-        joint: q(z | X) of a joint encoder, or None.
     """
 
-    batch: Batch
-    shared: dict[str, Diagonal]
-    private: dict[str, Diagonal]
-    joint: Diagonal | None = None
+    def __init__(self, batch: Batch, posterior: Posterior) -> None:
+        self.batch, self.posterior = batch, posterior
+        self._both = cache(lambda name: encode_present(posterior.encoders[name], batch.x[name], batch.present[name]))
+        self.shared = OnDemand(posterior.encoders, lambda name: self._both(name)[0])
+
+    @cached_property
+    def private(self) -> dict[str, Diagonal]:
+        """q(w_m | x_m) by modality, parameters (B, D_m); ``{}`` without private latents."""
+        both = {name: self._both(name)[1] for name in self.posterior.encoders}
+        return {name: w for name, w in both.items() if w is not None}
+
+    @cached_property
+    def joint(self) -> Normal | None:
+        """q(z | X) of a joint encoder, or None."""
+        return self.posterior.rule.joint(self.batch)
 
     def members(self, given: Sequence[str]) -> Tensor:
         """(|given|, B) bool: which given modalities each row has."""
@@ -50,7 +83,7 @@ class Encoding:
 class Rule(nn.Module, ABC):
     """Joins what the encoders say of the given modalities into q(z | x_S)."""
 
-    def joint(self, batch: Batch) -> Diagonal | None:
+    def joint(self, batch: Batch) -> Normal | None:
         """q(z | X) where the rule has a joint encoder."""
         return None
 
@@ -98,67 +131,108 @@ class MixtureOfProducts(Rule):
         return dist.Mixture(dist.product(*_with_unit(experts, members), chosen), allowed)
 
 
-class Joint(Rule):
-    """A joint encoder for rows that have everything: trunks of its own, concatenated features, a two-layer head.
+class PosteriorProduct(Rule):
+    """The posterior that unimodal posteriors imply where modalities are independent given z:
 
-    Proper subsets, and rows that lack a modality, take the product of their unimodal posteriors (ours; the paper supposes complete data
-    and leaves subsets open).
+        log q(z | x_S) = Σ_{m∈S} log q(z | x_m) − (|S| − 1) log N(z; 0, I) + const,
+
+    in closed form where every expert is normal, by Hamiltonian Monte Carlo otherwise.
+
+    Args:
+        hmc: how to sample where there is no closed form.
+    """
+
+    def __init__(self, hmc: HMC) -> None:
+        super().__init__()
+        self.hmc = hmc
+
+    def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
+        if len(given) == 1:
+            return encoding.shared[given[0]]
+        experts = [encoding.shared[name] for name in given]
+        unit = Normal(torch.zeros_like(experts[0].centre[0]), torch.ones_like(experts[0].centre[0]))
+        return product_of_posteriors(experts, encoding.members(given), unit, self.hmc)
+
+
+class JointEncoder(nn.Module):
+    """q(z | X): a trunk for each modality, concatenated features, a two-layer head.
 
     Args:
         modalities: all modalities of the model.
         shared_dim: D.
         networks: kind and sizes of the trunks.
+        tokens: read a learned vector in the place of the features of an absent modality (ours; the papers suppose complete data). Without,
+            rows that lack a modality get the unit distribution.
         hidden: width of the head's two layers.
     """
 
-    def __init__(self, modalities: Sequence[Modality], shared_dim: int, *, networks: NetworkOptions, hidden: int = 512) -> None:
+    def __init__(
+        self, modalities: Sequence[Modality], shared_dim: int, *, networks: NetworkOptions, tokens: bool = False, hidden: int = 512
+    ) -> None:
         super().__init__()
         trunks = {m.name: trunk(m, networks) for m in modalities}
         self.trunks = nn.ModuleDict(trunks)
+        self.tokens = nn.ParameterDict({name: nn.Parameter(torch.zeros(t.features)) for name, t in trunks.items()} if tokens else {})
         self.layers = mlp((sum(t.features for t in trunks.values()), hidden, hidden))
         self.head = Head(hidden, shared_dim, "normal")
 
-    def joint(self, batch: Batch) -> Diagonal | None:
-        """q(z | X) of the rows that have everything, and N(0, I) in the others; None where there is no such row."""
+    def forward(self, batch: Batch) -> Normal:
+        """Parameters (B, D)."""
+        if self.tokens:
+            return self._read([self._with_token(batch, name) for name in self.trunks])
         rows = torch.stack([*batch.present.values()]).all(0).nonzero().squeeze(-1)
-        if len(rows) == 0:
-            return None
-        features = [network(batch.x[name][rows]) for name, network in self.trunks.items()]
-        return _scattered(self.head(self.layers(torch.cat(features, -1))), rows, len(batch))
+        some = rows if len(rows) else torch.zeros(1, dtype=torch.long, device=rows.device)  # what one blank row gives is thrown away
+        q = self._read([network(batch.x[name][some]) for name, network in self.trunks.items()])
+        return q if len(rows) == len(batch) else scattered(q, rows, len(batch))
+
+    def _with_token(self, batch: Batch, name: str) -> Tensor:
+        return on_present(self.trunks[name], batch.x[name], batch.present[name], self.tokens[name].expand(len(batch), -1))
+
+    def _read(self, features: Sequence[Tensor]) -> Normal:
+        q = self.head(self.layers(torch.cat(list(features), -1)))
+        return Normal(q.loc, q.scale)
+
+
+class Joint(Rule):
+    """The joint encoder's posterior where everything is given and a row has it all; another rule for the rest.
+
+    Args:
+        encoder: q(z | X).
+        subsets: what proper subsets take, and rows that lack a modality (ours; the papers leave incomplete rows open).
+    """
+
+    def __init__(self, encoder: JointEncoder, subsets: Rule) -> None:
+        super().__init__()
+        self.encoder, self.subsets = encoder, subsets
+
+    def joint(self, batch: Batch) -> Normal:
+        return self.encoder(batch)
 
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
-        members = encoding.members(given)
-        product = dist.product(stacked([encoding.shared[name] for name in given]), members)
-        if len(given) < len(encoding.shared) or encoding.joint is None:
-            return product
-        complete = members.all(0).unsqueeze(-1)
-        loc, scale = (torch.where(complete, getattr(encoding.joint, k), getattr(product, k)) for k in ("loc", "scale"))
-        return Normal(loc, scale)
+        complete = encoding.members(given).all(0)
+        if len(given) < len(encoding.shared) or encoding.joint is None or not bool(complete.any()):
+            return self.subsets(encoding, given)
+        if bool(complete.all()):
+            return encoding.joint
+        return chosen(complete, encoding.joint, self.subsets(encoding, given))
 
 
 class Posterior(nn.Module):
     """Encoders and the rule that joins them.
 
     Args:
-        encoders: by modality, in the model's order.
+        encoders: by modality, in the model's order: from x to q(z | x) and q(w | x), or None in its place.
         rule: mixture, product, mixture of products or joint.
     """
 
-    def __init__(self, encoders: Mapping[str, Encoder], rule: Rule) -> None:
+    def __init__(self, encoders: Mapping[str, nn.Module], rule: Rule) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict(encoders)
         self.rule = rule
 
     def encode(self, batch: Batch) -> Encoding:
-        """Run every encoder once, on the rows that have its modality."""
-        shared: dict[str, Diagonal] = {}
-        private: dict[str, Diagonal] = {}
-        for name, encoder in self.encoders.items():
-            z, w = encode_present(encoder, batch.x[name], batch.present[name])
-            shared[name] = z
-            if w is not None:
-                private[name] = w
-        return Encoding(batch, shared, private, self.rule.joint(batch))
+        """What each encoder says, run once on the rows that have its modality."""
+        return Encoding(batch, self)
 
     def condition(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
         """q(z | x_S), parameters (B, D)."""
@@ -174,20 +248,14 @@ def on_present(network: Callable[[Tensor], Tensor], x: Tensor, present: Tensor, 
     return absent.clone() if len(rows) == 0 else absent.index_copy(0, rows, network(x[rows]).to(absent.dtype))
 
 
-def encode_present(encoder: nn.Module, x: Tensor, present: Tensor) -> tuple[Diagonal, Diagonal | None]:
-    """Both posteriors of the rows that are there; absent rows hold zeros and ones, and touch nothing."""
+def encode_present(encoder: nn.Module, x: Tensor, present: Tensor) -> tuple[Expert, Diagonal | None]:
+    """Both posteriors of the rows that are there; absent rows hold the unit distribution, and touch nothing."""
     if bool(present.all()):
         return encoder(x)
     rows = present.nonzero().squeeze(-1)
     # A modality that no row of the batch has is encoded on one blank row, whose result is thrown away.
     z, w = encoder(x[rows] if len(rows) else x[:1])
-    return _scattered(z, rows, len(x)), None if w is None else _scattered(w, rows, len(x))
-
-
-def _scattered(q: Diagonal, rows: Tensor, size: int) -> Diagonal:
-    loc, scale = q.loc.new_zeros(size, q.loc.shape[-1]), q.scale.new_ones(size, q.scale.shape[-1])
-    count = len(rows)
-    return type(q)(loc.index_copy(0, rows, q.loc[:count]), scale.index_copy(0, rows, q.scale[:count]))
+    return scattered(z, rows, len(x)), None if w is None else scattered(w, rows, len(x))
 
 
 def _with_unit(experts: Diagonal, members: Tensor) -> tuple[Normal, Tensor]:

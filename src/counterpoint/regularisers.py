@@ -104,7 +104,7 @@ class CrossMI(Loss):
 
     def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
         present = encoding.members(model.names)  # (M, B)
-        means = torch.stack([encoding.shared[name].loc for name in model.names])  # (M, B, D)
+        means = torch.stack([encoding.shared[name].centre for name in model.names])  # (M, B, D)
         pairs = torch.tensor(list(combinations(range(len(model.names)), 2)), device=means.device)
         left, right = pairs.T
         losses = nt_xent(means[left], means[right], present[left] & present[right], temperature=self.temperature)
@@ -159,11 +159,11 @@ class GenAug(Loss):
                 model.likelihood(name),
                 encoding.batch.present[name],
             )
-            z, w = encoding.shared[name].loc, encoding.private[name].loc
+            z, w = encoding.shared[name].centre, encoding.private[name].centre
             images = [likelihood.mean(raw[name].squeeze(0)) for raw in decoded[each * i : each * (i + 1)]]
             with untracked(encoder):  # augmentations are not data: evaluation must not see their statistics
                 if self.partner == "posterior":  # the image of row i carries the w of the next
-                    z_again, w_again = (q.loc for q in encode_present(encoder, images[0], present) if q is not None)
+                    z_again, w_again = (q.centre for q in encode_present(encoder, images[0], present) if q is not None)
                     w = w[next_present(present)]
                 else:
                     z_again = on_present(_mean_of(encoder.shared), images[0], present, torch.zeros_like(z))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -57,12 +57,27 @@ class Ramp:
         return self.value * (step - self.start + 1) / (self.end - self.start + 1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage of training.
+
+    Args:
+        losses: the parts of the loss and their weights over the steps of this stage.
+        name: how the progress bar, the options and the checkpoints call it; empty where it is the only one.
+        trains: the modules that learn; all others are frozen and in evaluation mode. None: everything learns.
+    """
+
+    losses: Sequence[tuple[Loss, Ramp]]
+    name: str = ""
+    trains: Sequence[nn.Module] | None = None
+
+
 class Method(nn.Module):
     """A trained or trainable method.
 
     Args:
         model: prior, decoders, posterior.
-        losses: the parts of the loss and their weights over training.
+        stages: how it is trained, one after the other, each from the best weights of the one before.
     """
 
     name: ClassVar[str]
@@ -74,11 +89,13 @@ class Method(nn.Module):
         object.__setattr__(self, "_options", options)
         return self
 
-    def __init__(self, model: Model, losses: Sequence[tuple[Loss, Ramp]]) -> None:
+    def __init__(self, model: Model, *stages: Stage) -> None:
         super().__init__()
         self.model = model
-        self.parts = nn.ModuleList(loss for loss, _ in losses)
-        self.weights = tuple(weight for _, weight in losses)
+        self.parts = nn.ModuleList(loss for stage in stages for loss, _ in stage.losses)
+        self.stages = stages
+        self.stage = stages[0]
+        self._learning: Sequence[nn.Module] | None = None
 
     # --- configuration -----------------------------------------------------------------------------------------------
 
@@ -118,13 +135,31 @@ class Method(nn.Module):
 
     # --- training ----------------------------------------------------------------------------------------------------
 
+    def begin(self, stage: Stage | None) -> None:
+        """Enter a stage: its losses count, and what it does not train is frozen. None ends training: nothing is frozen any more."""
+        self.stage = stage or self.stages[-1]
+        self._learning = None if stage is None else stage.trains
+        self.zero_grad()
+        self.requires_grad_(self._learning is None)
+        for module in self._learning or ():
+            module.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As in torch; what the stage does not train stays in evaluation mode."""
+        super().train(mode and self._learning is None)
+        for module in self._learning or ():
+            module.train(mode)
+        self.training = mode
+        return self
+
     def losses(self, batch: Batch, step: int = 0) -> Terms:
-        """Weighted named terms of one step, (B,) each; the loss is the mean over B of their sum.
+        """Weighted named terms of one step of the present stage, (B,) each; the loss is the mean over B of their sum.
 
         Every encoder runs once, then every decoder once on what all parts of the loss asked for. Parts whose weight is 0 at this
         step are skipped.
         """
-        active = [(cast(Loss, loss), weight) for loss, ramp in zip(self.parts, self.weights, strict=True) if (weight := ramp(step)) > 0]
+        active = [(loss, weight) for loss, ramp in self.stage.losses if (weight := ramp(step)) > 0]
         encoding = self.model.encode(batch)
         draws = [loss.draws(self.model, encoding) for loss, _ in active]
         decoded = iter(self.model.decode([draw for part in draws for draw in part]))
@@ -212,12 +247,12 @@ class Method(nn.Module):
         with self._answering() as model:
             batch = self._batch(x)
             encoding = model.encode(batch)
-            everything = model.posterior.condition(encoding, model.names).mean
+            everything = model.posterior.condition(encoding, model.names).centre
             draws = []
             for name in model.names:
-                alone = model.posterior.condition(encoding, (name,)).mean
+                alone = model.posterior.condition(encoding, (name,)).centre
                 own = torch.where(batch.present[name].unsqueeze(-1), alone, everything)
-                private = {name: encoding.private[name].mean[None]} if name in encoding.private else {}
+                private = {name: encoding.private[name].centre[None]} if name in encoding.private else {}
                 draws.append(Draw(Latents(own[None], private), (name,)))
             return {name: out[name].squeeze(0) for name, out in zip(model.names, inference.means(model, draws), strict=True)}
 
@@ -261,8 +296,8 @@ class Method(nn.Module):
                 raise ValueError(
                     f"recombine pairs rows, but shared has {len(what.batch)} and private {len(manner.batch)}; give equally many"
                 )
-            z = model.posterior.condition(what, model.names).mean[None]
-            latents = Latents(z, {name: w.mean[None] for name, w in manner.private.items()})
+            z = model.posterior.condition(what, model.names).centre[None]
+            latents = Latents(z, {name: w.centre[None] for name, w in manner.private.items()})
             return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)])[0].items()}
 
     def log_likelihood(self, x: Values, samples: int = 1000, *, generator: torch.Generator | None = None) -> Tensor:
@@ -384,6 +419,7 @@ def build(
     shared_dim: int,
     private_dim: int = 0,
     networks: NetworkOptions,
+    encoders: Mapping[str, nn.Module] | None = None,
     posterior: str = "normal",
     towers: Towers = "separate",
     prior_scale: bool = False,
@@ -394,6 +430,7 @@ def build(
 
     Args:
         private_dim: D_m of every modality; 0 for none.
+        encoders: by modality, where they are not the usual ones.
         posterior: family of posteriors and priors.
         prior_scale: learn the scale of p(z).
         auxiliary: learned auxiliary private priors for cross-reconstruction.
@@ -418,7 +455,7 @@ def build(
         modalities,
         prior=Prior(shared_dim, posterior, learned_scale=prior_scale),
         private_priors=private_priors(learned=False),
-        posterior=Posterior({m.name: encoder(m) for m in modalities}, rule),
+        posterior=Posterior(encoders or {m.name: encoder(m) for m in modalities}, rule),
         decoders={m.name: decoder(m) for m in modalities},
         auxiliary_priors=private_priors(learned=True) if auxiliary else {},
         decoder_rows=decoder_rows,

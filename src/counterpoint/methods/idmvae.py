@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from counterpoint.encoders import Towers
-from counterpoint.methods.base import Method, Ramp, build, singles
+from counterpoint.methods.base import Method, Ramp, Stage, build, singles
 from counterpoint.nn import NetworkOptions
 from counterpoint.objectives import Bound, DiffusionPriorLoss, Estimator
 from counterpoint.posteriors import Mixture
@@ -114,12 +114,10 @@ class IDMVAE(Method):
         augmentation = GenAug(partner=partner, match=match, temperature=temperature)
         then = contrast_first
         augment = then + augment_after
-        super().__init__(
-            model,
-            [
-                (bound, Ramp(1.0, then, then)),
-                (CrossMI(temperature=temperature), Ramp(cross_mi)),
-                (augmentation, Ramp(genaug, augment, augment + augment_warmup)),
-                (DiffusionPriorLoss(detach=detach_diffusion), Ramp(diffusion, then, then)),
-            ],
-        )
+        losses = [
+            (bound, Ramp(1.0, then, then)),
+            (CrossMI(temperature=temperature), Ramp(cross_mi)),
+            (augmentation, Ramp(genaug, augment, augment + augment_warmup)),
+            (DiffusionPriorLoss(detach=detach_diffusion), Ramp(diffusion, then, then)),
+        ]
+        super().__init__(model, Stage(losses))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from counterpoint.methods.base import Method, Ramp, build, check_sizes
+from counterpoint.methods.base import Method, Ramp, Stage, build, check_sizes
 from counterpoint.nn import NetworkOptions
 from counterpoint.objectives import Bound, PosteriorMatch, everything_to_everything
-from counterpoint.posteriors import Joint
+from counterpoint.posteriors import Joint, JointEncoder, Product
 from counterpoint.types import Modality
 
 
@@ -40,6 +40,6 @@ class JMVAE(Method):
         check_sizes(modalities, shared_dim)
         if alpha < 0:
             raise ValueError(f"alpha={alpha} must not be negative")
-        rule = Joint(modalities, shared_dim, networks=networks)
+        rule = Joint(JointEncoder(modalities, shared_dim, networks=networks), Product(prior_expert=False))
         model = build(modalities, rule=rule, shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
-        super().__init__(model, [(Bound(everything_to_everything, beta=beta), Ramp(1.0)), (PosteriorMatch(alpha), Ramp(1.0))])
+        super().__init__(model, Stage([(Bound(everything_to_everything, beta=beta), Ramp(1.0)), (PosteriorMatch(alpha), Ramp(1.0))]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from counterpoint.encoders import Towers
-from counterpoint.methods.base import Method, Ramp, build, singles
+from counterpoint.methods.base import Method, Ramp, Stage, build, singles
 from counterpoint.nn import NetworkOptions
 from counterpoint.objectives import Bound, Estimator, singles_to_everything
 from counterpoint.posteriors import Mixture
@@ -56,7 +56,7 @@ class MMVAE(Method):
             decoder_rows=decoder_rows,
         )
         bound = Bound(singles_to_everything, estimator=estimator, samples=samples, beta=beta, density="everything")
-        super().__init__(model, [(bound, Ramp(1.0))])
+        super().__init__(model, Stage([(bound, Ramp(1.0))]))
 
 
 class MMVAEPlus(Method):
@@ -109,4 +109,4 @@ class MMVAEPlus(Method):
             decoder_rows=decoder_rows,
         )
         bound = Bound(singles(modalities, cross_targets), estimator=estimator, samples=samples, beta=beta, density="everything")
-        super().__init__(model, [(bound, Ramp(1.0))])
+        super().__init__(model, Stage([(bound, Ramp(1.0))]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from counterpoint.methods.base import Method, Ramp, build
+from counterpoint.methods.base import Method, Ramp, Stage, build
 from counterpoint.nn import NetworkOptions
 from counterpoint.objectives import Bound, everything_to_everything
 from counterpoint.posteriors import MixtureOfProducts
@@ -45,4 +45,4 @@ class MoPoE(Method):
             networks=networks,
             decoder_rows=decoder_rows,
         )
-        super().__init__(model, [(Bound(everything_to_everything, beta=beta), Ramp(1.0))])
+        super().__init__(model, Stage([(Bound(everything_to_everything, beta=beta), Ramp(1.0))]))

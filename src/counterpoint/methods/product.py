@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from counterpoint.methods.base import Method, Ramp, build
+from counterpoint.methods.base import Method, Ramp, Stage, build
 from counterpoint.nn import NetworkOptions
 from counterpoint.objectives import (
     Bound,
@@ -53,7 +53,7 @@ class MVAE(Method):
             raise ValueError(f"subsets={subsets} must be 0 or more")
         model = build(modalities, rule=Product(prior_expert=True), shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
         bound = Bound(everything_to_everything, singles_to_itself, RandomSubsets(subsets), beta=beta, reduce="sum")
-        super().__init__(model, [(bound, Ramp(1.0))])
+        super().__init__(model, Stage([(bound, Ramp(1.0))]))
 
 
 class MVTCAE(Method):
@@ -89,7 +89,7 @@ class MVTCAE(Method):
         model = build(modalities, rule=Product(prior_expert=False), shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
         reconstruction = (size - ratio) / size
         bound = Bound(everything_to_everything, beta=beta * (1 - ratio) / reconstruction)
-        super().__init__(model, [(bound, Ramp(reconstruction)), (PosteriorMatch(beta * ratio / size), Ramp(1.0))])
+        super().__init__(model, Stage([(bound, Ramp(reconstruction)), (PosteriorMatch(beta * ratio / size), Ramp(1.0))]))
 
 
 class DMVAE(Method):
@@ -124,4 +124,4 @@ class DMVAE(Method):
             decoder_rows=decoder_rows,
         )
         bound = Bound(everything_to_everything, singles_to_everything, beta=beta, private="own", reduce="sum")
-        super().__init__(model, [(bound, Ramp(1.0))])
+        super().__init__(model, Stage([(bound, Ramp(1.0))]))

@@ -18,15 +18,23 @@ class RunFolder:
     """Where everything about one run lies.
 
     ``config.yaml``, ``checkpoints/last.ckpt`` (exact resumption), ``checkpoints/best.ckpt`` (weights), ``metrics.csv``, ``model/``.
+
+    Args:
+        path: the folder.
+        stage: of training, whose checkpoints lie in a folder of that name; empty where there is only one.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, stage: str = "") -> None:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.csv"
         self.model = self.path / "model"
-        self.last = self.path / "checkpoints" / "last.ckpt"
-        self.best = self.path / "checkpoints" / "best.ckpt"
+        self.last = self.path / "checkpoints" / stage / "last.ckpt"
+        self.best = self.path / "checkpoints" / stage / "best.ckpt"
+
+    def stage(self, name: str) -> RunFolder:
+        """The same folder, for one stage of training."""
+        return RunFolder(self.path, name)
 
     def check(self, config: Mapping[str, Any], resume: bool) -> None:
         """Whether a run with this configuration may begin here, or go on here.
@@ -44,7 +52,7 @@ class RunFolder:
             raise ValueError(f"{self.config} cannot be read as YAML; restore it, or choose another out") from error
         now = dict(_leaves(yaml.safe_load(yaml.safe_dump(dict(config)))))
         for key in sorted(then.keys() | now.keys()):
-            if then.get(key) != now.get(key) and key.split(".")[:2] not in [["fit", name] for name in FREE]:
+            if then.get(key) != now.get(key) and not _free(key):
                 was, here = then.get(key, "not set"), now.get(key, "not set")
                 raise ValueError(
                     f"cannot resume {self.path}: {key} was {was!r} and is now {here!r}; use the same value, or choose another out"
@@ -63,15 +71,20 @@ class History:
 
     Args:
         path: the file; ``None`` keeps the rows in memory only.
+
+    Attributes:
+        before: steps of the stages before this one. Rows come with the step of their stage, and are kept with that of the whole run.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self.before = 0
         self.rows: list[dict[str, float]] = []
         self._columns: list[str] = []
 
     def add(self, row: dict[str, float]) -> None:
         """Append one row; a line is written in one piece, and the file is written anew when a column is new."""
+        row = {**row, "step": self.before + int(row["step"])}
         self.rows.append(row)
         new = [name for name in row if name not in self._columns]
         self._columns += new
@@ -84,12 +97,12 @@ class History:
                 file.write(self._line(row))
 
     def rewind(self, step: int) -> None:
-        """Read what an interrupted run wrote, and drop what it did after ``step``: it will be done again."""
+        """Read what an interrupted run wrote, and drop what it did after ``step`` of this stage: it will be done again."""
         if self.path is None or not self.path.exists():
             return
         with self.path.open(newline="") as file:
             read = [_numbers(row) for row in csv.DictReader(file)]
-        self.rows = [row for row in read if row.get("step", math.inf) <= step]
+        self.rows = [row for row in read if row.get("step", math.inf) <= self.before + step]
         self._columns = list(dict.fromkeys(name for row in self.rows for name in row))
         self._rewrite()
 
@@ -123,10 +136,17 @@ def write(path: Path, content: bytes | memoryview) -> None:
         ) from error
 
 
+def _free(key: str) -> bool:
+    """Whether an entry of config.yaml may change when a run goes on: ``fit.NAME`` and ``fit.stages.STAGE.NAME`` of a free option."""
+    parts = key.split(".")
+    own = parts[3:] if parts[:2] == ["fit", "stages"] else parts[1:] if parts[0] == "fit" else []
+    return bool(own) and own[0] in FREE
+
+
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         here = f"{path}.{key}" if path else str(key)
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             yield from _leaves(value, here)
         else:
             yield here, value

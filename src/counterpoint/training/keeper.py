@@ -114,7 +114,10 @@ class Validation(Callback):
 class Keeper(Checkpoint):
     """Seeds, logs, checks the time and the signals, and saves."""
 
-    def __init__(self, options: FitOptions, folder: RunFolder | None, history: History, signals: Signals, validation: Validation) -> None:
+    def __init__(
+        self, title: str, options: FitOptions, folder: RunFolder | None, history: History, signals: Signals, validation: Validation
+    ) -> None:
+        self._title = title
         self.options, self.folder, self.history, self.signals, self.validation = options, folder, history, signals, validation
         self.started = self.resumed = False
         self.rows = 0
@@ -199,12 +202,13 @@ class Keeper(Checkpoint):
             noise[kind] = everyone.cpu().view(-1, state.numel())
         self._tick()
         window = {"total": module.window.total, "weight": module.window.weight}
-        return {"noise": noise, "seconds": self._earlier + self.seconds, "window": window}
+        return {"noise": noise, "seconds": self._earlier + self.seconds, "window": window, "before": self.history.before}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.resumed = True
         self._saved = state
         self._earlier = float(state["seconds"])
+        self.history.before = int(state.get("before", 0))
         self._module.window.total, self._module.window.weight = state["window"]["total"], state["window"]["weight"]
 
     def _agree(self, trainer: pl.Trainer) -> int:
@@ -248,10 +252,10 @@ class Keeper(Checkpoint):
         show = options.progress and trainer.is_global_zero
         if show:
             where = f"{module.device.type} × {trainer.world_size}, {options.precision}"
-            weights = sum(p.numel() for p in module.parameters())
+            weights = sum(p.numel() for p in module.parameters() if p.requires_grad)
             goes_on = f", going on after step {self._step}" if self._step else ""
             batch = f"batches of {options.batch_size * trainer.world_size}, {per_epoch} a pass"
-            print(f"{module.method.name}: {weights:,} parameters; {batch}; {where}{goes_on}", file=sys.stderr)
+            print(f"{self._title}: {weights:,} parameters; {batch}; {where}{goes_on}", file=sys.stderr)
         hidden = not show or not (sys.stderr.isatty() or "ipykernel" in sys.modules)
         return tqdm(total=total, initial=self._step, unit="step", disable=hidden, dynamic_ncols=True, mininterval=0.5, file=sys.stderr)
 

@@ -33,9 +33,25 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One call of ``fit``: the Trainer, its parts, and what comes of it."""
+    """One stage of training: the Trainer, its parts, and what comes of it.
 
-    def __init__(self, method: Method, train: Split, val: Split | None, options: FitOptions, folder: RunFolder | None, history: History):
+    Args:
+        title: what the summary line calls it.
+        hands_over: another stage follows, so that the best weights by ``val`` are taken where there are any.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        train: Split,
+        val: Split | None,
+        options: FitOptions,
+        folder: RunFolder | None,
+        history: History,
+        *,
+        title: str,
+        hands_over: bool = False,
+    ) -> None:
         unknown = [name for name in options.trainer if name not in signature(pl.Trainer.__init__).parameters]
         if unknown:
             raise TypeError(f"unknown option {unknown[0]!r}; it is neither a field of FitOptions nor a keyword of Lightning's Trainer")
@@ -43,7 +59,8 @@ class Run:
         self.signals = Signals()
         self.validation = Validation(self.signals, history)
         self.average = None if options.ema is None else WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(options.ema))
-        self.keeper = Keeper(options, folder, history, self.signals, self.validation)
+        self.keeper = Keeper(title, options, folder, history, self.signals, self.validation)
+        self.hands_over = hands_over
         self.data = Data(train, val, options)
         try:
             with quiet():
@@ -78,7 +95,7 @@ class Run:
             self.history.rewind(self.trainer.global_step)
             if self.average is not None:
                 self.average.on_train_end(self.trainer, step)
-        if self.options.select == "best":
+        if self.options.select == "best" or (self.hands_over and math.isfinite(self.validation.best)):
             self.method.load_state_dict(self._best_weights())
 
     def result(self) -> FitResult:
@@ -88,7 +105,7 @@ class Run:
         return FitResult(
             metrics=self.history.latest(),
             history=self.history.columns(),
-            steps=self.trainer.global_step,
+            steps=self.history.before + self.trainer.global_step,
             best=None if math.isinf(best) else best,
             seconds=seconds,
             samples_per_second=self.keeper.rows / seconds if seconds else 0.0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,8 @@ _MANAGED = {  # Trainer keywords that are set from the options or would break ex
     "fast_dev_run": "use max_steps",
     "reload_dataloaders_every_n_epochs": "the loader reshuffles itself",
 }
+
+_OF_THE_RUN = {"stages", "trainer", "seed", "devices", "accelerator", "strategy", "num_nodes", "progress", "tensorboard"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class FitOptions:
         devices, accelerator, strategy, num_nodes: as in Lightning.
         tensorboard: write TensorBoard events too, where it is installed and there is a run folder.
         progress: show a progress bar (on a terminal) and the summary lines.
+        stages: by the name of a stage of a method that has several, options that differ in it: ``{"flows": {"max_epochs": 50, "lr": 1e-3}}``.
         trainer: further keywords of Lightning's ``Trainer``.
 
     Raises:
@@ -83,6 +86,7 @@ class FitOptions:
     num_nodes: int = 1
     tensorboard: bool = field(default=True, metadata={"free": True})
     progress: bool = field(default=True, metadata={"free": True})
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -112,6 +116,19 @@ class FitOptions:
         for name in self.trainer:
             if name in _MANAGED or name in own:
                 raise ValueError(f"trainer keyword {name!r} is not passed on: {_MANAGED.get(name, 'use the option of that name')}")
+
+
+def for_stage(options: FitOptions, name: str) -> FitOptions:
+    """The options of one stage of training.
+
+    Raises:
+        ValueError: an option that no stage can have for itself, or one out of its range.
+    """
+    changes = options.stages.get(name, {})
+    shared = [key for key in changes if key not in {f.name for f in fields(FitOptions)} - _OF_THE_RUN]
+    if shared:
+        raise ValueError(f"stages.{name}: {shared[0]!r} is no option that a stage can have for itself")
+    return replace(options, **changes, stages={})
 
 
 FREE = {f.name for f in fields(FitOptions) if f.metadata.get("free")}

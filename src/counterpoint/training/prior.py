@@ -67,9 +67,9 @@ def _posterior_means(method: Method, train: Split) -> dict[str, Tensor]:
         for batch in train.batches(512, device=method.device):
             encoding = method.model.encode(batch)
             for name, q in encoding.shared.items():
-                found.setdefault("z", []).append(q.loc[batch.present[name]])
+                found.setdefault("z", []).append(q.centre[batch.present[name]])
             for name, q in encoding.private.items():
-                found.setdefault(f"w_{name}", []).append(q.loc[batch.present[name]])
+                found.setdefault(f"w_{name}", []).append(q.centre[batch.present[name]])
     method.train(training)
     return {key: torch.cat(parts) for key, parts in found.items()}
 

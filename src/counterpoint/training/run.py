@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .folder import History, RunFolder
-from .options import FitOptions, as_config, plain, with_changes
+from .options import FitOptions, as_config, for_stage, plain, with_changes
 
 if TYPE_CHECKING:
     from ..data import Split
@@ -70,6 +70,9 @@ def fit(
     SIGTERM, Ctrl-C or by force, goes on with ``resume=True`` from its last checkpoint, and on a CPU ends with the very same weights
     as if it had not been stopped. Noise comes from torch's generators, which are seeded for the run and put back afterwards.
 
+    A method of several stages goes through them one after the other, each with the whole budget unless ``options.stages`` says
+    otherwise, and each from the best weights of the one before where there is ``val``. Their checkpoints lie in folders of their own.
+
     On return the method is in eval mode and on the device where it was. A last batch of a pass that would leave a process with fewer
     than two rows is left out.
 
@@ -104,26 +107,64 @@ def fit(
         "fit": as_config(options),
     }
     folder = None if out is None else RunFolder(out)
+    history = History(None if folder is None else folder.metrics)
+    stages = _stages(method, options)
 
     from .keeper import Stopped  # Lightning takes seconds to import
     from .loop import Run
 
-    history = History(None if folder is None else folder.metrics)
-    run = Run(method, train, val, options, folder, history)
-    if folder is not None and run.leads:
-        folder.check(config, resume)
-        folder.prepare(config)
+    begun = [i for i, (stage, _) in enumerate(stages) if folder is not None and folder.stage(stage).last.exists()]
+    first = begun[-1] if resume and begun else 0  # a later stage's checkpoint has the weights of those before it
+    results = []
     try:
-        run.go()
+        for i, (name, own) in enumerate(stages[first:], first):
+            title = method.name if len(stages) == 1 else f"{method.name}, stage {i + 1} of {len(stages)} ({name})"
+            part = None if folder is None else folder.stage(name)
+            if name:
+                method.begin(method.stages[i])
+            run = Run(method, train, val, own, part, history, title=title, hands_over=i + 1 < len(stages))
+            if i == first and folder is not None and run.leads:
+                folder.check(config, resume)
+                folder.prepare(config)
+            if part is not None:
+                part.last.parent.mkdir(parents=True, exist_ok=True)
+            run.go()
+            results.append(run.result())
+            history.before = results[-1].steps
     except Stopped as stop:
         if run.leads:
-            print(_farewell(stop.step, signal.Signals(stop.signum).name, folder), file=sys.stderr)
+            print(_farewell(history.before + stop.step, signal.Signals(stop.signum).name, folder), file=sys.stderr)
         if stop.signum == signal.SIGINT:
             raise KeyboardInterrupt from None
         raise SystemExit(128 + stop.signum) from None
+    finally:
+        if stages[0][0]:
+            method.begin(None)
     if folder is not None and run.leads:
         method.save_pretrained(folder.model)
-    return run.result()
+    return _joined(results)
+
+
+def _stages(method: Method, options: FitOptions) -> list[tuple[str, FitOptions]]:
+    """Name and options of each stage; a method of one stage has one without a name.
+
+    Raises:
+        ValueError: options for a stage that the method does not have.
+    """
+    stages = getattr(method, "stages", ())
+    names = [stage.name for stage in stages] if len(stages) > 1 else [""]
+    unknown = [name for name in options.stages if name not in names]
+    if unknown:
+        has = f"its stages are {', '.join(names)}" if len(names) > 1 else "it has only one, whose options stand outside stages"
+        raise ValueError(f"{method.name} has no stage {unknown[0]!r}; {has}")
+    return [(name, for_stage(options, name)) for name in names]
+
+
+def _joined(results: Sequence[FitResult]) -> FitResult:
+    """What all stages came to: the last one's weights, everybody's time."""
+    seconds = sum(result.seconds for result in results)
+    rows = sum(result.samples_per_second * result.seconds for result in results)
+    return replace(results[-1], seconds=seconds, samples_per_second=rows / seconds if seconds else 0.0)
 
 
 def _farewell(step: int, cause: str, folder: RunFolder | None) -> str:

@@ -1,0 +1,69 @@
+"""Normalizing flows of latents: invertible maps f with log q(z) = log N(f(z); μ, σ) + log |det ∂f/∂z|.
+
+Densities take one pass of the networks, whatever the kind. Sampling inverts f: in one pass per layer for ``"coupling"``, in D passes for the
+autoregressive ``"maf"`` and ``"nsf"``. The maps are zuko's (https://zuko.readthedocs.io).
+
+    maf       masked autoregressive, affine         Papamakarios et al. 2017, https://arxiv.org/abs/1705.07057
+    nsf       autoregressive, rational splines      Durkan et al. 2019, https://arxiv.org/abs/1906.04032
+    coupling  affine coupling (RealNVP)             Dinh et al. 2017, https://arxiv.org/abs/1605.08803
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import zuko
+from torch import Tensor, nn
+
+from counterpoint.distributions import Bijection
+
+FlowName = Literal["maf", "nsf", "coupling"]
+
+
+@dataclass(frozen=True)
+class FlowOptions:
+    """Size and kind of a flow.
+
+    Args:
+        kind: ``"maf"``, ``"nsf"`` or ``"coupling"``.
+        transforms: layers.
+        hidden: widths of the hidden layers of each layer's network.
+        conditional: let x act within every layer too, and not through the base's mean and scale alone.
+
+    Raises:
+        ValueError: an unknown kind, or a size below 1.
+    """
+
+    kind: FlowName = "maf"
+    transforms: int = 2
+    hidden: tuple[int, ...] = (128, 128, 128)
+    conditional: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(int(h) for h in self.hidden))
+        if self.kind not in get_args(FlowName):
+            raise ValueError(f"unknown flow {self.kind!r}; choose one of {', '.join(get_args(FlowName))}")
+        if self.transforms < 1 or not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"a flow needs transforms >= 1 and hidden widths >= 1, got {self.transforms} and {self.hidden}")
+
+
+class Flow(nn.Module):
+    """An invertible map of D dimensions.
+
+    Args:
+        dim: D.
+        context: number of features that condition it; 0 for none.
+        options: its kind and sizes.
+    """
+
+    def __init__(self, dim: int, context: int, options: FlowOptions) -> None:
+        super().__init__()
+        kind = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF, "coupling": zuko.flows.RealNVP}[options.kind]
+        if options.kind == "coupling" and dim < 2:
+            raise ValueError("a coupling flow splits its dimensions in two, so it needs 2 or more; use 'maf' or 'nsf' for one")
+        self.map = kind(dim, context, transforms=options.transforms, hidden_features=options.hidden).transform
+
+    def forward(self, context: Tensor | None = None) -> Bijection:
+        """The map f from z to the base, under a context (B, features)."""
+        return self.map(context)

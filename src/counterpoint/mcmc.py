@@ -1,0 +1,262 @@
+"""Hamiltonian Monte Carlo for many chains at once.
+
+A chain explores a density π known up to a constant, by the motion of a particle of position z and momentum p under
+
+    H(z, p) = −log π(z) + ½ Σ_d v_d p_d²,        p ~ N(0, diag(1/v)),
+
+where v is a guess at the variances of π. One step draws p, follows the motion by L leapfrogs of size ε,
+
+    p ← p + ½ε ∇log π(z),    z ← z + ε v p,    p ← p + ½ε ∇log π(z),
+
+and takes the end point with probability min(1, exp(H − H')), each chain by itself; a chain whose end point is not finite stays where it is.
+
+The samplers see nothing of the density but a function from positions (C, B, D) to log densities (C, B): B targets, each explored by C
+chains. All chains move together as one tensor program. Warm-up adapts ε for each chain by dual averaging, and v for each target from where its
+chains have been; L is drawn anew at each step, so that no orbit closes on itself.
+
+    Duane et al. 1987, https://doi.org/10.1016/0370-2693(87)91197-X
+    Hoffman & Gelman 2014 (dual averaging), https://arxiv.org/abs/1111.4246
+    Vehtari et al. 2021 (R-hat and effective sample size), https://arxiv.org/abs/1903.08008
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+LogDensity = Callable[[Tensor], Tensor]
+"""Positions (C, B, D) to log densities (C, B), up to a constant for each b."""
+
+DIVERGENT = 1000.0
+"""A step whose energy rises by more, or is not finite, diverged."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where the chains are.
+
+    Attributes:
+        position: (C, B, D).
+        log_density: (C, B).
+        gradient: of the log density, (C, B, D).
+    """
+
+    position: Tensor
+    log_density: Tensor
+    gradient: Tensor
+
+
+@dataclass(frozen=True)
+class Info:
+    """What one step did.
+
+    Attributes:
+        acceptance: probability of taking the end point, (C, B).
+        divergent: whether the energy error was beyond all measure, (C, B) bool.
+    """
+
+    acceptance: Tensor
+    divergent: Tensor
+
+
+def init(log_density: LogDensity, position: Tensor) -> State:
+    """The state at ``position`` (C, B, D)."""
+    with torch.enable_grad():
+        z = position.detach().requires_grad_()
+        value = log_density(z)
+        (gradient,) = torch.autograd.grad(value.sum(), z)
+    return State(z.detach(), value.detach(), gradient)
+
+
+def step(log_density: LogDensity, state: State, *, step_size: Tensor, leapfrogs: int, variance: Tensor) -> tuple[State, Info]:
+    """One proposal, taken or not by each chain.
+
+    Args:
+        step_size: ε, broadcast to (C, B).
+        leapfrogs: L.
+        variance: v, broadcast to (C, B, D).
+    """
+    size = step_size.unsqueeze(-1)
+    momentum = torch.randn_like(state.position) * variance.rsqrt()
+    end, p = state, momentum
+    for _ in range(leapfrogs):
+        p = p + 0.5 * size * end.gradient
+        end = init(log_density, end.position + size * variance * p)
+        p = p + 0.5 * size * end.gradient
+    rise = _energy(end, p, variance) - _energy(state, momentum, variance)
+    rise = torch.where(torch.isfinite(rise), rise, math.inf)
+    acceptance = torch.exp(-rise.clamp(min=0.0))
+    taken = torch.rand_like(acceptance) < acceptance
+    position = torch.where(taken.unsqueeze(-1), end.position, state.position)
+    gradient = torch.where(taken.unsqueeze(-1), end.gradient, state.gradient)
+    log_value = torch.where(taken, end.log_density, state.log_density)
+    return State(position, log_value, gradient), Info(acceptance, rise > DIVERGENT)
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """Step sizes that learn from acceptance, by dual averaging: γ = 0.05, t₀ = 10, κ = 0.75.
+
+    Attributes:
+        log_size: of the next step, (C, B).
+        log_average: what to settle on, (C, B).
+        error: mean shortfall of the acceptance, (C, B).
+        anchor: the log size that early steps lean towards.
+        count: steps seen.
+    """
+
+    log_size: Tensor
+    log_average: Tensor
+    error: Tensor
+    anchor: float
+    count: int = 0
+
+    @staticmethod
+    def start(size: float, like: Tensor) -> StepSize:
+        """Begin at ``size`` for every entry of ``like`` (C, B)."""
+        return StepSize(torch.full_like(like, math.log(size)), torch.zeros_like(like), torch.zeros_like(like), math.log(10 * size))
+
+    def updated(self, acceptance: Tensor, target: float) -> StepSize:
+        count = self.count + 1
+        error = self.error + (target - acceptance - self.error) / (count + 10)
+        log_size = self.anchor - error * math.sqrt(count) / 0.05
+        log_average = self.log_average + count**-0.75 * (log_size - self.log_average)
+        return replace(self, log_size=log_size, log_average=log_average, error=error, count=count)
+
+
+@dataclass(frozen=True)
+class HMC:
+    """How long and how carefully to sample.
+
+    Args:
+        chains: independent chains for each target; where more draws are wanted than chains, there are as many chains as draws.
+        warmup: steps that adapt and are thrown away.
+        steps: steps of each chain after it; the last one is the draw.
+        leapfrogs: most leapfrogs of a step; each step takes a random number from 1 to it.
+        acceptance: what the step size aims at.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    chains: int = 4
+    warmup: int = 100
+    steps: int = 50
+    leapfrogs: int = 10
+    acceptance: float = 0.8
+
+    def __post_init__(self) -> None:
+        for name, least in {"chains": 1, "warmup": 0, "steps": 1, "leapfrogs": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")
+        if not 0 < self.acceptance < 1:
+            raise ValueError(f"acceptance={self.acceptance} must lie between 0 and 1; 0.8 is usual")
+
+
+@dataclass(frozen=True)
+class Chains:
+    """What the chains drew, and how they fared.
+
+    Attributes:
+        draws: (N, C, B, D), after warm-up.
+        acceptance: mean over the steps after warm-up, (C, B).
+        divergent: share of steps after warm-up that diverged, (C, B).
+        step_size: (C, B).
+    """
+
+    draws: Tensor
+    acceptance: Tensor
+    divergent: Tensor
+    step_size: Tensor
+
+
+def sample(log_density: LogDensity, position: Tensor, settings: HMC) -> Chains:
+    """Warm up from ``position`` (C, B, D), best drawn from something like the target, then draw ``settings.steps`` times.
+
+    Random numbers come from torch's own generator.
+    """
+    state = init(log_density, position)
+    first = 0.5 * position.shape[-1] ** -0.25  # acceptance at a fixed step size falls with D^¼
+    sizes = StepSize.start(first, state.log_density)
+    variance = _variance(position) if len(position) >= 8 else torch.ones_like(position[0])
+    visited: list[Tensor] = []
+    for t in range(settings.warmup):
+        state, info = _jittered(log_density, state, sizes.log_size.exp(), variance, settings)
+        sizes = sizes.updated(info.acceptance, settings.acceptance)
+        if settings.warmup // 4 <= t < settings.warmup // 2:
+            visited.append(state.position)
+        if t + 1 == settings.warmup // 2 and len(visited) * len(position) >= 20:
+            variance = _variance(torch.cat(visited))
+            sizes = StepSize.start(first, state.log_density)
+    size = sizes.log_average.exp() if settings.warmup else sizes.log_size.exp()
+    draws, infos = [], []
+    for _ in range(settings.steps):
+        state, info = _jittered(log_density, state, size, variance, settings)
+        draws.append(state.position)
+        infos.append(info)
+    acceptance = torch.stack([info.acceptance for info in infos]).mean(0)
+    divergent = torch.stack([info.divergent for info in infos]).float().mean(0)
+    return Chains(torch.stack(draws), acceptance, divergent, size)
+
+
+def rhat(draws: Tensor) -> Tensor:
+    """Split R-hat of draws (N, C, B, D), (B, D): √ of the variance over all half-chains by the mean variance within one. Near 1 where the
+    chains agree; above 1.01 they have not mixed.
+
+    Raises:
+        ValueError: fewer than four draws a chain.
+    """
+    halves = _halves(draws)
+    count = len(halves)
+    within = halves.var(0).mean(0)
+    between = halves.mean(0).var(0)  # of the means, without the factor N
+    return ((count - 1) / count + between / within).sqrt()
+
+
+def effective_size(draws: Tensor) -> Tensor:
+    """Effective sample size of draws (N, C, B, D), (B, D): N·C over the autocorrelation time, whose sum stops where pairs of
+    autocorrelations turn negative and is kept from rising (Geyer's initial monotone sequence).
+
+    Raises:
+        ValueError: fewer than four draws a chain.
+    """
+    halves = _halves(draws)
+    count, chains = halves.shape[:2]
+    centred = halves - halves.mean(0)
+    spectrum = torch.fft.rfft(centred, n=2 * count, dim=0)
+    covariance = torch.fft.irfft(spectrum.abs().square(), n=2 * count, dim=0)[:count].mean(1) / count  # (N, B, D), mean over chains
+    within = covariance[0] * count / (count - 1)
+    total = within * (count - 1) / count + halves.mean(0).var(0)
+    correlation = 1 - (within - covariance) / total
+    correlation[0] = 1.0
+    pairs = correlation[: count // 2 * 2].unflatten(0, (-1, 2)).sum(1)  # Γ_k = ρ_2k + ρ_2k+1
+    positive = torch.cummin(pairs, 0).values.clamp(min=0.0)
+    time = (2 * positive.sum(0) - 1).clamp(min=1 / math.log10(count * chains))
+    return count * chains / time
+
+
+def _jittered(log_density: LogDensity, state: State, size: Tensor, variance: Tensor, settings: HMC) -> tuple[State, Info]:
+    leapfrogs = int(torch.randint(1, settings.leapfrogs + 1, ()))
+    return step(log_density, state, step_size=size, leapfrogs=leapfrogs, variance=variance)
+
+
+def _energy(state: State, momentum: Tensor, variance: Tensor) -> Tensor:
+    return 0.5 * (variance * momentum.square()).sum(-1) - state.log_density
+
+
+def _variance(positions: Tensor) -> Tensor:
+    """Variances (B, D) of positions (N, B, D), drawn a little towards a common small one, as in Stan."""
+    count = len(positions)
+    return (count * positions.var(0) + 5e-3) / (count + 5)
+
+
+def _halves(draws: Tensor) -> Tensor:
+    """The first and the second half of every chain as chains of their own, (N // 2, 2C, B, D)."""
+    count = len(draws) // 2
+    if count < 2:
+        raise ValueError(f"{len(draws)} draws a chain are too few to compare its halves; give at least 4")
+    return torch.cat([draws[:count], draws[-count:]], 1)

@@ -1,0 +1,224 @@
+"""Products of unimodal posteriors, and posteriors that differ from row to row.
+
+Where modalities are independent given z, their posteriors imply that of any set S of them:
+
+    q(z | x_S) ∝ p(z) ∏_{m∈S} q(z | x_m) / p(z),     log q = Σ_{m∈S} log q(z | x_m) − (|S| − 1) log p(z) + const.
+
+The prior is divided out |S| − 1 times, not once. With normal experts the product is normal, of precision Σ_m 1/σ_m² − (|S| − 1). Any other is
+sampled by Hamiltonian Monte Carlo, each draw from a chain of its own; what the encoders and the networks on top of them said is computed
+before the chains start, so that a step of a chain evaluates nothing but the flows.
+
+Such a product need not be a density: where experts are wider than the prior, dividing by the prior leaves tails that grow. Those rows are found
+out (exactly for normal experts, by a look along rays otherwise), reported by a warning, and given p(z) ∏ q(z | x_m), which is always one.
+
+    Senellart & Allassonnière 2025 (JNF), https://arxiv.org/abs/2502.03952; what improper rows get is ours.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from counterpoint import distributions as dist
+from counterpoint import mcmc
+from counterpoint.distributions import Diagonal, Expert, Normal
+from counterpoint.mcmc import HMC, Chains
+
+FAR = (16.0, 32.0)
+"""Radii, in scales of the prior, between which a proper product's log density falls along every ray."""
+
+
+class ImproperProduct(UserWarning):
+    """A product of posteriors, divided by the prior, that has no finite integral."""
+
+
+def product_of_posteriors(experts: Sequence[Expert], members: Tensor, prior: Diagonal, hmc: HMC) -> Normal | ProductOfPosteriors:
+    """q(z | x_S), parameters (B, D).
+
+    Args:
+        experts: q(z | x_m), parameters (B, D) each.
+        members: (M, B) bool, which experts row b has.
+        prior: p(z), parameters (D,).
+        hmc: how to sample where there is no closed form.
+    """
+    if not all(isinstance(q, Normal) for q in (*experts, prior)):
+        return ProductOfPosteriors(experts, members, prior, hmc)
+    everyone = dist.stacked([*experts, Normal(prior.loc.expand_as(experts[0].centre), prior.scale.expand_as(experts[0].centre))])
+    present, power = members.to(prior.scale.dtype), _power_of_prior(members).to(prior.scale.dtype)
+    precision = (torch.cat([present, power[None]]).unsqueeze(-1) * everyone.scale.pow(-2)).sum(0)
+    improper = (precision <= 0).any(-1)
+    _report(improper)
+    return dist.product(everyone, torch.cat([present, torch.where(improper, 1.0, power)[None]]))
+
+
+class ProductOfPosteriors(Distribution):
+    """The product where it has no closed form: a density up to a constant, and draws by Hamiltonian Monte Carlo.
+
+    Args:
+        experts: q(z | x_m), parameters (B, D) each.
+        members: (M, B) bool, which experts row b has.
+        prior: p(z), parameters (D,).
+        hmc: chains and their length.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's own interface)
+    has_rsample = True
+
+    def __init__(self, experts: Sequence[Expert], members: Tensor, prior: Diagonal, hmc: HMC) -> None:
+        self.experts, self.members, self.prior, self.hmc = tuple(experts), members, prior, hmc
+        super().__init__(experts[0].batch_shape, experts[0].event_shape, validate_args=False)
+
+    @cached_property
+    def improper(self) -> Tensor:
+        """(B,) bool: rows whose product grows along some ray: the axes and as many random directions, both ways."""
+        dim = self.event_shape[0]
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(0)
+            drawn = torch.nn.functional.normalize(torch.randn(min(dim, 32), dim), dim=-1)
+            rays = torch.cat([torch.eye(dim), -torch.eye(dim), drawn, -drawn]).to(self.members.device)
+            rays = (rays * self.prior.scale).unsqueeze(1).expand(-1, len(self.members[0]), -1)
+            near, far = (self._log_density(radius * rays, _power_of_prior(self.members)) for radius in FAR)
+        improper = ~(far < near).all(0)
+        _report(improper)
+        return improper
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Σ_m log q(z | x_m) − (|S| − 1) log p(z) of values (K, B, D), (K, B): not normalised."""
+        return self._log_density(value, torch.where(self.improper, 1, _power_of_prior(self.members)))
+
+    def _log_density(self, z: Tensor, power: Tensor) -> Tensor:
+        experts = [torch.where(here, q.log_prob(z), 0.0) for q, here in zip(self.experts, self.members, strict=True)]
+        return torch.stack(experts).sum(0) + power * self.prior.log_prob(z)
+
+    def chains(self, count: int | None = None) -> Chains:
+        """The chains of each row, (steps, C, B, D), started at draws from its experts in turn.
+
+        Args:
+            count: C; the settings' number where None.
+        """
+        count = count or self.hmc.chains
+        with torch.no_grad():
+            draws = torch.stack([q.rsample(torch.Size((count,))) for q in self.experts])  # (M, C, B, D)
+            turn = torch.arange(count, device=draws.device).unsqueeze(-1)
+            size = self.members.sum(0).clamp(min=1)
+            nth = torch.cumsum(self.members, 0) - 1  # (M, B): the how-manieth expert of its row each is
+            start = (self.members & (nth == (turn % size).unsqueeze(1))).permute(1, 0, 2).unsqueeze(-1)  # (M, C, B, 1)
+            return mcmc.sample(self.log_prob, (draws * start).sum(0), self.hmc)
+
+    def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
+        """The last positions of as many chains as draws; no gradient reaches the experts."""
+        shape = torch.Size(sample_shape)
+        count = shape.numel()
+        last = self.chains(max(count, self.hmc.chains)).draws[-1, :count]
+        return last.reshape(*shape, *last.shape[1:])
+
+    @cached_property
+    def centre(self) -> Tensor:
+        """The mean of all draws after warm-up, (B, D), always of the same random numbers."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return self.chains().draws.mean((0, 1))
+
+
+class MixtureOfExperts(Distribution):
+    """Per-row uniform mixture of any experts, whose density is normalised: what importance sampling draws from in a product's place.
+
+    Args:
+        experts: q(z | x_m), parameters (B, D) each.
+        members: (M, B) bool, which experts row b has; a row without any has them all, to stay finite.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's own interface)
+    has_rsample = True
+
+    def __init__(self, experts: Sequence[Expert], members: Tensor) -> None:
+        self.experts, self.members = tuple(experts), members | ~members.any(0, keepdim=True)
+        super().__init__(experts[0].batch_shape, experts[0].event_shape, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        each = [torch.where(here, q.log_prob(value), -math.inf) for q, here in zip(self.experts, self.members, strict=True)]
+        return torch.logsumexp(torch.stack(each), 0) - self.members.sum(0).log()
+
+    def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
+        shape = torch.Size(sample_shape)
+        draws = torch.stack([q.rsample(shape) for q in self.experts], -2)  # (*shape, B, M, D)
+        turn = torch.multinomial(self.members.T.float(), max(shape.numel(), 1), replacement=True).T.reshape(*shape, -1)  # (*shape, B)
+        return draws.gather(-2, turn[..., None, None].expand(*turn.shape, 1, draws.shape[-1])).squeeze(-2)
+
+    @property
+    def centre(self) -> Tensor:
+        centres = torch.stack([q.centre for q in self.experts])
+        return (self.members.unsqueeze(-1) * centres).sum(0) / self.members.sum(0).unsqueeze(-1)
+
+
+class Choice(Distribution):
+    """One of two distributions, row by row.
+
+    Args:
+        rows: (B,) bool, where the first holds.
+        first: parameters (B, D).
+        second: parameters (N, D) of the N other rows.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's own interface)
+    has_rsample = True
+
+    def __init__(self, rows: Tensor, first: dist.Posterior, second: dist.Posterior) -> None:
+        self.rows, self.first, self.second = rows, first, second
+        super().__init__(torch.Size((len(rows),)), first.centre.shape[-1:], validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self._together(self.first.log_prob(value), self.second.log_prob(value[..., ~self.rows, :]), -1)
+
+    def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
+        shape = torch.Size(sample_shape)
+        return self._together(self.first.rsample(shape), self.second.rsample(shape), -2)
+
+    @cached_property
+    def centre(self) -> Tensor:
+        return self._together(self.first.centre, self.second.centre, -2)
+
+    def _together(self, first: Tensor, second: Tensor, axis: int) -> Tensor:
+        return first.index_copy(axis, (~self.rows).nonzero().squeeze(-1), second)
+
+
+def chosen(rows: Tensor, first: Normal, second: dist.Posterior) -> dist.Posterior:
+    """``first`` where ``rows`` (B,) says so and ``second`` elsewhere; both have parameters (B, D)."""
+    if isinstance(second, Normal):
+        where = rows.unsqueeze(-1)
+        return Normal(torch.where(where, first.loc, second.loc), torch.where(where, first.scale, second.scale))
+    others = (~rows).nonzero().squeeze(-1)
+    if isinstance(second, ProductOfPosteriors):
+        experts = [dist.gathered(expert, others) for expert in second.experts]
+        return Choice(rows, first, ProductOfPosteriors(experts, second.members[:, others], second.prior, second.hmc))
+    if isinstance(second, dist.Expert):
+        return Choice(rows, first, dist.gathered(second, others))
+    raise TypeError(f"rows of a {type(second).__name__} can't be taken")
+
+
+def normalised(q: dist.Posterior) -> dist.Posterior:
+    """``q`` where its density integrates to one; otherwise something like it, to draw importance samples from."""
+    if isinstance(q, Choice):
+        return Choice(q.rows, q.first, normalised(q.second))
+    return MixtureOfExperts(q.experts, q.members) if isinstance(q, ProductOfPosteriors) else q
+
+
+def _power_of_prior(members: Tensor) -> Tensor:
+    """1 − |S| of each row, (B,); 0 where a row has no expert at all."""
+    return 1 - members.sum(0).clamp(min=1)
+
+
+def _report(improper: Tensor) -> None:
+    if bool(improper.any()):
+        warnings.warn(
+            f"the product of the unimodal posteriors is no density in {int(improper.sum())} of {len(improper)} rows, whose experts are wider than the"
+            " prior: there the prior joins the product instead of being divided out",
+            ImproperProduct,
+            stacklevel=3,
+        )

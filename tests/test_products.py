@@ -1,0 +1,230 @@
+"""Flows and products of posteriors: closed forms, independent samplers, and what happens where there is no density."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from linear_gaussian import LinearGaussian
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+from counterpoint import mcmc
+from counterpoint.distributions import Flowed, Laplace, Normal
+from counterpoint.flows import Flow, FlowOptions
+from counterpoint.mcmc import HMC
+from counterpoint.products import (
+    Choice,
+    ImproperProduct,
+    MixtureOfExperts,
+    ProductOfPosteriors,
+    normalised,
+    product_of_posteriors,
+)
+
+KINDS = ("maf", "nsf", "coupling")
+LONG = HMC(warmup=200, steps=400, leapfrogs=12)
+
+
+def unit(dim: int, dtype: torch.dtype = torch.float32) -> Normal:
+    return Normal(torch.zeros(dim, dtype=dtype), torch.ones(dim, dtype=dtype))
+
+
+def flowed(kind: str, dim: int = 2, rows: int = 3, context: int = 0, seed: int = 0) -> Flowed:
+    """A flow far from the identity, under a base that differs from row to row."""
+    torch.manual_seed(seed)
+    flow = Flow(dim, context, FlowOptions(kind, transforms=2, hidden=(16, 16)))  # type: ignore[arg-type]
+    with torch.no_grad():
+        for weight in flow.parameters():
+            weight.mul_(1.5)
+    base = Normal(0.5 * torch.randn(rows, dim), torch.rand(rows, dim) + 0.3)
+    return Flowed(base, flow.requires_grad_(False), torch.randn(rows, context) if context else None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("context", [0, 3])
+def test_a_flow_is_a_density_that_its_samples_follow(kind: str, context: int) -> None:
+    q = flowed(kind, context=context)
+    axis = torch.linspace(-12, 12, 601)
+    grid = torch.cartesian_prod(axis, axis).unsqueeze(1).expand(-1, 3, -1)
+    density = q.log_prob(grid).exp() * (axis[1] - axis[0]) ** 2
+    torch.testing.assert_close(density.sum(0), torch.ones(3), atol=5e-3, rtol=0)
+    torch.manual_seed(1)
+    draws = q.rsample(torch.Size((20_000,)))
+    for power in (1, 2):
+        expected = (density.unsqueeze(-1) * grid**power).sum(0)
+        error = (draws**power).std(0) / 20_000**0.5
+        assert float((((draws**power).mean(0) - expected).abs() / error).max()) < 5
+    torch.testing.assert_close(q.flow(q.context).call_and_ladj(q.centre)[0], q.base.loc, atol=1e-4, rtol=1e-4)
+
+
+def test_an_unknown_flow_and_a_coupling_of_one_dimension() -> None:
+    with pytest.raises(ValueError, match="unknown flow 'glow'; choose one of maf, nsf, coupling"):
+        FlowOptions("glow")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="needs 2 or more; use 'maf' or 'nsf'"):
+        Flow(1, 0, FlowOptions("coupling"))
+    with pytest.raises(ValueError, match="hidden widths >= 1"):
+        FlowOptions(hidden=())
+
+
+# --- the linear-Gaussian oracle: exact unimodal posteriors, correlated, of four modalities --------------------------------
+
+
+def oracle(dim: int = 3, rows: int = 4) -> tuple[list[MultivariateNormal], list[MultivariateNormal]]:
+    """q(z | x_m) for four linear-Gaussian modalities, with full covariances, and the exact posteriors of the first 2, 3, 4 of them."""
+    rng = torch.Generator().manual_seed(0)
+    loading = [torch.randn(4, dim, generator=rng, dtype=torch.float64) for _ in range(4)]
+    x = [torch.randn(rows, 4, generator=rng, dtype=torch.float64) for _ in range(4)]
+
+    def posterior(names: range | list[int]) -> MultivariateNormal:
+        precision = torch.eye(dim, dtype=torch.float64) + sum(loading[m].T @ loading[m] / 0.6 for m in names)
+        mean = torch.linalg.solve(precision, sum(x[m] @ loading[m] / 0.6 for m in names).T).T  # type: ignore[union-attr]
+        return MultivariateNormal(mean, precision_matrix=precision.expand(rows, -1, -1), validate_args=False)
+
+    return [posterior([m]) for m in range(4)], [posterior(range(size)) for size in (2, 3, 4)]
+
+
+def moments_match(draws: Tensor, exact: MultivariateNormal) -> bool:
+    """Whether means lie within 4 standard errors and covariances within 5 %."""
+    flat, size = draws.flatten(0, 1), mcmc.effective_size(draws)
+    error = (flat.mean(0) - exact.mean).abs() / (exact.variance / size).sqrt()
+    rows = range(flat.shape[1])
+    covariances = [(torch.cov(flat[:, b].T) - exact.covariance_matrix[b]).norm() / exact.covariance_matrix[b].norm() for b in rows]
+    return float(error.max()) < 4 and float(torch.stack(covariances).max()) < 0.05
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_products_of_exact_posteriors_are_the_exact_posterior(size: int) -> None:
+    experts, exact = oracle()
+    q = ProductOfPosteriors(experts[:size], torch.ones(size, 4, dtype=torch.bool), unit(3, torch.float64), LONG)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    chains = q.chains(64)
+    assert float(mcmc.rhat(chains.draws).max()) < 1.01
+    assert not bool(q.improper.any())
+    assert moments_match(chains.draws, exact[size - 2])
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_dividing_by_the_prior_once_is_another_posterior(size: int) -> None:
+    """What implementations in the field do for three and more: the check above must see it."""
+    experts, exact = oracle()
+    q = ProductOfPosteriors(experts[:size], torch.ones(size, 4, dtype=torch.bool), unit(3, torch.float64), LONG)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+
+    def once(z: Tensor) -> Tensor:
+        return q._log_density(z, torch.tensor(-1))
+
+    start = torch.stack([experts[0].rsample() for _ in range(64)])
+    assert not moments_match(mcmc.sample(once, start, q.hmc).draws, exact[size - 2])
+
+
+def test_products_of_normals_are_closed() -> None:
+    """The posterior of two and three modalities of the oracle with diagonal posteriors, where a row may lack one."""
+    model = LinearGaussian.make({"a": 4, "b": 5, "c": 3}, private_dim=0)
+    x = model.draw(5)
+    experts = [Normal(*map(torch.as_tensor, model.posterior(x, [n]))) for n in model.names]
+    experts = [Normal(q.loc, q.scale.expand_as(q.loc)) for q in experts]
+    members = torch.ones(3, 5, dtype=torch.bool)
+    members[1, 2:] = False
+    q = product_of_posteriors(experts, members, unit(2, torch.float64), LONG)
+    assert isinstance(q, Normal)
+    for rows, names in ((slice(0, 2), ("a", "b", "c")), (slice(2, 5), ("a", "c"))):
+        mean, std = map(torch.as_tensor, model.posterior(x, names))
+        torch.testing.assert_close(q.loc[rows], mean[rows])
+        torch.testing.assert_close(q.scale[rows], std.expand_as(mean)[rows])
+
+
+def test_products_of_flows_follow_their_density() -> None:
+    """Moments by a grid in two dimensions; one row lacks an expert, and follows the others alone."""
+    experts = [flowed(kind, seed=i) for i, kind in enumerate(("maf", "coupling", "maf"))]
+    members = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 1]], dtype=torch.bool)
+    q = ProductOfPosteriors(experts, members, unit(2), LONG)
+    axis = torch.linspace(-8, 8, 401)
+    grid = torch.cartesian_prod(axis, axis).unsqueeze(1).expand(-1, 3, -1)
+    weights = torch.softmax(q.log_prob(grid), 0).unsqueeze(-1)
+    torch.manual_seed(0)
+    chains = q.chains(32)
+    assert float(mcmc.rhat(chains.draws).max()) < 1.01
+    size = mcmc.effective_size(chains.draws)
+    for power in (1, 2):
+        values = chains.draws.flatten(0, 1) ** power
+        error = (values.mean(0) - (weights * grid**power).sum(0)).abs() / (values.std(0) / size.sqrt())
+        assert float(error.max()) < 5
+    alone = experts[0].log_prob(grid)[:, 2] + experts[2].log_prob(grid)[:, 2] - unit(2).log_prob(grid)[:, 2]
+    torch.testing.assert_close(q.log_prob(grid)[:, 2], alone)
+
+
+def test_chains_start_at_each_expert_that_a_row_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    experts = [Laplace(torch.full((2, 1), 10.0 * m), torch.full((2, 1), 1e-6)) for m in range(3)]
+    members = torch.tensor([[1, 0], [1, 1], [1, 1]], dtype=torch.bool)
+    seen: list[Tensor] = []
+    monkeypatch.setattr(mcmc, "sample", lambda _, start, __: seen.append(start))
+    ProductOfPosteriors(experts, members, unit(1), HMC()).chains(6)
+    assert seen[0].squeeze(-1).round().T.tolist() == [[0, 10, 20, 0, 10, 20], [10, 20, 10, 20, 10, 20]]
+
+
+def test_an_improper_product_is_reported_and_mended() -> None:
+    """Three experts of variance 2: precision 3/2 − 2 < 0."""
+    wide, narrow = torch.full((1, 2), 2.0**0.5), torch.full((1, 2), 0.5)
+    scale = torch.cat([wide, narrow])
+    normal = [Normal(torch.ones(2, 2), scale)] * 3
+    members = torch.ones(3, 2, dtype=torch.bool)
+    with pytest.warns(ImproperProduct, match="no density in 1 of 2 rows"):
+        closed = product_of_posteriors(normal, members, unit(2), HMC())
+    assert isinstance(closed, Normal)
+    torch.testing.assert_close(closed.scale, torch.tensor([3 / 2 + 1, 12 - 2]).rsqrt().unsqueeze(-1).expand(2, 2))
+    q = ProductOfPosteriors(normal, members, unit(2), HMC())
+    with pytest.warns(ImproperProduct, match="no density in 1 of 2 rows"):
+        assert q.improper.tolist() == [True, False]
+    z = torch.randn(50, 2, 2)
+    difference = q.log_prob(z) - closed.log_prob(z)
+    torch.testing.assert_close(difference, difference[:1].expand_as(difference), atol=1e-4, rtol=1e-4)
+
+
+def test_laplace_experts_are_improper_under_a_normal_prior_and_not_under_their_own() -> None:
+    """Their tails fall more slowly than a normal prior's rise once it is divided out. Under p(z) = Laplace(0, 1) two of scale b have a
+    product Laplace of 1/b' = 2/b − 1."""
+    experts, members = [Laplace(torch.zeros(1, 2), torch.full((1, 2), 0.5))] * 2, torch.ones(2, 1, dtype=torch.bool)
+    with pytest.warns(ImproperProduct):
+        assert ProductOfPosteriors(experts, members, unit(2), HMC()).improper.tolist() == [True]
+    q = ProductOfPosteriors(experts, members, Laplace(torch.zeros(2), torch.ones(2)), LONG)
+    assert q.improper.tolist() == [False]
+    torch.manual_seed(0)
+    draws = q.chains(64).draws
+    spread = draws.abs().flatten(0, 1).mean(0)
+    error = draws.abs().flatten(0, 1).std(0) / mcmc.effective_size(draws.abs()).sqrt()
+    assert float(((spread - 1 / 3).abs() / error).max()) < 4
+
+
+def test_a_choice_takes_each_row_from_its_own() -> None:
+    rows = torch.tensor([True, False, True])
+    first, second = Normal(torch.zeros(3, 2), torch.ones(3, 2)), Normal(torch.full((1, 2), 50.0), torch.ones(1, 2))
+    q = Choice(rows, first, second)
+    torch.manual_seed(0)
+    draws = q.rsample(torch.Size((2000,)))
+    assert draws.mean((0, 2)).round().tolist() == [0, 50, 0]
+    assert q.centre[:, 0].tolist() == [0, 50, 0]
+    torch.testing.assert_close(q.log_prob(draws)[:, 1], second.log_prob(draws[:, 1:2])[:, 0])
+
+
+def test_what_importance_samples_come_from_is_a_density() -> None:
+    experts = [flowed("maf", dim=1, seed=1), Laplace(torch.ones(3, 1), torch.full((3, 1), 0.5))]
+    members = torch.tensor([[1, 1, 0], [1, 0, 1]], dtype=torch.bool)
+    q = normalised(ProductOfPosteriors(experts, members, unit(1), HMC()))
+    assert isinstance(q, MixtureOfExperts)
+    grid = torch.linspace(-20, 20, 20_001).view(-1, 1, 1).expand(-1, 3, 1)
+    density = q.log_prob(grid).exp() * 2e-3
+    torch.testing.assert_close(density.sum(0), torch.ones(3), atol=1e-3, rtol=0)
+    torch.manual_seed(0)
+    draws = q.rsample(torch.Size((40_000,)))
+    expected = (density.unsqueeze(-1) * grid).sum(0)
+    assert float(((draws.mean(0) - expected).abs() / (draws.std(0) / 200)).max()) < 4
+    torch.testing.assert_close(q.log_prob(draws)[:, 2], experts[1].log_prob(draws)[:, 2])
+
+
+def test_no_warning_where_all_is_proper() -> None:
+    experts, _ = oracle()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not bool(ProductOfPosteriors(experts, torch.ones(4, 4, dtype=torch.bool), unit(3, torch.float64), HMC()).improper.any())  # type: ignore[arg-type]

@@ -1,0 +1,159 @@
+"""Training in stages: who learns when, what is handed over, and resumption inside any stage."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from counterpoint.data import Split
+from counterpoint.flows import FlowOptions
+from counterpoint.methods import JNF, MVAE, Stage
+from counterpoint.nn import NetworkOptions
+from counterpoint.training import fit
+from counterpoint.training import run as run_module
+from counterpoint.types import Modality
+
+MODALITIES = (Modality("a", (6,), "normal", scale=0.5), Modality("b", (4,), "normal", scale=0.5))
+BASE: dict[str, Any] = {"batch_size": 8, "lr": 1e-2, "progress": False, "tensorboard": False, "accelerator": "cpu"}
+
+
+def rows(count: int, seed: int = 0) -> Split:
+    draw = np.random.default_rng(seed)
+    z = draw.normal(size=(count, 2))
+    load = np.random.default_rng(9)
+    x = {m.name: (z @ load.normal(size=(2, *m.shape)) + 0.5 * draw.normal(size=(count, *m.shape))).astype(np.float32) for m in MODALITIES}
+    return Split(x, MODALITIES)
+
+
+def jnf() -> JNF:
+    torch.manual_seed(0)
+    return JNF(MODALITIES, shared_dim=2, flow=FlowOptions(hidden=(8,)), networks=NetworkOptions(hidden=(8,)))
+
+
+def parts(method: JNF) -> dict[str, torch.Tensor]:
+    joint = [p.flatten() for module in (method.model.posterior.rule, method.model.decoders) for p in module.parameters()]
+    return {
+        "joint": torch.cat(joint).detach().clone(),
+        "flows": torch.cat([p.flatten() for p in method.model.posterior.encoders.parameters()]).detach().clone(),
+    }
+
+
+def test_stages_follow_each_other(tmp_path: Path) -> None:
+    """The first ends with the weights of its best validation, which the second leaves as they are; each has its own options."""
+    method, out = jnf(), tmp_path / "run"
+    before = parts(method)
+    result = fit(
+        method,
+        rows(64),
+        rows(32, seed=1),
+        out=out,
+        max_epochs=3,
+        log_every=4,
+        stages={"flows": {"max_epochs": 2, "batch_size": 16}},
+        **BASE,
+    )
+    best = torch.load(out / "checkpoints" / "joint" / "best.ckpt", weights_only=True)["state_dict"]
+    after = parts(method)
+    for key, value in method.state_dict().items():
+        if "encoders" not in key:
+            assert torch.equal(value, best[key]), key
+    assert not torch.equal(before["joint"], after["joint"]) and not torch.equal(before["flows"], after["flows"])
+    assert result.steps == 3 * 8 + 2 * 4
+    with (out / "metrics.csv").open() as file:
+        found = [row for row in csv.DictReader(file) if row["train/loss"]]
+    steps = [int(row["step"]) for row in found]
+    assert steps == sorted(steps) and steps[-1] == 32
+    assert [bool(row["train/fit"]) for row in found] == [step > 24 for step in steps]
+    assert [bool(row["train/nll"]) for row in found] == [step <= 24 for step in steps]
+    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["flows", "joint"]
+    assert not method.training and all(p.requires_grad for p in method.parameters())
+
+
+@pytest.mark.parametrize("stop", [5, 24, 29])
+def test_a_run_stopped_in_any_stage_goes_on_as_if_it_had_not(tmp_path: Path, stop: int) -> None:
+    """Killed within the first stage, right after it, and within the second: the very same weights and metrics."""
+    options = {"max_epochs": 3, "checkpoint_seconds": 0.0, "log_every": 1, **BASE}
+    whole, halted, resumed = jnf(), jnf(), jnf()
+    fit(whole, rows(64), rows(32, seed=1), out=tmp_path / "whole", **options)
+
+    class Power(Exception):
+        pass
+
+    class Cut(Callback):
+        count = 0
+
+        def on_train_batch_start(self, *_: Any) -> None:
+            if self.count == stop:
+                raise Power
+            self.count += 1
+
+    options["callbacks"] = [Cut()]
+    with pytest.raises(Power):
+        fit(halted, rows(64), rows(32, seed=1), out=tmp_path / "cut", **options)
+    options["callbacks"][0].count = stop + 1
+    begun = {p.parent.name for p in (tmp_path / "cut" / "checkpoints").rglob("last.ckpt")}
+    assert begun == ({"joint"} if stop <= 24 else {"joint", "flows"})
+    result = fit(resumed, rows(64), rows(32, seed=1), out=tmp_path / "cut", resume=True, **options)
+    assert result.steps == 48
+    for (key, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+    metrics = [
+        [
+            {k: v for k, v in row.items() if k != "seconds"}
+            for row in csv.DictReader((tmp_path / n / "metrics.csv").read_text().splitlines())
+        ]
+        for n in ("whole", "cut")
+    ]
+    assert metrics[0] == metrics[1]
+
+
+def test_without_validation_the_last_weights_are_handed_over() -> None:
+    method = jnf()
+    result = fit(method, rows(64), max_steps=6, **BASE)
+    assert result.steps == 12
+
+
+def test_options_of_a_stage_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match="jnf has no stage 'flow'; its stages are joint, flows"):
+        fit(jnf(), rows(16), max_steps=1, stages={"flow": {"lr": 1e-3}}, **BASE)
+    with pytest.raises(ValueError, match="mvae has no stage 'joint'; it has only one"):
+        fit(MVAE(MODALITIES, shared_dim=2), rows(16), max_steps=1, stages={"joint": {"lr": 1e-3}}, **BASE)
+    with pytest.raises(ValueError, match=r"stages.flows: 'seed' is no option that a stage can have for itself"):
+        fit(jnf(), rows(16), max_steps=1, stages={"flows": {"seed": 3}}, **BASE)
+    with pytest.raises(ValueError, match="lr -1 must be positive"):
+        fit(jnf(), rows(16), max_steps=1, stages={"flows": {"lr": -1}}, **BASE)
+
+
+def test_a_resumed_run_may_change_how_long_a_stage_lasts_and_not_what_it_computes(tmp_path: Path) -> None:
+    options = {"max_epochs": 1, **BASE}
+    fit(jnf(), rows(16), out=tmp_path / "r", **options)
+    longer = fit(jnf(), rows(16), out=tmp_path / "r", resume=True, stages={"flows": {"max_epochs": 2}}, **options)
+    assert longer.steps == 2 + 4
+    with pytest.raises(ValueError, match=r"fit.stages.flows.lr was 'not set' and is now 0.5"):
+        fit(jnf(), rows(16), out=tmp_path / "r", resume=True, stages={"flows": {"max_epochs": 2, "lr": 0.5}}, **options)
+
+
+def test_the_stage_is_named_where_the_run_is_described(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(jnf(), rows(16), max_epochs=1, **{**BASE, "progress": True})
+    said = capsys.readouterr().err
+    assert "jnf, stage 1 of 2 (joint): " in said and "jnf, stage 2 of 2 (flows): " in said
+
+
+def test_an_interrupted_stage_thaws_the_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = jnf()
+    monkeypatch.setattr(run_module, "for_stage", lambda options, name: options)
+    with pytest.raises(ValueError, match="too few"):
+        fit(method, rows(2), max_steps=1, **{**BASE, "devices": 2})
+    assert all(p.requires_grad for p in method.parameters())
+
+
+def test_a_stage_trains_everything_by_default() -> None:
+    method = jnf()
+    method.begin(Stage(method.stages[0].losses))
+    assert all(p.requires_grad for p in method.parameters())
