@@ -156,7 +156,7 @@ def test_diffusion_prior_standardises_in_training_only() -> None:
         prior.loss(latents)
     torch.testing.assert_close(prior.mean, latents.mean(0), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(prior.scale, latents.std(0), rtol=1e-3, atol=1e-3)
-    assert prior.sample(9, steps=3).shape == (9, 2)
+    assert prior.sample(9).shape == (9, 2)
 
 
 def test_diffusion_loss_reaches_the_latents() -> None:

@@ -641,7 +641,7 @@ def test_detached_diffusion_keeps_its_gradient_out_of_the_encoders() -> None:
         losses(model, batch())["diffusion"].mean().backward()
         touched = [n for n, p in model.model.posterior.named_parameters() if p.grad is not None and bool((p.grad != 0).any())]
         assert bool(touched) != detach
-        assert all(p.grad is not None for p in model.model.diffusion_priors.parameters())
+        assert all(p.grad is not None for p in model.model.samplers["diffusion"].parameters())
 
 
 def test_terms_carry_their_weights() -> None:
@@ -772,25 +772,69 @@ def test_pushing_uploads_what_loads_again(monkeypatch: pytest.MonkeyPatch) -> No
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), seen["model"].state_dict().values(), strict=True))
 
 
-def test_fitted_priors_follow_their_seed_and_are_saved(tmp_path: Path) -> None:
-    """Standard normal latents: the fitted prior of a method that has none has their mean and spread, and loads again."""
+@pytest.mark.parametrize(("kind", "size", "tolerance"), [("diffusion", 32, 0.25), ("flow", 16, 0.15), ("gmm", 3, 0.1)])
+def test_fitted_priors_follow_their_seed_and_are_saved(kind: Any, size: int, tolerance: float, tmp_path: Path) -> None:
+    """The sampler of a method that has none has the mean and spread of the aggregate posterior, and loads again."""
     data = cp.data.load({"a": np.random.default_rng(0).normal(size=(600, 3)), "b": np.random.default_rng(1).normal(size=(600, 2))})
     model = cp.MVAE.for_data(data, shared_dim=2)
     assert model.priors == ("standard",)
     before = torch.get_rng_state()
-    history = model.fit_prior(data.train, width=32, steps=300, lr=3e-3, seed=1)
-    assert torch.equal(before, torch.get_rng_state()) and history == model.fit_prior(data.train, width=32, steps=300, lr=3e-3, seed=1)
-    assert history[-1] < history[0]
+    options = {"kind": kind, "size": size, "steps": 300, "lr": 3e-3, "seed": 1}
+    history = model.fit_prior(data.train, **options)
+    assert torch.equal(before, torch.get_rng_state()) and history == model.fit_prior(data.train, **options)
+    assert history[-1] < history[0] or kind == "gmm"
     with torch.no_grad():
         encoding = model.model.encode(data.train.batch(np.arange(480)))
-        means = torch.cat([q.loc for q in encoding.shared.values()])
-        drawn = model.model.draw_prior("z", (2000,), prior="diffusion")
-    assert bool(((drawn.mean(0) - means.mean(0)).abs() < 0.25 * means.std(0)).all())
-    assert bool(((drawn.std(0) / means.std(0) - 1).abs() < 0.25).all())
+        means = model.model.posterior.condition(encoding, model.model.names).centre
+        drawn = model.model.draw_prior("z", (4000,), prior=kind)
+    assert bool(((drawn.mean(0) - means.mean(0)).abs() < tolerance * means.std(0)).all())
+    assert bool(((drawn.std(0) / means.std(0) - 1).abs() < tolerance).all())
     loaded = cp.load(model.save_pretrained(tmp_path))
-    assert loaded.priors == ("standard", "diffusion")
+    assert loaded.priors == ("standard", kind)
     a, b = (m.sample(4, generator=torch.Generator().manual_seed(0)) for m in (model, loaded))
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_generation_draws_from_the_sampler_fitted_last() -> None:
+    data = cp.data.load({"a": np.random.default_rng(0).normal(size=(200, 3)), "b": np.random.default_rng(1).normal(size=(200, 2))})
+    model = cp.MVAE.for_data(data, shared_dim=2)
+    for kind, there in (("gmm", ("gmm",)), ("flow", ("gmm", "flow")), ("gmm", ("flow", "gmm"))):
+        model.fit_prior(data.train, kind=kind, steps=1)  # type: ignore[arg-type]
+        assert model.priors == ("standard", *there)
+    samples = {p: model.sample(5, prior=p, generator=torch.Generator().manual_seed(0))["a"] for p in ("auto", "gmm", "flow")}
+    assert torch.equal(samples["auto"], samples["gmm"]) and not torch.equal(samples["auto"], samples["flow"])
+
+
+def test_samplers_learn_what_the_method_mixes_or_multiplies() -> None:
+    """A mixture's experts each by itself; a product's whole; samples spread wider than means."""
+    from counterpoint.training.prior import _posteriors
+
+    rng = np.random.default_rng(0)
+    data = cp.data.load({"a": rng.normal(size=(200, 3)), "b": rng.normal(size=(200, 2))})
+    count = len(data.train)
+    mixed, multiplied, joint = (cp.METHODS[name].for_data(data, shared_dim=2) for name in ("mmvae", "mvae", "jnf"))
+    assert [len(_posteriors(m, data.train, "means")["z"]) for m in (mixed, multiplied, joint)] == [2 * count, count, count]
+    means, samples = (_posteriors(joint, data.train, of)["z"] for of in ("means", "samples"))
+    with torch.no_grad():
+        q = joint.model.encode(data.train.batch(np.arange(count))).joint
+    torch.testing.assert_close(means, q.loc)
+    assert float(((samples - q.loc) / q.scale).square().mean()) == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "vae"}, "unknown sampler 'vae'; choose one of diffusion, flow, gmm"),
+        ({"kind": "gmm", "size": 0}, "the size of gmm samplers must be 1 or more, got 0"),
+        ({"kind": "gmm", "size": 500}, "rows are too few for a mixture of 500"),
+        ({"of": "modes"}, "of='modes' is unknown"),
+        ({"steps": 0}, "steps and batch_size of 1 or more"),
+    ],
+)
+def test_bad_fits_of_a_prior(options: dict[str, Any], message: str) -> None:
+    data = cp.data.load({"a": np.zeros((50, 3)), "b": np.zeros((50, 2))})
+    with pytest.raises(ValueError, match=message):
+        cp.MVAE.for_data(data, shared_dim=2).fit_prior(data.train, **options)
 
 
 @pytest.mark.parametrize(

@@ -169,11 +169,11 @@ def test_posterior_match_is_the_sum_over_what_a_row_has() -> None:
 def test_diffusion_loss_averages_z_over_modalities_and_sums_w(detach: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     present = {"a": np.array([1, 1, 1], bool), "b": np.array([1, 1, 0], bool), "c": np.array([0, 1, 0], bool)}
     model, batch = ORACLE.model(Mixture()), ORACLE.batch(ORACLE.draw(3), present)
-    model.add_diffusion_priors(width=4)
+    model.add_samplers("diffusion", 4)
     fakes = {"z": 1.0, "w_a": 10.0, "w_b": 100.0, "w_c": 1000.0}
-    assert set(model.diffusion_priors) == set(fakes)
+    assert set(model.samplers["diffusion"]) == set(fakes)
     for key, value in fakes.items():
-        monkeypatch.setattr(model.diffusion_priors[key], "loss", lambda latents, value=value: value + latents.sum(1))
+        monkeypatch.setattr(model.samplers["diffusion"][key], "loss", lambda latents, value=value: value + latents.sum(1))
     encoding = model.encode(batch)
     loss = DiffusionPriorLoss(detach=detach).terms(model, encoding, [], [])["diffusion"]
     expected = torch.zeros(3, dtype=torch.float64)

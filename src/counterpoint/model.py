@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from counterpoint.likelihoods import Likelihood
 from counterpoint.posteriors import Encoding, Posterior
-from counterpoint.priors import DiffusionPrior, Prior
+from counterpoint.priors import Prior, Sampler, samplers
 from counterpoint.types import Batch, Latents, Modality
 
 CPU_ROWS = 256
@@ -90,8 +90,8 @@ class Model(nn.Module):
         self.auxiliary_priors = nn.ModuleDict(auxiliary_priors or {})
         self.posterior = posterior
         self.decoders = nn.ModuleDict(decoders)
-        self.diffusion_priors = nn.ModuleDict()
-        self.diffusion_width: int | None = None
+        self.samplers = nn.ModuleDict()
+        self.sampler_sizes: dict[str, int] = {}
         self.decoder_rows = decoder_rows
         self.recompute = False
 
@@ -106,24 +106,29 @@ class Model(nn.Module):
     def likelihood(self, name: str) -> Likelihood:
         return cast(Decoder, self.decoders[name]).likelihood
 
-    def diffusion_prior(self, name: str) -> DiffusionPrior:
-        """The sampler of z ("z") or of w_m ("w_" and a modality)."""
-        return cast(DiffusionPrior, self.diffusion_priors[name])
+    def sampler(self, kind: str, name: str) -> Sampler:
+        """The learned sampler of z ("z") or of w_m ("w_" and a modality)."""
+        return cast(Sampler, cast(nn.ModuleDict, self.samplers[kind])[name])
 
     def encode(self, batch: Batch) -> Encoding:
         return self.posterior.encode(batch)
 
-    def add_diffusion_priors(self, width: int = 512) -> None:
-        """One diffusion prior for z and one for every w_m, untrained; keys "z", and "w_" and a modality.
+    def add_samplers(self, kind: str, size: int | None = None) -> None:
+        """Samplers of one kind for z and every w_m, not yet fitted, in the place of any that are there; keys "z", and "w_" and a modality.
+
+        Args:
+            kind: ``"diffusion"``, ``"flow"`` or ``"gmm"``.
+            size: width of the networks, or number of components; None for the usual.
 
         Raises:
-            ValueError: a width below 1.
+            ValueError: an unknown kind, or a size below 1.
         """
-        if width < 1:
-            raise ValueError(f"the width of diffusion priors must be 1 or more, got {width}")
-        self.diffusion_width = width
-        self.diffusion_priors = nn.ModuleDict({f"w_{n}": DiffusionPrior(d, width=width) for n, d in self.private_dims.items()})
-        self.diffusion_priors["z"] = DiffusionPrior(self.shared_dim, width=width)
+        dims = {f"w_{name}": dim for name, dim in self.private_dims.items()} | {"z": self.shared_dim}
+        made, used = samplers(kind, size, dims)
+        if kind in self.samplers:  # so that it becomes the last
+            del self.samplers[kind]
+        self.samplers[kind] = made
+        self.sampler_sizes = {**{k: v for k, v in self.sampler_sizes.items() if k != kind}, kind: used}
 
     def decode(self, draws: Sequence[Draw]) -> list[dict[str, Tensor]]:
         """Raw decoder outputs of each draw, by target, (K, B, *output_shape)."""
@@ -160,9 +165,9 @@ class Model(nn.Module):
         """Latents of the prior, (*shape, dim); ``name`` is "z", or "w_" and a modality.
 
         Args:
-            prior: ``"standard"``, the density of the objective, or ``"diffusion"``, the sampler fitted to posterior means.
+            prior: ``"standard"``, the density of the objective, or the kind of a learned sampler.
         """
-        if prior == "diffusion":
-            return self.diffusion_prior(name).sample(torch.Size(shape).numel()).unflatten(0, shape)
+        if prior != "standard":
+            return self.sampler(prior, name).sample(torch.Size(shape).numel()).unflatten(0, shape)
         density = self.prior if name == "z" else self.private_priors[name.removeprefix("w_")]
         return density().rsample(torch.Size(shape))

@@ -27,7 +27,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from counterpoint import distributions as dist
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding
+from counterpoint.priors import Trained
 from counterpoint.types import Latents, Route, Terms
 
 Estimator = Literal["elbo", "iwae", "dreg"]
@@ -314,4 +315,4 @@ class DiffusionPriorLoss(Loss):
         means = q.centre.detach() if self.detach else q.centre
         rows = present.nonzero().squeeze(-1)
         losses = means.new_zeros(len(means))
-        return losses.index_copy(0, rows, model.diffusion_prior(key).loss(means[rows])) if len(rows) else losses
+        return losses.index_copy(0, rows, cast(Trained, model.sampler("diffusion", key)).loss(means[rows])) if len(rows) else losses

@@ -238,6 +238,14 @@ class Posterior(nn.Module):
         """q(z | x_S), parameters (B, D)."""
         return self.rule(encoding, given)
 
+    def aggregated(self, encoding: Encoding) -> list[tuple[dist.Posterior, Tensor]]:
+        """What the aggregate posterior of z is made of: posteriors, and which rows (B,) count. A mixture's experts each by itself; else what
+        everything a row has says together, by the joint encoder where there is one."""
+        if isinstance(self.rule, Mixture):
+            return [(q, encoding.batch.present[name]) for name, q in encoding.shared.items()]
+        everything = encoding.joint or self.condition(encoding, tuple(encoding.shared))
+        return [(everything, torch.ones_like(encoding.members(tuple(encoding.shared))[0]))]
+
 
 def on_present(network: Callable[[Tensor], Tensor], x: Tensor, present: Tensor, absent: Tensor) -> Tensor:
     """``network(x)`` on the rows that are there and ``absent`` (B, features) on the others, so that absent rows touch nothing: not even

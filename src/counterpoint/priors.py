@@ -1,16 +1,28 @@
-"""Priors p(z) and p(w_m): standard, learned-scale and diffusion.
+"""Priors p(z) and p(w_m): densities of the objective, and samplers learned from posteriors.
 
-A ``Prior`` is a density: it enters the objective. A ``DiffusionPrior`` is a sampler fitted to posterior means, beside the
-density that the KL keeps; at test time it takes the density's place where latents are drawn.
+A ``Prior`` is a density: it enters the objective. A ``Sampler`` draws latents like those it was fitted to, the aggregate posterior; it stands
+beside the density that the KL keeps, and at test time takes its place where latents are drawn.
+
+    diffusion   DDPM          IDMVAE 2025, https://arxiv.org/abs/2509.23548
+    flow        neural spline flow, by maximum likelihood
+    gmm         mixture of full-covariance normals, as in JNF's evaluation, 2025, https://arxiv.org/abs/2502.03952
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+from torch.distributions import Categorical
 
 from counterpoint.diffusion import GaussianDiffusion, TimeMLP
-from counterpoint.distributions import Diagonal, family
+from counterpoint.distributions import Diagonal, Flowed, Normal, family
+from counterpoint.flows import Flow, FlowOptions
+
+SamplerName = Literal["diffusion", "flow", "gmm"]
 
 
 class Prior(nn.Module):
@@ -38,41 +50,49 @@ class Prior(nn.Module):
         return self.family(torch.zeros_like(self.log_scale), self.log_scale.exp())
 
 
-class DiffusionPrior(nn.Module):
-    """DDPM of latent vectors: T = 1000, sigmoid schedule, x0-prediction, loss weight SNR clamped to [1, 100].
+class Sampler(nn.Module, ABC):
+    """Draws latents like those it was fitted to."""
 
-    IDMVAE (2025, https://arxiv.org/abs/2509.23548) trains one for z, on every modality's posterior mean, and one per w_m.
-    Latents are standardised by running statistics before diffusion (ours): the schedule supposes unit variance, and
-    posterior means of a VAE rarely have it.
+    @abstractmethod
+    def sample(self, n: int) -> Tensor:
+        """(n, dim) latents."""
+
+
+class Trained(Sampler):
+    """A sampler that learns by gradient. Latents are standardised by running statistics first (ours): a diffusion schedule and the domain of
+    a spline suppose unit variance, and posterior means of a VAE rarely have it.
 
     Args:
         dim: number of latent dimensions.
-        width: width of the denoiser.
     """
 
-    def __init__(self, dim: int, *, width: int = 512) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.process = GaussianDiffusion(steps=1000, schedule="sigmoid")
-        self.network = TimeMLP(dim, width)
         self.statistics = nn.BatchNorm1d(dim, affine=False, momentum=0.01)
+
+    @abstractmethod
+    def standard_loss(self, u: Tensor) -> Tensor:
+        """Loss of each row, (N,), of standardised latents (N, dim)."""
+
+    @abstractmethod
+    def standard_sample(self, n: int) -> Tensor:
+        """(n, dim) standardised latents."""
+
+    def loss(self, latents: Tensor) -> Tensor:
+        """Loss of each row, (N,), of latents (N, dim). Gradients reach the latents."""
+        if self.training and len(latents) > 1:
+            with torch.no_grad():
+                self.statistics(latents)
+        return self.standard_loss((latents - self.mean) / self.scale)
+
+    def sample(self, n: int) -> Tensor:
+        return self.mean + self.scale * self.standard_sample(n)
 
     def standardise_by(self, latents: Tensor) -> None:
         """Take mean and variance from these latents (N, dim), instead of starting at 0 and 1 and following batches."""
         self.mean.copy_(latents.mean(0))
         self.get_buffer("statistics.running_var").copy_(latents.var(0))
-
-    def loss(self, latents: Tensor) -> Tensor:
-        """Denoising loss of each row, (N,), of latents (N, dim). Gradients reach the latents."""
-        if self.training and len(latents) > 1:
-            with torch.no_grad():
-                self.statistics(latents)
-        return self.process.loss(self.network, (latents - self.mean) / self.scale)
-
-    def sample(self, n: int, *, steps: int = 100) -> Tensor:
-        """(n, dim) latents by DDIM, η = 0."""
-        noise = torch.randn(n, self.dim, device=self.mean.device)
-        return self.mean + self.scale * self.process.ddim(self.network, noise, steps=steps)
 
     @property
     def mean(self) -> Tensor:
@@ -83,3 +103,116 @@ class DiffusionPrior(nn.Module):
     def scale(self) -> Tensor:
         """Running standard deviation of the latents, (dim,)."""
         return (self.get_buffer("statistics.running_var") + self.statistics.eps).sqrt()
+
+
+class DiffusionPrior(Trained):
+    """DDPM of latent vectors: T = 1000, sigmoid schedule, x0-prediction, loss weight SNR clamped to [1, 100]; sampled by 100 steps of DDIM, η = 0.
+
+    IDMVAE (2025, https://arxiv.org/abs/2509.23548) trains one for z, on every modality's posterior mean, and one per w_m.
+
+    Args:
+        dim: number of latent dimensions.
+        width: width of the denoiser.
+    """
+
+    def __init__(self, dim: int, *, width: int = 512) -> None:
+        super().__init__(dim)
+        self.process = GaussianDiffusion(steps=1000, schedule="sigmoid")
+        self.network = TimeMLP(dim, width)
+
+    def standard_loss(self, u: Tensor) -> Tensor:
+        return self.process.loss(self.network, u)
+
+    def standard_sample(self, n: int) -> Tensor:
+        return self.process.ddim(self.network, torch.randn(n, self.dim, device=self.mean.device), steps=100)
+
+
+class FlowPrior(Trained):
+    """Neural spline flow of three layers from N(0, I), by maximum likelihood.
+
+    Args:
+        dim: number of latent dimensions.
+        width: of the two hidden layers of each layer's network.
+    """
+
+    def __init__(self, dim: int, *, width: int = 128) -> None:
+        super().__init__(dim)
+        self.flow = Flow(dim, 0, FlowOptions("nsf", transforms=3, hidden=(width, width)))
+
+    def standard_loss(self, u: Tensor) -> Tensor:
+        return -self._density(1).log_prob(u)
+
+    def standard_sample(self, n: int) -> Tensor:
+        return self._density(n).rsample()
+
+    def _density(self, n: int) -> Flowed:
+        zero = self.mean.new_zeros(n, self.dim)
+        return Flowed(Normal(zero, torch.ones_like(zero)), self.flow)
+
+
+class GaussianMixture(Sampler):
+    """Mixture of normals with full covariances, fitted by expectation maximisation (scikit-learn's).
+
+    Args:
+        dim: number of latent dimensions.
+        components: number of normals.
+    """
+
+    weights: Tensor
+    means: Tensor
+    factors: Tensor
+
+    def __init__(self, dim: int, *, components: int = 10) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.full((components,), 1 / components))
+        self.register_buffer("means", torch.zeros(components, dim))
+        self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))
+
+    def fit(self, latents: Tensor, seed: int = 0) -> float:
+        """Fit to latents (N, dim); returns the mean negative log-likelihood.
+
+        Raises:
+            ValueError: fewer rows than components.
+        """
+        from sklearn.mixture import GaussianMixture as Mixture
+
+        rows = latents.double().cpu().numpy()
+        if len(rows) < len(self.weights):
+            raise ValueError(f"{len(rows)} rows are too few for a mixture of {len(self.weights)}; give it fewer components")
+        fitted = Mixture(len(self.weights), reg_covar=1e-6, random_state=seed).fit(rows)
+        self.weights.copy_(torch.as_tensor(fitted.weights_))
+        self.means.copy_(torch.as_tensor(fitted.means_))
+        self.factors.copy_(torch.linalg.cholesky(torch.as_tensor(fitted.covariances_)))
+        return -float(fitted.score(rows))
+
+    def sample(self, n: int) -> Tensor:
+        which = Categorical(self.weights, validate_args=False).sample(torch.Size((n,)))
+        noise = torch.randn(n, self.means.shape[1], 1, device=self.means.device)
+        return self.means[which] + (self.factors[which] @ noise).squeeze(-1)
+
+
+_SAMPLERS: dict[str, tuple[Callable[[int, int], Sampler], int]] = {
+    "diffusion": (lambda dim, size: DiffusionPrior(dim, width=size), 512),
+    "flow": (lambda dim, size: FlowPrior(dim, width=size), 128),
+    "gmm": (lambda dim, size: GaussianMixture(dim, components=size), 10),
+}
+
+
+def samplers(kind: str, size: int | None, dims: dict[str, int]) -> tuple[nn.ModuleDict, int]:
+    """Samplers of one kind for latents of the given sizes, not yet fitted, and the size they have.
+
+    Args:
+        kind: ``"diffusion"``, ``"flow"`` or ``"gmm"``.
+        size: width of the networks, or number of components; None for 512, 128 or 10.
+        dims: number of dimensions of each latent.
+
+    Raises:
+        ValueError: an unknown kind, or a size below 1.
+    """
+    if kind not in _SAMPLERS:
+        raise ValueError(f"unknown sampler {kind!r}; choose one of {', '.join(_SAMPLERS)}")
+    make, usual = _SAMPLERS[kind]
+    size = usual if size is None else size
+    if size < 1:
+        raise ValueError(f"the size of {kind} samplers must be 1 or more, got {size}")
+    return nn.ModuleDict({key: make(dim, size) for key, dim in dims.items()}), size

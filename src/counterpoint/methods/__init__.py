@@ -50,8 +50,8 @@ def load(folder: str | Path) -> Method:
         record = json.loads((folder / "config.json").read_text())
         modalities = [Modality(**m) for m in record["modalities"]]
         fresh = method(record["method"]).from_config(modalities, record["config"])
-        if record["diffusion_width"] is not None:
-            fresh.model.add_diffusion_priors(record["diffusion_width"])
+        for kind, size in record["samplers"].items():
+            fresh.model.add_samplers(kind, size)
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'config.json'} is damaged ({error}); restore it or train again") from error
     try:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from counterpoint.model import Decoder, Draw, Model
 from counterpoint.nn import NetworkOptions, generator
 from counterpoint.objectives import Loss, Routes, SinglesToSome, singles_to_everything
 from counterpoint.posteriors import Posterior, Rule
-from counterpoint.priors import Prior
+from counterpoint.priors import Prior, SamplerName
 from counterpoint.types import Batch, Latents, Modality, Terms
 
 if TYPE_CHECKING:
@@ -176,20 +176,30 @@ class Method(nn.Module):
 
         return fit(self, train, val, **options)
 
-    def fit_prior(self, train: Split, *, width: int = 512, **options: Any) -> list[float]:
-        """Fit diffusion priors of z and every w_m to the posterior means of a trained method, whatever its own loss has.
+    def fit_prior(
+        self,
+        train: Split,
+        *,
+        kind: SamplerName = "diffusion",
+        size: int | None = None,
+        of: Literal["means", "samples"] = "means",
+        **options: Any,
+    ) -> list[float]:
+        """Fit samplers of z and every w_m to the posteriors of a trained method, whatever its own loss has.
 
         Args:
-            train: the rows whose posterior means to learn.
-            width: width of the denoisers; priors that are there already are replaced.
+            train: the rows whose posteriors to learn.
+            kind: ``"diffusion"``, ``"flow"`` or ``"gmm"``. Those that are there already are replaced; generation then draws from these.
+            size: width of the networks, or number of the mixture's components; None for 512, 128 or 10.
+            of: learn posterior ``"means"`` or ``"samples"``.
             options: keywords of ``counterpoint.training.fit_prior``: steps, batch_size, lr, seed.
 
         Returns:
-            The mean loss of every hundred steps.
+            The mean loss of every hundred steps; of a mixture, its mean negative log-likelihood.
         """
         from counterpoint.training import fit_prior
 
-        return fit_prior(self, train, width=width, **options)
+        return fit_prior(self, train, kind=kind, size=size, of=of, **options)
 
     def compile_networks(self) -> None:
         """Let ``torch.compile`` fuse the encoders and decoders, in place."""
@@ -200,8 +210,8 @@ class Method(nn.Module):
 
     @property
     def priors(self) -> tuple[str, ...]:
-        """Priors that generation can draw from."""
-        return ("standard", "diffusion") if len(self.model.diffusion_priors) else ("standard",)
+        """Priors that generation can draw from: the density of the objective, and learned samplers in the order they were made."""
+        return ("standard", *self.model.samplers)
 
     def encode(self, x: Values, given: Sequence[str] | None = None, *, samples: int | None = None) -> Latents:
         """Latents given some modalities (all that are there by default).
@@ -274,7 +284,7 @@ class Method(nn.Module):
         """Unconditional samples of all modalities, (n, *shape) means.
 
         Args:
-            prior: ``"standard"``, ``"diffusion"``, or ``"auto"``: diffusion where there is one.
+            prior: ``"standard"``, the kind of a learned sampler, or ``"auto"``: the sampler learned last, where there is one.
         """
         with self._answering() as model, inference.seeded(generator):
             chosen = self._prior(prior)
@@ -317,7 +327,7 @@ class Method(nn.Module):
             "method": self.name,
             "modalities": [dataclasses.asdict(m) for m in self.modalities],
             "config": self.config,
-            "diffusion_width": self.model.diffusion_width,
+            "samplers": self.model.sampler_sizes,
         }
         weights = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
         with replacing(folder / "config.json") as config, replacing(folder / "model.safetensors") as tensors:

@@ -109,7 +109,7 @@ class IDMVAE(Method):
             decoder_rows=decoder_rows,
         )
         if diffusion:
-            model.add_diffusion_priors(diffusion_width)
+            model.add_samplers("diffusion", diffusion_width)
         bound = Bound(singles(modalities, cross_targets), estimator=estimator, samples=samples, beta=beta, density="everything")
         augmentation = GenAug(partner=partner, match=match, temperature=temperature)
         then = contrast_first

@@ -2,74 +2,103 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
+
+from ..priors import GaussianMixture, SamplerName, Trained
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..data import Split
+    from ..distributions import Posterior
     from ..methods import Method
 
 
 def fit_prior(
-    method: Method, train: Split, *, width: int = 512, steps: int = 2000, batch_size: int = 512, lr: float = 1e-3, seed: int = 0
+    method: Method,
+    train: Split,
+    *,
+    kind: SamplerName = "diffusion",
+    size: int | None = None,
+    of: Literal["means", "samples"] = "means",
+    steps: int = 2000,
+    batch_size: int = 512,
+    lr: float = 1e-3,
+    seed: int = 0,
 ) -> list[float]:
-    """Fit one diffusion prior to z, on every modality's posterior mean, and one to each w_m; encoders and decoders stay as they are.
+    """Fit one sampler to z and one to each w_m; encoders and decoders stay as they are.
 
-    The rows are encoded once. What was fitted or trained before is replaced, and ``sample`` and ``translate`` use the new priors from then on.
+    z is learned from every modality's posterior where the method mixes them, and from the posterior given everything elsewhere. The rows are
+    encoded once. What was fitted or trained before is replaced, and ``sample`` and ``translate`` use the new samplers from then on.
 
     Args:
         method: a trained method.
-        train: the rows whose posterior means to learn.
-        width: width of the denoisers.
-        steps: Adam steps, each on ``batch_size`` random rows.
+        train: the rows whose posteriors to learn.
+        kind: ``"diffusion"``, ``"flow"`` or ``"gmm"``.
+        size: width of the networks, or number of the mixture's components; None for 512, 128 or 10.
+        of: learn posterior ``"means"``, or one of the ``"samples"`` of each row.
+        steps: Adam steps, each on ``batch_size`` random rows; a mixture takes none.
         lr: learning rate, falling to zero by a cosine.
         seed: of the rows and the noise; torch's own generators are left as they were.
 
     Returns:
-        The mean loss of every hundred steps, summed over the priors.
+        The mean loss of every hundred steps, summed over the latents; of a mixture, its mean negative log-likelihood.
 
     Raises:
-        ValueError: no step, no row a step, or a learning rate that is not positive.
+        ValueError: an unknown kind, no step, no row a step, a learning rate that is not positive, or fewer rows than components.
     """
     if steps < 1 or batch_size < 1 or not lr > 0:
         raise ValueError(f"fit_prior needs steps and batch_size of 1 or more and lr > 0, got {steps}, {batch_size}, {lr}")
-    means = _posterior_means(method, train)
-    history = []
+    if of not in ("means", "samples"):
+        raise ValueError(f"of={of!r} is unknown; choose 'means' or 'samples'")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        method.model.add_diffusion_priors(width)
-        priors = method.model.diffusion_priors.to(method.device).train()
-        for key, rows in means.items():
-            method.model.diffusion_prior(key).standardise_by(rows)
-        optimiser = torch.optim.Adam(priors.parameters(), lr)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        for _ in range(steps):
-            losses = [method.model.diffusion_prior(key).loss(_some(rows, batch_size)).mean() for key, rows in means.items()]
-            loss = torch.stack(losses).sum()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            history.append(float(loss.detach()))
-    priors.eval()
+        latents = _posteriors(method, train, of)
+        method.model.add_samplers(kind, size)
+        made = {key: method.model.sampler(kind, key).to(method.device) for key in latents}
+        if kind == "gmm":
+            found = [sampler.fit(latents[key], seed) for key, sampler in made.items() if isinstance(sampler, GaussianMixture)]
+            return [sum(found)]
+        return _train({k: s for k, s in made.items() if isinstance(s, Trained)}, latents, steps, batch_size, lr)
+
+
+def _train(samplers: dict[str, Trained], latents: dict[str, Tensor], steps: int, batch_size: int, lr: float) -> list[float]:
+    history = []
+    for key, sampler in samplers.items():
+        sampler.train().standardise_by(latents[key])
+    optimiser = torch.optim.Adam([p for s in samplers.values() for p in s.parameters()], lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        losses = [sampler.loss(_some(latents[key], batch_size)).mean() for key, sampler in samplers.items()]
+        loss = torch.stack(losses).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        history.append(float(loss.detach()))
+    for sampler in samplers.values():
+        sampler.eval()
     return [sum(part) / len(part) for part in (history[i : i + 100] for i in range(0, steps, 100))]
 
 
-def _posterior_means(method: Method, train: Split) -> dict[str, Tensor]:
-    """Posterior means of the rows that have the modality: of z, all modalities' together, and of each w_m."""
+def _posteriors(method: Method, train: Split, of: str) -> dict[str, Tensor]:
+    """Posterior means or samples of the rows that have something to say: of z, and of each w_m."""
     found: dict[str, list[Tensor]] = {}
+
+    def take(key: str, q: Posterior, rows: Tensor) -> None:
+        found.setdefault(key, []).append((q.centre if of == "means" else q.rsample())[rows])
+
     training = method.training
     method.eval()
     with torch.no_grad():
         for batch in train.batches(512, device=method.device):
             encoding = method.model.encode(batch)
-            for name, q in encoding.shared.items():
-                found.setdefault("z", []).append(q.centre[batch.present[name]])
+            for q, rows in method.model.posterior.aggregated(encoding):
+                take("z", q, rows)
             for name, q in encoding.private.items():
-                found.setdefault(f"w_{name}", []).append(q.centre[batch.present[name]])
+                take(f"w_{name}", q, batch.present[name])
     method.train(training)
     return {key: torch.cat(parts) for key, parts in found.items()}
 
