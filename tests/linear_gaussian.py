@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Literal, cast
 
 import numpy as np
@@ -21,9 +22,10 @@ from torch import Tensor, nn
 from counterpoint.distributions import Normal
 from counterpoint.encoders import Head
 from counterpoint.likelihoods import likelihood
+from counterpoint.mcmc import HMC
 from counterpoint.model import Decoder, Model
 from counterpoint.nn import NetworkOptions
-from counterpoint.posteriors import Joint, JointEncoder, Posterior, Product, Rule
+from counterpoint.posteriors import Joint, JointEncoder, Posterior, PosteriorProduct, Product, Rule
 from counterpoint.priors import Prior
 from counterpoint.types import Batch, Modality
 
@@ -55,6 +57,24 @@ class LinearEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Normal, Normal | None]:
         return self.shared(x), None if self.private is None else self.private(x)
+
+
+class AnySubset(nn.Module):
+    """A joint encoder for incomplete rows, made exact: p(z | x_S) of what each row has. Keys of ``gaussians`` are names joined by commas."""
+
+    def __init__(self, gaussians: Mapping[str, Gaussian]) -> None:
+        super().__init__()
+        self.gaussians = nn.ModuleDict(gaussians)
+
+    def forward(self, batch: Batch) -> Normal:
+        loc, scale = None, None
+        for key, gaussian in self.gaussians.items():
+            q = gaussian(torch.cat([batch.x[n] for n in key.split(",")], -1))
+            fits = torch.stack([here == (n in key.split(",")) for n, here in batch.present.items()]).all(0).unsqueeze(-1)
+            loc = torch.where(fits, q.loc, 0.0 if loc is None else loc)
+            scale = torch.where(fits, q.scale, 1.0 if scale is None else scale)
+        assert loc is not None and scale is not None
+        return Normal(loc, scale)
 
 
 @dataclass(frozen=True)
@@ -202,6 +222,12 @@ class LinearGaussian:
         encoder.layers = nn.Sequential()
         encoder.head = cast(Head, self._gaussian(self.names))
         return Joint(encoder, subsets or Product(prior_expert=False))
+
+    def jnf_rule(self, hmc: HMC) -> Joint:
+        """JNF's rule, made exact for every set of modalities that a row may have."""
+        subsets = [s for size in range(1, len(self.names) + 1) for s in combinations(self.names, size)]
+        encoder = AnySubset({",".join(s): self._gaussian(s) for s in subsets})
+        return Joint(cast(JointEncoder, encoder), PosteriorProduct(hmc))
 
     def _gaussian(self, names: Sequence[str], name: str | None = None, *, evidence: bool = False) -> Gaussian:
         """p(z | x_S), p(w_m | x_m) where ``name`` is given, or the evidence of one modality, as a linear map of the stacked x_S."""

@@ -199,8 +199,8 @@ def test_merge_and_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("meta", "complete"),
     [
-        ({"split": "test", "groups": ["likelihood", "probe", "coherence", "quality", "dependence"]}, True),
-        ({"split": "val", "groups": ["likelihood", "probe", "coherence", "quality", "dependence"]}, False),
+        ({"split": "test", "groups": ["likelihood", "probe", "coherence", "quality", "dependence", "posterior"]}, True),
+        ({"split": "val", "groups": ["likelihood", "probe", "coherence", "quality", "dependence", "posterior"]}, False),
         ({"split": "test", "groups": ["probe"]}, False),
     ],
 )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data import Dataset, Split
+from counterpoint.inference import Diagnostics
 from counterpoint.metrics import Evaluation, JudgeOptions, Judges, evaluate, posterior_means, train_judges
 from counterpoint.metrics.judges import Judge
 from counterpoint.types import Batch, Latents, Modality
@@ -126,6 +127,16 @@ class Oracle(nn.Module):
 
     def log_likelihood(self, batch: Batch, samples: int = 1000, *, generator: torch.Generator | None = None) -> Tensor:
         return torch.arange(len(batch), dtype=torch.float32)
+
+    def divergence(self, x: Batch, given: Sequence[str], *, samples: int, generator: torch.Generator) -> Tensor:
+        return torch.full((len(x),), 3.0 - len(given))
+
+    def diagnose(self, x: Batch, given: Sequence[str], *, generator: torch.Generator) -> Diagnostics | None:
+        """Chains where two are given, of which every other row has mixed."""
+        if len(given) == 1:
+            return None
+        even = torch.arange(len(x)) % 2
+        return Diagnostics(0.5 + 0 * even, 0.0 * even, 1.005 + 0.1 * even, 40.0 + even, even == 2)
 
 
 class Blind(Oracle):
@@ -379,3 +390,12 @@ def test_judges_skip_unknown_labels_and_need_no_validation_rows_of_a_modality(da
     assert isinstance(judge, Judge) and judge.classes["digit"].tolist() == [0, 1, 2]
     seen = found.look(data.test)["image"]
     assert np.mean(seen.hits("digit", data.test.shared_labels["digit"])) > 0.9
+
+
+def test_posteriors_and_chains_are_reported(oracle: Evaluation) -> None:
+    metrics = oracle.metrics
+    assert metrics["posterior/kl/given1"] == metrics["posterior/kl/given1/image"] == 2.0 and metrics["posterior/kl/given2"] == 1.0
+    assert metrics["posterior/acceptance/given2"] == 0.5 and metrics["posterior/mixed/given2"] == 0.5
+    assert metrics["posterior/ess/given2"] == 40 and metrics["posterior/improper/given2"] == 0
+    assert not any(name.startswith("posterior/rhat/given1") for name in metrics)
+    assert oracle.meta["posterior"]["unit"] == "nats"

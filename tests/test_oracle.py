@@ -28,7 +28,8 @@ from torch import Tensor
 
 from counterpoint import distributions as dist
 from counterpoint import inference
-from counterpoint.methods import DMVAE, IDMVAE, JMVAE, METHODS, MMVAE, MVAE, MVTCAE, Method, MMVAEPlus, MoPoE
+from counterpoint.mcmc import HMC
+from counterpoint.methods import DMVAE, IDMVAE, JMVAE, JNF, METHODS, MMVAE, MVAE, MVTCAE, Method, MMVAEPlus, MoPoE
 from counterpoint.model import Model
 from counterpoint.nn import NetworkOptions
 from counterpoint.objectives import (
@@ -40,6 +41,7 @@ from counterpoint.objectives import (
     singles_to_itself,
 )
 from counterpoint.posteriors import Mixture, MixtureOfProducts, Product
+from counterpoint.products import ProductOfPosteriors
 from counterpoint.types import Batch, Route
 
 PLAIN = LinearGaussian.make(private_dim=0)
@@ -255,6 +257,12 @@ def expected_jmvae(x: dict[str, Array], here: tuple[str, ...]) -> Array:
     return reconstruction(PLAIN, x, q, here, ()) + 0.7 * gaussian_kl(q) + 0.3 * matches
 
 
+def expected_jnf(x: dict[str, Array], here: tuple[str, ...]) -> Array:
+    """The first stage: ELBO under the joint encoder, which knows what each row has."""
+    q = PLAIN.posterior(x, here)
+    return reconstruction(PLAIN, x, q, here, ()) + 0.7 * gaussian_kl(q)
+
+
 def expected_mopoe(x: dict[str, Array], here: tuple[str, ...]) -> Array:
     """The mean over all subsets' products of the reconstruction of everything, and of the KL."""
     subsets = [s for s in SETS if set(s) <= set(here)]
@@ -288,6 +296,7 @@ CASES: dict[str, tuple[type[Method], dict[str, Any], LinearGaussian, Expected]] 
     "dmvae": (DMVAE, {"private_dim": 1}, PRIVATE, expected_dmvae),
     "mvtcae": (MVTCAE, {"ratio": 0.6}, PLAIN, expected_mvtcae),
     "jmvae": (JMVAE, {"alpha": 0.3}, PLAIN, expected_jmvae),
+    "jnf": (JNF, {}, PLAIN, expected_jnf),
     "mopoe": (MoPoE, {}, PLAIN, expected_mopoe),
     "mmvae": (MMVAE, {"estimator": "elbo", "samples": 2, "posterior": "normal", "prior_scale": False}, PLAIN, mixture_elbo(PLAIN)),
     "mmvae+": (MMVAEPlus, {"private_dim": 1}, PRIVATE, mixture_elbo(PRIVATE)),
@@ -307,11 +316,45 @@ def oracle_method(case: str) -> Method:
     kind: Any
     kind, options, oracle, _ = CASES[case]
     method: Method = kind(oracle.modalities, shared_dim=2, beta=0.7, networks=SMALL, **options)
-    rule = oracle.joint_rule() if kind is JMVAE else method.model.posterior.rule
+    rules = {JMVAE: oracle.joint_rule, JNF: lambda: oracle.jnf_rule(HMC())}
+    rule = rules[kind]() if kind in rules else method.model.posterior.rule
     with_prior = kind in (MVAE, DMVAE, MoPoE)
     auxiliary = AUXILIARY if len(method.model.auxiliary_priors) else None
     method.model = oracle.model(rule, experts="likelihood" if with_prior else "posterior", auxiliary_scale=auxiliary)
     return method
+
+
+def test_flows_are_fitted_by_the_cross_entropy_from_the_joint_posterior() -> None:
+    """The second stage of JNF: Σ_m over what a row has of −E log q(z | x_m) = H(q) + KL(q ‖ q_m), q the posterior of what it has."""
+    method = oracle_method("jnf")
+    method.begin(method.stages[1])
+    times = 4000
+    x, batch = repeated(PLAIN, times, *GIVEN)
+    draws = method.losses(batch)["fit"].detach().numpy().reshape(times, -1)
+    for i, here in enumerate(GIVEN):
+        rows = slice(2 * i, 2 * i + 2)
+        own = {n: v[rows] for n, v in x.items()}
+        q = PLAIN.posterior(own, here)
+        entropy = np.log(q[1] * np.sqrt(2 * np.pi * np.e)).sum()
+        assert_mean(draws[:, rows], np.sum([entropy + gaussian_kl(q, PLAIN.posterior(own, [n])) for n in here], 0))
+
+
+@pytest.mark.parametrize("given", [("a",), ("b", "c"), NAMES])
+def test_divergence_from_the_posterior_given_everything(given: tuple[str, ...]) -> None:
+    method, x = oracle_method("jnf"), PLAIN.draw(5)
+    found = [method.divergence(PLAIN.batch(x), given, samples=50, generator=torch.Generator().manual_seed(i)).numpy() for i in range(200)]
+    assert_mean(np.stack(found), gaussian_kl(PLAIN.posterior(x, NAMES), PLAIN.posterior(x, given)))
+
+
+def test_the_likelihood_of_rows_that_take_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the posterior of an incomplete row is known up to a constant only, importance samples come from its experts."""
+    method, x = oracle_method("jnf"), PLAIN.draw(4)
+    monkeypatch.setattr("counterpoint.posteriors.product_of_posteriors", ProductOfPosteriors)  # no closed form, as with flows
+    batch = PLAIN.batch(x, patterns(2, ("a", "c"), NAMES))
+    found = np.stack([method.log_likelihood(batch, 400, generator=torch.Generator().manual_seed(i)).numpy() for i in range(40)])
+    for i, here in enumerate([("a", "c"), ("a", "c"), NAMES, NAMES]):
+        expected = float(PLAIN.log_prob({n: v[i : i + 1] for n, v in x.items()}, here)[0])
+        assert np.abs(found[:, i].mean() - expected) < 0.02
 
 
 RANDOM = ("mvae", "mmvae+ to some")  # one random choice of routes serves the whole batch: their average is over steps

@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from counterpoint import mcmc
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding
-from counterpoint.products import normalised
+from counterpoint.products import ProductOfPosteriors, log_normaliser, normalised
 from counterpoint.types import Latents
 
 
@@ -58,6 +60,48 @@ def completed(model: Model, latents: Latents, targets: Sequence[str], present: d
 def means(model: Model, draws: Sequence[Draw]) -> list[dict[str, Tensor]]:
     """Decoder means of each draw by target, (K, B, *shape)."""
     return [{name: model.likelihood(name).mean(raw.float()) for name, raw in out.items()} for out in model.decode(draws)]
+
+
+def divergence(model: Model, encoding: Encoding, given: tuple[str, ...], samples: int) -> Tensor:
+    """KL(q(z | X) ‖ q(z | x_S)) in nats, (B,), by Monte Carlo over z ~ q(z | X): how much of what everything says S alone has lost."""
+    everything, some = model.posterior.condition(encoding, model.names), model.posterior.condition(encoding, given)
+    z = everything.rsample(torch.Size((samples,)))
+    ratio = (everything.log_prob(z) - some.log_prob(z)).mean(0)
+    return ratio + log_normaliser(some, everything, samples)
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """How the chains of a batch fared, each (B,).
+
+    Attributes:
+        acceptance: mean probability of a proposal to be taken.
+        divergent: share of steps that diverged.
+        rhat: the largest split R-hat over the dimensions; above 1.01 the chains have not mixed.
+        size: the smallest effective sample size over the dimensions.
+        improper: rows whose product is no density, and in which the prior joined it instead of being divided out.
+    """
+
+    acceptance: Tensor
+    divergent: Tensor
+    rhat: Tensor
+    size: Tensor
+    improper: Tensor
+
+
+def diagnose(model: Model, encoding: Encoding, given: tuple[str, ...]) -> Diagnostics | None:
+    """The chains of q(z | x_S); None where it takes no chains."""
+    q = model.posterior.condition(encoding, given)
+    if not isinstance(q, ProductOfPosteriors):
+        return None
+    chains = q.chains()
+    return Diagnostics(
+        chains.acceptance.mean(0),
+        chains.divergent.mean(0),
+        mcmc.rhat(chains.draws).amax(-1),
+        mcmc.effective_size(chains.draws).amin(-1),
+        q.improper,
+    )
 
 
 def log_likelihood(model: Model, encoding: Encoding, samples: int, *, rows: int = 4096) -> Tensor:

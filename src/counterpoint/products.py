@@ -209,6 +209,17 @@ def normalised(q: dist.Posterior) -> dist.Posterior:
     return MixtureOfExperts(q.experts, q.members) if isinstance(q, ProductOfPosteriors) else q
 
 
+def log_normaliser(q: dist.Posterior, like: dist.Posterior, samples: int) -> Tensor:
+    """log ∫ exp(``q.log_prob``), (B,): 0 for a density, estimated for a product by importance samples, half of them from its experts and half
+    from ``like``, a density that resembles it."""
+    if not isinstance(q, ProductOfPosteriors):
+        return torch.zeros_like(like.centre[..., 0])
+    experts, half = normalised(q), torch.Size((-(-samples // 2),))
+    z = torch.cat([experts.rsample(half), like.rsample(half)])
+    proposal = torch.logaddexp(experts.log_prob(z), like.log_prob(z)) - math.log(2)
+    return torch.logsumexp(q.log_prob(z) - proposal, 0) - math.log(len(z))
+
+
 def _power_of_prior(members: Tensor) -> Tensor:
     """1 − |S| of each row, (B,); 0 where a row has no expert at all."""
     return 1 - members.sum(0).clamp(min=1)

@@ -315,6 +315,32 @@ class Method(nn.Module):
         with self._answering() as model, inference.seeded(generator):
             return inference.log_likelihood(model, model.encode(self._batch(x)), samples)
 
+    def divergence(self, x: Values, given: Sequence[str], *, samples: int = 100, generator: torch.Generator | None = None) -> Tensor:
+        """KL(q(z | X) ‖ q(z | x_S)) in nats, (B,), by Monte Carlo: how far the posterior given S is from that given everything.
+
+        Raises:
+            ValueError: an unknown or empty ``given``, a row that lacks a modality, or no sample.
+        """
+        if samples < 1:
+            raise ValueError(f"samples={samples} must be 1 or more")
+        with self._answering() as model, inference.seeded(generator):
+            batch, names = self._batch(x), self._given(x, given)[1]
+            lacking = ~torch.stack([*batch.present.values()]).all(0)
+            if bool(lacking.any()):
+                raise ValueError(f"row {int(lacking.nonzero()[0])} lacks a modality; the divergence compares with what all of them say")
+            return inference.divergence(model, model.encode(batch), names, samples)
+
+    def diagnose(self, x: Values, given: Sequence[str], *, generator: torch.Generator | None = None) -> inference.Diagnostics | None:
+        """How the chains that sample q(z | x_S) fare: acceptance, divergences, R-hat, effective sample size, improper rows, each (B,).
+        None where that posterior takes no chains.
+
+        Raises:
+            ValueError: an unknown or empty ``given``.
+        """
+        with self._answering() as model, inference.seeded(generator):
+            batch, names = self._given(x, given)
+            return inference.diagnose(model, model.encode(batch), names)
+
     # --- saving ------------------------------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | Path) -> Path:

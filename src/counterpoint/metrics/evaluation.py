@@ -23,6 +23,7 @@ from .generations import Generations
 from .judges import JudgeOptions, score_judges, train_judges
 from .latents import device_of, posterior_means
 from .likelihood import score_likelihood
+from .posteriors import score_posteriors
 from .probes import score_chance, score_probes
 from .quality import score_quality
 from .scores import Scores, chosen, seed_of
@@ -31,9 +32,16 @@ if TYPE_CHECKING:
     from ..data import Dataset, Split
     from ..methods import Method
 
-Group = Literal["probe", "coherence", "quality", "dependence", "likelihood"]
-GROUPS: tuple[Group, ...] = ("probe", "coherence", "quality", "dependence", "likelihood")
-_SECTIONS = (("probe",), ("mi", "hsic"), ("judge", "coherence"), ("fid", "precision", "recall", "density", "coverage"), ("loglik",))
+Group = Literal["probe", "coherence", "quality", "dependence", "posterior", "likelihood"]
+GROUPS: tuple[Group, ...] = ("probe", "coherence", "quality", "dependence", "posterior", "likelihood")
+_SECTIONS = (
+    ("probe",),
+    ("mi", "hsic"),
+    ("judge", "coherence"),
+    ("fid", "precision", "recall", "density", "coverage"),
+    ("posterior",),
+    ("loglik",),
+)
 
 
 @dataclass
@@ -142,7 +150,7 @@ def evaluate(
     split: Literal["test", "val"] = "test",
     judge: JudgeOptions | None = None,
 ) -> Evaluation:
-    """Measure a method on held-out rows of a data set: probes, coherence, quality, dependence, likelihood.
+    """Measure a method on held-out rows of a data set: probes, coherence, quality, dependence, posteriors, likelihood.
 
     Seeded throughout; the global random state stays as it was. What a method or data set cannot give (no labels, no private latents,
     no exact density) is left out, with the reason in ``meta["left_out"]``.
@@ -151,10 +159,10 @@ def evaluate(
         samples: unconditional samples, and most rows on each side of precision and recall.
         rows: most held-out rows to generate from (random, the same for every metric); None takes all.
         probe_rows: most rows of the train split to fit probes on, and of the held-out split to score them on.
-        likelihood_rows, likelihood_samples: rows and importance samples of the likelihood, which is the dearest metric.
+        likelihood_rows, likelihood_samples: rows and samples of likelihood and posteriors, which are the dearest metrics.
         cache: a folder in which judges are kept.
         progress: True tells each stage on standard error; a function is called with it instead.
-        only: some of "probe", "coherence", "quality", "dependence", "likelihood".
+        only: some of "probe", "coherence", "quality", "dependence", "posterior", "likelihood".
         split: the held-out split: "test" to report, "val" to choose between recipes.
         judge: how judges are built and trained.
 
@@ -207,6 +215,9 @@ def evaluate(
         if "dependence" in groups:
             with _stage("dependence", clock, tell):
                 scores.update(score_dependence(train_means, held_out_means, seed=seed))
+        if "posterior" in groups:
+            with _stage("posterior", clock, tell):
+                scores.update(score_posteriors(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed))
         if "likelihood" in groups:
             with _stage("likelihood", clock, tell):
                 scores.update(score_likelihood(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed))

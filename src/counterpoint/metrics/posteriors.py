@@ -1,0 +1,56 @@
+"""Posteriors: how far what some modalities say of z is from what all of them say, and how well the chains mix where it takes chains."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from .latents import device_of
+from .scores import Scores, chosen, seed_of
+
+if TYPE_CHECKING:
+    from ..data import Split
+    from ..methods import Method
+
+_MOST_SUBSETS = 8
+
+
+def score_posteriors(method: Method, split: Split, *, rows: int = 32, samples: int = 100, seed: int = 0) -> Scores:
+    """``posterior/kl/given<n>``: KL(q(z | X) ‖ q(z | x_S)) in nats, mean over rows that have everything and over the sets S of n modalities
+    (a random 8 of them where there are more); for n = 1 each modality's stands one level below.
+
+    Where q(z | x_S) is sampled by chains, medians over rows and sets: ``posterior/acceptance/given<n>``, ``posterior/rhat/given<n>`` (of the
+    worst dimension), ``posterior/ess/given<n>`` (effective sample size of the worst dimension), and the shares of rows
+    ``posterior/mixed/given<n>`` whose R-hat is at most 1.01 and ``posterior/improper/given<n>`` whose product is no density.
+    """
+    scores = Scores()
+    names = [m.name for m in method.modalities]
+    complete = np.flatnonzero(np.logical_and.reduce([split.present[name] for name in names]))
+    if len(complete) == 0 or len(names) == 1:
+        scores.left_out["posterior/kl"] = "no row has every modality" if len(names) > 1 else "there is only one modality"
+        return scores
+    kept = complete[chosen(len(complete), rows, seed_of(seed, "posterior rows"))]
+    batch = split.batch(kept, device_of(method))
+    rng = np.random.default_rng(seed_of(seed, "posterior subsets"))
+    generator = torch.Generator().manual_seed(seed_of(seed, "posterior draws"))
+    for size in range(1, len(names)):
+        sets = list(combinations(names, size))
+        sets = [sets[i] for i in sorted(rng.permutation(len(sets))[:_MOST_SUBSETS])] if size > 1 else sets
+        kls = {",".join(s): float(method.divergence(batch, s, samples=samples, generator=generator).mean()) for s in sets}
+        if size == 1:
+            scores.add_mean("posterior/kl/given1", kls)
+        else:
+            scores.add(f"posterior/kl/given{size}", float(np.mean([*kls.values()])))
+        found = [d for s in sets if (d := method.diagnose(batch.only(s), s, generator=generator)) is not None]
+        if found:
+            rhat = torch.cat([d.rhat for d in found])
+            scores.add(f"posterior/acceptance/given{size}", float(torch.cat([d.acceptance for d in found]).median()))
+            scores.add(f"posterior/rhat/given{size}", float(rhat.median()))
+            scores.add(f"posterior/mixed/given{size}", float((rhat <= 1.01).float().mean()))
+            scores.add(f"posterior/ess/given{size}", float(torch.cat([d.size for d in found]).median()))
+            scores.add(f"posterior/improper/given{size}", float(torch.cat([d.improper for d in found]).float().mean()))
+    scores.extra["posterior"] = {"rows": len(kept), "samples": samples, "unit": "nats"}
+    return scores
