@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from torch import distributed as torch_distributed
 from torch.multiprocessing.spawn import spawn
 
 import counterpoint as cp
+from counterpoint.methods import JNFShared
 from counterpoint.model import Model
+from counterpoint.nn import NetworkOptions
 from counterpoint.objectives import Loss
 from counterpoint.posteriors import Encoding, Mixture
-from counterpoint.regularisers import CrossMI, GenAug, next_present, nt_xent
+from counterpoint.regularisers import CrossMI, GenAug, ProjectionCorrelation, canonical_correlations, next_present, nt_xent
 from counterpoint.types import Batch, Modality
 
 ORACLE = LinearGaussian.make()
@@ -319,3 +322,89 @@ def test_unknown_choices_are_refused() -> None:
         GenAug(partner="friend")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="match='l1' is unknown; choose 'contrast' or 'l2'"):
         GenAug(match="l1")  # type: ignore[arg-type]
+
+
+# --- projectors of JNF-Shared -------------------------------------------------------------------------------------------
+
+
+def test_canonical_correlations_are_those_of_the_population() -> None:
+    """Two sets of variables made from latents with correlations .9, .5 and 0, mixed and scaled at random: the mixing changes nothing."""
+    torch.manual_seed(0)
+    truth, rows = torch.tensor([0.9, 0.5, 0.0]), 200_000
+    common = torch.randn(rows, 3)
+    a, b = (truth.sqrt() * common + (1 - truth).sqrt() * torch.randn(rows, 3) for _ in range(2))
+    mixed = [u @ torch.randn(3, 3) * 5 + 3 for u in (a, b)]
+    torch.testing.assert_close(canonical_correlations(*mixed, ridge=0.0), truth, atol=0.01, rtol=0)
+    shuffled = canonical_correlations(mixed[0], mixed[1][torch.randperm(rows)], ridge=0.0)
+    assert float(shuffled.max()) < 0.02
+
+
+def test_a_constant_projection_has_no_correlation_and_a_gradient() -> None:
+    a, b = torch.zeros(20, 3, requires_grad=True), torch.randn(20, 3)
+    loss = ProjectionCorrelation().pair(a, b, torch.ones(20, dtype=torch.bool))
+    loss.mean().backward()
+    assert loss.shape == (20,) and float(loss.detach().abs().max()) < 1e-5
+    assert a.grad is not None and bool(torch.isfinite(a.grad).all())
+
+
+@pytest.mark.parametrize("align", ["contrast", "correlation"])
+def test_projectors_learn_what_modalities_share_and_flows_read_nothing_else(align: Any) -> None:
+    """Each modality mixes a shared and a part of its own, of equal size: after the stage g tells the first, and hardly the second."""
+    rng = np.random.default_rng(0)
+    shared, own = rng.normal(size=(2000, 1)), {name: rng.normal(size=(2000, 1)) for name in ("a", "b", "c")}
+    modalities = [Modality(name, (2,), "normal", scale=0.3) for name in own]
+    values = {name: np.concatenate([shared + w, shared - w], 1).astype(np.float32) for name, w in own.items()}
+    torch.manual_seed(0)
+    method = JNFShared(
+        modalities,
+        shared_dim=2,
+        projection_dim=3 if align == "contrast" else 1,
+        align=align,
+        temperature=0.2,
+        networks=NetworkOptions(hidden=(16,)),
+    )
+    method.begin(method.stages[0])
+    optimiser = torch.optim.Adam(method.parameters(), 1e-2)
+    for _ in range(150):
+        rows = rng.integers(0, 2000, 128)
+        loss = method.losses(Batch.of({n: v[rows] for n, v in values.items()}, modalities=modalities))["align"].mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    for name, x in values.items():
+        encoder: Any = method.model.posterior.encoders[name]
+        with torch.no_grad():
+            g = encoder.projector(torch.as_tensor(x))
+            g = (torch.nn.functional.normalize(g, dim=-1) if align == "contrast" else g).numpy()
+        g = np.concatenate([g, np.ones((2000, 1))], 1)
+        told = [1 - np.linalg.lstsq(g, v, rcond=None)[1][0] / (v**2).sum() for v in (shared, own[name])]
+        assert told[0] > 0.6 and told[1] < 0.1, (name, told)
+
+
+def test_absent_modalities_take_no_part_in_the_alignment() -> None:
+    modalities = [Modality(name, (2,), "normal") for name in "abc"]
+    torch.manual_seed(0)
+    method = JNFShared(modalities, shared_dim=2, networks=NetworkOptions(hidden=(4,)))
+    x = {name: np.random.default_rng(i).normal(size=(8, 2)) for i, name in enumerate("abc")}
+    here = {"a": np.ones(8, bool), "b": np.arange(8) < 5, "c": np.zeros(8, bool)}
+    terms = method.losses(Batch.of(x, here, modalities=modalities))
+    assert bool((terms["align"][:5] > 0).all()) and bool((terms["align"][5:] == 0).all())
+    alone = {n: Batch.of({k: v[:5] for k, v in x.items() if k != "c"}, modalities=modalities) for n in "a"}["a"]
+    torch.testing.assert_close(method.losses(alone)["align"], terms["align"][:5])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"align": "l2"}, "align='l2' is unknown"),
+        ({"projection_dim": 0}, "projection_dim=0 must be 1 or more"),
+        ({"temperature": 0.0}, "temperature=0.0 must be positive"),
+        ({"align": "correlation", "top": 0}, "top=0 must be 1 or more"),
+    ],
+)
+def test_bad_options_of_jnf_shared(options: dict[str, Any], message: str) -> None:
+    modalities = [Modality(name, (2,), "normal") for name in "ab"]
+    with pytest.raises(ValueError, match=message):
+        JNFShared(modalities, **options)
+    with pytest.raises(ValueError, match="needs two or more, got 1"):
+        JNFShared(modalities[:1])

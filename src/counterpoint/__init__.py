@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from counterpoint import data
     from counterpoint.flows import FlowOptions
     from counterpoint.mcmc import HMC
-    from counterpoint.methods import DMVAE, IDMVAE, JMVAE, JNF, METHODS, MMVAE, MVAE, MVTCAE, Method, MMVAEPlus, MoPoE, load
+    from counterpoint.methods import DMVAE, IDMVAE, JMVAE, JNF, METHODS, MMVAE, MVAE, MVTCAE, JNFShared, Method, MMVAEPlus, MoPoE, load
     from counterpoint.metrics import evaluate
     from counterpoint.nn import NetworkOptions
     from counterpoint.report import write_report
@@ -23,7 +23,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     **dict.fromkeys(
-        ("DMVAE", "IDMVAE", "JMVAE", "JNF", "METHODS", "MMVAE", "MVAE", "MVTCAE", "MMVAEPlus", "Method", "MoPoE", "load"), "methods"
+        ("DMVAE", "IDMVAE", "JMVAE", "JNF", "METHODS", "MMVAE", "MVAE", "MVTCAE", "MMVAEPlus", "JNFShared", "Method", "MoPoE", "load"),
+        "methods",
     ),
     **dict.fromkeys(("Batch", "Latents", "Modality"), "types"),
     "FlowOptions": "flows",
@@ -46,6 +47,7 @@ __all__ = [
     "MVTCAE",
     "Batch",
     "FlowOptions",
+    "JNFShared",
     "Latents",
     "MMVAEPlus",
     "Method",

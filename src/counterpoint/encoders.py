@@ -76,25 +76,44 @@ class Encoder(nn.Module):
         return self.shared_head(h), self.private_head(h)
 
 
+class Projector(nn.Module):
+    """g(x): a trunk and a linear map to the directions that modalities are to share.
+
+    Args:
+        dim: their number.
+    """
+
+    def __init__(self, modality: Modality, dim: int, *, networks: NetworkOptions) -> None:
+        super().__init__()
+        self.trunk = trunk(modality, networks)
+        self.linear = nn.Linear(self.trunk.features, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, dim)."""
+        return self.linear(self.trunk(x)).float()
+
+
 class FlowEncoder(nn.Module):
     """q(z | x) behind a flow: a diagonal normal whose parameters come from x, seen through an invertible map.
 
     The map itself is the same for every x, as in JNF, unless the options make it conditional.
 
     Args:
-        network: x to features.
+        network: x to features, or g(x) to features.
         features: their number.
         dim: D.
         flow: kind and sizes of the map.
+        projector: g, where x is read through it.
     """
 
-    def __init__(self, network: nn.Module, features: int, dim: int, flow: FlowOptions) -> None:
+    def __init__(self, network: nn.Module, features: int, dim: int, flow: FlowOptions, projector: Projector | None = None) -> None:
         super().__init__()
+        self.projector = projector
         self.network = network
         self.head = Head(features, dim, "normal")
         self.flow = Flow(dim, features if flow.conditional else 0, flow)
         self.conditional = flow.conditional
 
     def forward(self, x: Tensor) -> tuple[Flowed, None]:
-        h = self.network(x)
+        h = self.network(x if self.projector is None else self.projector(x))
         return Flowed(self.head(h), self.flow, h.float() if self.conditional else None), None

@@ -1,4 +1,4 @@
-"""Contrastive regularisers of IDMVAE (2025, https://arxiv.org/abs/2509.23548).
+"""Contrastive regularisers of IDMVAE (2025, https://arxiv.org/abs/2509.23548), and the alignment of JNF-Shared's projectors.
 
 CrossMI makes the shared posterior means of one example's modalities agree:
 
@@ -19,6 +19,7 @@ modalities less one, partners come from the next row that has the modality, and 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Literal, cast
@@ -30,7 +31,7 @@ from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
 from counterpoint.distributions import Diagonal
-from counterpoint.encoders import Encoder
+from counterpoint.encoders import Encoder, FlowEncoder
 from counterpoint.model import Draw, Model
 from counterpoint.nn import untracked
 from counterpoint.objectives import Loss
@@ -109,6 +110,73 @@ class CrossMI(Loss):
         left, right = pairs.T
         losses = nt_xent(means[left], means[right], present[left] & present[right], temperature=self.temperature)
         return {"cross_mi": 2 * losses.sum(0) / (present.sum(0) - 1).clamp(min=1)}
+
+
+class Projected(Loss, ABC):
+    """A loss on what the projectors of flow encoders say of each pair of modalities that a row has. Term: ``align``."""
+
+    @abstractmethod
+    def pair(self, a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
+        """Loss (B,) of projections (B, dim) of two modalities; ``valid`` (B,) are the rows that have both."""
+
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        batch, projected = encoding.batch, {}
+        for name in model.names:
+            projector = cast(FlowEncoder, model.posterior.encoders[name]).projector
+            if projector is None:
+                raise ValueError(f"the encoder of {name!r} has no projector to align")
+            absent = torch.zeros(len(batch), projector.linear.out_features, device=batch.present[name].device)
+            projected[name] = on_present(projector, batch.x[name], batch.present[name], absent)
+        losses = [self.pair(projected[i], projected[j], batch.present[i] & batch.present[j]) for i, j in combinations(model.names, 2)]
+        return {"align": torch.stack(losses).sum(0)}
+
+
+class ProjectionContrast(Projected):
+    """NT-Xent of the projections.
+
+    Args:
+        temperature: τ.
+    """
+
+    def __init__(self, *, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.temperature = _positive(temperature)
+
+    def pair(self, a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
+        return nt_xent(a[None], b[None], valid[None], temperature=self.temperature)[0]
+
+
+class ProjectionCorrelation(Projected):
+    """Deep canonical correlation: minus the sum of the largest canonical correlations of the projections over the batch, the same for every
+    row (Andrew et al. 2013, https://proceedings.mlr.press/v28/andrew13.html).
+
+    Args:
+        top: how many correlations count; None for all.
+        ridge: added to the variances.
+    """
+
+    def __init__(self, *, top: int | None = None, ridge: float = 1e-3) -> None:
+        super().__init__()
+        if top is not None and top < 1:
+            raise ValueError(f"top={top} must be 1 or more, or None for all correlations")
+        self.top, self.ridge = top, ridge
+
+    def pair(self, a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
+        total = canonical_correlations(a[valid], b[valid], ridge=self.ridge)[: self.top].sum() if int(valid.sum()) > 1 else a.new_zeros(())
+        return (-total).expand(len(a))
+
+
+def canonical_correlations(a: Tensor, b: Tensor, *, ridge: float = 1e-3) -> Tensor:
+    """Canonical correlations of rows a (N, d) and b (N, d), the largest first: singular values of L_a⁻¹ Σ_ab L_b⁻ᵀ, Σ_aa + ridge = L_a L_aᵀ.
+
+    Whitening by Cholesky factors gives the singular values that inverse square roots give, and a gradient where eigenvalues coincide.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = (u.double() - u.double().mean(0) for u in (a, b))
+        count, eye = len(a) - 1, torch.eye(a.shape[1], dtype=torch.float64, device=a.device)
+        left, right = (torch.linalg.cholesky(u.T @ u / count + ridge * eye) for u in (a, b))
+        whitened = torch.linalg.solve_triangular(left, a.T @ b / count, upper=False)
+        return torch.linalg.svdvals(torch.linalg.solve_triangular(right, whitened.T, upper=False)).float()
 
 
 class GenAug(Loss):

@@ -8,15 +8,31 @@ from pathlib import Path
 from counterpoint.methods.base import Method, Ramp, Stage
 from counterpoint.methods.idmvae import IDMVAE
 from counterpoint.methods.jmvae import JMVAE
-from counterpoint.methods.jnf import JNF
+from counterpoint.methods.jnf import JNF, JNFShared
 from counterpoint.methods.mmvae import MMVAE, MMVAEPlus
 from counterpoint.methods.mopoe import MoPoE
 from counterpoint.methods.product import DMVAE, MVAE, MVTCAE
 from counterpoint.types import Modality
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (IDMVAE, JNF, MMVAE, MMVAEPlus, MVAE, MoPoE, MVTCAE, JMVAE, DMVAE)}
+METHODS: dict[str, type[Method]] = {m.name: m for m in (IDMVAE, JNF, JNFShared, MMVAE, MMVAEPlus, MVAE, MoPoE, MVTCAE, JMVAE, DMVAE)}
 
-__all__ = ["DMVAE", "IDMVAE", "JMVAE", "JNF", "METHODS", "MMVAE", "MVAE", "MVTCAE", "MMVAEPlus", "Method", "MoPoE", "Ramp", "Stage", "load"]
+__all__ = [
+    "DMVAE",
+    "IDMVAE",
+    "JMVAE",
+    "JNF",
+    "METHODS",
+    "MMVAE",
+    "MVAE",
+    "MVTCAE",
+    "JNFShared",
+    "MMVAEPlus",
+    "Method",
+    "MoPoE",
+    "Ramp",
+    "Stage",
+    "load",
+]
 
 
 def method(name: str) -> type[Method]:

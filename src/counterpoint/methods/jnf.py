@@ -1,7 +1,9 @@
 """JNF: a joint VAE first, then a normalizing flow for each unimodal posterior (Senellart & Allassonnière 2025, https://arxiv.org/abs/2502.03952).
 
+    stage shared   (JNF-Shared) projectors g_m that agree on what modalities share, by contrast or by canonical correlation
     stage joint    L = Σ_m −r_m log p(x_m | z) + β KL(q(z | X) ‖ N(0, I)),  z ~ q(z | X)
-    stage flows    L = Σ_m −log q_m(z | x_m),  z ~ q(z | X), joint encoder and decoders frozen
+    stage flows    L = Σ_m −log q_m(z | x_m),  z ~ q(z | X), joint encoder and decoders frozen;
+                   JNF-Shared: q_m(z | g_m(x_m)), projectors frozen too
 
 r_m is the modality's weight. One modality is conditioned on through its flow; several, but not all, through the product that independence
 given z implies, q(z | x_S) ∝ p(z)^(1−|S|) ∏ q_m(z | x_m), sampled by Hamiltonian Monte Carlo; all of them through the joint encoder.
@@ -12,15 +14,18 @@ incomplete rows train both stages; at inference rows that lack a modality take t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from counterpoint.encoders import FlowEncoder
+from counterpoint.encoders import FlowEncoder, Projector
 from counterpoint.flows import FlowOptions
 from counterpoint.mcmc import HMC
 from counterpoint.methods.base import Method, Ramp, Stage, build, check_sizes
-from counterpoint.nn import NetworkOptions, trunk
+from counterpoint.model import Model
+from counterpoint.nn import NetworkOptions, mlp, trunk
 from counterpoint.objectives import Bound, PosteriorFit, everything_to_everything
 from counterpoint.posteriors import Joint, JointEncoder, PosteriorProduct
+from counterpoint.regularisers import ProjectionContrast, ProjectionCorrelation
 from counterpoint.types import Modality
 
 
@@ -54,11 +59,80 @@ class JNF(Method):
         check_sizes(modalities, shared_dim)
         trunks = {m.name: trunk(m, networks) for m in modalities}
         encoders = {name: FlowEncoder(network, network.features, shared_dim, flow) for name, network in trunks.items()}
-        rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), PosteriorProduct(hmc))
-        model = build(modalities, encoders=encoders, rule=rule, shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
-        bound = Bound(everything_to_everything, beta=beta, posterior="joint")
+        model, joint = _model(modalities, encoders, shared_dim, beta, hmc, networks, decoder_rows)
+        super().__init__(model, joint, Stage([(PosteriorFit(), Ramp(1.0))], name="flows", trains=[model.posterior.encoders]))
+
+
+class JNFShared(Method):
+    """JNF whose flows see of each modality only what it shares with the others.
+
+    Args:
+        modalities: two or more; their weights are r_m.
+        shared_dim: D.
+        projection_dim: dimensions of g_m(x_m). The paper does not say how many; 32 is ours.
+        align: how projectors are trained, by ``"contrast"`` or by ``"correlation"`` (DCCA).
+        temperature: τ of the contrast.
+        top: canonical correlations that count; None for all.
+        beta: β on the KL to the prior.
+        flow: kind and sizes of the unimodal posteriors' flows.
+        hmc: how products are sampled.
+        networks: kind and sizes of the networks.
+        decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
+
+    Raises:
+        ValueError: one modality, or a size below 1.
+    """
+
+    name = "jnf-shared"
+    title = "JNF-Shared (2025), https://arxiv.org/abs/2502.03952"
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        *,
+        shared_dim: int = 32,
+        projection_dim: int = 32,
+        align: Literal["contrast", "correlation"] = "contrast",
+        temperature: float = 0.1,
+        top: int | None = None,
+        beta: float = 1.0,
+        flow: FlowOptions = FlowOptions(),
+        hmc: HMC = HMC(),
+        networks: NetworkOptions = NetworkOptions(),
+        decoder_rows: int | None = None,
+    ) -> None:
+        check_sizes(modalities, shared_dim)
+        if len(modalities) == 1:
+            raise ValueError("jnf-shared aligns modalities, so it needs two or more, got 1")
+        if projection_dim < 1:
+            raise ValueError(f"projection_dim={projection_dim} must be 1 or more")
+        if align not in ("contrast", "correlation"):
+            raise ValueError(f"align={align!r} is unknown; choose 'contrast' or 'correlation'")
+        width = networks.hidden[-1]
+        projectors = {m.name: Projector(m, projection_dim, networks=networks) for m in modalities}
+        encoders = {n: FlowEncoder(mlp((projection_dim, width, width)), width, shared_dim, flow, g) for n, g in projectors.items()}
+        model, joint = _model(modalities, encoders, shared_dim, beta, hmc, networks, decoder_rows)
+        loss = ProjectionContrast(temperature=temperature) if align == "contrast" else ProjectionCorrelation(top=top)
+        heads = [part for encoder in encoders.values() for part in (encoder.network, encoder.head, encoder.flow)]
         super().__init__(
             model,
-            Stage([(bound, Ramp(1.0))], name="joint", trains=[rule.encoder, model.decoders]),
-            Stage([(PosteriorFit(), Ramp(1.0))], name="flows", trains=[model.posterior.encoders]),
+            Stage([(loss, Ramp(1.0))], name="shared", trains=[*projectors.values()]),
+            joint,
+            Stage([(PosteriorFit(), Ramp(1.0))], name="flows", trains=heads),
         )
+
+
+def _model(
+    modalities: Sequence[Modality],
+    encoders: Mapping[str, FlowEncoder],
+    shared_dim: int,
+    beta: float,
+    hmc: HMC,
+    networks: NetworkOptions,
+    decoder_rows: int | None,
+) -> tuple[Model, Stage]:
+    """The model of both, and the stage that trains its joint encoder and decoders."""
+    rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), PosteriorProduct(hmc))
+    model = build(modalities, encoders=encoders, rule=rule, shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
+    bound = Bound(everything_to_everything, beta=beta, posterior="joint")
+    return model, Stage([(bound, Ramp(1.0))], name="joint", trains=[rule.encoder, model.decoders])
