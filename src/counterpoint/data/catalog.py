@@ -13,11 +13,16 @@ from .digits import digits_quadrant
 from .files import default_root
 from .mnist import URL
 from .records import Dataset, Family
+from .shapes import circles_squares
+from .svhn import mnist_svhn
 from .usps import digits_usps
 
 _OPTIONS = {
     "digits-quadrant": ("size", "views", "draws"),
     "digits-usps": ("draws",),
+    "mnist-svhn": ("draws",),
+    "circles-squares": ("size",),
+    "circles-squares-size": ("size",),
     **dict.fromkeys(polymnist.FAMILY, ("size", "views", "draws")),
 }
 
@@ -28,6 +33,9 @@ def names() -> dict[str, str]:
         "digits-quadrant": "scikit-learn's digits in random quadrants, 3 views 3×16×16; needs no files",
         **{name: f"{family.about}; prepared once" for name, family in polymnist.FAMILY.items()},
         "digits-usps": "MNIST and USPS paired by class, 1×28×28 and 1×16×16; reads their files",
+        "mnist-svhn": "MNIST and SVHN paired by class, 1×28×28 and 3×32×32; reads their files",
+        "circles-squares": "a circle and a square that are both filled or both outlined, 1×32×32; needs no files",
+        "circles-squares-size": "the same, of one size instead; needs no files",
     }
 
 
@@ -116,6 +124,10 @@ def _opened(
         return digits_quadrant(seed=seed, **options)
     if source == "digits-usps":
         return digits_usps(place, seed=seed, **options)
+    if source == "mnist-svhn":
+        return mnist_svhn(place, seed=seed, **options)
+    if source in ("circles-squares", "circles-squares-size"):
+        return circles_squares("filled" if source == "circles-squares" else "size", seed=seed, **options)
     if source in polymnist.FAMILY:
         chosen = polymnist.parameters(str(source), options.get("size"), options.get("views"), options.get("draws"), seed)
         folder = place / "prepared" / polymnist.folder_name(str(source), chosen)
