@@ -28,7 +28,7 @@ from torch import Tensor
 
 from counterpoint import distributions as dist
 from counterpoint import inference
-from counterpoint.mcmc import HMC
+from counterpoint.mcmc import HMC, effective_size
 from counterpoint.methods import DMVAE, IDMVAE, JMVAE, JNF, METHODS, MMVAE, MVAE, MVTCAE, JNFShared, Method, MMVAEPlus, MoPoE
 from counterpoint.model import Model
 from counterpoint.nn import NetworkOptions
@@ -708,3 +708,46 @@ def test_singles_to_itself_sums_unimodal_elbos() -> None:
     model = PLAIN.model(Product(prior_expert=True), experts="likelihood")
     draws = -total(loss_of(Bound(singles_to_itself, reduce="sum"), model, batch)).detach().numpy().reshape(3000, -1)
     assert_mean(draws, sum(PLAIN.log_prob(x, [n]) for n in NAMES))  # each posterior is exact, each ELBO its log-likelihood
+
+
+# --- the product of unimodal posteriors, for methods trained by another rule -----------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["mvae", "mmvae", "mopoe", "jmvae", "mvtcae"])
+@pytest.mark.parametrize("given", [("a", "c"), NAMES])
+def test_any_method_answers_by_the_product_of_its_posteriors(case: str, given: tuple[str, ...]) -> None:
+    """Exact encoders: whatever the method's own rule makes of a set, the product with the prior divided out is p(z | x_S)."""
+    method, x = oracle_method(case), PLAIN.draw(5)
+    if case == "mopoe":  # its experts say the likelihood, and one alone is not multiplied by the prior
+        method.model = PLAIN.model(MixtureOfProducts(), experts="posterior")
+    mean, std = PLAIN.posterior(x, given)
+    close(method.encode(PLAIN.batch(x), given, rule="product").shared[0], mean)
+    draws = method.encode(PLAIN.batch(x), given, samples=4000, rule="product").shared.numpy()
+    assert_mean(draws, mean)
+    assert_mean((draws - mean) ** 2, std**2)
+
+
+def test_chains_serve_a_method_whose_experts_are_no_normals() -> None:
+    """MMVAE's Laplace posteriors under its Laplace prior: the moments of the product by quadrature, dimension by dimension."""
+    torch.manual_seed(0)
+    method = MMVAE(PLAIN.modalities, shared_dim=2, networks=SMALL)
+    x = {n: v.astype(np.float32) for n, v in PLAIN.draw(3).items()}
+    with torch.no_grad():
+        experts = [q for q in method.model.encode(Batch.of(x, modalities=PLAIN.modalities)).shared.values()]
+        for q in experts:
+            q.scale.mul_(0.4)
+    grid = torch.linspace(-15, 15, 30_001).view(-1, 1, 1)
+    base = [torch.distributions.Laplace(q.loc, q.scale).log_prob(grid) for q in experts]
+    prior = torch.distributions.Laplace(0.0, method.model.prior().scale.detach()).log_prob(grid)
+    weights = torch.softmax(sum(base) - 2 * prior, 0)
+    product = ProductOfPosteriors(experts, torch.ones(3, 3, dtype=torch.bool), method.model.prior(), HMC(warmup=200, steps=400))
+    torch.manual_seed(1)
+    draws = product.chains(48).draws
+    error = draws.flatten(0, 1).std(0) / effective_size(draws).sqrt()
+    assert float(((draws.mean((0, 1)) - (weights * grid).sum(0)).abs() / error).max()) < 4
+    assert method.diagnose(x, ["a", "b"], rule="product") is not None and method.diagnose(x, ["a", "b"]) is None
+
+
+def test_an_unknown_rule() -> None:
+    with pytest.raises(ValueError, match="rule='poe' is unknown; choose 'own', 'product', or give a Rule"):
+        oracle_method("mvae").encode(PLAIN.batch(PLAIN.draw(2)), rule="poe")  # type: ignore[arg-type]

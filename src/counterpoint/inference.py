@@ -15,7 +15,7 @@ from torch import Tensor
 
 from counterpoint import mcmc
 from counterpoint.model import Draw, Model
-from counterpoint.posteriors import Encoding
+from counterpoint.posteriors import Encoding, Rule
 from counterpoint.products import ProductOfPosteriors, log_normaliser, normalised
 from counterpoint.types import Latents
 
@@ -31,9 +31,9 @@ def seeded(generator: torch.Generator | None) -> Iterator[None]:
         yield
 
 
-def posterior_latents(model: Model, encoding: Encoding, given: tuple[str, ...], samples: int | None) -> Latents:
+def posterior_latents(model: Model, encoding: Encoding, given: tuple[str, ...], samples: int | None, rule: Rule | None = None) -> Latents:
     """q(z | x_S) and q(w_m | x_m), m ∈ S: means with K = 1 where ``samples`` is None, else K draws."""
-    q = model.posterior.condition(encoding, given)
+    q = model.posterior.condition(encoding, given, rule)
     private = {name: encoding.private[name] for name in given if name in model.private_dims}
     if samples is None:
         return Latents(q.centre[None], {name: w.centre[None] for name, w in private.items()})
@@ -62,9 +62,9 @@ def means(model: Model, draws: Sequence[Draw]) -> list[dict[str, Tensor]]:
     return [{name: model.likelihood(name).mean(raw.float()) for name, raw in out.items()} for out in model.decode(draws)]
 
 
-def divergence(model: Model, encoding: Encoding, given: tuple[str, ...], samples: int) -> Tensor:
+def divergence(model: Model, encoding: Encoding, given: tuple[str, ...], samples: int, rule: Rule | None = None) -> Tensor:
     """KL(q(z | X) ‖ q(z | x_S)) in nats, (B,), by Monte Carlo over z ~ q(z | X): how much of what everything says S alone has lost."""
-    everything, some = model.posterior.condition(encoding, model.names), model.posterior.condition(encoding, given)
+    everything, some = model.posterior.condition(encoding, model.names), model.posterior.condition(encoding, given, rule)
     z = everything.rsample(torch.Size((samples,)))
     ratio = (everything.log_prob(z) - some.log_prob(z)).mean(0)
     return ratio + log_normaliser(some, everything, samples)
@@ -89,9 +89,9 @@ class Diagnostics:
     improper: Tensor
 
 
-def diagnose(model: Model, encoding: Encoding, given: tuple[str, ...]) -> Diagnostics | None:
+def diagnose(model: Model, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None) -> Diagnostics | None:
     """The chains of q(z | x_S); None where it takes no chains."""
-    q = model.posterior.condition(encoding, given)
+    q = model.posterior.condition(encoding, given, rule)
     if not isinstance(q, ProductOfPosteriors):
         return None
     chains = q.chains()

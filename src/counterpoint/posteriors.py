@@ -87,6 +87,10 @@ class Rule(nn.Module, ABC):
         """q(z | X) where the rule has a joint encoder."""
         return None
 
+    def alone(self, encoding: Encoding, name: str) -> Expert:
+        """q(z | x_m): what the rule makes of one modality, parameters (B, D)."""
+        return encoding.shared[name]
+
     @abstractmethod
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
         """q(z | x_S) for S = ``given``, parameters (B, D)."""
@@ -107,6 +111,9 @@ class Product(Rule):
     def __init__(self, prior_expert: bool) -> None:
         super().__init__()
         self.prior_expert = prior_expert
+
+    def alone(self, encoding: Encoding, name: str) -> Normal:
+        return self(encoding, (name,))
 
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> Normal:
         experts, members = stacked([encoding.shared[name] for name in given]), encoding.members(given)
@@ -136,22 +143,25 @@ class PosteriorProduct(Rule):
 
         log q(z | x_S) = Σ_{m∈S} log q(z | x_m) − (|S| − 1) log N(z; 0, I) + const,
 
-    in closed form where every expert is normal, by Hamiltonian Monte Carlo otherwise.
+    in closed form where every expert is normal, by Hamiltonian Monte Carlo otherwise. It serves any method at inference, whatever rule it was
+    trained with: the experts are what that rule makes of each modality alone.
 
     Args:
         hmc: how to sample where there is no closed form.
+        prior: p(z) where it is not N(0, I).
     """
 
-    def __init__(self, hmc: HMC) -> None:
+    def __init__(self, hmc: HMC = HMC(), prior: Diagonal | None = None) -> None:
         super().__init__()
-        self.hmc = hmc
+        self.hmc, self.prior = hmc, prior
 
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
+        experts = [encoding.posterior.rule.alone(encoding, name) for name in given]
         if len(given) == 1:
-            return encoding.shared[given[0]]
-        experts = [encoding.shared[name] for name in given]
-        unit = Normal(torch.zeros_like(experts[0].centre[0]), torch.ones_like(experts[0].centre[0]))
-        return product_of_posteriors(experts, encoding.members(given), unit, self.hmc)
+            return experts[0]
+        point = experts[0].centre[0]
+        prior = self.prior or Normal(torch.zeros_like(point), torch.ones_like(point))
+        return product_of_posteriors(experts, encoding.members(given), prior, self.hmc)
 
 
 class JointEncoder(nn.Module):
@@ -234,9 +244,9 @@ class Posterior(nn.Module):
         """What each encoder says, run once on the rows that have its modality."""
         return Encoding(batch, self)
 
-    def condition(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
-        """q(z | x_S), parameters (B, D)."""
-        return self.rule(encoding, given)
+    def condition(self, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None) -> dist.Posterior:
+        """q(z | x_S), parameters (B, D), by its own rule or by another one."""
+        return (rule or self.rule)(encoding, given)
 
     def aggregated(self, encoding: Encoding) -> list[tuple[dist.Posterior, Tensor]]:
         """What the aggregate posterior of z is made of: posteriors, and which rows (B,) count. A mixture's experts each by itself; else what

@@ -26,7 +26,7 @@ from counterpoint.likelihoods import likelihood
 from counterpoint.model import Decoder, Draw, Model
 from counterpoint.nn import NetworkOptions, generator
 from counterpoint.objectives import Loss, Routes, SinglesToSome, singles_to_everything
-from counterpoint.posteriors import Posterior, Rule
+from counterpoint.posteriors import Posterior, PosteriorProduct, Rule
 from counterpoint.priors import Prior, SamplerName
 from counterpoint.types import Batch, Latents, Modality, Terms
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from counterpoint.training import FitResult
 
 Values = Batch | Mapping[str, Tensor | np.ndarray]
+RuleName = Rule | Literal["own", "product"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,13 +214,16 @@ class Method(nn.Module):
         """Priors that generation can draw from: the density of the objective, and learned samplers in the order they were made."""
         return ("standard", *self.model.samplers)
 
-    def encode(self, x: Values, given: Sequence[str] | None = None, *, samples: int | None = None) -> Latents:
+    def encode(self, x: Values, given: Sequence[str] | None = None, *, samples: int | None = None, rule: RuleName = "own") -> Latents:
         """Latents given some modalities (all that are there by default).
 
         Args:
             x: a batch, or arrays by modality.
             given: names of the modalities to condition on.
             samples: None for posterior means (K = 1), else the number K of draws.
+            rule: how q(z | x_S) is made of what the encoders say: the method's ``"own"`` rule; ``"product"``, the product of unimodal
+                posteriors with the prior divided out |S| − 1 times (:class:`~counterpoint.posteriors.PosteriorProduct`), by Hamiltonian
+                Monte Carlo where it has no closed form; or a rule.
 
         Returns:
             Shared (K, B, D); private (K, B, D_m) of each given modality.
@@ -229,7 +233,7 @@ class Method(nn.Module):
         """
         with self._answering() as model:
             batch, names = self._given(x, given)
-            return inference.posterior_latents(model, model.encode(batch), names, samples)
+            return inference.posterior_latents(model, model.encode(batch), names, samples, self._rule(rule))
 
     def decode(self, latents: Latents, to: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Decoder means (K, B, *shape) by modality; for words, probabilities (K, B, length, vocabulary).
@@ -267,16 +271,24 @@ class Method(nn.Module):
             return {name: out[name].squeeze(0) for name, out in zip(model.names, inference.means(model, draws), strict=True)}
 
     def translate(
-        self, x: Values, to: Sequence[str] | None = None, n: int = 1, *, prior: str = "auto", generator: torch.Generator | None = None
+        self,
+        x: Values,
+        to: Sequence[str] | None = None,
+        n: int = 1,
+        *,
+        prior: str = "auto",
+        rule: RuleName = "own",
+        generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Generate the target modalities from those in ``x``, (n, B, *shape) means.
 
-        z comes from the posterior; the private latent of a target from its own posterior if it is in ``x``, else from the prior.
+        z comes from the posterior, by the ``rule`` as in ``encode``; the private latent of a target from its own posterior if it is in ``x``,
+        else from the prior.
         """
         with self._answering() as model, inference.seeded(generator):
             batch, names = self._given(x, None)
             targets = self._targets(to)
-            latents = inference.posterior_latents(model, model.encode(batch), names, n)
+            latents = inference.posterior_latents(model, model.encode(batch), names, n, self._rule(rule))
             latents = inference.completed(model, latents, targets, batch.present, prior=self._prior(prior))
             return inference.means(model, [Draw(latents, targets)])[0]
 
@@ -315,7 +327,9 @@ class Method(nn.Module):
         with self._answering() as model, inference.seeded(generator):
             return inference.log_likelihood(model, model.encode(self._batch(x)), samples)
 
-    def divergence(self, x: Values, given: Sequence[str], *, samples: int = 100, generator: torch.Generator | None = None) -> Tensor:
+    def divergence(
+        self, x: Values, given: Sequence[str], *, samples: int = 100, rule: RuleName = "own", generator: torch.Generator | None = None
+    ) -> Tensor:
         """KL(q(z | X) ‖ q(z | x_S)) in nats, (B,), by Monte Carlo: how far the posterior given S is from that given everything.
 
         Raises:
@@ -328,9 +342,11 @@ class Method(nn.Module):
             lacking = ~torch.stack([*batch.present.values()]).all(0)
             if bool(lacking.any()):
                 raise ValueError(f"row {int(lacking.nonzero()[0])} lacks a modality; the divergence compares with what all of them say")
-            return inference.divergence(model, model.encode(batch), names, samples)
+            return inference.divergence(model, model.encode(batch), names, samples, self._rule(rule))
 
-    def diagnose(self, x: Values, given: Sequence[str], *, generator: torch.Generator | None = None) -> inference.Diagnostics | None:
+    def diagnose(
+        self, x: Values, given: Sequence[str], *, rule: RuleName = "own", generator: torch.Generator | None = None
+    ) -> inference.Diagnostics | None:
         """How the chains that sample q(z | x_S) fare: acceptance, divergences, R-hat, effective sample size, improper rows, each (B,).
         None where that posterior takes no chains.
 
@@ -339,7 +355,7 @@ class Method(nn.Module):
         """
         with self._answering() as model, inference.seeded(generator):
             batch, names = self._given(x, given)
-            return inference.diagnose(model, model.encode(batch), names)
+            return inference.diagnose(model, model.encode(batch), names, self._rule(rule))
 
     # --- saving ------------------------------------------------------------------------------------------------------
 
@@ -417,6 +433,13 @@ class Method(nn.Module):
             what = f"unknown modality {unknown[0]!r}" if unknown else "no target modality"
             raise ValueError(f"{what}; choose from {', '.join(self.model.names)}")
         return targets
+
+    def _rule(self, rule: RuleName) -> Rule | None:
+        if isinstance(rule, Rule):
+            return rule
+        if rule not in ("own", "product"):
+            raise ValueError(f"rule={rule!r} is unknown; choose 'own', 'product', or give a Rule")
+        return PosteriorProduct(prior=self.model.prior()) if rule == "product" else None
 
     def _prior(self, prior: str) -> str:
         if prior == "auto":
