@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -349,3 +350,66 @@ def test_demo_ends_with_a_table_and_a_report(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "probe/z/digit" in done.stdout and done.stdout.splitlines()[-1] == f"report: {tmp_path / 'd' / 'report.html'}"
     assert (tmp_path / "d" / "report.html").stat().st_size > 50_000
+
+
+# -------------------------------------------------------------------------------------------------- stages and samplers
+
+
+def test_jnf_from_fit_to_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three views, so that two of them take chains; the second stage gets its own steps, and goes on when there are more."""
+    out = tmp_path / "run"
+    network = [
+        "--networks.width",
+        "4",
+        "--networks.hidden",
+        "[8]",
+        "--flow.hidden",
+        "[8]",
+        "--hmc.warmup",
+        "8",
+        "--hmc.steps",
+        "8",
+        "--shared_dim",
+        "2",
+    ]
+    fit = ["fit", "jnf", "--data", "digits-quadrant", "--draws", "1", *network, "--max_steps", "3", "--batch_size", "16"]
+    assert main([*fit, "--fit.stages", '{"flows": {"max_steps": 2}}', "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert "5 steps" in said.out and "jnf, stage 2 of 2 (flows)" in said.err
+    assert main(["fit", "--resume", str(out), "--fit.stages.flows.max_steps", "4"]) == 0
+    assert "7 steps" in capsys.readouterr().out
+    assert "jnf has no stage 'flow'" in refused(capsys, *fit, "--fit.stages", '{"flow": {"max_steps": 2}}', "--out", tmp_path / "other")
+    small = ["--rows", "8", "--likelihood_rows", "4", "--likelihood_samples", "10"]
+    assert main(["evaluate", str(out), *small, "--only", "posterior", "likelihood"]) == 0
+    metrics = json.loads((out / "evaluation-partial.json").read_text())["metrics"]
+    assert {"posterior/kl/given1", "posterior/kl/given2", "posterior/rhat/given2", "posterior/ess/given2", "loglik/joint"} <= set(metrics)
+    assert "posterior/rhat/given1" not in metrics
+
+
+def test_fitted_samplers_stay_with_the_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "evaluation.json").write_text("{}")
+    assert main(["fit-prior", str(copy), "--kind", "gmm", "--size", "2"]) == 0
+    assert "gmm samplers of z, w_view0, w_view1, w_view2" in capsys.readouterr().out
+    assert cp.load(copy).priors == ("standard", "gmm") and not (copy / "evaluation.json").exists()
+    drawn = []
+    for prior in ("auto", "gmm", "standard"):
+        assert main(["sample", str(copy), "--n", "2", "--prior", prior, "--out", str(tmp_path / "s.npz")]) == 0
+        drawn.append(np.load(tmp_path / "s.npz")["view0"])
+    assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
+    assert "flow" in refused(capsys, "fit-prior", copy, "--kind", "vae")
+    assert "has no prior 'flow'" in refused(capsys, "sample", copy, "--prior", "flow")
+
+
+def test_translation_by_the_product_of_posteriors(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    batch = cp.data.load("digits-quadrant", draws=1).test.batch(slice(0, 2))
+    for name in ("view0", "view1"):
+        np.save(tmp_path / f"{name}.npy", batch.x[name].numpy())
+    given = [word for name in ("view0", "view1") for word in ("--given", f"{name}={tmp_path / name}.npy")]
+    drawn = []
+    for rule in ("own", "product"):
+        assert main(["translate", str(run), *given, "--to", "view2", "--rule", rule, "--out", str(tmp_path / "t.npz")]) == 0
+        drawn.append(np.load(tmp_path / "t.npz")["view2"])
+    assert drawn[0].shape == (2, 3, 16, 16) and not np.array_equal(*drawn)
+    assert "product" in refused(capsys, "translate", run, *given, "--rule", "poe")

@@ -182,3 +182,18 @@ def test_diffusion_loss_averages_z_over_modalities_and_sums_w(detach: bool, monk
             expected[row] += (1 + encoding.shared[n].loc[row].sum()) / len(here) + fakes[f"w_{n}"] + encoding.private[n].loc[row].sum()
     torch.testing.assert_close(loss, expected)
     assert loss.requires_grad != detach
+
+
+def test_rescaling_makes_a_small_modality_count_as_much() -> None:
+    """Each modality's reconstruction times the size of the largest over its own; the KL as it was."""
+    model, rows = ORACLE.model(Product(prior_expert=False)), ORACLE.batch(ORACLE.draw(6))
+    factors = {name: 5 / m.shape[0] for name, m in model.modalities.items()}
+    bounds = [Bound(everything_to_everything, private="own", rescale=rescale) for rescale in (False, True)]
+    encoding = model.encode(rows)
+    draws = bounds[0].draws(model, encoding)
+    decoded = model.decode(draws)
+    plain, scaled = (bound.terms(model, encoding, draws, decoded) for bound in bounds)
+    each = {n: -model.likelihood(n).log_prob(decoded[0][n], rows.x[n])[0] for n in model.names}
+    torch.testing.assert_close(scaled["nll"], torch.stack([factors[n] * v for n, v in each.items()]).sum(0))
+    torch.testing.assert_close(plain["nll"], torch.stack([*each.values()]).sum(0))
+    torch.testing.assert_close(scaled["kl"], plain["kl"])

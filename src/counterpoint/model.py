@@ -103,6 +103,11 @@ class Model(nn.Module):
     def shared_dim(self) -> int:
         return self.prior.dim
 
+    @property
+    def latents(self) -> dict[str, int]:
+        """Sizes of z ("z") and of every w_m ("w_" and the modality)."""
+        return {"z": self.shared_dim} | {f"w_{name}": dim for name, dim in self.private_dims.items()}
+
     def likelihood(self, name: str) -> Likelihood:
         return cast(Decoder, self.decoders[name]).likelihood
 
@@ -123,8 +128,7 @@ class Model(nn.Module):
         Raises:
             ValueError: an unknown kind, or a size below 1.
         """
-        dims = {f"w_{name}": dim for name, dim in self.private_dims.items()} | {"z": self.shared_dim}
-        made, used = samplers(kind, size, dims)
+        made, used = samplers(kind, size, self.latents)
         if kind in self.samplers:  # so that it becomes the last
             del self.samplers[kind]
         self.samplers[kind] = made

@@ -118,6 +118,7 @@ class Bound(Loss):
         density: whose log q(z) enters the bound, ``"route"`` or ``"everything"``.
         posterior: where a route draws z: ``"rule"``, from what the posterior's rule says of its given modalities, or ``"joint"``, from
             the joint encoder.
+        rescale: weigh each modality's likelihood by the size of the largest over its own, so that small ones count as much.
         private: how a target outside the route's given modalities gets its private latent: ``"auxiliary"`` from the learned
             auxiliary prior, ``"own"`` from its own encoder.
         reduce: ``"mean"`` or ``"sum"`` over the routes a row takes.
@@ -133,6 +134,7 @@ class Bound(Loss):
         beta: float = 1.0,
         density: Literal["route", "everything"] = "route",
         posterior: Literal["rule", "joint"] = "rule",
+        rescale: bool = False,
         private: Literal["auxiliary", "own"] = "auxiliary",
         reduce: Literal["mean", "sum"] = "mean",
     ) -> None:
@@ -149,6 +151,7 @@ class Bound(Loss):
         self.beta = beta
         self.density = density
         self.posterior = posterior
+        self.rescale = rescale
         self.private = private
         self.reduce = reduce
 
@@ -189,8 +192,10 @@ class Bound(Loss):
     def _nll(self, model: Model, encoding: Encoding, draw: RouteDraw, raw: dict[str, Tensor]) -> Tensor:
         """Weighted negative log-likelihood of the targets that are there, (K, B)."""
         total = torch.zeros(draw.latents.shared.shape[:2], device=draw.latents.shared.device)
+        sizes = {name: math.prod(m.shape) for name, m in model.modalities.items()}
         for name in draw.targets:
             factor = model.modalities[name].weight * (1.0 if name in draw.route.given else draw.route.cross_weight)
+            factor *= max(sizes.values()) / sizes[name] if self.rescale else 1.0
             total = total - factor * encoding.batch.present[name] * model.log_prob(name, raw[name], encoding.batch.x[name])
         return total
 

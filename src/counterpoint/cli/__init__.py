@@ -13,6 +13,7 @@ VERBS = {
     "demo": "train, evaluate and report on the embedded data, in minutes on two cores",
     "data": "list data sets, or prepare one from its public files",
     "fit": "train a method on a data set",
+    "fit-prior": "fit a sampler to the latents of a trained run: diffusion, flow or Gaussian mixture",
     "evaluate": "measure a trained run: one table, the same numbers as JSON",
     "sample": "new examples from a trained run",
     "translate": "some modalities from others",
@@ -71,7 +72,7 @@ def _run(words: list[str]) -> int:
         return 0
     verb = choose(words[0], [*VERBS], "command")
     try:
-        getattr(import_module("counterpoint.cli.verbs"), verb)(words[1:])
+        getattr(import_module("counterpoint.cli.verbs"), verb.replace("-", "_"))(words[1:])
     except SystemExit as stop:  # help and --print_config end so; argparse's errors arrive as exceptions
         return stop.code if isinstance(stop.code, int) else 0
     return 0

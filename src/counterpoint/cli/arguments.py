@@ -25,6 +25,8 @@ Result = TypeVar("Result")
 SHORT = {"data": "data.source", "seed": "fit.seed"}
 """What a bare name stands for where several groups, or a group itself, have it."""
 
+_STAGES = "fit.stages."
+
 
 EVALUATE_SKIPS: set[str | int] = {"method", "data", "cache", "progress", "judge"}
 
@@ -171,6 +173,7 @@ def settings(words: Sequence[str], *, verb: str = "fit", recipe: Path | None = N
     for path in files:
         entries |= {key: value for key, value in leaves(read_config(path)) if recipe or not key.startswith("evaluate.")}
     rest, flag = _taken(rest, "method")
+    rest, entries = _stages_joined(rest, entries)
     name = method or flag or entries.pop("method", None)
     entries.pop("method", None)
     if name is None and {"-h", "--help"} & {*rest}:
@@ -265,6 +268,32 @@ def _taken(words: Sequence[str], name: str) -> tuple[list[str], str | None]:
     if waiting:
         raise ValueError(f"--{name} needs a value")
     return rest, value
+
+
+def _stages_joined(words: Sequence[str], entries: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Options of single stages, ``fit.stages.STAGE.NAME`` in files and flags, as the one option ``fit.stages``; flags come after files."""
+    rest, given, waiting = [], dict(entries), ""
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if waiting:
+            given[waiting], waiting = yaml.safe_load(word), ""
+        elif word.startswith("--") and name.startswith((_STAGES, _STAGES.removeprefix("fit."))):
+            key = _STAGES + name.partition("stages.")[2].replace("-", "_")
+            if equals:
+                given[key] = yaml.safe_load(value)
+            else:
+                waiting = key
+        else:
+            rest.append(word)
+    if waiting:
+        raise ValueError(f"--{waiting} needs a value")
+    joined: dict[str, dict[str, Any]] = {}
+    for key in [key for key in given if key.startswith(_STAGES)]:
+        stage, dot, option = key.removeprefix(_STAGES).partition(".")
+        if not dot:
+            raise ValueError(f"--{key} must name a stage and an option, as in --fit.stages.flows.max_epochs")
+        joined.setdefault(stage, {})[option] = given.pop(key)
+    return rest, given | ({"fit.stages": joined} if joined else {})
 
 
 def _known(entries: Mapping[str, Any], names: Sequence[str], files: Sequence[Path]) -> Iterator[tuple[str, Any]]:

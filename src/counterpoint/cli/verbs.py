@@ -8,13 +8,15 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from .. import data as datasets
 from ..methods import METHODS, Method, load
+from ..priors import SamplerName
+from ..training.folder import STALE
 from . import choose
 from .arguments import EVALUATE_SKIPS, Settings, called, expanded, gathered, option_names, parsed, parser_for, run_groups, settings
 
@@ -82,6 +84,21 @@ def fit(words: Sequence[str]) -> None:
     print(f"next: counterpoint evaluate {shlex.quote(str(run))}; counterpoint report {shlex.quote(str(run))}")
 
 
+def fit_prior(words: Sequence[str]) -> None:
+    """Fit samplers to the latents of a trained run; generation draws from them."""
+    wanted = called(PriorOptions, "fit-prior", words)
+    method, data = _opened(wanted.run)
+    options = {key: value for key, value in vars(wanted).items() if key != "run"}
+    history = method.fit_prior(data.train, **options)
+    method.save_pretrained(wanted.run / "model")
+    for name in STALE:  # measured on what generation drew from before
+        (wanted.run / name).unlink(missing_ok=True)
+    print(
+        f"{wanted.run}: {wanted.kind} samplers of {', '.join(method.model.latents)}, loss {history[-1]:.4g}; generation draws from them now"
+    )
+    print(f"next: counterpoint evaluate {shlex.quote(str(wanted.run))}")
+
+
 def evaluate(words: Sequence[str]) -> None:
     """Measure a run: one table on the screen, the same numbers in RUN/evaluation.json, or in RUN/evaluation-partial.json."""
     from ..metrics import evaluate as measure
@@ -128,7 +145,7 @@ def translate(words: Sequence[str]) -> None:
     if not targets:
         raise ValueError(f"name what to translate to: --to MODALITY; the modalities are {', '.join(known)}")
     generator = torch.Generator().manual_seed(wanted.seed)
-    output = method.translate(given, to=targets, n=wanted.n, prior=wanted.prior, generator=generator)
+    output = method.translate(given, to=targets, n=wanted.n, prior=wanted.prior, rule=wanted.rule, generator=generator)
     flat = {name: values.transpose(0, 1).flatten(0, 1) for name, values in output.items()}  # the n answers to a row stand together
     if wanted.out is not None:
         print(_kept(flat, method.modalities, wanted.out))
@@ -161,7 +178,7 @@ class SampleOptions:
         run: run folder.
         n: how many.
         out: .png for a sheet of pictures, .npz or .json for the numbers.
-        prior: "standard", "diffusion", or "auto" for the best that the model has.
+        prior: "standard", "diffusion", "flow", "gmm", or "auto" for the sampler that was learned last.
         seed: of the draws.
     """
 
@@ -169,6 +186,32 @@ class SampleOptions:
     n: int = 64
     out: Path = Path("samples.png")
     prior: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PriorOptions:
+    """Fit samplers to the latents of a trained run; generation draws from them. Measure again afterwards: evaluation.json and report.html
+    are removed.
+
+    Args:
+        run: run folder.
+        kind: "diffusion", "flow" or "gmm". Those of the same kind that are there already are replaced.
+        size: width of the networks, or number of the mixture's components; 512, 128 or 10 by default.
+        of: learn posterior "means" or "samples".
+        steps: Adam steps; a mixture takes none.
+        batch_size: rows of a step.
+        lr: learning rate, falling to zero by a cosine.
+        seed: of the rows and the noise.
+    """
+
+    run: Path
+    kind: SamplerName = "diffusion"
+    size: int | None = None
+    of: Literal["means", "samples"] = "means"
+    steps: int = 2000
+    batch_size: int = 512
+    lr: float = 1e-3
     seed: int = 0
 
 
@@ -182,7 +225,8 @@ class TranslateOptions:
         to: MODALITY, repeated for more; all others by default.
         n: how many answers to each row.
         out: .png for a sheet of pictures, .npz or .json for the numbers; without it, vectors and ids are printed.
-        prior: "standard", "diffusion", or "auto" for the best that the model has.
+        prior: "standard", "diffusion", "flow", "gmm", or "auto" for the sampler that was learned last.
+        rule: "own", or "product" for the product of unimodal posteriors, whatever the method was trained with.
         seed: of the draws.
     """
 
@@ -192,6 +236,7 @@ class TranslateOptions:
     n: int = 1
     out: Path | None = None
     prior: str = "auto"
+    rule: Literal["own", "product"] = "own"
     seed: int = 0
 
 

@@ -36,6 +36,7 @@ class JNF(Method):
         modalities: one or more; their weights are r_m.
         shared_dim: D.
         beta: β on the KL to the prior.
+        rescale: multiply r_m by the size of the largest modality over that of m.
         flow: kind and sizes of the unimodal posteriors' flows.
         hmc: how products are sampled.
         networks: kind and sizes of the networks.
@@ -51,6 +52,7 @@ class JNF(Method):
         *,
         shared_dim: int = 32,
         beta: float = 1.0,
+        rescale: bool = False,
         flow: FlowOptions = FlowOptions(),
         hmc: HMC = HMC(),
         networks: NetworkOptions = NetworkOptions(),
@@ -59,7 +61,15 @@ class JNF(Method):
         check_sizes(modalities, shared_dim)
         trunks = {m.name: trunk(m, networks) for m in modalities}
         encoders = {name: FlowEncoder(network, network.features, shared_dim, flow) for name, network in trunks.items()}
-        model, joint = _model(modalities, encoders, shared_dim, beta, hmc, networks, decoder_rows)
+        model, joint = _model(
+            modalities,
+            encoders,
+            shared_dim,
+            Bound(everything_to_everything, beta=beta, posterior="joint", rescale=rescale),
+            hmc,
+            networks,
+            decoder_rows,
+        )
         super().__init__(model, joint, Stage([(PosteriorFit(), Ramp(1.0))], name="flows", trains=[model.posterior.encoders]))
 
 
@@ -74,6 +84,7 @@ class JNFShared(Method):
         temperature: τ of the contrast.
         top: canonical correlations that count; None for all.
         beta: β on the KL to the prior.
+        rescale: multiply r_m by the size of the largest modality over that of m.
         flow: kind and sizes of the unimodal posteriors' flows.
         hmc: how products are sampled.
         networks: kind and sizes of the networks.
@@ -96,6 +107,7 @@ class JNFShared(Method):
         temperature: float = 0.1,
         top: int | None = None,
         beta: float = 1.0,
+        rescale: bool = False,
         flow: FlowOptions = FlowOptions(),
         hmc: HMC = HMC(),
         networks: NetworkOptions = NetworkOptions(),
@@ -111,7 +123,15 @@ class JNFShared(Method):
         width = networks.hidden[-1]
         projectors = {m.name: Projector(m, projection_dim, networks=networks) for m in modalities}
         encoders = {n: FlowEncoder(mlp((projection_dim, width, width)), width, shared_dim, flow, g) for n, g in projectors.items()}
-        model, joint = _model(modalities, encoders, shared_dim, beta, hmc, networks, decoder_rows)
+        model, joint = _model(
+            modalities,
+            encoders,
+            shared_dim,
+            Bound(everything_to_everything, beta=beta, posterior="joint", rescale=rescale),
+            hmc,
+            networks,
+            decoder_rows,
+        )
         loss = ProjectionContrast(temperature=temperature) if align == "contrast" else ProjectionCorrelation(top=top)
         heads = [part for encoder in encoders.values() for part in (encoder.network, encoder.head, encoder.flow)]
         super().__init__(
@@ -126,7 +146,7 @@ def _model(
     modalities: Sequence[Modality],
     encoders: Mapping[str, FlowEncoder],
     shared_dim: int,
-    beta: float,
+    bound: Bound,
     hmc: HMC,
     networks: NetworkOptions,
     decoder_rows: int | None,
@@ -134,5 +154,4 @@ def _model(
     """The model of both, and the stage that trains its joint encoder and decoders."""
     rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), PosteriorProduct(hmc))
     model = build(modalities, encoders=encoders, rule=rule, shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
-    bound = Bound(everything_to_everything, beta=beta, posterior="joint")
     return model, Stage([(bound, Ramp(1.0))], name="joint", trains=[rule.encoder, model.decoders])

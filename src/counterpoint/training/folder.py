@@ -13,6 +13,9 @@ import yaml
 from .. import files
 from .options import FREE
 
+STALE = ("evaluation.json", "evaluation-partial.json", "report.html")
+"""What was measured on a run, and no longer holds when its model changes."""
+
 
 class RunFolder:
     """Where everything about one run lies.
@@ -60,7 +63,7 @@ class RunFolder:
 
     def prepare(self, config: Mapping[str, Any]) -> None:
         """Make the folder, write config.yaml, and remove what was measured on former weights."""
-        for name in ("evaluation.json", "evaluation-partial.json", "report.html"):
+        for name in STALE:
             (self.path / name).unlink(missing_ok=True)
         self.last.parent.mkdir(parents=True, exist_ok=True)
         write(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
