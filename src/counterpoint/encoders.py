@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.distributions import Diagonal, Flowed, family
+from counterpoint.distributions import Diagonal, Expert, Flowed, family
 from counterpoint.flows import Flow, FlowOptions
 from counterpoint.nn import NetworkOptions, Trunk, trunk
 from counterpoint.types import Modality
@@ -111,9 +111,10 @@ class FlowEncoder(nn.Module):
         self.projector = projector
         self.network = network
         self.head = Head(features, dim, "normal")
-        self.flow = Flow(dim, features if flow.conditional else 0, flow)
+        self.flow = None if flow.kind == "none" else Flow(dim, features if flow.conditional else 0, flow)
         self.conditional = flow.conditional
 
-    def forward(self, x: Tensor) -> tuple[Flowed, None]:
+    def forward(self, x: Tensor) -> tuple[Expert, None]:
         h = self.network(x if self.projector is None else self.projector(x))
-        return Flowed(self.head(h), self.flow, h.float() if self.conditional else None), None
+        base = self.head(h)
+        return (base if self.flow is None else Flowed(base, self.flow, h.float() if self.conditional else None)), None

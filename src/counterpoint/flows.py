@@ -6,6 +6,7 @@ autoregressive ``"maf"`` and ``"nsf"``. The maps are zuko's (https://zuko.readth
     maf       masked autoregressive, affine         Papamakarios et al. 2017, https://arxiv.org/abs/1705.07057
     nsf       autoregressive, rational splines      Durkan et al. 2019, https://arxiv.org/abs/1906.04032
     coupling  affine coupling (RealNVP)             Dinh et al. 2017, https://arxiv.org/abs/1605.08803
+    none      the identity: normal posteriors, whose products have a closed form, to compare with
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from counterpoint.distributions import Bijection
 
-FlowName = Literal["maf", "nsf", "coupling"]
+FlowName = Literal["maf", "nsf", "coupling", "none"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class FlowOptions:
     """Size and kind of a flow.
 
     Args:
-        kind: ``"maf"``, ``"nsf"`` or ``"coupling"``.
+        kind: ``"maf"``, ``"nsf"``, ``"coupling"``, or ``"none"`` for no flow at all.
         transforms: layers.
         hidden: widths of the hidden layers of each layer's network.
         conditional: let x act within every layer too, and not through the base's mean and scale alone.
@@ -55,13 +56,18 @@ class Flow(nn.Module):
         dim: D.
         context: number of features that condition it; 0 for none.
         options: its kind and sizes.
+
+    Raises:
+        ValueError: a coupling flow of one dimension, or the kind ``"none"``, which is no flow.
     """
 
     def __init__(self, dim: int, context: int, options: FlowOptions) -> None:
         super().__init__()
-        kind = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF, "coupling": zuko.flows.RealNVP}[options.kind]
+        if options.kind == "none":
+            raise ValueError("kind 'none' asks for no flow; choose maf, nsf or coupling")
         if options.kind == "coupling" and dim < 2:
             raise ValueError("a coupling flow splits its dimensions in two, so it needs 2 or more; use 'maf' or 'nsf' for one")
+        kind = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF, "coupling": zuko.flows.RealNVP}[options.kind]
         self.map = kind(dim, context, transforms=options.transforms, hidden_features=options.hidden).transform
 
     def forward(self, context: Tensor | None = None) -> Bijection:

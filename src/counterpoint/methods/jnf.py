@@ -133,7 +133,7 @@ class JNFShared(Method):
             decoder_rows,
         )
         loss = ProjectionContrast(temperature=temperature) if align == "contrast" else ProjectionCorrelation(top=top)
-        heads = [part for encoder in encoders.values() for part in (encoder.network, encoder.head, encoder.flow)]
+        heads = [part for encoder in encoders.values() for part in (encoder.network, encoder.head, encoder.flow) if part]
         super().__init__(
             model,
             Stage([(loss, Ramp(1.0))], name="shared", trains=[*projectors.values()]),
