@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from counterpoint import mcmc
-from counterpoint.distributions import Flowed, Laplace, Normal
+from counterpoint.distributions import Flowed, Laplace, Normal, gathered
 from counterpoint.flows import Flow, FlowOptions
 from counterpoint.mcmc import HMC
 from counterpoint.products import (
@@ -182,6 +182,20 @@ def test_an_improper_product_is_reported_and_mended() -> None:
     torch.testing.assert_close(difference, difference[:1].expand_as(difference), atol=1e-4, rtol=1e-4)
 
 
+def test_chains_that_go_astray_are_found_out() -> None:
+    """A product that grows along a narrow valley between the rays (Pyro's NUTS follows it to a million, too)."""
+    experts = [flowed(kind, seed=i, rows=1) for i, kind in enumerate(("maf", "coupling", "maf"))]
+    q = ProductOfPosteriors(experts, torch.ones(3, 1, dtype=torch.bool), unit(2), HMC(warmup=100, steps=150))
+    assert q.improper.tolist() == [False]
+    torch.manual_seed(0)
+    with pytest.warns(ImproperProduct, match="no density in 1 of 1 rows"):
+        draws = q.chains(8).draws
+    assert q.improper.tolist() == [True] and float(draws.abs().max()) < 16
+    z = torch.randn(20, 1, 2)
+    joined = torch.stack([e.log_prob(z) for e in experts]).sum(0) + unit(2).log_prob(z)
+    torch.testing.assert_close(q.log_prob(z), joined)
+
+
 def test_laplace_experts_are_improper_under_a_normal_prior_and_not_under_their_own() -> None:
     """Their tails fall more slowly than a normal prior's rise once it is divided out. Under p(z) = Laplace(0, 1) two of scale b have a
     product Laplace of 1/b' = 2/b − 1."""
@@ -228,3 +242,24 @@ def test_no_warning_where_all_is_proper() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not bool(ProductOfPosteriors(experts, torch.ones(4, 4, dtype=torch.bool), unit(3, torch.float64), HMC()).improper.any())  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_an_independent_sampler_finds_the_same_moments() -> None:
+    """Pyro's NUTS, one target at a time, on a product of three flows."""
+    from pyro.infer.mcmc import MCMC, NUTS
+
+    experts = [flowed(kind, seed=i, rows=3) for i, kind in enumerate(("maf", "coupling", "maf"))]
+    experts = [gathered(q, torch.tensor([0])) for q in experts]
+    q = ProductOfPosteriors(experts, torch.ones(3, 1, dtype=torch.bool), unit(2), LONG)
+    torch.manual_seed(0)
+    ours = q.chains(48).draws
+    kernel = NUTS(potential_fn=lambda point: -q.log_prob(point["z"].view(1, 1, 2)).sum())
+    run = MCMC(kernel, num_samples=700, warmup_steps=200, initial_params={"z": torch.zeros(2)}, disable_progbar=True)
+    run.run()
+    theirs = run.get_samples()["z"].view(-1, 1, 1, 2)
+    for power in (1, 2):
+        a, b = ours**power, theirs**power
+        errors = [d.flatten(0, 1).var(0) / mcmc.effective_size(d) for d in (a, b)]
+        assert float(((a.mean((0, 1)) - b.mean((0, 1))).abs() / (errors[0] + errors[1]).sqrt()).max()) < 4

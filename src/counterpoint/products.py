@@ -9,7 +9,8 @@ sampled by Hamiltonian Monte Carlo, each draw from a chain of its own; what the 
 before the chains start, so that a step of a chain evaluates nothing but the flows.
 
 Such a product need not be a density: where experts are wider than the prior, dividing by the prior leaves tails that grow. Those rows are found
-out (exactly for normal experts, by a look along rays otherwise), reported by a warning, and given p(z) ∏ q(z | x_m), which is always one.
+out (exactly for normal experts; otherwise by a look along rays, and by chains that leave the prior's range), reported by a warning, and given
+p(z) ∏ q(z | x_m), which is always a density.
 
     Senellart & Allassonnière 2025 (JNF), https://arxiv.org/abs/2502.03952; what improper rows get is ours.
 """
@@ -72,10 +73,18 @@ class ProductOfPosteriors(Distribution):
 
     def __init__(self, experts: Sequence[Expert], members: Tensor, prior: Diagonal, hmc: HMC) -> None:
         self.experts, self.members, self.prior, self.hmc = tuple(experts), members, prior, hmc
+        self._improper: Tensor | None = None
         super().__init__(experts[0].batch_shape, experts[0].event_shape, validate_args=False)
 
-    @cached_property
+    @property
     def improper(self) -> Tensor:
+        """(B,) bool: rows whose product is found to be no density, so far."""
+        if self._improper is None:
+            self._improper = self._grows()
+            _report(self._improper)
+        return self._improper
+
+    def _grows(self) -> Tensor:
         """(B,) bool: rows whose product grows along some ray: the axes and as many random directions, both ways."""
         dim = self.event_shape[0]
         with torch.random.fork_rng(), torch.no_grad():
@@ -84,9 +93,7 @@ class ProductOfPosteriors(Distribution):
             rays = torch.cat([torch.eye(dim), -torch.eye(dim), drawn, -drawn]).to(self.members.device)
             rays = (rays * self.prior.scale).unsqueeze(1).expand(-1, len(self.members[0]), -1)
             near, far = (self._log_density(radius * rays, _power_of_prior(self.members)) for radius in FAR)
-        improper = ~(far < near).all(0)
-        _report(improper)
-        return improper
+        return ~(far < near).all(0)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Σ_m log q(z | x_m) − (|S| − 1) log p(z) of values (K, B, D), (K, B): not normalised."""
@@ -97,12 +104,22 @@ class ProductOfPosteriors(Distribution):
         return torch.stack(experts).sum(0) + power * self.prior.log_prob(z)
 
     def chains(self, count: int | None = None) -> Chains:
-        """The chains of each row, (steps, C, B, D), started at draws from its experts in turn.
+        """The chains of each row, (steps, C, B, D), started at draws from its experts in turn. Rows whose chains leave the prior's range are
+        improper, and are sampled anew.
 
         Args:
             count: C; the settings' number where None.
         """
         count = count or self.hmc.chains
+        chains = self._run(count)
+        astray = (chains.draws.abs() > FAR[0] * self.prior.scale).any(-1).any(0).any(0) & ~self.improper
+        if bool(astray.any()):
+            self._improper = self.improper | astray
+            _report(astray)
+            chains = self._run(count)
+        return chains
+
+    def _run(self, count: int) -> Chains:
         with torch.no_grad():
             draws = torch.stack([q.rsample(torch.Size((count,))) for q in self.experts])  # (M, C, B, D)
             turn = torch.arange(count, device=draws.device).unsqueeze(-1)
