@@ -266,7 +266,7 @@ class PosteriorFit(Loss):
     """Σ_m −log q(z | x_m), z ~ q(z | X), over the modalities a row has: the part of KL(q(z | X) ‖ q(z | x_m)) that depends on the unimodal
     posterior, of which only the density is asked, whatever its form. No gradient reaches q(z | X). Term: ``fit``.
 
-    Senellart & Allassonnière 2025 (JNF), https://arxiv.org/abs/2502.03952
+    JNF 2025, https://arxiv.org/abs/2502.03952
 
     Args:
         samples: draws of z.

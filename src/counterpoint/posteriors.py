@@ -3,7 +3,7 @@
     Mixture             q(z|x_S) = 1/|S| Σ_{m∈S} q(z|x_m)                    Shi et al. 2019, https://arxiv.org/abs/1911.03393
     Product             q(z|x_S) ∝ p(z)^π ∏_{m∈S} q(z|x_m), π ∈ {0, 1}       Wu & Goodman 2018, https://arxiv.org/abs/1802.05335
     MixtureOfProducts   uniform mixture of the products of all subsets       Sutter et al. 2021, https://arxiv.org/abs/2105.02470
-    PosteriorProduct    q(z|x_S) ∝ p(z)^(1−|S|) ∏_{m∈S} q(z|x_m)             Senellart & Allassonnière 2025, https://arxiv.org/abs/2502.03952
+    PosteriorProduct    q(z|x_S) ∝ p(z)^(1−|S|) ∏_{m∈S} q(z|x_m)             JNF 2025, https://arxiv.org/abs/2502.03952
     Joint               q(z|X) has an encoder of its own; proper subsets     Suzuki et al. 2016, https://arxiv.org/abs/1611.01891
                         take another rule
 

@@ -12,7 +12,7 @@ Such a product need not be a density: where experts are wider than the prior, di
 out (exactly for normal experts; otherwise by a look along rays, and by chains that leave the prior's range), reported by a warning, and given
 p(z) ∏ q(z | x_m), which is always a density.
 
-    Senellart & Allassonnière 2025 (JNF), https://arxiv.org/abs/2502.03952; what improper rows get is ours.
+    JNF 2025, https://arxiv.org/abs/2502.03952; what improper rows get is ours.
 """
 
 from __future__ import annotations

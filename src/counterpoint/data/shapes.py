@@ -1,6 +1,6 @@
 """``circles-squares`` and ``circles-squares-size``: the toy set of JNF, drawn in memory.
 
-Senellart & Allassonnière 2023, https://arxiv.org/abs/2305.11832: two grey images, a circle and a square, each of some size and either filled or
+JNF 2025, https://arxiv.org/abs/2502.03952: two grey images, a circle and a square, each of some size and either filled or
 outlined. One of the two properties is shared, the other belongs to each image alone, so that with two latent dimensions the true posteriors of
 one modality can be drawn, and are not Gaussian. Sizes, strokes and numbers of rows are ours.
 """

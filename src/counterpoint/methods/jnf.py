@@ -1,4 +1,4 @@
-"""JNF: a joint VAE first, then a normalizing flow for each unimodal posterior (Senellart & Allassonnière 2025, https://arxiv.org/abs/2502.03952).
+"""JNF: a joint VAE first, then a normalizing flow for each unimodal posterior (JNF 2025, https://arxiv.org/abs/2502.03952).
 
     stage shared   (JNF-Shared) projectors g_m that agree on what modalities share, by contrast or by canonical correlation
     stage joint    L = Σ_m −r_m log p(x_m | z) + β KL(q(z | X) ‖ N(0, I)),  z ~ q(z | X)

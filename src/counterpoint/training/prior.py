@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
+from tqdm import tqdm
 
 from ..priors import GaussianMixture, SamplerName, Trained
 
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from ..data import Split
     from ..distributions import Posterior
     from ..methods import Method
+
+
+Item = TypeVar("Item")
 
 
 def fit_prior(
@@ -27,6 +33,7 @@ def fit_prior(
     batch_size: int = 512,
     lr: float = 1e-3,
     seed: int = 0,
+    progress: bool = True,
 ) -> list[float]:
     """Fit one sampler to z and one to each w_m; encoders and decoders stay as they are.
 
@@ -42,6 +49,7 @@ def fit_prior(
         steps: Adam steps, each on ``batch_size`` random rows; a mixture takes none.
         lr: learning rate, falling to zero by a cosine.
         seed: of the rows and the noise; torch's own generators are left as they were.
+        progress: show progress bars, on a terminal.
 
     Returns:
         The mean loss of every hundred steps, summed over the latents; of a mixture, its mean negative log-likelihood.
@@ -55,22 +63,22 @@ def fit_prior(
         raise ValueError(f"of={of!r} is unknown; choose 'means' or 'samples'")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        latents = _posteriors(method, train, of)
+        latents = _posteriors(method, train, of, progress)
         method.model.add_samplers(kind, size)
         made = {key: method.model.sampler(kind, key).to(method.device) for key in latents}
         if kind == "gmm":
             found = [sampler.fit(latents[key], seed) for key, sampler in made.items() if isinstance(sampler, GaussianMixture)]
             return [sum(found)]
-        return _train({k: s for k, s in made.items() if isinstance(s, Trained)}, latents, steps, batch_size, lr)
+        return _train({k: s for k, s in made.items() if isinstance(s, Trained)}, latents, steps, batch_size, lr, progress)
 
 
-def _train(samplers: dict[str, Trained], latents: dict[str, Tensor], steps: int, batch_size: int, lr: float) -> list[float]:
+def _train(samplers: dict[str, Trained], latents: dict[str, Tensor], steps: int, batch_size: int, lr: float, progress: bool) -> list[float]:
     history = []
     for key, sampler in samplers.items():
         sampler.train().standardise_by(latents[key])
     optimiser = torch.optim.Adam([p for s in samplers.values() for p in s.parameters()], lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(steps):
+    for _ in _shown(range(steps), "fit", "step", progress):
         losses = [sampler.loss(_some(latents[key], batch_size)).mean() for key, sampler in samplers.items()]
         loss = torch.stack(losses).sum()
         optimiser.zero_grad()
@@ -83,7 +91,7 @@ def _train(samplers: dict[str, Trained], latents: dict[str, Tensor], steps: int,
     return [sum(part) / len(part) for part in (history[i : i + 100] for i in range(0, steps, 100))]
 
 
-def _posteriors(method: Method, train: Split, of: str) -> dict[str, Tensor]:
+def _posteriors(method: Method, train: Split, of: str, progress: bool = False) -> dict[str, Tensor]:
     """Posterior means or samples of the rows that have something to say: of z, and of each w_m."""
     found: dict[str, list[Tensor]] = {}
 
@@ -93,7 +101,8 @@ def _posteriors(method: Method, train: Split, of: str) -> dict[str, Tensor]:
     training = method.training
     method.eval()
     with torch.no_grad():
-        for batch in train.batches(512, device=method.device):
+        batches = train.batches(512, device=method.device)
+        for batch in _shown(batches, "encode", "batch", progress, total=-(-len(train) // 512)):
             encoding = method.model.encode(batch)
             for q, rows in method.model.posterior.aggregated(encoding):
                 take("z", q, rows)
@@ -101,6 +110,12 @@ def _posteriors(method: Method, train: Split, of: str) -> dict[str, Tensor]:
                 take(f"w_{name}", q, batch.present[name])
     method.train(training)
     return {key: torch.cat(parts) for key, parts in found.items()}
+
+
+def _shown(items: Iterable[Item], what: str, unit: str, progress: bool, total: int | None = None) -> Iterable[Item]:
+    """The items, behind a progress bar on a terminal."""
+    hidden = not progress or not sys.stderr.isatty()
+    return tqdm(items, desc=what, unit=unit, total=total, disable=hidden, dynamic_ncols=True, mininterval=0.5, file=sys.stderr)
 
 
 def _some(rows: Tensor, count: int) -> Tensor:
