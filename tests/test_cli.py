@@ -413,3 +413,17 @@ def test_translation_by_the_product_of_posteriors(run: Path, tmp_path: Path, cap
         drawn.append(np.load(tmp_path / "t.npz")["view2"])
     assert drawn[0].shape == (2, 3, 16, 16) and not np.array_equal(*drawn)
     assert "product" in refused(capsys, "translate", run, *given, "--rule", "poe")
+
+
+@pytest.mark.parametrize("path", sorted(Path(cp.__file__).parent.glob("experiments/*.yaml")), ids=lambda path: path.stem)
+def test_recipes_are_complete_configurations(path: Path, tmp_path: Path) -> None:
+    """Every option is known and of its type, and the recipe says what it reaches and how it is run."""
+    demo = path.stem == "demo"
+    wanted = settings(
+        ["--out", str(tmp_path)] if demo else ["--config", str(path), "--out", str(tmp_path)],
+        verb="demo" if demo else "fit",
+        recipe=path if demo else None,
+    )
+    assert wanted.data["source"] in cp.data.names() and wanted.method in cp.METHODS
+    about = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert demo or any("counterpoint fit --config THIS" in line for line in about)
