@@ -576,7 +576,7 @@ def test_bad_sizes_and_names_are_refused(name: str) -> None:
 
 
 def test_methods_are_found_by_name() -> None:
-    assert set(METHODS) == {"idmvae", "mmvae", "mmvae+", "mvae", "mopoe", "mvtcae", "jmvae", "dmvae"}
+    assert set(METHODS) == {"idmvae", "mmvae", "mmvae+", "mvae", "mopoe", "mvtcae", "jmvae", "jnf", "jnf-shared", "dmvae"}
     assert method("mmvae+") is cp.MMVAEPlus
     with pytest.raises(ValueError, match="unknown method 'vae'; choose one of idmvae"):
         method("vae")
