@@ -25,16 +25,19 @@ LABEL = {"maf": "flow", "none": "Gaussian"}
 
 
 def trained(data: cp.data.Dataset, kind: str, steps: int, seed: int) -> cp.JNF:
-    """Both kinds share the first stage: its seed and noise are the same."""
-    torch.manual_seed(seed)
-    options = {
-        "shared_dim": 2,
-        "networks": cp.NetworkOptions(kind="conv", width=8, hidden=(64,)),
-        "flow": cp.FlowOptions(kind, hidden=(64, 64)),
-    }
-    method = cp.JNF(data.modalities, **options)
+    """Both kinds begin with the same joint encoder and decoders, so that with the same noise their first stages are the same."""
+    first, method = (fresh(data, k, seed) for k in (KINDS[0], kind))
+    method.model.posterior.rule.load_state_dict(first.model.posterior.rule.state_dict())
+    method.model.decoders.load_state_dict(first.model.decoders.state_dict())
     method.fit(data.train, data.val, max_epochs=-1, max_steps=steps, batch_size=128, lr=2e-3, seed=seed, progress=False)
     return method
+
+
+def fresh(data: cp.data.Dataset, kind: str, seed: int) -> cp.JNF:
+    """JNF with two latent dimensions."""
+    torch.manual_seed(seed)
+    networks = cp.NetworkOptions(kind="conv", width=8, hidden=(64,))
+    return cp.JNF(data.modalities, shared_dim=2, networks=networks, flow=cp.FlowOptions(kind, hidden=(64, 64)))
 
 
 def log_true(method: cp.JNF, circle: Tensor, filled: int, partners: int = 1000) -> torch.distributions.MixtureSameFamily:
