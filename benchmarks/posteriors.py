@@ -40,7 +40,7 @@ def fresh(data: cp.data.Dataset, kind: str, seed: int) -> cp.JNF:
     return cp.JNF(data.modalities, shared_dim=2, networks=networks, flow=cp.FlowOptions(kind, hidden=(64, 64)))
 
 
-def log_true(method: cp.JNF, circle: Tensor, filled: int, partners: int = 1000) -> torch.distributions.MixtureSameFamily:
+def true_posterior(method: cp.JNF, circle: Tensor, filled: int, partners: int = 1000) -> torch.distributions.MixtureSameFamily:
     """The true posterior of one circle (1, 1, S, S): a mixture over squares that are filled alike."""
     squares = draw("square", np.random.default_rng(0).uniform(0.15, 0.45, partners), np.full(partners, filled), circle.shape[-1])
     batch = cp.Batch.of({"circle": circle.expand(partners, -1, -1, -1), "square": torch.from_numpy(squares)}, modalities=method.modalities)
@@ -57,7 +57,7 @@ def compare(method: cp.JNF, data: cp.data.Dataset, rows: int = 16, draws: int = 
     found["everything"] = method.divergence(batch, ["circle"], samples=draws, generator=torch.Generator().manual_seed(0)).tolist()
     with torch.no_grad():
         for i in range(rows):
-            true = log_true(method, batch.x["circle"][i : i + 1], int(data.test.shared_labels["filled"][i]))
+            true = true_posterior(method, batch.x["circle"][i : i + 1], int(data.test.shared_labels["filled"][i]))
             q = method.model.encode(batch[i : i + 1].only(["circle"])).shared["circle"]
             real, ours = true.sample((draws,)), q.rsample(torch.Size((draws,))).squeeze(1)
             found["true"].append(float((true.log_prob(real) - q.log_prob(real.unsqueeze(1)).squeeze(1)).mean()))
@@ -80,7 +80,7 @@ def picture(methods: dict[str, cp.JNF], data: cp.data.Dataset, path: Path, rows:
             with torch.no_grad():
                 cloud = method.encode(data.test.batch(slice(0, 1000))).shared[0]
                 if kind == "true":
-                    z = log_true(method, batch.x["circle"], int(data.test.shared_labels["filled"][i])).sample((1000,))
+                    z = true_posterior(method, batch.x["circle"], int(data.test.shared_labels["filled"][i])).sample((1000,))
                 else:
                     z = method.encode(batch, ["circle"], samples=1000).shared[:, 0]
             axes[i, column].scatter(*cloud.T, s=1, color="0.8", rasterized=True)

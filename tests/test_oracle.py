@@ -751,3 +751,22 @@ def test_chains_serve_a_method_whose_experts_are_no_normals() -> None:
 def test_an_unknown_rule() -> None:
     with pytest.raises(ValueError, match="rule='poe' is unknown; choose 'own', 'product', or give a Rule"):
         oracle_method("mvae").encode(PLAIN.batch(PLAIN.draw(2)), rule="poe")  # type: ignore[arg-type]
+
+
+def test_chains_of_some_rows_are_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that have everything take the joint encoder, and need no chains: the others' are reported."""
+    method, x = oracle_method("jnf"), PLAIN.draw(4)
+    monkeypatch.setattr("counterpoint.posteriors.product_of_posteriors", ProductOfPosteriors)
+    mixed = method.diagnose(PLAIN.batch(x, patterns(2, ("a", "c"), NAMES)), NAMES)
+    assert mixed is not None and mixed.rhat.shape == mixed.acceptance.shape == (2,) and float(mixed.acceptance.min()) > 0.5
+    assert method.diagnose(PLAIN.batch(x), NAMES) is None
+
+
+def test_the_joint_stage_runs_no_unimodal_encoder() -> None:
+    method, ran = oracle_method("jnf"), []
+    for name, encoder in method.model.posterior.encoders.items():
+        encoder.register_forward_hook(lambda *_, name=name: ran.append(name))
+    for stage, expected in zip(method.stages, ([], list(NAMES)), strict=True):
+        method.begin(stage)
+        method.losses(PLAIN.batch(PLAIN.draw(3)))
+        assert ran == expected

@@ -16,7 +16,7 @@ from torch import Tensor
 from counterpoint import mcmc
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding, Rule
-from counterpoint.products import ProductOfPosteriors, log_normaliser, normalised
+from counterpoint.products import Choice, ProductOfPosteriors, log_normaliser, normalised
 from counterpoint.types import Latents
 
 
@@ -72,7 +72,7 @@ def divergence(model: Model, encoding: Encoding, given: tuple[str, ...], samples
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """How the chains of a batch fared, each (B,).
+    """How the chains of a batch fared, each (N,): one value for every row that takes chains.
 
     Attributes:
         acceptance: mean probability of a proposal to be taken.
@@ -92,6 +92,7 @@ class Diagnostics:
 def diagnose(model: Model, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None) -> Diagnostics | None:
     """The chains of q(z | x_S); None where it takes no chains."""
     q = model.posterior.condition(encoding, given, rule)
+    q = q.second if isinstance(q, Choice) else q  # rows that have everything need none
     if not isinstance(q, ProductOfPosteriors):
         return None
     chains = q.chains()

@@ -30,16 +30,13 @@ from counterpoint.types import Batch, Modality
 
 
 class OnDemand(Mapping[str, Expert]):
-    """A mapping whose values are made when they are first asked for, and kept."""
+    """A mapping whose values are asked of a function."""
 
-    def __init__(self, names: Iterable[str], make: Callable[[str], Expert]) -> None:
-        self._names, self._make = tuple(names), make
-        self._made: dict[str, Expert] = {}
+    def __init__(self, names: Iterable[str], ask: Callable[[str], Expert]) -> None:
+        self._names, self._ask = tuple(names), ask
 
     def __getitem__(self, name: str) -> Expert:
-        if name not in self._made:
-            self._made[name] = self._make(name)
-        return self._made[name]
+        return self._ask(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

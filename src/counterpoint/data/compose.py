@@ -51,6 +51,14 @@ def pair_by_class(labels: Sequence[np.ndarray], draws: int, rng: np.random.Gener
     return np.concatenate(paired).astype(np.int64), np.concatenate(index, 1)
 
 
+def hold_out(labels: np.ndarray, per_class: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted numbers of the rows that stay and of those that are held out: ``per_class`` random rows of each class, or half where it has fewer
+    than twice as many."""
+    of_class = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
+    held_out = np.sort(np.concatenate([rows[: min(per_class, len(rows) // 2)] for rows in of_class]))
+    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+
+
 def resize(images: np.ndarray, side: int) -> np.ndarray:
     """Grey images uint8 (N, h, w) to uint8 (N, side, side): bilinear, smoothed when shrinking, as PIL does it."""
     if images.shape[1:] == (side, side):

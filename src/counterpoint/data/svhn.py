@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..types import Modality
-from .compose import pair_by_class
+from .compose import hold_out, pair_by_class
 from .mnist import mnist
 from .records import Dataset, Split
 
@@ -43,10 +43,7 @@ def _svhn(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Images uint8 (N, 3, 32, 32) and classes int64 (N,) of each split; which images validate never changes."""
     read = {part: _read(root, f"{part}_32x32.mat") for part in ("train", "test")}
     images, labels = read["train"]
-    rng = np.random.default_rng(2011)
-    of_class = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
-    held_out = np.sort(np.concatenate([rows[: min(_VAL_PER_CLASS, len(rows) // 2)] for rows in of_class]))
-    rest = np.setdiff1d(np.arange(len(labels)), held_out)
+    rest, held_out = hold_out(labels, _VAL_PER_CLASS, np.random.default_rng(2011))
     return {"train": (images[rest], labels[rest]), "val": (images[held_out], labels[held_out]), "test": read["test"]}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..types import Modality
-from .compose import pair_by_class
+from .compose import hold_out, pair_by_class
 from .mnist import mnist
 from .records import Dataset, Split
 
@@ -58,8 +58,5 @@ def _usps(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             raise ValueError(f"{path}: {part}/data has shape {data.shape}, expected ({len(labels)}, 256) with values in [0, 1]")
     pixels = {part: (np.rint(data * 255).astype(np.uint8).reshape(-1, 16, 16), labels) for part, (data, labels) in read.items()}
     images, labels = pixels["train"]
-    rng = np.random.default_rng(1994)
-    of_class = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
-    held_out = np.sort(np.concatenate([rows[: min(_VAL_PER_CLASS, len(rows) // 2)] for rows in of_class]))
-    rest = np.setdiff1d(np.arange(len(labels)), held_out)
+    rest, held_out = hold_out(labels, _VAL_PER_CLASS, np.random.default_rng(1994))
     return {"train": (images[rest], labels[rest]), "val": (images[held_out], labels[held_out]), "test": pixels["test"]}

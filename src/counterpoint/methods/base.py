@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from counterpoint.training import FitResult
 
 Values = Batch | Mapping[str, Tensor | np.ndarray]
-RuleName = Rule | Literal["own", "product"]
+RuleLike = Rule | Literal["own", "product"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +193,7 @@ class Method(nn.Module):
             kind: ``"diffusion"``, ``"flow"`` or ``"gmm"``. Those that are there already are replaced; generation then draws from these.
             size: width of the networks, or number of the mixture's components; None for 512, 128 or 10.
             of: learn posterior ``"means"`` or ``"samples"``.
-            options: keywords of ``counterpoint.training.fit_prior``: steps, batch_size, lr, seed.
+            options: keywords of ``counterpoint.training.fit_prior``: steps, batch_size, lr, seed, progress.
 
         Returns:
             The mean loss of every hundred steps; of a mixture, its mean negative log-likelihood.
@@ -214,7 +214,7 @@ class Method(nn.Module):
         """Priors that generation can draw from: the density of the objective, and learned samplers in the order they were made."""
         return ("standard", *self.model.samplers)
 
-    def encode(self, x: Values, given: Sequence[str] | None = None, *, samples: int | None = None, rule: RuleName = "own") -> Latents:
+    def encode(self, x: Values, given: Sequence[str] | None = None, *, samples: int | None = None, rule: RuleLike = "own") -> Latents:
         """Latents given some modalities (all that are there by default).
 
         Args:
@@ -277,7 +277,7 @@ class Method(nn.Module):
         n: int = 1,
         *,
         prior: str = "auto",
-        rule: RuleName = "own",
+        rule: RuleLike = "own",
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Generate the target modalities from those in ``x``, (n, B, *shape) means.
@@ -328,7 +328,7 @@ class Method(nn.Module):
             return inference.log_likelihood(model, model.encode(self._batch(x)), samples)
 
     def divergence(
-        self, x: Values, given: Sequence[str], *, samples: int = 100, rule: RuleName = "own", generator: torch.Generator | None = None
+        self, x: Values, given: Sequence[str], *, samples: int = 100, rule: RuleLike = "own", generator: torch.Generator | None = None
     ) -> Tensor:
         """KL(q(z | X) ‖ q(z | x_S)) in nats, (B,), by Monte Carlo: how far the posterior given S is from that given everything.
 
@@ -345,10 +345,10 @@ class Method(nn.Module):
             return inference.divergence(model, model.encode(batch), names, samples, self._rule(rule))
 
     def diagnose(
-        self, x: Values, given: Sequence[str], *, rule: RuleName = "own", generator: torch.Generator | None = None
+        self, x: Values, given: Sequence[str], *, rule: RuleLike = "own", generator: torch.Generator | None = None
     ) -> inference.Diagnostics | None:
-        """How the chains that sample q(z | x_S) fare: acceptance, divergences, R-hat, effective sample size, improper rows, each (B,).
-        None where that posterior takes no chains.
+        """How the chains that sample q(z | x_S) fare: acceptance, divergences, R-hat, effective sample size, improper rows; one value each
+        for every row that takes chains. None where that posterior takes none.
 
         Raises:
             ValueError: an unknown or empty ``given``.
@@ -434,7 +434,7 @@ class Method(nn.Module):
             raise ValueError(f"{what}; choose from {', '.join(self.model.names)}")
         return targets
 
-    def _rule(self, rule: RuleName) -> Rule | None:
+    def _rule(self, rule: RuleLike) -> Rule | None:
         if isinstance(rule, Rule):
             return rule
         if rule not in ("own", "product"):

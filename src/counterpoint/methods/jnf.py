@@ -14,7 +14,7 @@ incomplete rows train both stages; at inference rows that lack a modality take t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from counterpoint.encoders import FlowEncoder, Projector
@@ -61,16 +61,13 @@ class JNF(Method):
         check_sizes(modalities, shared_dim)
         trunks = {m.name: trunk(m, networks) for m in modalities}
         encoders = {name: FlowEncoder(network, network.features, shared_dim, flow) for name, network in trunks.items()}
-        model, joint = _model(
-            modalities,
-            encoders,
-            shared_dim,
-            Bound(everything_to_everything, beta=beta, posterior="joint", rescale=rescale),
-            hmc,
-            networks,
-            decoder_rows,
+        rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), PosteriorProduct(hmc))
+        model = build(modalities, encoders=encoders, rule=rule, shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
+        super().__init__(
+            model,
+            joint_stage(model, rule, beta, rescale),
+            Stage([(PosteriorFit(), Ramp(1.0))], name="flows", trains=[model.posterior.encoders]),
         )
-        super().__init__(model, joint, Stage([(PosteriorFit(), Ramp(1.0))], name="flows", trains=[model.posterior.encoders]))
 
 
 class JNFShared(Method):
@@ -123,35 +120,19 @@ class JNFShared(Method):
         width = networks.hidden[-1]
         projectors = {m.name: Projector(m, projection_dim, networks=networks) for m in modalities}
         encoders = {n: FlowEncoder(mlp((projection_dim, width, width)), width, shared_dim, flow, g) for n, g in projectors.items()}
-        model, joint = _model(
-            modalities,
-            encoders,
-            shared_dim,
-            Bound(everything_to_everything, beta=beta, posterior="joint", rescale=rescale),
-            hmc,
-            networks,
-            decoder_rows,
-        )
+        rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), PosteriorProduct(hmc))
+        model = build(modalities, encoders=encoders, rule=rule, shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
         loss = ProjectionContrast(temperature=temperature) if align == "contrast" else ProjectionCorrelation(top=top)
         heads = [part for encoder in encoders.values() for part in (encoder.network, encoder.head, encoder.flow) if part]
         super().__init__(
             model,
             Stage([(loss, Ramp(1.0))], name="shared", trains=[*projectors.values()]),
-            joint,
+            joint_stage(model, rule, beta, rescale),
             Stage([(PosteriorFit(), Ramp(1.0))], name="flows", trains=heads),
         )
 
 
-def _model(
-    modalities: Sequence[Modality],
-    encoders: Mapping[str, FlowEncoder],
-    shared_dim: int,
-    bound: Bound,
-    hmc: HMC,
-    networks: NetworkOptions,
-    decoder_rows: int | None,
-) -> tuple[Model, Stage]:
-    """The model of both, and the stage that trains its joint encoder and decoders."""
-    rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), PosteriorProduct(hmc))
-    model = build(modalities, encoders=encoders, rule=rule, shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
-    return model, Stage([(bound, Ramp(1.0))], name="joint", trains=[rule.encoder, model.decoders])
+def joint_stage(model: Model, rule: Joint, beta: float, rescale: bool) -> Stage:
+    """The stage that trains the joint encoder and the decoders."""
+    bound = Bound(everything_to_everything, beta=beta, posterior="joint", rescale=rescale)
+    return Stage([(bound, Ramp(1.0))], name="joint", trains=[rule.encoder, model.decoders])
