@@ -47,7 +47,7 @@ def parts(method: JNF) -> dict[str, torch.Tensor]:
 
 
 def test_stages_follow_each_other(tmp_path: Path) -> None:
-    """The first ends with the weights of its best validation, which the second leaves as they are; each has its own options."""
+    """The first hands over the weights of its best validation, which the second leaves as they are; each has its own options."""
     method, out = jnf(), tmp_path / "run"
     before = parts(method)
     result = fit(
@@ -57,7 +57,7 @@ def test_stages_follow_each_other(tmp_path: Path) -> None:
         out=out,
         max_epochs=3,
         log_every=4,
-        stages={"flows": {"max_epochs": 2, "batch_size": 16}},
+        stages={"joint": {"lr": 0.3}, "flows": {"max_epochs": 2, "batch_size": 16}},  # steps so wide that the first epoch is the best
         **BASE,
     )
     best = torch.load(out / "checkpoints" / "joint" / "best.ckpt", weights_only=True)["state_dict"]
@@ -68,7 +68,10 @@ def test_stages_follow_each_other(tmp_path: Path) -> None:
     assert not torch.equal(before["joint"], after["joint"]) and not torch.equal(before["flows"], after["flows"])
     assert result.steps == 3 * 8 + 2 * 4
     with (out / "metrics.csv").open() as file:
-        found = [row for row in csv.DictReader(file) if row["train/loss"]]
+        written = list(csv.DictReader(file))
+    validated = [float(row["val/loss"]) for row in written if row["val/loss"] and int(row["step"]) <= 24]
+    assert min(validated) < validated[-1]
+    found = [row for row in written if row["train/loss"]]
     steps = [int(row["step"]) for row in found]
     assert steps == sorted(steps) and steps[-1] == 32
     assert [bool(row["train/fit"]) for row in found] == [step > 24 for step in steps]
