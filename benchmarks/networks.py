@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.distributions import Diagonal
-from counterpoint.encoders import Head, Towers
-from counterpoint.nn import Trunk, enlarged_conv
+from counterpoint.encoders import FlowEncoder, Head, Towers
+from counterpoint.flows import FlowOptions
+from counterpoint.methods import JNF
+from counterpoint.nn import Trunk, enlarged_conv, mlp
 
 
 class ConvTrunk(Trunk):
@@ -137,6 +139,31 @@ class TowerEncoder(nn.Module):
         if self.private_head is None:
             return self.shared_head(h), None
         return self.shared_head(h), self.private_head(h if self.private_trunk is None else self.private_trunk(x))
+
+
+class Embedding(Trunk):
+    """What the peer's joint encoder reads of a modality: a trunk and a linear layer to as many features as the latent has dimensions."""
+
+    def __init__(self, trunk: type[Trunk], dim: int) -> None:
+        super().__init__()
+        self.features = dim
+        self.trunk = trunk()
+        self.linear = nn.Linear(trunk.features, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.trunk(x))
+
+
+def joint_networks(method: JNF, trunk: type[Trunk], dim: int) -> None:
+    """Give a JNF the peer's encoders, unimodal and joint. Unimodal posteriors of standard deviation 0.3 make a proper product."""
+    joint = method.model.posterior.rule.encoder
+    names = method.model.names
+    joint.layers = mlp((len(names) * dim, 512, 512))
+    for name in names:
+        joint.trunks[name] = Embedding(trunk, dim)
+        joint.tokens[name] = nn.Parameter(torch.zeros(dim))
+        encoder = method.model.posterior.encoders[name] = FlowEncoder(trunk(), trunk.features, dim, FlowOptions())
+        nn.init.constant_(encoder.head.linear.bias.detach()[dim:], -1.05)  # softplus(−1.05) = 0.3
 
 
 NETWORKS: dict[str, tuple[type[Trunk], type[nn.Module]]] = {"conv": (ConvTrunk, ConvGenerator), "resnet": (ResNetTrunk, ResNetGenerator)}

@@ -9,11 +9,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, fields
 
 import torch
-from networks import NETWORKS, TowerEncoder
+from networks import NETWORKS, TowerEncoder, joint_networks
 from worker import SCALE, SHAPE, Case, add_case, images, read_case, serve, trainable
 
 from counterpoint.encoders import Towers
-from counterpoint.methods import MVTCAE, Method, MMVAEPlus, MoPoE
+from counterpoint.mcmc import HMC
+from counterpoint.methods import JNF, MVTCAE, Method, MMVAEPlus, MoPoE
 from counterpoint.model import Decoder
 from counterpoint.nn import NetworkOptions
 from counterpoint.types import Batch, Modality
@@ -90,17 +91,27 @@ def build(case: Case, settings: Settings) -> Method:
             method = MVTCAE(modalities, shared_dim=case.shared_dim, networks=tiny, decoder_rows=rows)
         case "mopoe":
             method = MoPoE(modalities, shared_dim=case.shared_dim, networks=tiny, decoder_rows=rows)
+        case "jnf-joint" | "jnf-flows" | "jnf-draws":
+            hmc = HMC(chains=1, warmup=50, steps=50, leapfrogs=19, compile=settings.compiled)  # ten leapfrogs on average, as the peer takes
+            method = JNF(modalities, shared_dim=case.shared_dim, networks=tiny, decoder_rows=rows, hmc=hmc)
         case _:
-            raise ValueError(f"method {case.method!r} is not measured here; choose mmvae+, mvtcae or mopoe")
+            raise ValueError(
+                f"method {case.method!r} is not measured here; choose mmvae+, mvtcae, mopoe, jnf-joint, jnf-flows or jnf-draws"
+            )
     trunk, generator = NETWORKS[case.network]
+    if isinstance(method, JNF):
+        joint_networks(method, trunk, case.shared_dim)
     for name in case.names:
-        method.model.posterior.encoders[name] = TowerEncoder(trunk, case.shared_dim, private_dim, towers=settings.towers)
+        if not isinstance(method, JNF):
+            method.model.posterior.encoders[name] = TowerEncoder(trunk, case.shared_dim, private_dim, towers=settings.towers)
         method.model.decoders[name] = Decoder(generator(case.shared_dim + private_dim), method.model.likelihood(name))
     if settings.channels_last:
         method.to(memory_format=torch.channels_last)
-    if settings.compiled:
+    if settings.compiled and case.method != "jnf-draws":
         method.compile_networks()
     method.model.recompute = settings.recompute
+    if isinstance(method, JNF):
+        method.begin(method.stages[case.method == "jnf-flows"])
     return method.train()
 
 
@@ -127,6 +138,12 @@ def stepper(method: Method, case: Case, settings: Settings) -> Callable[[], floa
     return step
 
 
+def drawer(method: Method, case: Case) -> Callable[[], float]:
+    batch = Batch.of(images(case), modalities=method.modalities)
+    method.eval()
+    return lambda: method.encode(batch, case.names[: case.given], samples=1).shared.mean().item()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_case(parser)
@@ -137,7 +154,7 @@ def main() -> None:
     method = build(case, settings)
     model = method.model
     serve(
-        stepper(method, case, settings),
+        drawer(method, case) if case.method == "jnf-draws" else stepper(method, case, settings),
         {
             "who": "counterpoint",
             "torch": torch.__version__,

@@ -15,7 +15,7 @@ for _name in ("nms", "qnms"):
     _OPERATORS.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 from multivae.data.datasets.base import MultimodalBaseDataset  # noqa: E402
-from multivae.models import MVTCAE, MMVAEPlus, MMVAEPlusConfig, MoPoE, MoPoEConfig, MVTCAEConfig  # noqa: E402
+from multivae.models import JNF, MVTCAE, JNFConfig, MMVAEPlus, MMVAEPlusConfig, MoPoE, MoPoEConfig, MVTCAEConfig  # noqa: E402
 from multivae.models.base import BaseAEConfig, BaseMultiVAE  # noqa: E402
 from multivae.models.nn import mmnist  # noqa: E402
 
@@ -63,16 +63,25 @@ def build(case: Case) -> BaseMultiVAE:
             return MVTCAE(MVTCAEConfig(**common, alpha=5 / 6, beta=2.5), *networks)
         case "mopoe":
             return MoPoE(MoPoEConfig(**common, beta=1.0), *networks)
-    raise ValueError(f"method {case.method!r} has no peer here; choose mmvae+, mvtcae or mopoe")
+        case "jnf-joint" | "jnf-flows" | "jnf-draws":
+            return JNF(JNFConfig(**common, warmup=1, beta=1.0), *networks)
+    raise ValueError(f"method {case.method!r} has no peer here; choose mmvae+, mvtcae, mopoe, jnf-joint, jnf-flows or jnf-draws")
+
+
+def drawer(model: BaseMultiVAE, case: Case) -> Callable[[], float]:
+    inputs = MultimodalBaseDataset(data=images(case))
+    model.eval()
+    return lambda: model.encode(inputs, cond_mod=case.names[: case.given], mcmc_steps=100, n_lf=10, eps_lf=0.01).z.mean().item()
 
 
 def stepper(model: BaseMultiVAE, case: Case) -> Callable[[], float]:
     inputs = MultimodalBaseDataset(data=images(case))
+    epoch = 2 if case.method == "jnf-flows" else 1  # its second stage begins after the epochs of warm-up
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-4)
     model.train()
 
     def step() -> float:
-        output = model(inputs, epoch=1, dataset_size=10_000, uses_ddp=False, batch_ratio=0.0)
+        output = model(inputs, epoch=epoch, dataset_size=10_000, uses_ddp=False, batch_ratio=0.0)
         optimizer.zero_grad()
         output.loss.backward()
         optimizer.step()
@@ -88,7 +97,7 @@ def main() -> None:
     torch.set_num_threads(case.threads)
     model = build(case)
     serve(
-        stepper(model, case),
+        drawer(model, case) if case.method == "jnf-draws" else stepper(model, case),
         {
             "who": "multivae 1.0.3",
             "torch": torch.__version__,

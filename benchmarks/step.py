@@ -34,10 +34,15 @@ CASES: dict[str, Case] = {
     "mopoe": Case(method="mopoe", shared_dim=512),
     "mvtcae-64": Case(method="mvtcae", shared_dim=64),
     "mopoe-64": Case(method="mopoe", shared_dim=64),
+    "jnf-joint": Case(method="jnf-joint", shared_dim=64),
+    "jnf-flows": Case(method="jnf-flows", shared_dim=64),
+    "jnf-draws-2": Case(method="jnf-draws", shared_dim=64, batch=100, given=2),
+    "jnf-draws-4": Case(method="jnf-draws", shared_dim=64, batch=100, given=4),
 }
 SETTINGS: dict[str, Settings] = {
     "fp32": Settings(),
     "fp32 256": Settings(rows=256),
+    "fp32 compile": Settings(compiled=True),
     "fp32 cl": Settings(channels_last=True),
     "fp32 cl 128": Settings(channels_last=True, rows=128),
     "fp32 cl 256": Settings(channels_last=True, rows=256),

@@ -26,13 +26,15 @@ class Case:
     """What is trained.
 
     Args:
-        method: ``"mmvae+"``, ``"mvtcae"`` or ``"mopoe"``.
+        method: ``"mmvae+"``, ``"mvtcae"``, ``"mopoe"``; JNF's two stages, ``"jnf-joint"`` and ``"jnf-flows"``; or ``"jnf-draws"``, whose step
+            draws once from the posterior given ``given`` modalities by a hundred Hamiltonian steps of ten leapfrogs.
         network: ``"conv"`` or ``"resnet"``, the peer's networks for PolyMNIST.
         batch: rows of a step.
         samples: K; above 1 the objective is DReG.
         shared_dim: D.
         private_dim: D_m, for methods that have private latents.
         modalities: M, each 3×28×28.
+        given: of them, how many the draws are conditioned on.
         threads: of torch.
     """
 
@@ -43,6 +45,7 @@ class Case:
     shared_dim: int = 32
     private_dim: int = 32
     modalities: int = 5
+    given: int = 2
     threads: int = 1
 
     @property

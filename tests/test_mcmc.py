@@ -50,9 +50,9 @@ def test_a_step_leaves_the_density_as_it_is() -> None:
 
     torch.manual_seed(0)
     exact = -torch.log(-torch.log(torch.rand(40_000, 1, 1)))
-    state = mcmc.init(log_density, exact)
+    state = mcmc.init(mcmc.differentiated(log_density), exact)
     for _ in range(5):
-        state, info = mcmc.step(log_density, state, step_size=torch.tensor(1.3), leapfrogs=2, variance=torch.ones(1))
+        state, info = mcmc.step(mcmc.differentiated(log_density), state, step_size=torch.tensor(1.3), leapfrogs=2, variance=torch.ones(1))
     assert 0.5 < float(info.acceptance.mean()) < 0.95, "crude enough to reject"
     levels = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])
     found = torch.quantile(state.position.flatten(), levels)
@@ -62,7 +62,7 @@ def test_a_step_leaves_the_density_as_it_is() -> None:
 
 def test_energy_error_falls_with_the_square_of_the_step() -> None:
     torch.manual_seed(0)
-    target, start = gaussian(torch.zeros(1, 4), covariances()[1:2]), torch.randn(2000, 1, 4)
+    target, start = mcmc.differentiated(gaussian(torch.zeros(1, 4), covariances()[1:2])), torch.randn(2000, 1, 4)
 
     def rejected(size: float, leapfrogs: int) -> float:
         torch.manual_seed(1)
@@ -79,9 +79,9 @@ def test_a_proposal_that_is_not_finite_is_not_taken() -> None:
         return torch.where((z.abs() < 1).all(-1), 0.0 * z.sum(-1), math.nan)
 
     torch.manual_seed(0)
-    state, visited, left = mcmc.init(log_density, torch.zeros(2000, 1, 2)), [], 0
+    state, visited, left = mcmc.init(mcmc.differentiated(log_density), torch.zeros(2000, 1, 2)), [], 0
     for _ in range(300):
-        state, info = mcmc.step(log_density, state, step_size=torch.tensor(0.3), leapfrogs=3, variance=torch.ones(2))
+        state, info = mcmc.step(mcmc.differentiated(log_density), state, step_size=torch.tensor(0.3), leapfrogs=3, variance=torch.ones(2))
         left += int(info.divergent.sum())
         visited.append(state.position)
     draws = torch.stack(visited[20:])
@@ -92,7 +92,7 @@ def test_a_proposal_that_is_not_finite_is_not_taken() -> None:
 
 def test_each_chain_accepts_for_itself() -> None:
     """Beside a target that is a hundred times narrower, a chain moves as it would alone."""
-    narrow = gaussian(torch.zeros(2, 1), torch.tensor([[[1.0]], [[1e-4]]]))
+    narrow = mcmc.differentiated(gaussian(torch.zeros(2, 1), torch.tensor([[[1.0]], [[1e-4]]])))
     torch.manual_seed(0)
     state = mcmc.init(narrow, torch.zeros(500, 2, 1))
     _, info = mcmc.step(narrow, state, step_size=torch.tensor(0.5), leapfrogs=3, variance=torch.ones(1))

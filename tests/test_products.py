@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import pytest
 import torch
+import zuko
 from linear_gaussian import LinearGaussian
 from torch import Tensor
 from torch.distributions import MultivariateNormal
+from torch.nn.utils import parametrize
 
 from counterpoint import mcmc
 from counterpoint.distributions import Flowed, Laplace, Normal, gathered
@@ -57,6 +60,33 @@ def test_a_flow_is_a_density_that_its_samples_follow(kind: str, context: int) ->
         error = (draws**power).std(0) / 20_000**0.5
         assert float((((draws**power).mean(0) - expected).abs() / error).max()) < 5
     torch.testing.assert_close(q.flow(q.context).call_and_ladj(q.centre)[0], q.base.loc, atol=1e-4, rtol=1e-4)
+
+
+def test_a_mask_is_multiplied_in_as_zuko_does() -> None:
+    torch.manual_seed(0)
+    ours = Flow(3, 2, FlowOptions("maf", hidden=(8, 8)))
+    torch.manual_seed(0)
+    theirs = zuko.flows.MAF(3, 2, transforms=2, hidden_features=(8, 8)).transform
+    z, context = torch.randn(5, 3), torch.randn(5, 2)
+    expected = theirs(context).call_and_ladj(z)
+    torch.testing.assert_close(ours(context).call_and_ladj(z), expected, rtol=0, atol=0)
+    with parametrize.cached():
+        for _ in range(2):
+            torch.testing.assert_close(ours(context).call_and_ladj(z), expected, rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's compiler itself
+def test_a_compiled_density_is_the_same() -> None:
+    """Of products of two flows, compiled once for one batch and taken for another."""
+    flows = [flowed("maf", seed=m).flow for m in range(2)]
+    for batch in (0, 1):
+        torch.manual_seed(batch)
+        experts = [Flowed(Normal(torch.randn(3, 2), torch.rand(3, 2) + 0.3), flow) for flow in flows]
+        q = ProductOfPosteriors(experts, torch.ones(2, 3, dtype=torch.bool), unit(2), HMC())
+        z = torch.randn(4, 3, 2)
+        log_density = partial(q._log_density, power=torch.tensor([-1, -1, 1]))
+        plain, compiled = (mcmc.differentiated(log_density, compiled=c)(z) for c in (False, True))
+        torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_an_unknown_flow_and_a_coupling_of_one_dimension() -> None:

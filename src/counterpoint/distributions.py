@@ -132,19 +132,20 @@ class Flowed(Distribution):
 
     def __init__(self, base: Diagonal, flow: Callable[[Tensor | None], Bijection], context: Tensor | None = None) -> None:
         self.base, self.flow, self.context = base, flow, context
+        self.map = flow(context)
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        u, volume = self.flow(self.context).call_and_ladj(value)
+        u, volume = self.map.call_and_ladj(value)
         return self.base.log_prob(u) + volume
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
-        return self.flow(self.context).inv(self.base.rsample(torch.Size(sample_shape)))
+        return self.map.inv(self.base.rsample(torch.Size(sample_shape)))
 
     @property
     def centre(self) -> Tensor:
         """The z whose image is the base's location, (B, D): the mean of a flow has no closed form."""
-        return self.flow(self.context).inv(self.base.loc)
+        return self.map.inv(self.base.loc)
 
 
 Expert = Diagonal | Flowed

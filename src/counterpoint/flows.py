@@ -16,6 +16,7 @@ from typing import Literal, get_args
 
 import zuko
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from counterpoint.distributions import Bijection
 
@@ -69,7 +70,32 @@ class Flow(nn.Module):
             raise ValueError("a coupling flow splits its dimensions in two, so it needs 2 or more; use 'maf' or 'nsf' for one")
         kind = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF, "coupling": zuko.flows.RealNVP}[options.kind]
         self.map = kind(dim, context, transforms=options.transforms, hidden_features=options.hidden).transform
+        for network in [part for part in self.map.modules() if isinstance(part, zuko.nn.MaskedMLP)]:
+            for i, layer in enumerate(network):
+                if isinstance(layer, zuko.nn.MaskedLinear):
+                    network[i] = _masked(layer)
 
     def forward(self, context: Tensor | None = None) -> Bijection:
         """The map f from z to the base, under a context (B, features)."""
         return self.map(context)
+
+
+class _Mask(nn.Module):
+    """The weights that an autoregressive order allows."""
+
+    allowed: Tensor
+
+    def __init__(self, allowed: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("allowed", allowed, persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self.allowed * weight
+
+
+def _masked(layer: zuko.nn.MaskedLinear) -> nn.Linear:
+    """The same layer with its mask as a parametrisation, so that ``parametrize.cached()`` multiplies it in once and not at every call."""
+    linear = nn.utils.skip_init(nn.Linear, layer.in_features, layer.out_features)
+    linear.load_state_dict(layer.state_dict(keep_vars=True), strict=False)  # the mask is no part of it
+    parametrize.register_parametrization(linear, "weight", _Mask(layer.mask))
+    return linear

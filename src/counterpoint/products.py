@@ -20,11 +20,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
+from torch.nn.utils import parametrize
 
 from counterpoint import distributions as dist
 from counterpoint import mcmc
@@ -97,7 +98,12 @@ class ProductOfPosteriors(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Σ_m log q(z | x_m) − (|S| − 1) log p(z) of values (K, B, D), (K, B): not normalised."""
-        return self._log_density(value, torch.where(self.improper, 1, _power_of_prior(self.members)))
+        return self._log_density(value, self._power)
+
+    @property
+    def _power(self) -> Tensor:
+        """Of the prior in each row, (B,)."""
+        return torch.where(self.improper, 1, _power_of_prior(self.members))
 
     def _log_density(self, z: Tensor, power: Tensor) -> Tensor:
         experts = [torch.where(here, q.log_prob(z), 0.0) for q, here in zip(self.experts, self.members, strict=True)]
@@ -120,13 +126,13 @@ class ProductOfPosteriors(Distribution):
         return chains
 
     def _run(self, count: int) -> Chains:
-        with torch.no_grad():
+        with torch.no_grad(), parametrize.cached():  # flows multiply their masks in once, not at every step
             draws = torch.stack([q.rsample(torch.Size((count,))) for q in self.experts])  # (M, C, B, D)
             turn = torch.arange(count, device=draws.device).unsqueeze(-1)
             size = self.members.sum(0).clamp(min=1)
             nth = torch.cumsum(self.members, 0) - 1  # (M, B): the how-manieth expert of its row each is
             start = (self.members & (nth == (turn % size).unsqueeze(1))).permute(1, 0, 2).unsqueeze(-1)  # (M, C, B, 1)
-            return mcmc.sample(self.log_prob, (draws * start).sum(0), self.hmc)
+            return mcmc.sample(partial(self._log_density, power=self._power), (draws * start).sum(0), self.hmc)
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
         """The last positions of as many chains as draws; no gradient reaches the experts."""
