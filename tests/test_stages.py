@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from counterpoint.data import Split
 from counterpoint.distributions import Normal
 from counterpoint.flows import FlowOptions
 from counterpoint.mcmc import HMC
-from counterpoint.methods import JNF, MVAE, Stage
+from counterpoint.methods import JNF, MVAE, Stage, load
 from counterpoint.nn import NetworkOptions
 from counterpoint.training import fit
 from counterpoint.types import Batch, Modality
@@ -116,6 +119,33 @@ def test_a_run_stopped_in_any_stage_goes_on_as_if_it_had_not(tmp_path: Path, sto
         for n in ("whole", "cut")
     ]
     assert metrics[0] == metrics[1]
+
+
+@pytest.mark.slow
+def test_two_processes_go_through_the_stages_together(tmp_path: Path) -> None:
+    """Both hand over the same best weights, and a run stopped in the second stage goes on bitwise."""
+    whole, part = (str(tmp_path / name) for name in ("whole", "part"))
+    options = {**BASE, "devices": 2, "batch_size": 4, "max_epochs": 3}
+    code = f"""
+data, val, options = rows(64), rows(32, seed=1), {options}
+fit(jnf(), data, val, out={whole!r}, **options)
+fit(jnf(), data, val, out={part!r}, stages={{"flows": {{"max_steps": 5}}}}, **options)
+fit(jnf(), data, val, out={part!r}, resume=True, **options)
+"""
+    script = tmp_path / "train.py"
+    folder = str(Path(__file__).parent)
+    script.write_text(f"import sys\nsys.path.insert(0, {folder!r})\nfrom test_stages import *\ntorch.set_num_threads(1)\n{code}")
+    run = subprocess.run(
+        [sys.executable, str(script)], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    weights = {name: load(tmp_path / name / "model").state_dict() for name in ("whole", "part")}
+    best = torch.load(tmp_path / "whole" / "checkpoints" / "joint" / "best.ckpt", weights_only=True)["state_dict"]
+    fresh = jnf().state_dict()
+    for key, value in weights["whole"].items():
+        assert torch.equal(value, weights["part"][key]), key
+        assert "encoders" in key or torch.equal(value, best[key]), key
+    assert any(not torch.equal(value, fresh[key]) for key, value in weights["whole"].items() if "encoders" in key)
 
 
 def test_without_validation_the_last_weights_are_handed_over() -> None:
