@@ -13,11 +13,15 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from linear_gaussian import LinearGaussian
+from scipy.stats import chi2
 from torch import Tensor, nn
 
 from counterpoint.data import Dataset, Split
+from counterpoint.methods import JNF
 from counterpoint.metrics import Evaluation
 from counterpoint.report import figures, write_report
+from counterpoint.report.figures.posteriors import _level, _log_posteriors
 from counterpoint.report.published import QUADRANT
 from counterpoint.types import Batch, Latents, Modality
 
@@ -111,6 +115,10 @@ METRICS: Mapping[str, Any] = {
     "chance/joint/digit": 0.01,
     "fid/photo": 12.34,
     "precision/photo": 0.6,
+    "posterior/kl/given1": 17.25,
+    "posterior/kl/given1/photo": 18.5,
+    "posterior/kl/given2": 4.5,
+    "posterior/rhat/given2": 1.012,
 }
 
 
@@ -195,6 +203,12 @@ def test_report_shows_every_coherence_once(written: Path) -> None:
     html = written.read_text()
     table = html[html.index('id="coherence"') : html.index("Published coherence")]
     assert re.findall(r'<td class="value">(\S+?)<', table) == [".900", ".800", ".850", ".500"]
+
+
+def test_report_shows_posteriors_by_what_is_given(written: Path) -> None:
+    html = written.read_text()
+    assert '<th scope="col">KL to everything ↓</th><th scope="col">R-hat ↓</th>' in html
+    assert "1 modality</td><td>17.2</td><td>–</td>" in html and "2 modalities</td><td>4.500</td><td>1.012</td>" in html
 
 
 def test_published_table_is_the_papers() -> None:
@@ -292,6 +306,27 @@ def test_latent_points_come_with_the_labels_of_their_rows() -> None:
     rows = [int(np.flatnonzero((data.x["genes"][:, :4] == z).all(1))[0]) for z in points["z"]]
     assert (labels["digit"] == np.array(rows) % 10).all()
     assert (labels["quadrant"] == data.private_labels["quadrant"]["genes"][rows]).all()
+
+
+def test_posteriors_in_the_plane_are_the_models() -> None:
+    """p(z) ∏ p(x_m | z) on a grid has the moments of the exact posterior, and its contour encloses 95 % of it."""
+    oracle = LinearGaussian.make({"a": 3, "b": 4}, private_dim=0)
+    x = oracle.draw(3)
+    method = JNF(oracle.modalities, shared_dim=2)
+    method.model = oracle.model(oracle.joint_rule())
+    assert figures.in_the_plane(method)
+    axis = torch.linspace(-5, 5, 201, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)
+    found = _log_posteriors(method, oracle.batch(x), grid)
+    for given in (["a"], ["a", "b"]):
+        density = (sum(found[name] for name in given) + found[""]).softmax(0)
+        mean, std = oracle.posterior(x, given)
+        torch.testing.assert_close(density.T @ grid, torch.as_tensor(mean), atol=1e-4, rtol=0)
+        variance = density.T @ grid.square() - (density.T @ grid).square()
+        torch.testing.assert_close(variance, torch.as_tensor(np.broadcast_to(std**2, (3, 2)).copy()), atol=1e-4, rtol=1e-3)
+        log = density[:, 0].log().reshape(201, 201).numpy()
+        assert np.exp(log[log >= _level(log)]).sum() == pytest.approx(0.95, abs=0.01)
+        assert log.max() - _level(log) == pytest.approx(chi2.ppf(0.95, 2) / 2, rel=0.03)
 
 
 def test_pca_finds_the_plane() -> None:

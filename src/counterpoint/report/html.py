@@ -41,6 +41,15 @@ KINDS = {
 }
 QUALITY = {"fid": "Fréchet distance ↓", "precision": "precision ↑", "recall": "recall ↑", "density": "density ↑", "coverage": "coverage ↑"}
 
+POSTERIOR = {
+    "kl": "KL to everything ↓",
+    "acceptance": "acceptance",
+    "rhat": "R-hat ↓",
+    "mixed": "share mixed ↑",
+    "ess": "effective draws ↑",
+    "improper": "share improper ↓",
+}
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -124,6 +133,8 @@ def write_report(
         "coherence": _coherence(evaluation, data),
         "published_coherence": _published_coherence(published),
         "quality": _quality(metrics, data),
+        "posteriors": _posteriors(metrics),
+        "plane": _plane(method, data, seed),
         "metrics": {name: _text(value) for name, value in sorted(metrics.items())},
         "meta": _yaml(evaluation.meta),
         "config": _yaml(config or {"method": method.name, "model": method.config}),
@@ -268,6 +279,18 @@ def _quality(metrics: Mapping[str, JSON], data: Dataset) -> dict[str, JSON]:
     return {"columns": [*QUALITY.values()], "rows": rows}
 
 
+def _posteriors(metrics: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Column titles, and rows (what is given, one text per column): all in nats but where chains were run."""
+    kinds = [kind for kind in POSTERIOR if any(name.startswith(f"posterior/{kind}/given") for name in metrics)]
+    counts = sorted({int(found[1]) for name in metrics if (found := re.fullmatch(r"posterior/\w+/given(\d+)", name))})
+    rows = []
+    for count in counts:
+        values = [metrics.get(f"posterior/{kind}/given{count}") for kind in kinds]
+        title = f"{count} modalit{'y' if count == 1 else 'ies'}"
+        rows.append((title, ["–" if value is None else _text(value) for value in values]))
+    return {"columns": [POSTERIOR[kind] for kind in kinds], "rows": rows}
+
+
 def _describe(modality: Any) -> str:
     if modality.likelihood == "categorical":
         what = f"sequence of {math.prod(modality.shape)} out of {modality.classes} symbols"
@@ -368,6 +391,16 @@ def _maps(method: Method, data: Dataset, kinds: Sequence[str] | None, seed: int)
         rows = len(next(iter(points.values())))
         plates.append(_plate(figure, f"{title} of the latents", f"{title} of {rows} rows of the test split, given {given} alone."))
     return plates
+
+
+def _plane(method: Method, data: Dataset, seed: int) -> Plate | None:
+    if not figures.has_complete_rows(data.test) or len(method.modalities) < 2 or not figures.in_the_plane(method):
+        return None
+    caption = (
+        "Posteriors. A row is an example of the test split, a column what is given of it. Points are draws; the line encloses 95 % of the"
+        " posterior that prior and decoders imply; other rows' posterior means in the background."
+    )
+    return _plate(figures.posteriors(method, data.test, seed=seed), "Posteriors", caption)
 
 
 def _shown(among: Mapping[str, Any], labels: Mapping[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from .curves import losses, read_history
 from .latents import MAP_TITLES, MAPS, latent_map, latent_points, project
 from .pictures import recombinations, reconstructions, samples, sheet, translations
+from .posteriors import in_the_plane, posteriors
 from .rows import chosen_modality, complete_rows, has_complete_rows
 from .style import FAINT, INK
 from .tiles import mosaic, tiles
@@ -21,10 +22,12 @@ __all__ = [
     "chosen_modality",
     "complete_rows",
     "has_complete_rows",
+    "in_the_plane",
     "latent_map",
     "latent_points",
     "losses",
     "mosaic",
+    "posteriors",
     "project",
     "read_history",
     "recombinations",

@@ -1,0 +1,98 @@
+"""Posteriors in the plane, for methods whose shared latent has two dimensions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from counterpoint.inference import seeded
+from counterpoint.model import Draw
+from counterpoint.types import Batch, Latents
+
+from .rows import batch_of, complete_rows
+from .style import FAINT, INK, PRIVATE, SHARED
+from .tiles import tiles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from counterpoint.data import Split
+    from counterpoint.methods import Method
+
+_SIDE = 128
+_MASS = 0.95
+
+
+def posteriors(method: Method, split: Split, n: int = 4, draws: int = 400, seed: int = 0) -> Figure:
+    """Examples (rows): what they are, and their posteriors given each modality alone and given everything (columns). Points are draws of
+    q(z | x_S) over the posterior means of other rows; the line encloses 95 % of the model's own posterior, ∝ p(z) ∏ p(x_m | z) on a grid.
+
+    Raises:
+        ValueError: a shared latent that is not a plane, private latents, or decoders without an exact density.
+    """
+    from matplotlib.figure import Figure
+
+    if not in_the_plane(method):
+        raise ValueError("posteriors are drawn for a shared latent of two dimensions, no private ones, and decoders with a density")
+    names = [m.name for m in method.modalities]
+    batch = batch_of(method, split, complete_rows(split, n, seed=seed))
+    cloud = method.encode(batch_of(method, split, complete_rows(split, 600, seed=seed))).shared[0].float().cpu()
+    reach = 1.3 * float(cloud.abs().max())
+    axis = torch.linspace(-reach, reach, _SIDE)
+    true = _log_posteriors(method, batch, torch.cartesian_prod(axis, axis))
+    sets = [*([name] for name in names), names]
+    with seeded(torch.Generator().manual_seed(seed)):
+        drawn = [method.encode(batch.only(given), given, samples=draws).shared.float().cpu() for given in sets]
+    figure = Figure(figsize=(0.8 * len(names) + 1.7 * len(sets), 1.7 * len(batch) + 0.3), facecolor="none", layout="constrained")
+    grid = figure.subplots(len(batch), len(names) + len(sets), squeeze=False, width_ratios=[1] * len(names) + [2.1] * len(sets))
+    for j, m in enumerate(method.modalities):
+        for i, tile in enumerate(tiles(batch.x[m.name], m)):
+            axes = grid[i, j]
+            axes.text(0.5, 0.5, tile, ha="center", color=INK) if isinstance(tile, str) else axes.imshow(tile)
+            axes.set_axis_off()
+            if i == 0:
+                axes.set_title(m.name, fontsize=8.5, color=INK)
+    for j, (given, points) in enumerate(zip(sets, drawn, strict=True), len(names)):
+        for i in range(len(batch)):
+            axes = grid[i, j]
+            density = sum(true[name][:, i] for name in given) + true[""][:, i]
+            axes.scatter(*cloud.T, s=2, c=FAINT, linewidths=0, rasterized=True)
+            axes.scatter(*points[:, i].T, s=3, c=SHARED, linewidths=0, rasterized=True)
+            levels = density.reshape(_SIDE, _SIDE).T.numpy()
+            axes.contour(axis, axis, levels, levels=[_level(levels)], colors=[PRIVATE], linewidths=0.8, zorder=5)
+            axes.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), facecolor="none", aspect="equal")
+            for spine in axes.spines.values():
+                spine.set(color=FAINT, linewidth=0.6)
+            if i == 0:
+                axes.set_title("given " + (given[0] if len(given) < len(names) else "everything"), fontsize=8.5, color=INK)
+    return figure
+
+
+def in_the_plane(method: Method) -> bool:
+    """Whether :func:`posteriors` can draw them."""
+    model = method.model
+    return model.shared_dim == 2 and not model.private_dims and all(model.likelihood(m.name).exact for m in method.modalities)
+
+
+@torch.no_grad()
+def _log_posteriors(method: Method, batch: Batch, z: Tensor) -> dict[str, Tensor]:
+    """log p(x_m | z) by modality and log p(z) under the name "", at points z (K, 2), each (K, B)."""
+    model = method.model
+    z = z.to(next(method.parameters()).device).unsqueeze(1)
+    names = tuple(m.name for m in method.modalities)
+    found = {"": model.prior().log_prob(z).expand(-1, len(batch)).cpu()}
+    raw = model.decode([Draw(Latents(z, {}), names)])[0]
+    for name in names:
+        each = [model.likelihood(name).log_prob(raw[name], batch.x[name][i : i + 1]) for i in range(len(batch))]
+        found[name] = torch.cat(each, 1).cpu()
+    return found
+
+
+def _level(log_density: np.ndarray) -> float:
+    """The level whose contour encloses 95 % of the mass on the grid."""
+    values = np.sort(log_density.ravel())[::-1].astype(np.float64)
+    mass = np.cumsum(np.exp(values - values[0]))
+    return float(values[np.searchsorted(mass, _MASS * mass[-1])])
