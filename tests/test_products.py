@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import partial
 
@@ -22,6 +23,7 @@ from counterpoint.products import (
     ImproperProduct,
     MixtureOfExperts,
     ProductOfPosteriors,
+    StuckChains,
     normalised,
     product_of_posteriors,
 )
@@ -87,6 +89,30 @@ def test_a_compiled_density_is_the_same() -> None:
         log_density = partial(q._log_density, power=torch.tensor([-1, -1, 1]))
         plain, compiled = (mcmc.differentiated(log_density, compiled=c)(z) for c in (False, True))
         torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_chains_that_cannot_move_are_reported_and_the_others_are_right() -> None:
+    """A flow that gives NaN for one row, and a density so narrow that nothing is ever taken."""
+    first, broken = flowed("maf", narrow=0.4), flowed("maf", seed=1, narrow=0.4)
+    whole = flowed("maf", seed=1, narrow=0.4)
+    broken.base.loc[1] = math.nan
+    members = torch.ones(2, 3, dtype=torch.bool)
+    torch.manual_seed(0)
+    q = ProductOfPosteriors([first, broken], members, unit(2), HMC(warmup=100, steps=150), ("photo", "text"), torch.tensor([4, 7, 9]))
+    with pytest.warns(StuckChains, match="chains of 1 of 3 rows stayed where they began, the first in row 7: what 'text' says"):
+        draws = q.chains().draws
+    reference = ProductOfPosteriors([first, whole], members, unit(2), HMC(warmup=100, steps=150)).chains().draws
+    for row in (0, 2):
+        size = mcmc.effective_size(reference)[row]
+        error = (draws[:, :, row].mean((0, 1)) - reference[:, :, row].mean((0, 1))).abs() / (reference[:, :, row].var((0, 1)) / size).sqrt()
+        assert float(error.max()) < 5
+    needle = Laplace(torch.zeros(1, 2), torch.full((1, 2), 1e-9))
+    hay = Laplace(torch.full((1, 2), 0.5), torch.full((1, 2), 0.1))
+    q = ProductOfPosteriors([needle, hay], torch.ones(2, 1, dtype=torch.bool), unit(2), HMC(warmup=0, steps=5))
+    with pytest.warns(
+        StuckChains, match="1 of 1 rows stayed where they began, the first in row 0: no proposal was taken; give hmc a longer"
+    ):
+        q.chains()
 
 
 def test_an_unknown_flow_and_a_coupling_of_one_dimension() -> None:

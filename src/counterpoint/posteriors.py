@@ -158,7 +158,7 @@ class PosteriorProduct(Rule):
             return experts[0]
         point = experts[0].centre[0]
         prior = self.prior or Normal(torch.zeros_like(point), torch.ones_like(point))
-        return product_of_posteriors(experts, encoding.members(given), prior, self.hmc)
+        return product_of_posteriors(experts, encoding.members(given), prior, self.hmc, given)
 
 
 class JointEncoder(nn.Module):

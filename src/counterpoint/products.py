@@ -35,12 +35,21 @@ from counterpoint.mcmc import HMC, Chains
 FAR = (16.0, 32.0)
 """Radii, in scales of the prior, between which a proper product's log density falls along every ray."""
 
+STUCK = 1e-3
+"""Mean acceptance below which a chain has not moved."""
+
 
 class ImproperProduct(UserWarning):
     """A product of posteriors, divided by the prior, that has no finite integral."""
 
 
-def product_of_posteriors(experts: Sequence[Expert], members: Tensor, prior: Diagonal, hmc: HMC) -> Normal | ProductOfPosteriors:
+class StuckChains(UserWarning):
+    """Chains that took no proposal, whose draws are where they started."""
+
+
+def product_of_posteriors(
+    experts: Sequence[Expert], members: Tensor, prior: Diagonal, hmc: HMC, names: Sequence[str] = ()
+) -> Normal | ProductOfPosteriors:
     """q(z | x_S), parameters (B, D).
 
     Args:
@@ -48,9 +57,10 @@ def product_of_posteriors(experts: Sequence[Expert], members: Tensor, prior: Dia
         members: (M, B) bool, which experts row b has.
         prior: p(z), parameters (D,).
         hmc: how to sample where there is no closed form.
+        names: of the experts, for messages.
     """
     if not all(isinstance(q, Normal) for q in (*experts, prior)):
-        return ProductOfPosteriors(experts, members, prior, hmc)
+        return ProductOfPosteriors(experts, members, prior, hmc, names)
     everyone = dist.stacked([*experts, Normal(prior.loc.expand_as(experts[0].centre), prior.scale.expand_as(experts[0].centre))])
     present, power = members.to(prior.scale.dtype), _power_of_prior(members).to(prior.scale.dtype)
     precision = (torch.cat([present, power[None]]).unsqueeze(-1) * everyone.scale.pow(-2)).sum(0)
@@ -67,13 +77,25 @@ class ProductOfPosteriors(Distribution):
         members: (M, B) bool, which experts row b has.
         prior: p(z), parameters (D,).
         hmc: chains and their length.
+        names: of the experts, for messages; their places where there are none.
+        rows: (B,) which rows of a batch they are, for messages; the first B where None.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's own interface)
     has_rsample = True
 
-    def __init__(self, experts: Sequence[Expert], members: Tensor, prior: Diagonal, hmc: HMC) -> None:
+    def __init__(
+        self,
+        experts: Sequence[Expert],
+        members: Tensor,
+        prior: Diagonal,
+        hmc: HMC,
+        names: Sequence[str] = (),
+        rows: Tensor | None = None,
+    ) -> None:
         self.experts, self.members, self.prior, self.hmc = tuple(experts), members, prior, hmc
+        self.names = tuple(names) or tuple(str(i) for i in range(len(experts)))
+        self.rows = torch.arange(members.shape[1]) if rows is None else rows
         self._improper: Tensor | None = None
         super().__init__(experts[0].batch_shape, experts[0].event_shape, validate_args=False)
 
@@ -94,7 +116,7 @@ class ProductOfPosteriors(Distribution):
             rays = torch.cat([torch.eye(dim), -torch.eye(dim), drawn, -drawn]).to(self.members.device)
             rays = (rays * self.prior.scale).unsqueeze(1).expand(-1, len(self.members[0]), -1)
             near, far = (self._log_density(radius * rays, _power_of_prior(self.members)) for radius in FAR)
-        return ~(far < near).all(0)
+        return ((far >= near) & (far > -math.inf)).any(0)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Σ_m log q(z | x_m) − (|S| − 1) log p(z) of values (K, B, D), (K, B): not normalised."""
@@ -111,7 +133,7 @@ class ProductOfPosteriors(Distribution):
 
     def chains(self, count: int | None = None) -> Chains:
         """The chains of each row, (steps, C, B, D), started at draws from its experts in turn. Rows whose chains leave the prior's range are
-        improper, and are sampled anew.
+        improper, and are sampled anew. Rows whose chains do not move are reported by a warning; the draws of the others are none the worse.
 
         Args:
             count: C; the settings' number where None.
@@ -123,7 +145,27 @@ class ProductOfPosteriors(Distribution):
             self._improper = self.improper | astray
             _report(astray)
             chains = self._run(count)
+        self._report_stuck(chains)
         return chains
+
+    def _report_stuck(self, chains: Chains) -> None:
+        stuck = (chains.acceptance.amax(0) < STUCK).nonzero().squeeze(-1)
+        if len(stuck) == 0:
+            return
+        first = int(stuck[0])
+        with torch.no_grad():
+            at = torch.where(torch.isfinite(chains.draws[-1]), chains.draws[-1], self.prior.centre)
+            blind = [
+                f"{name!r}"
+                for name, q, here in zip(self.names, self.experts, self.members, strict=True)
+                if here[first] and not bool(torch.isfinite(q.log_prob(at))[:, first].all())
+            ]
+        why = f"what {' and '.join(blind)} says of it is not finite" if blind else "no proposal was taken; give hmc a longer warmup"
+        warnings.warn(
+            f"the chains of {len(stuck)} of {len(self.rows)} rows stayed where they began, the first in row {int(self.rows[first])}: {why}",
+            StuckChains,
+            stacklevel=3,
+        )
 
     def _run(self, count: int) -> Chains:
         with torch.no_grad(), parametrize.cached():  # flows multiply their masks in once, not at every step
@@ -219,7 +261,8 @@ def chosen(rows: Tensor, first: Normal, second: dist.Posterior) -> dist.Posterio
     others = (~rows).nonzero().squeeze(-1)
     if isinstance(second, ProductOfPosteriors):
         experts = [dist.gathered(expert, others) for expert in second.experts]
-        return Choice(rows, first, ProductOfPosteriors(experts, second.members[:, others], second.prior, second.hmc))
+        some = ProductOfPosteriors(experts, second.members[:, others], second.prior, second.hmc, second.names, second.rows[others.cpu()])
+        return Choice(rows, first, some)
     if isinstance(second, dist.Expert):
         return Choice(rows, first, dist.gathered(second, others))
     raise TypeError(f"rows of a {type(second).__name__} can't be taken")
