@@ -34,8 +34,10 @@ CASES: dict[str, Case] = {
     "mopoe": Case(method="mopoe", shared_dim=512),
     "mvtcae-64": Case(method="mvtcae", shared_dim=64),
     "mopoe-64": Case(method="mopoe", shared_dim=64),
-    "jnf-joint": Case(method="jnf-joint", shared_dim=64),
-    "jnf-flows": Case(method="jnf-flows", shared_dim=64),
+    "jnf-joint": Case(method="jnf-joint", shared_dim=512),
+    "jnf-flows": Case(method="jnf-flows", shared_dim=512),
+    "jnf-joint-64": Case(method="jnf-joint", shared_dim=64),
+    "jnf-flows-64": Case(method="jnf-flows", shared_dim=64),
     "jnf-draws-2": Case(method="jnf-draws", shared_dim=64, batch=100, given=2),
     "jnf-draws-4": Case(method="jnf-draws", shared_dim=64, batch=100, given=4),
 }
