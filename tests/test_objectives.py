@@ -12,7 +12,7 @@ import torch
 from linear_gaussian import LinearGaussian, gaussian_kl, gaussian_product
 from torch import Tensor
 
-from counterpoint.methods.base import singles
+from counterpoint.methods.build import singles
 from counterpoint.model import Model
 from counterpoint.objectives import (
     Bound,

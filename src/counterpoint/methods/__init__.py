@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from counterpoint.methods.base import Method, Ramp, Stage
+from counterpoint.methods.base import Method
 from counterpoint.methods.idmvae import IDMVAE
 from counterpoint.methods.jmvae import JMVAE
 from counterpoint.methods.jnf import JNF, JNFShared
 from counterpoint.methods.mmvae import MMVAE, MMVAEPlus
 from counterpoint.methods.mopoe import MoPoE
 from counterpoint.methods.product import DMVAE, MVAE, MVTCAE
+from counterpoint.methods.stages import Ramp, Stage
 from counterpoint.types import Modality
 
 METHODS: dict[str, type[Method]] = {m.name: m for m in (IDMVAE, JNF, JNFShared, MMVAE, MMVAEPlus, MVAE, MoPoE, MVTCAE, JMVAE, DMVAE)}

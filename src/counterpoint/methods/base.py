@@ -20,14 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint import inference
-from counterpoint.encoders import Encoder, Towers
 from counterpoint.files import replacing
-from counterpoint.likelihoods import likelihood
-from counterpoint.model import Decoder, Draw, Model
-from counterpoint.nn import NetworkOptions, generator
-from counterpoint.objectives import Loss, Routes, SinglesToSome, singles_to_everything
-from counterpoint.posteriors import Posterior, PosteriorProduct, Rule
-from counterpoint.priors import Prior, SamplerName
+from counterpoint.methods.stages import Stage
+from counterpoint.model import Draw, Model
+from counterpoint.nn import Trunk
+from counterpoint.posteriors import PosteriorProduct, Rule
+from counterpoint.priors import SamplerName
 from counterpoint.types import Batch, Latents, Modality, Terms
 
 if TYPE_CHECKING:
@@ -36,41 +34,6 @@ if TYPE_CHECKING:
 
 Values = Batch | Mapping[str, Tensor | np.ndarray]
 RuleLike = Rule | Literal["own", "product"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Ramp:
-    """A weight over training steps: 0 before ``start``, linear up to ``value`` at ``end``, constant from there on."""
-
-    value: float
-    start: int = 0
-    end: int = 0
-
-    def __post_init__(self) -> None:
-        if self.value < 0 or not 0 <= self.start <= self.end:
-            raise ValueError(f"a ramp needs value >= 0 and 0 <= start <= end, got {self}")
-
-    def __call__(self, step: int) -> float:
-        if step < self.start:
-            return 0.0
-        if step >= self.end:
-            return self.value
-        return self.value * (step - self.start + 1) / (self.end - self.start + 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One stage of training.
-
-    Args:
-        losses: the parts of the loss and their weights over the steps of this stage.
-        name: how the progress bar, the options and the checkpoints call it; empty where it is the only one.
-        trains: the modules that learn; all others are frozen and in evaluation mode. None: everything learns.
-    """
-
-    losses: Sequence[tuple[Loss, Ramp]]
-    name: str = ""
-    trains: Sequence[nn.Module] | None = None
 
 
 class Method(nn.Module):
@@ -203,8 +166,9 @@ class Method(nn.Module):
         return fit_prior(self, train, kind=kind, size=size, of=of, **options)
 
     def compile_networks(self) -> None:
-        """Let ``torch.compile`` fuse the encoders and decoders, in place."""
-        for network in (*self.model.posterior.encoders.values(), *self.model.decoders.values()):
+        """Let ``torch.compile`` fuse the encoders and decoders, in place; of a joint encoder its trunks."""
+        trunks = [part for part in self.model.posterior.rule.modules() if isinstance(part, Trunk)]
+        for network in (*self.model.posterior.encoders.values(), *trunks, *self.model.decoders.values()):
             network.compile()
 
     # --- inference ---------------------------------------------------------------------------------------------------
@@ -447,78 +411,6 @@ class Method(nn.Module):
         if prior not in self.priors:
             raise ValueError(f"this model has no prior {prior!r}; it has {', '.join(self.priors)}, or 'auto'")
         return prior
-
-
-def singles(modalities: Sequence[Modality], cross_targets: int | None) -> Routes:
-    """Each modality to all, or to itself and ``cross_targets`` random others.
-
-    Raises:
-        ValueError: more others than there are, or none.
-    """
-    if cross_targets is None:
-        return singles_to_everything
-    if not 1 <= cross_targets < len(modalities):
-        raise ValueError(f"cross_targets={cross_targets} must lie in 1..{len(modalities) - 1} for {len(modalities)} modalities, or be None")
-    return SinglesToSome(cross_targets)
-
-
-def check_sizes(modalities: Sequence[Modality], shared_dim: int, private_dim: int = 0) -> None:
-    """Refuse no modality, a name given twice, and latent sizes below 1 (0 for private ones), by ValueError."""
-    names = [m.name for m in modalities]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"modalities must be one or more with distinct names, got {names}")
-    if shared_dim < 1 or private_dim < 0:
-        raise ValueError(f"shared_dim={shared_dim} must be 1 or more and private_dim={private_dim} 0 or more")
-
-
-def build(
-    modalities: Sequence[Modality],
-    *,
-    rule: Rule,
-    shared_dim: int,
-    private_dim: int = 0,
-    networks: NetworkOptions,
-    encoders: Mapping[str, nn.Module] | None = None,
-    posterior: str = "normal",
-    towers: Towers = "separate",
-    prior_scale: bool = False,
-    auxiliary: bool = False,
-    decoder_rows: int | None = None,
-) -> Model:
-    """The model that the named methods share: one encoder and one decoder a modality, joined by ``rule``.
-
-    Args:
-        private_dim: D_m of every modality; 0 for none.
-        encoders: by modality, where they are not the usual ones.
-        posterior: family of posteriors and priors.
-        prior_scale: learn the scale of p(z).
-        auxiliary: learned auxiliary private priors for cross-reconstruction.
-
-    Raises:
-        ValueError: no modality, a name given twice, or a latent size below 1.
-    """
-    check_sizes(modalities, shared_dim, private_dim)
-    names = [m.name for m in modalities]
-
-    def encoder(modality: Modality) -> Encoder:
-        return Encoder(modality, shared_dim, private_dim, networks=networks, posterior=posterior, towers=towers)
-
-    def decoder(modality: Modality) -> Decoder:
-        reads = likelihood(modality)
-        return Decoder(generator(modality, shared_dim + private_dim, reads.output_shape, networks), reads)
-
-    def private_priors(learned: bool) -> dict[str, Prior]:
-        return {name: Prior(private_dim, posterior, learned_scale=learned) for name in names if private_dim}
-
-    return Model(
-        modalities,
-        prior=Prior(shared_dim, posterior, learned_scale=prior_scale),
-        private_priors=private_priors(learned=False),
-        posterior=Posterior(encoders or {m.name: encoder(m) for m in modalities}, rule),
-        decoders={m.name: decoder(m) for m in modalities},
-        auxiliary_priors=private_priors(learned=True) if auxiliary else {},
-        decoder_rows=decoder_rows,
-    )
 
 
 def _to_json(value: Any) -> Any:

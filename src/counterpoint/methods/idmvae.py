@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from counterpoint.encoders import Towers
-from counterpoint.methods.base import Method, Ramp, Stage, build, singles
+from counterpoint.methods.base import Method
+from counterpoint.methods.build import build, singles
+from counterpoint.methods.stages import Ramp, Stage
 from counterpoint.nn import NetworkOptions
 from counterpoint.objectives import Bound, DiffusionPriorLoss, Estimator
 from counterpoint.posteriors import Mixture

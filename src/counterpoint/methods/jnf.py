@@ -20,7 +20,9 @@ from typing import Literal
 from counterpoint.encoders import FlowEncoder, Projector
 from counterpoint.flows import FlowOptions
 from counterpoint.mcmc import HMC
-from counterpoint.methods.base import Method, Ramp, Stage, build, check_sizes
+from counterpoint.methods.base import Method
+from counterpoint.methods.build import build, check_sizes
+from counterpoint.methods.stages import Ramp, Stage
 from counterpoint.model import Model
 from counterpoint.nn import NetworkOptions, mlp, trunk
 from counterpoint.objectives import Bound, PosteriorFit, everything_to_everything

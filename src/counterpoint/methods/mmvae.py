@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from counterpoint.encoders import Towers
-from counterpoint.methods.base import Method, Ramp, Stage, build, singles
+from counterpoint.methods.base import Method
+from counterpoint.methods.build import build, singles
+from counterpoint.methods.stages import Ramp, Stage
 from counterpoint.nn import NetworkOptions
 from counterpoint.objectives import Bound, Estimator, singles_to_everything
 from counterpoint.posteriors import Mixture

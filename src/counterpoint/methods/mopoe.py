@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from counterpoint.methods.base import Method, Ramp, Stage, build
+from counterpoint.methods.base import Method
+from counterpoint.methods.build import build
+from counterpoint.methods.stages import Ramp, Stage
 from counterpoint.nn import NetworkOptions
 from counterpoint.objectives import Bound, everything_to_everything
 from counterpoint.posteriors import MixtureOfProducts

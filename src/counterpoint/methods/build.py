@@ -1,0 +1,88 @@
+"""What the constructors of the named methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+from counterpoint.encoders import Encoder, Towers
+from counterpoint.likelihoods import likelihood
+from counterpoint.model import Decoder, Model
+from counterpoint.nn import NetworkOptions, generator
+from counterpoint.objectives import Routes, SinglesToSome, singles_to_everything
+from counterpoint.posteriors import Posterior, Rule
+from counterpoint.priors import Prior
+from counterpoint.types import Modality
+
+
+def singles(modalities: Sequence[Modality], cross_targets: int | None) -> Routes:
+    """Each modality to all, or to itself and ``cross_targets`` random others.
+
+    Raises:
+        ValueError: more others than there are, or none.
+    """
+    if cross_targets is None:
+        return singles_to_everything
+    if not 1 <= cross_targets < len(modalities):
+        raise ValueError(f"cross_targets={cross_targets} must lie in 1..{len(modalities) - 1} for {len(modalities)} modalities, or be None")
+    return SinglesToSome(cross_targets)
+
+
+def check_sizes(modalities: Sequence[Modality], shared_dim: int, private_dim: int = 0) -> None:
+    """Refuse no modality, a name given twice, and latent sizes below 1 (0 for private ones), by ValueError."""
+    names = [m.name for m in modalities]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"modalities must be one or more with distinct names, got {names}")
+    if shared_dim < 1 or private_dim < 0:
+        raise ValueError(f"shared_dim={shared_dim} must be 1 or more and private_dim={private_dim} 0 or more")
+
+
+def build(
+    modalities: Sequence[Modality],
+    *,
+    rule: Rule,
+    shared_dim: int,
+    private_dim: int = 0,
+    networks: NetworkOptions,
+    encoders: Mapping[str, nn.Module] | None = None,
+    posterior: str = "normal",
+    towers: Towers = "separate",
+    prior_scale: bool = False,
+    auxiliary: bool = False,
+    decoder_rows: int | None = None,
+) -> Model:
+    """The model that the named methods share: one encoder and one decoder a modality, joined by ``rule``.
+
+    Args:
+        private_dim: D_m of every modality; 0 for none.
+        encoders: by modality, where they are not the usual ones.
+        posterior: family of posteriors and priors.
+        prior_scale: learn the scale of p(z).
+        auxiliary: learned auxiliary private priors for cross-reconstruction.
+
+    Raises:
+        ValueError: no modality, a name given twice, or a latent size below 1.
+    """
+    check_sizes(modalities, shared_dim, private_dim)
+    names = [m.name for m in modalities]
+
+    def encoder(modality: Modality) -> Encoder:
+        return Encoder(modality, shared_dim, private_dim, networks=networks, posterior=posterior, towers=towers)
+
+    def decoder(modality: Modality) -> Decoder:
+        reads = likelihood(modality)
+        return Decoder(generator(modality, shared_dim + private_dim, reads.output_shape, networks), reads)
+
+    def private_priors(learned: bool) -> dict[str, Prior]:
+        return {name: Prior(private_dim, posterior, learned_scale=learned) for name in names if private_dim}
+
+    return Model(
+        modalities,
+        prior=Prior(shared_dim, posterior, learned_scale=prior_scale),
+        private_priors=private_priors(learned=False),
+        posterior=Posterior(encoders or {m.name: encoder(m) for m in modalities}, rule),
+        decoders={m.name: decoder(m) for m in modalities},
+        auxiliary_priors=private_priors(learned=True) if auxiliary else {},
+        decoder_rows=decoder_rows,
+    )
