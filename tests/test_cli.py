@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import counterpoint as cp
@@ -400,6 +401,21 @@ def test_fitted_samplers_stay_with_the_run(run: Path, tmp_path: Path, capsys: py
     assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
     assert "flow" in refused(capsys, "fit-prior", copy, "--kind", "vae")
     assert "has no prior 'flow'" in refused(capsys, "sample", copy, "--prior", "flow")
+
+
+def test_translations_that_are_no_images_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two answers to each of two rows: likeliest ids of words and decoder means of a vector, as the method gives them."""
+    modalities = [cp.Modality("genes", (3,)), cp.Modality("words", (4,), "categorical", classes=5)]
+    torch.manual_seed(0)
+    method = cp.MVAE(modalities, shared_dim=2, networks=cp.NetworkOptions(hidden=(8,)))
+    method.save_pretrained(tmp_path / "run" / "model")
+    (tmp_path / "genes.csv").write_text("0.5,1,-1\n2,0,0\n")
+    assert main(["translate", str(tmp_path / "run"), "--given", f"genes={tmp_path}/genes.csv", "--to", "words", "genes", "--n", "2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    genes = torch.tensor([[0.5, 1, -1], [2, 0, 0]])
+    expected = method.translate({"genes": genes}, to=["words", "genes"], n=2, generator=torch.Generator().manual_seed(0))
+    assert found["words"] == expected["words"].argmax(-1).transpose(0, 1).reshape(4, 4).tolist()
+    torch.testing.assert_close(torch.tensor(found["genes"]), expected["genes"].transpose(0, 1).reshape(4, 3))
 
 
 def test_translation_by_the_product_of_posteriors(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 
 from .. import data as datasets
@@ -19,14 +18,12 @@ from ..priors import SamplerName
 from ..training.folder import STALE
 from . import choose
 from .arguments import EVALUATE_SKIPS, Settings, called, expanded, gathered, option_names, parsed, parser_for, run_groups, settings
+from .values import plain, read_values, write_values
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..data import Dataset
     from ..metrics import Evaluation
     from ..training import FitResult
-    from ..types import Modality
 
 RUN_PARTS = (
     "config.yaml",
@@ -123,7 +120,7 @@ def sample(words: Sequence[str]) -> None:
     method = _model(wanted.run)
     _check_count(wanted.n)
     values = method.sample(wanted.n, prior=wanted.prior, generator=torch.Generator().manual_seed(wanted.seed))
-    print(_kept(values, method.modalities, wanted.out))
+    print(write_values(values, method.modalities, wanted.out))
 
 
 def translate(words: Sequence[str]) -> None:
@@ -138,7 +135,7 @@ def translate(words: Sequence[str]) -> None:
         if not equals:
             raise ValueError(f"--given {entry} must be MODALITY=FILE; the modalities are {', '.join(known)}")
         modality = known[choose(name, [*known], "modality")]
-        given[name] = _read(modality, Path(file))
+        given[name] = read_values(modality, Path(file))
     if not given:
         raise ValueError(f"name what to translate from: --given MODALITY=FILE; the modalities are {', '.join(known)}")
     targets = [choose(name, [*known], "modality") for name in wanted.to] or [name for name in known if name not in given]
@@ -148,12 +145,12 @@ def translate(words: Sequence[str]) -> None:
     output = method.translate(given, to=targets, n=wanted.n, prior=wanted.prior, rule=wanted.rule, generator=generator)
     flat = {name: values.transpose(0, 1).flatten(0, 1) for name, values in output.items()}  # the n answers to a row stand together
     if wanted.out is not None:
-        print(_kept(flat, method.modalities, wanted.out))
+        print(write_values(flat, method.modalities, wanted.out))
         return
     images = [name for name in targets if len(known[name].shape) == 3]
     if images:
         raise ValueError(f"{images[0]!r} is an image; say where to put it: --out F.png, or F.npz for its numbers")
-    print(json.dumps({name: _plain(values, known[name]).tolist() for name, values in flat.items()}))
+    print(json.dumps({name: plain(values, known[name]).tolist() for name, values in flat.items()}))
 
 
 def report(words: Sequence[str]) -> None:
@@ -375,92 +372,3 @@ def _reported(
         maps=maps,
         seed=seed,
     )
-
-
-# -------------------------------------------------------------------------------------------------- values
-
-
-def _read(modality: Modality, path: Path) -> np.ndarray:
-    """Rows (N, *shape) of a modality from a file with one value or a stack of them.
-
-    Raises:
-        FileNotFoundError: no such file. ValueError: a file that cannot be read, or values of another shape.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path} for modality {modality.name!r}")
-    if path.suffix in (".npy", ".json", ".csv", ".txt"):
-        values = _numbers(path, modality)
-    elif len(modality.shape) == 3:
-        values = _image(path, modality)
-    else:
-        raise ValueError(f"cannot read {modality.name!r} from {path}; give .npy, .json, .csv or .txt")
-    if values.dtype.kind not in "iuf":
-        raise ValueError(f"{path} holds no numbers, as {modality.name!r} needs")
-    rows = values[None] if values.shape == modality.shape else values
-    if rows.shape[1:] != modality.shape:
-        raise ValueError(
-            f"{path} holds values of shape {values.shape}; modality {modality.name!r} has {modality.shape}, or a stack of them"
-        )
-    return rows
-
-
-def _numbers(path: Path, modality: Modality) -> np.ndarray:
-    """The array in a file of numbers; lines of text are rows."""
-    try:
-        if path.suffix == ".npy":
-            array: np.ndarray = np.load(path, allow_pickle=False)
-            return array
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            return np.asarray(json.loads(text))
-        return np.loadtxt(
-            text.replace(",", " ").splitlines(), ndmin=2, dtype=np.int64 if modality.likelihood == "categorical" else np.float32
-        )
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} holds no numbers that can be read ({error})") from None
-
-
-def _image(path: Path, modality: Modality) -> np.ndarray:
-    """An image file as (C, H, W) uint8, scaled to the size of the modality."""
-    from PIL import Image, UnidentifiedImageError
-
-    channels, height, width = modality.shape
-    if channels not in (1, 3):
-        raise ValueError(f"modality {modality.name!r} has {channels} channels, which no image file has; give .npy")
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("L" if channels == 1 else "RGB")
-    except UnidentifiedImageError:
-        raise ValueError(f"{path} is no image that can be read; give PNG, JPEG or .npy") from None
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1).copy()
-
-
-def _kept(values: Mapping[str, Tensor], modalities: Sequence[Modality], path: Path) -> Path:
-    """Write values as a sheet of pictures or as numbers, whole or not at all."""
-    import io
-
-    from ..files import write
-
-    known = {m.name: m for m in modalities}
-    content = io.BytesIO()
-    if path.suffix == ".png":
-        from ..report.figures import sheet
-
-        sheet(values, modalities).savefig(content, format="png", dpi=160, facecolor="white")
-    elif path.suffix == ".npz":
-        np.savez(content, **{name: _plain(v, known[name]) for name, v in values.items()})  # type: ignore[arg-type]  # a stub of allow_pickle
-    elif path.suffix == ".json":
-        content.write(json.dumps({name: _plain(v, known[name]).tolist() for name, v in values.items()}).encode())
-    else:
-        raise ValueError(f"cannot write {path}: end its name in .png for pictures, or in .npz or .json for numbers")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, content.getvalue())
-    return path
-
-
-def _plain(values: Tensor, modality: Modality) -> np.ndarray:
-    """Decoder means as numbers: the likeliest ids of a categorical modality."""
-    array: np.ndarray = (values.argmax(-1) if modality.likelihood == "categorical" else values).cpu().numpy()
-    return array
