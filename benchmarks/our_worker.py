@@ -32,6 +32,7 @@ class Settings:
         rows: most rows of one decoder call; 0 for the library's own choice.
         cross_targets: random other targets of each source; 0 for all.
         towers: trunks of z and w, ``"separate"`` or ``"shared"``.
+        leapfrogs: most of a Hamiltonian step, which takes from 1 to so many: 19 are the peer's ten on average.
     """
 
     precision: str = "fp32"
@@ -41,6 +42,7 @@ class Settings:
     rows: int = 0
     cross_targets: int = 0
     towers: Towers = "separate"
+    leapfrogs: int = 19
 
     @property
     def arguments(self) -> list[str]:
@@ -50,6 +52,7 @@ class Settings:
             f"--rows={self.rows}",
             f"--cross-targets={self.cross_targets}",
             f"--towers={self.towers}",
+            f"--leapfrogs={self.leapfrogs}",
             *switches,
         ]
 
@@ -62,6 +65,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--cross-targets", type=int, default=0)
     parser.add_argument("--towers", choices=("separate", "shared"), default="separate")
+    parser.add_argument("--leapfrogs", type=int, default=19)
 
 
 def read_settings(options: argparse.Namespace) -> Settings:
@@ -92,7 +96,7 @@ def build(case: Case, settings: Settings) -> Method:
         case "mopoe":
             method = MoPoE(modalities, shared_dim=case.shared_dim, networks=tiny, decoder_rows=rows)
         case "jnf-joint" | "jnf-flows" | "jnf-draws":
-            hmc = HMC(chains=1, warmup=50, steps=50, leapfrogs=19, compile=settings.compiled)  # ten leapfrogs on average, as the peer takes
+            hmc = HMC(chains=1, warmup=50, steps=50, leapfrogs=settings.leapfrogs, compile=settings.compiled)
             method = JNF(modalities, shared_dim=case.shared_dim, networks=tiny, decoder_rows=rows, hmc=hmc)
         case _:
             raise ValueError(

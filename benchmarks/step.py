@@ -45,6 +45,8 @@ SETTINGS: dict[str, Settings] = {
     "fp32": Settings(),
     "fp32 256": Settings(rows=256),
     "fp32 compile": Settings(compiled=True),
+    "fp32 jitter": Settings(leapfrogs=10),
+    "fp32 jitter compile": Settings(leapfrogs=10, compiled=True),
     "fp32 cl": Settings(channels_last=True),
     "fp32 cl 128": Settings(channels_last=True, rows=128),
     "fp32 cl 256": Settings(channels_last=True, rows=256),
@@ -58,7 +60,8 @@ SETTINGS: dict[str, Settings] = {
     "bf16 cl 256 recompute": Settings("bf16", channels_last=True, rows=256, recompute=True),
     "bf16 cl compile": Settings("bf16", channels_last=True, rows=256, compiled=True),
 }
-"""``cl``: channels-last weights; a number: most rows of a decoder call (``decoder_rows``), by the library's default where there is none."""
+"""``cl``: channels-last weights; a number: most rows of a decoder call (``decoder_rows``), by the library's default where there is none; ``jitter``:
+1 to 10 leapfrogs, as the library takes by default, instead of ten on average."""
 DEFAULT_CASES = ("conv", "conv-k10", "resnet", "mvtcae", "mopoe")
 DEFAULT_SETTINGS = ("fp32", "fp32 cl 256", "bf16 cl 256")
 

@@ -89,6 +89,12 @@ def test_a_compiled_density_is_the_same() -> None:
         log_density = partial(q._log_density, power=torch.tensor([-1, -1, 1]))
         plain, compiled = (mcmc.differentiated(log_density, compiled=c)(z) for c in (False, True))
         torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
+        drawn = []
+        for compile in (False, True):
+            torch.manual_seed(0)
+            q = ProductOfPosteriors(experts, torch.ones(2, 3, dtype=torch.bool), unit(2), HMC(warmup=4, steps=4, compile=compile))
+            drawn.append(q.chains().draws)
+        torch.testing.assert_close(*drawn, rtol=1e-3, atol=1e-3)
 
 
 def test_chains_that_cannot_move_are_reported_and_the_others_are_right() -> None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -216,6 +217,14 @@ def sample(log_density: LogDensity, position: Tensor, settings: HMC) -> Chains:
     """
     target = differentiated(log_density, compiled=settings.compile)
     state = init(target, position)
+    # The first call has checked whether what was compiled before still fits; the shapes stay, so that to check at each step is idle work.
+    unchecked = torch.compiler.set_stance(skip_guard_eval_unsafe=True) if settings.compile else nullcontext()
+    with unchecked:
+        return _explored(target, state, settings)
+
+
+def _explored(target: Target, state: State, settings: HMC) -> Chains:
+    position = state.position
     first = 0.5 * position.shape[-1] ** -0.25  # acceptance at a fixed step size falls with D^¼
     sizes = StepSize.start(first, state.log_density)
     variance = _variance(position) if len(position) >= 8 else torch.ones_like(position[0])
