@@ -798,6 +798,34 @@ def test_fitted_priors_follow_their_seed_and_are_saved(kind: Any, size: int, tol
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+def test_options_of_options_are_checked() -> None:
+    modalities = (Modality("a", (3,)), Modality("b", (2,)))
+    with pytest.raises(TypeError, match=r"flow='nsf' must be FlowOptions\(...\), whose options are kind, transforms, hidden"):
+        cp.JNF(modalities, flow="nsf")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"jnf.hmc has no option 'chain'; its options are chains, warmup"):
+        cp.JNF.from_config(modalities, {"hmc": {"chain": 3}})
+    with pytest.raises(ValueError, match=r"hidden=128 must be a list of widths, such as \(128, 128\)"):
+        cp.FlowOptions(hidden=128)  # type: ignore[arg-type]
+
+
+def test_samplers_of_a_joint_encoder_learn_from_what_incomplete_rows_say() -> None:
+    """Without a place for gaps in its joint encoder, JMVAE reads an incomplete row by its unimodal posteriors, and so does the aggregate."""
+    rng = np.random.default_rng(0)
+    here = np.arange(6) < 3
+    x = {"a": rng.normal(size=(6, 3)).astype(np.float32), "b": rng.normal(size=(6, 2)).astype(np.float32)}
+    split = cp.data.Split(x, (Modality("a", (3,)), Modality("b", (2,))), {"b": here})
+    for kind in (cp.JMVAE, cp.JNF):
+        torch.manual_seed(0)
+        model = kind(split.modalities, shared_dim=2).eval()
+        batch = split.batch(np.arange(6))
+        with torch.no_grad():
+            ((q, rows),) = model.model.posterior.aggregated(model.model.encode(batch))
+        assert bool(rows.all())
+        if kind is cp.JMVAE:
+            torch.testing.assert_close(q.centre, model.encode(batch).shared[0])
+        assert float(q.centre[3:].abs().min()) > 1e-3, "no row is the unit distribution"
+
+
 def test_generation_draws_from_the_sampler_fitted_last() -> None:
     data = cp.data.load({"a": np.random.default_rng(0).normal(size=(200, 3)), "b": np.random.default_rng(1).normal(size=(200, 2))})
     model = cp.MVAE.for_data(data, shared_dim=2)

@@ -24,6 +24,8 @@ from counterpoint.products import (
     MixtureOfExperts,
     ProductOfPosteriors,
     StuckChains,
+    chained,
+    log_normaliser,
     normalised,
     product_of_posteriors,
 )
@@ -81,6 +83,8 @@ def test_a_mask_is_multiplied_in_as_zuko_does() -> None:
 def test_a_compiled_density_is_the_same() -> None:
     """Of products of two flows, compiled once for one batch and taken for another."""
     flows = [flowed("maf", seed=m).flow for m in range(2)]
+    torch._dynamo.utils.counters.clear()
+    programs = []
     for batch in (0, 1):
         torch.manual_seed(batch)
         experts = [Flowed(Normal(torch.randn(3, 2), torch.rand(3, 2) + 0.3), flow) for flow in flows]
@@ -95,6 +99,8 @@ def test_a_compiled_density_is_the_same() -> None:
             q = ProductOfPosteriors(experts, torch.ones(2, 3, dtype=torch.bool), unit(2), HMC(warmup=4, steps=4, compile=compile))
             drawn.append(q.chains().draws)
         torch.testing.assert_close(*drawn, rtol=1e-3, atol=1e-3)
+        programs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert programs[0] == programs[1]
 
 
 def test_chains_that_cannot_move_are_reported_and_the_others_are_right() -> None:
@@ -121,6 +127,61 @@ def test_chains_that_cannot_move_are_reported_and_the_others_are_right() -> None
         q.chains()
 
 
+@pytest.mark.parametrize(("total", "dim"), [(3, 2), (5, 32)])
+def test_the_divergence_from_a_product_is_that_of_its_closed_form(total: int, dim: int) -> None:
+    """Normal posteriors of everything and of two modalities, the latter sampled as if it had no closed form."""
+    torch.manual_seed(0)
+    scale, rows = 0.6, 12
+    precision = scale**-2 - 1
+    z = torch.randn(rows, dim)
+    experts = [
+        Normal((z + torch.randn(rows, dim) * precision**-0.5) * precision * scale**2, torch.full((rows, dim), scale)) for _ in range(total)
+    ]
+
+    def members(size: int) -> Tensor:
+        return torch.ones(size, rows, dtype=torch.bool)
+
+    everything = product_of_posteriors(experts, members(total), unit(dim), HMC())
+    closed = product_of_posteriors(experts[:2], members(2), unit(dim), HMC())
+    sampled = ProductOfPosteriors(experts[:2], members(2), unit(dim), HMC())
+    normaliser = log_normaliser(sampled, everything, 400)
+    torch.testing.assert_close(sampled.log_prob(z[None]) - normaliser, closed.log_prob(z[None]), atol=0.6 if dim > 8 else 0.2, rtol=0)
+    assert float((sampled.log_prob(z[None]) - normaliser - closed.log_prob(z[None])).mean()) == pytest.approx(0, abs=0.15)
+
+
+def test_a_row_with_one_expert_takes_no_chains() -> None:
+    """Beside a row that has two, a row with one is that expert: exact draws, its own density, and out of the diagnosis."""
+    experts = [flowed("maf", rows=3, narrow=0.5), flowed("maf", rows=3, seed=1, narrow=0.5)]
+    members = torch.tensor([[True, True, False], [True, False, True]])
+    q = product_of_posteriors(experts, members, unit(2), HMC(warmup=50, steps=20))
+    z = torch.randn(4, 3, 2)
+    torch.testing.assert_close(q.log_prob(z)[:, 1], experts[0].log_prob(z)[:, 1])
+    torch.testing.assert_close(q.log_prob(z)[:, 2], experts[1].log_prob(z)[:, 2])
+    torch.testing.assert_close(q.centre[1:], torch.stack([experts[0].centre[1], experts[1].centre[2]]))
+    chains = chained(q)
+    assert chains is not None and chains.rows.tolist() == [0]
+    torch.manual_seed(0)
+    draws, exact = q.rsample(torch.Size((4000,)))[:, 1], experts[0].rsample(torch.Size((4000,)))[:, 1]
+    assert float((draws.mean(0) - exact.mean(0)).abs().max()) < 5 * float(exact.std(0).max()) * (2 / 4000) ** 0.5
+
+
+def test_a_product_far_from_the_origin_is_proper() -> None:
+    """Where experts stand far from the prior's location they still make a density; and a prior may stand elsewhere."""
+    far = [Laplace(torch.full((1, 2), 17.0), torch.full((1, 2), 0.8)) for _ in range(2)]
+    members = torch.ones(2, 1, dtype=torch.bool)
+    torch.manual_seed(0)
+    q = ProductOfPosteriors(far, members, Laplace(torch.zeros(2), torch.ones(2)), HMC(chains=8, warmup=200, steps=200))
+    draws = q.chains().draws
+    assert not bool(q.improper.any())
+    grid = torch.linspace(10, 25, 6001, dtype=torch.float64)
+    density = (-2 * (grid - 17).abs() / 0.8 + grid.abs()).softmax(0)
+    assert float(draws.mean()) == pytest.approx(float((grid * density).sum()), abs=0.05)
+    there = [Laplace(torch.full((1, 2), 100.0), torch.full((1, 2), 0.5)) for _ in range(2)]
+    prior = Laplace(torch.full((2,), 100.0), torch.ones(2))
+    assert not bool(ProductOfPosteriors(there, members, prior, HMC()).improper.any())
+    assert not bool(ProductOfPosteriors(there, ~members, prior, HMC()).improper.any())
+
+
 def test_an_unknown_flow_and_a_coupling_of_one_dimension() -> None:
     with pytest.raises(ValueError, match="unknown flow 'glow'; choose one of maf, nsf, coupling"):
         FlowOptions("glow")  # type: ignore[arg-type]
@@ -133,16 +194,22 @@ def test_an_unknown_flow_and_a_coupling_of_one_dimension() -> None:
 # --- the linear-Gaussian oracle: exact unimodal posteriors, correlated, of four modalities --------------------------------
 
 
-def oracle(dim: int = 3, rows: int = 4) -> tuple[list[MultivariateNormal], list[MultivariateNormal]]:
+class Correlated(MultivariateNormal):
+    @property
+    def centre(self) -> Tensor:
+        return self.mean
+
+
+def oracle(dim: int = 3, rows: int = 4) -> tuple[list[Correlated], list[Correlated]]:
     """q(z | x_m) for four linear-Gaussian modalities, with full covariances, and the exact posteriors of the first 2, 3, 4 of them."""
     rng = torch.Generator().manual_seed(0)
     loading = [torch.randn(4, dim, generator=rng, dtype=torch.float64) for _ in range(4)]
     x = [torch.randn(rows, 4, generator=rng, dtype=torch.float64) for _ in range(4)]
 
-    def posterior(names: range | list[int]) -> MultivariateNormal:
+    def posterior(names: range | list[int]) -> Correlated:
         precision = torch.eye(dim, dtype=torch.float64) + sum(loading[m].T @ loading[m] / 0.6 for m in names)
         mean = torch.linalg.solve(precision, sum(x[m] @ loading[m] / 0.6 for m in names).T).T  # type: ignore[union-attr]
-        return MultivariateNormal(mean, precision_matrix=precision.expand(rows, -1, -1), validate_args=False)
+        return Correlated(mean, precision_matrix=precision.expand(rows, -1, -1), validate_args=False)
 
     return [posterior([m]) for m in range(4)], [posterior(range(size)) for size in (2, 3, 4)]
 

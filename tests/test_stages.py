@@ -19,7 +19,7 @@ from counterpoint.data import Split
 from counterpoint.distributions import Normal
 from counterpoint.flows import FlowOptions
 from counterpoint.mcmc import HMC
-from counterpoint.methods import JNF, MVAE, Stage, load
+from counterpoint.methods import JNF, MVAE, Method, Stage, load
 from counterpoint.nn import NetworkOptions
 from counterpoint.training import fit
 from counterpoint.types import Batch, Modality
@@ -149,9 +149,14 @@ fit(jnf(), data, val, out={part!r}, resume=True, **options)
 
 
 def test_without_validation_the_last_weights_are_handed_over() -> None:
-    method = jnf()
+    alone, method = jnf(), jnf()
+    alone.stages = alone.stages[:1]
+    alone.begin(alone.stages[0])
+    fit(alone, rows(64), max_steps=6, **BASE)
     result = fit(method, rows(64), max_steps=6, **BASE)
     assert result.steps == 12
+    assert torch.equal(parts(method)["joint"], parts(alone)["joint"])
+    assert not torch.equal(parts(method)["flows"], parts(alone)["flows"])
 
 
 def test_options_of_a_stage_that_is_not_there() -> None:
@@ -196,8 +201,31 @@ def test_an_interrupted_stage_thaws_the_method() -> None:
 
 def test_a_stage_trains_everything_by_default() -> None:
     method = jnf()
+    method.begin(method.stages[1])
+    assert not all(p.requires_grad for p in method.parameters())
     method.begin(Stage(method.stages[0].losses))
     assert all(p.requires_grad for p in method.parameters())
+
+
+def test_a_single_stage_freezes_what_it_does_not_train() -> None:
+    method = MVAE(MODALITIES, shared_dim=2, networks=NetworkOptions(hidden=(8,)))
+    method.stages = (Stage(method.stages[0].losses, trains=[method.model.decoders]),)
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+    fit(method, rows(16), max_steps=2, **BASE)
+    for key, value in method.state_dict().items():
+        assert torch.equal(value, before[key]) == ("decoders" not in key), key
+    assert all(p.requires_grad for p in method.parameters())
+
+
+def test_stages_need_names_of_their_own() -> None:
+    class Staged(Method):
+        def __init__(self, modalities: Any, *, names: tuple[str, ...]) -> None:
+            whole = jnf()
+            super().__init__(whole.model, *(Stage(whole.stages[0].losses, name=name) for name in names))
+
+    for names in (("", ""), ("one", "one"), ()):
+        with pytest.raises(ValueError, match="a method has one stage, or several with names of their own"):
+            Staged(MODALITIES, names=names)
 
 
 @pytest.mark.slow

@@ -43,6 +43,8 @@ class FlowOptions:
     conditional: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.hidden, int):
+            raise ValueError(f"hidden={self.hidden} must be a list of widths, such as ({self.hidden}, {self.hidden})")
         object.__setattr__(self, "hidden", tuple(int(h) for h in self.hidden))
         if self.kind not in get_args(FlowName):
             raise ValueError(f"unknown flow {self.kind!r}; choose one of {', '.join(get_args(FlowName))}")

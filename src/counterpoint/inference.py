@@ -16,7 +16,7 @@ from torch import Tensor
 from counterpoint import mcmc
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding, Rule
-from counterpoint.products import Choice, ProductOfPosteriors, log_normaliser, normalised
+from counterpoint.products import chained, log_normaliser, normalised
 from counterpoint.types import Latents
 
 
@@ -65,9 +65,9 @@ def means(model: Model, draws: Sequence[Draw]) -> list[dict[str, Tensor]]:
 def divergence(model: Model, encoding: Encoding, given: tuple[str, ...], samples: int, rule: Rule | None = None) -> Tensor:
     """KL(q(z | X) ‖ q(z | x_S)) in nats, (B,), by Monte Carlo over z ~ q(z | X): how much of what everything says S alone has lost."""
     everything, some = model.posterior.condition(encoding, model.names), model.posterior.condition(encoding, given, rule)
+    normaliser = log_normaliser(some, everything, samples)
     z = everything.rsample(torch.Size((samples,)))
-    ratio = (everything.log_prob(z) - some.log_prob(z)).mean(0)
-    return ratio + log_normaliser(some, everything, samples)
+    return (everything.log_prob(z) - some.log_prob(z)).mean(0) + normaliser
 
 
 @dataclass(frozen=True)
@@ -75,28 +75,31 @@ class Diagnostics:
     """How the chains of a batch fared, each (N,): one value for every row that takes chains.
 
     Attributes:
+        rows: which rows of the batch they are.
         acceptance: mean probability of a proposal to be taken.
         divergent: share of steps that diverged.
-        rhat: the largest split R-hat over the dimensions; above 1.01 the chains have not mixed.
-        size: the smallest effective sample size over the dimensions.
+        rhat: the largest split R-hat over the dimensions. Of many long chains that have mixed it is at most 1.01; of four times fifty draws in
+            tens of dimensions, perfect ones have up to 1.06.
+        ess: the smallest effective sample size over the dimensions.
         improper: rows whose product is no density, and in which the prior joined it instead of being divided out.
     """
 
+    rows: Tensor
     acceptance: Tensor
     divergent: Tensor
     rhat: Tensor
-    size: Tensor
+    ess: Tensor
     improper: Tensor
 
 
 def diagnose(model: Model, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None) -> Diagnostics | None:
     """The chains of q(z | x_S); None where it takes no chains."""
-    q = model.posterior.condition(encoding, given, rule)
-    q = q.second if isinstance(q, Choice) else q  # rows that have everything need none
-    if not isinstance(q, ProductOfPosteriors):
+    q = chained(model.posterior.condition(encoding, given, rule))
+    if q is None:
         return None
     chains = q.chains()
     return Diagnostics(
+        q.rows,
         chains.acceptance.mean(0),
         chains.divergent.mean(0),
         mcmc.rhat(chains.draws).amax(-1),

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -98,7 +97,7 @@ def _by_transform(log_density: LogDensity, position: Tensor) -> tuple[Tensor, Te
 
 @cache
 def _compiled() -> Callable[[LogDensity, Tensor], tuple[Tensor, Tensor]]:
-    return torch.compile(_by_transform)
+    return torch.compile(_by_transform, recompile_limit=4096)  # type: ignore[call-overload]  # one for each set and shape
 
 
 def init(target: Target, position: Tensor) -> State:
@@ -121,8 +120,9 @@ def step(target: Target, state: State, *, step_size: Tensor, leapfrogs: int, var
         p = p + 0.5 * size * end.gradient
         end = init(target, end.position + size * variance * p)
         p = p + 0.5 * size * end.gradient
-    rise = _energy(end, p, variance) - _energy(state, momentum, variance)
-    rise = torch.where(torch.isfinite(rise), rise, math.inf)
+    after = _energy(end, p, variance)
+    rise = after - _energy(state, momentum, variance)  # −∞ where a chain begins outside its density's support
+    rise = torch.where(torch.isfinite(after) & ~rise.isnan(), rise, math.inf)
     acceptance = torch.exp(-rise.clamp(min=0.0))
     taken = torch.rand_like(acceptance) < acceptance
     position = torch.where(taken.unsqueeze(-1), end.position, state.position)
@@ -172,7 +172,8 @@ class HMC:
         steps: steps of each chain after it; the last one is the draw.
         leapfrogs: most leapfrogs of a step; each step takes a random number from 1 to it.
         acceptance: what the step size aims at.
-        compile: compile the density and its gradient, which takes tens of seconds for every set of given modalities, and then halves the time.
+        compile: compile the density and its gradient, which takes tens of seconds for every set of given modalities and every size of batch, and
+            then halves the time. Needs torch 2.13.
 
     Raises:
         ValueError: a number out of its range.
@@ -217,14 +218,6 @@ def sample(log_density: LogDensity, position: Tensor, settings: HMC) -> Chains:
     """
     target = differentiated(log_density, compiled=settings.compile)
     state = init(target, position)
-    # The first call has checked whether what was compiled before still fits; the shapes stay, so that to check at each step is idle work.
-    unchecked = torch.compiler.set_stance(skip_guard_eval_unsafe=True) if settings.compile else nullcontext()
-    with unchecked:
-        return _explored(target, state, settings)
-
-
-def _explored(target: Target, state: State, settings: HMC) -> Chains:
-    position = state.position
     first = 0.5 * position.shape[-1] ** -0.25  # acceptance at a fixed step size falls with D^¼
     sizes = StepSize.start(first, state.log_density)
     variance = _variance(position) if len(position) >= 8 else torch.ones_like(position[0])
@@ -250,7 +243,7 @@ def _explored(target: Target, state: State, settings: HMC) -> Chains:
 
 def rhat(draws: Tensor) -> Tensor:
     """Split R-hat of draws (N, C, B, D), (B, D): √ of the variance over all half-chains by the mean variance within one. Near 1 where the
-    chains agree; above 1.01 they have not mixed.
+    chains agree; ∞ where none moves. Above 1.01, long chains have not mixed; short ones exceed it by chance.
 
     Raises:
         ValueError: fewer than four draws a chain.
@@ -259,7 +252,7 @@ def rhat(draws: Tensor) -> Tensor:
     count = len(halves)
     within = halves.var(0).mean(0)
     between = halves.mean(0).var(0)  # of the means, without the factor N
-    return ((count - 1) / count + between / within).sqrt()
+    return torch.where(within > 0, ((count - 1) / count + between / within).sqrt(), math.inf)
 
 
 def effective_size(draws: Tensor) -> Tensor:
@@ -281,7 +274,7 @@ def effective_size(draws: Tensor) -> Tensor:
     pairs = correlation[: count // 2 * 2].unflatten(0, (-1, 2)).sum(1)  # Γ_k = ρ_2k + ρ_2k+1
     positive = torch.cummin(pairs, 0).values.clamp(min=0.0)
     time = (2 * positive.sum(0) - 1).clamp(min=1 / math.log10(count * chains))
-    return count * chains / time
+    return torch.where(within > 0, count * chains / time, 0.0)
 
 
 def _jittered(target: Target, state: State, size: Tensor, variance: Tensor, settings: HMC) -> tuple[State, Info]:
@@ -303,5 +296,5 @@ def _halves(draws: Tensor) -> Tensor:
     """The first and the second half of every chain as chains of their own, (N // 2, 2C, B, D)."""
     count = len(draws) // 2
     if count < 2:
-        raise ValueError(f"{len(draws)} draws a chain are too few to compare its halves; give at least 4")
+        raise ValueError(f"{len(draws)} draws a chain are too few to compare its halves; let hmc take steps=4 or more")
     return torch.cat([draws[:count], draws[-count:]], 1)

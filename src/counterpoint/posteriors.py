@@ -80,6 +80,9 @@ class Encoding:
 class Rule(nn.Module, ABC):
     """Joins what the encoders say of the given modalities into q(z | x_S)."""
 
+    hmc = HMC()
+    """How products without closed form are sampled."""
+
     def joint(self, batch: Batch) -> Normal | None:
         """q(z | X) where the rule has a joint encoder."""
         return None
@@ -210,7 +213,7 @@ class Joint(Rule):
 
     def __init__(self, encoder: JointEncoder, subsets: Rule) -> None:
         super().__init__()
-        self.encoder, self.subsets = encoder, subsets
+        self.encoder, self.subsets, self.hmc = encoder, subsets, subsets.hmc
 
     def joint(self, batch: Batch) -> Normal:
         return self.encoder(batch)
@@ -250,7 +253,8 @@ class Posterior(nn.Module):
         everything a row has says together, by the joint encoder where there is one."""
         if isinstance(self.rule, Mixture):
             return [(q, encoding.batch.present[name]) for name, q in encoding.shared.items()]
-        everything = encoding.joint or self.condition(encoding, tuple(encoding.shared))
+        reads_gaps = isinstance(self.rule, Joint) and len(self.rule.encoder.tokens) > 0  # else incomplete rows take the rule for subsets
+        everything = encoding.joint if reads_gaps and encoding.joint is not None else self.condition(encoding, tuple(encoding.shared))
         return [(everything, torch.ones_like(encoding.members(tuple(encoding.shared))[0]))]
 
 

@@ -33,7 +33,7 @@ from counterpoint.distributions import Diagonal, Expert, Normal
 from counterpoint.mcmc import HMC, Chains
 
 FAR = (16.0, 32.0)
-"""Radii, in scales of the prior, between which a proper product's log density falls along every ray."""
+"""Radii, in scales of the prior and beyond the experts' centres, between which a proper product's log density falls along every ray."""
 
 STUCK = 1e-3
 """Mean acceptance below which a chain has not moved."""
@@ -49,7 +49,7 @@ class StuckChains(UserWarning):
 
 def product_of_posteriors(
     experts: Sequence[Expert], members: Tensor, prior: Diagonal, hmc: HMC, names: Sequence[str] = ()
-) -> Normal | ProductOfPosteriors:
+) -> dist.Posterior:
     """q(z | x_S), parameters (B, D).
 
     Args:
@@ -60,11 +60,13 @@ def product_of_posteriors(
         names: of the experts, for messages.
     """
     if not all(isinstance(q, Normal) for q in (*experts, prior)):
-        return ProductOfPosteriors(experts, members, prior, hmc, names)
+        alone = members.sum(0) <= 1  # what one expert says is sampled as it is
+        q = ProductOfPosteriors(experts, members, prior, hmc, names)
+        return chosen(alone, MixtureOfExperts(experts, members), q) if bool(alone.any()) else q
     everyone = dist.stacked([*experts, Normal(prior.loc.expand_as(experts[0].centre), prior.scale.expand_as(experts[0].centre))])
     present, power = members.to(prior.scale.dtype), _power_of_prior(members).to(prior.scale.dtype)
     precision = (torch.cat([present, power[None]]).unsqueeze(-1) * everyone.scale.pow(-2)).sum(0)
-    improper = (precision <= 0).any(-1)
+    improper = (precision <= 0).any(-1) & members.any(0)
     _report(improper)
     return dist.product(everyone, torch.cat([present, torch.where(improper, 1.0, power)[None]]))
 
@@ -107,16 +109,23 @@ class ProductOfPosteriors(Distribution):
             _report(self._improper)
         return self._improper
 
+    @cached_property
+    def _reach(self) -> Tensor:
+        """How far from the prior's location the experts say anything, (B, 1)."""
+        with torch.no_grad():
+            away = [(q.centre - self.prior.loc).abs().amax(-1) * here for q, here in zip(self.experts, self.members, strict=True)]
+        return torch.stack(away).amax(0).nan_to_num().unsqueeze(-1)
+
     def _grows(self) -> Tensor:
-        """(B,) bool: rows whose product grows along some ray: 48 axes at most and 16 random directions, both ways."""
+        """(B,) bool: rows whose product grows along some ray, beyond the experts: 48 axes at most and 16 random directions, both ways."""
         dim = self.event_shape[0]
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(0)
             some = torch.cat([torch.eye(dim)[torch.randperm(dim)[:48]], torch.nn.functional.normalize(torch.randn(16, dim), dim=-1)])
-            rays = torch.cat([some, -some]).to(self.members.device)
-            rays = (rays * self.prior.scale).unsqueeze(1).expand(-1, len(self.members[0]), -1)
-            near, far = (self._log_density(radius * rays, _power_of_prior(self.members)) for radius in FAR)
-        return ((far >= near) & (far > -math.inf)).any(0)
+            rays = torch.cat([some, -some]).to(self.prior.loc).unsqueeze(1)
+            at = [self.prior.loc + (self._reach + radius * self.prior.scale) * rays for radius in FAR]
+            near, far = (self._log_density(z, _power_of_prior(self.members)) for z in at)
+        return ((far >= near) & (far > -math.inf)).any(0) & self.members.any(0)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Σ_m log q(z | x_m) − (|S| − 1) log p(z) of values (K, B, D), (K, B): not normalised."""
@@ -133,14 +142,15 @@ class ProductOfPosteriors(Distribution):
 
     def chains(self, count: int | None = None) -> Chains:
         """The chains of each row, (steps, C, B, D), started at draws from its experts in turn. Rows whose chains leave the prior's range are
-        improper, and are sampled anew. Rows whose chains do not move are reported by a warning; the draws of the others are none the worse.
+        improper, and are sampled anew. Rows with a chain that does not move are reported by a warning; the other rows are none the worse.
 
         Args:
             count: C; the settings' number where None.
         """
         count = count or self.hmc.chains
         chains = self._run(count)
-        astray = (chains.draws.abs() > FAR[0] * self.prior.scale).any(-1).any(0).any(0) & ~self.improper
+        away = (chains.draws - self.prior.loc).abs() > self._reach + FAR[0] * self.prior.scale
+        astray = away.any(-1).any(0).any(0) & ~self.improper
         if bool(astray.any()):
             self._improper = self.improper | astray
             _report(astray)
@@ -149,7 +159,7 @@ class ProductOfPosteriors(Distribution):
         return chains
 
     def _report_stuck(self, chains: Chains) -> None:
-        stuck = (chains.acceptance.amax(0) < STUCK).nonzero().squeeze(-1)
+        stuck = (chains.acceptance.amin(0) < STUCK).nonzero().squeeze(-1)
         if len(stuck) == 0:
             return
         first = int(stuck[0])
@@ -162,7 +172,7 @@ class ProductOfPosteriors(Distribution):
             ]
         why = f"what {' and '.join(blind)} says of it is not finite" if blind else "no proposal was taken; give hmc a longer warmup"
         warnings.warn(
-            f"the chains of {len(stuck)} of {len(self.rows)} rows stayed where they began, the first in row {int(self.rows[first])}: {why}",
+            f"chains of {len(stuck)} of {len(self.rows)} rows stayed where they began, the first in row {int(self.rows[first])}: {why}",
             StuckChains,
             stacklevel=3,
         )
@@ -253,19 +263,37 @@ class Choice(Distribution):
         return first.index_copy(axis, (~self.rows).nonzero().squeeze(-1), second)
 
 
-def chosen(rows: Tensor, first: Normal, second: dist.Posterior) -> dist.Posterior:
+def chosen(rows: Tensor, first: dist.Posterior, second: dist.Posterior) -> dist.Posterior:
     """``first`` where ``rows`` (B,) says so and ``second`` elsewhere; both have parameters (B, D)."""
-    if isinstance(second, Normal):
+    if bool(rows.all()):
+        return first
+    if isinstance(first, Normal) and isinstance(second, Normal):
         where = rows.unsqueeze(-1)
         return Normal(torch.where(where, first.loc, second.loc), torch.where(where, first.scale, second.scale))
-    others = (~rows).nonzero().squeeze(-1)
-    if isinstance(second, ProductOfPosteriors):
-        experts = [dist.gathered(expert, others) for expert in second.experts]
-        some = ProductOfPosteriors(experts, second.members[:, others], second.prior, second.hmc, second.names, second.rows[others.cpu()])
-        return Choice(rows, first, some)
-    if isinstance(second, dist.Expert):
-        return Choice(rows, first, dist.gathered(second, others))
-    raise TypeError(f"rows of a {type(second).__name__} can't be taken")
+    return Choice(rows, first, _taken(second, (~rows).nonzero().squeeze(-1)))
+
+
+def _taken(q: dist.Posterior, rows: Tensor) -> dist.Posterior:
+    """The posteriors of some rows, (N,) indices."""
+    if isinstance(q, dist.Expert):
+        return dist.gathered(q, rows)
+    if isinstance(q, MixtureOfExperts):
+        return MixtureOfExperts([dist.gathered(expert, rows) for expert in q.experts], q.members[:, rows])
+    if isinstance(q, ProductOfPosteriors):
+        experts = [dist.gathered(expert, rows) for expert in q.experts]
+        return ProductOfPosteriors(experts, q.members[:, rows], q.prior, q.hmc, q.names, q.rows[rows.cpu()])
+    if isinstance(q, Choice):
+        place = torch.cumsum(~q.rows, 0) - 1  # of each row among those of the second
+        here = q.rows[rows]
+        return Choice(here, _taken(q.first, rows), _taken(q.second, place[rows[~here]]))
+    raise TypeError(f"rows of a {type(q).__name__} can't be taken")
+
+
+def chained(q: dist.Posterior) -> ProductOfPosteriors | None:
+    """The part of ``q`` that takes chains, where there is one."""
+    while isinstance(q, Choice):
+        q = q.second
+    return q if isinstance(q, ProductOfPosteriors) else None
 
 
 def normalised(q: dist.Posterior) -> dist.Posterior:
@@ -276,13 +304,17 @@ def normalised(q: dist.Posterior) -> dist.Posterior:
 
 
 def log_normaliser(q: dist.Posterior, like: dist.Posterior, samples: int) -> Tensor:
-    """log ∫ exp(``q.log_prob``), (B,): 0 for a density, estimated for a product by importance samples, half of them from its experts and half
-    from ``like``, a density that resembles it."""
+    """log ∫ exp(``q.log_prob``), (B,): 0 for a density, estimated for a product by importance samples, half of them from a normal with the
+    moments of its chains and half from ``like``, a density that resembles it. The chains may find a row improper, which changes ``q.log_prob``."""
+    if isinstance(q, Choice):
+        others = (~q.rows).nonzero().squeeze(-1)
+        return torch.zeros_like(like.centre[..., 0]).index_copy(0, others, log_normaliser(q.second, _taken(like, others), samples))
     if not isinstance(q, ProductOfPosteriors):
         return torch.zeros_like(like.centre[..., 0])
-    experts, half = normalised(q), torch.Size((-(-samples // 2),))
-    z = torch.cat([experts.rsample(half), like.rsample(half)])
-    proposal = torch.logaddexp(experts.log_prob(z), like.log_prob(z)) - math.log(2)
+    draws = q.chains(max(q.hmc.chains, 8)).draws.flatten(0, 1)
+    fitted, half = Normal(draws.mean(0), draws.std(0)), torch.Size((-(-samples // 2),))
+    z = torch.cat([fitted.rsample(half), like.rsample(half)])
+    proposal = torch.logaddexp(fitted.log_prob(z), like.log_prob(z)) - math.log(2)
     return torch.logsumexp(q.log_prob(z) - proposal, 0) - math.log(len(z))
 
 

@@ -50,11 +50,19 @@ class Method(nn.Module):
 
     def __new__(cls, modalities: Sequence[Modality] = (), **options: Any) -> Self:  # copies are made without arguments
         self = super().__new__(cls)
+        for key, parameter in inspect.signature(cls).parameters.items():
+            wanted = type(parameter.default)
+            if key in options and dataclasses.is_dataclass(wanted) and not isinstance(options[key], wanted):
+                fields = ", ".join(f.name for f in dataclasses.fields(wanted))
+                raise TypeError(f"{key}={options[key]!r} must be {wanted.__name__}(...), whose options are {fields}")
         object.__setattr__(self, "_options", options)
         return self
 
     def __init__(self, model: Model, *stages: Stage) -> None:
         super().__init__()
+        names = [stage.name for stage in stages]
+        if not stages or (len(stages) > 1 and ("" in names or len(set(names)) < len(names))):
+            raise ValueError(f"a method has one stage, or several with names of their own; got {names}")
         self.model = model
         self.parts = nn.ModuleList(loss for stage in stages for loss, _ in stage.losses)
         self.stages = stages
@@ -88,6 +96,10 @@ class Method(nn.Module):
         for key, value in config.items():
             kind: Any = type(parameters[key].default)
             nested = dataclasses.is_dataclass(kind) and isinstance(value, Mapping)
+            fields = [f.name for f in dataclasses.fields(kind)] if nested else []
+            strange = [name for name in value if name not in fields] if nested else []
+            if strange:
+                raise ValueError(f"{cls.name}.{key} has no option {strange[0]!r}; its options are {', '.join(fields)}")
             options[key] = kind(**value) if nested else value
         construct: Any = cls  # a concrete method, whose constructor takes modalities and options
         return construct(modalities, **options)
@@ -178,7 +190,15 @@ class Method(nn.Module):
         """Priors that generation can draw from: the density of the objective, and learned samplers in the order they were made."""
         return ("standard", *self.model.samplers)
 
-    def encode(self, x: Values, given: Sequence[str] | None = None, *, samples: int | None = None, rule: RuleLike = "own") -> Latents:
+    def encode(
+        self,
+        x: Values,
+        given: Sequence[str] | None = None,
+        *,
+        samples: int | None = None,
+        rule: RuleLike = "own",
+        generator: torch.Generator | None = None,
+    ) -> Latents:
         """Latents given some modalities (all that are there by default).
 
         Args:
@@ -188,6 +208,7 @@ class Method(nn.Module):
             rule: how q(z | x_S) is made of what the encoders say: the method's ``"own"`` rule; ``"product"``, the product of unimodal
                 posteriors with the prior divided out |S| − 1 times (:class:`~counterpoint.posteriors.PosteriorProduct`), by Hamiltonian
                 Monte Carlo where it has no closed form; or a rule.
+            generator: of the draws; torch's own where None.
 
         Returns:
             Shared (K, B, D); private (K, B, D_m) of each given modality.
@@ -195,7 +216,7 @@ class Method(nn.Module):
         Raises:
             ValueError: an unknown or empty ``given``, or a row with none of it.
         """
-        with self._answering() as model:
+        with self._answering() as model, inference.seeded(generator):
             batch, names = self._given(x, given)
             return inference.posterior_latents(model, model.encode(batch), names, samples, self._rule(rule))
 
@@ -403,7 +424,7 @@ class Method(nn.Module):
             return rule
         if rule not in ("own", "product"):
             raise ValueError(f"rule={rule!r} is unknown; choose 'own', 'product', or give a Rule")
-        return PosteriorProduct(prior=self.model.prior()) if rule == "product" else None
+        return PosteriorProduct(self.model.posterior.rule.hmc, prior=self.model.prior()) if rule == "product" else None
 
     def _prior(self, prior: str) -> str:
         if prior == "auto":

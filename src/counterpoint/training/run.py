@@ -113,6 +113,8 @@ def fit(
     from .keeper import Stopped  # Lightning takes seconds to import
     from .loop import Run
 
+    method_stages = getattr(method, "stages", ())
+    staged = len(method_stages) > 1 or any(stage.trains is not None for stage in method_stages)
     begun = [i for i, (stage, _) in enumerate(stages) if folder is not None and folder.stage(stage).last.exists()]
     first = begun[-1] if resume and begun else 0  # a later stage's checkpoint has the weights of those before it
     results = []
@@ -120,8 +122,8 @@ def fit(
         for i, (name, own) in enumerate(stages[first:], first):
             title = method.name if len(stages) == 1 else f"{method.name}, stage {i + 1} of {len(stages)} ({name})"
             part = None if folder is None else folder.stage(name)
-            if name:
-                method.begin(method.stages[i])
+            if staged:
+                method.begin(method_stages[i])
             run = Run(method, train, val, own, part, history, title=title, hands_over=i + 1 < len(stages))
             if i == first and folder is not None and run.leads:
                 folder.check(config, resume)
@@ -138,7 +140,7 @@ def fit(
             raise KeyboardInterrupt from None
         raise SystemExit(128 + stop.signum) from None
     finally:
-        if stages[0][0]:
+        if staged:
             method.begin(None)
     if folder is not None and run.leads:
         method.save_pretrained(folder.model)
