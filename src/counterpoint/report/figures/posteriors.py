@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from counterpoint.inference import seeded
 from counterpoint.model import Draw
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from counterpoint.data import Split
     from counterpoint.methods import Method
 
-_SIDE = 128
+_SIDE, _ROUNDS = 32, 3
 _MASS = 0.95
 
 
 def posteriors(method: Method, split: Split, n: int = 4, draws: int = 400, seed: int = 0) -> Figure:
     """Examples (rows): what they are, and their posteriors given each modality alone and given everything (columns). Points are draws of
-    q(z | x_S) over the posterior means of other rows; the line encloses 95 % of the model's own posterior, ∝ p(z) ∏ p(x_m | z) on a grid.
+    q(z | x_S) over the posterior means of other rows; the line encloses 95 % of the model's own posterior, ∝ p(z) ∏ p(x_m | z), within the panel.
 
     Raises:
         ValueError: a shared latent that is not a plane, private latents, or decoders without an exact density.
@@ -41,8 +41,6 @@ def posteriors(method: Method, split: Split, n: int = 4, draws: int = 400, seed:
     batch = batch_of(method, split, complete_rows(split, n, seed=seed))
     cloud = method.encode(batch_of(method, split, complete_rows(split, 600, seed=seed))).shared[0].float().cpu()
     reach = 1.3 * float(cloud.abs().max())
-    axis = torch.linspace(-reach, reach, _SIDE)
-    true = _log_posteriors(method, batch, torch.cartesian_prod(axis, axis))
     sets = [*([name] for name in names), names]
     with seeded(torch.Generator().manual_seed(seed)):
         drawn = [method.encode(batch.only(given), given, samples=draws).shared.float().cpu() for given in sets]
@@ -58,11 +56,10 @@ def posteriors(method: Method, split: Split, n: int = 4, draws: int = 400, seed:
     for j, (given, points) in enumerate(zip(sets, drawn, strict=True), len(names)):
         for i in range(len(batch)):
             axes = grid[i, j]
-            density = sum(true[name][:, i] for name in given) + true[""][:, i]
+            x, y, density = _log_posterior(method, batch[i : i + 1], given, reach)
             axes.scatter(*cloud.T, s=2, c=FAINT, linewidths=0, rasterized=True)
             axes.scatter(*points[:, i].T, s=3, c=SHARED, linewidths=0, rasterized=True)
-            levels = density.reshape(_SIDE, _SIDE).T.numpy()
-            axes.contour(axis, axis, levels, levels=[_level(levels)], colors=[PRIVATE], linewidths=0.8, zorder=5)
+            axes.contour(x, y, density.T, levels=[_level(density)], colors=[PRIVATE], linewidths=0.8, zorder=5)
             axes.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), facecolor="none", aspect="equal")
             for spine in axes.spines.values():
                 spine.set(color=FAINT, linewidth=0.6)
@@ -78,17 +75,24 @@ def in_the_plane(method: Method) -> bool:
 
 
 @torch.no_grad()
-def _log_posteriors(method: Method, batch: Batch, z: Tensor) -> dict[str, Tensor]:
-    """log p(x_m | z) by modality and log p(z) under the name "", at points z (K, 2), each (K, B)."""
-    model = method.model
-    z = z.to(next(method.parameters()).device).unsqueeze(1)
-    names = tuple(m.name for m in method.modalities)
-    found = {"": model.prior().log_prob(z).expand(-1, len(batch)).cpu()}
-    raw = model.decode([Draw(Latents(z, {}), names)])[0]
-    for name in names:
-        each = [model.likelihood(name).log_prob(raw[name], batch.x[name][i : i + 1]) for i in range(len(batch))]
-        found[name] = torch.cat(each, 1).cpu()
-    return found
+def _log_posterior(method: Method, example: Batch, given: Sequence[str], reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """log p(z) + Σ_m log p(x_m | z) of one row on a grid, (N, N), and the grid's axes: first of the whole panel, then closer and closer around
+    where the mass is."""
+    model, names = method.model, tuple(given)
+    low, high = np.full(2, -reach), np.full(2, reach)
+    for turn in range(_ROUNDS):
+        axes = [np.linspace(low[d], high[d], _SIDE) for d in range(2)]
+        z = torch.cartesian_prod(*(torch.as_tensor(axis) for axis in axes)).to(next(method.parameters())).unsqueeze(1)
+        parts = []
+        for some in z.split(512):
+            raw = model.decode([Draw(Latents(some, {}), names)])[0]
+            parts.append(model.prior().log_prob(some) + sum(model.likelihood(name).log_prob(raw[name], example.x[name]) for name in names))
+        density = torch.cat(parts).reshape(_SIDE, _SIDE).double().cpu().numpy()
+        if turn + 1 < _ROUNDS:
+            here = np.argwhere(density > density.max() - 12)  # nats
+            cell = (high - low) / (_SIDE - 1)
+            low, high = low + (here.min(0) - 1) * cell, low + (here.max(0) + 1) * cell
+    return axes[0], axes[1], density
 
 
 def _level(log_density: np.ndarray) -> float:
