@@ -96,7 +96,9 @@ def test_a_compiled_density_is_the_same() -> None:
         drawn = []
         for compile in (False, True):
             torch.manual_seed(0)
-            q = ProductOfPosteriors(experts, torch.ones(2, 3, dtype=torch.bool), unit(2), HMC(warmup=4, steps=4, compile=compile))
+            q = ProductOfPosteriors(
+                experts, torch.ones(2, 3, dtype=torch.bool), unit(2), HMC(warmup=20, steps=4, leapfrogs=3, compile=compile)
+            )
             drawn.append(q.chains().draws)
         torch.testing.assert_close(*drawn, rtol=1e-3, atol=1e-3)
         programs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
@@ -303,7 +305,7 @@ def test_an_improper_product_is_reported_and_mended() -> None:
     with pytest.warns(ImproperProduct, match="no density in 1 of 2 rows"):
         closed = product_of_posteriors(normal, members, unit(2), HMC())
     assert isinstance(closed, Normal)
-    torch.testing.assert_close(closed.scale, torch.tensor([3 / 2 + 1, 12 - 2]).rsqrt().unsqueeze(-1).expand(2, 2))
+    torch.testing.assert_close(closed.scale, torch.tensor([3 / 2, 12 - 2]).rsqrt().unsqueeze(-1).expand(2, 2))
     q = ProductOfPosteriors(normal, members, unit(2), HMC())
     with pytest.warns(ImproperProduct, match="no density in 1 of 2 rows"):
         assert q.improper.tolist() == [True, False]
@@ -322,8 +324,7 @@ def test_chains_that_go_astray_are_found_out() -> None:
         draws = q.chains(8).draws
     assert q.improper.tolist() == [True] and float(draws.abs().max()) < 16
     z = torch.randn(20, 1, 2)
-    joined = torch.stack([e.log_prob(z) for e in experts]).sum(0) + unit(2).log_prob(z)
-    torch.testing.assert_close(q.log_prob(z), joined)
+    torch.testing.assert_close(q.log_prob(z), torch.stack([e.log_prob(z) for e in experts]).sum(0))
 
 
 def test_laplace_experts_are_improper_under_a_normal_prior_and_not_under_their_own() -> None:

@@ -10,7 +10,7 @@ before the chains start, so that a step of a chain evaluates nothing but the flo
 
 Such a product need not be a density: where experts are wider than the prior, dividing by the prior leaves tails that grow. Those rows are found
 out (exactly for normal experts; otherwise by a look along rays, and by chains that leave the prior's range), reported by a warning, and given
-p(z) ∏ q(z | x_m), which is always a density.
+∏ q(z | x_m), the prior not divided out at all, which is always a density.
 
     JNF 2025, https://arxiv.org/abs/2502.03952; what improper rows get is ours.
 """
@@ -68,7 +68,7 @@ def product_of_posteriors(
     precision = (torch.cat([present, power[None]]).unsqueeze(-1) * everyone.scale.pow(-2)).sum(0)
     improper = (precision <= 0).any(-1) & members.any(0)
     _report(improper)
-    return dist.product(everyone, torch.cat([present, torch.where(improper, 1.0, power)[None]]))
+    return dist.product(everyone, torch.cat([present, torch.where(improper, 0.0, power)[None]]))
 
 
 class ProductOfPosteriors(Distribution):
@@ -134,7 +134,7 @@ class ProductOfPosteriors(Distribution):
     @property
     def _power(self) -> Tensor:
         """Of the prior in each row, (B,)."""
-        return torch.where(self.improper, 1, _power_of_prior(self.members))
+        return torch.where(self.improper, 0, _power_of_prior(self.members))
 
     def _log_density(self, z: Tensor, power: Tensor) -> Tensor:
         experts = [torch.where(here, q.log_prob(z), 0.0) for q, here in zip(self.experts, self.members, strict=True)]
@@ -327,7 +327,7 @@ def _report(improper: Tensor) -> None:
     if bool(improper.any()):
         warnings.warn(
             f"the product of the unimodal posteriors is no density in {int(improper.sum())} of {len(improper)} rows, whose experts are wider than the"
-            " prior: there the prior joins the product instead of being divided out",
+            " prior: there the prior is not divided out",
             ImproperProduct,
             stacklevel=3,
         )
