@@ -18,6 +18,7 @@ from counterpoint import mcmc
 from counterpoint.distributions import Flowed, Laplace, Normal, gathered
 from counterpoint.flows import Flow, FlowOptions
 from counterpoint.mcmc import HMC
+from counterpoint.posteriors import PosteriorProduct
 from counterpoint.products import (
     Choice,
     ImproperProduct,
@@ -182,6 +183,11 @@ def test_a_product_far_from_the_origin_is_proper() -> None:
     prior = Laplace(torch.full((2,), 100.0), torch.ones(2))
     assert not bool(ProductOfPosteriors(there, members, prior, HMC()).improper.any())
     assert not bool(ProductOfPosteriors(there, ~members, prior, HMC()).improper.any())
+
+
+def test_a_prior_moves_with_its_rule() -> None:
+    rule = PosteriorProduct(prior=Laplace(torch.ones(2), torch.full((2,), 3.0))).double()
+    assert rule.loc is not None and rule.loc.dtype == rule.scale.dtype == torch.float64 and not rule.state_dict()
 
 
 def test_an_unknown_flow_and_a_coupling_of_one_dimension() -> None:

@@ -20,6 +20,7 @@ from counterpoint.distributions import Normal
 from counterpoint.flows import FlowOptions
 from counterpoint.mcmc import HMC
 from counterpoint.methods import JNF, MVAE, Method, Stage, load
+from counterpoint.metrics.posteriors import score_posteriors
 from counterpoint.nn import NetworkOptions
 from counterpoint.training import fit
 from counterpoint.types import Batch, Modality
@@ -157,6 +158,12 @@ def test_without_validation_the_last_weights_are_handed_over() -> None:
     assert result.steps == 12
     assert torch.equal(parts(method)["joint"], parts(alone)["joint"])
     assert not torch.equal(parts(method)["flows"], parts(alone)["flows"])
+
+
+def test_chains_too_short_to_compare_are_left_out_of_the_scores() -> None:
+    method = JNF(MODALITIES, shared_dim=2, hmc=HMC(steps=3), networks=NetworkOptions(hidden=(8,)))
+    scores = score_posteriors(method, rows(8), samples=10)
+    assert "posterior/kl/given1" in scores.metrics and "fewer than 4 steps" in scores.left_out["posterior/rhat"]
 
 
 def test_options_of_a_stage_that_is_not_there() -> None:

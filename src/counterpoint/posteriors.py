@@ -151,16 +151,22 @@ class PosteriorProduct(Rule):
         prior: p(z) where it is not N(0, I).
     """
 
+    loc: Tensor | None
+    scale: Tensor
+
     def __init__(self, hmc: HMC = HMC(), prior: Diagonal | None = None) -> None:
         super().__init__()
-        self.hmc, self.prior = hmc, prior
+        self.hmc, self.family = hmc, Normal if prior is None else type(prior)
+        self.register_buffer("loc", None if prior is None else prior.loc.detach(), persistent=False)
+        self.register_buffer("scale", None if prior is None else prior.scale.detach(), persistent=False)
 
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
         experts = [encoding.posterior.rule.alone(encoding, name) for name in given]
         if len(given) == 1:
             return experts[0]
-        point = experts[0].centre[0]
-        prior = self.prior or Normal(torch.zeros_like(point), torch.ones_like(point))
+        point = (experts[0].base if isinstance(experts[0], dist.Flowed) else experts[0]).loc[0]
+        loc, scale = (torch.zeros_like(point), torch.ones_like(point)) if self.loc is None else (self.loc, self.scale)
+        prior = self.family(loc, scale)
         return product_of_posteriors(experts, encoding.members(given), prior, self.hmc, given)
 
 
