@@ -6,6 +6,7 @@ import csv
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from counterpoint.mcmc import HMC
 from counterpoint.methods import JNF, MVAE, Method, Stage, load
 from counterpoint.metrics.posteriors import score_posteriors
 from counterpoint.nn import NetworkOptions
+from counterpoint.products import ImproperProduct
 from counterpoint.training import fit
 from counterpoint.types import Batch, Modality
 
@@ -161,9 +163,15 @@ def test_without_validation_the_last_weights_are_handed_over() -> None:
 
 
 def test_chains_too_short_to_compare_are_left_out_of_the_scores() -> None:
-    method = JNF(MODALITIES, shared_dim=2, hmc=HMC(steps=3), networks=NetworkOptions(hidden=(8,)))
-    scores = score_posteriors(method, rows(8), samples=10)
-    assert "posterior/kl/given1" in scores.metrics and "fewer than 4 steps" in scores.left_out["posterior/rhat"]
+    modalities = (*MODALITIES, Modality("c", (2,), "normal", scale=0.5))
+    x = {m.name: np.random.default_rng(0).normal(size=(8, *m.shape)).astype(np.float32) for m in modalities}
+    torch.manual_seed(0)
+    method = JNF(modalities, shared_dim=2, flow=FlowOptions(hidden=(8,)), hmc=HMC(warmup=50, steps=3), networks=NetworkOptions(hidden=(8,)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImproperProduct)  # nothing was trained
+        scores = score_posteriors(method, Split(x, modalities), samples=10)
+    assert "posterior/kl/given2" in scores.metrics and "posterior/rhat/given2" not in scores.metrics
+    assert "let hmc take steps=4 or more" in scores.left_out["posterior/rhat/given2"]
 
 
 def test_options_of_a_stage_that_is_not_there() -> None:
