@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -403,6 +404,14 @@ def test_fitted_samplers_stay_with_the_run(run: Path, tmp_path: Path, capsys: py
     assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
     assert "flow" in refused(capsys, "fit-prior", copy, "--kind", "vae")
     assert "has no prior 'flow'" in refused(capsys, "sample", copy, "--prior", "flow")
+
+
+def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("counterpoint.cli.verbs.fit", lambda words: warnings.warn("this\nis odd", stacklevel=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["fit"]) == 0
+    assert capsys.readouterr().err == "counterpoint: warning: this is odd\n"
 
 
 def test_translations_that_are_no_images_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

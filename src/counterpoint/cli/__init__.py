@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -37,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = [*(sys.argv[1:] if argv is None else argv)]
     try:
-        return _run(words)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return _run(words)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -76,6 +79,11 @@ def _run(words: list[str]) -> int:
     except SystemExit as stop:  # help and --print_config end so; argparse's errors arrive as exceptions
         return stop.code if isinstance(stop.code, int) else 0
     return 0
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as one line, without the line of code that gave it."""
+    _say(f"warning: {message}", 0)
 
 
 def _say(text: str, code: int) -> int:
