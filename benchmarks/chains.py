@@ -1,9 +1,9 @@
 """Hamiltonian Monte Carlo on a product of posteriors that is known: fixed step sizes and leapfrogs against adapted ones.
 
-    python benchmarks/chains.py [--given 2] [--dim 16] [--steps 100] [--seeds 0 1 2] [--threads 1]
+    python benchmarks/chains.py [--given 2] [--dim 16] [--rows 100] [--chains 64] [--steps 100] [--seeds 0 1 2] [--threads 1]
 
 A linear-Gaussian model: q(z | x_m) is normal with a covariance of its own, and the product of the posteriors, with the prior divided out, is normal
-too. Chains of 100 targets start at draws from one of the posteriors, as in JNF, whose published setting is a step of 0.01 with ten leapfrogs for 100
+too. Chains of many targets start at draws from one of the posteriors, as in JNF, whose published setting is a step of 0.01 with ten leapfrogs for 100
 steps, without adaptation. Reported for the state after all steps (a draw of each chain): ``mean``, the root mean square error of its mean in
 standard deviations of the target, as it would be with infinitely many chains; ``variance``, its variance over the target's; for the chain as a whole:
 acceptance, effective draws (of the worst dimension) of a chain, and of a thousand gradients. Adapted chains spend half of their steps on warm-up.

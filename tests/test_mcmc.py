@@ -29,10 +29,10 @@ def covariances() -> Tensor:
 def test_gaussian_targets_of_any_scale_at_once() -> None:
     mean, covariance = torch.tensor([[3.0], [-1.0], [20.0]]).expand(3, 4), covariances()
     torch.manual_seed(1)
-    chains = mcmc.sample(gaussian(mean, covariance), torch.randn(64, 3, 4), HMC(warmup=400, steps=800, leapfrogs=20))
+    chains = mcmc.sample(gaussian(mean, covariance), torch.randn(64, 3, 4), HMC(warmup=400, steps=800, leapfrogs=20, acceptance=0.8))
     assert float(mcmc.rhat(chains.draws).max()) < 1.01
     assert float(chains.divergent.max()) == 0
-    assert 0.6 < float(chains.acceptance.mean()) < 0.9, "dual averaging aims at 0.65, and short warm-up stays above"
+    assert 0.7 < float(chains.acceptance.mean()) < 0.92, "dual averaging aims at 0.8"
     flat = chains.draws.flatten(0, 1)  # (N, B, D)
     size = mcmc.effective_size(chains.draws)
     error = (flat.mean(0) - mean).abs() / (covariance.diagonal(dim1=1, dim2=2) / size).sqrt()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,13 +50,12 @@ BUDGETS = {
 
 @pytest.mark.science
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif("COUNTERPOINT_DATA" not in os.environ, reason="MNIST and USPS are needed: set COUNTERPOINT_DATA")
-def test_flows_translate_better_than_a_joint_vae(tmp_path: Path) -> None:
+def test_flows_translate_better_than_a_joint_vae(real_data: Path, tmp_path: Path) -> None:
     """Cross coherence on MNIST and USPS in the same time: JMVAE < JNF < JNF-Shared, seed 0."""
     command, found = Path(sys.executable).with_name("counterpoint"), {}
     for method, budget in BUDGETS.items():
         run = tmp_path / method
-        subprocess.run([command, "fit", method, *PAIRS.split(), *budget.split(), "--out", run], check=True)
+        subprocess.run([command, "fit", method, *PAIRS.split(), *budget.split(), "--data.root", real_data, "--out", run], check=True)
         subprocess.run([command, "evaluate", run, "--only", "coherence", "--json", tmp_path / f"{method}.json"], check=True)
         found[method] = json.loads((tmp_path / f"{method}.json").read_text())["metrics"]["coherence/cross/digit"]
     assert found["jmvae"] < found["jnf"] < found["jnf-shared"]
