@@ -18,11 +18,12 @@ from pytorch_lightning.callbacks import Callback
 
 from counterpoint.data import Split
 from counterpoint.distributions import Normal
+from counterpoint.encoders import FlowEncoder
 from counterpoint.flows import FlowOptions
 from counterpoint.mcmc import HMC
 from counterpoint.methods import JNF, MVAE, Method, Stage, load
 from counterpoint.metrics.posteriors import score_posteriors
-from counterpoint.nn import NetworkOptions
+from counterpoint.nn import NetworkOptions, mlp
 from counterpoint.products import ImproperProduct
 from counterpoint.training import fit
 from counterpoint.types import Batch, Modality
@@ -241,6 +242,26 @@ def test_stages_need_names_of_their_own() -> None:
     for names in (("", ""), ("one", "one"), ()):
         with pytest.raises(ValueError, match="a method has one stage, or several with names of their own"):
             Staged(MODALITIES, names=names)
+
+
+def test_an_encoder_keeps_account_of_what_it_says_over_all_rows() -> None:
+    """E[μ] and E[σ²] + Var[μ] of its base, from batches; not of rows it does not learn from, nor of one that stands in for none."""
+    torch.manual_seed(0)
+    encoder, x = FlowEncoder(mlp((5, 8)), 8, 2, FlowOptions(hidden=(8,))), 3 * torch.randn(512, 5)
+    with torch.no_grad():
+        base = encoder(x)[0].base
+        for batch in range(800):
+            encoder(x[torch.randperm(512, generator=torch.Generator().manual_seed(batch))[:64]])
+        assert encoder.marginal is not None
+        found = encoder.marginal
+        torch.testing.assert_close(found.loc, base.loc.mean(0), atol=0.02 * float(found.scale.max()), rtol=0)
+        torch.testing.assert_close(found.scale, (base.scale.square().mean(0) + base.loc.var(0)).sqrt(), atol=0, rtol=0.02)
+        encoder(100 + x[:1])
+        encoder.eval()
+        encoder(100 + x)
+    torch.testing.assert_close(encoder.marginal.loc, found.loc, atol=0, rtol=0)
+    by_x = FlowEncoder(mlp((5, 8)), 8, 2, FlowOptions(hidden=(8,), conditional=True))
+    assert by_x.marginal is None and by_x(x)[0].marginal is None
 
 
 @pytest.mark.slow

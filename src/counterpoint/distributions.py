@@ -125,13 +125,16 @@ class Flowed(Distribution):
         base: parameters (B, D).
         flow: from a context to the map f.
         context: (B, features) that condition f, or None.
+        marginal: of u where nothing is known of the row, parameters (D,): E[q_base] over rows, or what comes near it. None where nobody knows.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's own interface)
     has_rsample = True
 
-    def __init__(self, base: Diagonal, flow: Callable[[Tensor | None], Bijection], context: Tensor | None = None) -> None:
-        self.base, self.flow, self.context = base, flow, context
+    def __init__(
+        self, base: Diagonal, flow: Callable[[Tensor | None], Bijection], context: Tensor | None = None, marginal: Diagonal | None = None
+    ) -> None:
+        self.base, self.flow, self.context, self.marginal = base, flow, context, marginal
         self.map = flow(context)
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
@@ -215,7 +218,7 @@ def scattered(q: E, rows: Tensor, size: int) -> E:
     """Distribution i of ``q`` in row ``rows[i]`` of a batch of ``size`` rows, and the unit distribution in the others."""
     if isinstance(q, Flowed):
         context = None if q.context is None else _put(q.context.new_zeros(size, q.context.shape[-1]), rows, q.context)
-        return type(q)(scattered(q.base, rows, size), q.flow, context)
+        return type(q)(scattered(q.base, rows, size), q.flow, context, q.marginal)
     dim = q.loc.shape[-1]
     return type(q)(_put(q.loc.new_zeros(size, dim), rows, q.loc), _put(q.scale.new_ones(size, dim), rows, q.scale))
 
@@ -223,7 +226,7 @@ def scattered(q: E, rows: Tensor, size: int) -> E:
 def gathered(q: E, rows: Tensor) -> E:
     """The distributions of some rows of a batch."""
     if isinstance(q, Flowed):
-        return type(q)(gathered(q.base, rows), q.flow, None if q.context is None else q.context[rows])
+        return type(q)(gathered(q.base, rows), q.flow, None if q.context is None else q.context[rows], q.marginal)
     return type(q)(q.loc[rows], q.scale[rows])
 
 

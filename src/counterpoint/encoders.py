@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.distributions import Diagonal, Expert, Flowed, family
+from counterpoint.distributions import Diagonal, Expert, Flowed, Normal, family
 from counterpoint.flows import Flow, FlowOptions
-from counterpoint.nn import NetworkOptions, Trunk, trunk
+from counterpoint.nn import BatchNorm, NetworkOptions, Trunk, trunk
 from counterpoint.types import Modality
 
 Towers = Literal["separate", "shared"]
@@ -96,7 +97,9 @@ class Projector(nn.Module):
 class FlowEncoder(nn.Module):
     """q(z | x) behind a flow: a diagonal normal whose parameters come from x, seen through an invertible map.
 
-    The map itself is the same for every x, as in JNF, unless the options make it conditional.
+    The map itself is the same for every x, as in JNF, unless the options make it conditional. Where it is the same, the encoder keeps account of
+    the mean and the variance of the base over the rows it learns from (ours): seen through the map, they are q(z), what it says of z before it
+    sees x, which products of posteriors divide out.
 
     Args:
         network: x to features, or g(x) to features.
@@ -112,9 +115,23 @@ class FlowEncoder(nn.Module):
         self.network = network
         self.head = Head(features, dim, "normal")
         self.flow = None if flow.kind == "none" else Flow(dim, features if flow.conditional else 0, flow)
-        self.conditional = flow.conditional
+        self.statistics = None if self.flow is None or flow.conditional else BatchNorm(dim, momentum=0.01, affine=False)
 
     def forward(self, x: Tensor) -> tuple[Expert, None]:
         h = self.network(x if self.projector is None else self.projector(x))
         base = self.head(h)
-        return (base if self.flow is None else Flowed(base, self.flow, h.float() if self.conditional else None)), None
+        if self.flow is None:
+            return base, None
+        if self.statistics is None:
+            return Flowed(base, self.flow, h.float()), None
+        if self.training and len(x) > 1:
+            with torch.no_grad():
+                self.statistics(torch.cat([base.loc - base.scale, base.loc + base.scale]))  # two points of the same mean and variance
+        return Flowed(base, self.flow, marginal=self.marginal), None
+
+    @property
+    def marginal(self) -> Normal | None:
+        """The base over all rows, parameters (D,): E[μ] and √(E[σ²] + Var[μ]). None without a flow, and where the flow depends on x."""
+        if self.statistics is None:
+            return None
+        return Normal(self.statistics.get_buffer("running_mean").clone(), self.statistics.get_buffer("running_var").sqrt())

@@ -2,17 +2,25 @@
 
 Where modalities are independent given z, their posteriors imply that of any set S of them:
 
-    q(z | x_S) ∝ p(z) ∏_{m∈S} q(z | x_m) / p(z),     log q = Σ_{m∈S} log q(z | x_m) − (|S| − 1) log p(z) + const.
+    q(z | x_S) ∝ p(z) ∏_{m∈S} q(z | x_m) / p(z),     log q = log p(z) + Σ_{m∈S} [log q(z | x_m) − log p(z)] + const.
 
 The prior is divided out |S| − 1 times, not once. With normal experts the product is normal, of precision Σ_m 1/σ_m² − (|S| − 1). Any other is
 sampled by Hamiltonian Monte Carlo, each draw from a chain of its own; what the encoders and the networks on top of them said is computed
 before the chains start, so that a step of a chain evaluates nothing but the flows.
 
-Such a product need not be a density: where experts are wider than the prior, dividing by the prior leaves tails that grow. Those rows are found
-out (exactly for normal experts; otherwise by a look along rays, and by chains that leave the prior's range), reported by a warning, and given
-∏ q(z | x_m), the prior not divided out at all, which is always a density.
+Each quotient is what x_m adds to what is known, p(x_m | z) / p(x_m), and falls off where z does not explain x_m. A flow that was fitted to
+few draws far out need not be narrower there than the prior, and the quotient grows. But its own marginal q_m(z) = E[q(z | x_m)] errs in the
+same way, since the map f is the same for every row. Where an expert knows its marginal, that is divided out in the prior's place (ours):
 
-    JNF 2025, https://arxiv.org/abs/2502.03952; what improper rows get is ours.
+    q(z | x_m) / q_m(z) = N(f(z); μ_m, σ_m) / N(f(z); μ̄, σ̄),
+
+of which the volume of f is gone. Where the posterior is learned well the two agree, since the marginal is the prior then.
+
+A product need not be a density still: where experts are wider than what is divided out, tails grow. Those rows are found out (exactly for
+normal experts; otherwise by a look along rays, and by chains that leave the prior's range), reported by a warning, and given ∏ q(z | x_m),
+of which nothing is divided out, and which is always a density.
+
+    JNF 2025, https://arxiv.org/abs/2502.03952; marginals, and what improper rows get, are ours.
 """
 
 from __future__ import annotations
@@ -29,7 +37,7 @@ from torch.nn.utils import parametrize
 
 from counterpoint import distributions as dist
 from counterpoint import mcmc
-from counterpoint.distributions import Diagonal, Expert, Normal
+from counterpoint.distributions import Diagonal, Expert, Flowed, Normal
 from counterpoint.mcmc import HMC, Chains
 
 FAR = (16.0, 32.0)
@@ -64,7 +72,8 @@ def product_of_posteriors(
         q = ProductOfPosteriors(experts, members, prior, hmc, names)
         return chosen(alone, MixtureOfExperts(experts, members), q) if bool(alone.any()) else q
     everyone = dist.stacked([*experts, Normal(prior.loc.expand_as(experts[0].centre), prior.scale.expand_as(experts[0].centre))])
-    present, power = members.to(prior.scale.dtype), _power_of_prior(members).to(prior.scale.dtype)
+    present = members.to(prior.scale.dtype)
+    power = 1 - present.sum(0).clamp(min=1)
     precision = (torch.cat([present, power[None]]).unsqueeze(-1) * everyone.scale.pow(-2)).sum(0)
     improper = (precision <= 0).any(-1) & members.any(0)
     _report(improper)
@@ -124,21 +133,19 @@ class ProductOfPosteriors(Distribution):
             some = torch.cat([torch.eye(dim)[torch.randperm(dim)[:48]], torch.nn.functional.normalize(torch.randn(16, dim), dim=-1)])
             rays = torch.cat([some, -some]).to(self.prior.loc).unsqueeze(1)
             at = [self.prior.loc + (self._reach + radius * self.prior.scale) * rays for radius in FAR]
-            near, far = (self._log_density(z, _power_of_prior(self.members)) for z in at)
+            everywhere = torch.ones_like(self.members[0])
+            near, far = (self._log_density(z, everywhere) for z in at)
         return ((far >= near) & (far > -math.inf)).any(0) & self.members.any(0)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Σ_m log q(z | x_m) − (|S| − 1) log p(z) of values (K, B, D), (K, B): not normalised."""
-        return self._log_density(value, self._power)
+        """log p(z) + Σ_m log q(z | x_m) / q_m(z) of values (K, B, D), (K, B): not normalised. Improper rows: Σ_m log q(z | x_m)."""
+        return self._log_density(value, ~self.improper)
 
-    @property
-    def _power(self) -> Tensor:
-        """Of the prior in each row, (B,)."""
-        return torch.where(self.improper, 0, _power_of_prior(self.members))
-
-    def _log_density(self, z: Tensor, power: Tensor) -> Tensor:
-        experts = [torch.where(here, q.log_prob(z), 0.0) for q, here in zip(self.experts, self.members, strict=True)]
-        return torch.stack(experts).sum(0) + power * self.prior.log_prob(z)
+    def _log_density(self, z: Tensor, proper: Tensor) -> Tensor:
+        """The same, where ``proper`` (B,) says what is divided out."""
+        prior = torch.where(proper, self.prior.log_prob(z), 0.0)
+        said = [torch.where(here, _added(q, z, prior, proper), 0.0) for q, here in zip(self.experts, self.members, strict=True)]
+        return prior + torch.stack(said).sum(0)
 
     def chains(self, count: int | None = None) -> Chains:
         """The chains of each row, (steps, C, B, D), started at draws from its experts in turn. Rows whose chains leave the prior's range are
@@ -184,7 +191,7 @@ class ProductOfPosteriors(Distribution):
             size = self.members.sum(0).clamp(min=1)
             nth = torch.cumsum(self.members, 0) - 1  # (M, B): the how-manieth expert of its row each is
             start = (self.members & (nth == (turn % size).unsqueeze(1))).permute(1, 0, 2).unsqueeze(-1)  # (M, C, B, 1)
-            return mcmc.sample(partial(self._log_density, power=self._power), (draws * start).sum(0), self.hmc)
+            return mcmc.sample(partial(self._log_density, proper=~self.improper), (draws * start).sum(0), self.hmc)
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
         """The last positions of as many chains as draws; no gradient reaches the experts."""
@@ -318,16 +325,19 @@ def log_normaliser(q: dist.Posterior, like: dist.Posterior, samples: int) -> Ten
     return torch.logsumexp(q.log_prob(z) - proposal, 0) - math.log(len(z))
 
 
-def _power_of_prior(members: Tensor) -> Tensor:
-    """1 − |S| of each row, (B,); 0 where a row has no expert at all."""
-    return 1 - members.sum(0).clamp(min=1)
+def _added(q: Expert, z: Tensor, prior: Tensor, proper: Tensor) -> Tensor:
+    """log q(z | x_m) / q_m(z) where ``proper``, log q(z | x_m) elsewhere, (K, B); log p(z) serves where q_m is not known."""
+    if not isinstance(q, Flowed) or q.marginal is None:
+        return q.log_prob(z) - prior
+    u, volume = q.map.call_and_ladj(z)
+    return q.base.log_prob(u) + torch.where(proper, -q.marginal.log_prob(u), volume)
 
 
 def _report(improper: Tensor) -> None:
     if bool(improper.any()):
         warnings.warn(
             f"the product of the unimodal posteriors is no density in {int(improper.sum())} of {len(improper)} rows, whose experts are wider than the"
-            " prior: there the prior is not divided out",
+            " prior: there nothing is divided out",
             ImproperProduct,
             stacklevel=3,
         )
