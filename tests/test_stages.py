@@ -17,14 +17,14 @@ from linear_gaussian import LinearGaussian
 from pytorch_lightning.callbacks import Callback
 
 from counterpoint.data import Split
-from counterpoint.distributions import Normal
+from counterpoint.distributions import Flowed, Normal, gathered
 from counterpoint.encoders import FlowEncoder
 from counterpoint.flows import FlowOptions
 from counterpoint.mcmc import HMC
 from counterpoint.methods import JNF, MVAE, Method, Stage, load
 from counterpoint.metrics.posteriors import score_posteriors
 from counterpoint.nn import NetworkOptions, mlp
-from counterpoint.products import ImproperProduct
+from counterpoint.products import ImproperProduct, ProductOfPosteriors, log_normaliser
 from counterpoint.training import fit
 from counterpoint.types import Batch, Modality
 
@@ -267,7 +267,8 @@ def test_an_encoder_keeps_account_of_what_it_says_over_all_rows() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["maf", "coupling"])
 def test_flows_learn_the_exact_unimodal_posteriors(kind: Any) -> None:
-    """On a linear-Gaussian model of four modalities whose joint posterior is known: KL(p(z | x_m) ‖ q_m) within 0.02 nats a dimension."""
+    """On a linear-Gaussian model of four modalities whose joint posterior is known: KL(p(z | x_m) ‖ q_m) within 0.02 nats a dimension, and as
+    near the product's of two, three and four of them. What an encoder says over all rows is the prior."""
     oracle = LinearGaussian.make({"a": 4, "b": 5, "c": 3, "d": 4}, private_dim=0)
     torch.manual_seed(0)
     method = JNF(oracle.modalities, shared_dim=2, flow=FlowOptions(kind, hidden=(32, 32)), networks=NetworkOptions(hidden=(32,)))
@@ -288,6 +289,20 @@ def test_flows_learn_the_exact_unimodal_posteriors(kind: Any) -> None:
             exact = Normal(*(torch.as_tensor(p, dtype=torch.float32).expand(500, 2) for p in oracle.posterior(x, [name])))
             z = exact.rsample(torch.Size((200,)))
             assert float((exact.log_prob(z) - q.log_prob(z)).mean()) / 2 < 0.02
+        prior = Normal(torch.zeros(2), torch.ones(2))
+        z = prior.rsample(torch.Size((5000, 1)))
+        for q in encoding.shared.values():
+            assert isinstance(q, Flowed) and q.marginal is not None
+            assert float((prior.log_prob(z) - Flowed(q.marginal, q.flow).log_prob(z)).mean()) / 2 < 0.02
+        some = torch.arange(40)
+        for size in (2, 3, 4):
+            names = oracle.names[:size]
+            experts = [gathered(encoding.shared[name], some) for name in names]
+            product = ProductOfPosteriors(experts, torch.ones(size, 40, dtype=torch.bool), prior, HMC(chains=8))
+            exact = Normal(*(torch.as_tensor(p, dtype=torch.float32).expand(500, 2)[some] for p in oracle.posterior(x, names)))
+            z = exact.rsample(torch.Size((200,)))
+            divergence = (exact.log_prob(z) - product.log_prob(z)).mean(0) + log_normaliser(product, exact, 1000)
+            assert float(divergence.mean()) / 2 < 0.02
 
 
 def single(oracle: LinearGaussian, x: dict[str, np.ndarray]) -> Batch:

@@ -122,12 +122,10 @@ class FlowEncoder(nn.Module):
         base = self.head(h)
         if self.flow is None:
             return base, None
-        if self.statistics is None:
-            return Flowed(base, self.flow, h.float()), None
-        if self.training and len(x) > 1:
+        if self.statistics is not None and self.training and len(x) > 1:
             with torch.no_grad():
                 self.statistics(torch.cat([base.loc - base.scale, base.loc + base.scale]))  # two points of the same mean and variance
-        return Flowed(base, self.flow, marginal=self.marginal), None
+        return Flowed(base, self.flow, h.float() if self.flow.context else None, self.marginal), None
 
     @property
     def marginal(self) -> Normal | None:

@@ -66,6 +66,7 @@ class Flow(nn.Module):
 
     def __init__(self, dim: int, context: int, options: FlowOptions) -> None:
         super().__init__()
+        self.context = context
         if options.kind == "none":
             raise ValueError("kind 'none' asks for no flow; choose maf, nsf or coupling")
         if options.kind == "coupling" and dim < 2:
