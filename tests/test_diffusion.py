@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import torch
 from linear_gaussian import assert_mean
 from torch import Tensor
 
-from counterpoint.diffusion import GaussianDiffusion, Schedule, TimeMLP, alpha_bars
+from counterpoint.diffusion import GaussianDiffusion, Network, Prediction, Sampler, Schedule, TimeMLP, alpha_bars, sample
 from counterpoint.priors import DiffusionPrior, Prior
 
-SCHEDULES: tuple[Schedule, ...] = ("linear", "sigmoid")
+SCHEDULES: tuple[Schedule, ...] = ("linear", "cosine", "sigmoid")
+PREDICTIONS: tuple[Prediction, ...] = ("x0", "eps", "v")
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -42,8 +44,8 @@ def test_sigmoid_schedule_is_the_published_formula() -> None:
 
 
 def test_an_unknown_schedule_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown noise schedule 'cosine'; choose 'linear' or 'sigmoid'"):
-        alpha_bars(10, "cosine")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown noise schedule 'quadratic'; choose one of linear, cosine, sigmoid"):
+        alpha_bars(10, "quadratic")  # type: ignore[arg-type]
 
 
 def test_noised_values_have_their_moments() -> None:
@@ -82,40 +84,137 @@ def test_loss_is_zero_for_a_perfect_network_and_sees_the_noised_value() -> None:
     assert len(seen["t"].unique()) > 50
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_ddim_with_the_exact_denoiser_recovers_a_gaussian(schedule: Schedule) -> None:
-    """For x_0 ~ N(m, s²), E[x_0 | x_t] = m + s²√ᾱ (x_t − √ᾱ m) / (ᾱ s² + 1 − ᾱ)."""
-    process = GaussianDiffusion(schedule=schedule)
-    mean, std = torch.tensor([2.0, -1.0]), torch.tensor([0.5, 1.5])
+# --- Gaussian data, whose best denoiser is known: E[x_0 | x_t] = m + s²α (x_t − α m) / (α² s² + σ²) -------------------------
 
-    def exact(x: Tensor, t: Tensor) -> Tensor:
-        bar = process.alpha_bar[t].unsqueeze(-1)
-        return mean + std**2 * bar.sqrt() * (x - bar.sqrt() * mean) / (bar * std**2 + 1 - bar)
-
-    samples = process.ddim(exact, torch.randn(20_000, 2), steps=100)
-    assert samples.mean(0).tolist() == pytest.approx(mean.tolist(), abs=0.03)
-    assert (samples.std(0) / std).tolist() == pytest.approx([1, 1], abs=0.03)
-    one = process.ddim(exact, torch.zeros(1, 2), steps=1)
-    assert one[0].tolist() == pytest.approx(mean.tolist(), abs=0.05)  # one step returns the mean of everything
+MEAN, STD = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([0.6, 1.5, 0.8])
 
 
-def test_ddim_refuses_impossible_steps() -> None:
-    for steps in (0, 1001):
-        with pytest.raises(ValueError, match=f"DDIM takes 1 to 1000 steps, got {steps}"):
-            GaussianDiffusion().ddim(lambda x, t: x, torch.zeros(1, 1), steps=steps)
-
-
-def test_ddim_is_deterministic_and_visits_falling_times() -> None:
-    times: list[int] = []
+def exact(process: GaussianDiffusion) -> Network:
+    """The best network for N(MEAN, STD²), of whatever it is to predict."""
 
     def network(x: Tensor, t: Tensor) -> Tensor:
-        times.append(int(t[0]))
-        return 0.5 * x
+        alpha, sigma = process.rates(t, x)
+        x0 = MEAN + STD**2 * alpha * (x - alpha * MEAN) / (alpha**2 * STD**2 + sigma**2)
+        eps = (x - alpha * x0) / sigma
+        return {"x0": x0, "eps": eps, "v": alpha * eps - sigma * x0}[process.predicts]
 
-    process, noise = GaussianDiffusion(), torch.randn(3, 2)
-    first = process.ddim(network, noise, steps=10)
-    assert times[0] == 999 and times[-1] == 0 and len(times) == 10 and sorted(times, reverse=True) == times
-    assert torch.equal(first, process.ddim(network, noise, steps=10))
+    return network
+
+
+def drawn(process: GaussianDiffusion, sampler: Sampler, steps: int, count: int = 60_000) -> Tensor:
+    torch.manual_seed(0)
+    return sample(process, exact(process), torch.randn(count, 3), steps=steps, sampler=sampler)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("sampler", "steps"), [("ancestral", 1000), ("ddim", 1000), ("heun", 100), ("dpm++", 50)])
+def test_samplers_recover_a_gaussian(schedule: Schedule, sampler: Sampler, steps: int) -> None:
+    """Means within 2 % of a standard deviation, covariances within 2 %."""
+    found = drawn(GaussianDiffusion(schedule=schedule), sampler, steps)
+    assert float(((found.mean(0) - MEAN) / STD).abs().max()) < 0.02
+    assert float((torch.cov((found / STD).T) - torch.eye(3)).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("std", [0.5, 1.0])
+def test_predictor_and_corrector_recover_a_gaussian(std: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One as wide in every direction, as standardised latents are: Langevin's step is as long in all of them."""
+    monkeypatch.setitem(globals(), "STD", torch.full((3,), std))
+    found = drawn(GaussianDiffusion(schedule="linear"), "pc", 1000)
+    assert float(((found.mean(0) - MEAN) / std).abs().max()) < 0.02
+    assert float((torch.cov(found.T) / std**2 - torch.eye(3)).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("predicts", PREDICTIONS)
+def test_twenty_steps_of_a_solver_are_as_good_as_a_thousand_ancestral_ones(predicts: Prediction) -> None:
+    """Within 5 % of their standard deviations, and DDIM with as few is not."""
+    process = GaussianDiffusion(schedule="linear", predicts=predicts)
+    many = drawn(process, "ancestral", 1000)
+    errors = {}
+    for sampler in ("dpm++", "ddim"):
+        few = drawn(process, sampler, 20)  # type: ignore[arg-type]
+        errors[sampler] = max(float(((few.mean(0) - many.mean(0)) / STD).abs().max()), float((few.std(0) / many.std(0) - 1).abs().max()))
+    assert errors["dpm++"] < 0.05 < errors["ddim"]
+
+
+@pytest.mark.parametrize("predicts", PREDICTIONS)
+def test_what_is_predicted_makes_no_difference(predicts: Prediction) -> None:
+    """The same x̂_0 from each, and the error of each is that of x_0 times its factor."""
+    process, by_x0 = GaussianDiffusion(predicts=predicts, weight="min-snr"), GaussianDiffusion(weight="min-snr")
+    x0, times, noise = torch.randn(6, 3), torch.tensor([0, 10, 300, 500, 800, 950]), torch.randn(6, 3)
+    x = process.noised(x0, times, noise)
+    torch.testing.assert_close(process.denoised(exact(process), x, times), exact(by_x0)(x, times), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(process.denoised(lambda x, t: process.target(x0, t, noise), x, times), x0, rtol=1e-3, atol=5e-3)
+
+
+def test_weights_are_those_of_the_error_of_x0(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = torch.tensor([20, 300, 500, 800])
+    monkeypatch.setattr(torch, "randint", lambda *_, device=None: times)
+    found: dict[tuple[str, str], Tensor] = {}
+    for predicts in PREDICTIONS:
+        for weight in ("plain", "min-snr", "clamped"):
+            process = GaussianDiffusion(predicts=predicts, weight=weight)  # type: ignore[arg-type]
+            torch.manual_seed(0)
+            found[predicts, weight] = process.loss(exact(process), MEAN + STD * torch.randn(4, 3))
+    snr = process.log_snr(times).exp()
+    for weight in ("min-snr", "clamped"):
+        for predicts in ("eps", "v"):
+            torch.testing.assert_close(found[predicts, weight], found["x0", weight], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(found["eps", "plain"], snr * found["x0", "plain"], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(found["v", "plain"], (snr + 1) * found["x0", "plain"], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(found["x0", "min-snr"], snr.clamp(max=5) * found["x0", "plain"], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("schedule", "steps"), [("linear", 1000), ("cosine", 100), ("sigmoid", 10)])
+def test_the_bound_is_that_of_its_closed_form(schedule: Schedule, steps: int) -> None:
+    """E ‖x̂_0 − x_0‖² = Σ s² / (1 + s² SNR) for the best network."""
+    process = GaussianDiffusion(steps=steps, schedule=schedule, predicts="v")
+    alpha, sigma = (rate.squeeze(1).double() for rate in process.rates(torch.arange(steps), torch.zeros(steps, 1)))
+    snr, variance = (alpha / sigma) ** 2, (STD**2).double()
+    prior = 0.5 * (alpha[-1] ** 2 * (variance + MEAN**2) + sigma[-1] ** 2 - 1 - (sigma[-1] ** 2).log()).sum()
+    first = 3 * (0.5 * math.log(2 * math.pi * math.e) + (sigma[0] / alpha[0]).log())
+    error = (variance / (1 + variance * snr.unsqueeze(1))).sum(1)
+    expected = float(prior + first + 0.5 * ((snr[:-1] - snr[1:]) * error[1:]).sum())
+    torch.manual_seed(0)
+    found = process.bound(exact(process), MEAN + STD * torch.randn(20_000, 3), times=20)
+    assert_mean(found.numpy(), expected)
+    assert expected > float((0.5 * (2 * math.pi * math.e * variance).log()).sum())  # the entropy
+
+
+def test_between_two_times_the_noise_is_between() -> None:
+    process = GaussianDiffusion(steps=4)
+    whole = process.log_snr(torch.arange(4))
+    torch.testing.assert_close(process.log_snr(torch.tensor([0.0, 1.0, 2.0, 3.0])), whole)
+    torch.testing.assert_close(
+        process.log_snr(torch.tensor([0.25, 2.5])), torch.stack([0.75 * whole[0] + 0.25 * whole[1], whole[2:].mean()])
+    )
+
+
+@pytest.mark.parametrize("sampler", get_args(Sampler))
+def test_a_walk_visits_falling_times_and_may_have_one_step(sampler: Sampler) -> None:
+    times: list[float] = []
+    process = GaussianDiffusion(schedule="linear", steps=100)
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        times.append(float(t[0]))
+        return exact(process)(x, t)
+
+    sample(process, network, torch.randn(5, 3), steps=10, sampler=sampler)
+    assert times[0] == 99 and times[-1] == 0 and sorted(times, reverse=True) == times and len(set(times)) == 10
+    assert len(times) == (19 if sampler in ("heun", "pc") else 10)
+    one = sample(process, network, torch.zeros(1, 3), steps=1, sampler=sampler)
+    assert one[0].tolist() == pytest.approx(MEAN.tolist(), abs=0.05)  # the mean of everything
+
+
+def test_impossible_samplers_and_processes_are_refused() -> None:
+    for steps in (0, 1001):
+        with pytest.raises(ValueError, match=f"ddim takes 1 to 1000 steps, got {steps}"):
+            sample(GaussianDiffusion(), lambda x, t: x, torch.zeros(1, 1), steps=steps)
+    with pytest.raises(ValueError, match="unknown sampler 'euler'; choose one of ancestral, ddim, heun, dpm"):
+        sample(GaussianDiffusion(), lambda x, t: x, torch.zeros(1, 1), sampler="euler")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown prediction 'noise' of a diffusion; choose one of x0, eps, v"):
+        GaussianDiffusion(predicts="noise")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a schedule needs 1 step or more, got 0"):
+        GaussianDiffusion(steps=0)
 
 
 def test_time_reaches_the_network() -> None:

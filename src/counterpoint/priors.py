@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
+from counterpoint import diffusion
 from counterpoint.diffusion import GaussianDiffusion, TimeMLP
 from counterpoint.distributions import Diagonal, Flowed, Normal, family
 from counterpoint.flows import Flow, FlowOptions
@@ -124,7 +125,7 @@ class DiffusionPrior(Trained):
         return self.process.loss(self.network, u)
 
     def standard_sample(self, n: int) -> Tensor:
-        return self.process.ddim(self.network, torch.randn(n, self.dim, device=self.mean.device), steps=100)
+        return diffusion.sample(self.process, self.network, torch.randn(n, self.dim, device=self.mean.device), steps=100)
 
 
 class FlowPrior(Trained):

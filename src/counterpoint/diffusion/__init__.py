@@ -1,0 +1,26 @@
+"""Diffusion models of vectors and images: one formalism for latent priors and for decoders.
+
+schedules    how signal turns into noise over time
+process      noising, what a network may predict, losses, the variational bound
+samplers     from noise back to values: stochastic ones and solvers of the probability-flow equation
+networks     denoisers of vectors and of images
+"""
+
+from counterpoint.diffusion.networks import Conditioning, TimeMLP, UNet
+from counterpoint.diffusion.process import GaussianDiffusion, Network, Prediction, Weight
+from counterpoint.diffusion.samplers import Sampler, sample
+from counterpoint.diffusion.schedules import Schedule, alpha_bars
+
+__all__ = [
+    "Conditioning",
+    "GaussianDiffusion",
+    "Network",
+    "Prediction",
+    "Sampler",
+    "Schedule",
+    "TimeMLP",
+    "UNet",
+    "Weight",
+    "alpha_bars",
+    "sample",
+]

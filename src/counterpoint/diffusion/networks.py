@@ -1,0 +1,161 @@
+"""Denoisers: networks from a noised value, its time and, where they are told, a condition, to what a diffusion predicts.
+
+Time and condition become one embedding, which every block adds to its features, or scales and shifts them by (FiLM, Perez et al. 2018,
+https://arxiv.org/abs/1709.07871). Adding is what diffusion autoencoders and Diff-MVAE do.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from counterpoint.nn import sinusoidal
+
+Conditioning = Literal["embed", "film"]
+COARSEST = 8
+"""A UNet halves its maps while both sides are even and more than this; 32×32 becomes 16×16 and 8×8."""
+
+
+class Embedding(nn.Module):
+    """Times (N,) or (1,) and conditions (N, context) to one embedding (N or 1, width)."""
+
+    def __init__(self, width: int, context: int = 0) -> None:
+        super().__init__()
+        self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
+        self.context = nn.Linear(context, width) if context else None
+
+    def forward(self, t: Tensor, c: Tensor | None) -> Tensor:
+        embedded = self.time(sinusoidal(t, 64))
+        return embedded if self.context is None or c is None else embedded + self.context(c)
+
+
+class TimeMLP(nn.Module):
+    """Residual MLP denoiser of vectors with an embedding of time and condition added in every block.
+
+    Args:
+        dim: size of the vectors.
+        width: size of the hidden layers.
+        depth: number of residual blocks.
+        context: size of the condition; 0 for none.
+    """
+
+    def __init__(self, dim: int, width: int = 512, depth: int = 2, context: int = 0) -> None:
+        super().__init__()
+        self.embedding = Embedding(width, context)
+        self.first = nn.Linear(dim, width)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width)) for _ in range(depth))
+        self.last = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, dim))
+
+    def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
+        h, embedded = self.first(x), self.embedding(t, c)
+        for block in self.blocks:
+            h = h + block(h + embedded)
+        return self.last(h)
+
+
+class UNet(nn.Module):
+    """A small UNet for images of 16 to 64 pixels: a residual block at each resolution on the way down and on the way up, self-attention
+    at the coarsest (Ho et al. 2020, https://arxiv.org/abs/2006.11239, made small; sizes are ours).
+
+    Args:
+        shape: (channels, height, width) of the images.
+        width: channels at full size; twice as many below.
+        context: size of the condition; 0 for none.
+        conditioning: whether blocks add the embedding or are scaled and shifted by it.
+        extra: channels that are read beside x and not predicted.
+
+    Raises:
+        ValueError: an image that can't be halved down to 8 pixels or fewer a side, or an unknown conditioning.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], width: int = 32, context: int = 0, conditioning: Conditioning = "embed", extra: int = 0
+    ) -> None:
+        super().__init__()
+        if conditioning not in get_args(Conditioning):
+            raise ValueError(f"conditioning={conditioning!r} is unknown; choose one of {', '.join(get_args(Conditioning))}")
+        channels, embed = shape[0], 4 * width
+        widths = [width] + [2 * width] * _halvings(shape)
+        self.embedding = Embedding(embed, context)
+        self.first = nn.Conv2d(channels + extra, width, 3, padding=1)
+        self.down = nn.ModuleList(Block(a, b, embed, conditioning) for a, b in zip([width, *widths], widths, strict=False))
+        self.attention = Attention(widths[-1])
+        self.middle = Block(widths[-1], widths[-1], embed, conditioning)
+        self.up = nn.ModuleList(
+            Block(a + skip, skip, embed, conditioning) for a, skip in zip([widths[-1], *widths[::-1]], widths[::-1], strict=False)
+        )
+        self.last = nn.Sequential(_norm(width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1))
+
+    def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
+        embedded = F.silu(self.embedding(t, c))
+        h, skips = self.first(x), []
+        for i, block in enumerate(self.down):
+            h = block(F.avg_pool2d(h, 2) if i else h, embedded)
+            skips.append(h)
+        h = self.middle(self.attention(h), embedded)
+        for i, block in enumerate(self.up):
+            h = F.interpolate(h, scale_factor=2.0) if i else h
+            h = block(torch.cat([h, skips.pop()], 1), embedded)
+        return self.last(h)
+
+
+class Block(nn.Module):
+    """Two convolutions beside a short cut; the embedding (N, embed) enters between them."""
+
+    def __init__(self, channels: int, out: int, embed: int, conditioning: Conditioning) -> None:
+        super().__init__()
+        self.before = nn.Sequential(_norm(channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1))
+        self.embedding = nn.Linear(embed, out if conditioning == "embed" else 2 * out)
+        self.norm = _norm(out)
+        self.after = nn.Sequential(nn.SiLU(), nn.Conv2d(out, out, 3, padding=1))
+        self.film = conditioning == "film"
+        self.short = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        h, e = self.before(x), self.embedding(embedded)[..., None, None]
+        if self.film:
+            scale, shift = e.chunk(2, 1)
+            h = self.norm(h) * (1 + scale) + shift
+        else:
+            h = self.norm(h + e)
+        return self.short(x) + self.after(h)
+
+
+class Attention(nn.Module):
+    """Each place of a map looks at all of them: one head, beside a short cut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = _norm(channels)
+        self.read = nn.Conv2d(channels, 3 * channels, 1)
+        self.write = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.read(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, -1)  # (N, places, channels)
+        seen = F.scaled_dot_product_attention(q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)).squeeze(1)
+        return x + self.write(seen.transpose(1, 2).unflatten(2, x.shape[2:]))
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels)
+
+
+def _halvings(shape: tuple[int, ...]) -> int:
+    """How often a map is halved.
+
+    Raises:
+        ValueError: no image, or an image that can't be halved often enough.
+    """
+    if len(shape) != 3:
+        raise ValueError(f"a UNet reads images of shape (channels, height, width), got {shape}")
+    count, (height, width) = 0, shape[1:]
+    while height > COARSEST or width > COARSEST:
+        if height % 2 or width % 2:
+            raise ValueError(
+                f"a UNet can't halve images of {shape[1]}×{shape[2]} down to {COARSEST}; pad or resize them, e.g. to 32×32 or 64×64"
+            )
+        count, height, width = count + 1, height // 2, width // 2
+    return count

@@ -1,0 +1,128 @@
+"""The noising process and what is learned of it.
+
+    x_t = α_t x_0 + σ_t ε,    ε ~ N(0, I),    α_t² + σ_t² = 1,    SNR_t = α_t² / σ_t²
+
+Times are 0 .. T−1; between two of them log SNR is linear, so that samplers may stop wherever they like. The network sees (x_t, t) and predicts
+
+    x0     x_0
+    eps    ε = (x_t − α_t x_0) / σ_t
+    v      v = α_t ε − σ_t x_0             Salimans & Ho 2022, https://arxiv.org/abs/2202.00512
+
+Each of them gives the others, and errors differ by a factor only: ‖ε̂ − ε‖² = SNR ‖x̂_0 − x_0‖² and ‖v̂ − v‖² = (SNR + 1) ‖x̂_0 − x_0‖². A loss is
+therefore a weight w on the error of x_0:
+
+    plain      1, SNR or SNR + 1: the mean squared error of what the network predicts
+    min-snr    min(SNR, 5)                 Hang et al. 2023, https://arxiv.org/abs/2303.09556
+    clamped    SNR between 1 and 100       IDMVAE 2025, https://arxiv.org/abs/2509.23548
+
+and the bound −log p(x_0) ≤ KL(q(x_T | x_0) ‖ N(0, I)) + ½ Σ_{t≥1} (SNR_{t−1} − SNR_t) ‖x̂_0(x_t) − x_0‖² − log p(x_0 | x_{t=0}), the last with
+p(x_0 | x_t) = N(x_t / α_t, σ_t² / α_t²) (Kingma et al. 2021, https://arxiv.org/abs/2107.00630).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from counterpoint.diffusion.schedules import Schedule, alpha_bars
+
+Network = Callable[[Tensor, Tensor], Tensor]
+"""(x_t (N, *shape), t (N,) or, one time for all rows, (1,)) → what it predicts (N, *shape)."""
+
+Prediction = Literal["x0", "eps", "v"]
+Weight = Literal["plain", "min-snr", "clamped"]
+
+
+class GaussianDiffusion(nn.Module):
+    """See the module for the derivation.
+
+    Args:
+        steps: T.
+        schedule: how signal turns into noise.
+        predicts: what the network predicts.
+        weight: of the loss.
+
+    Raises:
+        ValueError: an unknown schedule, prediction or weight, or no step.
+    """
+
+    alpha_bar: Tensor
+
+    def __init__(
+        self, *, steps: int = 1000, schedule: Schedule = "sigmoid", predicts: Prediction = "x0", weight: Weight = "clamped"
+    ) -> None:
+        super().__init__()
+        for value, kind, what in ((predicts, Prediction, "prediction"), (weight, Weight, "weight")):
+            if value not in get_args(kind):
+                raise ValueError(f"unknown {what} {value!r} of a diffusion; choose one of {', '.join(get_args(kind))}")
+        self.steps, self.predicts, self.weight = steps, predicts, weight
+        self.register_buffer("alpha_bar", alpha_bars(steps, schedule), persistent=False)
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """log SNR_t (N,) of times t (N,), whole or broken."""
+        table = torch.log(self.alpha_bar) - torch.log1p(-self.alpha_bar)
+        if not t.is_floating_point():
+            return table[t]
+        before = t.floor().long().clamp(0, self.steps - 1)
+        after = (before + 1).clamp(max=self.steps - 1)
+        return torch.lerp(table[before], table[after], t - before)
+
+    def rates(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """α_t and σ_t of times t (N,), shaped to multiply ``like`` (N, *shape)."""
+        log_snr = self.log_snr(t).view(-1, *[1] * (like.ndim - 1))
+        return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
+
+    def noised(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t of rows (N, *shape) at times t (N,)."""
+        alpha, sigma = self.rates(t, x0)
+        return alpha * x0 + sigma * noise
+
+    def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """What the network should predict."""
+        if self.predicts == "x0":
+            return x0
+        alpha, sigma = self.rates(t, x0)
+        return noise if self.predicts == "eps" else alpha * noise - sigma * x0
+
+    def denoised(self, network: Network, x: Tensor, t: Tensor) -> Tensor:
+        """x̂_0 (N, *shape) of x_t at times t, (N,) or (1,)."""
+        predicted = network(x, t)
+        if self.predicts == "x0":
+            return predicted
+        alpha, sigma = self.rates(t, x)
+        return (x - sigma * predicted) / alpha if self.predicts == "eps" else alpha * x - sigma * predicted
+
+    def loss(self, network: Network, x0: Tensor) -> Tensor:
+        """Weighted squared error of each row, a mean over its entries, (N,), at one random time each."""
+        t = torch.randint(self.steps, (len(x0),), device=x0.device)
+        noise = torch.randn_like(x0)
+        error = network(self.noised(x0, t, noise), t) - self.target(x0, t, noise)
+        return self._weight(t) * error.square().flatten(1).mean(1)
+
+    def bound(self, network: Network, x0: Tensor, times: int = 1) -> Tensor:
+        """An upper bound on −log p(x_0) in nats, (N,), whose sum over t is estimated at ``times`` random times."""
+        snr = self.log_snr(torch.arange(self.steps, device=x0.device)).exp()
+        alpha, sigma = (rate.flatten() for rate in self.rates(torch.tensor([0, self.steps - 1], device=x0.device), x0.flatten(1)))
+        size = x0[0].numel()
+        prior = 0.5 * (alpha[1].square() * x0.square().flatten(1).sum(1) + size * (sigma[1].square() - 1 - 2 * sigma[1].log()))
+        reconstruction = size * (0.5 * math.log(2 * math.pi * math.e) + (sigma[0] / alpha[0]).log())
+        if self.steps == 1:
+            return prior + reconstruction
+        total = torch.zeros_like(prior)
+        for _ in range(times):
+            t = torch.randint(1, self.steps, (len(x0),), device=x0.device)
+            error = self.denoised(network, self.noised(x0, t, torch.randn_like(x0)), t) - x0
+            total = total + 0.5 * (snr[t - 1] - snr[t]) * error.square().flatten(1).sum(1)
+        return prior + reconstruction + (self.steps - 1) / times * total
+
+    def _weight(self, t: Tensor) -> Tensor:
+        """w over the factor of what the network predicts."""
+        if self.weight == "plain":
+            return torch.ones_like(self.alpha_bar[t])
+        snr = self.log_snr(t).exp()
+        own = {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1}[self.predicts]
+        return (snr.clamp(1, 100) if self.weight == "clamped" else snr.clamp(max=5)) / own
