@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
+from functools import partial
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from linear_gaussian import assert_mean
 from torch import Tensor
 
 from counterpoint.diffusion import GaussianDiffusion, Network, Prediction, Sampler, Schedule, TimeMLP, alpha_bars, sample
-from counterpoint.priors import DiffusionPrior, Prior
+from counterpoint.priors import DiffusionPrior, Prior, ScorePrior
 
 SCHEDULES: tuple[Schedule, ...] = ("linear", "cosine", "sigmoid")
 PREDICTIONS: tuple[Prediction, ...] = ("x0", "eps", "v")
@@ -223,9 +224,11 @@ def test_time_reaches_the_network() -> None:
     assert not torch.allclose(outputs[0], outputs[1]) and not torch.allclose(outputs[1], outputs[2])
 
 
-def test_diffusion_prior_learns_two_modes() -> None:
+@pytest.mark.parametrize("kind", [DiffusionPrior, ScorePrior, partial(ScorePrior, sampler="dpm++", steps=30)])
+def test_diffusion_priors_learn_two_modes(kind: Any) -> None:
     """Modes at ±(3, −2) with spread 0.3, far from unit variance: at least 90 % of the samples lie within 3 spreads of one."""
-    prior, centre = DiffusionPrior(2, width=64), torch.tensor([3.0, -2.0])
+    torch.manual_seed(0)
+    prior, centre = kind(2, width=64), torch.tensor([3.0, -2.0])
     optimiser = torch.optim.Adam(prior.parameters(), 3e-3)
     for step in range(900):
         sign = torch.where(torch.rand(256, 1) < 0.7, 1.0, -1.0)

@@ -329,8 +329,10 @@ def test_the_order_of_modalities_changes_nothing(name: str, data: str) -> None:
         assert a.private.keys() == b.private.keys()
         for n in a.private:
             torch.testing.assert_close(a.private[n], b.private[n])
+    seeds = [torch.Generator().manual_seed(3) for _ in range(2)]
+    found, expected = backwards.reconstruct(reverse, generator=seeds[0]), model.reconstruct(straight, generator=seeds[1])
     for n in NAMES:
-        torch.testing.assert_close(model.reconstruct(straight)[n], backwards.reconstruct(reverse)[n])
+        torch.testing.assert_close(found[n], expected[n])
 
 
 # --- inference ----------------------------------------------------------------------------------------------------------
@@ -354,8 +356,12 @@ def test_answers_have_their_shapes(name: str, data: str) -> None:
     assert {n: y.shape for n, y in there.items()} == {n: (2, ROWS, *shapes[n]) for n in ("words", "image")}
     torch.testing.assert_close(there["words"].sum(-1), torch.ones(2, ROWS, 4))
     assert float(there["image"].min()) >= 0 and float(there["image"].max()) <= 1
-    likelihood = model.log_likelihood(of, samples=20)
-    assert likelihood.shape == (ROWS,) and torch.isfinite(likelihood).all()
+    if model.model.surrogates:
+        with pytest.raises(ValueError, match="the decoder of 'image' has no exact density"):
+            model.log_likelihood(of, samples=20)
+    else:
+        likelihood = model.log_likelihood(of, samples=20)
+        assert likelihood.shape == (ROWS,) and torch.isfinite(likelihood).all()
     if private:
         assert {n: y.shape for n, y in model.recombine(batch(), of).items()} == {n: (ROWS, *s) for n, s in shapes.items()}
     else:
@@ -451,13 +457,14 @@ def test_a_saved_method_is_the_same_method(name: str, tmp_path: Path) -> None:
         assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
         of = batch("missing")
         torch.testing.assert_close(again.encode(of).shared, model.encode(of).shared, rtol=0, atol=0)
-        seeds = [torch.Generator().manual_seed(3) for _ in range(4)]
+        seeds = [torch.Generator().manual_seed(3) for _ in range(6)]
         for a, b in (
-            (again.reconstruct(of), model.reconstruct(of)),
-            (again.sample(3, generator=seeds[0]), model.sample(3, generator=seeds[1])),
+            (again.reconstruct(of, generator=seeds[0]), model.reconstruct(of, generator=seeds[1])),
+            (again.sample(3, generator=seeds[2]), model.sample(3, generator=seeds[3])),
         ):
             assert all(torch.equal(a[n], b[n]) for n in NAMES)
-        assert torch.equal(again.log_likelihood(of, 5, generator=seeds[2]), model.log_likelihood(of, 5, generator=seeds[3]))
+        if not model.model.surrogates:
+            assert torch.equal(again.log_likelihood(of, 5, generator=seeds[4]), model.log_likelihood(of, 5, generator=seeds[5]))
 
 
 @every_method
@@ -576,7 +583,7 @@ def test_bad_sizes_and_names_are_refused(name: str) -> None:
 
 
 def test_methods_are_found_by_name() -> None:
-    assert set(METHODS) == {"idmvae", "mmvae", "mmvae+", "mvae", "mopoe", "mvtcae", "jmvae", "jnf", "jnf-shared", "dmvae"}
+    assert set(METHODS) == {"idmvae", "mmvae", "mmvae+", "mvae", "mopoe", "mvtcae", "jmvae", "jnf", "jnf-shared", "dmvae", "diff-mvae"}
     assert method("mmvae+") is cp.MMVAEPlus
     with pytest.raises(ValueError, match="unknown method 'vae'; choose one of idmvae"):
         method("vae")
@@ -855,7 +862,7 @@ def test_samplers_learn_what_the_method_mixes_or_multiplies() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "vae"}, "unknown sampler 'vae'; choose one of diffusion, flow, gmm"),
+        ({"kind": "vae"}, "unknown sampler 'vae'; choose one of diffusion, score, flow, gmm"),
         ({"kind": "gmm", "size": 0}, "the size of gmm samplers must be 1 or more, got 0"),
         ({"kind": "gmm", "size": 500}, "rows are too few for a mixture of 500"),
         ({"of": "modes"}, "of='modes' is unknown"),

@@ -29,7 +29,7 @@ from torch import Tensor
 from counterpoint import distributions as dist
 from counterpoint import inference
 from counterpoint.mcmc import HMC, effective_size
-from counterpoint.methods import DMVAE, IDMVAE, JMVAE, JNF, METHODS, MMVAE, MVAE, MVTCAE, JNFShared, Method, MMVAEPlus, MoPoE
+from counterpoint.methods import DMVAE, IDMVAE, JMVAE, JNF, METHODS, MMVAE, MVAE, MVTCAE, DiffMVAE, JNFShared, Method, MMVAEPlus, MoPoE
 from counterpoint.model import Model
 from counterpoint.nn import NetworkOptions
 from counterpoint.objectives import (
@@ -298,6 +298,7 @@ CASES: dict[str, tuple[type[Method], dict[str, Any], LinearGaussian, Expected]] 
     "jmvae": (JMVAE, {"alpha": 0.3}, PLAIN, expected_jmvae),
     "jnf": (JNF, {}, PLAIN, expected_jnf),
     "mopoe": (MoPoE, {}, PLAIN, expected_mopoe),
+    "diff-mvae": (DiffMVAE, {"score": False}, PLAIN, expected_mopoe),
     "mmvae": (MMVAE, {"estimator": "elbo", "samples": 2, "posterior": "normal", "prior_scale": False}, PLAIN, mixture_elbo(PLAIN)),
     "mmvae+": (MMVAEPlus, {"private_dim": 1}, PRIVATE, mixture_elbo(PRIVATE)),
     "mmvae+ to some": (MMVAEPlus, {"private_dim": 1, "cross_targets": 1}, PRIVATE, mixture_elbo(PRIVATE)),
@@ -319,7 +320,7 @@ def oracle_method(case: str) -> Method:
     method: Method = kind(oracle.modalities, shared_dim=2, beta=0.7, networks=SMALL, **options)
     rules = {JMVAE: oracle.joint_rule, JNF: lambda: oracle.jnf_rule(HMC())}
     rule = rules[kind]() if kind in rules else method.model.posterior.rule
-    with_prior = kind in (MVAE, DMVAE, MoPoE)
+    with_prior = kind in (MVAE, DMVAE, MoPoE, DiffMVAE)
     auxiliary = AUXILIARY if len(method.model.auxiliary_priors) else None
     method.model = oracle.model(rule, experts="likelihood" if with_prior else "posterior", auxiliary_scale=auxiliary)
     return method

@@ -10,9 +10,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from counterpoint import data
+    from counterpoint.denoising import DenoiserOptions
     from counterpoint.flows import FlowOptions
     from counterpoint.mcmc import HMC
-    from counterpoint.methods import DMVAE, IDMVAE, JMVAE, JNF, METHODS, MMVAE, MVAE, MVTCAE, JNFShared, Method, MMVAEPlus, MoPoE, load
+    from counterpoint.methods import (
+        DMVAE,
+        IDMVAE,
+        JMVAE,
+        JNF,
+        METHODS,
+        MMVAE,
+        MVAE,
+        MVTCAE,
+        DiffMVAE,
+        JNFShared,
+        Method,
+        MMVAEPlus,
+        MoPoE,
+        load,
+    )
     from counterpoint.metrics import evaluate
     from counterpoint.nn import NetworkOptions
     from counterpoint.report import write_report
@@ -23,10 +39,26 @@ __version__ = "0.1.0"
 
 _HOME = {
     **dict.fromkeys(
-        ("DMVAE", "IDMVAE", "JMVAE", "JNF", "METHODS", "MMVAE", "MVAE", "MVTCAE", "MMVAEPlus", "JNFShared", "Method", "MoPoE", "load"),
+        (
+            "DMVAE",
+            "IDMVAE",
+            "JMVAE",
+            "JNF",
+            "METHODS",
+            "MMVAE",
+            "MVAE",
+            "MVTCAE",
+            "DiffMVAE",
+            "MMVAEPlus",
+            "JNFShared",
+            "Method",
+            "MoPoE",
+            "load",
+        ),
         "methods",
     ),
     **dict.fromkeys(("Batch", "Latents", "Modality"), "types"),
+    "DenoiserOptions": "denoising",
     "FlowOptions": "flows",
     "HMC": "mcmc",
     "NetworkOptions": "nn",
@@ -46,6 +78,8 @@ __all__ = [
     "MVAE",
     "MVTCAE",
     "Batch",
+    "DenoiserOptions",
+    "DiffMVAE",
     "FlowOptions",
     "JNFShared",
     "Latents",

@@ -122,8 +122,7 @@ def log_likelihood(model: Model, encoding: Encoding, samples: int, *, rows: int 
     Raises:
         ValueError: a decoder without an exact density.
     """
-    surrogate = [name for name in model.names if not model.likelihood(name).exact]
-    if surrogate:
+    if surrogate := model.surrogates:
         raise ValueError(
             f"the decoder of {surrogate[0]!r} has no exact density, so log p(x) can't be estimated; use a feed-forward decoder for it"
         )

@@ -111,6 +111,11 @@ class Model(nn.Module):
     def likelihood(self, name: str) -> Likelihood:
         return cast(Decoder, self.decoders[name]).likelihood
 
+    @property
+    def surrogates(self) -> list[str]:
+        """Modalities whose decoder has no exact density."""
+        return [name for name in self.names if not self.likelihood(name).exact]
+
     def sampler(self, kind: str, name: str) -> Sampler:
         """The learned sampler of z ("z") or of w_m ("w_" and a modality)."""
         return cast(Sampler, cast(nn.ModuleDict, self.samplers[kind])[name])
@@ -122,7 +127,7 @@ class Model(nn.Module):
         """Samplers of one kind for z and every w_m, not yet fitted, in the place of any that are there; keys "z", and "w_" and a modality.
 
         Args:
-            kind: ``"diffusion"``, ``"flow"`` or ``"gmm"``.
+            kind: ``"diffusion"``, ``"score"``, ``"flow"`` or ``"gmm"``.
             size: width of the networks, or number of components; None for the usual.
 
         Raises:

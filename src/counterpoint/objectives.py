@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from counterpoint import distributions as dist
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding
-from counterpoint.priors import Trained
+from counterpoint.priors import SamplerName, Trained
 from counterpoint.types import Latents, Route, Terms
 
 Estimator = Literal["elbo", "iwae", "dreg"]
@@ -159,6 +159,10 @@ class Bound(Loss):
         return [self._draw(model, encoding, route) for rule in self.routes for route in rule(model.names)]
 
     def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        if self.estimator != "elbo" and (surrogate := model.surrogates):
+            raise ValueError(
+                f"estimator={self.estimator!r} weighs draws by their density, and the decoder of {surrogate[0]!r} has none; use estimator='elbo'"
+            )
         routes = [draw for draw in draws if isinstance(draw, RouteDraw)]
         taken = torch.stack([encoding.members(draw.route.given).any(0) for draw in routes])  # (R, B)
         share = taken.float() if self.reduce == "sum" else taken / taken.sum(0).clamp(min=1)
@@ -297,27 +301,30 @@ def joint_posterior(encoding: Encoding) -> dist.Normal:
 
 
 class DiffusionPriorLoss(Loss):
-    """Denoising losses of the diffusion priors of z and of every w_m on posterior means.
+    """Losses of the learned samplers of z and of every w_m on posterior means: of z, of all that the aggregate posterior is made of.
+    Term: the samplers' kind.
 
     Args:
-        detach: keep the gradient out of the encoders; the published code lets it in.
+        kind: ``"diffusion"``, ``"score"`` or ``"flow"``; the model must have them.
+        detach: keep the gradient out of the encoders; the published code of IDMVAE lets it in.
     """
 
-    def __init__(self, *, detach: bool = False) -> None:
+    def __init__(self, kind: SamplerName = "diffusion", *, detach: bool = False) -> None:
         super().__init__()
-        self.detach = detach
+        self.kind, self.detach = kind, detach
 
     def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
-        count = encoding.members(model.names).sum(0)
+        parts = model.posterior.aggregated(encoding)
+        count = torch.stack([rows for _, rows in parts]).sum(0)
         total = torch.zeros_like(count, dtype=torch.float32)
-        for name, q in encoding.shared.items():
-            total = total + self._loss(model, "z", q, encoding.batch.present[name]) / count
-        for name, q in encoding.private.items():
-            total = total + self._loss(model, f"w_{name}", q, encoding.batch.present[name])
-        return {"diffusion": total}
+        for q, rows in parts:
+            total = total + self._loss(model, "z", q, rows) / count
+        for name, w in encoding.private.items():
+            total = total + self._loss(model, f"w_{name}", w, encoding.batch.present[name])
+        return {self.kind: total}
 
     def _loss(self, model: Model, key: str, q: dist.Posterior, present: Tensor) -> Tensor:
         means = q.centre.detach() if self.detach else q.centre
         rows = present.nonzero().squeeze(-1)
         losses = means.new_zeros(len(means))
-        return losses.index_copy(0, rows, cast(Trained, model.sampler("diffusion", key)).loss(means[rows])) if len(rows) else losses
+        return losses.index_copy(0, rows, cast(Trained, model.sampler(self.kind, key)).loss(means[rows])) if len(rows) else losses

@@ -14,7 +14,7 @@ VERBS = {
     "demo": "train, evaluate and report on the embedded data, in minutes on two cores",
     "data": "list data sets, or prepare one from its public files",
     "fit": "train a method on a data set",
-    "fit-prior": "fit a sampler to the latents of a trained run: diffusion, flow or Gaussian mixture",
+    "fit-prior": "fit a sampler to the latents of a trained run: diffusion, score model, flow or Gaussian mixture",
     "evaluate": "measure a trained run: one table, the same numbers as JSON",
     "sample": "new examples from a trained run",
     "translate": "some modalities from others",

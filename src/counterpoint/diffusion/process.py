@@ -45,6 +45,7 @@ class GaussianDiffusion(nn.Module):
         schedule: how signal turns into noise.
         predicts: what the network predicts.
         weight: of the loss.
+        continuous: learn at any time between 0 and T−1, and not at whole ones only.
 
     Raises:
         ValueError: an unknown schedule, prediction or weight, or no step.
@@ -53,13 +54,19 @@ class GaussianDiffusion(nn.Module):
     alpha_bar: Tensor
 
     def __init__(
-        self, *, steps: int = 1000, schedule: Schedule = "sigmoid", predicts: Prediction = "x0", weight: Weight = "clamped"
+        self,
+        *,
+        steps: int = 1000,
+        schedule: Schedule = "sigmoid",
+        predicts: Prediction = "x0",
+        weight: Weight = "clamped",
+        continuous: bool = False,
     ) -> None:
         super().__init__()
         for value, kind, what in ((predicts, Prediction, "prediction"), (weight, Weight, "weight")):
             if value not in get_args(kind):
                 raise ValueError(f"unknown {what} {value!r} of a diffusion; choose one of {', '.join(get_args(kind))}")
-        self.steps, self.predicts, self.weight = steps, predicts, weight
+        self.steps, self.predicts, self.weight, self.continuous = steps, predicts, weight, continuous
         self.register_buffer("alpha_bar", alpha_bars(steps, schedule), persistent=False)
 
     def log_snr(self, t: Tensor) -> Tensor:
@@ -98,7 +105,8 @@ class GaussianDiffusion(nn.Module):
 
     def loss(self, network: Network, x0: Tensor) -> Tensor:
         """Weighted squared error of each row, a mean over its entries, (N,), at one random time each."""
-        t = torch.randint(self.steps, (len(x0),), device=x0.device)
+        rows = (len(x0),)
+        t = (self.steps - 1) * torch.rand(rows, device=x0.device) if self.continuous else torch.randint(self.steps, rows, device=x0.device)
         noise = torch.randn_like(x0)
         error = network(self.noised(x0, t, noise), t) - self.target(x0, t, noise)
         return self._weight(t) * error.square().flatten(1).mean(1)
@@ -122,7 +130,7 @@ class GaussianDiffusion(nn.Module):
     def _weight(self, t: Tensor) -> Tensor:
         """w over the factor of what the network predicts."""
         if self.weight == "plain":
-            return torch.ones_like(self.alpha_bar[t])
+            return torch.ones_like(t, dtype=self.alpha_bar.dtype)
         snr = self.log_snr(t).exp()
         own = {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1}[self.predicts]
         return (snr.clamp(1, 100) if self.weight == "clamped" else snr.clamp(max=5)) / own

@@ -31,11 +31,14 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 """(x_t (N, *shape), t (1,)) → x̂_0 (N, *shape)."""
 
 
-def sample(process: GaussianDiffusion, network: Network, noise: Tensor, *, steps: int = 100, sampler: Sampler = "ddim") -> Tensor:
+def sample(
+    process: GaussianDiffusion, network: Network, noise: Tensor, *, steps: int = 100, sampler: Sampler = "ddim", within: float | None = None
+) -> Tensor:
     """x_0 (N, *shape) from x_T = ``noise``. Differentiable; other random numbers than ``noise`` come from torch's own generator.
 
     Args:
         steps: times at which x̂_0 is asked for (by ``heun`` and ``pc`` twice, but for the last).
+        within: keep every x̂_0 between −within and within, for values that are known to lie there.
 
     Raises:
         ValueError: an unknown sampler, more steps than T, or none.
@@ -46,7 +49,8 @@ def sample(process: GaussianDiffusion, network: Network, noise: Tensor, *, steps
         raise ValueError(f"{sampler} takes 1 to {process.steps} steps, got {steps}")
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        return process.denoised(network, x, t)
+        x0 = process.denoised(network, x, t)
+        return x0 if within is None else x0.clamp(-within, within)
 
     walk = {"ancestral": _ancestral, "ddim": _ddim, "heun": _heun, "dpm++": _multistep, "pc": _corrected}[sampler]
     times = (_even_in_log_snr if sampler in ("heun", "dpm++") else _even)(process, steps)

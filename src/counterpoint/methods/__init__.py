@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from counterpoint.methods.base import Method
+from counterpoint.methods.diffmvae import DiffMVAE
 from counterpoint.methods.idmvae import IDMVAE
 from counterpoint.methods.jmvae import JMVAE
 from counterpoint.methods.jnf import JNF, JNFShared
@@ -15,7 +16,9 @@ from counterpoint.methods.product import DMVAE, MVAE, MVTCAE
 from counterpoint.methods.stages import Ramp, Stage
 from counterpoint.types import Modality
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (IDMVAE, JNF, JNFShared, MMVAE, MMVAEPlus, MVAE, MoPoE, MVTCAE, JMVAE, DMVAE)}
+METHODS: dict[str, type[Method]] = {
+    m.name: m for m in (IDMVAE, JNF, JNFShared, MMVAE, MMVAEPlus, MVAE, MoPoE, MVTCAE, JMVAE, DMVAE, DiffMVAE)
+}
 
 __all__ = [
     "DMVAE",
@@ -26,6 +29,7 @@ __all__ = [
     "MMVAE",
     "MVAE",
     "MVTCAE",
+    "DiffMVAE",
     "JNFShared",
     "MMVAEPlus",
     "Method",

@@ -165,8 +165,8 @@ class Method(nn.Module):
 
         Args:
             train: the rows whose posteriors to learn.
-            kind: ``"diffusion"``, ``"flow"`` or ``"gmm"``. Those that are there already are replaced; generation then draws from these.
-            size: width of the networks, or number of the mixture's components; None for 512, 128 or 10.
+            kind: ``"diffusion"``, ``"score"``, ``"flow"`` or ``"gmm"``. Those there already are replaced; generation then draws from these.
+            size: width of the networks, or number of the mixture's components; None for 512, 512, 128 or 10.
             of: learn posterior ``"means"`` or ``"samples"``.
             options: keywords of ``counterpoint.training.fit_prior``: steps, batch_size, lr, seed, progress.
 
@@ -220,12 +220,13 @@ class Method(nn.Module):
             batch, names = self._given(x, given)
             return inference.posterior_latents(model, model.encode(batch), names, samples, self._rule(rule))
 
-    def decode(self, latents: Latents, to: Sequence[str] | None = None) -> dict[str, Tensor]:
+    def decode(self, latents: Latents, to: Sequence[str] | None = None, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Decoder means (K, B, *shape) by modality; for words, probabilities (K, B, length, vocabulary).
 
         Args:
             latents: of ``encode``, for instance.
             to: modalities to decode; by default those whose private latents are there.
+            generator: of what diffusion decoders draw.
 
         Raises:
             ValueError: a target whose private latent is missing.
@@ -237,13 +238,13 @@ class Method(nn.Module):
             raise ValueError(
                 f"decoding {lacking[0]!r} needs its private latent, which is not given; use translate to draw it from the prior"
             )
-        with self._answering() as model:
+        with self._answering() as model, inference.seeded(generator):
             return inference.means(model, [Draw(latents, targets)])[0]
 
-    def reconstruct(self, x: Values) -> dict[str, Tensor]:
+    def reconstruct(self, x: Values, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Every modality from its own posterior means, (B, *shape); where a row lacks it, from the rest of the row, with w at the
         private prior's mean."""
-        with self._answering() as model:
+        with self._answering() as model, inference.seeded(generator):
             batch = self._batch(x)
             encoding = model.encode(batch)
             everything = model.posterior.condition(encoding, model.names).centre
@@ -289,7 +290,7 @@ class Method(nn.Module):
             latents = inference.completed(model, latents, model.names, {}, prior=chosen)
             return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)])[0].items()}
 
-    def recombine(self, shared: Values, private: Values) -> dict[str, Tensor]:
+    def recombine(self, shared: Values, private: Values, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """What ``shared`` says in the manner of ``private``: each modality decoded from the z of the one and the w of the other, (B, *shape).
 
         Raises:
@@ -297,7 +298,7 @@ class Method(nn.Module):
         """
         if not self.model.private_dims:
             raise ValueError(f"{self.name} has no private latents to recombine; use a method that has, such as idmvae or mmvae+")
-        with self._answering() as model:
+        with self._answering() as model, inference.seeded(generator):
             what, manner = model.encode(self._batch(shared)), model.encode(self._batch(private))
             if len(what.batch) != len(manner.batch):
                 raise ValueError(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from counterpoint.denoising import DenoiserOptions, Denoising
 from counterpoint.encoders import Encoder, Towers
 from counterpoint.likelihoods import likelihood
 from counterpoint.model import Decoder, Model
@@ -50,6 +51,7 @@ def build(
     towers: Towers = "separate",
     prior_scale: bool = False,
     auxiliary: bool = False,
+    denoiser: DenoiserOptions = DenoiserOptions(),
     decoder_rows: int | None = None,
 ) -> Model:
     """The model that the named methods share: one encoder and one decoder a modality, joined by ``rule``.
@@ -60,19 +62,26 @@ def build(
         posterior: family of posteriors and priors.
         prior_scale: learn the scale of p(z).
         auxiliary: learned auxiliary private priors for cross-reconstruction.
+        denoiser: which modalities have a diffusion decoder, and of what kind.
 
     Raises:
         ValueError: no modality, a name given twice, or a latent size below 1.
     """
     check_sizes(modalities, shared_dim, private_dim)
+    denoiser.check(modalities)
     names = [m.name for m in modalities]
 
     def encoder(modality: Modality) -> Encoder:
         return Encoder(modality, shared_dim, private_dim, networks=networks, posterior=posterior, towers=towers)
 
     def decoder(modality: Modality) -> Decoder:
-        reads = likelihood(modality)
-        return Decoder(generator(modality, shared_dim + private_dim, reads.output_shape, networks), reads)
+        latent_dim = shared_dim + private_dim
+        if modality.name not in denoiser.modalities:
+            reads = likelihood(modality)
+            return Decoder(generator(modality, latent_dim, reads.output_shape, networks), reads)
+        by_denoising = Denoising(modality, latent_dim, denoiser)
+        draft = nn.Identity() if by_denoising.coarse is None else generator(modality, latent_dim, by_denoising.output_shape, networks)
+        return Decoder(draft, by_denoising)
 
     def private_priors(learned: bool) -> dict[str, Prior]:
         return {name: Prior(private_dim, posterior, learned_scale=learned) for name in names if private_dim}

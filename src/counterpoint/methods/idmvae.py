@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from counterpoint.denoising import DenoiserOptions
 from counterpoint.encoders import Towers
 from counterpoint.methods.base import Method
 from counterpoint.methods.build import build, singles
@@ -52,6 +53,7 @@ class IDMVAE(Method):
         augment_warmup: steps over which GenAug's weight then rises.
         towers: separate or shared encoder trunks.
         networks: kind and sizes of the networks.
+        denoiser: which modalities have a diffusion decoder, and of what kind.
         decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
 
     Raises:
@@ -84,6 +86,7 @@ class IDMVAE(Method):
         augment_warmup: int = 0,
         towers: Towers = "separate",
         networks: NetworkOptions = NetworkOptions(),
+        denoiser: DenoiserOptions = DenoiserOptions(),
         decoder_rows: int | None = None,
     ) -> None:
         if private_dim < 1:
@@ -108,6 +111,7 @@ class IDMVAE(Method):
             networks=networks,
             towers=towers,
             auxiliary=True,
+            denoiser=denoiser,
             decoder_rows=decoder_rows,
         )
         if diffusion:

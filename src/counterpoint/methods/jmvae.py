@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from counterpoint.denoising import DenoiserOptions
 from counterpoint.methods.base import Method
 from counterpoint.methods.build import build, check_sizes
 from counterpoint.methods.stages import Ramp, Stage
@@ -23,6 +24,7 @@ class JMVAE(Method):
     beta: β on the KL to the prior.
     alpha: α on the KLs to the unimodal posteriors.
     networks: kind and sizes of the networks.
+    denoiser: which modalities have a diffusion decoder, and of what kind.
     decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
@@ -37,11 +39,12 @@ class JMVAE(Method):
         beta: float = 1.0,
         alpha: float = 0.1,
         networks: NetworkOptions = NetworkOptions(),
+        denoiser: DenoiserOptions = DenoiserOptions(),
         decoder_rows: int | None = None,
     ) -> None:
         check_sizes(modalities, shared_dim)
         if alpha < 0:
             raise ValueError(f"alpha={alpha} must not be negative")
         rule = Joint(JointEncoder(modalities, shared_dim, networks=networks), Product(prior_expert=False))
-        model = build(modalities, rule=rule, shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
+        model = build(modalities, rule=rule, shared_dim=shared_dim, networks=networks, denoiser=denoiser, decoder_rows=decoder_rows)
         super().__init__(model, Stage([(Bound(everything_to_everything, beta=beta), Ramp(1.0)), (PosteriorMatch(alpha), Ramp(1.0))]))

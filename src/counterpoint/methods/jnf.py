@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from counterpoint.denoising import DenoiserOptions
 from counterpoint.encoders import FlowEncoder, Projector
 from counterpoint.flows import FlowOptions
 from counterpoint.mcmc import HMC
@@ -42,6 +43,7 @@ class JNF(Method):
         flow: kind and sizes of the unimodal posteriors' flows.
         hmc: how products are sampled.
         networks: kind and sizes of the networks.
+        denoiser: which modalities have a diffusion decoder, and of what kind.
         decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
@@ -58,13 +60,16 @@ class JNF(Method):
         flow: FlowOptions = FlowOptions(),
         hmc: HMC = HMC(),
         networks: NetworkOptions = NetworkOptions(),
+        denoiser: DenoiserOptions = DenoiserOptions(),
         decoder_rows: int | None = None,
     ) -> None:
         check_sizes(modalities, shared_dim)
         trunks = {m.name: trunk(m, networks) for m in modalities}
         encoders = {name: FlowEncoder(network, network.features, shared_dim, flow) for name, network in trunks.items()}
         rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), PosteriorProduct(hmc))
-        model = build(modalities, encoders=encoders, rule=rule, shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
+        model = build(
+            modalities, encoders=encoders, rule=rule, shared_dim=shared_dim, networks=networks, denoiser=denoiser, decoder_rows=decoder_rows
+        )
         super().__init__(
             model,
             joint_stage(model, rule, beta, rescale),
@@ -87,6 +92,7 @@ class JNFShared(Method):
         flow: kind and sizes of the unimodal posteriors' flows.
         hmc: how products are sampled.
         networks: kind and sizes of the networks.
+        denoiser: which modalities have a diffusion decoder, and of what kind.
         decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
 
     Raises:
@@ -110,6 +116,7 @@ class JNFShared(Method):
         flow: FlowOptions = FlowOptions(),
         hmc: HMC = HMC(),
         networks: NetworkOptions = NetworkOptions(),
+        denoiser: DenoiserOptions = DenoiserOptions(),
         decoder_rows: int | None = None,
     ) -> None:
         check_sizes(modalities, shared_dim)
@@ -123,7 +130,9 @@ class JNFShared(Method):
         projectors = {m.name: Projector(m, projection_dim, networks=networks) for m in modalities}
         encoders = {n: FlowEncoder(mlp((projection_dim, width, width)), width, shared_dim, flow, g) for n, g in projectors.items()}
         rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), PosteriorProduct(hmc))
-        model = build(modalities, encoders=encoders, rule=rule, shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
+        model = build(
+            modalities, encoders=encoders, rule=rule, shared_dim=shared_dim, networks=networks, denoiser=denoiser, decoder_rows=decoder_rows
+        )
         loss = ProjectionContrast(temperature=temperature) if align == "contrast" else ProjectionCorrelation(top=top)
         heads = [part for encoder in encoders.values() for part in (encoder.network, encoder.head, encoder.flow) if part]
         super().__init__(

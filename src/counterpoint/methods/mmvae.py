@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from counterpoint.denoising import DenoiserOptions
 from counterpoint.encoders import Towers
 from counterpoint.methods.base import Method
 from counterpoint.methods.build import build, singles
@@ -29,6 +30,7 @@ class MMVAE(Method):
     posterior: family of posterior and prior, ``"laplace"`` in the paper.
     prior_scale: learn the scale of p(z).
     networks: kind and sizes of the networks.
+    denoiser: which modalities have a diffusion decoder, and of what kind.
     decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
@@ -46,6 +48,7 @@ class MMVAE(Method):
         posterior: str = "laplace",
         prior_scale: bool = True,
         networks: NetworkOptions = NetworkOptions(),
+        denoiser: DenoiserOptions = DenoiserOptions(),
         decoder_rows: int | None = None,
     ) -> None:
         model = build(
@@ -55,6 +58,7 @@ class MMVAE(Method):
             networks=networks,
             posterior=posterior,
             prior_scale=prior_scale,
+            denoiser=denoiser,
             decoder_rows=decoder_rows,
         )
         bound = Bound(singles_to_everything, estimator=estimator, samples=samples, beta=beta, density="everything")
@@ -74,6 +78,7 @@ class MMVAEPlus(Method):
     prior_scale: learn the scale of p(z).
     towers: separate or shared encoder trunks.
     networks: kind and sizes of the networks.
+    denoiser: which modalities have a diffusion decoder, and of what kind.
     decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
@@ -94,6 +99,7 @@ class MMVAEPlus(Method):
         prior_scale: bool = False,
         towers: Towers = "separate",
         networks: NetworkOptions = NetworkOptions(),
+        denoiser: DenoiserOptions = DenoiserOptions(),
         decoder_rows: int | None = None,
     ) -> None:
         if private_dim < 1:
@@ -108,6 +114,7 @@ class MMVAEPlus(Method):
             towers=towers,
             prior_scale=prior_scale,
             auxiliary=True,
+            denoiser=denoiser,
             decoder_rows=decoder_rows,
         )
         bound = Bound(singles(modalities, cross_targets), estimator=estimator, samples=samples, beta=beta, density="everything")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from counterpoint.denoising import DenoiserOptions
 from counterpoint.methods.base import Method
 from counterpoint.methods.build import build
 from counterpoint.methods.stages import Ramp, Stage
@@ -23,6 +24,7 @@ class MoPoE(Method):
     private_dim: D_m of every modality; 0, the published method, for none.
     beta: β on the KLs.
     networks: kind and sizes of the networks.
+    denoiser: which modalities have a diffusion decoder, and of what kind.
     decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
@@ -37,6 +39,7 @@ class MoPoE(Method):
         private_dim: int = 0,
         beta: float = 1.0,
         networks: NetworkOptions = NetworkOptions(),
+        denoiser: DenoiserOptions = DenoiserOptions(),
         decoder_rows: int | None = None,
     ) -> None:
         model = build(
@@ -45,6 +48,7 @@ class MoPoE(Method):
             shared_dim=shared_dim,
             private_dim=private_dim,
             networks=networks,
+            denoiser=denoiser,
             decoder_rows=decoder_rows,
         )
         super().__init__(model, Stage([(Bound(everything_to_everything, beta=beta), Ramp(1.0))]))

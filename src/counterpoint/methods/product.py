@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from counterpoint.denoising import DenoiserOptions
 from counterpoint.methods.base import Method
 from counterpoint.methods.build import build
 from counterpoint.methods.stages import Ramp, Stage
@@ -35,6 +36,7 @@ class MVAE(Method):
     beta: β on the KL.
     subsets: random subsets at each step beside everything and the singles.
     networks: kind and sizes of the networks.
+    denoiser: which modalities have a diffusion decoder, and of what kind.
     decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
@@ -49,11 +51,19 @@ class MVAE(Method):
         beta: float = 1.0,
         subsets: int = 1,
         networks: NetworkOptions = NetworkOptions(),
+        denoiser: DenoiserOptions = DenoiserOptions(),
         decoder_rows: int | None = None,
     ) -> None:
         if subsets < 0:
             raise ValueError(f"subsets={subsets} must be 0 or more")
-        model = build(modalities, rule=Product(prior_expert=True), shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
+        model = build(
+            modalities,
+            rule=Product(prior_expert=True),
+            shared_dim=shared_dim,
+            networks=networks,
+            denoiser=denoiser,
+            decoder_rows=decoder_rows,
+        )
         bound = Bound(everything_to_everything, singles_to_itself, RandomSubsets(subsets), beta=beta, reduce="sum")
         super().__init__(model, Stage([(bound, Ramp(1.0))]))
 
@@ -69,6 +79,7 @@ class MVTCAE(Method):
         beta: β on the KLs.
         ratio: r in [0, 1].
         networks: kind and sizes of the networks.
+        denoiser: which modalities have a diffusion decoder, and of what kind.
         decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
@@ -83,12 +94,20 @@ class MVTCAE(Method):
         beta: float = 2.5,
         ratio: float = 5 / 6,
         networks: NetworkOptions = NetworkOptions(),
+        denoiser: DenoiserOptions = DenoiserOptions(),
         decoder_rows: int | None = None,
     ) -> None:
         if not 0 <= ratio <= 1:
             raise ValueError(f"ratio={ratio} must lie in [0, 1]")
         size = len(modalities)
-        model = build(modalities, rule=Product(prior_expert=False), shared_dim=shared_dim, networks=networks, decoder_rows=decoder_rows)
+        model = build(
+            modalities,
+            rule=Product(prior_expert=False),
+            shared_dim=shared_dim,
+            networks=networks,
+            denoiser=denoiser,
+            decoder_rows=decoder_rows,
+        )
         reconstruction = (size - ratio) / size
         bound = Bound(everything_to_everything, beta=beta * (1 - ratio) / reconstruction)
         super().__init__(model, Stage([(bound, Ramp(reconstruction)), (PosteriorMatch(beta * ratio / size), Ramp(1.0))]))
@@ -101,6 +120,7 @@ class DMVAE(Method):
     private_dim: D_m of every modality.
     beta: β on the KLs.
     networks: kind and sizes of the networks.
+    denoiser: which modalities have a diffusion decoder, and of what kind.
     decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
     """
 
@@ -115,6 +135,7 @@ class DMVAE(Method):
         private_dim: int = 32,
         beta: float = 1.0,
         networks: NetworkOptions = NetworkOptions(),
+        denoiser: DenoiserOptions = DenoiserOptions(),
         decoder_rows: int | None = None,
     ) -> None:
         model = build(
@@ -123,6 +144,7 @@ class DMVAE(Method):
             shared_dim=shared_dim,
             private_dim=private_dim,
             networks=networks,
+            denoiser=denoiser,
             decoder_rows=decoder_rows,
         )
         bound = Bound(everything_to_everything, singles_to_everything, beta=beta, private="own", reduce="sum")

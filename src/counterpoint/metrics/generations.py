@@ -78,9 +78,11 @@ class Generations:
     def recombined(self) -> tuple[Array, dict[str, Seen]]:
         """Each row's z with the w of the row ``partner[row]``, (N,) a random other row; by modality."""
         partner = _derangement(len(self.split), seed_of(self.seed, "partners"))
-        device = device_of(self.method)
+        device, generator = device_of(self.method), self._generator("recombine")
         parts = [
-            self._seen(self.method.recombine(self.split.batch(rows, device), self.split.batch(partner[rows], device)), rows)
+            self._seen(
+                self.method.recombine(self.split.batch(rows, device), self.split.batch(partner[rows], device), generator=generator), rows
+            )
             for rows in chunks(np.arange(len(self.split)), self.batch_size)
         ]
         return partner, _cat(parts)
@@ -88,7 +90,7 @@ class Generations:
     @cached_property
     def kept_private(self) -> dict[str, Seen]:
         """By modality, each row's w_m with a z from the prior, the same in every modality."""
-        device = device_of(self.method)
+        device, generator = device_of(self.method), self._generator("decode")
         with torch.no_grad(), seeded(self._generator("private")):
             shared = self.method.model.draw_prior("z", (1, len(self.split)), prior=self.method.priors[-1])
         found: dict[str, Seen] = {}
@@ -96,7 +98,8 @@ class Generations:
             parts = []
             for rows in chunks(np.flatnonzero(self.split.present[name]), self.batch_size):
                 latents = self.method.encode(self.split.batch(rows, device), given=[name])
-                values = self.method.decode(Latents(shared[:, torch.from_numpy(rows)], {name: latents.private[name]}), to=[name])
+                given = Latents(shared[:, torch.from_numpy(rows)], {name: latents.private[name]})
+                values = self.method.decode(given, to=[name], generator=generator)
                 parts.append(self._seen({name: values[name][0]}, rows))
             found.update(_cat(parts))
         return found

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def reconstructions(method: Method, split: Split, n: int = 10, seed: int = 0) -> Figure:
     """For every modality a row of data and, below it, what is decoded from its own posterior means."""
     batch = batch_of(method, split, complete_rows(split, n, _first(split.shared_labels), seed))
-    output = method.reconstruct(batch)
+    output = method.reconstruct(batch, generator=torch.Generator().manual_seed(seed))
     cells: list[Sequence[Tile | None]] = []
     for m in method.modalities:
         span = _span(batch.x[m.name], m)
@@ -68,7 +68,8 @@ def recombinations(method: Method, split: Split, modality: str | None = None, n:
     rows = complete_rows(split, n, _first(split.shared_labels), seed)
     columns = complete_rows(split, n, private, seed + 1)
     shared_batch, private_batch = batch_of(method, split, rows), batch_of(method, split, columns)
-    output = method.recombine(batch_of(method, split, np.repeat(rows, len(columns))), batch_of(method, split, np.tile(columns, len(rows))))
+    pairs = (batch_of(method, split, which) for which in (np.repeat(rows, len(columns)), np.tile(columns, len(rows))))
+    output = method.recombine(*pairs, generator=torch.Generator().manual_seed(seed))
     span = _span(shared_batch.x[m.name], m)
     made = tiles(output[m.name], m, span)
     cells: list[list[Tile | None]] = [[None, *tiles(private_batch.x[m.name], m, span)]]

@@ -71,7 +71,7 @@ def posteriors(method: Method, split: Split, n: int = 4, draws: int = 400, seed:
 def in_the_plane(method: Method) -> bool:
     """Whether :func:`posteriors` can draw them."""
     model = method.model
-    return model.shared_dim == 2 and not model.private_dims and all(model.likelihood(m.name).exact for m in method.modalities)
+    return model.shared_dim == 2 and not model.private_dims and not model.surrogates
 
 
 @torch.no_grad()

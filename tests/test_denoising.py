@@ -1,0 +1,186 @@
+"""Diffusion decoders: what they learn against closed forms, in every method, and what they refuse."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import counterpoint as cp
+from counterpoint.denoising import DenoiserOptions, Denoising
+from counterpoint.diffusion import TimeMLP, UNet
+from counterpoint.methods import METHODS
+from counterpoint.types import Batch, Modality
+
+IMAGE, VECTOR = Modality("image", (1, 8, 8), "normal", scale=0.5), Modality("vector", (3,), "normal", scale=0.5)
+NETWORKS = cp.NetworkOptions(width=4, hidden=(16,))
+SMALL = DenoiserOptions(("image",), width=8, sampler_steps=5)
+
+
+def batch(rows: int = 6) -> Batch:
+    rng = np.random.default_rng(0)
+    x = {"image": rng.random((rows, 1, 8, 8), dtype=np.float32), "vector": rng.normal(size=(rows, 3)).astype(np.float32)}
+    return Batch.of(x, modalities=(IMAGE, VECTOR))
+
+
+def test_a_decoder_of_vectors_learns_what_latents_say() -> None:
+    """x = (u + e, −u + e', e'') with spreads of 0.4, 0.4 and 1: means and spreads given u by twenty steps of the solver."""
+    torch.manual_seed(0)
+    reads = Denoising(VECTOR, 1, DenoiserOptions(width=4))
+    optimiser = torch.optim.Adam(reads.parameters(), 3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 1200)
+    direction, spread = torch.tensor([1.0, -1.0, 0.0]), torch.tensor([0.4, 0.4, 1.0])
+    for _ in range(1200):
+        u = torch.randn(512, 1)
+        loss = -reads.log_prob(u[None], u * direction + spread * torch.randn(512, 3)).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    reads.eval()
+    with torch.no_grad():
+        for value in (-1.0, 0.5):
+            x = reads.mean(torch.full((1, 4000, 1), value))[0]
+            torch.testing.assert_close(x.mean(0), value * direction, atol=0.12, rtol=0)
+            torch.testing.assert_close(x.std(0), spread, atol=0, rtol=0.12)
+
+
+def test_the_surrogate_is_the_denoising_error() -> None:
+    """λ times the squared error of ε, summed over entries, of each draw by itself; for a network that always says nought it is λ · size."""
+    torch.manual_seed(0)
+    reads = Denoising(IMAGE, 2, DenoiserOptions(width=8, factor=0.5, predicts="eps"))
+    for weight in reads.network.last[-1].parameters():  # type: ignore[union-attr,index]
+        torch.nn.init.zeros_(weight)
+    with torch.no_grad():
+        surrogate = reads.log_prob(torch.randn(50, 40, 2), torch.rand(40, 1, 8, 8))
+    assert surrogate.shape == (50, 40) and not reads.exact
+    error = surrogate.flatten().double().numpy()
+    assert abs(error.mean() + 0.5 * 64) < 4 * error.std() / len(error) ** 0.5
+
+
+@pytest.mark.parametrize("condition", ["embed", "film", "concat"])
+def test_latents_reach_images_and_gradients_reach_latents(condition: Any) -> None:
+    """The surrogate and, where gradients are wanted, the few steps of a sample; values lie in [0, 1]."""
+    torch.manual_seed(0)
+    reads = Denoising(IMAGE, 5, DenoiserOptions(width=8, condition=condition, cycle_steps=3))
+    raw = torch.randn(2, 4, *reads.output_shape, requires_grad=True)
+    (gradient,) = torch.autograd.grad(reads.log_prob(raw, torch.rand(4, 1, 8, 8)).sum(), raw)
+    assert bool((gradient.flatten(2) != 0).any(-1).all())
+    seen: list[int] = []
+    hook = reads.network.register_forward_hook(lambda *_: seen.append(1))
+    image = reads.mean(raw)
+    hook.remove()
+    assert len(seen) == 3 and image.shape == (2, 4, 1, 8, 8) and 0 <= float(image.detach().min()) < float(image.detach().max()) <= 1
+    (gradient,) = torch.autograd.grad(image.sum(), raw)
+    assert bool((gradient != 0).any())
+
+
+def test_the_draft_of_concat_is_trained_by_its_own_likelihood() -> None:
+    torch.manual_seed(0)
+    reads = Denoising(IMAGE, 5, DenoiserOptions(width=8, condition="concat", factor=1e-9))
+    raw, x = torch.randn(2, 4, 1, 8, 8), torch.rand(4, 1, 8, 8)
+    assert reads.coarse is not None
+    torch.testing.assert_close(reads.log_prob(raw, x), reads.coarse.log_prob(raw, x), atol=1e-4, rtol=1e-5)
+
+
+def test_guidance_exaggerates_what_latents_say() -> None:
+    torch.manual_seed(0)
+    options = DenoiserOptions(width=8, drop=0.5, guidance=3.0)
+    reads = Denoising(IMAGE, 2, options)
+    x, u, t = torch.randn(4, 1, 8, 8), torch.randn(4, 2), torch.tensor([300])
+    told, untold = reads._predicted(u, x, t), reads._predicted(torch.zeros_like(u), x, t)
+    torch.testing.assert_close(reads._guided(u, x, t), 3 * told - 2 * untold, atol=1e-5, rtol=1e-4)
+
+
+def test_dropped_rows_see_nothing_of_the_latents() -> None:
+    """Their share is as asked, in training only."""
+    torch.manual_seed(0)
+    reads = Denoising(VECTOR, 2, DenoiserOptions(width=1, drop=0.25))
+    seen: list[Tensor] = []
+    reads.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
+    raw, x = torch.ones(1, 4000, 2), torch.randn(4000, 3)
+    reads.log_prob(raw, x)
+    reads.eval()
+    reads.log_prob(raw, x)
+    assert abs(float((seen[0] == 0).all(-1).float().mean()) - 0.25) < 0.03
+    assert bool((seen[1] == 1).all())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_takes_a_diffusion_decoder(name: str) -> None:
+    """The same option everywhere: its network learns, samples are finite, and what needs a density says so."""
+    kind: Any = METHODS[name]
+    options = {"estimator": "elbo", "samples": 1} if name == "mmvae" else {}
+    torch.manual_seed(0)
+    method = kind((IMAGE, VECTOR), shared_dim=3, networks=NETWORKS, denoiser=SMALL, **options)
+    assert method.model.surrogates == ["image"]
+    again = kind.from_config((IMAGE, VECTOR), method.config)
+    assert again.model.likelihood("image").options == SMALL
+    for stage in method.stages:
+        method.begin(stage)
+        method.zero_grad()
+        torch.stack([*method.losses(batch(), 100).values()]).sum(0).mean().backward()
+        learned = [p for p in method.model.decoders["image"].parameters() if p.requires_grad]
+        assert all(p.grad is not None for p in learned)
+    method.begin(None)
+    given = {"vector": batch().x["vector"]}
+    image = method.translate(given, ["image"], n=2, generator=torch.Generator().manual_seed(0))["image"]
+    assert image.shape == (2, 6, 1, 8, 8) and bool(torch.isfinite(image).all())
+    assert not torch.equal(image[0], image[1])
+    with pytest.raises(ValueError, match="the decoder of 'image' has no exact density"):
+        method.log_likelihood(batch())
+
+
+def test_what_weighs_draws_needs_a_density() -> None:
+    method = cp.MMVAEPlus((IMAGE, VECTOR), shared_dim=3, private_dim=2, estimator="dreg", samples=2, networks=NETWORKS, denoiser=SMALL)
+    with pytest.raises(ValueError, match="estimator='dreg' weighs draws by their density, and the decoder of 'image' has none"):
+        method.losses(batch())
+
+
+WORDS = Modality("words", (4,), "categorical", classes=6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"modalities": ("photo",)}, "there is no modality 'photo'; the modalities are image, vector, words"),
+        ({"modalities": ("words",)}, "'words' is a sequence of words, which diffusion can't draw"),
+        ({"modalities": ("vector",), "condition": "film"}, "'vector' of shape \\(3,\\) is no image; give condition='embed'"),
+        ({"guidance": 2.0}, "guidance=2.0 needs a network that has learned to do without latents; train with drop=0.1"),
+        ({"condition": "cross"}, "condition='cross' is unknown; choose one of embed, film, concat"),
+        ({"schedule": "quadratic"}, "schedule='quadratic' is unknown; choose one of linear, cosine, sigmoid"),
+        ({"sampler_steps": 2000}, "sampler_steps=2000 and cycle_steps=2 must lie between 1 and steps=1000"),
+        ({"drop": 1.0}, "drop=1.0 must lie in \\[0, 1\\)"),
+        ({"width": 0}, "width=0 and steps=1000 must be 1 or more"),
+    ],
+)
+def test_impossible_decoders_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cp.MoPoE((IMAGE, VECTOR, WORDS), shared_dim=3, networks=NETWORKS, denoiser=DenoiserOptions(**options))
+
+
+def test_a_unet_refuses_what_it_cannot_halve() -> None:
+    with pytest.raises(ValueError, match="can't halve images of 30×30 down to 8; pad or resize them"):
+        UNet((3, 30, 30))
+    with pytest.raises(ValueError, match="a UNet reads images of shape"):
+        UNet((7,))
+    with pytest.raises(ValueError, match="conditioning='concat' is unknown; choose one of embed, film"):
+        UNet((3, 32, 32), conditioning="concat")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("network", [partial(UNet, (2, 12, 20), 8), partial(TimeMLP, 6, 16)])
+def test_rows_and_conditions_do_not_mix(network: Any) -> None:
+    """Each row sees itself, its time and its condition; one time for all rows is the same as that time for each."""
+    torch.manual_seed(0)
+    module = network(context=3)
+    shape = (2, 12, 20) if isinstance(module, UNet) else (6,)
+    x, t, c = torch.randn(4, *shape), torch.tensor([10, 500, 500, 900]), torch.randn(4, 3)
+    out = module(x, t, c)
+    assert out.shape == x.shape
+    torch.testing.assert_close(module(x[2:3], t[2:3], c[2:3]), out[2:3], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(module(x[1:3], torch.tensor([500]), c[1:3]), out[1:3], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(module(x, t, -c), out, atol=1e-4) and not torch.allclose(module(x, t + 50, c), out, atol=1e-4)
