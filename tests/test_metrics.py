@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from counterpoint.metrics import Evaluation, frechet, frechet_distance, hsic, infonce, merge, prdc, probe
+from counterpoint.metrics.judges import detail
+from counterpoint.metrics.quality import kernel_distance
 from counterpoint.metrics.scores import Scores, accuracy, chosen, seed_of, wilson
+from counterpoint.types import Modality
 
 
 def correlated(rng: np.random.Generator, n: int, rho: float, dim: int) -> tuple[np.ndarray, np.ndarray]:
@@ -44,6 +48,31 @@ def test_frechet_of_samples_and_singular_covariances() -> None:
     assert frechet(x, x + np.array([0, 0, 2])) == pytest.approx(4, abs=1e-6)
     with pytest.raises(ValueError, match="two rows or more"):
         frechet(x, x[:1])
+
+
+def test_kernel_distance_by_hand_and_without_bias() -> None:
+    a, b = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 0.0]])
+
+    def mean(pairs: list[tuple[Any, Any]]) -> float:
+        return float(np.mean([(x @ y / 2 + 1) ** 3 for x, y in pairs]))
+
+    within = [mean([(x, y) for i, x in enumerate(s) for j, y in enumerate(s) if i != j]) for s in (a, b)]
+    assert kernel_distance(a, b) == pytest.approx(sum(within) - 2 * mean([(x, y) for x in a for y in b]))
+    rng = np.random.default_rng(0)
+    same = [kernel_distance(*rng.normal(size=(2, 30, 4))) for _ in range(400)]
+    assert abs(np.mean(same)) < 4 * np.std(same) / 20 and min(same) < 0
+    assert kernel_distance(rng.normal(size=(200, 4)), rng.normal(size=(200, 4)) + 1) > 5 * np.std(same)
+    with pytest.raises(ValueError, match="two rows or more"):
+        kernel_distance(a, b[:1])
+
+
+def test_detail_is_what_a_blur_takes_away() -> None:
+    """A chequered pattern of ±1 has (8/9)² of its energy in what 3×3 means take away; a slope has none, and words have no detail."""
+    board = torch.tensor([[(-1.0) ** (i + j) for j in range(8)] for i in range(8)])
+    slope = torch.arange(8.0).expand(8, 8)
+    found = detail(torch.stack([board, slope, 3 * board])[:, None], Modality("x", (1, 8, 8)))
+    torch.testing.assert_close(found, torch.tensor([(8 / 9) ** 2, 0.0, 9 * (8 / 9) ** 2]))
+    assert detail(torch.zeros(3, 5), Modality("x", (5,))).isnan().all()
 
 
 def test_prdc_of_equal_disjoint_and_collapsed_sets() -> None:

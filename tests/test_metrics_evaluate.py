@@ -87,7 +87,7 @@ class Oracle(nn.Module):
                 z[0, i], w[name][0, i, side] = torch.eye(CLASSES)[digit], 1.0
         return Latents(z, w if self.private else {})
 
-    def decode(self, latents: Latents, to: Sequence[str]) -> dict[str, Tensor]:
+    def decode(self, latents: Latents, to: Sequence[str], generator: Any = None) -> dict[str, Tensor]:
         out = {}
         for name in to:
             digit = self.digits(latents.shared[0])
@@ -121,7 +121,7 @@ class Oracle(nn.Module):
         z = torch.eye(CLASSES)[torch.randint(CLASSES, (1, n), generator=generator)]
         return {name: values[0] for name, values in self.decode(Latents(z), [m.name for m in self.modalities]).items()}
 
-    def recombine(self, shared: Batch, private: Batch) -> dict[str, Tensor]:
+    def recombine(self, shared: Batch, private: Batch, generator: Any = None) -> dict[str, Tensor]:
         latents = Latents(self.encode(shared).shared, self.encode(private).private)
         return {name: values[0] for name, values in self.decode(latents, [m.name for m in self.modalities]).items()}
 
@@ -216,15 +216,17 @@ def test_quality_of_real_rows_is_high(oracle: Evaluation, blind: Evaluation) -> 
     assert oracle.metrics["fid_cross"] == pytest.approx(np.mean([oracle.metrics[f"fid_cross/{m.name}"] for m in MODALITIES]))
     assert oracle.meta["quality_rows"]["fid/image"] == {"real": 400, "generated": 200, "precision": 200}
     assert "fid/image" in blind.metrics
+    assert oracle.metrics["sharpness/image"] == pytest.approx(1, abs=0.1) and "sharpness/words" not in oracle.metrics
 
 
 def test_quality_drops_with_noise(data: Dataset) -> None:
     class Noise(Oracle):
-        def decode(self, latents: Latents, to: Sequence[str]) -> dict[str, Tensor]:
+        def decode(self, latents: Latents, to: Sequence[str], generator: Any = None) -> dict[str, Tensor]:
             return {name: torch.rand_like(values) if values.dim() == 5 else values for name, values in super().decode(latents, to).items()}
 
     found = run(Noise(data), data, only=["quality"]).metrics
     assert found["fid/image"] > 5 * found["fid/words"] and found["coverage/image"] < 0.5
+    assert found["sharpness/image"] > 1.5 and found["kid/image"] > 10 * abs(found["kid/words"])
 
 
 def test_likelihood_is_a_mean_with_its_interval(oracle: Evaluation) -> None:

@@ -59,7 +59,7 @@ class Echo(nn.Module):
         z = batch.x[chosen[0]].flatten(1)[:, :4].float()
         return Latents(z[None], {n: batch.x[n].flatten(1)[None, :, 1:4].float() for n in chosen if n in self.model.private_dims})
 
-    def reconstruct(self, batch: Batch) -> dict[str, Tensor]:
+    def reconstruct(self, batch: Batch, generator: Any = None) -> dict[str, Tensor]:
         return {m.name: self._made(m.name, batch, len(batch)) for m in self.modalities}
 
     def translate(
@@ -73,7 +73,7 @@ class Echo(nn.Module):
     def sample(self, n: int, prior: str = "auto", generator: torch.Generator | None = None) -> dict[str, Tensor]:
         return {m.name: self._made(m.name, None, n) for m in self.modalities}
 
-    def recombine(self, shared: Batch, private: Batch) -> dict[str, Tensor]:
+    def recombine(self, shared: Batch, private: Batch, generator: Any = None) -> dict[str, Tensor]:
         return self.reconstruct(private)
 
 

@@ -60,16 +60,23 @@ class Seen:
         rows: (n,) the held-out rows they belong to.
         labels: by label, (n,) the predicted class.
         features: (n, F).
+        detail: (n,) how much fine detail an image has; NaN for what is no image.
     """
 
     rows: Array
     labels: dict[str, Array]
     features: Array
+    detail: Array
 
     @staticmethod
     def cat(parts: list[Seen]) -> Seen:
         labels = {label: np.concatenate([p.labels[label] for p in parts]) for label in parts[0].labels}
-        return Seen(np.concatenate([p.rows for p in parts]), labels, np.concatenate([p.features for p in parts]))
+        return Seen(
+            np.concatenate([p.rows for p in parts]),
+            labels,
+            np.concatenate([p.features for p in parts]),
+            np.concatenate([p.detail for p in parts]),
+        )
 
     def hits(self, label: str, truth: Array) -> Array:
         """(N,): 1 where the prediction of a row meets ``truth`` (N,), 0 where not, NaN for rows not seen or of unknown truth."""
@@ -77,6 +84,15 @@ class Seen:
         here = truth[self.rows]
         found[self.rows] = np.where(here >= 0, self.labels[label] == here, np.nan)
         return found
+
+
+def detail(values: Tensor, modality: Modality) -> Tensor:
+    """Energy of the highest frequencies of images (B, C, H, W), (B,): the mean square of what a blur over 3×3 pixels takes away, away from the
+    border. NaN for what is no image."""
+    if not _is_image(modality):
+        return torch.full((len(values),), torch.nan, device=values.device)
+    blurred = F.avg_pool2d(values, 3, stride=1)
+    return (values[..., 1:-1, 1:-1] - blurred).square().flatten(1).mean(1)
 
 
 class Judge(nn.Module):
@@ -154,7 +170,7 @@ class Judges:
             values = values.argmax(-1)
         features = judge.features(values)
         labels = {label: judge.classes[label][logits.argmax(-1).cpu().numpy()] for label, logits in judge.logits(features).items()}
-        return Seen(rows, labels, features.float().cpu().numpy())
+        return Seen(rows, labels, features.float().cpu().numpy(), detail(values, judge.modality).cpu().numpy())
 
     def look(self, split: Split, *, batch_size: int = 512) -> dict[str, Seen]:
         """Look at the real values of a split, of every modality that is there."""

@@ -1,9 +1,10 @@
-"""Quality of generated values in a feature space: Fréchet distance, precision, recall, density, coverage.
+"""Quality of generated values in a feature space: Fréchet and kernel distance, precision, recall, density, coverage; sharpness of images.
 
 Fréchet distance between Gaussians fitted to features (Heusel et al., "GANs trained by a two time-scale update rule", 2017), in closed form
 by symmetric eigendecompositions in double precision:  d² = ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½).
 Precision and recall: Kynkäänniemi et al. ("Improved precision and recall metric", 2019). Density and coverage: Naeem et al. ("Reliable
-fidelity and diversity metrics", 2020). Features are a judge's penultimate layer, so the numbers do not compare with Inception's.
+fidelity and diversity metrics", 2020). Kernel distance: Bińkowski et al. ("Demystifying MMD GANs", 2018). Features are a judge's penultimate
+layer, so the numbers do not compare with Inception's.
 """
 
 from __future__ import annotations
@@ -39,6 +40,24 @@ def frechet(real: Array, fake: Array) -> float:
     return frechet_distance(mean_a, cov_a, mean_b, cov_b)
 
 
+def kernel_distance(real: Array, fake: Array) -> float:
+    """Unbiased squared maximum mean discrepancy of features (N, d) and (N', d) under k(a, b) = (aᵀb/d + 1)³: about 0, also below it, where
+    both are drawn from the same.
+
+    Raises:
+        ValueError: fewer than two rows on a side.
+    """
+    if min(len(real), len(fake)) < 2:
+        raise ValueError(f"a kernel distance needs two rows or more on each side; got {len(real)} and {len(fake)}")
+    a, b = np.asarray(real, np.float64), np.asarray(fake, np.float64)
+
+    def within(x: Array) -> float:
+        kernel = (x @ x.T / x.shape[1] + 1) ** 3
+        return float((kernel.sum() - np.trace(kernel)) / (len(x) * (len(x) - 1)))
+
+    return within(a) + within(b) - 2 * float(((a @ b.T / a.shape[1] + 1) ** 3).mean())
+
+
 @dataclass(frozen=True)
 class Prdc:
     """Precision, recall, density and coverage; all but density lie in [0, 1]."""
@@ -72,10 +91,11 @@ def prdc(real: Array, fake: Array, k: int = 5) -> Prdc:
 
 
 def score_quality(generations: Generations, real: Mapping[str, Seen], *, k: int = 5) -> Scores:
-    """``{fid,precision,recall,density,coverage}/<modality>`` of unconditional samples, and ``..._cross/<modality>`` of cross generation.
+    """``{fid,kid,precision,recall,density,coverage}/<modality>`` of unconditional samples, and ``..._cross/<modality>`` of cross generation;
+    of images ``sharpness/<modality>``, too, the fine detail of what is generated over that of the real rows.
 
     Each also has its mean over modalities, without the last part of the name. The reference is the real rows,
-    as ``Judges.look`` sees them; precision and its kin use the same number of rows on both sides.
+    as ``Judges.look`` sees them; the kernel distance, precision and its kin use the same number of rows on both sides.
     """
     scores = Scores()
     crossed = {
@@ -92,11 +112,15 @@ def score_quality(generations: Generations, real: Mapping[str, Seen], *, k: int 
                 continue
             most = min(*counts, generations.samples)
             a, b = (x[chosen(len(x), most, seed_of(generations.seed, "prdc"))] for x in (reference.features, fake))
-            for kind, value in {"fid": frechet(reference.features, fake), **asdict(prdc(a, b, k))}.items():
+            values = {"fid": frechet(reference.features, fake), "kid": kernel_distance(a, b), **asdict(prdc(a, b, k))}
+            real_detail, fake_detail = (float(np.mean([s.detail.mean() for s in seen if s])) for seen in ([reference], parts))
+            if real_detail > 0:
+                values["sharpness"] = fake_detail / real_detail
+            for kind, value in values.items():
                 found.setdefault(kind + suffix, {})[target] = value
             rows[f"fid{suffix}/{target}"] = {"real": counts[0], "generated": counts[1], "precision": most}
-    for kind, values in found.items():
-        scores.add_mean(kind, values)
+    for kind, by_modality in found.items():
+        scores.add_mean(kind, by_modality)
     scores.extra["quality_rows"] = rows
     return scores
 

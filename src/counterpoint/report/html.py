@@ -39,7 +39,15 @@ KINDS = {
     "private": "w kept, z from the prior",
     "joint": "unconditional: all judges agree",
 }
-QUALITY = {"fid": "Fréchet distance ↓", "precision": "precision ↑", "recall": "recall ↑", "density": "density ↑", "coverage": "coverage ↑"}
+QUALITY = {
+    "fid": "Fréchet distance ↓",
+    "kid": "kernel distance ↓",
+    "precision": "precision ↑",
+    "recall": "recall ↑",
+    "density": "density ↑",
+    "coverage": "coverage ↑",
+    "sharpness": "sharpness → 1",
+}
 
 POSTERIOR = {
     "kl": "KL to everything ↓",
