@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -53,7 +52,7 @@ def test_noised_values_have_their_moments() -> None:
     process = GaussianDiffusion()
     t, noise = torch.full((20_000,), 400), torch.randn(20_000, 1)
     x = process.noised(torch.full((20_000, 1), 2.0), t, noise).numpy()
-    bar = float(process.alpha_bar[400])
+    bar = float(alpha_bars(1000, "sigmoid")[400])
     assert_mean(x[:, 0], 2 * bar**0.5)
     assert_mean((x[:, 0] - 2 * bar**0.5) ** 2, 1 - bar)
 
@@ -63,7 +62,7 @@ def test_loss_weight_is_the_clamped_signal_to_noise_ratio(monkeypatch: pytest.Mo
     times = torch.tensor([0, 100, 400, 500, 999])
     monkeypatch.setattr(torch, "randint", lambda high, size, device=None: times)
     losses = process.loss(lambda x, t: torch.zeros_like(x), torch.full((5, 2), 3.0))  # an error of 9 in every entry
-    snr = (process.alpha_bar / (1 - process.alpha_bar))[times]
+    snr = process.log_snr(times).exp()
     expected = [100.0, float(snr[1]), float(snr[2]), 1.0, 1.0]
     assert 1 < expected[2] < expected[1] < 100 and float(snr[0]) > 100 and float(snr[4]) < 1, "both clamps must take part"
     torch.testing.assert_close(losses / 9, torch.tensor(expected), rtol=1e-4, atol=0.001)
@@ -79,7 +78,7 @@ def test_loss_is_zero_for_a_perfect_network_and_sees_the_noised_value() -> None:
         return x
 
     process.loss(network, x0)
-    bar = process.alpha_bar[seen["t"]].unsqueeze(-1)
+    bar = torch.sigmoid(process.log_snr(seen["t"])).unsqueeze(-1)
     noise = (seen["x"] - bar.sqrt() * x0) / (1 - bar).sqrt()
     assert_mean(noise.flatten().numpy() ** 2, 1.0)
     assert len(seen["t"].unique()) > 50
@@ -108,7 +107,7 @@ def drawn(process: GaussianDiffusion, sampler: Sampler, steps: int, count: int =
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize(("sampler", "steps"), [("ancestral", 1000), ("ddim", 1000), ("heun", 100), ("dpm++", 50)])
+@pytest.mark.parametrize(("sampler", "steps"), [("ancestral", 1000), ("ddim", 1000), ("heun", 200), ("dpm++", 50)])
 def test_samplers_recover_a_gaussian(schedule: Schedule, sampler: Sampler, steps: int) -> None:
     """Means within 2 % of a standard deviation, covariances within 2 %."""
     found = drawn(GaussianDiffusion(schedule=schedule), sampler, steps)
@@ -128,7 +127,7 @@ def test_predictor_and_corrector_recover_a_gaussian(std: float, monkeypatch: pyt
 @pytest.mark.parametrize("predicts", PREDICTIONS)
 def test_twenty_steps_of_a_solver_are_as_good_as_a_thousand_ancestral_ones(predicts: Prediction) -> None:
     """Within 5 % of their standard deviations, and DDIM with as few is not."""
-    process = GaussianDiffusion(schedule="linear", predicts=predicts)
+    process = GaussianDiffusion(schedule="linear", predicts=predicts, weight="plain")
     many = drawn(process, "ancestral", 1000)
     errors = {}
     for sampler in ("dpm++", "ddim"):
@@ -153,12 +152,14 @@ def test_weights_are_those_of_the_error_of_x0(monkeypatch: pytest.MonkeyPatch) -
     found: dict[tuple[str, str], Tensor] = {}
     for predicts in PREDICTIONS:
         for weight in ("plain", "min-snr", "clamped"):
+            if (predicts, weight) == ("eps", "clamped"):
+                continue
             process = GaussianDiffusion(predicts=predicts, weight=weight)  # type: ignore[arg-type]
             torch.manual_seed(0)
             found[predicts, weight] = process.loss(exact(process), MEAN + STD * torch.randn(4, 3))
     snr = process.log_snr(times).exp()
     for weight in ("min-snr", "clamped"):
-        for predicts in ("eps", "v"):
+        for predicts in ("eps", "v") if weight == "min-snr" else ("v",):
             torch.testing.assert_close(found[predicts, weight], found["x0", weight], rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(found["eps", "plain"], snr * found["x0", "plain"], rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(found["v", "plain"], (snr + 1) * found["x0", "plain"], rtol=1e-3, atol=1e-6)
@@ -206,6 +207,28 @@ def test_a_walk_visits_falling_times_and_may_have_one_step(sampler: Sampler) -> 
     assert one[0].tolist() == pytest.approx(MEAN.tolist(), abs=0.05)  # the mean of everything
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm++"])
+def test_two_steps_are_finite_and_not_far_off(schedule: Schedule, sampler: Sampler) -> None:
+    for steps in (50, 1000):
+        found = drawn(GaussianDiffusion(schedule=schedule, steps=steps), sampler, 2, count=2000)
+        assert float(((found.mean(0) - MEAN) / STD).abs().max()) < 0.5 and float((found.std(0) / STD).max()) < 1.5
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_even_steps_do_not_crowd_at_the_end(schedule: Schedule) -> None:
+    """Of twenty, no two lie between two neighbouring times of the noisy half."""
+    times: list[float] = []
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        times.append(float(t[0]))
+        return x
+
+    sample(GaussianDiffusion(schedule=schedule), network, torch.randn(2, 3), steps=20, sampler="dpm++")
+    noisy = [t for t in times if t > 500]
+    assert len(noisy) > 4 and max(b - a for a, b in zip(noisy[1:], noisy, strict=False)) > 1 and min(-np.diff(noisy)) > 0.5
+
+
 def test_impossible_samplers_and_processes_are_refused() -> None:
     for steps in (0, 1001):
         with pytest.raises(ValueError, match=f"ddim takes 1 to 1000 steps, got {steps}"):
@@ -214,6 +237,8 @@ def test_impossible_samplers_and_processes_are_refused() -> None:
         sample(GaussianDiffusion(), lambda x, t: x, torch.zeros(1, 1), sampler="euler")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown prediction 'noise' of a diffusion; choose one of x0, eps, v"):
         GaussianDiffusion(predicts="noise")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="weight='clamped' would multiply the error of eps by millions"):
+        GaussianDiffusion(predicts="eps", weight="clamped")
     with pytest.raises(ValueError, match="a schedule needs 1 step or more, got 0"):
         GaussianDiffusion(steps=0)
 
@@ -224,7 +249,7 @@ def test_time_reaches_the_network() -> None:
     assert not torch.allclose(outputs[0], outputs[1]) and not torch.allclose(outputs[1], outputs[2])
 
 
-@pytest.mark.parametrize("kind", [DiffusionPrior, ScorePrior, partial(ScorePrior, sampler="dpm++", steps=30)])
+@pytest.mark.parametrize("kind", [DiffusionPrior, ScorePrior])
 def test_diffusion_priors_learn_two_modes(kind: Any) -> None:
     """Modes at ±(3, −2) with spread 0.3, far from unit variance: at least 90 % of the samples lie within 3 spreads of one."""
     torch.manual_seed(0)

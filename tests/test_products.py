@@ -81,17 +81,19 @@ def test_a_mask_is_multiplied_in_as_zuko_does() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's compiler itself
-def test_a_compiled_density_is_the_same() -> None:
-    """Of products of two flows, compiled once for one batch and taken for another."""
+@pytest.mark.parametrize("mixed", [True, False])
+def test_a_compiled_density_is_the_same(mixed: bool) -> None:
+    """Of products of two flows, one with its marginal, with and without improper rows; compiled once for one batch and taken for another."""
     flows = [flowed("maf", seed=m).flow for m in range(2)]
     torch._dynamo.utils.counters.clear()
     programs = []
     for batch in (0, 1):
         torch.manual_seed(batch)
-        experts = [Flowed(Normal(torch.randn(3, 2), torch.rand(3, 2) + 0.3), flow) for flow in flows]
+        marginals = [Normal(torch.zeros(2), torch.full((2,), 1.5)), None]
+        experts = [Flowed(Normal(torch.randn(3, 2), torch.rand(3, 2) + 0.3), f, marginal=m) for f, m in zip(flows, marginals, strict=True)]
         q = ProductOfPosteriors(experts, torch.ones(2, 3, dtype=torch.bool), unit(2), HMC())
         z = torch.randn(4, 3, 2)
-        log_density = partial(q._log_density, proper=torch.tensor([True, True, False]))
+        log_density = partial(q._log_density, proper=torch.tensor([True, True, False]) if mixed else None)
         plain, compiled = (mcmc.differentiated(log_density, compiled=c)(z) for c in (False, True))
         torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
         drawn = []
@@ -256,11 +258,14 @@ class _Linear:
     def __init__(self, a: Tensor, b: Tensor) -> None:
         self.a, self.b = a, b
 
+    def __call__(self, z: Tensor) -> Tensor:
+        return z @ self.a.T + self.b
+
     def inv(self, u: Tensor) -> Tensor:
         return torch.linalg.solve(self.a, (u - self.b).unsqueeze(-1)).squeeze(-1)
 
     def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return z @ self.a.T + self.b, torch.linalg.slogdet(self.a).logabsdet.expand(z.shape[:-1])
+        return self(z), torch.linalg.slogdet(self.a).logabsdet.expand(z.shape[:-1])
 
 
 def test_dividing_by_marginals_is_dividing_by_the_prior_where_they_are_exact() -> None:
@@ -298,6 +303,20 @@ def test_marginals_keep_a_product_proper_where_the_prior_does_not() -> None:
         values = draws.flatten(0, 1) ** power
         error = (values.mean(0) - (weights * grid**power).sum(0)).abs() / (values.std(0) / size.sqrt())
         assert float(error.max()) < 5
+
+
+def test_bounded_quotients_are_never_called_improper() -> None:
+    """Rough flows whose product still rises between the radii that are looked at, under bases narrower than their marginals."""
+    experts = [flowed("maf", seed=i, rows=40, narrow=0.6) for i in range(3)]
+    for q in experts:
+        for weight in q.flow.parameters():
+            weight.mul_(2.0)
+    members = torch.ones(3, 40, dtype=torch.bool)
+    marginals = [Normal(torch.zeros(2), torch.full((2,), s)) for s in (1.0, 0.5)]
+    wide, narrow = (ProductOfPosteriors([Flowed(q.base, q.flow, marginal=m) for q in experts], members, unit(2), HMC()) for m in marginals)
+    assert not bool(wide.improper.any())
+    with pytest.warns(ImproperProduct, match="wider than what is divided out: there nothing is"):
+        assert bool(narrow.improper.any())
 
 
 def test_rows_of_an_expert_keep_its_marginal() -> None:

@@ -21,7 +21,7 @@ from counterpoint.distributions import Flowed, Normal, gathered
 from counterpoint.encoders import FlowEncoder
 from counterpoint.flows import FlowOptions
 from counterpoint.mcmc import HMC
-from counterpoint.methods import JNF, MVAE, Method, Stage, load
+from counterpoint.methods import JNF, MVAE, JNFShared, Method, Stage, load
 from counterpoint.metrics.posteriors import score_posteriors
 from counterpoint.nn import NetworkOptions, mlp
 from counterpoint.products import ImproperProduct, ProductOfPosteriors, log_normaliser
@@ -262,6 +262,27 @@ def test_an_encoder_keeps_account_of_what_it_says_over_all_rows() -> None:
     torch.testing.assert_close(encoder.marginal.loc, found.loc, atol=0, rtol=0)
     by_x = FlowEncoder(mlp((5, 8)), 8, 2, FlowOptions(hidden=(8,), conditional=True))
     assert by_x.marginal is None and by_x(x)[0].marginal is None
+
+
+@pytest.mark.parametrize("kind", [JNF, JNFShared])
+def test_the_last_stage_takes_account_of_what_its_encoders_say(kind: Any) -> None:
+    """And no stage before it, nor validation."""
+    torch.manual_seed(0)
+    method = kind(MODALITIES, shared_dim=2, flow=FlowOptions(hidden=(8,)), networks=NetworkOptions(hidden=(8,)))
+    seen = {}
+    for stage in method.stages:
+        method.begin(stage)
+        for step in range(30):
+            method.losses(rows(32, seed=step).batch(slice(None)))
+        seen[stage.name] = {name: encoder.marginal.loc for name, encoder in method.model.posterior.encoders.items()}
+    method.begin(None)
+    method.eval()
+    method.losses(rows(32).batch(slice(None)))
+    for name, encoder in method.model.posterior.encoders.items():
+        with torch.no_grad():
+            base = torch.cat([encoder(rows(32, seed=step).batch(slice(None)).x[name])[0].base.loc for step in range(30)])
+        torch.testing.assert_close(encoder.marginal.loc, base.mean(0), atol=1e-3, rtol=1e-3)
+        assert torch.equal(encoder.marginal.loc, seen["flows"][name]) and bool((seen["joint"][name] == 0).all())
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ reaches the network:
     concat    a feed-forward decoder draws the mean, which is trained by its own likelihood and read beside x_t
               (DiffuseVAE, Pandey et al. 2022, https://arxiv.org/abs/2201.00308; there in two stages, here in one)
 
-Images of [0, 1] are noised in [−1, 1], and estimates of x stay there. The paper leaves open how u enters and what λ is: ours are ``embed`` and 1.
+Images and binary vectors, of [0, 1], are noised in [−1, 1], and estimates of x stay there; other vectors are noised as they are, and should have a
+variance of about 1. The paper leaves open how u enters and what λ is: ours are ``embed`` and 1.
 Ours too is that the network predicts v by default, and not ε as published: at the noisiest times an error of ε̂ is one of x̂ a hundred times as
 large, which a thousand random steps forget and twenty steps of a solver do not.
 With ``drop`` the network learns to do without u in a share of the rows, and guidance g > 1 exaggerates what u says,
@@ -36,6 +37,9 @@ from counterpoint.likelihoods import Likelihood, likelihood
 from counterpoint.types import Modality
 
 Condition = Literal["embed", "film", "concat"]
+MANY = 20
+"""Fewest steps of the samplers that few would lead astray."""
+
 ROWS = 256
 """Most rows that pass through the network at once when sampling."""
 
@@ -55,7 +59,7 @@ class DenoiserOptions:
         factor: λ.
         sampler: from noise to values.
         sampler_steps: how many steps it takes.
-        cycle_steps: how many where a loss differentiates through what was generated, as IDMVAE's does; few, since all of them are kept.
+        cycle_steps: how many where a loss differentiates through what was generated, as IDMVAE's does, by DPM-Solver++; few, since all are kept.
         drop: share of the rows in training that the network sees without latents.
         guidance: g; 1 for none.
 
@@ -90,12 +94,22 @@ class DenoiserOptions:
                 raise ValueError(f"denoiser: {key}={getattr(self, key)!r} is unknown; choose one of {', '.join(get_args(kind))}")
         if self.width < 1 or self.steps < 1:
             raise ValueError(f"denoiser: width={self.width} and steps={self.steps} must be 1 or more")
+        if not all(isinstance(n, int) for n in (self.width, self.steps, self.sampler_steps, self.cycle_steps)):
+            raise ValueError(f"denoiser: width, steps, sampler_steps and cycle_steps must be whole numbers, got {self}")
+        if self.sampler in ("heun", "pc") and self.sampler_steps < MANY:
+            raise ValueError(
+                f"denoiser: {self.sampler!r} goes wrong in {self.sampler_steps} steps; give it {MANY} or more, or take 'dpm++'"
+            )
+        if self.predicts == "eps" and self.weight == "clamped":
+            raise ValueError("denoiser: weight='clamped' goes wrong with predicts='eps'; predict 'v' or 'x0' with it")
         if not (1 <= self.sampler_steps <= self.steps and 1 <= self.cycle_steps <= self.steps):
             raise ValueError(
                 f"denoiser: sampler_steps={self.sampler_steps} and cycle_steps={self.cycle_steps} must lie between 1 and steps={self.steps}"
             )
         if not 0 <= self.drop < 1 or not self.factor > 0:
             raise ValueError(f"denoiser: drop={self.drop} must lie in [0, 1) and factor={self.factor} be positive")
+        if not 0 <= self.guidance < math.inf:
+            raise ValueError(f"denoiser: guidance={self.guidance} must be 0 or more")
         if self.guidance != 1 and not self.drop:
             raise ValueError(
                 f"denoiser: guidance={self.guidance} needs a network that has learned to do without latents; train with drop=0.1"
@@ -134,6 +148,7 @@ class Denoising(Likelihood):
         super().__init__(modality)
         self.options = options
         self.image = len(modality.shape) == 3
+        self.unit = self.image or modality.likelihood == "bernoulli"
         self.process = GaussianDiffusion(steps=options.steps, schedule=options.schedule, predicts=options.predicts, weight=options.weight)
         self.coarse = likelihood(modality) if options.condition == "concat" else None
         self.output_shape = (latent_dim,) if self.coarse is None else self.coarse.output_shape
@@ -164,23 +179,29 @@ class Denoising(Likelihood):
         return surrogate if self.coarse is None else surrogate + self.coarse.log_prob(raw, x)
 
     def mean(self, raw: Tensor) -> Tensor:
-        """A sample of x given raw outputs (K, B, *output_shape); where gradients are wanted, one of ``cycle_steps`` steps."""
-        lead = raw.shape[: -len(self.output_shape)]
-        condition = raw.reshape(-1, *self.output_shape)
-        steps = self.options.cycle_steps if raw.requires_grad else self.options.sampler_steps
-        return torch.cat([self._sampled(part, steps) for part in condition.split(ROWS)]).view(*lead, *self.shape)
+        """A sample of x given raw outputs (..., *output_shape)."""
+        return self._drawn(raw, self.options.sampler, self.options.sampler_steps)
 
-    def _sampled(self, condition: Tensor, steps: int) -> Tensor:
+    def draft(self, raw: Tensor) -> Tensor:
+        """A sample of few steps, through which gradients reach the raw outputs."""
+        return self._drawn(raw, "dpm++", self.options.cycle_steps)
+
+    def _drawn(self, raw: Tensor, sampler: Sampler, steps: int) -> Tensor:
+        parts = raw.reshape(-1, *self.output_shape).split(ROWS)
+        x = torch.cat([self._sampled(part, sampler, steps) for part in parts])
+        return x.view(*raw.shape[: -len(self.output_shape)], *self.shape)
+
+    def _sampled(self, condition: Tensor, sampler: Sampler, steps: int) -> Tensor:
         noise = torch.randn(len(condition), *self.shape, device=condition.device)
         x = diffusion.sample(
             self.process,
             partial(self._guided, condition),
             noise,
             steps=steps,
-            sampler=self.options.sampler,
-            within=1.0 if self.image else None,
+            sampler=sampler,
+            within=1.0 if self.unit else None,
         )
-        return (0.5 * (x + 1)).clamp(0, 1) if self.image else x
+        return (0.5 * (x + 1)).clamp(0, 1) if self.unit else x
 
     def _guided(self, condition: Tensor, x: Tensor, t: Tensor) -> Tensor:
         told = self._predicted(condition, x, t)
@@ -195,4 +216,4 @@ class Denoising(Likelihood):
         return self.network(torch.cat([x, self._signed(self.coarse.mean(condition.float()))], 1), t).float()
 
     def _signed(self, x: Tensor) -> Tensor:
-        return 2 * x - 1 if self.image else x
+        return 2 * x - 1 if self.unit else x

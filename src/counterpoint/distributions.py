@@ -111,6 +111,9 @@ class Mixture(Distribution):
 class Bijection(Protocol):
     """An invertible map of the last axis."""
 
+    def __call__(self, z: Tensor) -> Tensor:
+        """f(z) (..., D)."""
+
     def inv(self, u: Tensor) -> Tensor:
         """z with f(z) = u."""
 

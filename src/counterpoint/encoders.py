@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from counterpoint.distributions import Diagonal, Expert, Flowed, Normal, family
 from counterpoint.flows import Flow, FlowOptions
-from counterpoint.nn import BatchNorm, NetworkOptions, Trunk, trunk
+from counterpoint.nn import NetworkOptions, Statistics, Trunk, trunk
 from counterpoint.types import Modality
 
 Towers = Literal["separate", "shared"]
@@ -115,16 +115,15 @@ class FlowEncoder(nn.Module):
         self.network = network
         self.head = Head(features, dim, "normal")
         self.flow = None if flow.kind == "none" else Flow(dim, features if flow.conditional else 0, flow)
-        self.statistics = None if self.flow is None or flow.conditional else BatchNorm(dim, momentum=0.01, affine=False)
+        self.statistics = None if self.flow is None or flow.conditional else Statistics(dim)
 
     def forward(self, x: Tensor) -> tuple[Expert, None]:
         h = self.network(x if self.projector is None else self.projector(x))
         base = self.head(h)
         if self.flow is None:
             return base, None
-        if self.statistics is not None and self.training and len(x) > 1:
-            with torch.no_grad():
-                self.statistics(torch.cat([base.loc - base.scale, base.loc + base.scale]))  # two points of the same mean and variance
+        if self.statistics is not None and len(x) > 1:
+            self.statistics(torch.cat([base.loc - base.scale, base.loc + base.scale]))  # two points of the same mean and variance
         return Flowed(base, self.flow, h.float() if self.flow.context else None, self.marginal), None
 
     @property
@@ -132,4 +131,4 @@ class FlowEncoder(nn.Module):
         """The base over all rows, parameters (D,): E[μ] and √(E[σ²] + Var[μ]). None without a flow, and where the flow depends on x."""
         if self.statistics is None:
             return None
-        return Normal(self.statistics.get_buffer("running_mean").clone(), self.statistics.get_buffer("running_var").sqrt())
+        return Normal(self.statistics.mean.clone(), self.statistics.variance.sqrt())

@@ -81,7 +81,7 @@ class Diagnostics:
         rhat: the largest split R-hat over the dimensions. Of many long chains that have mixed it is at most 1.01; of four times fifty draws in
             tens of dimensions, perfect ones have up to 1.06.
         ess: the smallest effective sample size over the dimensions.
-        improper: rows whose product is no density, and in which the prior was not divided out.
+        improper: rows whose product is no density, and in which nothing was divided out.
     """
 
     rows: Tensor

@@ -38,6 +38,10 @@ class Likelihood(nn.Module, ABC):
     def mean(self, raw: Tensor) -> Tensor:
         """E[x | raw], differentiable; for words, the probabilities (..., B, length, vocabulary)."""
 
+    def draft(self, raw: Tensor) -> Tensor:
+        """The mean, or what is cheap and like it where the mean is dear: for losses that differentiate through what is generated."""
+        return self.mean(raw)
+
     @abstractmethod
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         """log p(x | raw), (..., B), in float32 whatever the precision of the network."""

@@ -154,10 +154,20 @@ class Model(nn.Module):
 
     def log_prob(self, name: str, raw: Tensor, x: Tensor) -> Tensor:
         """log p(x_m | raw), (K, B), of the decoder's raw outputs (K, B, *output_shape) and values (B, *shape)."""
-        return self._economical(self.likelihood(name).log_prob)(raw, x)
+        likelihood = self.likelihood(name)
+        if likelihood.exact:
+            return self._economical(likelihood.log_prob)(raw, x)
+        lead = raw.shape[: raw.ndim - len(likelihood.output_shape)]  # a surrogate has a network of its own to run on every draw
+        values = x.expand(*lead, *likelihood.shape).flatten(0, len(lead) - 1)
+        parts = zip(*(t.split(self._most(raw)) for t in (raw.flatten(0, len(lead) - 1), values)), strict=True)
+        return torch.cat([self._economical(likelihood.log_prob)(*part) for part in parts]).view(lead)
+
+    def _most(self, like: Tensor) -> int:
+        """Most rows of one call of a decoder."""
+        return self.decoder_rows or (CPU_ROWS if like.device.type == "cpu" else max(like.shape[:-1].numel(), 1))
 
     def _in_chunks(self, decoder: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
-        rows = self.decoder_rows or (CPU_ROWS if u.device.type == "cpu" else len(u))
+        rows = self._most(u)
         decoder = self._economical(decoder)
         return decoder(u) if len(u) <= rows else torch.cat([decoder(part) for part in u.split(rows)])
 

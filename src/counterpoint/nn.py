@@ -119,6 +119,38 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         return super().forward(input)
 
 
+class Statistics(nn.BatchNorm1d):
+    """Running mean and variance of vectors (N, dim), for what needs them and not for normalising: all batches count the same at first, and
+    later ones one in a hundred, so that few batches are enough and what changes is followed. Fewer than two rows change nothing.
+
+    Args:
+        dim: size of the vectors.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, momentum=0.01, affine=False)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Take account of x when training; returns it as it is."""
+        if self.training and len(x) > 1:
+            count = self.get_buffer("num_batches_tracked").add_(1)
+            share = count.float().reciprocal().clamp(min=0.01)
+            self.get_buffer("running_mean").lerp_(x.mean(0), share)
+            self.get_buffer("running_var").lerp_(x.var(0), share)
+        return x
+
+    @property
+    def mean(self) -> Tensor:
+        """(dim,)."""
+        return self.get_buffer("running_mean")
+
+    @property
+    def variance(self) -> Tensor:
+        """(dim,)."""
+        return self.get_buffer("running_var")
+
+
 @contextmanager
 def untracked(network: nn.Module) -> Iterator[None]:
     """Let batch normalisation use each batch's own statistics without moving the running ones: for inputs that are not data."""

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from counterpoint import distributions as dist
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding
-from counterpoint.priors import SamplerName, Trained
+from counterpoint.priors import Trained
 from counterpoint.types import Latents, Route, Terms
 
 Estimator = Literal["elbo", "iwae", "dreg"]
@@ -46,6 +46,9 @@ Routes = Callable[[tuple[str, ...]], list[Route]]
 class Loss(nn.Module, ABC):
     """One part of a method's loss. A step encodes once, asks every part for its draws, decodes all of them at once and hands each
     part its own outputs."""
+
+    def check(self, model: Model) -> None:
+        """Refuse, by ValueError, a model that this part can't train."""
 
     def draws(self, model: Model, encoding: Encoding) -> Sequence[Draw]:
         """What this part needs decoded."""
@@ -155,14 +158,16 @@ class Bound(Loss):
         self.private = private
         self.reduce = reduce
 
-    def draws(self, model: Model, encoding: Encoding) -> Sequence[RouteDraw]:
-        return [self._draw(model, encoding, route) for rule in self.routes for route in rule(model.names)]
-
-    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+    def check(self, model: Model) -> None:
         if self.estimator != "elbo" and (surrogate := model.surrogates):
             raise ValueError(
                 f"estimator={self.estimator!r} weighs draws by their density, and the decoder of {surrogate[0]!r} has none; use estimator='elbo'"
             )
+
+    def draws(self, model: Model, encoding: Encoding) -> Sequence[RouteDraw]:
+        return [self._draw(model, encoding, route) for rule in self.routes for route in rule(model.names)]
+
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
         routes = [draw for draw in draws if isinstance(draw, RouteDraw)]
         taken = torch.stack([encoding.members(draw.route.given).any(0) for draw in routes])  # (R, B)
         share = taken.float() if self.reduce == "sum" else taken / taken.sum(0).clamp(min=1)
@@ -307,10 +312,15 @@ class DiffusionPriorLoss(Loss):
     Args:
         kind: ``"diffusion"``, ``"score"`` or ``"flow"``; the model must have them.
         detach: keep the gradient out of the encoders; the published code of IDMVAE lets it in.
+
+    Raises:
+        ValueError: a kind that does not learn by gradient.
     """
 
-    def __init__(self, kind: SamplerName = "diffusion", *, detach: bool = False) -> None:
+    def __init__(self, kind: Literal["diffusion", "score", "flow"] = "diffusion", *, detach: bool = False) -> None:
         super().__init__()
+        if kind not in ("diffusion", "score", "flow"):
+            raise ValueError(f"samplers of kind {kind!r} don't learn by gradient; choose 'diffusion', 'score' or 'flow'")
         self.kind, self.detach = kind, detach
 
     def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:

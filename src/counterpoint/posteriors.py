@@ -3,7 +3,7 @@
     Mixture             q(z|x_S) = 1/|S| Σ_{m∈S} q(z|x_m)                    Shi et al. 2019, https://arxiv.org/abs/1911.03393
     Product             q(z|x_S) ∝ p(z)^π ∏_{m∈S} q(z|x_m), π ∈ {0, 1}       Wu & Goodman 2018, https://arxiv.org/abs/1802.05335
     MixtureOfProducts   uniform mixture of the products of all subsets       Sutter et al. 2021, https://arxiv.org/abs/2105.02470
-    PosteriorProduct    q(z|x_S) ∝ p(z)^(1−|S|) ∏_{m∈S} q(z|x_m)             JNF 2025, https://arxiv.org/abs/2502.03952
+    PosteriorProduct    q(z|x_S) ∝ p(z) ∏_{m∈S} q(z|x_m) / q_m(z)            JNF 2025, https://arxiv.org/abs/2502.03952
     Joint               q(z|X) has an encoder of its own; proper subsets     Suzuki et al. 2016, https://arxiv.org/abs/1611.01891
                         take another rule
 
@@ -141,10 +141,11 @@ class MixtureOfProducts(Rule):
 class PosteriorProduct(Rule):
     """The posterior that unimodal posteriors imply where modalities are independent given z:
 
-        log q(z | x_S) = Σ_{m∈S} log q(z | x_m) − (|S| − 1) log N(z; 0, I) + const,
+        log q(z | x_S) = log p(z) + Σ_{m∈S} [log q(z | x_m) − log q_m(z)] + const,
 
-    in closed form where every expert is normal, by Hamiltonian Monte Carlo otherwise. It serves any method at inference, whatever rule it was
-    trained with: the experts are what that rule makes of each modality alone.
+    with p(z) in the place of q_m(z) where an expert does not know its marginal; in closed form where every expert is normal, by Hamiltonian
+    Monte Carlo otherwise. It serves any method at inference, whatever rule it was trained with: the experts are what that rule makes of each
+    modality alone.
 
     Args:
         hmc: how to sample where there is no closed form.

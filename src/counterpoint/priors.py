@@ -22,6 +22,7 @@ from counterpoint import diffusion
 from counterpoint.diffusion import GaussianDiffusion, TimeMLP
 from counterpoint.distributions import Diagonal, Flowed, Normal, family
 from counterpoint.flows import Flow, FlowOptions
+from counterpoint.nn import Statistics
 
 SamplerName = Literal["diffusion", "score", "flow", "gmm"]
 
@@ -70,7 +71,7 @@ class Trained(Sampler):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.statistics = nn.BatchNorm1d(dim, affine=False, momentum=0.01)
+        self.statistics = Statistics(dim)
 
     @abstractmethod
     def standard_loss(self, u: Tensor) -> Tensor:
@@ -82,9 +83,7 @@ class Trained(Sampler):
 
     def loss(self, latents: Tensor) -> Tensor:
         """Loss of each row, (N,), of latents (N, dim). Gradients reach the latents."""
-        if self.training and len(latents) > 1:
-            with torch.no_grad():
-                self.statistics(latents)
+        self.statistics(latents)
         return self.standard_loss((latents - self.mean) / self.scale)
 
     def sample(self, n: int) -> Tensor:
@@ -93,17 +92,17 @@ class Trained(Sampler):
     def standardise_by(self, latents: Tensor) -> None:
         """Take mean and variance from these latents (N, dim), instead of starting at 0 and 1 and following batches."""
         self.mean.copy_(latents.mean(0))
-        self.get_buffer("statistics.running_var").copy_(latents.var(0))
+        self.statistics.variance.copy_(latents.var(0))
 
     @property
     def mean(self) -> Tensor:
         """Running mean of the latents, (dim,)."""
-        return self.get_buffer("statistics.running_mean")
+        return self.statistics.mean
 
     @property
     def scale(self) -> Tensor:
         """Running standard deviation of the latents, (dim,)."""
-        return (self.get_buffer("statistics.running_var") + self.statistics.eps).sqrt()
+        return (self.statistics.variance + self.statistics.eps).sqrt()
 
 
 class DiffusionPrior(Trained):
@@ -137,22 +136,19 @@ class ScorePrior(Trained):
     Args:
         dim: number of latent dimensions.
         width: width of the network.
-        sampler: ``"pc"`` as published, or a solver of the probability-flow equation, such as ``"dpm++"``.
-        steps: of the sampler.
     """
 
-    def __init__(self, dim: int, *, width: int = 512, sampler: diffusion.Sampler = "pc", steps: int = 500) -> None:
+    def __init__(self, dim: int, *, width: int = 512) -> None:
         super().__init__(dim)
         self.process = GaussianDiffusion(steps=1000, schedule="linear", predicts="eps", weight="plain", continuous=True)
         self.network = TimeMLP(dim, width)
-        self.sampler, self.steps = sampler, steps
 
     def standard_loss(self, u: Tensor) -> Tensor:
         return self.process.loss(self.network, u)
 
     def standard_sample(self, n: int) -> Tensor:
         noise = torch.randn(n, self.dim, device=self.mean.device)
-        return diffusion.sample(self.process, self.network, noise, steps=self.steps, sampler=self.sampler)
+        return diffusion.sample(self.process, self.network, noise, steps=500, sampler="pc")
 
 
 class FlowPrior(Trained):

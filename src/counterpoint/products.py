@@ -133,17 +133,28 @@ class ProductOfPosteriors(Distribution):
             some = torch.cat([torch.eye(dim)[torch.randperm(dim)[:48]], torch.nn.functional.normalize(torch.randn(16, dim), dim=-1)])
             rays = torch.cat([some, -some]).to(self.prior.loc).unsqueeze(1)
             at = [self.prior.loc + (self._reach + radius * self.prior.scale) * rays for radius in FAR]
-            everywhere = torch.ones_like(self.members[0])
-            near, far = (self._log_density(z, everywhere) for z in at)
-        return ((far >= near) & (far > -math.inf)).any(0) & self.members.any(0)
+            near, far = (self._log_density(z, None) for z in at)
+        return ((far >= near) & (far > -math.inf)).any(0) & ~self._bounded()
+
+    def _bounded(self) -> Tensor:
+        """(B,) bool: rows whose quotients are all bounded, because what x says is narrower in every dimension than what is said over all rows."""
+        narrower = [
+            (q.base.scale <= q.marginal.scale).all(-1) if isinstance(q, Flowed) and q.marginal is not None else torch.zeros_like(here)
+            for q, here in zip(self.experts, self.members, strict=True)
+        ]
+        return (torch.stack(narrower) | ~self.members).all(0)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(z) + Σ_m log q(z | x_m) / q_m(z) of values (K, B, D), (K, B): not normalised. Improper rows: Σ_m log q(z | x_m)."""
-        return self._log_density(value, ~self.improper)
+        return self._log_density(value, self._proper)
 
-    def _log_density(self, z: Tensor, proper: Tensor) -> Tensor:
-        """The same, where ``proper`` (B,) says what is divided out."""
-        prior = torch.where(proper, self.prior.log_prob(z), 0.0)
+    @property
+    def _proper(self) -> Tensor | None:
+        """(B,) which rows have something divided out, or None where all of them have."""
+        return ~self.improper if bool(self.improper.any()) else None
+
+    def _log_density(self, z: Tensor, proper: Tensor | None) -> Tensor:
+        prior = self.prior.log_prob(z) if proper is None else torch.where(proper, self.prior.log_prob(z), 0.0)
         said = [torch.where(here, _added(q, z, prior, proper), 0.0) for q, here in zip(self.experts, self.members, strict=True)]
         return prior + torch.stack(said).sum(0)
 
@@ -191,7 +202,7 @@ class ProductOfPosteriors(Distribution):
             size = self.members.sum(0).clamp(min=1)
             nth = torch.cumsum(self.members, 0) - 1  # (M, B): the how-manieth expert of its row each is
             start = (self.members & (nth == (turn % size).unsqueeze(1))).permute(1, 0, 2).unsqueeze(-1)  # (M, C, B, 1)
-            return mcmc.sample(partial(self._log_density, proper=~self.improper), (draws * start).sum(0), self.hmc)
+            return mcmc.sample(partial(self._log_density, proper=self._proper), (draws * start).sum(0), self.hmc)
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
         """The last positions of as many chains as draws; no gradient reaches the experts."""
@@ -325,10 +336,13 @@ def log_normaliser(q: dist.Posterior, like: dist.Posterior, samples: int) -> Ten
     return torch.logsumexp(q.log_prob(z) - proposal, 0) - math.log(len(z))
 
 
-def _added(q: Expert, z: Tensor, prior: Tensor, proper: Tensor) -> Tensor:
+def _added(q: Expert, z: Tensor, prior: Tensor, proper: Tensor | None) -> Tensor:
     """log q(z | x_m) / q_m(z) where ``proper``, log q(z | x_m) elsewhere, (K, B); log p(z) serves where q_m is not known."""
     if not isinstance(q, Flowed) or q.marginal is None:
         return q.log_prob(z) - prior
+    if proper is None:
+        u = q.map(z)
+        return q.base.log_prob(u) - q.marginal.log_prob(u)
     u, volume = q.map.call_and_ladj(z)
     return q.base.log_prob(u) + torch.where(proper, -q.marginal.log_prob(u), volume)
 
@@ -336,8 +350,8 @@ def _added(q: Expert, z: Tensor, prior: Tensor, proper: Tensor) -> Tensor:
 def _report(improper: Tensor) -> None:
     if bool(improper.any()):
         warnings.warn(
-            f"the product of the unimodal posteriors is no density in {int(improper.sum())} of {len(improper)} rows, whose experts are wider than the"
-            " prior: there nothing is divided out",
+            f"the product of the unimodal posteriors is no density in {int(improper.sum())} of {len(improper)} rows, whose experts are wider than"
+            " what is divided out: there nothing is",
             ImproperProduct,
             stacklevel=3,
         )

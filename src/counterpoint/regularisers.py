@@ -228,7 +228,7 @@ class GenAug(Loss):
                 encoding.batch.present[name],
             )
             z, w = encoding.shared[name].centre, encoding.private[name].centre
-            images = [likelihood.mean(raw[name].squeeze(0)) for raw in decoded[each * i : each * (i + 1)]]
+            images = [likelihood.draft(raw[name].squeeze(0)) for raw in decoded[each * i : each * (i + 1)]]
             with untracked(encoder):  # augmentations are not data: evaluation must not see their statistics
                 if self.partner == "posterior":  # the image of row i carries the w of the next
                     z_again, w_again = (q.centre for q in encode_present(encoder, images[0], present) if q is not None)

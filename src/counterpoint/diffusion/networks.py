@@ -140,7 +140,8 @@ class Attention(nn.Module):
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels)
+    """In at most 8 groups of 4 channels or more: of a group of one nothing would be left that is the same everywhere, such as an embedding."""
+    return nn.GroupNorm(next(g for g in (8, 4, 2, 1) if g == 1 or (channels % g == 0 and channels >= 4 * g)), channels)
 
 
 def _halvings(shape: tuple[int, ...]) -> int:

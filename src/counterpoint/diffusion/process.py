@@ -48,10 +48,10 @@ class GaussianDiffusion(nn.Module):
         continuous: learn at any time between 0 and T−1, and not at whole ones only.
 
     Raises:
-        ValueError: an unknown schedule, prediction or weight, or no step.
+        ValueError: an unknown schedule, prediction or weight, a weight that goes wrong with the prediction, or no step.
     """
 
-    alpha_bar: Tensor
+    log_snrs: Tensor
 
     def __init__(
         self,
@@ -67,11 +67,16 @@ class GaussianDiffusion(nn.Module):
             if value not in get_args(kind):
                 raise ValueError(f"unknown {what} {value!r} of a diffusion; choose one of {', '.join(get_args(kind))}")
         self.steps, self.predicts, self.weight, self.continuous = steps, predicts, weight, continuous
-        self.register_buffer("alpha_bar", alpha_bars(steps, schedule), persistent=False)
+        if predicts == "eps" and weight == "clamped":
+            raise ValueError(
+                "weight='clamped' would multiply the error of eps by millions at the noisiest times; predict 'x0' or 'v' with it"
+            )
+        bars = alpha_bars(steps, schedule)
+        self.register_buffer("log_snrs", (bars.log() - torch.log1p(-bars)).float(), persistent=False)
 
     def log_snr(self, t: Tensor) -> Tensor:
         """log SNR_t (N,) of times t (N,), whole or broken."""
-        table = torch.log(self.alpha_bar) - torch.log1p(-self.alpha_bar)
+        table = self.log_snrs
         if not t.is_floating_point():
             return table[t]
         before = t.floor().long().clamp(0, self.steps - 1)
@@ -113,7 +118,7 @@ class GaussianDiffusion(nn.Module):
 
     def bound(self, network: Network, x0: Tensor, times: int = 1) -> Tensor:
         """An upper bound on −log p(x_0) in nats, (N,), whose sum over t is estimated at ``times`` random times."""
-        snr = self.log_snr(torch.arange(self.steps, device=x0.device)).exp()
+        snr = self.log_snrs.exp()
         alpha, sigma = (rate.flatten() for rate in self.rates(torch.tensor([0, self.steps - 1], device=x0.device), x0.flatten(1)))
         size = x0[0].numel()
         prior = 0.5 * (alpha[1].square() * x0.square().flatten(1).sum(1) + size * (sigma[1].square() - 1 - 2 * sigma[1].log()))
@@ -130,7 +135,7 @@ class GaussianDiffusion(nn.Module):
     def _weight(self, t: Tensor) -> Tensor:
         """w over the factor of what the network predicts."""
         if self.weight == "plain":
-            return torch.ones_like(t, dtype=self.alpha_bar.dtype)
+            return torch.ones_like(t, dtype=self.log_snrs.dtype)
         snr = self.log_snr(t).exp()
         own = {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1}[self.predicts]
         return (snr.clamp(1, 100) if self.weight == "clamped" else snr.clamp(max=5)) / own

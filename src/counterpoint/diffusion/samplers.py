@@ -60,17 +60,26 @@ def sample(
 
 def _even(process: GaussianDiffusion, steps: int) -> Tensor:
     """T−1 .. 0, rounded to whole times."""
-    return torch.linspace(process.steps - 1, 0, steps, device=process.alpha_bar.device).round().long()
+    return torch.linspace(process.steps - 1, 0, steps, device=process.log_snrs.device).round().long()
 
 
 def _even_in_log_snr(process: GaussianDiffusion, steps: int) -> Tensor:
-    """T−1 .. 0 with even steps of log SNR, broken times."""
-    table = process.log_snr(torch.arange(process.steps, device=process.alpha_bar.device)).flip(0)  # rising
+    """T−1, and then T−2 .. 0 with even steps of log SNR, broken times. The last time is left at once: most schedules end in a step down to next
+    to no signal at all, in which a good part of all even steps would lie."""
+    if steps < 3:
+        return _even(process, steps).float()
+    last = process.steps - 1
+    return torch.cat([torch.full((1,), float(last), device=process.log_snrs.device), _between(process.log_snrs[:-1], steps - 1)])
+
+
+def _between(log_snrs: Tensor, steps: int) -> Tensor:
+    """Times from the last to the first of a table (T,) of falling log SNR, with even steps of it."""
+    table = log_snrs.flip(0)  # rising
     wanted = torch.linspace(float(table[0]), float(table[-1]), steps, device=table.device).clamp(table[0], table[-1])
     right = torch.searchsorted(table, wanted).clamp(1, len(table) - 1) if len(table) > 1 else torch.zeros_like(wanted, dtype=torch.long)
     left = (right - 1).clamp(min=0)
     part = ((wanted - table[left]) / (table[right] - table[left]).clamp(min=1e-12)).clamp(0, 1)
-    return process.steps - 1 - (left + part)
+    return len(table) - 1 - (left + part)
 
 
 def _ddim(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: Tensor) -> Tensor:
@@ -86,7 +95,8 @@ def _ancestral(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: T
         x0 = denoise(x, t)
         (alpha_t, sigma_t), (alpha, sigma) = process.rates(t, x), process.rates(s, x)
         fresh = (sigma / sigma_t).square() * (1 - (alpha_t / alpha).square())
-        x = alpha * x0 + (sigma.square() - fresh).sqrt() * _eps(process, x, x0, t) + fresh.sqrt() * torch.randn_like(x)
+        kept = sigma.square() * alpha_t / (alpha * sigma_t)  # √(σ_s² − σ̃²)
+        x = alpha * x0 + kept * _eps(process, x, x0, t) + fresh.sqrt() * torch.randn_like(x)
     return x
 
 

@@ -18,7 +18,7 @@ Schedule = Literal["linear", "cosine", "sigmoid"]
 
 
 def alpha_bars(steps: int, schedule: Schedule) -> Tensor:
-    """ᾱ_1..ᾱ_T, (T,), decreasing. Where T is not 1000, the betas of ``linear`` are scaled so that it ends in the same noise.
+    """ᾱ_1..ᾱ_T, (T,), decreasing, in double precision. Where T is not 1000, the betas of ``linear`` are scaled so that it ends in the same noise.
 
     Raises:
         ValueError: an unknown schedule, or no step.
@@ -34,7 +34,7 @@ def alpha_bars(steps: int, schedule: Schedule) -> Tensor:
         betas = _betas(torch.sigmoid(torch.tensor(3.0, dtype=torch.float64)) - torch.sigmoid(6 * t - 3))
     else:
         raise ValueError(f"unknown noise schedule {schedule!r}; choose one of {', '.join(get_args(Schedule))}")
-    return torch.cumprod(1 - betas.clamp(0, 0.999), 0).float()
+    return torch.cumprod(1 - betas.clamp(0, 0.999), 0)
 
 
 def _betas(bars: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint import inference
+from counterpoint.denoising import Denoising
 from counterpoint.files import replacing
 from counterpoint.methods.stages import Stage
 from counterpoint.model import Draw, Model
@@ -65,6 +66,9 @@ class Method(nn.Module):
             raise ValueError(f"a method has one stage, or several with names of their own; got {names}")
         self.model = model
         self.parts = nn.ModuleList(loss for stage in stages for loss, _ in stage.losses)
+        for stage in stages:
+            for loss, _ in stage.losses:
+                loss.check(model)
         self.stages = stages
         self.stage = stages[0]
         self._learning: Sequence[nn.Module] | None = None
@@ -178,9 +182,10 @@ class Method(nn.Module):
         return fit_prior(self, train, kind=kind, size=size, of=of, **options)
 
     def compile_networks(self) -> None:
-        """Let ``torch.compile`` fuse the encoders and decoders, in place; of a joint encoder its trunks."""
+        """Let ``torch.compile`` fuse the encoders and decoders, in place; of a joint encoder its trunks, of diffusion decoders their denoisers."""
         trunks = [part for part in self.model.posterior.rule.modules() if isinstance(part, Trunk)]
-        for network in (*self.model.posterior.encoders.values(), *trunks, *self.model.decoders.values()):
+        denoisers = [part.network for part in self.model.decoders.modules() if isinstance(part, Denoising)]
+        for network in (*self.model.posterior.encoders.values(), *trunks, *self.model.decoders.values(), *denoisers):
             network.compile()
 
     # --- inference ---------------------------------------------------------------------------------------------------
@@ -206,7 +211,7 @@ class Method(nn.Module):
             given: names of the modalities to condition on.
             samples: None for posterior means (K = 1), else the number K of draws.
             rule: how q(z | x_S) is made of what the encoders say: the method's ``"own"`` rule; ``"product"``, the product of unimodal
-                posteriors with the prior divided out |S| − 1 times (:class:`~counterpoint.posteriors.PosteriorProduct`), by Hamiltonian
+                posteriors, each over its own marginal or over the prior, times the prior (:class:`~counterpoint.posteriors.PosteriorProduct`), by Hamiltonian
                 Monte Carlo where it has no closed form; or a rule.
             generator: of the draws; torch's own where None.
 

@@ -30,7 +30,8 @@ class DiffMVAE(Method):
         shared_dim: D.
         private_dim: D_m of every modality; 0, the published method, for none.
         beta: β on the KLs.
-        decoder: ``"diffusion"`` for the modalities that ``denoiser`` names, or for all images where it names none; ``"feed-forward"`` for none.
+        decoder: ``"diffusion"`` for the modalities that ``denoiser`` names, or for all images (of which there may be none) where it names none;
+            ``"feed-forward"`` for none.
         score: train a score model of the aggregate posterior in a stage of its own.
         score_width: width of its network.
         networks: kind and sizes of the other networks.
@@ -38,7 +39,7 @@ class DiffMVAE(Method):
         decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
 
     Raises:
-        ValueError: an unknown decoder.
+        ValueError: an unknown decoder, or feed-forward ones beside names for diffusion.
     """
 
     name = "diff-mvae"
@@ -60,6 +61,8 @@ class DiffMVAE(Method):
     ) -> None:
         if decoder not in ("diffusion", "feed-forward"):
             raise ValueError(f"decoder={decoder!r} is unknown; choose 'diffusion' or 'feed-forward'")
+        if decoder == "feed-forward" and denoiser.modalities:
+            raise ValueError(f"denoiser names {', '.join(denoiser.modalities)}, but decoder='feed-forward'; leave out one of them")
         drawn = denoiser.modalities or tuple(m.name for m in modalities if len(m.shape) == 3)
         model = build(
             modalities,

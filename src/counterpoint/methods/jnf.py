@@ -134,7 +134,9 @@ class JNFShared(Method):
             modalities, encoders=encoders, rule=rule, shared_dim=shared_dim, networks=networks, denoiser=denoiser, decoder_rows=decoder_rows
         )
         loss = ProjectionContrast(temperature=temperature) if align == "contrast" else ProjectionCorrelation(top=top)
-        heads = [part for encoder in encoders.values() for part in (encoder.network, encoder.head, encoder.flow) if part]
+        heads = [
+            part for encoder in encoders.values() for part in (encoder.network, encoder.head, encoder.flow, encoder.statistics) if part
+        ]
         super().__init__(
             model,
             Stage([(loss, Ramp(1.0))], name="shared", trains=[*projectors.values()]),
