@@ -9,6 +9,8 @@ from typing import Any
 
 from ..types import Modality
 from . import arrays, polymnist
+from .celebamask import celebamask
+from .cub import Captions, cub
 from .digits import digits_quadrant
 from .files import default_root
 from .mnist import URL
@@ -21,6 +23,8 @@ _OPTIONS = {
     "digits-quadrant": ("size", "views", "draws"),
     "digits-usps": ("draws",),
     "mnist-svhn": ("draws",),
+    "cub": ("size", "length", "min_count", "captions", "unpaired"),
+    "celebamask": ("size", "incomplete"),
     "circles-squares": ("size",),
     "circles-squares-size": ("size",),
     **dict.fromkeys(polymnist.FAMILY, ("size", "views", "draws")),
@@ -34,6 +38,8 @@ def names() -> dict[str, str]:
         **{name: f"{family.about}; prepared once" for name, family in polymnist.FAMILY.items()},
         "digits-usps": "MNIST and USPS paired by class, 1×28×28 and 1×16×16; reads their files",
         "mnist-svhn": "MNIST and SVHN paired by class, 1×28×28 and 3×32×32; reads their files",
+        "cub": "photos of birds and their captions, 3×32×32 and 32 word ids, some unpaired if asked; reads their files",
+        "celebamask": "CelebAMask-HQ's faces, masks and 18 attributes, 3×32×32, 1×32×32 and 18; reads their files",
         "circles-squares": "a circle and a square that are both filled or both outlined, 1×32×32; needs no files",
         "circles-squares-size": "the same, of one size instead; needs no files",
     }
@@ -46,6 +52,11 @@ def load(
     size: int | None = None,
     views: int | None = None,
     draws: int | None = None,
+    length: int | None = None,
+    min_count: int | None = None,
+    captions: Captions | None = None,
+    unpaired: bool = False,
+    incomplete: bool = False,
     seed: int = 0,
     present: Mapping[str, Any] | None = None,
     labels: Mapping[str, Any] | None = None,
@@ -68,7 +79,10 @@ def load(
             - a mapping of these names to arrays, or of ``train``, ``val`` and ``test`` to such mappings.
         root: where data sets live; by default ``$COUNTERPOINT_DATA``, or else ``~/.cache/counterpoint``.
         size, views, draws: of a named set, where it has them: side of the canvas, number of views, pairings of the training digits.
-        seed: of the named set's pairs and crops, or of the division into splits.
+        length, min_count, captions, unpaired: of ``cub`` (:func:`counterpoint.data.cub.cub`): words of a caption, how often a word must occur
+            to have an id, one caption of each image or all, and whether to keep images without captions and captions without an image.
+        incomplete: of ``celebamask``: keep faces that lack their photo or their mask, marked absent.
+        seed: of the named set's pairs, crops and captions, or of the division into splits.
         present: of a mapping: masks by modality. A row of NaN is absent without a mask, too.
         labels: of a mapping: by label, either one array (shared) or arrays by modality (private). Text is numbered alphabetically.
         modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`).
@@ -87,8 +101,18 @@ def load(
     place = Path(root) if root is not None else default_root()
     named = isinstance(source, str) and source in _OPTIONS
     mine = _OPTIONS[str(source)] if named else ()
-    given = {"size": size, "views": views, "draws": draws}
-    stray = [key for key, value in given.items() if value is not None and key not in mine]
+    asked = {
+        "size": size,
+        "views": views,
+        "draws": draws,
+        "length": length,
+        "min_count": min_count,
+        "captions": captions,
+        "unpaired": unpaired or None,
+        "incomplete": incomplete or None,
+    }
+    given = {key: value for key, value in asked.items() if value is not None}
+    stray = [key for key in given if key not in mine]
     stray += [k for k, v in {"present": present, "labels": labels}.items() if v is not None and not isinstance(source, Mapping)]
     stray += ["modalities"] if named and modalities is not None else []
     if stray:
@@ -96,8 +120,7 @@ def load(
     if isinstance(source, Mapping):
         data = arrays.from_mapping("mapping", source, present=present, labels=labels, modalities=modalities, fractions=fractions, seed=seed)
     else:
-        options = {key: value for key, value in given.items() if value is not None}
-        data = _opened(source, place, options, modalities, fractions, seed, verify)
+        data = _opened(source, place, given, modalities, fractions, seed, verify)
     if likelihood is not None or scale is not None:
         data = data.with_likelihood(likelihood, scale)
     return _with_missing(data, missing, seed) if missing else data
@@ -113,7 +136,7 @@ def _with_missing(data: Dataset, missing: float, seed: int) -> Dataset:
 def _opened(
     source: str | Path,
     place: Path,
-    options: dict[str, int],
+    options: dict[str, Any],
     modalities: Sequence[Modality] | None,
     fractions: tuple[float, float, float],
     seed: int,
@@ -126,6 +149,10 @@ def _opened(
         return digits_usps(place, seed=seed, **options)
     if source == "mnist-svhn":
         return mnist_svhn(place, seed=seed, **options)
+    if source == "cub":
+        return cub(place, seed=seed, **options)
+    if source == "celebamask":
+        return celebamask(place, **options)
     if source in ("circles-squares", "circles-squares-size"):
         return circles_squares("filled" if source == "circles-squares" else "size", seed=seed, **options)
     if source in polymnist.FAMILY:

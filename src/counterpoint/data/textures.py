@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .images import decode
+
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -67,8 +69,6 @@ def photos(folder: Path, least: int) -> dict[str, np.ndarray]:
         FileNotFoundError: the folder is not there, or holds no photo.
         ValueError: a photo cannot be read, or is smaller than ``least``.
     """
-    from PIL import Image, UnidentifiedImageError
-
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES) if folder.is_dir() else []
     if not paths:
         raise FileNotFoundError(
@@ -76,11 +76,7 @@ def photos(folder: Path, least: int) -> dict[str, np.ndarray]:
         )
     found = {}
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"cannot read photo {path}: {error}; remove or replace it") from error
+        pixels = np.asarray(decode(path, str(path), "RGB"))
         if min(pixels.shape[:2]) < least:
             raise ValueError(f"photo {path} is {pixels.shape[1]}×{pixels.shape[0]}, expected at least {least}×{least}; use a larger photo")
         found[path.name] = np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -1,0 +1,63 @@
+"""Photos and drawings from files: decoding, cropping, shrinking. Arrays are uint8 and channels come first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Box = tuple[float, float, float, float]
+Source = TypeVar("Source")
+
+
+def decode(content: Path | bytes, name: str, mode: Literal["RGB", "L"]) -> Image:
+    """The image of a file, or of its bytes, in colour or grey.
+
+    Args:
+        name: what an error calls it.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as image:
+            return image.convert(mode)
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"cannot read photo {name}: {' '.join(str(error).split())}; remove or replace it") from error
+
+
+def shrink(image: Image, size: int, box: Box | None = None) -> np.ndarray:
+    """The image, or a box (left, top, right, bottom) of it, as (3, size, size): bilinear, smoothed when shrinking."""
+    from PIL.Image import Resampling
+
+    return np.asarray(image.resize((size, size), Resampling.BILINEAR, box=box)).transpose(2, 0, 1)
+
+
+def square(bounds: Box, extent: tuple[int, int]) -> Box:
+    """The square about bounds (x, y, width, height) whose side is the longer of theirs, clipped to an image of this width and height:
+    (left, top, right, bottom)."""
+    x, y, width, height = bounds
+    half = max(width, height) / 2
+    left, top, right, bottom = x + width / 2 - half, y + height / 2 - half, x + width / 2 + half, y + height / 2 + half
+    return max(left, 0.0), max(top, 0.0), min(right, float(extent[0])), min(bottom, float(extent[1]))
+
+
+def stack(read: Callable[[Source], np.ndarray], sources: Sequence[Source | None], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """What ``read`` makes of each source, (N, *shape), and which sources there are, (N,); rows of None are zeros.
+
+    Threads read side by side, since decoding does not hold the interpreter.
+    """
+    values, present = np.zeros((len(sources), *shape), np.uint8), np.array([source is not None for source in sources], bool)
+    with ThreadPoolExecutor() as pool:
+        for row, pixels in zip(np.flatnonzero(present), pool.map(read, [s for s in sources if s is not None]), strict=True):
+            values[row] = pixels
+    return values, present
