@@ -102,12 +102,15 @@ def exact(process: GaussianDiffusion) -> Network:
 
 
 def drawn(process: GaussianDiffusion, sampler: Sampler, steps: int, count: int = 60_000) -> Tensor:
+    """From noise whose moments are exact, so that chance plays no part in what solvers make of it."""
     torch.manual_seed(0)
-    return sample(process, exact(process), torch.randn(count, 3), steps=steps, sampler=sampler)
+    noise = torch.randn(count, 3)
+    noise = (noise - noise.mean(0)) / noise.std(0)
+    return sample(process, exact(process), noise, steps=steps, sampler=sampler)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize(("sampler", "steps"), [("ancestral", 1000), ("ddim", 1000), ("heun", 200), ("dpm++", 50)])
+@pytest.mark.parametrize(("sampler", "steps"), [("ancestral", 1000), ("ddim", 1000), ("heun", 100), ("dpm++", 50)])
 def test_samplers_recover_a_gaussian(schedule: Schedule, sampler: Sampler, steps: int) -> None:
     """Means within 2 % of a standard deviation, covariances within 2 %."""
     found = drawn(GaussianDiffusion(schedule=schedule), sampler, steps)
@@ -202,7 +205,7 @@ def test_a_walk_visits_falling_times_and_may_have_one_step(sampler: Sampler) -> 
 
     sample(process, network, torch.randn(5, 3), steps=10, sampler=sampler)
     assert times[0] == 99 and times[-1] == 0 and sorted(times, reverse=True) == times and len(set(times)) == 10
-    assert len(times) == (19 if sampler in ("heun", "pc") else 10)
+    assert len(times) == {"heun": 18, "pc": 19}.get(sampler, 10)
     one = sample(process, network, torch.zeros(1, 3), steps=1, sampler=sampler)
     assert one[0].tolist() == pytest.approx(MEAN.tolist(), abs=0.05)  # the mean of everything
 

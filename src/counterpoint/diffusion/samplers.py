@@ -4,7 +4,7 @@ With λ = ½ log SNR = log(α/σ), from time t to an earlier time s:
 
     ancestral    x_s = α_s x̂_0 + √(σ_s² − σ̃²) ε̂ + σ̃ n,    σ̃² = σ_s²/σ_t² (1 − α_t²/α_s²)    Ho et al. 2020, https://arxiv.org/abs/2006.11239
     ddim         the same without noise, σ̃ = 0                                               Song et al. 2021, https://arxiv.org/abs/2010.02502
-    heun         the probability-flow equation d(x/α) = ε̂ d(σ/α) by Heun's rule, of which DDIM is Euler's: two evaluations a step
+    heun         the probability-flow equation d(x/α) = ε̂ d(σ/α) by Heun's rule, of which DDIM is Euler's: two evaluations a step, but for the first
                                                                                             Karras et al. 2022, https://arxiv.org/abs/2206.00364
     dpm++        the same equation in λ, x̂_0 extrapolated from the last two: second order at one evaluation a step (DPM-Solver++ 2M)
                                                                                             Lu et al. 2022, https://arxiv.org/abs/2211.01095
@@ -37,7 +37,7 @@ def sample(
     """x_0 (N, *shape) from x_T = ``noise``. Differentiable; other random numbers than ``noise`` come from torch's own generator.
 
     Args:
-        steps: times at which x̂_0 is asked for (by ``heun`` and ``pc`` twice, but for the last).
+        steps: times at which x̂_0 is asked for (by ``heun`` and ``pc`` twice, but for the last, and by ``heun`` for the first).
         within: keep every x̂_0 between −within and within, for values that are known to lie there.
 
     Raises:
@@ -101,11 +101,14 @@ def _ancestral(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: T
 
 
 def _heun(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: Tensor) -> Tensor:
-    for t, s in _pairs(times):
+    for i, (t, s) in enumerate(_pairs(times)):
         (alpha_t, sigma_t), (alpha, sigma) = process.rates(t, x), process.rates(s, x)
         width = sigma / alpha - sigma_t / alpha_t
         first = _eps(process, x, denoise(x, t), t)
         euler = alpha * (x / alpha_t + width * first)
+        if i == 0:  # from next to no signal the step is so wide that what the second evaluation adds is worse than nothing
+            x = euler
+            continue
         second = _eps(process, euler, denoise(euler, s), s)
         x = alpha * (x / alpha_t + 0.5 * width * (first + second))
     return x
