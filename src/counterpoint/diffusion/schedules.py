@@ -1,9 +1,10 @@
 """Noise schedules: ᾱ_t, the share of the variance of x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε that is still signal.
 
-linear     β_t from 1e-4 to 0.02 over 1000 steps, ᾱ_t = ∏ (1 − β_s)     Ho et al. 2020, https://arxiv.org/abs/2006.11239
-           This is also the VP-SDE with β(t) from 0.1 to 20 at a thousand times (Song et al. 2021, https://arxiv.org/abs/2011.13456).
-cosine     ᾱ(t) = cos²(½π (t + s)/(1 + s)) / cos²(½π s/(1 + s)), s = 0.008   Nichol & Dhariwal 2021, https://arxiv.org/abs/2102.09672
-sigmoid    ᾱ(t) = [S(3) − S(6t − 3)] / [S(3) − S(−3)], S the sigmoid    Jabri et al. 2022, https://arxiv.org/abs/2212.11972
+    linear     β_t from 1e-4 to 0.02 over 1000 steps, ᾱ_t = ∏ (1 − β_s)     Ho et al. 2020, https://arxiv.org/abs/2006.11239
+    cosine     ᾱ(t) = cos²(½π (t + s)/(1 + s)) / cos²(½π s/(1 + s)), s = 0.008   Nichol & Dhariwal 2021, https://arxiv.org/abs/2102.09672
+    sigmoid    ᾱ(t) = [S(3) − S(6t − 3)] / [S(3) − S(−3)], S the sigmoid    Jabri et al. 2022, https://arxiv.org/abs/2212.11972
+
+The first is also the VP-SDE with β(t) from 0.1 to 20 at a thousand times (Song et al. 2021, https://arxiv.org/abs/2011.13456).
 """
 
 from __future__ import annotations
