@@ -12,6 +12,7 @@ from linear_gaussian import assert_mean
 from torch import Tensor
 
 from counterpoint.diffusion import GaussianDiffusion, Network, Prediction, Sampler, Schedule, TimeMLP, alpha_bars, sample
+from counterpoint.nn import Statistics
 from counterpoint.priors import DiffusionPrior, Prior, ScorePrior
 
 SCHEDULES: tuple[Schedule, ...] = ("linear", "cosine", "sigmoid")
@@ -287,6 +288,23 @@ def test_diffusion_prior_standardises_in_training_only() -> None:
     torch.testing.assert_close(prior.mean, latents.mean(0), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(prior.scale, latents.std(0), rtol=1e-3, atol=1e-3)
     assert prior.sample(9).shape == (9, 2)
+
+
+def test_statistics_count_the_first_batches_alike_and_follow_later() -> None:
+    statistics, rng = Statistics(2), torch.Generator().manual_seed(0)
+    batches = [4 + 3 * torch.randn(32, 2, generator=rng) for _ in range(40)]
+    for x in batches:
+        statistics(x.bfloat16())
+    torch.testing.assert_close(statistics.mean, torch.stack([x.mean(0) for x in batches]).mean(0), rtol=1e-2, atol=0)
+    torch.testing.assert_close(statistics.variance, torch.stack([x.var(0) for x in batches]).mean(0), rtol=1e-2, atol=0)
+    for _ in range(1000):
+        statistics(torch.randn(32, 2, generator=rng))
+    assert float(statistics.mean.abs().max()) < 0.2 and float(statistics.variance.max()) < 1.3
+    before = statistics.mean.clone()
+    statistics(torch.full((1, 2), 9.0))
+    statistics.eval()
+    statistics(torch.full((8, 2), 9.0))
+    assert torch.equal(statistics.mean, before)
 
 
 def test_diffusion_loss_reaches_the_latents() -> None:

@@ -136,8 +136,9 @@ class Statistics(nn.BatchNorm1d):
         if self.training and len(x) > 1:
             count = self.get_buffer("num_batches_tracked").add_(1)
             share = count.float().reciprocal().clamp(min=0.01)
-            self.get_buffer("running_mean").lerp_(x.mean(0), share)
-            self.get_buffer("running_var").lerp_(x.var(0), share)
+            values = x.float()  # autocast may have made them halves
+            self.get_buffer("running_mean").lerp_(values.mean(0), share)
+            self.get_buffer("running_var").lerp_(values.var(0), share)
         return x
 
     @property
