@@ -167,6 +167,23 @@ def test_denoisers_see_no_more_rows_than_decoders_may(rows: int | None) -> None:
     assert seen == ([12] if rows is None else [5, 5, 2]) and all(v.shape == (12,) for v in losses.values())
 
 
+@pytest.mark.parametrize("absent", [range(2, 9), range(12)])
+def test_denoisers_do_not_see_what_is_absent(absent: range) -> None:
+    """Rows without an image cost the denoiser nothing and count 0; so it may be with all rows."""
+    torch.manual_seed(0)
+    method = cp.MoPoE((IMAGE, VECTOR), shared_dim=3, networks=NETWORKS, denoiser=SMALL)
+    seen: list[int] = []
+    method.model.likelihood("image").network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))  # type: ignore[union-attr]
+    full = batch(12)
+    there = torch.tensor([row not in absent for row in range(12)])
+    encoding = method.model.encode(Batch({**full.x, "image": full.x["image"] * there.view(-1, 1, 1, 1)}, {**full.present, "image": there}))
+    raw = torch.randn(2, 12, 3)
+    found = method.model.log_prob("image", raw, encoding.batch.x["image"], there)
+    assert sum(seen) == 2 * int(there.sum())
+    assert bool((found[:, ~there] == 0).all()) and bool((found[:, there] < 0).all())
+    assert all(bool(torch.isfinite(v).all()) for v in method.losses(encoding.batch).values())
+
+
 WORDS = Modality("words", (4,), "categorical", classes=6)
 
 

@@ -152,15 +152,19 @@ class Model(nn.Module):
                 outputs[i][name] = part.unflatten(0, u.shape[:-1])
         return outputs
 
-    def log_prob(self, name: str, raw: Tensor, x: Tensor) -> Tensor:
-        """log p(x_m | raw), (K, B), of the decoder's raw outputs (K, B, *output_shape) and values (B, *shape)."""
+    def log_prob(self, name: str, raw: Tensor, x: Tensor, present: Tensor) -> Tensor:
+        """log p(x_m | raw), (K, B), of the decoder's raw outputs (K, B, *output_shape), values (B, *shape) and which of them are there (B,);
+        0 where they are not."""
         likelihood = self.likelihood(name)
         if likelihood.exact:
-            return self._economical(likelihood.log_prob)(raw, x)
-        lead = raw.shape[: raw.ndim - len(likelihood.output_shape)]  # a surrogate has a network of its own to run on every draw
+            return present * self._economical(likelihood.log_prob)(raw, x)
+        lead = raw.shape[: raw.ndim - len(likelihood.output_shape)]
         values = x.expand(*lead, *likelihood.shape).flatten(0, len(lead) - 1)
-        parts = zip(*(t.split(self._most(raw)) for t in (raw.flatten(0, len(lead) - 1), values)), strict=True)
-        return torch.cat([self._economical(likelihood.log_prob)(*part) for part in parts]).view(lead)
+        rows = present.expand(lead).flatten().nonzero().squeeze(1)  # a surrogate has a network of its own to run on every draw
+        parts = zip(*(t[rows].split(self._most(raw)) for t in (raw.flatten(0, len(lead) - 1), values)), strict=True)
+        found = [self._economical(likelihood.log_prob)(*part) for part in parts if len(rows)]
+        total = values.new_zeros(len(values))
+        return (total.index_copy(0, rows, torch.cat(found)) if found else total).view(lead)
 
     def _most(self, like: Tensor) -> int:
         """Most rows of one call of a decoder."""
