@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -253,7 +254,7 @@ def test_time_reaches_the_network() -> None:
     assert not torch.allclose(outputs[0], outputs[1]) and not torch.allclose(outputs[1], outputs[2])
 
 
-@pytest.mark.parametrize("kind", [DiffusionPrior, ScorePrior])
+@pytest.mark.parametrize("kind", [DiffusionPrior, ScorePrior, partial(ScorePrior, equation=True)])
 def test_diffusion_priors_learn_two_modes(kind: Any) -> None:
     """Modes at ±(3, −2) with spread 0.3, far from unit variance: at least 90 % of the samples lie within 3 spreads of one."""
     torch.manual_seed(0)

@@ -511,13 +511,16 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown field": (lambda f: edit(f, lambda r: r["modalities"][0].update(colour=1)), "config.json is damaged .*colour"),
     "unknown key": (lambda f: edit(f, lambda r: r["config"].update(gamma=1)), "mvae has no option 'gamma'; its options are shared_dim"),
     "unknown method": (lambda f: edit(f, lambda r: r.update(method="gan")), "unknown method 'gan'; choose one of idmvae"),
-    "truncated weights": (lambda f: cut_in_half(f / "model.safetensors"), "model.safetensors is damaged or of another model"),
-    "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "model.safetensors is damaged or of another model"),
+    "truncated weights": (lambda f: cut_in_half(f / "model.safetensors"), "model.safetensors is damaged, of another model"),
+    "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "model.safetensors is damaged, of another model"),
     "text for weights": (
         lambda f: (f / "model.safetensors").write_text("weights " * 50),
-        "model.safetensors is damaged or of another model",
+        "model.safetensors is damaged, of another model",
     ),
-    "other weights": (lambda f: edit(f, lambda r: r["config"].update(shared_dim=9)), "model.safetensors is damaged or of another model"),
+    "other weights": (
+        lambda f: edit(f, lambda r: r["config"].update(shared_dim=9)),
+        "of another model or of another version .*size mismatch for model",
+    ),
 }
 
 
@@ -783,7 +786,9 @@ def test_pushing_uploads_what_loads_again(monkeypatch: pytest.MonkeyPatch) -> No
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), seen["model"].state_dict().values(), strict=True))
 
 
-@pytest.mark.parametrize(("kind", "size", "tolerance"), [("diffusion", 32, 0.25), ("flow", 16, 0.15), ("gmm", 3, 0.1)])
+@pytest.mark.parametrize(
+    ("kind", "size", "tolerance"), [("diffusion", 32, 0.25), ("score-ode", 64, 0.25), ("flow", 16, 0.15), ("gmm", 3, 0.1)]
+)
 def test_fitted_priors_follow_their_seed_and_are_saved(kind: Any, size: int, tolerance: float, tmp_path: Path) -> None:
     """The sampler of a method that has none has the mean and spread of the aggregate posterior, and loads again."""
     data = cp.data.load({"a": np.random.default_rng(0).normal(size=(600, 3)), "b": np.random.default_rng(1).normal(size=(600, 2))})
@@ -863,7 +868,7 @@ def test_samplers_learn_what_the_method_mixes_or_multiplies() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "vae"}, "unknown sampler 'vae'; choose one of diffusion, score, flow, gmm"),
+        ({"kind": "vae"}, "unknown sampler 'vae'; choose one of diffusion, score, score-ode, flow, gmm"),
         ({"kind": "gmm", "size": 0}, "the size of gmm samplers must be 1 or more, got 0"),
         ({"kind": "gmm", "size": 500}, "rows are too few for a mixture of 500"),
         ({"of": "modes"}, "of='modes' is unknown"),

@@ -127,7 +127,7 @@ class Model(nn.Module):
         """Samplers of one kind for z and every w_m, not yet fitted, in the place of any that are there; keys "z", and "w_" and a modality.
 
         Args:
-            kind: ``"diffusion"``, ``"score"``, ``"flow"`` or ``"gmm"``.
+            kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"`` or ``"gmm"``.
             size: width of the networks, or number of components; None for the usual.
 
         Raises:

@@ -48,7 +48,7 @@ STUCK = 1e-3
 
 
 class ImproperProduct(UserWarning):
-    """A product of posteriors, divided by the prior, that has no finite integral."""
+    """A product of posteriors, each over its marginal or the prior, that has no finite integral."""
 
 
 class StuckChains(UserWarning):

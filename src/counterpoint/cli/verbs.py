@@ -175,7 +175,7 @@ class SampleOptions:
         run: run folder.
         n: how many.
         out: .png for a sheet of pictures, .npz or .json for the numbers.
-        prior: "standard", "diffusion", "score", "flow", "gmm", or "auto" for the sampler that was learned last.
+        prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
         seed: of the draws.
     """
 
@@ -193,7 +193,7 @@ class PriorOptions:
 
     Args:
         run: run folder.
-        kind: "diffusion", "score", "flow" or "gmm". Those of the same kind that are there already are replaced.
+        kind: "diffusion", "score", "score-ode", "flow" or "gmm". Those of the same kind that are there already are replaced.
         size: width of the networks, or number of the mixture's components; 512, 512, 128 or 10 by default.
         of: learn posterior "means" or "samples".
         steps: Adam steps; a mixture takes none.
@@ -222,7 +222,7 @@ class TranslateOptions:
         to: MODALITY, repeated for more; all others by default.
         n: how many answers to each row.
         out: .png for a sheet of pictures, .npz or .json for the numbers; without it, vectors and ids are printed.
-        prior: "standard", "diffusion", "score", "flow", "gmm", or "auto" for the sampler that was learned last.
+        prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
         rule: "own", or "product" for the product of unimodal posteriors, whatever the method was trained with.
         seed: of the draws.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 
 from counterpoint.methods.base import Method
@@ -78,6 +79,8 @@ def load(folder: str | Path) -> Method:
     try:
         fresh.load_state_dict(load_file(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{folder / 'model.safetensors'} is damaged or of another model ({reason}); restore it or train again") from error
+        reason = textwrap.shorten(str(error).partition(":")[2] or str(error), 160)  # of torch's, what comes after the name of the class
+        raise ValueError(
+            f"{folder / 'model.safetensors'} is damaged, of another model or of another version ({reason}); restore it or train again"
+        ) from error
     return fresh.eval()

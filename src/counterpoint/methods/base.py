@@ -169,8 +169,8 @@ class Method(nn.Module):
 
         Args:
             train: the rows whose posteriors to learn.
-            kind: ``"diffusion"``, ``"score"``, ``"flow"`` or ``"gmm"``. Those there already are replaced; generation then draws from these.
-            size: width of the networks, or number of the mixture's components; None for 512, 512, 128 or 10.
+            kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"`` or ``"gmm"``. Those there already are replaced; generation then draws from these.
+            size: width of the networks, or number of the mixture's components; None for 512, 512, 512, 128 or 10.
             of: learn posterior ``"means"`` or ``"samples"``.
             options: keywords of ``counterpoint.training.fit_prior``: steps, batch_size, lr, seed, progress.
 

@@ -43,8 +43,8 @@ def fit_prior(
     Args:
         method: a trained method.
         train: the rows whose posteriors to learn.
-        kind: ``"diffusion"``, ``"score"``, ``"flow"`` or ``"gmm"``.
-        size: width of the networks, or number of the mixture's components; None for 512, 512, 128 or 10.
+        kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"`` or ``"gmm"``.
+        size: width of the networks, or number of the mixture's components; None for 512, 512, 512, 128 or 10.
         of: learn posterior ``"means"``, or one of the ``"samples"`` of each row.
         steps: Adam steps, each on ``batch_size`` random rows; a mixture takes none.
         lr: learning rate, falling to zero by a cosine.
