@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +14,9 @@ import torch
 from torch import Tensor
 
 import counterpoint as cp
+from counterpoint.cli import main
 from counterpoint.denoising import DenoiserOptions, Denoising
-from counterpoint.diffusion import TimeMLP, UNet
+from counterpoint.diffusion import DiT, TimeMLP, UNet, UNet2D
 from counterpoint.methods import METHODS
 from counterpoint.objectives import DiffusionPriorLoss
 from counterpoint.types import Batch, Modality
@@ -65,11 +69,14 @@ def test_the_surrogate_is_the_denoising_error() -> None:
     assert abs(error.mean() + 0.5 * 64) < 4 * error.std() / len(error) ** 0.5
 
 
-@pytest.mark.parametrize("condition", ["embed", "film", "concat"])
-def test_latents_reach_images_and_gradients_reach_latents(condition: Any) -> None:
+KINDS = [(n, c) for n in ("unet", "unet2d", "dit") for c in ("embed", "film", "concat") if (n, c) != ("dit", "film")]
+
+
+@pytest.mark.parametrize(("network", "condition"), KINDS)
+def test_latents_reach_images_and_gradients_reach_latents(network: Any, condition: Any) -> None:
     """The surrogate and, where gradients are wanted, the few steps of a sample; values lie in [0, 1]."""
     torch.manual_seed(0)
-    reads = Denoising(IMAGE, 5, DenoiserOptions(width=8, condition=condition, cycle_steps=3))
+    reads = Denoising(IMAGE, 5, DenoiserOptions(network=network, width=8, condition=condition, cycle_steps=3))
     raw = torch.randn(2, 4, *reads.output_shape, requires_grad=True)
     (gradient,) = torch.autograd.grad(reads.log_prob(raw, torch.rand(4, 1, 8, 8)).sum(), raw)
     assert float(gradient.flatten(2).abs().amax(-1).min()) > NOISE
@@ -192,8 +199,15 @@ WORDS = Modality("words", (4,), "categorical", classes=6)
     [
         ({"modalities": ("photo",)}, "there is no modality 'photo'; the modalities are image, vector, words"),
         ({"modalities": ("words",)}, "'words' is a sequence of words, which diffusion can't draw"),
-        ({"modalities": ("vector",), "condition": "film"}, "'vector' of shape \\(3,\\) is no image; give condition='embed'"),
+        ({"modalities": ("vector",), "condition": "film"}, "'vector' of shape \\(3,\\) is no image; vectors take condition='embed'"),
         ({"guidance": 2.0}, "guidance=2.0 needs a network that has learned to do without latents; train with drop=0.1"),
+        (
+            {"modalities": ("vector",), "network": "dit"},
+            "'vector' of shape \\(3,\\) is no image; .* and network='unet', in whose place they have an MLP",
+        ),
+        ({"modalities": ("image",), "network": "unet2d", "width": 1}, "width=1 of the network 'unet2d' must be 2 or more"),
+        ({"network": "dit", "condition": "film"}, "network='dit' are scaled and shifted anyhow; give condition='embed' or 'concat'"),
+        ({"network": "transformer"}, "network='transformer' is unknown; choose one of unet, unet2d, dit"),
         ({"condition": "cross"}, "condition='cross' is unknown; choose one of embed, film, concat"),
         ({"schedule": "quadratic"}, "schedule='quadratic' is unknown; choose one of linear, cosine, sigmoid"),
         ({"sampler_steps": 2000}, "sampler_steps=2000 and cycle_steps=2 must lie between 1 and steps=1000"),
@@ -210,21 +224,60 @@ def test_impossible_decoders_are_refused(options: dict[str, Any], message: str) 
         cp.MoPoE((IMAGE, VECTOR, WORDS), shared_dim=3, networks=NETWORKS, denoiser=DenoiserOptions(**options))
 
 
-def test_a_unet_refuses_what_it_cannot_halve() -> None:
+@pytest.mark.parametrize("network", [UNet, UNet2D])
+def test_a_unet_refuses_what_it_cannot_halve(network: Any) -> None:
     with pytest.raises(ValueError, match="can't halve images of 30×30 down to 8; pad or resize them"):
-        UNet((3, 30, 30))
+        network((3, 30, 30))
     with pytest.raises(ValueError, match="a UNet reads images of shape"):
-        UNet((7,))
+        network((7,))
     with pytest.raises(ValueError, match="conditioning='concat' is unknown; choose one of embed, film"):
         UNet((3, 32, 32), conditioning="concat")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("network", [partial(UNet, (2, 12, 20), 4), partial(UNet, (2, 12, 20), 8), partial(TimeMLP, 6, 16)])
+def test_a_transformer_refuses_what_it_cannot_cut() -> None:
+    assert [DiT((1, height, width)).patch for height, width in ((8, 8), (16, 12), (28, 28), (32, 32), (64, 64), (30, 12))] == [
+        1,
+        1,
+        2,
+        2,
+        4,
+        2,
+    ]
+    with pytest.raises(ValueError, match="a DiT can't cut images of 37×37 into 16 patches a side or fewer, of 8×8 or less; pad or resize"):
+        DiT((3, 37, 37))
+    with pytest.raises(ValueError, match="a DiT reads images of shape"):
+        DiT((7,))
+
+
+def test_a_transformer_puts_patches_where_they_were() -> None:
+    """With every block silent and the last layer the first one's inverse, each pixel comes back in its place."""
+    torch.manual_seed(0)
+    network = DiT((2, 8, 64), width=8)  # a patch has as many numbers as the network has features
+    assert network.patch == 4 and network.last.out_features == 32 == network.last.in_features
+    for parameter in network.parameters():
+        torch.nn.init.zeros_(parameter)
+    network.first.register_buffer("pos_embed", torch.zeros_like(network.first.pos_embed))
+    network.first.proj.weight.data = torch.eye(32).view(32, 2, 4, 4)
+    network.last.weight.data = torch.eye(32)
+    network.norm.norm = torch.nn.Identity()
+    x = torch.randn(3, 2, 8, 64)
+    torch.testing.assert_close(network(x, torch.tensor([1])), x)
+
+
+IMAGE_NETWORKS = [
+    partial(UNet, (2, 12, 20), 4),
+    partial(UNet, (2, 12, 20), 8),
+    partial(UNet2D, (2, 12, 20), 8),
+    partial(DiT, (2, 12, 20), 8),
+]
+
+
+@pytest.mark.parametrize("network", [*IMAGE_NETWORKS, partial(TimeMLP, 6, 16)])
 def test_rows_and_conditions_do_not_mix(network: Any) -> None:
     """Each row sees itself, its time and its condition; one time for all rows is the same as that time for each."""
     torch.manual_seed(0)
     module = network(context=3)
-    shape = (2, 12, 20) if isinstance(module, UNet) else (6,)
+    shape = (6,) if isinstance(module, TimeMLP) else (2, 12, 20)
     x, t, c = torch.randn(4, *shape), torch.tensor([10, 500, 500, 900]), torch.randn(4, 3)
     out = module(x, t, c)
     assert out.shape == x.shape
@@ -232,3 +285,63 @@ def test_rows_and_conditions_do_not_mix(network: Any) -> None:
     torch.testing.assert_close(module(x[1:3], torch.tensor([500]), c[1:3]), out[1:3], atol=1e-5, rtol=1e-4)
     for other in (module(x, t, -c), module(x, t + 50, c)):
         assert float((other - out).detach().flatten(1).abs().amax(1).min()) > 0.01
+
+
+@pytest.mark.parametrize("network", IMAGE_NETWORKS[2:])
+def test_broken_times_lie_between_whole_ones(network: Any) -> None:
+    torch.manual_seed(0)
+    module, x, c = network(context=3), torch.randn(4, 2, 12, 20), torch.randn(4, 3)
+    with torch.no_grad():
+        before, between, after = (module(x, torch.tensor([t]), c) for t in (500, 500.5, 501))
+    for end in (before, after):
+        assert 0.25 < float((between - end).norm() / (after - before).norm()) < 0.75
+
+
+@pytest.mark.parametrize(("network", "condition"), [("unet2d", "embed"), ("unet2d", "film"), ("dit", "embed")])
+def test_a_larger_network_learns_an_image_for_each_latent(network: Any, condition: Any) -> None:
+    """Two latents, a dark image and a bright one: after some steps what is drawn is near the right one."""
+    torch.manual_seed(0)
+    reads = Denoising(IMAGE, 2, DenoiserOptions(network=network, condition=condition, width=8, sampler_steps=5))
+    optimiser = torch.optim.Adam(reads.parameters(), 3e-3)
+    images, u = torch.tensor([0.2, 0.8]).view(2, 1, 1, 1).expand(2, 1, 8, 8), torch.eye(2)
+    rows = torch.arange(32) % 2
+    for _ in range(80):
+        loss = -reads.log_prob(u[rows][None], images[rows]).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    reads.eval()
+    with torch.no_grad():
+        drawn = reads.mean(u.repeat(8, 1)[None])[0].mean((1, 2, 3))
+    assert float(drawn[::2].max()) < 0.4 < 0.6 < float(drawn[1::2].min())
+
+
+@pytest.mark.parametrize("network", ["unet2d", "dit"])
+def test_a_larger_network_is_averaged_and_saved_like_any(network: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    data = cp.data.load({"image": np.random.default_rng(0).random((20, 1, 8, 8), np.float32), "vector": np.zeros((20, 3), np.float32)})
+    method = cp.DiffMVAE.for_data(data, shared_dim=3, networks=NETWORKS, denoiser=replace(SMALL, network=network))
+    method.fit(data.train, max_steps=3, batch_size=4, ema=0.9, progress=False)
+    method.save_pretrained(tmp_path)
+    draw = [m.sample(4, generator=torch.Generator().manual_seed(0))["image"] for m in (method, cp.load(tmp_path))]
+    assert torch.equal(*draw) and float(draw[0].std()) > NOISE
+
+
+@pytest.mark.parametrize("network", [UNet2D, DiT])
+def test_a_larger_network_compiles_in_one_piece(network: Any) -> None:
+    torch.manual_seed(0)
+    module = network((1, 8, 8), 8, context=2)
+    x, t, c = torch.randn(3, 1, 8, 8), torch.tensor([1, 500, 900]), torch.randn(3, 2)
+    plain = module(x, t, c)
+    module.compile(backend="eager", fullgraph=True)
+    torch.testing.assert_close(module(x, t, c), plain)
+
+
+@pytest.mark.parametrize("network", ["unet2d", "dit"])
+def test_without_diffusers_the_extra_is_named(network: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    words = ["fit", "diff-mvae", "--data", "circles-squares", "--denoiser.network", network, "--out", str(tmp_path / "run")]
+    assert main(words) == 2 and not (tmp_path / "run").exists()
+    assert capsys.readouterr().err == (
+        "counterpoint: error: this needs diffusers, which is not installed; run: pip install 'counterpoint[diffusion]'\n"
+    )

@@ -32,11 +32,12 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint import diffusion
-from counterpoint.diffusion import Conditioning, GaussianDiffusion, Prediction, Sampler, Schedule, TimeMLP, UNet, Weight
+from counterpoint.diffusion import Conditioning, DiT, GaussianDiffusion, Prediction, Sampler, Schedule, TimeMLP, UNet, UNet2D, Weight
 from counterpoint.likelihoods import Likelihood, likelihood
 from counterpoint.types import Modality
 
 Condition = Literal["embed", "film", "concat"]
+NetworkName = Literal["unet", "unet2d", "dit"]
 MANY = 20
 """Fewest steps of the samplers that few would lead astray."""
 
@@ -51,7 +52,9 @@ class DenoiserOptions:
     Args:
         modalities: their names; none by default.
         condition: how latents reach the network, see the module.
-        width: channels of the UNet at full size, or a sixteenth of the width of the network for vectors.
+        network: of images: ``"unet"``, a small UNet; ``"unet2d"``, diffusers' larger one; ``"dit"``, a transformer of its blocks, every block of which
+            the embedding scales, shifts and gates (:mod:`counterpoint.diffusion.external`). Vectors have an MLP, and leave this as it is.
+        width: channels of a UNet at full size, a quarter of the width of the transformer, or a sixteenth of that of the network for vectors.
         schedule: how signal turns into noise.
         predicts: what the network predicts.
         weight: of the loss over time.
@@ -69,6 +72,7 @@ class DenoiserOptions:
 
     modalities: tuple[str, ...] = ()
     condition: Condition = "embed"
+    network: NetworkName = "unet"
     width: int = 32
     schedule: Schedule = "linear"
     predicts: Prediction = "v"
@@ -85,6 +89,7 @@ class DenoiserOptions:
         object.__setattr__(self, "modalities", (self.modalities,) if isinstance(self.modalities, str) else tuple(self.modalities))
         for key, kind in (
             ("condition", Condition),
+            ("network", NetworkName),
             ("schedule", Schedule),
             ("predicts", Prediction),
             ("weight", Weight),
@@ -92,6 +97,10 @@ class DenoiserOptions:
         ):
             if getattr(self, key) not in get_args(kind):
                 raise ValueError(f"denoiser: {key}={getattr(self, key)!r} is unknown; choose one of {', '.join(get_args(kind))}")
+        if self.network == "dit" and self.condition == "film":
+            raise ValueError(
+                "denoiser: the blocks of network='dit' are scaled and shifted anyhow; give condition='embed' or 'concat' with it"
+            )
         if self.width < 1 or self.steps < 1:
             raise ValueError(f"denoiser: width={self.width} and steps={self.steps} must be 1 or more")
         if not all(isinstance(n, int) for n in (self.width, self.steps, self.sampler_steps, self.cycle_steps)):
@@ -139,7 +148,8 @@ class Denoising(Likelihood):
         coarse: the likelihood of the feed-forward mean that ``concat`` reads, or None.
 
     Raises:
-        ValueError: images that the UNet can't halve, or a vector conditioned by other means than ``embed``.
+        ValueError: images of a size that the network can't take, or a vector with another network or conditioned by other means than ``embed``.
+        ModuleNotFoundError: the network needs diffusers, which is not installed.
     """
 
     exact = False
@@ -154,13 +164,13 @@ class Denoising(Likelihood):
         self.output_shape = (latent_dim,) if self.coarse is None else self.coarse.output_shape
         if self.image:
             context, extra = (latent_dim, 0) if self.coarse is None else (0, modality.shape[0])
-            how: Conditioning = "film" if options.condition == "film" else "embed"
-            self.network: nn.Module = UNet(modality.shape, options.width, context, how, extra)
-        elif options.condition == "embed" and len(modality.shape) == 1:
+            self.network = _network(modality.shape, options, context, extra)
+        elif options.condition == "embed" and options.network == "unet" and len(modality.shape) == 1:
             self.network = TimeMLP(modality.shape[0], 16 * options.width, context=latent_dim)
         else:
             raise ValueError(
-                f"denoiser: {modality.name!r} of shape {modality.shape} is no image; give condition='embed', which also serves vectors"
+                f"denoiser: {modality.name!r} of shape {modality.shape} is no image; vectors take condition='embed' and network='unet',"
+                " in whose place they have an MLP"
             )
         self.nothing = nn.Parameter(torch.zeros(self.output_shape)) if options.drop else None
 
@@ -217,3 +227,11 @@ class Denoising(Likelihood):
 
     def _signed(self, x: Tensor) -> Tensor:
         return 2 * x - 1 if self.unit else x
+
+
+def _network(shape: tuple[int, ...], options: DenoiserOptions, context: int, extra: int) -> nn.Module:
+    """A denoiser of images."""
+    if options.network == "dit":
+        return DiT(shape, options.width, context, extra)
+    how: Conditioning = "film" if options.condition == "film" else "embed"
+    return (UNet if options.network == "unet" else UNet2D)(shape, options.width, context, how, extra)

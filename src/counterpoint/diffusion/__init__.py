@@ -4,8 +4,10 @@ schedules    how signal turns into noise over time
 process      noising, what a network may predict, losses, the variational bound
 samplers     from noise back to values: stochastic ones and solvers of the probability-flow equation
 networks     denoisers of vectors and of images
+external     larger denoisers of images, of the blocks of diffusers
 """
 
+from counterpoint.diffusion.external import DiT, UNet2D
 from counterpoint.diffusion.networks import Conditioning, TimeMLP, UNet
 from counterpoint.diffusion.process import GaussianDiffusion, Network, Prediction, Weight
 from counterpoint.diffusion.samplers import Sampler, sample
@@ -13,6 +15,7 @@ from counterpoint.diffusion.schedules import Schedule, alpha_bars
 
 __all__ = [
     "Conditioning",
+    "DiT",
     "GaussianDiffusion",
     "Network",
     "Prediction",
@@ -20,6 +23,7 @@ __all__ = [
     "Schedule",
     "TimeMLP",
     "UNet",
+    "UNet2D",
     "Weight",
     "alpha_bars",
     "sample",

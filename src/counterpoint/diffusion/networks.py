@@ -78,7 +78,7 @@ class UNet(nn.Module):
         if conditioning not in get_args(Conditioning):
             raise ValueError(f"conditioning={conditioning!r} is unknown; choose one of {', '.join(get_args(Conditioning))}")
         channels, embed = shape[0], 4 * width
-        widths = [width] + [2 * width] * _halvings(shape)
+        widths = [width] + [2 * width] * depth_of(shape)
         self.embedding = Embedding(embed, context)
         self.first = nn.Conv2d(channels + extra, width, 3, padding=1)
         self.down = nn.ModuleList(Block(a, b, embed, conditioning) for a, b in zip([width, *widths], widths, strict=False))
@@ -139,12 +139,16 @@ class Attention(nn.Module):
         return x + self.write(seen.transpose(1, 2).unflatten(2, x.shape[2:]))
 
 
+def groups_of(channels: int) -> int:
+    """At most 8 groups of 4 channels or more: of a group of one, a norm would leave nothing that is the same everywhere, such as an embedding."""
+    return next(g for g in (8, 4, 2, 1) if g == 1 or (channels % g == 0 and channels >= 4 * g))
+
+
 def _norm(channels: int) -> nn.GroupNorm:
-    """In at most 8 groups of 4 channels or more: of a group of one nothing would be left that is the same everywhere, such as an embedding."""
-    return nn.GroupNorm(next(g for g in (8, 4, 2, 1) if g == 1 or (channels % g == 0 and channels >= 4 * g)), channels)
+    return nn.GroupNorm(groups_of(channels), channels)
 
 
-def _halvings(shape: tuple[int, ...]) -> int:
+def depth_of(shape: tuple[int, ...]) -> int:
     """How often a map is halved.
 
     Raises:
