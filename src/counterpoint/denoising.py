@@ -12,8 +12,9 @@ reaches the network:
     concat    a feed-forward decoder draws the mean, which is trained by its own likelihood and read beside x_t
               (DiffuseVAE, Pandey et al. 2022, https://arxiv.org/abs/2201.00308; there in two stages, here in one)
 
-Images and binary vectors, of [0, 1], are noised in [−1, 1], and estimates of x stay there; other vectors are noised as they are, and should have a
-variance of about 1. The paper leaves open how u enters and what λ is: ours are ``embed`` and 1.
+Images and binary vectors, of [0, 1], are noised in [−1, 1], and estimates of x stay there; other vectors, and unbounded images such as an
+autoencoder's latents, are noised as they are, and should have a variance of about 1. The paper leaves open how u enters and what λ is: ours are
+``embed`` and 1.
 Ours too is that the network predicts v by default, and not ε as published: at the noisiest times an error of ε̂ is one of x̂ a hundred times as
 large, which a thousand random steps forget and twenty steps of a solver do not.
 With ``drop`` the network learns to do without u in a share of the rows, and guidance g > 1 exaggerates what u says,
@@ -157,12 +158,11 @@ class Denoising(Likelihood):
     def __init__(self, modality: Modality, latent_dim: int, options: DenoiserOptions) -> None:
         super().__init__(modality)
         self.options = options
-        self.image = len(modality.shape) == 3
-        self.unit = self.image or modality.likelihood == "bernoulli"
+        self.unit = modality.unit
         self.process = GaussianDiffusion(steps=options.steps, schedule=options.schedule, predicts=options.predicts, weight=options.weight)
         self.coarse = likelihood(modality) if options.condition == "concat" else None
         self.output_shape = (latent_dim,) if self.coarse is None else self.coarse.output_shape
-        if self.image:
+        if len(modality.shape) == 3:
             context, extra = (latent_dim, 0) if self.coarse is None else (0, modality.shape[0])
             self.network = _network(modality.shape, options, context, extra)
         elif options.condition == "embed" and options.network == "unet" and len(modality.shape) == 1:

@@ -54,12 +54,12 @@ class Likelihood(nn.Module, ABC):
 class Located(Likelihood):
     """A family with a mean and a scale, fixed or learned.
 
-    The mean is the sigmoid of the raw output for images, which live in [0, 1], and the raw output for vectors.
+    The mean is the sigmoid of the raw output for images, which live in [0, 1], and the raw output for vectors and unbounded images.
     """
 
     def __init__(self, modality: Modality) -> None:
         super().__init__(modality)
-        self.unit = len(modality.shape) == 3
+        self.unit = modality.unit
         initial = torch.full(modality.shape if modality.scale is None else (), math.log(modality.scale or 1.0))
         if modality.scale is None:
             self.log_scale = nn.Parameter(initial)

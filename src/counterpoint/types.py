@@ -7,8 +7,8 @@ an empty dictionary for methods without private latents.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,9 +32,11 @@ class Modality:
         scale: standard deviation (normal) or diversity b (laplace); ``None`` learns one scale per feature.
         weight: factor on this modality's log-likelihood in the objective.
         classes: size of the vocabulary of a categorical modality.
+        unbounded: the values of an image may be any real numbers, as the latents of an autoencoder are; those of other images lie in [0, 1].
 
     Raises:
-        ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape or a missing vocabulary.
+        ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape, a missing vocabulary, or unbounded values of
+            what is no image or has a likelihood that reads no such.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Modality:
     scale: float | None = 0.75
     weight: float = 1.0
     classes: int | None = None
+    unbounded: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(s) for s in self.shape))
@@ -62,6 +65,20 @@ class Modality:
             )
         if self.likelihood == "categorical" and len(self.shape) != 1:
             raise ValueError(f"modality {self.name!r}: a categorical likelihood needs shape (length,), got {self.shape}; flatten it")
+        if self.unbounded and (len(self.shape) != 3 or self.likelihood not in ("normal", "laplace")):
+            raise ValueError(
+                f"modality {self.name!r}: only images of a normal or Laplace likelihood can be unbounded,"
+                f" got shape {self.shape} and {self.likelihood!r}; leave it out"
+            )
+
+    @property
+    def unit(self) -> bool:
+        """Whether values lie in [0, 1]: those of images do, unless they are unbounded, and those of Bernoulli vectors."""
+        return self.likelihood == "bernoulli" or (len(self.shape) == 3 and not self.unbounded)
+
+    def identity(self) -> dict[str, Any]:
+        """What checksums are taken of: all fields, but ``unbounded`` only where it holds, so that they are what they were before it was a field."""
+        return {key: value for key, value in asdict(self).items() if key != "unbounded" or value}
 
 
 @dataclass(frozen=True)

@@ -104,8 +104,8 @@ def from_flat(
 def infer(name: str, arrays: Sequence[Array]) -> Modality:
     """What values look like, from their dtype and shape.
 
-    uint8 images and float images in [0, 1]: Laplace, b = 0.75. Other floats: normal with a learned scale. Booleans: Bernoulli.
-    Integers: ids of a vocabulary that ends with the largest id.
+    uint8 images and float images in [0, 1]: Laplace, b = 0.75. Other floats: normal with a learned scale, and images of them
+    unbounded. Booleans: Bernoulli. Integers: ids of a vocabulary that ends with the largest id.
     """
     first = arrays[0]
     shape = first.shape[1:]
@@ -120,8 +120,10 @@ def infer(name: str, arrays: Sequence[Array]) -> Modality:
         )
     if first.dtype.kind == "b":
         return Modality(name, shape, "bernoulli", None)
-    unit = len(shape) == 3 and all(not ((a < 0) | (a > 1)).any() for a in arrays)
-    return Modality(name, shape, "laplace", 0.75) if unit else Modality(name, shape, "normal", None)
+    image = len(shape) == 3
+    if image and all(not ((a < 0) | (a > 1)).any() for a in arrays):
+        return Modality(name, shape, "laplace", 0.75)
+    return Modality(name, shape, "normal", None, unbounded=image)
 
 
 def _flat(data: Mapping[str, Any]) -> Flat:

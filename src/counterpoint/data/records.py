@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -203,7 +203,7 @@ class Dataset:
         """A stable hexadecimal checksum of the modalities, values, masks and labels of all splits (SHA-256); of a prepared set, as prepared."""
         if self.digest is not None:
             return self.digest
-        total = hashlib.sha256(json.dumps([asdict(m) for m in self.modalities], sort_keys=True).encode())
+        total = hashlib.sha256(json.dumps([m.identity() for m in self.modalities], sort_keys=True).encode())
         for part, split in self.splits().items():
             private = {f"label/{label}/{k}": v for label, by in split.private_labels.items() for k, v in by.items()}
             shared = {f"label/{label}": v for label, v in split.shared_labels.items()}

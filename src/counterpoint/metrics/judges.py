@@ -60,7 +60,7 @@ class Seen:
         rows: (n,) the held-out rows they belong to.
         labels: by label, (n,) the predicted class.
         features: (n, F).
-        detail: (n,) how much fine detail an image has; NaN for what is no image.
+        detail: (n,) how much fine detail an image has; NaN for what is no image, or an unbounded one.
     """
 
     rows: Array
@@ -88,8 +88,8 @@ class Seen:
 
 def detail(values: Tensor, modality: Modality) -> Tensor:
     """Energy of the highest frequencies of images (B, C, H, W), (B,): the mean square of what a blur over 3×3 pixels takes away, away from the
-    border. NaN for what is no image."""
-    if not _is_image(modality):
+    border. NaN for what is no image, or one of unbounded values, whose detail nobody sees."""
+    if not _is_image(modality) or modality.unbounded:
         return torch.full((len(values),), torch.nan, device=values.device)
     blurred = F.avg_pool2d(values, 3, stride=1)
     return (values[..., 1:-1, 1:-1] - blurred).square().flatten(1).mean(1)
@@ -325,7 +325,7 @@ def _key(checksum: str, judge: Judge, options: JudgeOptions, seed: int) -> str:
     described = {
         "version": _VERSION,
         "data": checksum,
-        "modality": asdict(judge.modality),
+        "modality": judge.modality.identity(),
         "classes": {label: values.tolist() for label, values in judge.classes.items()},
         "options": asdict(options),
         "seed": seed,

@@ -304,7 +304,7 @@ def _describe(modality: Any) -> str:
         what = f"sequence of {math.prod(modality.shape)} out of {modality.classes} symbols"
     elif len(modality.shape) == 3:
         channels, height, width = modality.shape
-        what = f"image, {height} × {width}, {channels} channel{'s' * (channels > 1)}"
+        what = f"image{' of unbounded values' * modality.unbounded}, {height} × {width}, {channels} channel{'s' * (channels > 1)}"
     else:
         what = f"vector of {math.prod(modality.shape)}"
     scale = "learned scale" if modality.scale is None else f"scale {modality.scale:g}"

@@ -101,5 +101,6 @@ def _first(labels: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def _span(values: Tensor, modality: Modality) -> tuple[float, float] | None:
-    """One scale for what was observed and what was made, so that bar codes can be compared."""
-    return None if modality.likelihood == "categorical" or len(modality.shape) == 3 else span_of(values.cpu())
+    """One scale for what was observed and what was made, so that bar codes and unbounded images can be compared."""
+    picture = len(modality.shape) == 3 and modality.unit
+    return None if modality.likelihood == "categorical" or picture else span_of(values.cpu())

@@ -1,5 +1,5 @@
 """Mosaics of tiles: an image is its own tile, a vector becomes a bar code (one stripe per feature, or per run of neighbouring
-features), word ids become text."""
+features), word ids become text. Unbounded images are shown between the values that are their darkest and lightest."""
 
 from __future__ import annotations
 
@@ -25,17 +25,20 @@ def tiles(values: Tensor | np.ndarray, modality: Modality, span: tuple[float, fl
     """Tiles of a stack of values.
 
     Args:
-        values: ``(N, *shape)``; images in [0, 1]; ids, or probabilities ``(N, L, V)`` of a categorical modality.
+        values: ``(N, *shape)``; images in [0, 1] or unbounded; ids, or probabilities ``(N, L, V)`` of a categorical modality.
         modality: what the values are.
-        span: the values drawn darkest and lightest in a bar code; those of ``values`` by default.
+        span: the values drawn darkest and lightest in a bar code or an unbounded image; those of ``values`` by default.
     """
     array = values.detach().float().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if modality.likelihood == "categorical":
         ids = array.argmax(-1) if array.ndim > 1 + len(modality.shape) else array
         return [" ".join(str(int(i)) for i in row.ravel()) for row in ids]
-    if len(modality.shape) == 3:
-        return [_picture(image) for image in array]
+    image = len(modality.shape) == 3
+    if image and modality.unit:
+        return [_picture(pixels) for pixels in array]
     low, high = span_of(array) if span is None else span
+    if image:
+        return [_picture(pixels) for pixels in (array - low) / (high - low)]
     return [_barcode(row.ravel(), low, high) for row in array]
 
 
