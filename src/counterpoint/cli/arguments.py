@@ -29,6 +29,7 @@ _STAGES = "fit.stages."
 
 
 EVALUATE_SKIPS: set[str | int] = {"method", "data", "cache", "progress", "judge"}
+LOAD_SKIPS: set[str | int] = {"source", "present", "labels", "modalities"}
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ def settings(words: Sequence[str], *, verb: str = "fit", recipe: Path | None = N
     parser.add_argument("--resume", type=Path, default=None, help="run folder to go on with, in place of --out")
     parser.add_argument("--overwrite", action="store_true", help="remove the run that --out holds")
     parser.add_argument("--data.source", type=str, default=None, help="name of a data set, a folder, or an .npz file; --data for short")
-    parser.add_function_arguments(load, "data", skip={"source", "present", "labels", "modalities"})
+    parser.add_function_arguments(load, "data", skip=LOAD_SKIPS)
     parser.add_class_arguments(METHODS[name], "model", skip={"modalities"})
     parser.add_class_arguments(FitOptions, "fit")
     if recipe:

@@ -13,6 +13,9 @@ from torch import Tensor
 from ..files import write
 from ..types import Modality
 
+NUMBERS = (".npy", ".json", ".csv", ".txt")
+"""Names of files of numbers end so."""
+
 
 def read_values(modality: Modality, path: Path) -> np.ndarray:
     """Rows (N, *shape) of a modality from a file with one value or a stack of them.
@@ -22,9 +25,9 @@ def read_values(modality: Modality, path: Path) -> np.ndarray:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path} for modality {modality.name!r}")
-    if path.suffix in (".npy", ".json", ".csv", ".txt"):
+    if path.suffix in NUMBERS:
         values = _numbers(path, modality)
-    elif len(modality.shape) == 3:
+    elif len(modality.shape) == 3 and modality.unit:
         values = _image(path, modality)
     else:
         raise ValueError(f"cannot read {modality.name!r} from {path}; give .npy, .json, .csv or .txt")

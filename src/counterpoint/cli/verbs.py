@@ -6,19 +6,34 @@ import json
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from .. import data as datasets
 from ..methods import METHODS, Method, load
 from ..priors import SamplerName
 from ..training.folder import STALE
+from ..types import Modality, to_unit
 from . import choose
-from .arguments import EVALUATE_SKIPS, Settings, called, expanded, gathered, option_names, parsed, parser_for, run_groups, settings
-from .values import plain, read_values, write_values
+from .arguments import (
+    EVALUATE_SKIPS,
+    LOAD_SKIPS,
+    Settings,
+    called,
+    expanded,
+    gathered,
+    option_names,
+    parsed,
+    parser_for,
+    run_groups,
+    settings,
+)
+from .values import NUMBERS, plain, read_values, write_values
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -57,17 +72,31 @@ def demo(words: Sequence[str]) -> None:
 
 
 def data(words: Sequence[str]) -> None:
-    """List data sets, or prepare one."""
+    """List data sets, prepare one, or encode one's images."""
     if not words or words[0] in ("-h", "--help"):
         print("usage: counterpoint data list\n       counterpoint data prepare NAME --root DIR [options]")
+        print("       counterpoint data latents SOURCE --autoencoder DIR --out FOLDER [options]")
         return
-    verb = choose(words[0], ["list", "prepare"], "command")
+    verb = choose(words[0], ["list", "prepare", "latents"], "command")
     if verb == "list":
         parsed(parser_for("data list", "Known data sets."), words[1:])
         width = max(map(len, datasets.names()))
         print("\n".join(f"{name:<{width}}  {about}" for name, about in datasets.names().items()))
         return
-    print(called(datasets.prepare, "data prepare", words[1:]))
+    print(called(datasets.prepare, "data prepare", words[1:]) if verb == "prepare" else _latents(words[1:]))
+
+
+def _latents(words: Sequence[str]) -> Path:
+    """Images of a data set as latents."""
+    parser = parser_for("data latents", "Write a data set again, the images of one modality as latents of a frozen autoencoder.")
+    parser.add_argument("source", type=str, help="name of a data set, a folder, or an .npz file")
+    parser.add_argument("--autoencoder", type=Path, required=True, help="folder of diffusers' AutoencoderKL: config.json and safetensors")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to make; --data takes it")
+    parser.add_argument("--modality", type=str, default=None, help="the images; by default the only modality of images")
+    parser.add_function_arguments(datasets.load, skip=LOAD_SKIPS)
+    values = parsed(parser, expanded(words, option_names(parser)))
+    autoencoder, out, modality = (values.pop(key) for key in ("autoencoder", "out", "modality"))
+    return datasets.latents(_loaded(values), autoencoder, out, modality=modality)
 
 
 def fit(words: Sequence[str]) -> None:
@@ -119,8 +148,9 @@ def sample(words: Sequence[str]) -> None:
     wanted = called(SampleOptions, "sample", words)
     method = _model(wanted.run)
     _check_count(wanted.n)
+    autoencoder = _autoencoder(wanted.autoencoder, method)
     values = method.sample(wanted.n, prior=wanted.prior, generator=torch.Generator().manual_seed(wanted.seed))
-    print(write_values(values, method.modalities, wanted.out))
+    print(write_values(*_seen(values, method.modalities, autoencoder), wanted.out))
 
 
 def translate(words: Sequence[str]) -> None:
@@ -129,13 +159,14 @@ def translate(words: Sequence[str]) -> None:
     method = _model(wanted.run)
     _check_count(wanted.n)
     known = {m.name: m for m in method.modalities}
+    autoencoder = _autoencoder(wanted.autoencoder, method)
     given = {}
     for entry in wanted.given:
         name, equals, file = entry.partition("=")
         if not equals:
             raise ValueError(f"--given {entry} must be MODALITY=FILE; the modalities are {', '.join(known)}")
         modality = known[choose(name, [*known], "modality")]
-        given[name] = read_values(modality, Path(file))
+        given[name] = _read(modality, Path(file), autoencoder)
     if not given:
         raise ValueError(f"name what to translate from: --given MODALITY=FILE; the modalities are {', '.join(known)}")
     targets = [choose(name, [*known], "modality") for name in wanted.to] or [name for name in known if name not in given]
@@ -145,7 +176,7 @@ def translate(words: Sequence[str]) -> None:
     output = method.translate(given, to=targets, n=wanted.n, prior=wanted.prior, rule=wanted.rule, generator=generator)
     flat = {name: values.transpose(0, 1).flatten(0, 1) for name, values in output.items()}  # the n answers to a row stand together
     if wanted.out is not None:
-        print(write_values(flat, method.modalities, wanted.out))
+        print(write_values(*_seen(flat, method.modalities, autoencoder), wanted.out))
         return
     images = [name for name in targets if len(known[name].shape) == 3]
     if images:
@@ -176,6 +207,7 @@ class SampleOptions:
         n: how many.
         out: .png for a sheet of pictures, .npz or .json for the numbers.
         prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
+        autoencoder: its folder: write the images that latents stand for, instead of the latents.
         seed: of the draws.
     """
 
@@ -183,6 +215,7 @@ class SampleOptions:
     n: int = 64
     out: Path = Path("samples.png")
     prior: str = "auto"
+    autoencoder: Path | None = None
     seed: int = 0
 
 
@@ -224,6 +257,7 @@ class TranslateOptions:
         out: .png for a sheet of pictures, .npz or .json for the numbers; without it, vectors and ids are printed.
         prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
         rule: "own", or "product" for the product of unimodal posteriors, whatever the method was trained with.
+        autoencoder: its folder: read and write the images that latents stand for, instead of the latents.
         seed: of the draws.
     """
 
@@ -234,6 +268,7 @@ class TranslateOptions:
     out: Path | None = None
     prior: str = "auto"
     rule: Literal["own", "product"] = "own"
+    autoencoder: Path | None = None
     seed: int = 0
 
 
@@ -257,6 +292,42 @@ class ReportOptions:
 def _check_count(n: int) -> None:
     if n < 1:
         raise ValueError(f"--n {n} must be 1 or more")
+
+
+def _autoencoder(folder: Path | None, method: Method) -> datasets.Autoencoder | None:
+    """The autoencoder whose latents some modality holds, if one is named.
+
+    Raises:
+        ValueError: it has nothing to decode.
+    """
+    if folder is None:
+        return None
+    if not any(m.unbounded for m in method.modalities):
+        raise ValueError(f"--autoencoder {folder} has nothing to decode: the run knows no latents of images; leave it out")
+    return datasets.Autoencoder(folder)
+
+
+def _image(modality: Modality, autoencoder: datasets.Autoencoder) -> Modality:
+    """The images that latents stand for."""
+    return replace(modality, shape=autoencoder.image_shape(modality.shape), unbounded=False)
+
+
+def _read(modality: Modality, path: Path, autoencoder: datasets.Autoencoder | None) -> np.ndarray:
+    """Rows of a modality from a file; with an autoencoder pictures become latents, and numbers are taken for them."""
+    if autoencoder is None or not modality.unbounded or path.suffix in NUMBERS:
+        return read_values(modality, path)
+    images = torch.from_numpy(read_values(_image(modality, autoencoder), path))
+    return autoencoder.encode(to_unit(images)).numpy()
+
+
+def _seen(
+    values: Mapping[str, Tensor], modalities: Sequence[Modality], autoencoder: datasets.Autoencoder | None
+) -> tuple[dict[str, Tensor], list[Modality]]:
+    """Values and what they look like; with an autoencoder, images in the place of latents."""
+    if autoencoder is None:
+        return {**values}, [*modalities]
+    images = {m.name: autoencoder.decode(values[m.name]) for m in modalities if m.unbounded and m.name in values}
+    return {**values, **images}, [_image(m, autoencoder) if m.name in images else m for m in modalities]
 
 
 def _names_folder(words: Sequence[str]) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .autoencoder import Autoencoder, latents
 from .catalog import load, names, prepare
 from .loader import BatchLoader
 from .records import Dataset, Split
 
-__all__ = ["BatchLoader", "Dataset", "Split", "load", "names", "prepare"]
+__all__ = ["Autoencoder", "BatchLoader", "Dataset", "Split", "latents", "load", "names", "prepare"]

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from ..types import Modality
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 MANIFEST = "manifest.json"
 
@@ -85,6 +88,13 @@ class FolderWriter:
             "files": self.files,
         }
         (self.folder / MANIFEST).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def progress_bar(shown: bool) -> Progress:
+    """A bar of the rows made so far."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=not shown)
 
 
 def write(file: BinaryIO, data: np.ndarray) -> None:

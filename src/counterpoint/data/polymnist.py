@@ -17,18 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..types import Modality
 from .compose import Paint, crops, paint, pair_by_class, place, quadrant_corners, quadrant_paints, random_corners, resize
-from .files import FolderWriter, check_files, new_folder, read_manifest
+from .files import FolderWriter, check_files, new_folder, progress_bar, read_manifest
 from .mnist import URL, download, has_mnist, mnist
 from .textures import photos, texture
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 BLOCK = 1024  # images made at a time
 
@@ -117,7 +113,7 @@ def prepare(
     digits = mnist(root)
     modalities = [Modality(f"view{v}", (3, chosen["size"], chosen["size"]), "laplace", 0.75) for v in range(chosen["views"])]
     total = sum(len(labels) * (chosen["draws"] if part == "train" else 1) for part, (_, labels) in digits.items()) * len(pictures)
-    with new_folder(target) as folder, _bar(progress) as bar:
+    with new_folder(target) as folder, progress_bar(progress) as bar:
         task = bar.add_task(f"preparing {name}", total=total)
         writer = FolderWriter(folder)
         for i, (part, (images, labels)) in enumerate(digits.items()):
@@ -193,9 +189,3 @@ def _images(
         block = paint(crops(picture, at[now], size), canvas, how)
         made(len(block))
         yield block
-
-
-def _bar(shown: bool) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=not shown)
