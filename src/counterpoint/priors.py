@@ -145,7 +145,7 @@ class ScorePrior(Trained):
 
     def __init__(self, dim: int, *, width: int = 512, equation: bool = False) -> None:
         super().__init__(dim)
-        self.equation = equation
+        self.walk: tuple[int, diffusion.Sampler] = (50, "dpm++") if equation else (500, "pc")
         self.process = GaussianDiffusion(steps=1000, schedule="linear", predicts="v", weight="plain", continuous=True)
         self.network = TimeMLP(dim, width)
 
@@ -154,7 +154,7 @@ class ScorePrior(Trained):
 
     def standard_sample(self, n: int) -> Tensor:
         noise = torch.randn(n, self.dim, device=self.mean.device)
-        steps, sampler = (50, "dpm++") if self.equation else (500, "pc")
+        steps, sampler = self.walk
         return diffusion.sample(self.process, self.network, noise, steps=steps, sampler=sampler)
 
 
