@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.metrics import Evaluation, frechet, frechet_distance, hsic, infonce, merge, prdc, probe
+from counterpoint.metrics import Evaluation, f1, frechet, frechet_distance, hsic, infonce, merge, prdc, probe
 from counterpoint.metrics.judges import detail
+from counterpoint.metrics.matching import forced_choice
 from counterpoint.metrics.quality import kernel_distance
 from counterpoint.metrics.scores import Scores, accuracy, chosen, seed_of, wilson
 from counterpoint.types import Modality
@@ -64,6 +65,53 @@ def test_kernel_distance_by_hand_and_without_bias() -> None:
     assert kernel_distance(rng.normal(size=(200, 4)), rng.normal(size=(200, 4)) + 1) > 5 * np.std(same)
     with pytest.raises(ValueError, match="two rows or more"):
         kernel_distance(a, b[:1])
+
+
+def test_f1_of_rows_meets_scikit_learn() -> None:
+    from sklearn.metrics import f1_score
+
+    rng = np.random.default_rng(0)
+    real, fake = (rng.random((2, 200, 6)) < rng.random((2, 200, 1))).astype(np.float32)
+    real[:20], fake[10:30] = 0, 0  # ten rows where both are empty
+    soft = 0.3 * rng.random((200, 6)).astype(np.float32) + 0.7 * fake - 0.2 * fake  # 0 to .3, or .5 to .8
+    found = f1(torch.tensor(real).view(200, 1, 2, 3), torch.tensor(soft).view(200, 1, 2, 3))
+    assert float(found.mean()) == pytest.approx(f1_score(real, soft > 0.5, average="samples", zero_division=1.0), abs=1e-6)
+    assert (found[10:20] == 1).all() and (found[:10] == 0).any()
+
+
+def test_forced_choice_of_a_perfect_a_misled_and_a_blind_judge() -> None:
+    rng = np.random.default_rng(0)
+    given = rng.normal(size=(300, 8))
+    given /= np.linalg.norm(given, axis=1, keepdims=True)
+    others = ~np.eye(300, dtype=bool)
+    assert (forced_choice(given, given, others) == 1).all() and (forced_choice(-given, given, others) == 0).all()
+    assert (forced_choice(np.ones((300, 8)), np.ones((300, 8)), others) == 0.5).all()
+    assert forced_choice(rng.normal(size=(300, 8)), given, others).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_forced_choice_leaves_out_rows_that_share_a_value() -> None:
+    rng = np.random.default_rng(0)
+    points, given = rng.normal(size=(2, 12, 3))
+    number = np.array([0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8])
+    others = number[:, None] != number
+    wins = [
+        np.mean([(points[i] @ given[i] > points[i] @ given[j]) for j in range(12) if number[j] != number[i]]) for i in range(12)
+    ]  # by definition
+    assert forced_choice(points, given, others).mean() == pytest.approx(np.mean(wins))
+    alone = np.zeros((3, 3), bool)
+    alone[0, 1] = alone[1, 0] = True
+    assert np.isnan(forced_choice(points[:3], given[:3], alone)).tolist() == [False, False, True]
+
+
+def test_forced_choice_is_as_uncertain_as_its_interval_says() -> None:
+    rng = np.random.default_rng(0)
+    means, widths = [], []
+    for _ in range(300):
+        a, b = correlated(rng, 60, 0.5, 2)
+        p, (low, high) = accuracy(forced_choice(a, b, ~np.eye(60, dtype=bool))[:, None])
+        means.append(p)
+        widths.append((high - low) / 2 / 1.96)
+    assert np.mean(widths) == pytest.approx(np.std(means), rel=0.15)
 
 
 def test_detail_is_what_a_blur_takes_away() -> None:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from counterpoint.data import Dataset, Split
 from counterpoint.inference import Diagnostics
-from counterpoint.metrics import Evaluation, JudgeOptions, Judges, evaluate, posterior_means, train_judges
+from counterpoint.metrics import Evaluation, Generations, JudgeOptions, Judges, Matchers, evaluate, posterior_means, train_judges
 from counterpoint.metrics.judges import Judge
+from counterpoint.metrics.matching import different
 from counterpoint.types import Batch, Latents, Modality
 
 MODALITIES = (
@@ -295,11 +296,174 @@ def test_real_methods_are_evaluated_with_holes_in_the_data(data: Dataset, name: 
     assert all(torch.equal(auto[m.name], last[m.name]) for m in MODALITIES)  # metrics name the last prior "auto"
 
 
+def test_matches_of_an_oracle_and_of_a_blind_method(data: Dataset, tmp_path: Path) -> None:
+    """Two of three alternatives show another class, the third a chance to tell; labels are there, so matches have to be asked for."""
+    seen = run(Oracle(data), data, only=["match"], cache=tmp_path)
+    assert seen.metrics["judge/match"] == pytest.approx(5 / 6, abs=0.05) and seen.metrics["match"] == pytest.approx(
+        seen.metrics["judge/match"], abs=0.03
+    )
+    assert seen.metrics["match"] == pytest.approx(np.mean([v for name, v in seen.metrics.items() if name.startswith("match/")]))
+    assert sum(name.startswith("judge/match/") for name in seen.metrics) == 6 and not seen.complete
+    low, high = seen.meta["intervals"]["match/image>words"]
+    assert low < seen.metrics["match/image>words"] < high
+    assert len([*tmp_path.glob("match-*.safetensors")]) == 3
+    again = run(Blind(data), data, only=["match"], cache=tmp_path)
+    assert again.meta["seconds"]["matching judges"] < seen.meta["seconds"]["matching judges"] / 3
+    assert again.metrics["match"] == pytest.approx(0.5, abs=0.03) and again.metrics["judge/match"] == seen.metrics["judge/match"]
+
+
+def test_rows_that_share_a_value_are_no_alternatives(data: Dataset) -> None:
+    """Each image is there twice, as captions repeat images: with the pair of another row beside it, the judge would choose blindly."""
+    twice = [s.take(np.repeat(np.arange(len(s) // 2), 2)) for s in data.splits().values()]
+    rows = np.arange(6)
+    expected = rows[:, None] // 2 != rows // 2
+    assert (different(twice[2], ("image", "words"), rows) == expected).all()
+    own = replace(twice[2], x={**twice[2].x, "words": data.test.x["words"]})
+    assert (different(own, ("image", "words"), rows) == expected).all()
+    assert (different(own, ("vector", "words"), rows) == expected).all()
+
+
+def test_pairs_that_are_never_there_together_have_no_matches(data: Dataset) -> None:
+    def apart(split: Split) -> Split:
+        half = np.arange(len(split)) % 2 == 0
+        return replace(split, present={"image": half, "vector": ~half})
+
+    holed = Dataset("apart", MODALITIES, *map(apart, data.splits().values()))
+    found = run(Oracle(holed), holed, only=["match"])
+    assert found.meta["left_out"] == {"match/image,vector": "fewer than two training rows have both image and vector"}
+    assert {name for name in found.metrics if name.startswith("match/")} == {
+        f"match/{pair}" for pair in ("image>words", "words>image", "vector>words", "words>vector")
+    }
+    tested = replace(data, test=holed.test)
+    found = run(Oracle(tested), tested, only=["match"])
+    assert "no two held-out rows have both image and vector" in found.meta["left_out"]["match/image,vector"]
+
+
+def with_bits(data: Dataset) -> Dataset:
+    """The vector replaced by bits that say the class."""
+    modalities = (MODALITIES[0], Modality("bits", (CLASSES,), "bernoulli", None), MODALITIES[2])
+    splits = []
+    for split in data.splits().values():
+        x = {"image": split.x["image"], "bits": np.eye(CLASSES, dtype=np.float32)[split.shared_labels["digit"]], "words": split.x["words"]}
+        side = {"bits" if name == "vector" else name: values for name, values in split.private_labels["side"].items()}
+        splits.append(Split(x, modalities, {}, split.shared_labels, {"side": side}))
+    return Dataset("bits", modalities, *splits)
+
+
+def test_f1_of_every_given_set(data: Dataset) -> None:
+    bits = with_bits(data)
+    found = run(Oracle(bits, private=False), bits, only=["coherence"])
+    sets = [f"f1/given{n}/{given}>bits" for n, given in ((1, "image"), (1, "words"), (2, "image+words"))]
+    assert [name for name in found.metrics if name.startswith("f1/") and ">" in name] == sets
+    assert all(found.metrics[name] == 1 for name in (*sets, "f1/self", "f1/self/bits", "f1/given1", "f1/given2"))
+    # one bit of three is on, in either: what is drawn for nothing is right in a third of the rows
+    for name in (*sets, "f1/given1", "f1/self", "f1/self/bits"):
+        assert found.chance(name) == found.metrics["chance/f1/bits"] == pytest.approx(1 / CLASSES, abs=0.08)
+    blind = run(Blind(bits, private=False), bits, only=["coherence"])
+    low, high = blind.meta["intervals"]["f1/given2/image+words>bits"]
+    assert low < blind.metrics["f1/given2/image+words>bits"] < high and low < 1 / CLASSES < high
+    assert not any(name.startswith("f1") for name in run(Oracle(data), data, only=["coherence"]).metrics)
+
+
+def test_absent_targets_count_for_no_f1(data: Dataset) -> None:
+    bits = with_bits(data)
+    test = replace(bits.test, present={"bits": np.arange(400) < 100})
+
+    class Wrong(Oracle):
+        def digits(self, z: Tensor) -> np.ndarray:
+            found = super().digits(z)
+            return np.where(np.arange(len(found)) < 100, found, (found + 1) % CLASSES)
+
+    holed = replace(bits, test=test)
+    method = Wrong(bits, private=False)
+    assert run(method, holed, only=["coherence"], batch_size=400).metrics["f1/given1/image>bits"] == 1
+
+
+def test_frechet_distances_of_every_given_set_rest_on_all_rows(data: Dataset, oracle: Evaluation) -> None:
+    rows = oracle.meta["quality_rows"]
+    for given in ("image+words", "image", "words"):
+        name = f"fid_given{1 + given.count('+')}/{given}>vector"
+        assert rows[name] == {"real": 400, "generated": 400} and oracle.metrics[name] < 2
+    pairs = [v for name, v in oracle.metrics.items() if name.startswith("fid_given2/")]
+    assert len(pairs) == 3 and oracle.metrics["fid_given2"] == pytest.approx(np.mean(pairs))
+
+
+def test_rows_are_dealt_to_the_sets_of_many_modalities(data: Dataset) -> None:
+    copies = {f"vector{i}": "vector" for i in (2, 3)}
+    modalities = (*MODALITIES, *(replace(MODALITIES[1], name=name) for name in copies))
+
+    def widened(split: Split) -> Split:
+        side = split.private_labels["side"]
+        x, sides = ({**found, **{name: found[of] for name, of in copies.items()}} for found in (split.x, side))
+        return Split(x, modalities, {}, split.shared_labels, {"side": sides})
+
+    five = Dataset("five", modalities, *map(widened, data.splits().values()))
+    method = Oracle(five)
+    found = run(method, five, only=["quality"], rows=60)
+    assert "5 modalities have too many sets" in found.meta["left_out"]["fid_given2"]
+    assert len([name for name in found.metrics if name.startswith("fid_given1/")]) == 20 and "fid_given2" not in found.metrics
+    assert not any("," in given for given, _ in method.asked)  # nothing is generated that nothing is made of
+    generations = Generations(method, five.test.take(np.arange(60)), train_judges(five, options=QUICK), Matchers({}, {}), samples=1)
+    for size, sets in ((2, 10), (3, 10), (4, 5)):
+        seen = {given: next(iter(found.values())).rows for given, found in generations.given.items() if len(given) == size}
+        assert len(seen) == sets and sorted(np.concatenate([*seen.values()])) == [*range(60)]
+
+
+def test_frechet_distance_in_a_space_of_ones_own_is_that_of_the_gaussians(data: Dataset) -> None:
+    """Samples are the held-out rows moved by 2 in each of six coordinates: 6 · 2² where values are their own features."""
+
+    class Shifted(Oracle):
+        def sample(self, n: int, *, prior: str = "auto", generator: torch.Generator | None = None) -> dict[str, Tensor]:
+            rows = self.drawn + np.arange(n)
+            self.drawn += n
+            values = self.test.batch(rows).x
+            return {**values, "vector": values["vector"] + 2, "words": nn.functional.one_hot(values["words"], 50).float()}
+
+    def values(x: Tensor) -> Tensor:
+        return x
+
+    method = Shifted(data)
+    method.drawn = 0
+    found = run(method, data, only=["quality"], samples=400, feature_extractors={"vector": values})
+    assert found.metrics["fid/vector"] == pytest.approx(24, rel=1e-5) and found.metrics["fid/image"] == pytest.approx(0, abs=1e-4)
+    assert "values, given by the user" in found.meta["feature_space"]["vector"] and "judge" in found.meta["feature_space"]["image"]
+    assert found.metrics["judge/digit/vector"] > 0.95  # the judge still says what is shown
+
+
+def test_networks_extract_features_in_evaluation_mode(data: Dataset) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(0.9))
+    network[2].eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    found = run(Oracle(data), data, only=["quality"], feature_extractors={"image": network}).metrics
+    assert network.training and network[1].training and not network[2].training
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    plain = run(Oracle(data), data, only=["quality"], feature_extractors={"image": lambda x: x.flatten(1) / (1 + 1e-5) ** 0.5}).metrics
+    assert found["fid/image"] == pytest.approx(plain["fid/image"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("extractor", "message"),
+    [
+        (lambda x: x, r"gave \(64, 1, 8, 8\) of values \(64, 1, 8, 8\); expected \(64, F\)"),
+        (lambda x: x.flatten(1)[:3], r"gave \(3, 64\)"),
+        (lambda x: x.flatten(1) / 0, "gave NaN or infinity"),
+        (lambda x: x.numpy(), "gave ndarray; expected a tensor"),
+        ("inception", "is str; expected a function"),
+    ],
+)
+def test_features_that_are_none_are_refused(data: Dataset, extractor: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message) as error:
+        run(Oracle(data), data, only=["quality"], feature_extractors={"image": extractor})
+    assert "\n" not in str(error.value) and "'image'" in str(error.value)
+
+
 def test_data_without_labels_have_only_what_needs_none(data: Dataset) -> None:
     bare = Dataset("bare", MODALITIES, *(replace(split, shared_labels={}, private_labels={}) for split in data.splits().values()))
     found = run(Oracle(data), bare)
     assert {name.split("/")[0] for name in found.metrics} >= {"fid", "hsic", "mi", "loglik"}
-    assert not any(name.startswith(("probe", "coherence", "judge", "chance/digit")) for name in found.metrics)
+    assert not any(name.startswith(("probe", "coherence", "judge/digit", "chance/digit")) for name in found.metrics)
+    assert found.complete and found.metrics["chance/match"] == found.chance("match/image>words") == found.chance("judge/match") == 0.5
+    assert 0.5 < found.metrics["match"] == pytest.approx(found.metrics["judge/match"], abs=0.1)
     assert found.meta["left_out"]["probe"] == found.meta["left_out"]["coherence"] == "the data set has no labels"
     assert "principal components" in found.meta["feature_space"]["words"]
 
@@ -321,6 +485,7 @@ def test_a_single_class_is_refused_in_one_line(data: Dataset) -> None:
         ({"only": []}, "only is empty"),
         ({"split": "train"}, "split='train' is unknown"),
         ({"likelihood_samples": 0}, "likelihood_samples = 0 must be"),
+        ({"feature_extractors": {"sound": abs}}, "feature_extractors names 'sound'; the modalities are image, vector, words"),
     ],
 )
 def test_wrong_options_are_refused(data: Dataset, options: dict[str, Any], message: str) -> None:

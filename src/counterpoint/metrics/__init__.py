@@ -1,14 +1,17 @@
-"""Metrics: probes, judges, coherence, quality, dependence, likelihood, and ``evaluate``, which runs them all."""
+"""Metrics: probes, judges, coherence, matches, quality, dependence, likelihood, and ``evaluate``, which runs them all."""
 
 from __future__ import annotations
 
+from .agreement import f1, score_f1
 from .coherence import score_coherence
 from .dependence import Hsic, hsic, infonce, score_dependence
 from .evaluation import GROUPS, Evaluation, evaluate, merge
+from .extractors import read_extractor
 from .generations import Generations
 from .judges import Judge, JudgeOptions, Judges, Seen, score_judges, train_judges
 from .latents import Means, posterior_means
 from .likelihood import score_likelihood
+from .matching import Matchers, score_matches, train_matchers
 from .probes import Probe, probe, score_chance, score_probes
 from .quality import Prdc, frechet, frechet_distance, prdc, score_quality
 
@@ -20,11 +23,13 @@ __all__ = [
     "Judge",
     "JudgeOptions",
     "Judges",
+    "Matchers",
     "Means",
     "Prdc",
     "Probe",
     "Seen",
     "evaluate",
+    "f1",
     "frechet",
     "frechet_distance",
     "hsic",
@@ -33,12 +38,16 @@ __all__ = [
     "posterior_means",
     "prdc",
     "probe",
+    "read_extractor",
     "score_chance",
     "score_coherence",
     "score_dependence",
+    "score_f1",
     "score_judges",
     "score_likelihood",
+    "score_matches",
     "score_probes",
     "score_quality",
     "train_judges",
+    "train_matchers",
 ]

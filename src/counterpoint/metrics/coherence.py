@@ -60,7 +60,8 @@ def _score_translations(scores: Scores, generations: Generations, shared: dict[s
             into = {s: hits for (s, t), hits in pairs.items() if t == target}
             scores.add_accuracy(f"coherence/cross/{label}/{target}", into, each=False)
         scores.add_accuracy(f"coherence/given1/{label}", {f"{s}>{t}": hits for (s, t), hits in pairs.items()}, each=False)
-        for size, found in generations.several.items():
+        for size in range(2, len(names)):
+            found = [seen for given, seen in generations.several.items() if len(given) == size]
             by_target = {name: [seen[name] for seen in found if name in seen] for name in names}
             hits = {name: Seen.cat(parts).hits(label, truth) for name, parts in by_target.items() if parts and label in parts[0].labels}
             scores.add_accuracy(f"coherence/given{size}/{label}", hits, each=False)

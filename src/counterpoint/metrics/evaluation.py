@@ -6,9 +6,9 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,12 +17,15 @@ import numpy as np
 import torch
 
 from ..files import write
+from .agreement import score_f1
 from .coherence import score_coherence
 from .dependence import score_dependence
+from .extractors import Extractor, settled
 from .generations import Generations
 from .judges import JudgeOptions, score_judges, train_judges
 from .latents import device_of, posterior_means
 from .likelihood import score_likelihood
+from .matching import Matchers, score_matches, train_matchers
 from .posteriors import score_posteriors
 from .probes import score_chance, score_probes
 from .quality import score_quality
@@ -32,12 +35,12 @@ if TYPE_CHECKING:
     from ..data import Dataset, Split
     from ..methods import Method
 
-Group = Literal["probe", "coherence", "quality", "dependence", "posterior", "likelihood"]
-GROUPS: tuple[Group, ...] = ("probe", "coherence", "quality", "dependence", "posterior", "likelihood")
+Group = Literal["probe", "coherence", "match", "quality", "dependence", "posterior", "likelihood"]
+GROUPS: tuple[Group, ...] = ("probe", "coherence", "match", "quality", "dependence", "posterior", "likelihood")
 _SECTIONS = (
     ("probe",),
     ("mi", "hsic"),
-    ("judge", "coherence"),
+    ("judge", "coherence", "match", "f1"),
     ("fid", "precision", "recall", "density", "coverage"),
     ("posterior",),
     ("loglik",),
@@ -84,6 +87,11 @@ class Evaluation:
         kind, _, rest = name.partition("/")
         if kind == "hsic":
             return _mean(self.metrics.get(f"chance/{name}"))
+        if kind == "match":
+            return _mean(self.metrics.get("chance/match"))
+        if kind == "f1":
+            target = rest.partition("/")[2].rpartition(">")[2]
+            return _mean(self.metrics.get(f"chance/f1/{target}" if target else "chance/f1"))
         if kind not in ("probe", "coherence", "judge"):
             return None
         parts = rest.split("@")[0].split("/")
@@ -102,8 +110,8 @@ class Evaluation:
 
     @property
     def complete(self) -> bool:
-        """Whether it has every group of metrics, on the test split."""
-        return self.meta.get("split") == "test" and set(self.meta.get("groups", ())) == set(GROUPS)
+        """Whether it has every group of metrics that is measured unasked, on the test split."""
+        return self.meta.get("split") == "test" and set(self.meta.get("groups", ())) >= set(GROUPS) - {"match"}
 
     def _spread(self, name: str) -> str:
         value = self.metrics[name]
@@ -149,8 +157,9 @@ def evaluate(
     only: Sequence[str] | None = None,
     split: Literal["test", "val"] = "test",
     judge: JudgeOptions | None = None,
+    feature_extractors: Mapping[str, Extractor] | None = None,
 ) -> Evaluation:
-    """Measure a method on held-out rows of a data set: probes, coherence, quality, dependence, posteriors, likelihood.
+    """Measure a method on held-out rows of a data set: probes, coherence, matches, quality, dependence, posteriors, likelihood.
 
     Seeded throughout; the global random state stays as it was. What a method or data set cannot give (no labels, no private latents,
     no exact density) is left out, with the reason in ``meta["left_out"]``.
@@ -162,18 +171,23 @@ def evaluate(
         likelihood_rows, likelihood_samples: rows and samples of likelihood and posteriors, which are the dearest metrics.
         cache: a folder in which judges are kept.
         progress: True tells each stage on standard error; a function is called with it instead.
-        only: some of "probe", "coherence", "quality", "dependence", "posterior", "likelihood".
+        only: some of "probe", "coherence", "match", "quality", "dependence", "posterior", "likelihood"; without it all, but "match",
+            which trains a judge for each pair of modalities, only where the data have no shared labels.
         split: the held-out split: "test" to report, "val" to choose between recipes.
         judge: how judges are built and trained.
+        feature_extractors: by modality, a function (a network, too) from values (B, *shape), images in [0, 1], on the method's device, to
+            features (B, F) that take the place of the judge's in Fréchet distances and their kin. Networks are asked in evaluation mode.
 
     Raises:
-        ValueError: an unknown group or split, no group, different modalities, a number below 1, or a label with a single class.
+        ValueError: an unknown group or split, no group, different modalities, a number below 1, a label with a single class, or features
+            that are none. TypeError: a feature extractor that is no function, or gives no tensor.
     """
     groups = _checked(
         method,
         data,
         only,
         split,
+        feature_extractors or {},
         samples=samples,
         rows=rows,
         probe_rows=probe_rows,
@@ -189,7 +203,7 @@ def evaluate(
     sources = held_out.take(chosen(len(held_out), rows, seed_of(seed, "test rows")))  # the name keeps old figures repeatable
     if {"probe", "coherence"} & groups:
         scores.update(score_chance(held_out))
-    with _seeded(seed, device):
+    with _seeded(seed, device), settled((feature_extractors or {}).values()):
         if {"probe", "dependence"} & groups:
             with _stage("encode", clock, tell):
                 train_means, held_out_means = (
@@ -199,15 +213,25 @@ def evaluate(
         if "probe" in groups:
             with _stage("probes", clock, tell):
                 scores.update(score_probes(train_means, held_out_means))
-        if {"coherence", "quality"} & groups:
+        if {"coherence", "match", "quality"} & groups:
+            folder = None if cache is None else Path(cache)
             with _stage("judges", clock, tell):
-                judges = train_judges(data, options=judge, seed=0, cache=None if cache is None else Path(cache), device=device)
+                judges = train_judges(data, options=judge, seed=0, cache=folder, device=device)
+                judges = replace(judges, extractors=feature_extractors or {})
                 real = judges.look(held_out)
                 scores.update(score_judges(held_out, real))
-            generations = Generations(method, sources, judges, samples=samples, seed=seed, batch_size=batch_size)
+            matchers = Matchers({}, {})
+            if "match" in groups:
+                with _stage("matching judges", clock, tell):
+                    matchers = train_matchers(data, options=judge, seed=0, cache=folder, device=device)
+            generations = Generations(method, sources, judges, matchers, samples=samples, seed=seed, batch_size=batch_size)
         if "coherence" in groups:
             with _stage("coherence", clock, tell):
                 scores.update(score_coherence(generations))
+                scores.update(score_f1(generations))
+        if "match" in groups:
+            with _stage("match", clock, tell):
+                scores.update(score_matches(generations))
         if "quality" in groups:
             with _stage("quality", clock, tell):
                 scores.update(score_quality(generations, real))
@@ -250,7 +274,14 @@ def _outcome(scores: Scores, clock: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def _checked(method: Method, data: Dataset, only: Sequence[str] | None, split: str, **numbers: int | None) -> set[str]:
+def _checked(
+    method: Method,
+    data: Dataset,
+    only: Sequence[str] | None,
+    split: str,
+    extractors: Mapping[str, Extractor],
+    **numbers: int | None,
+) -> set[str]:
     """The groups asked for, after a check of everything a user may get wrong."""
     if only is not None and not only:
         raise ValueError(f"only is empty; choose from {', '.join(GROUPS)}, or leave it out")
@@ -267,7 +298,16 @@ def _checked(method: Method, data: Dataset, only: Sequence[str] | None, split: s
         raise ValueError(
             f"the method knows modalities {', '.join(known)}, the data set has {', '.join(given)}; evaluate it on the data it was made for"
         )
-    return set(GROUPS if only is None else only)
+    stray = [name for name in extractors if name not in known]
+    if stray:
+        raise ValueError(f"feature_extractors names {stray[0]!r}; the modalities are {', '.join(known)}")
+    uncalled = [name for name, extractor in extractors.items() if not callable(extractor)]
+    if uncalled:
+        kind = type(extractors[uncalled[0]]).__name__
+        raise TypeError(
+            f"the feature extractor of {uncalled[0]!r} is {kind}; expected a function from values (B, *shape) to features (B, F)"
+        )
+    return set(only or (group for group in GROUPS if group != "match" or not data.test.shared_labels))
 
 
 @contextmanager
@@ -308,7 +348,7 @@ def _version(package: str) -> str:
 def _section(name: str) -> int:
     """Where a metric stands in the table."""
     kind = name.split("/")[0]
-    return next((i for i, section in enumerate(_SECTIONS) if kind.removesuffix("_cross") in section), len(_SECTIONS))
+    return next((i for i, section in enumerate(_SECTIONS) if kind.partition("_")[0] in section), len(_SECTIONS))
 
 
 def _is_detail(name: str, metrics: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -13,8 +14,10 @@ from torch import Tensor
 
 from ..inference import seeded
 from ..types import Latents
-from .judges import Judges, Seen
+from .agreement import f1
+from .judges import Judges, Seen, values_of
 from .latents import device_of
+from .matching import Matchers
 from .scores import Array, chunks, seed_of
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from ..methods import Method
 
 _MOST_SUBSETS = 32
+_WHOLE = 4  # most modalities with which every set of them is given every row
 
 
 class Generations:
@@ -30,13 +34,25 @@ class Generations:
     Nothing is generated before it is asked for. Every piece has a random generator of its own, on the CPU.
 
     Args:
+        matchers: what places values that are generated from one modality; empty where no matches are asked for.
         samples: how many unconditional samples.
     """
 
-    def __init__(self, method: Method, split: Split, judges: Judges, *, samples: int, seed: int = 0, batch_size: int = 256) -> None:
-        self.method, self.split, self.judges = method, split, judges
+    def __init__(
+        self,
+        method: Method,
+        split: Split,
+        judges: Judges,
+        matchers: Matchers,
+        *,
+        samples: int,
+        seed: int = 0,
+        batch_size: int = 256,
+    ) -> None:
+        self.method, self.split, self.judges, self.matchers = method, split, judges, matchers
         self.samples, self.seed, self.batch_size = samples, seed, batch_size
         self.names = [m.name for m in split.modalities]
+        self.binary = [m.name for m in split.modalities if m.likelihood == "bernoulli"]
         self._joint: dict[str, dict[str, Seen]] = {}
 
     @cached_property
@@ -45,21 +61,47 @@ class Generations:
         return {source: self._translated((source,), np.arange(len(self.split)), self.names) for source in self.names}
 
     @cached_property
-    def several(self) -> dict[int, list[dict[str, Seen]]]:
-        """By number of given modalities (2 .. M−1), what is generated of the others.
+    def dealt(self) -> dict[tuple[str, ...], Array]:
+        """By set of 2 .. M−1 given modalities, the rows that are dealt to it.
 
-        The rows are dealt to the subsets of that size (a random 32 of them where there are more), so that every size costs one pass.
+        The rows are dealt to the sets of a size (a random 32 of them where there are more), so that every size costs one pass.
         """
         rng = np.random.default_rng(seed_of(self.seed, "subsets"))
-        found: dict[int, list[dict[str, Seen]]] = {}
+        found: dict[tuple[str, ...], Array] = {}
         for size in range(2, len(self.names)):
             subsets = list(combinations(self.names, size))
             subsets = [subsets[i] for i in rng.permutation(len(subsets))[:_MOST_SUBSETS]]
             dealt = rng.permutation(len(self.split)) % len(subsets)
-            found[size] = [
-                self._translated(given, np.flatnonzero(dealt == i), [name for name in self.names if name not in given])
-                for i, given in enumerate(subsets)
-            ]
+            found |= {given: np.flatnonzero(dealt == i) for i, given in enumerate(subsets)}
+        return found
+
+    @cached_property
+    def several(self) -> dict[tuple[str, ...], dict[str, Seen]]:
+        """By set of 2 .. M−1 given modalities, what is generated of the others from the rows dealt to it."""
+        return {given: self._translated(given, rows, self._others(given)) for given, rows in self.dealt.items()}
+
+    @property
+    def whole(self) -> bool:
+        """Whether there are few enough sets of modalities to generate from every row for each."""
+        return len(self.names) <= _WHOLE
+
+    @cached_property
+    def given(self) -> dict[tuple[str, ...], dict[str, Seen]]:
+        """By set of 1 .. M−1 given modalities, what is generated of the others: from every row, or where M > 4 from those dealt to the set."""
+        return self.given_one | (self.given_more if self.whole else self.several)
+
+    @property
+    def given_one(self) -> dict[tuple[str, ...], dict[str, Seen]]:
+        """``singles`` without the sources themselves."""
+        return {(source,): {name: seen for name, seen in found.items() if name != source} for source, found in self.singles.items()}
+
+    @cached_property
+    def given_more(self) -> dict[tuple[str, ...], dict[str, Seen]]:
+        """``several`` and what is generated from the rows not dealt to the set."""
+        found = {}
+        for given, rows in self.dealt.items():
+            rest = self._translated(given, np.setdiff1d(np.arange(len(self.split)), rows), self._others(given), purpose="rest")
+            found[given] = _cat(part for part in (self.several[given], rest) if part)
         return found
 
     def joint(self, prior: str = "auto") -> dict[str, Seen]:
@@ -104,18 +146,35 @@ class Generations:
             found.update(_cat(parts))
         return found
 
-    def _translated(self, given: tuple[str, ...], rows: Array, to: list[str]) -> dict[str, Seen]:
+    def _others(self, given: tuple[str, ...]) -> list[str]:
+        return [name for name in self.names if name not in given]
+
+    def _translated(self, given: tuple[str, ...], rows: Array, to: list[str], purpose: str = "translate") -> dict[str, Seen]:
         rows = rows[np.logical_and.reduce([self.split.present[name][rows] for name in given])]
-        generator = self._generator("translate/" + ",".join(given))
+        generator = self._generator(f"{purpose}/{','.join(given)}")
         device = device_of(self.method)
         parts = []
         for part in chunks(rows, self.batch_size):
             values = self.method.translate(self.split.batch(part, device).only(given), to, generator=generator)
-            parts.append(self._seen({name: drawn[0] for name, drawn in values.items()}, part))
+            parts.append(self._seen({name: drawn[0] for name, drawn in values.items()}, part, given))
         return _cat(parts)
 
-    def _seen(self, values: dict[str, Tensor], rows: Array) -> dict[str, Seen]:
-        return {name: self.judges.see(name, drawn, rows) for name, drawn in values.items()}
+    def _seen(self, values: dict[str, Tensor], rows: Array, given: tuple[str, ...] = ()) -> dict[str, Seen]:
+        found = {}
+        for name, drawn in values.items():
+            seen = replace(self.judges.see(name, drawn, rows), f1=self._f1(name, drawn, rows))
+            if len(given) == 1 and given[0] != name:
+                seen = replace(seen, points=self.matchers.place(given[0], name, drawn))
+            found[name] = seen
+        return found
+
+    def _f1(self, name: str, drawn: Tensor, rows: Array) -> Array:
+        """(n,): F1 of binary values against those of their rows; unconditional samples, more of which there may be, go through the rows anew."""
+        if name not in self.binary:
+            return np.full(len(rows), np.nan)
+        rows = rows % len(self.split)
+        found = f1(values_of(self.split, name, rows, drawn.device), drawn).cpu().numpy()
+        return np.where(self.split.present[name][rows], found, np.nan)
 
     def _generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(seed_of(self.seed, purpose))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from ..files import write
 from ..nn import NetworkOptions, trunk
 from ..types import Modality, to_unit
+from .extractors import Extractor, extracted, name_of
 from .latents import classes_of, labels_of
 from .scores import Array, Scores, chosen, chunks, seed_of
 
@@ -61,22 +63,22 @@ class Seen:
         labels: by label, (n,) the predicted class.
         features: (n, F).
         detail: (n,) how much fine detail an image has; NaN for what is no image, or an unbounded one.
+        f1: (n,) F1 against the values that the rows really have; NaN where those are absent or not binary, or were not compared.
+        points: (n, F) where the judge that matches the values with what they were generated from places them; F is 0 where none did.
     """
 
     rows: Array
     labels: dict[str, Array]
     features: Array
     detail: Array
+    f1: Array
+    points: Array
 
     @staticmethod
     def cat(parts: list[Seen]) -> Seen:
         labels = {label: np.concatenate([p.labels[label] for p in parts]) for label in parts[0].labels}
-        return Seen(
-            np.concatenate([p.rows for p in parts]),
-            labels,
-            np.concatenate([p.features for p in parts]),
-            np.concatenate([p.detail for p in parts]),
-        )
+        arrays = {key: np.concatenate([getattr(p, key) for p in parts]) for key in ("rows", "features", "detail", "f1", "points")}
+        return Seen(labels=labels, **arrays)
 
     def hits(self, label: str, truth: Array) -> Array:
         """(N,): 1 where the prediction of a row meets ``truth`` (N,), 0 where not, NaN for rows not seen or of unknown truth."""
@@ -93,6 +95,11 @@ def detail(values: Tensor, modality: Modality) -> Tensor:
         return torch.full((len(values),), torch.nan, device=values.device)
     blurred = F.avg_pool2d(values, 3, stride=1)
     return (values[..., 1:-1, 1:-1] - blurred).square().flatten(1).mean(1)
+
+
+def decided(values: Tensor, modality: Modality) -> Tensor:
+    """Word ids in place of probabilities (B, length, classes); other values as they are."""
+    return values.argmax(-1) if modality.likelihood == "categorical" and values.dim() > 1 + len(modality.shape) else values
 
 
 class Judge(nn.Module):
@@ -158,19 +165,22 @@ class Components(nn.Module):
 
 @dataclass(frozen=True)
 class Judges:
-    """The judge (or feature space) of every modality."""
+    """The judge (or feature space) of every modality, and what takes the place of its features."""
 
     by_modality: dict[str, Judge | Components]
+    extractors: Mapping[str, Extractor] = field(default_factory=dict)
 
     @torch.no_grad()
     def see(self, name: str, values: Tensor, rows: Array) -> Seen:
         """Look at real or generated values of a modality: (B, *shape), or probabilities (B, length, classes) for word ids."""
         judge = self.by_modality[name]
-        if judge.modality.likelihood == "categorical" and values.dim() > 1 + len(judge.modality.shape):
-            values = values.argmax(-1)
+        values = decided(values, judge.modality)
         features = judge.features(values)
         labels = {label: judge.classes[label][logits.argmax(-1).cpu().numpy()] for label, logits in judge.logits(features).items()}
-        return Seen(rows, labels, features.float().cpu().numpy(), detail(values, judge.modality).cpu().numpy())
+        if name in self.extractors:
+            features = extracted(name, self.extractors[name], values)
+        unknown, nowhere = np.full(len(rows), np.nan), np.empty((len(rows), 0), np.float32)
+        return Seen(rows, labels, features.float().cpu().numpy(), detail(values, judge.modality).cpu().numpy(), unknown, nowhere)
 
     def look(self, split: Split, *, batch_size: int = 512) -> dict[str, Seen]:
         """Look at the real values of a split, of every modality that is there."""
@@ -188,7 +198,9 @@ class Judges:
         """By modality, the feature space in words."""
         spaces = {}
         for name, judge in self.by_modality.items():
-            if isinstance(judge, Judge):
+            if name in self.extractors:
+                spaces[name] = f"{name_of(self.extractors[name])}, given by the user"
+            elif isinstance(judge, Judge):
                 spaces[name] = f"penultimate layer ({judge.neck[0].out_features}) of a judge trained on {', '.join(judge.classes)}"
             else:
                 spaces[name] = f"{judge.axes.shape[1]} principal components of standardised values (no labels to train a judge on)"
@@ -228,12 +240,11 @@ def train_judges(
                 judges[modality.name] = Components(modality, values_of(data.train, modality.name, sample, device), options.features)
                 continue
             judge = Judge(modality, classes, options).to(device)
-            path = None if cache is None else Path(cache) / f"judge-{_key(checksum, judge, options, seed)}.safetensors"
-            if path is None or not _restored(judge, path):
-                _fit(judge, data, options, seed)
-                if path is not None:
-                    _save(judge, path)
-            judges[modality.name] = judge.eval().requires_grad_(False)
+            described = {"modality": modality.identity(), "classes": {label: values.tolist() for label, values in classes.items()}}
+            with kept(judge, cache, "judge", {**described, "data": checksum, "options": asdict(options), "seed": seed}) as known:
+                if not known:
+                    _fit(judge, data, options, seed)
+            judges[modality.name] = judge
     return Judges(judges)
 
 
@@ -257,7 +268,6 @@ def _modality(split: Split, name: str) -> Modality:
 
 
 def _fit(judge: Judge, data: Dataset, options: JudgeOptions, seed: int) -> None:
-    """AdamW on one-cycle learning rates; keeps the weights with the lowest validation loss."""
     name = judge.modality.name
     device = judge.mean.device
     rng = np.random.default_rng(seed_of(seed, f"rows/{name}"))
@@ -267,21 +277,32 @@ def _fit(judge: Judge, data: Dataset, options: JudgeOptions, seed: int) -> None:
     held = np.flatnonzero(data.val.present[name])
     held = held[chosen(len(held), 1000, seed)]
     held_values, held_targets = values_of(data.val, name, held, device), _targets(judge, data.val, device)
+    optimise(
+        judge,
+        (_loss(judge, values_of(data.train, name, part, device), targets, part) for part in shuffled(rows, options.batch_size, rng)),
+        (lambda: _loss(judge, held_values, held_targets, held)) if len(held) else None,
+        options,
+    )
+
+
+def optimise(judge: nn.Module, losses: Iterator[Tensor], held_loss: Callable[[], Tensor] | None, options: JudgeOptions) -> None:
+    """AdamW on one-cycle learning rates, on each of the losses in turn; keeps the weights with the lowest held-out loss, or the last ones
+    where there is none."""
     optimizer = torch.optim.AdamW(judge.parameters(), lr=options.lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=options.steps, pct_start=0.2)
     best, waited = float("inf"), 0
     weights = {key: value.clone() for key, value in judge.state_dict().items()}
-    for step, part in zip(range(1, options.steps + 1), _shuffled(rows, options.batch_size, rng), strict=False):
+    for step in range(1, options.steps + 1):
         judge.train()
         optimizer.zero_grad(set_to_none=True)
-        _loss(judge, values_of(data.train, name, part, device), targets, part).backward()
+        next(losses).backward()
         optimizer.step()
         schedule.step()
         if step % options.check_every and step != options.steps:
             continue
         judge.eval()
         with torch.no_grad():
-            loss = float(_loss(judge, held_values, held_targets, held)) if len(held) else -float(step)
+            loss = -float(step) if held_loss is None else float(held_loss())
         best, waited = (loss, 0) if loss < best else (best, waited + 1)
         if waited == 0:
             weights = {key: value.clone() for key, value in judge.state_dict().items()}
@@ -313,7 +334,7 @@ def _loss(judge: Judge, values: Tensor, targets: Mapping[str, Tensor], rows: Arr
     return total
 
 
-def _shuffled(rows: Array, size: int, rng: np.random.Generator) -> Iterator[Array]:
+def shuffled(rows: Array, size: int, rng: np.random.Generator) -> Iterator[Array]:
     """Endless batches of exactly ``min(size, len(rows))`` sorted rows: batch normalisation never meets a short one."""
     size = min(size, len(rows))
     while True:
@@ -321,36 +342,27 @@ def _shuffled(rows: Array, size: int, rng: np.random.Generator) -> Iterator[Arra
         yield from (np.sort(order[start : start + size]) for start in range(0, len(rows) - size + 1, size))
 
 
-def _key(checksum: str, judge: Judge, options: JudgeOptions, seed: int) -> str:
-    described = {
-        "version": _VERSION,
-        "data": checksum,
-        "modality": judge.modality.identity(),
-        "classes": {label: values.tolist() for label, values in judge.classes.items()},
-        "options": asdict(options),
-        "seed": seed,
-    }
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
+@contextmanager
+def kept(judge: nn.Module, cache: Path | None, kind: str, described: Mapping[str, Any]) -> Iterator[bool]:
+    """Whether a judge's weights were in the cache; where they were not, or the file is damaged, they are kept there when the block ends.
+    The judge is frozen afterwards.
 
-
-def _save(judge: Judge, path: Path) -> None:
-    from safetensors.torch import save
-
-    described: dict[str, Any] = {"modality": judge.modality.name, "classes": {k: v.tolist() for k, v in judge.classes.items()}}
-    content = save({k: v.detach().cpu().contiguous() for k, v in judge.state_dict().items()}, {"judge": json.dumps(described)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, content)
-
-
-def _restored(judge: Judge, path: Path) -> bool:
-    """Load cached weights; False where there are none, or the file is damaged (it is written anew)."""
+    Args:
+        described: all that the weights depend on, JSON-able.
+    """
     from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors.torch import load, save
 
-    if not path.is_file():
-        return False
-    try:
-        judge.load_state_dict(load(path.read_bytes()))
-    except (SafetensorError, RuntimeError):
-        return False
-    return True
+    key = hashlib.sha256(json.dumps({"version": _VERSION, **described}, sort_keys=True).encode()).hexdigest()[:32]
+    path = None if cache is None else Path(cache) / f"{kind}-{key}.safetensors"
+    known = False
+    if path is not None and path.is_file():
+        with suppress(SafetensorError, RuntimeError):
+            judge.load_state_dict(load(path.read_bytes()))
+            known = True
+    yield known
+    if path is not None and not known:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = save({k: v.detach().cpu().contiguous() for k, v in judge.state_dict().items()}, {kind: json.dumps(described)})
+        write(path, content)
+    judge.eval().requires_grad_(False)

@@ -4,7 +4,7 @@ Fréchet distance between Gaussians fitted to features (Heusel et al., "GANs tra
 by symmetric eigendecompositions in double precision:  d² = ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½).
 Precision and recall: Kynkäänniemi et al. ("Improved precision and recall metric", 2019). Density and coverage: Naeem et al. ("Reliable
 fidelity and diversity metrics", 2020). Kernel distance: Bińkowski et al. ("Demystifying MMD GANs", 2018). Features are a judge's penultimate
-layer, so the numbers do not compare with Inception's.
+layer, so the numbers do not compare with Inception's; or what the user's own function makes of values.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def prdc(real: Array, fake: Array, k: int = 5) -> Prdc:
 
 def score_quality(generations: Generations, real: Mapping[str, Seen], *, k: int = 5) -> Scores:
     """``{fid,kid,precision,recall,density,coverage}/<modality>`` of unconditional samples, and ``..._cross/<modality>`` of cross generation;
-    of images ``sharpness/<modality>``, too, the fine detail of what is generated over that of the real rows.
+    of images ``sharpness/<modality>``, too, the fine detail of what is generated over that of the real rows; and ``fid_given<n>/<a>+<b>><target>``
+    from each set of n others, where there are few enough sets to give every row to each.
 
     Each also has its mean over modalities, without the last part of the name. The reference is the real rows,
     as ``Judges.look`` sees them; the kernel distance, precision and its kin use the same number of rows on both sides.
@@ -119,6 +120,18 @@ def score_quality(generations: Generations, real: Mapping[str, Seen], *, k: int 
             for kind, value in values.items():
                 found.setdefault(kind + suffix, {})[target] = value
             rows[f"fid{suffix}/{target}"] = {"real": counts[0], "generated": counts[1], "precision": most}
+    if not generations.whole:
+        scores.left_out["fid_given2"] = f"{len(generations.names)} modalities have too many sets to generate from every row for each"
+    for given, seen in (generations.given if generations.whole else generations.given_one).items():
+        kind = f"fid_given{len(given)}"
+        for target in (name for name in seen if name in real):
+            key = f"{'+'.join(given)}>{target}"
+            counts = len(real[target].features), len(seen[target].features)
+            if min(counts) <= k:
+                scores.left_out[f"{kind}/{key}"] = f"{counts[0]} real and {counts[1]} generated rows, more than {k} are needed"
+                continue
+            found.setdefault(kind, {})[key] = frechet(real[target].features, seen[target].features)
+            rows[f"{kind}/{key}"] = {"real": counts[0], "generated": counts[1]}
     for kind, by_modality in found.items():
         scores.add_mean(kind, by_modality)
     scores.extra["quality_rows"] = rows
