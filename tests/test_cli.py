@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ import yaml
 import counterpoint as cp
 from counterpoint.cli import VERBS, choose, main
 from counterpoint.cli.arguments import expanded, explained, full_name, read_config, settings
+from counterpoint.metrics import Evaluation
 
 TINY = [
     *("--data", "digits-quadrant", "--data.draws", "1", "--max_steps", "2", "--batch-size", "16", "--fit.progress", "false"),
@@ -292,6 +294,34 @@ def test_evaluate_and_report(run: Path, tmp_path: Path) -> None:
     assert "mmvae+ <em>on</em> digits-quadrant" in html and f"counterpoint fit --config {run}/config.yaml" in html
     assert main(["report", str(run), "--maps", "pca", "--out", str(tmp_path / "sub" / "r.html")]) == 0
     assert (tmp_path / "sub" / "r.html").is_file()
+
+
+def test_evaluate_takes_feature_extractors_from_files(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {}
+
+    def keep(method: object, data: object, folder: Path, options: dict[str, Any]) -> Evaluation:
+        asked.update(options)
+        return Evaluation({"fid/view0": 1.0})
+
+    monkeypatch.setattr("counterpoint.cli.verbs._evaluated", keep)
+    (tmp_path / "scale.py").write_text("TWO = 2")
+    (tmp_path / "twice.py").write_text("from scale import TWO\ndef features(values):\n    return TWO * values.flatten(1)")
+    assert main(["evaluate", str(run), "--only", "quality", "--feature_extractors", f"view0={tmp_path / 'twice.py'}"]) == 0
+    extractor = asked["feature_extractors"]["view0"]
+    assert (extractor(torch.ones(3, 1, 2, 2)) == 2 * torch.ones(3, 4)).all() and asked["only"] == ["quality"]
+    assert str(tmp_path) not in sys.path
+    wrong = {
+        "view0": "must be MODALITY=FILE.py",
+        f"view0={tmp_path / 'none.py'}": "none.py; give a Python file that defines features(values)",
+        f"view0={run / 'config.yaml'}": "is no Python file",
+        f"view0={tmp_path / 'scale.py'}": "defines no function features(values)",
+        f"view0={tmp_path / 'broken.py'}": "fails when it is run: ZeroDivisionError: division by zero",
+    }
+    (tmp_path / "broken.py").write_text("1 / 0")
+    for entry, says in wrong.items():
+        assert says in refused(capsys, "evaluate", run, "--feature_extractors", entry)
 
 
 def test_sample_writes_pictures_or_numbers(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ SHORT = {"data": "data.source", "seed": "fit.seed"}
 _STAGES = "fit.stages."
 
 
-EVALUATE_SKIPS: set[str | int] = {"method", "data", "cache", "progress", "judge"}
+EVALUATE_SKIPS: set[str | int] = {"method", "data", "cache", "progress", "judge", "feature_extractors"}
 LOAD_SKIPS: set[str | int] = {"source", "present", "labels", "modalities"}
 
 

@@ -128,16 +128,29 @@ def fit_prior(words: Sequence[str]) -> None:
 def evaluate(words: Sequence[str]) -> None:
     """Measure a run: one table on the screen, the same numbers in RUN/evaluation.json, or in RUN/evaluation-partial.json."""
     from ..metrics import evaluate as measure
+    from ..metrics import read_extractor
 
     parser = parser_for("evaluate", evaluate.__doc__ or "")
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--json", type=Path, default=None, help="write the numbers here, too")
     parser.add_argument("--detail", action="store_true", help="a line for every modality, too")
+    parser.add_argument(
+        "--feature_extractors",
+        type=list[str],
+        default=[],
+        help="MODALITY=FILE.py, repeated for more: a Python file, which is run, whose features(values) takes the place of the judge's features",
+    )
     parser.add_function_arguments(measure, skip=EVALUATE_SKIPS)
-    values = parsed(parser, expanded(gathered(words, ("only",)), option_names(parser)))
+    values = parsed(parser, expanded(gathered(words, ("only", "feature_extractors")), option_names(parser)))
     run, copy, detail = (values.pop(key) for key in ("run", "json", "detail"))
+    extractors = {}
+    for entry in values.pop("feature_extractors"):
+        name, equals, file = entry.partition("=")
+        if not equals:
+            raise ValueError(f"--feature_extractors {entry} must be MODALITY=FILE.py")
+        extractors[name] = read_extractor(Path(file))
     method, data = _opened(run)
-    evaluation = _evaluated(method, data, run, values)
+    evaluation = _evaluated(method, data, run, {**values, "feature_extractors": extractors})
     if copy is not None:
         evaluation.to_json(copy)
     print(evaluation.table(detail=detail))
