@@ -115,6 +115,15 @@ METRICS: Mapping[str, Any] = {
     "chance/joint/digit": 0.01,
     "fid/photo": 12.34,
     "precision/photo": 0.6,
+    "match": 0.7,
+    "match/caption>photo": 0.7125,
+    "judge/match": 0.9375,
+    "judge/match/caption>photo": 0.9375,
+    "chance/match": 0.5,
+    "f1/given2": 0.6,
+    "f1/given2/photo+caption>genes": 0.6125,
+    "chance/f1/genes": 0.2875,
+    "fid_given1/caption>photo": 23.45,
     "posterior/kl/given1": 17.25,
     "posterior/kl/given1/photo": 18.5,
     "posterior/kl/given2": 4.5,
@@ -179,6 +188,8 @@ def test_report_says_what_was_measured(written: Path) -> None:
     assert "reads the digit from z 88 % of the time (chance 10 %), and the quadrant from w 75 % of the time (chance 25 %)" in text
     assert "the quadrant from z 25 % of the time (chance 25 %), and the digit from w 12 % of the time" in text
     assert ".750 ± .125" in text and "12.3" in text
+    assert "modalitygivenmatch ↑match of real pairsF1 ↑Fréchet distance ↓" in text
+    assert "photonothing–––12.3 photocaption.713.938–23.4 genesnothing––.287– genesphoto, caption––.613–" in text
     assert "from 2 modalities" in text and "unconditional: all judges agree, standard prior" in text
 
 

@@ -49,6 +49,13 @@ QUALITY = {
     "sharpness": "sharpness → 1",
 }
 
+GIVEN = {
+    "match": "match ↑",
+    "judge/match": "match of real pairs",
+    "f1": "F1 ↑",
+    "fid": "Fréchet distance ↓",
+}
+
 POSTERIOR = {
     "kl": "KL to everything ↓",
     "acceptance": "acceptance",
@@ -141,6 +148,7 @@ def write_report(
         "coherence": _coherence(evaluation, data),
         "published_coherence": _published_coherence(published),
         "quality": _quality(metrics, data),
+        "given": _given(metrics, data),
         "posteriors": _posteriors(metrics),
         "plane": _plane(method, data, seed),
         "metrics": {name: _text(value) for name, value in sorted(metrics.items())},
@@ -257,8 +265,8 @@ def _coherence(evaluation: Evaluation, data: Dataset) -> list[tuple[str, str, Ba
     for name, value in metrics.items():
         parts = re.fullmatch(r"(?:coherence/)?(judge|(?<=/)[a-z]+)(\d*)/([^/@]+)(?:@(.+))?", name)
         if (
-            not parts or parts[2] == "1" or (parts[1] == "joint" and not parts[4] and named_priors)
-        ):  # given1 is cross, a bare joint one of the named
+            not parts or parts[2] == "1" or name == "judge/match" or (parts[1] == "joint" and not parts[4] and named_priors)
+        ):  # given1 is cross, matches have their own table, a bare joint is one of the named
             continue
         kind, count, label, prior = parts.groups()
         title = KINDS.get(kind, kind).format(count) + (f", {prior} prior" if prior else "")
@@ -285,6 +293,24 @@ def _quality(metrics: Mapping[str, JSON], data: Dataset) -> dict[str, JSON]:
             if any(value is not None for value in values):
                 rows.append((m.name, title, ["–" if value is None else _text(value) for value in values]))
     return {"columns": [*QUALITY.values()], "rows": rows}
+
+
+def _given(metrics: Mapping[str, JSON], data: Dataset) -> dict[str, JSON]:
+    """Column titles and rows (modality, what it was generated from, one text per column), as far as measured; nothing given comes first."""
+    found: dict[str, dict[str, dict[str, JSON]]] = {}
+    for name, value in metrics.items():
+        parts = re.fullmatch(r"(match|judge/match|f1|fid)(?:[/_]given\d+)?/([^/>]+)>([^/>]+)", name)
+        if parts:
+            kind, given, target = parts.groups()
+            nothing = {"f1": metrics.get(f"chance/f1/{target}"), "fid": metrics.get(f"fid/{target}")}
+            found.setdefault(target, {"": {key: v for key, v in nothing.items() if v is not None}}).setdefault(given, {})[kind] = value
+    kinds = [kind for kind in GIVEN if any(kind in values for sets in found.values() for values in sets.values())]
+    rows = [
+        (m.name, given.replace("+", ", ") or "nothing", [_text(values[kind]) if kind in values else "–" for kind in kinds])
+        for m in data.modalities
+        for given, values in sorted(found.get(m.name, {}).items(), key=lambda row: row[0].count("+") + bool(row[0]))
+    ]
+    return {"columns": [GIVEN[kind] for kind in kinds], "rows": rows}
 
 
 def _posteriors(metrics: Mapping[str, JSON]) -> dict[str, JSON]:
