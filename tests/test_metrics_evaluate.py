@@ -291,6 +291,11 @@ def test_real_methods_are_evaluated_with_holes_in_the_data(data: Dataset, name: 
     found = run(method, holes, samples=24, rows=48, probe_rows=300, likelihood_rows=4, likelihood_samples=5)
     assert method.training and found.meta["left_out"].keys() == (set() if name == "idmvae" else {"coherence/recombine", "hsic/z,w"})
     assert found.metrics["coherence/joint/digit"] == found.metrics[f"coherence/joint/digit@{method.priors[-1]}"]
+    if name == "idmvae":  # each prior has a distance of its own, and the last prior's is that of "auto"
+        assert found.metrics["fid@diffusion/image"] == found.metrics["fid/image"] and found.metrics["fid@diffusion"] == found.metrics["fid"]
+        assert abs(found.metrics["fid@standard/image"] / found.metrics["fid/image"] - 1) > 1e-3
+    else:
+        assert not any(metric.startswith("fid@") for metric in found.metrics), "where there is one prior, nothing is said twice"
     assert ("coherence/private/side" in found.metrics) == ("probe/w/side" in found.metrics) == (name == "idmvae")
     auto, last = (method.sample(3, prior=prior, generator=torch.Generator().manual_seed(1)) for prior in ("auto", method.priors[-1]))
     assert all(torch.equal(auto[m.name], last[m.name]) for m in MODALITIES)  # metrics name the last prior "auto"

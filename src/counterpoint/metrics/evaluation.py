@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,7 +42,7 @@ _SECTIONS = (
     ("probe",),
     ("mi", "hsic"),
     ("judge", "coherence", "match", "f1"),
-    ("fid", "precision", "recall", "density", "coverage"),
+    ("fid", "kid", "precision", "recall", "density", "coverage", "sharpness"),
     ("posterior",),
     ("loglik",),
 )
@@ -347,8 +348,8 @@ def _version(package: str) -> str:
 
 def _section(name: str) -> int:
     """Where a metric stands in the table."""
-    kind = name.split("/")[0]
-    return next((i for i, section in enumerate(_SECTIONS) if kind.partition("_")[0] in section), len(_SECTIONS))
+    kind = re.split("[/_@]", name)[0]
+    return next((i for i, section in enumerate(_SECTIONS) if kind in section), len(_SECTIONS))
 
 
 def _is_detail(name: str, metrics: dict[str, Any]) -> bool:

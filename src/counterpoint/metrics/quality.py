@@ -9,7 +9,7 @@ layer, so the numbers do not compare with Inception's; or what the user's own fu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -92,8 +92,9 @@ def prdc(real: Array, fake: Array, k: int = 5) -> Prdc:
 
 def score_quality(generations: Generations, real: Mapping[str, Seen], *, k: int = 5) -> Scores:
     """``{fid,kid,precision,recall,density,coverage}/<modality>`` of unconditional samples, and ``..._cross/<modality>`` of cross generation;
-    of images ``sharpness/<modality>``, too, the fine detail of what is generated over that of the real rows; and ``fid_given<n>/<a>+<b>><target>``
-    from each set of n others, where there are few enough sets to give every row to each.
+    of images ``sharpness/<modality>``, too, the fine detail of what is generated over that of the real rows; ``fid_given<n>/<a>+<b>><target>``
+    from each set of n others, where there are few enough sets to give every row to each; and of each prior, where there are several,
+    ``fid@<prior>/<modality>``.
 
     Each also has its mean over modalities, without the last part of the name. The reference is the real rows,
     as ``Judges.look`` sees them; the kernel distance, precision and its kin use the same number of rows on both sides.
@@ -120,22 +121,29 @@ def score_quality(generations: Generations, real: Mapping[str, Seen], *, k: int 
             for kind, value in values.items():
                 found.setdefault(kind + suffix, {})[target] = value
             rows[f"fid{suffix}/{target}"] = {"real": counts[0], "generated": counts[1], "precision": most}
-    if not generations.whole:
-        scores.left_out["fid_given2"] = f"{len(generations.names)} modalities have too many sets to generate from every row for each"
-    for given, seen in (generations.given if generations.whole else generations.given_one).items():
-        kind = f"fid_given{len(given)}"
-        for target in (name for name in seen if name in real):
-            key = f"{'+'.join(given)}>{target}"
-            counts = len(real[target].features), len(seen[target].features)
-            if min(counts) <= k:
-                scores.left_out[f"{kind}/{key}"] = f"{counts[0]} real and {counts[1]} generated rows, more than {k} are needed"
-                continue
-            found.setdefault(kind, {})[key] = frechet(real[target].features, seen[target].features)
-            rows[f"{kind}/{key}"] = {"real": counts[0], "generated": counts[1]}
+    for kind, key, target, seen in _alone(generations, real, scores):
+        counts = len(real[target].features), len(seen.features)
+        if min(counts) <= k:
+            scores.left_out[f"{kind}/{key}"] = f"{counts[0]} real and {counts[1]} generated rows, more than {k} are needed"
+            continue
+        found.setdefault(kind, {})[key] = frechet(real[target].features, seen.features)
+        rows[f"{kind}/{key}"] = {"real": counts[0], "generated": counts[1]}
     for kind, by_modality in found.items():
         scores.add_mean(kind, by_modality)
     scores.extra["quality_rows"] = rows
     return scores
+
+
+def _alone(generations: Generations, real: Mapping[str, Seen], scores: Scores) -> Iterator[tuple[str, str, str, Seen]]:
+    """What has a Fréchet distance alone: its kind, its key, the modality, and what was generated."""
+    priors = generations.method.priors
+    for prior in priors if len(priors) > 1 else ():
+        yield from ((f"fid@{prior}", name, name, seen) for name, seen in generations.joint(prior).items() if name in real)
+    if not generations.whole:
+        scores.left_out["fid_given2"] = f"{len(generations.names)} modalities have too many sets to generate from every row for each"
+    for given, found in (generations.given if generations.whole else generations.given_one).items():
+        label = "+".join(given)
+        yield from ((f"fid_given{len(given)}", f"{label}>{name}", name, seen) for name, seen in found.items() if name in real)
 
 
 def _features(parts: list[Seen | None] | list[Seen]) -> Array:
