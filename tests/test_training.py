@@ -163,7 +163,9 @@ def test_the_seed_decides() -> None:
     assert same(one, again) and not same(one, other)
 
 
-def test_ema_is_the_average_of_the_weights() -> None:
+@pytest.mark.parametrize("ema", [0.8, 0.3])
+def test_ema_is_the_average_of_the_weights(ema: float) -> None:
+    """By the n-th new weights it forgets (1 + n) / (10 + n) of the old ones until that is the decay asked for, here 0.3 from n = 3 on."""
     weights = []
 
     class Watched(Small):
@@ -173,13 +175,13 @@ def test_ema_is_the_average_of_the_weights() -> None:
 
     torch.manual_seed(1)
     method = Watched()
-    fit(method, rows(32), max_steps=4, ema=0.8, **BASE)
+    fit(method, rows(32), max_steps=6, ema=ema, **BASE)
     plain = small()
-    fit(plain, rows(32), max_steps=4, **BASE)
+    fit(plain, rows(32), max_steps=6, **BASE)
     after = [*weights[1:], plain.nets["a"][0].weight]
     average = after[0]
-    for w in after[1:]:
-        average = 0.8 * average + 0.2 * w
+    for n, w in enumerate(after[1:], 1):
+        average = torch.lerp(w, average, min(ema, (1 + n) / (10 + n)))
     torch.testing.assert_close(method.nets["a"][0].weight, average)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from inspect import signature
@@ -58,7 +58,7 @@ class Run:
         self.method, self.options, self.folder, self.history = method, options, folder, history
         self.signals = Signals()
         self.validation = Validation(self.signals, history)
-        self.average = None if options.ema is None else WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(options.ema))
+        self.average = None if options.ema is None else WeightAveraging(multi_avg_fn=moving_average(options.ema))
         self.keeper = Keeper(title, options, folder, history, self.signals, self.validation)
         self.hands_over = hands_over
         self.data = Data(train, val, options)
@@ -229,6 +229,16 @@ class Data(pl.LightningDataModule):
             world_size=world,
             device=trainer.strategy.root_device,
         )
+
+
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """Exponential moving average in place of a list of weights, by the n-th list of new ones: with min(decay, (1 + n) / (10 + n)), so that the first
+    weights, which are random, are forgotten soon. With ``decay`` alone, 5 % of them would be left in the average after 3 / (1 − decay) steps."""
+
+    def update(average: list[Tensor], weights: list[Tensor], n: Tensor | int) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(n)) / (10 + int(n))))(average, weights, n)
+
+    return update
 
 
 @contextmanager

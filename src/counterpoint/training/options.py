@@ -39,8 +39,8 @@ class FitOptions:
         weight_decay: decoupled weight decay; above 0 the optimiser is AdamW.
         amsgrad: the AMSGrad variant.
         clip: largest norm of the gradient; ``None`` leaves it as it is.
-        ema: decay of an exponential moving average of the weights, which is validated and returned instead of the last weights. Leave it
-            off with batch normalisation, with which it did harm (docs/results/idmvae).
+        ema: decay of an exponential moving average of the weights, smaller in the first steps, so that these are forgotten; it is validated and
+            returned instead of the last weights. Leave it off with batch normalisation, with which it did harm (docs/results/idmvae).
         select: the weights to keep at the end: ``"last"`` (their average with ``ema``), or ``"best"`` by the loss on ``val``.
         seed: fixes the order of the rows and all noise.
         precision: as in Lightning: ``"32-true"``, ``"bf16-mixed"``, ...
