@@ -17,7 +17,7 @@ from counterpoint.data import Dataset, Split
 from counterpoint.inference import Diagnostics
 from counterpoint.metrics import Evaluation, Generations, JudgeOptions, Judges, Matchers, evaluate, posterior_means, train_judges
 from counterpoint.metrics.judges import Judge
-from counterpoint.metrics.matching import different
+from counterpoint.metrics.matching import different, train_matchers
 from counterpoint.types import Batch, Latents, Modality
 
 MODALITIES = (
@@ -550,6 +550,24 @@ def test_a_judge_takes_probabilities_and_unordered_classes(data: Dataset) -> Non
     assert (seen.labels["digit"] == soft.labels["digit"]).all() and set(np.unique(seen.labels["digit"])) == {7, 17, 27}
     hits = seen.hits("digit", np.where(np.arange(400) < 10, -1, relabelled[2].shared_labels["digit"]))
     assert np.isnan(hits[:10]).all() and np.isnan(hits[100:]).all() and np.nanmean(hits) > 0.8
+
+
+def test_ids_may_be_stored_in_any_integers(data: Dataset) -> None:
+    """Small ones save memory; judges, feature spaces without labels and matching judges look at them as at any others."""
+    modalities, options = MODALITIES[1:], JudgeOptions(width=8, features=16, steps=20, check_every=10)
+
+    def seen(dtype: type, labels: bool) -> np.ndarray:
+        parts = []
+        for split in data.splits().values():
+            x = {"vector": split.x["vector"], "words": split.x["words"].astype(dtype)}
+            parts.append(Split(x, modalities, shared_labels=split.shared_labels if labels else {}))
+        stored = Dataset("words", modalities, *parts)
+        if labels:
+            train_matchers(stored, options=options)
+        return train_judges(stored, options=options).look(stored.test)["words"].features
+
+    for labels in (True, False):
+        np.testing.assert_array_equal(seen(np.uint8, labels), seen(np.int64, labels))
 
 
 def test_judges_skip_unknown_labels_and_need_no_validation_rows_of_a_modality(data: Dataset) -> None:

@@ -210,7 +210,7 @@ class Judges:
 def values_of(split: Split, name: str, rows: Array, device: torch.device) -> Tensor:
     """The values of one modality alone, as a batch would hold them."""
     values = torch.from_numpy(np.ascontiguousarray(split.x[name][rows])).to(device)
-    return values if not values.is_floating_point() and _modality(split, name).likelihood == "categorical" else to_unit(values)
+    return values.long() if _modality(split, name).likelihood == "categorical" else to_unit(values)
 
 
 def train_judges(
