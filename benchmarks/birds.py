@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     data = cp.data.load("cub", root=options.root, unpaired=True)  # the vocabulary that the runs were trained with
-    words = data.notes["words/caption"].split(" ")
+    caption = next(m for m in data.modalities if m.name == "caption")
     both = np.flatnonzero(data.test.present["image"] & data.test.present["caption"])
     batch = data.test.batch(np.sort(np.random.default_rng(options.seed).choice(both, options.rows, replace=False)))
     runs = {run.name: cp.load(run) for run in options.runs}
@@ -40,22 +40,19 @@ def main() -> None:
     drawn = {k: m.translate(batch.only(["caption"]), ["image"], n=options.draws, generator=generator())["image"] for k, m in runs.items()}
     told = {k: m.translate(batch.only(["image"]), ["caption"], generator=generator())["caption"][0].argmax(-1) for k, m in runs.items()}
 
-    def text(ids: torch.Tensor) -> str:
-        return " ".join(word for word in (words[i] for i in ids.tolist()) if not word.startswith("<"))
-
     columns = 1 + options.draws * len(runs)
     figure, axes = plt.subplots(2 * options.rows, columns, figsize=(1.1 * columns, 3.1 * options.rows), dpi=110)
     for axis in axes.flat:
         axis.axis("off")
     for i in range(options.rows):
         row, below = axes[i], axes[options.rows + i]
-        row[0].set_title(textwrap.shorten(text(batch.x["caption"][i]), 110), fontsize=7, loc="left")
+        row[0].set_title(textwrap.shorten(caption.text(batch.x["caption"][i]), 110), fontsize=7, loc="left")
         for axis in (row[0], below[0]):
             axis.imshow(batch.x["image"][i].permute(1, 2, 0))
         for j, images in enumerate(drawn.values()):
             for k in range(options.draws):
                 row[1 + j * options.draws + k].imshow(images[k, i].permute(1, 2, 0).clamp(0, 1))
-        lines = [f"real: {text(batch.x['caption'][i])}", *(f"{name}: {text(ids[i])}" for name, ids in told.items())]
+        lines = [f"real: {caption.text(batch.x['caption'][i])}", *(f"{name}: {caption.text(ids[i])}" for name, ids in told.items())]
         below[1].text(
             0, 0.5, "\n".join(textwrap.shorten(line, 130) for line in lines), fontsize=7, va="center", transform=below[1].transAxes
         )

@@ -459,6 +459,21 @@ def test_translations_that_are_no_images_are_printed(tmp_path: Path, capsys: pyt
     torch.testing.assert_close(torch.tensor(found["genes"]), expected["genes"].transpose(0, 1).reshape(4, 3))
 
 
+def test_translations_to_words_are_printed_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The words are kept with the run; files of numbers hold ids, which translate reads again."""
+    modalities = [cp.Modality("genes", (3,)), cp.Modality("words", (4,), "categorical", classes=5, words=tuple("·abcd"))]
+    torch.manual_seed(0)
+    cp.MVAE(modalities, shared_dim=2, networks=cp.NetworkOptions(hidden=(8,))).save_pretrained(tmp_path / "run" / "model")
+    (tmp_path / "genes.csv").write_text("0.5,1,-1\n2,0,0\n")
+    asked = ["translate", str(tmp_path / "run"), "--given", f"genes={tmp_path}/genes.csv"]
+    assert main([*asked, "--out", str(tmp_path / "words.json")]) == 0
+    capsys.readouterr()
+    ids = json.loads((tmp_path / "words.json").read_text())["words"]
+    assert main(asked) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"words": ["".join("·abcd"[i] for i in row) for row in ids]} and "\\u" not in out
+
+
 def test_translation_by_the_product_of_posteriors(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     batch = cp.data.load("digits-quadrant", draws=1).test.batch(slice(0, 2))
     for name in ("view0", "view1"):

@@ -21,7 +21,7 @@ from counterpoint.data.images import square
 SPECIES = ("001.Black_Bird", "004.White_Bird")
 EACH, TRAIN_EACH = 12, 8  # images of a species, and those of them that train or validate
 BOX = (10.0, 4.0, 8.0, 16.0)  # in a photo of 40×20, so that the square is its columns 6 to 21 and its rows 4 to 19
-WORDS = ["<pad>", "<unk>", "bird", ",", ".", "a", "red", "wings", "with"]
+WORDS = ["", "<unk>", "bird", ",", ".", "a", "red", "wings", "with"]
 
 
 def path_of(i: int) -> str:
@@ -112,7 +112,8 @@ def test_photos_captions_and_splits_of_the_published_layout(tmp_path: Path) -> N
         ("image", (3, 16, 16), "laplace", 0.75, None),
         ("caption", (9,), "categorical", None, len(WORDS)),
     ]
-    assert data.notes["words/caption"].split(" ") == WORDS and data.notes["label/class"] == ", ".join(SPECIES)
+    assert [*data.modalities[1].words] == WORDS and data.notes["label/class"] == ", ".join(SPECIES)
+    assert data.modalities[1].text([5, 6, 2, 3, 8, 7, 4, 0, 0]) == "a red bird , with wings ."
     shown = {part: numbers(data, part, crop) for part in data.splits()}  # fails unless every pixel of every crop is as cut by hand
     assert shown["test"] == [i for i in range(24) if not trains(i)] and sorted(i for rows in shown.values() for i in rows) == [*range(24)]
     assert [sum(i // EACH == c for i in shown["val"]) for c in (0, 1)] == [3, 3] and len(shown["train"]) == 10
@@ -140,7 +141,7 @@ def test_the_seed_picks_captions_and_nothing_else(tmp_path: Path) -> None:
 
 def test_all_captions_are_rows_of_their_own(tmp_path: Path) -> None:
     data = load("cub", root=published(tmp_path), size=16, min_count=1, captions="all")
-    words = data.notes["words/caption"].split(" ")
+    words = data.modalities[1].words
     assert {part: len(split) for part, split in data.splits().items()} == {"train": 20, "val": 12, "test": 16}
     for part, split in data.splits().items():
         shown = numbers(data, part, crop)
@@ -189,14 +190,14 @@ def test_one_table_beside_zips(tmp_path: Path) -> None:
     assert absent == {"image": 2, "caption": 4}
     assert more.test.present["caption"].tolist() == [False, True, True, True] * 2 and more.test.present["image"].all()
     assert not more.test.x["caption"][0].any()
-    decoded = [data.notes["words/caption"].split(" ")[i] for i in data.train.x["caption"][1] if i]
+    decoded = [data.modalities[1].words[i] for i in data.train.x["caption"][1] if i]
     assert decoded in (["a", "red", "bird", ",", "with", "wings", "."], ["bird", f"number{shown['train'][1]}"])
 
 
 def test_words_are_cut_and_numbered() -> None:
     assert " ".join(tokens("It's BLACK-and-white; 2 wings (long).")) == "it ' s black - and - white ; 2 wings ( long ) ."
     assert tokens("a\ufffd\ufffdgrey  bird") == ["a", "grey", "bird"]
-    assert word_ids(["red red wing", "blue"], ["<pad>", "<unk>", "red", "wing"], 2).tolist() == [[2, 2], [1, 0]]
+    assert word_ids(["red red wing", "blue"], ["", "<unk>", "red", "wing"], 2).tolist() == [[2, 2], [1, 0]]
 
 
 def test_boxes_become_squares_within_the_photo() -> None:
@@ -334,8 +335,8 @@ def test_real_birds(real_data: Path) -> None:
     assert np.unique(data.val.shared_labels["class"], return_counts=True)[1].tolist() == [3] * 31
     absent = {name: sum(int((~split.present[name]).sum()) for split in more.splits().values()) for name in ("image", "caption")}
     assert absent == {"caption": 4431, "image": 1427} and sum(len(split) for split in more.splits().values()) == 7639
-    words = data.notes["words/caption"].split(" ")
-    assert words[:6] == ["<pad>", "<unk>", "a", "and", "bird", "."] and data.modalities[1].classes == len(words) == 699
+    words = data.modalities[1].words
+    assert words[:6] == ("", "<unk>", "a", "and", "bird", ".") and data.modalities[1].classes == len(words) == 699
     assert (data.test.x["caption"] == 1).sum() < 0.01 * (data.test.x["caption"] > 0).sum()
     images = {part: {x.tobytes() for x in split.x["image"]} for part, split in data.splits().items()}
     assert not images["train"] & images["val"] and not (images["train"] | images["val"]) & images["test"]

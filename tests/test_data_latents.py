@@ -212,6 +212,15 @@ def test_checksums_tell_unbounded_images_apart() -> None:
     assert plain.identity() == {"name": "map", "shape": (4, 4, 4), "likelihood": "laplace", "scale": 0.75, "weight": 1.0, "classes": None}
 
 
+def test_words_are_kept_and_change_no_checksum(data: Dataset, encoded: Dataset, folder: Path, tmp_path: Path) -> None:
+    modalities = (data.modalities[0], replace(data.modalities[1], words=tuple("abcdef")))
+    parts = {part: replace(split, modalities=modalities) for part, split in data.splits().items()}
+    told = replace(data, modalities=modalities, **parts)
+    made = load(latents(told, folder, tmp_path / "made", progress=False))
+    assert made.modalities[1].words == tuple("abcdef") and encoded.modalities[1].words == ()
+    assert told.checksum() == data.checksum() and made.checksum() == encoded.checksum()
+
+
 def test_pictures_of_unbounded_images_span_their_values() -> None:
     """The darkest and the lightest of the values, not 0 and 1, which would clip most of them."""
     values = torch.linspace(-3, 5, 64).view(1, 1, 8, 8)

@@ -269,6 +269,16 @@ def test_tiles_of_images_keep_every_pixel() -> None:
 def test_tiles_of_text_take_the_likeliest_word() -> None:
     ids = torch.tensor([[1, 6, 0, 2, 2]])
     assert figures.tiles(ids, TEXT) == figures.tiles(nn.functional.one_hot(ids, 7) * 0.9, TEXT) == ["1 6 0 2 2"]
+    assert figures.tiles(ids, replace(TEXT, words=tuple("·abcdef"))) == ["af·bb"]
+    assert figures.tiles(ids, replace(TEXT, words=("", "a", "b", "c", "d", "e", "bird"))) == ["a bird b b"]
+
+
+def test_text_is_cut_to_its_tile_and_dollars_are_no_formulas() -> None:
+    drawn = figures.mosaic([["x" * 30, "one two three four", "$ a_b $", ""]]).axes[0].texts
+    assert [text.get_text() for text in drawn] == ["x" * 12 + "\n" + "x" * 12 + "\n" + "x" * 6, "one two\nthree four", "$ a_b $", ""]
+    assert not any(text.get_parse_math() for text in drawn)
+    (long,) = figures.mosaic([["word " * 40]]).axes[0].texts
+    assert long.get_text().split("\n") == ["word word"] * 4 + ["…"]
 
 
 def test_tiles_of_vectors_share_the_given_span() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,11 @@ def refusal(kind: type[Exception], call: Callable[[], object]) -> str:
         ({"likelihood": "categorical"}, "classes >= 2"),
         ({"likelihood": "categorical", "classes": 1}, "got 1"),
         ({"likelihood": "categorical", "classes": 4, "shape": (2, 2)}, r"shape \(length,\), got \(2, 2\)"),
+        (
+            {"likelihood": "categorical", "classes": 4, "words": ("a", "b")},
+            "2 words for 4 classes of a categorical likelihood; give one for",
+        ),
+        ({"words": ("a", "b")}, "2 words for None classes of a laplace likelihood"),
     ],
 )
 def test_a_bad_modality_is_refused(options: dict[str, Any], named: str) -> None:
@@ -62,6 +68,18 @@ def test_a_bad_modality_is_refused(options: dict[str, Any], named: str) -> None:
 
 def test_a_shape_from_json_becomes_a_tuple() -> None:
     assert Modality("thing", [3, np.int64(4)]).shape == (3, 4)  # type: ignore[arg-type]
+
+
+def test_ids_are_shown_as_text() -> None:
+    words = Modality("words", (4,), "categorical", classes=3, words=["", "red", "bird"])  # type: ignore[arg-type]
+    assert words.text(torch.tensor([1, 2, 0, 0])) == "red bird" and words.text([0, 2, 0, 1]) == "bird red"
+    assert Modality("letters", (4,), "categorical", classes=3, words=("·", "a", "b")).text(np.array([0.0, 1.0, 2.0, 0.0])) == "·ab·"
+    assert Modality("ids", (4,), "categorical", classes=13).text([12, 1, 0, 3]) == "12 1 0 3"
+
+
+def test_words_change_no_checksum() -> None:
+    plain = Modality("words", (4,), "categorical", classes=2)
+    assert replace(plain, words=("a", "b")).identity() == plain.identity() and "words" not in plain.identity()
 
 
 # --- batches ------------------------------------------------------------------------------------------------------------

@@ -33,10 +33,12 @@ class Modality:
         weight: factor on this modality's log-likelihood in the objective.
         classes: size of the vocabulary of a categorical modality.
         unbounded: the values of an image may be any real numbers, as the latents of an autoencoder are; those of other images lie in [0, 1].
+        words: what the ids of a categorical modality stand for, one for each of its ``classes``, where that is known; ``""`` for padding.
+            Nothing but how ids are shown hangs on them.
 
     Raises:
-        ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape, a missing vocabulary, or unbounded values of
-            what is no image or has a likelihood that reads no such.
+        ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape, a missing vocabulary, unbounded values of
+            what is no image or has a likelihood that reads no such, or words that are not as many as ids.
     """
 
     name: str
@@ -46,9 +48,11 @@ class Modality:
     weight: float = 1.0
     classes: int | None = None
     unbounded: bool = False
+    words: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(s) for s in self.shape))
+        object.__setattr__(self, "words", tuple(self.words))
         if not self.name or "/" in self.name or "." in self.name:
             raise ValueError(f"modality name {self.name!r} must be non-empty and free of '/' and '.'")
         if not self.shape or min(self.shape) < 1:
@@ -70,15 +74,27 @@ class Modality:
                 f"modality {self.name!r}: only images of a normal or Laplace likelihood can be unbounded,"
                 f" got shape {self.shape} and {self.likelihood!r}; leave it out"
             )
+        if self.words and (self.likelihood != "categorical" or len(self.words) != self.classes):
+            raise ValueError(
+                f"modality {self.name!r}: {len(self.words)} words for {self.classes} classes of a {self.likelihood} likelihood;"
+                " give one for each class of a categorical one, or none"
+            )
 
     @property
     def unit(self) -> bool:
         """Whether values lie in [0, 1]: those of images do, unless they are unbounded, and those of Bernoulli vectors."""
         return self.likelihood == "bernoulli" or (len(self.shape) == 3 and not self.unbounded)
 
+    def text(self, ids: Iterable[int]) -> str:
+        """One row of ids as text: single characters side by side, words with blanks between them; numbers where no words are known."""
+        shown = [self.words[i] if self.words else str(i) for i in map(int, ids)]
+        between = "" if self.words and max(map(len, self.words)) == 1 else " "
+        return between.join(word for word in shown if word)
+
     def identity(self) -> dict[str, Any]:
-        """What checksums are taken of: all fields, but ``unbounded`` only where it holds, so that they are what they were before it was a field."""
-        return {key: value for key, value in asdict(self).items() if key != "unbounded" or value}
+        """What checksums are taken of: all fields but ``words``, and ``unbounded`` only where it holds, so that they are what they were before
+        it was a field."""
+        return {key: value for key, value in asdict(self).items() if key != "words" and (key != "unbounded" or value)}
 
 
 @dataclass(frozen=True)

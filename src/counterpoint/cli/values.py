@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -97,3 +98,9 @@ def plain(values: Tensor, modality: Modality) -> np.ndarray:
     """Decoder means as numbers: the likeliest ids of a categorical modality."""
     array: np.ndarray = (values.argmax(-1) if modality.likelihood == "categorical" else values).cpu().numpy()
     return array
+
+
+def printed(values: Tensor, modality: Modality) -> list[Any]:
+    """Decoder means as they are printed: text where the words of a categorical modality are known, numbers otherwise."""
+    numbers: list[Any] = plain(values, modality).tolist()
+    return [modality.text(ids) for ids in numbers] if modality.words else numbers

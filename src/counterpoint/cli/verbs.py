@@ -33,7 +33,7 @@ from .arguments import (
     run_groups,
     settings,
 )
-from .values import NUMBERS, plain, read_values, write_values
+from .values import NUMBERS, printed, read_values, write_values
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -194,7 +194,7 @@ def translate(words: Sequence[str]) -> None:
     images = [name for name in targets if len(known[name].shape) == 3]
     if images:
         raise ValueError(f"{images[0]!r} is an image; say where to put it: --out F.png, or F.npz for its numbers")
-    print(json.dumps({name: plain(values, known[name]).tolist() for name, values in flat.items()}))
+    print(json.dumps({name: printed(values, known[name]) for name, values in flat.items()}, ensure_ascii=False))
 
 
 def report(words: Sequence[str]) -> None:
@@ -267,7 +267,7 @@ class TranslateOptions:
         given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy, .json, .csv or .txt.
         to: MODALITY, repeated for more; all others by default.
         n: how many answers to each row.
-        out: .png for a sheet of pictures, .npz or .json for the numbers; without it, vectors and ids are printed.
+        out: .png for a sheet of pictures, .npz or .json for the numbers; without it, vectors and text are printed, or ids whose words are unknown.
         prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
         rule: "own", or "product" for the product of unimodal posteriors, whatever the method was trained with.
         autoencoder: its folder: read and write the images that latents stand for, instead of the latents.

@@ -33,7 +33,7 @@ from .records import Dataset, Split
 Captions = Literal["one", "all"]
 
 TABLE, PAIRED, UNCAPTIONED = "captions.jsonl.gz", "images_paired_bbox227.zip", "images_uncaptioned_bbox227.zip"
-PADDING, UNKNOWN = "<pad>", "<unk>"  # no words: "<" is a sign of its own
+PADDING, UNKNOWN = "", "<unk>"  # no words: one is empty, and "<" is a sign of its own
 _VAL_PER_CLASS = 3  # a tenth of the 30 training images that a species has
 _WHERE = "fetch it from https://www.vision.caltech.edu/datasets/cub_200_2011"
 _CAPTIONS_WHERE = "fetch the captions from https://github.com/reedscot/cvpr2016"
@@ -89,7 +89,7 @@ def cub(
       bounding box itself and stretched to 227×227, and are not cropped again.
 
     Test is the published test set. Of the training images of each species three, always the same in either layout, validate: a tenth.
-    The notes hold the vocabulary, words in the order of their ids, as ``words/caption``, and the species as ``label/class``.
+    The ``words`` of ``caption`` are the vocabulary; the notes hold the species as ``label/class``.
 
     Args:
         size: side of the image.
@@ -120,14 +120,13 @@ def cub(
     words = vocabulary((text for bird, _ in chosen["train"] for text in bird.captions), min_count)
     modalities = (
         Modality("image", (3, size, size), "laplace", 0.75),
-        Modality("caption", (length,), "categorical", None, classes=len(words)),
+        Modality("caption", (length,), "categorical", None, classes=len(words), words=tuple(words)),
     )
     splits = {part: _split(rows, words, modalities) for part, rows in chosen.items()}
     notes = {
         "source": "CUB-200-2011 with the captions of Reed et al. 2016",
         "crops": "bounding boxes stretched to squares beforehand" if single else "squares about the bounding boxes",
         "label/class": ", ".join(sorted({bird.path.partition("/")[0] for rows in chosen.values() for bird, _ in rows})),
-        "words/caption": " ".join(words),
     }
     return Dataset("cub", modalities, splits["train"], splits["val"], splits["test"], notes)
 

@@ -4,6 +4,7 @@ features), word ids become text. Unbounded images are shown between the values t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +33,7 @@ def tiles(values: Tensor | np.ndarray, modality: Modality, span: tuple[float, fl
     array = values.detach().float().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if modality.likelihood == "categorical":
         ids = array.argmax(-1) if array.ndim > 1 + len(modality.shape) else array
-        return [" ".join(str(int(i)) for i in row.ravel()) for row in ids]
+        return [modality.text(row) for row in ids]
     image = len(modality.shape) == 3
     if image and modality.unit:
         return [_picture(pixels) for pixels in array]
@@ -140,11 +141,10 @@ def _offsets(count: int, block: int, size: int, lead: bool) -> list[int]:
 
 
 def _write(axes: Axes, text: str, x: float, y: float, inches: float) -> None:
-    words, lines = text.split(" "), [""]
-    for word in words:
-        if len(lines[-1]) + len(word) > 11 and lines[-1]:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
+    lines = wrap(text, 12)
     if len(lines) > 5:
         lines = [*lines[:4], "…"]
-    axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=9 * inches, color=INK, family="monospace", linespacing=1.15)
+    content = "\n".join(lines)
+    axes.text(
+        x, y, content, ha="center", va="center", fontsize=9 * inches, color=INK, family="monospace", linespacing=1.15, parse_math=False
+    )
