@@ -211,7 +211,8 @@ def test_bad_folders_are_refused(tmp_path: Path) -> None:
 
 def test_every_name_has_a_line() -> None:
     quadrants = {"digits-quadrant", "polymnist", "translated-polymnist", "polymnist-quadrant"}
-    assert set(names()) == {*quadrants, "digits-usps", "mnist-svhn", "cub", "celebamask", "circles-squares", "circles-squares-size"}
+    pairs = {"digits-usps", "digits-usps-text", "mnist-svhn", "mnist-svhn-text"}
+    assert set(names()) == {*quadrants, *pairs, "cub", "celebamask", "circles-squares", "circles-squares-size"}
     assert all(line and "\n" not in line for line in names().values())
     with pytest.raises(ValueError, match="needs no preparation"):
         prepare("digits-quadrant")

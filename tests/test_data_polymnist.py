@@ -18,6 +18,7 @@ import pytest
 from counterpoint.data import files, load, polymnist, prepare
 from counterpoint.data.mnist import MD5, download, mnist, read_idx
 from counterpoint.data.textures import photos, texture
+from counterpoint.data.words import WORDS
 
 TINY = {"train": 120, "t10k": 30}
 
@@ -323,6 +324,19 @@ def test_digits_usps_pairs_by_class(root: Path) -> None:
     )
 
 
+def test_the_word_stands_beside_the_same_pairs(root: Path) -> None:
+    tiny_usps(root)
+    pairs, data = (load(name, root=root, draws=2, seed=3) for name in ("digits-usps", "digits-usps-text"))
+    assert data.name == "digits-usps-text" and [m.name for m in data.modalities] == ["mnist", "usps", "text"]
+    for before, split in zip(pairs.splits().values(), data.splits().values(), strict=True):
+        digit = split.shared_labels["digit"]
+        np.testing.assert_array_equal(digit, before.shared_labels["digit"])
+        for name in ("mnist", "usps"):
+            np.testing.assert_array_equal(split.x[name], before.x[name])
+        assert [data.modalities[2].text(ids).strip("·") for ids in split.x["text"]] == [WORDS[d] for d in digit]
+    assert data.checksum() != load("digits-usps-text", root=root, draws=2, seed=4).checksum()
+
+
 def test_bad_usps_files_are_refused(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"usps.h5"):
         load("digits-usps", root=root)
@@ -346,3 +360,7 @@ def test_real_mnist_and_usps(real_data: Path) -> None:
     digit = data.train.shared_labels["digit"]
     assert means[digit == 0].mean() > 1.5 * means[digit == 1].mean()  # a zero has more ink than a one, in USPS too
     assert 55_000 <= len(data.train) < 56_000
+    text = load("digits-usps-text", root=real_data).test
+    assert np.array_equal(text.x["usps"], data.test.x["usps"])
+    shown = [text.modalities[2].text(ids).strip("·") for ids in text.x["text"]]
+    assert shown == [WORDS[d] for d in text.shared_labels["digit"]]

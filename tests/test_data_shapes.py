@@ -13,6 +13,7 @@ from scipy.io import savemat
 
 import counterpoint as cp
 from counterpoint.data.shapes import draw
+from counterpoint.data.words import WORDS
 
 
 @pytest.mark.parametrize(("name", "shared", "own"), [("circles-squares", "filled", "size"), ("circles-squares-size", "size", "filled")])
@@ -91,6 +92,16 @@ def test_mnist_and_svhn_are_paired_by_class(root: Path) -> None:
     assert len(data.train) == 2 * 55_000 and len(data.val) == 5000 and len(data.test) == 10_000
     assert not seen["train"] & seen["val"] and len(seen["train"] | seen["val"]) == 5000
     assert data.train.x["svhn"].shape[1:] == (3, 32, 32)
+
+
+def test_the_word_stands_beside_the_same_pairs(root: Path) -> None:
+    pairs, data = (cp.data.load(name, root=root, draws=2, seed=3) for name in ("mnist-svhn", "mnist-svhn-text"))
+    assert data.name == "mnist-svhn-text" and [m.name for m in data.modalities] == ["mnist", "svhn", "text"]
+    for before, split in zip(pairs.splits().values(), data.splits().values(), strict=True):
+        digit = split.shared_labels["digit"]
+        assert np.array_equal(digit, before.shared_labels["digit"])
+        assert np.array_equal(split.x["mnist"], before.x["mnist"]) and np.array_equal(split.x["svhn"], before.x["svhn"])
+        assert all(data.modalities[2].text(ids).strip("·") == WORDS[d] for ids, d in zip(split.x["text"][:500], digit[:500], strict=True))
 
 
 @pytest.mark.parametrize(

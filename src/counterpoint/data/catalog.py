@@ -18,11 +18,14 @@ from .records import Dataset, Family
 from .shapes import circles_squares
 from .svhn import mnist_svhn
 from .usps import digits_usps
+from .words import with_words
 
 _OPTIONS = {
     "digits-quadrant": ("size", "views", "draws"),
     "digits-usps": ("draws",),
+    "digits-usps-text": ("draws",),
     "mnist-svhn": ("draws",),
+    "mnist-svhn-text": ("draws",),
     "cub": ("size", "length", "min_count", "captions", "unpaired"),
     "celebamask": ("size", "incomplete"),
     "circles-squares": ("size",),
@@ -37,7 +40,9 @@ def names() -> dict[str, str]:
         "digits-quadrant": "scikit-learn's digits in random quadrants, 3 views 3×16×16; needs no files",
         **{name: f"{family.about}; prepared once" for name, family in polymnist.FAMILY.items()},
         "digits-usps": "MNIST and USPS paired by class, 1×28×28 and 1×16×16; reads their files",
+        "digits-usps-text": "the same and the digit's word, 8 characters; reads the same files",
         "mnist-svhn": "MNIST and SVHN paired by class, 1×28×28 and 3×32×32; reads their files",
+        "mnist-svhn-text": "the same and the digit's word, 8 characters; reads the same files",
         "cub": "photos of birds and their captions, 3×32×32 and 32 word ids, some unpaired if asked; reads their files",
         "celebamask": "CelebAMask-HQ's faces, masks and 18 attributes, 3×32×32, 1×32×32 and 18; reads their files",
         "circles-squares": "a circle and a square that are both filled or both outlined, 1×32×32; needs no files",
@@ -82,7 +87,7 @@ def load(
         length, min_count, captions, unpaired: of ``cub`` (:func:`counterpoint.data.cub.cub`): words of a caption, how often a word must occur
             to have an id, one caption of each image or all, and whether to keep images without captions and captions without an image.
         incomplete: of ``celebamask``: keep faces that lack their photo or their mask, marked absent.
-        seed: of the named set's pairs, crops and captions, or of the division into splits.
+        seed: of the named set's pairs, crops, captions and places of words, or of the division into splits.
         present: of a mapping: masks by modality. A row of NaN is absent without a mask, too.
         labels: of a mapping: by label, either one array (shared) or arrays by modality (private). Text is numbered alphabetically.
         modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`).
@@ -147,8 +152,12 @@ def _opened(
         return digits_quadrant(seed=seed, **options)
     if source == "digits-usps":
         return digits_usps(place, seed=seed, **options)
+    if source == "digits-usps-text":
+        return with_words(digits_usps(place, seed=seed, **options), seed)
     if source == "mnist-svhn":
         return mnist_svhn(place, seed=seed, **options)
+    if source == "mnist-svhn-text":
+        return with_words(mnist_svhn(place, seed=seed, **options), seed)
     if source == "cub":
         return cub(place, seed=seed, **options)
     if source == "celebamask":
