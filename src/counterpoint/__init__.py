@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from counterpoint import data
     from counterpoint.denoising import DenoiserOptions
     from counterpoint.flows import FlowOptions
+    from counterpoint.inference import RefinerOptions
     from counterpoint.mcmc import HMC
     from counterpoint.methods import (
         DMVAE,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         MVAE,
         MVTCAE,
         DiffMVAE,
+        IterativeMVAE,
         JNFShared,
         Method,
         MMVAEPlus,
@@ -49,6 +51,7 @@ _HOME = {
             "MVAE",
             "MVTCAE",
             "DiffMVAE",
+            "IterativeMVAE",
             "MMVAEPlus",
             "JNFShared",
             "Method",
@@ -62,6 +65,7 @@ _HOME = {
     "FlowOptions": "flows",
     "HMC": "mcmc",
     "NetworkOptions": "nn",
+    "RefinerOptions": "inference",
     "evaluate": "metrics",
     "fit": "training",
     "write_report": "report",
@@ -81,6 +85,7 @@ __all__ = [
     "DenoiserOptions",
     "DiffMVAE",
     "FlowOptions",
+    "IterativeMVAE",
     "JNFShared",
     "Latents",
     "MMVAEPlus",
@@ -88,6 +93,7 @@ __all__ = [
     "MoPoE",
     "Modality",
     "NetworkOptions",
+    "RefinerOptions",
     "data",
     "evaluate",
     "fit",

@@ -91,9 +91,21 @@ class Model(nn.Module):
         self.posterior = posterior
         self.decoders = nn.ModuleDict(decoders)
         self.samplers = nn.ModuleDict()
+        self.refiners = nn.ModuleList()
         self.sampler_sizes: dict[str, int] = {}
         self.decoder_rows = decoder_rows
         self.recompute = False
+
+    @property
+    def refiner(self) -> nn.Module | None:
+        """What refines the posterior (:mod:`counterpoint.inference.iterative`), where there is one."""
+        return self.refiners[0] if len(self.refiners) else None
+
+    def put_refiner(self, refiner: nn.Module) -> None:
+        """Take a refiner, in the place of any that is there."""
+        while len(self.refiners):
+            del self.refiners[0]
+        self.refiners.append(refiner)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -24,21 +24,23 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
 from counterpoint import distributions as dist
+from counterpoint.inference import refinement, refiner_of
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding
 from counterpoint.priors import Trained
 from counterpoint.types import Latents, Route, Terms
 
 Estimator = Literal["elbo", "iwae", "dreg"]
+Direction = Literal["forward", "reverse", "both"]
 Routes = Callable[[tuple[str, ...]], list[Route]]
 """Names of the modalities → the routes of one step (drawn anew each step where they are random)."""
 
@@ -104,10 +106,11 @@ class RandomSubsets:
 
 @dataclass(frozen=True)
 class RouteDraw(Draw):
-    """A draw together with the route and the posterior of z it came from."""
+    """A draw together with the route, and the posteriors of z and, by modality, of w_m it came from."""
 
     route: Route
     posterior: dist.Posterior
+    private: Mapping[str, dist.Diagonal]
 
 
 class Bound(Loss):
@@ -119,8 +122,8 @@ class Bound(Loss):
         samples: K.
         beta: β on every KL.
         density: whose log q(z) enters the bound, ``"route"`` or ``"everything"``.
-        posterior: where a route draws z: ``"rule"``, from what the posterior's rule says of its given modalities, or ``"joint"``, from
-            the joint encoder.
+        posterior: where a route draws z: ``"rule"``, from what the posterior's rule says of its given modalities; ``"joint"``, from
+            the joint encoder; or ``"refined"``, from the steps of the refinement of what everything says, the bound being the mean over the steps.
         rescale: weigh each modality's likelihood by the size of the largest over its own, so that small ones count as much.
         private: how a target outside the route's given modalities gets its private latent: ``"auxiliary"`` from the learned
             auxiliary prior, ``"own"`` from its own encoder.
@@ -136,7 +139,7 @@ class Bound(Loss):
         samples: int = 1,
         beta: float = 1.0,
         density: Literal["route", "everything"] = "route",
-        posterior: Literal["rule", "joint"] = "rule",
+        posterior: Literal["rule", "joint", "refined"] = "rule",
         rescale: bool = False,
         private: Literal["auxiliary", "own"] = "auxiliary",
         reduce: Literal["mean", "sum"] = "mean",
@@ -165,7 +168,8 @@ class Bound(Loss):
             )
 
     def draws(self, model: Model, encoding: Encoding) -> Sequence[RouteDraw]:
-        return [self._draw(model, encoding, route) for rule in self.routes for route in rule(model.names)]
+        routes = [route for rule in self.routes for route in rule(model.names)]
+        return [self._draw(model, route, *q) for route in routes for q in self._posteriors(model, encoding, route)]
 
     def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
         routes = [draw for draw in draws if isinstance(draw, RouteDraw)]
@@ -184,8 +188,15 @@ class Bound(Loss):
             bounds = _doubly_reparameterised(log_weights, bounds, encoded)
         return {"bound": -(share * bounds).sum(0)}
 
-    def _draw(self, model: Model, encoding: Encoding, route: Route) -> RouteDraw:
+    def _posteriors(self, model: Model, encoding: Encoding, route: Route) -> list[tuple[dist.Posterior, Mapping[str, dist.Diagonal]]]:
+        """Of z and, by modality, of w_m: one pair, or one for each step of refinement."""
+        if self.posterior == "refined":
+            rounds, trace = refiner_of(model).options.rounds, refinement(model, encoding)
+            return [(q.shared, q.private) for q in (trace.steps if rounds is None else trace.some(rounds))]
         q = joint_posterior(encoding) if self.posterior == "joint" else model.posterior.condition(encoding, route.given)
+        return [(q, encoding.private if model.private_dims else {})]
+
+    def _draw(self, model: Model, route: Route, q: dist.Posterior, privates: Mapping[str, dist.Diagonal]) -> RouteDraw:
         k = torch.Size((self.samples,))
         z = q.rsample(k)
         private = {}
@@ -193,10 +204,10 @@ class Bound(Loss):
             if name not in model.private_dims:
                 continue
             if name in route.given or self.private == "own":
-                private[name] = encoding.private[name].rsample(k)
+                private[name] = privates[name].rsample(k)
             else:
                 private[name] = model.auxiliary_priors[name]().rsample(torch.Size((self.samples, z.shape[1])))
-        return RouteDraw(Latents(z, private), route.targets, route, q)
+        return RouteDraw(Latents(z, private), route.targets, route, q, privates)
 
     def _nll(self, model: Model, encoding: Encoding, draw: RouteDraw, raw: dict[str, Tensor]) -> Tensor:
         """Weighted negative log-likelihood of the targets that are there, (K, B)."""
@@ -220,7 +231,7 @@ class Bound(Loss):
         else:
             total = (everything.log_prob(draw.latents.shared) - prior.log_prob(draw.latents.shared)).mean(0)
         for name in self._privates(draw):
-            total = total + encoding.batch.present[name] * dist.kl(encoding.private[name], model.private_priors[name]())
+            total = total + encoding.batch.present[name] * dist.kl(draw.private[name], model.private_priors[name]())
         return total
 
     def _log_ratio(self, model: Model, encoding: Encoding, draw: RouteDraw, everything: dist.Posterior | None) -> Tensor:
@@ -230,7 +241,7 @@ class Bound(Loss):
         total = model.prior().log_prob(z) - cut(everything or draw.posterior).log_prob(z)
         for name in self._privates(draw):
             w = draw.latents.private[name]
-            ratio = model.private_priors[name]().log_prob(w) - cut(encoding.private[name]).log_prob(w)
+            ratio = model.private_priors[name]().log_prob(w) - cut(draw.private[name]).log_prob(w)
             total = total + encoding.batch.present[name] * ratio
         return total
 
@@ -269,6 +280,38 @@ class PosteriorMatch(Loss):
         everything = model.posterior.condition(encoding, model.names)
         divergences = [encoding.batch.present[name] * dist.kl(everything, q) for name, q in encoding.shared.items()]
         return {"match": self.weight * torch.stack(divergences).sum(0)}
+
+
+class Alignment(Loss):
+    """Σ_m KL(q_T(z | X) ‖ q(z | x_m)) over the modalities a row has: unimodal posteriors learn from the refined one, which no gradient reaches.
+    Term: ``align``.
+
+    2024, https://arxiv.org/abs/2410.11403
+
+    Args:
+        direction: ``"forward"``, as above; ``"reverse"``, KL(q(z | x_m) ‖ q_T(z | X)); or ``"both"``, their mean.
+    """
+
+    def __init__(self, direction: Direction = "forward") -> None:
+        super().__init__()
+        if direction not in get_args(Direction):
+            raise ValueError(f"direction={direction!r} is unknown; choose one of {', '.join(get_args(Direction))}")
+        self.direction = direction
+
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        teacher = dist.detached(refinement(model, encoding).last.shared)
+        return {
+            "align": torch.stack([encoding.batch.present[name] * self._between(teacher, q) for name, q in encoding.shared.items()]).sum(0)
+        }
+
+    def _between(self, teacher: dist.Posterior, q: dist.Expert) -> Tensor:
+        match self.direction:
+            case "forward":
+                return dist.kl(teacher, q)
+            case "reverse":
+                return dist.kl(q, cast(dist.Expert, teacher))
+            case _:
+                return 0.5 * (dist.kl(teacher, q) + dist.kl(q, cast(dist.Expert, teacher)))
 
 
 class PosteriorFit(Loss):

@@ -54,10 +54,12 @@ class Encoding:
 
     Attributes:
         shared: q(z | x_m) by modality, parameters (B, D). Rows without the modality hold the unit distribution.
+        trace: the refinement of what everything says, once somebody has made it (:mod:`counterpoint.inference.iterative`).
     """
 
     def __init__(self, batch: Batch, posterior: Posterior) -> None:
         self.batch, self.posterior = batch, posterior
+        self.trace: object = None
         self._both = cache(lambda name: encode_present(posterior.encoders[name], batch.x[name], batch.present[name]))
         self.shared = OnDemand(posterior.encoders, lambda name: self._both(name)[0])
 
@@ -260,9 +262,12 @@ class Posterior(nn.Module):
         everything a row has says together, by the joint encoder where there is one."""
         if isinstance(self.rule, Mixture):
             return [(q, encoding.batch.present[name]) for name, q in encoding.shared.items()]
+        return [(self.everything(encoding), torch.ones_like(encoding.members(tuple(encoding.shared))[0]))]
+
+    def everything(self, encoding: Encoding) -> dist.Posterior:
+        """q(z | all that a row has), parameters (B, D): by the joint encoder also in rows that lack a modality, where it can read such."""
         reads_gaps = isinstance(self.rule, Joint) and len(self.rule.encoder.tokens) > 0  # else incomplete rows take the rule for subsets
-        everything = encoding.joint if reads_gaps and encoding.joint is not None else self.condition(encoding, tuple(encoding.shared))
-        return [(everything, torch.ones_like(encoding.members(tuple(encoding.shared))[0]))]
+        return encoding.joint if reads_gaps and encoding.joint is not None else self.condition(encoding, tuple(encoding.shared))
 
 
 def on_present(network: Callable[[Tensor], Tensor], x: Tensor, present: Tensor, absent: Tensor) -> Tensor:

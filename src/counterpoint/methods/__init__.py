@@ -6,9 +6,11 @@ import json
 import textwrap
 from pathlib import Path
 
+from counterpoint.inference import Refiner, RefinerOptions, refiner_of
 from counterpoint.methods.base import Method
 from counterpoint.methods.diffmvae import DiffMVAE
 from counterpoint.methods.idmvae import IDMVAE
+from counterpoint.methods.iterative import IterativeMVAE
 from counterpoint.methods.jmvae import JMVAE
 from counterpoint.methods.jnf import JNF, JNFShared
 from counterpoint.methods.mmvae import MMVAE, MMVAEPlus
@@ -18,7 +20,7 @@ from counterpoint.methods.stages import Ramp, Stage
 from counterpoint.types import Modality
 
 METHODS: dict[str, type[Method]] = {
-    m.name: m for m in (IDMVAE, JNF, JNFShared, MMVAE, MMVAEPlus, MVAE, MoPoE, MVTCAE, JMVAE, DMVAE, DiffMVAE)
+    m.name: m for m in (IDMVAE, JNF, JNFShared, MMVAE, MMVAEPlus, MVAE, MoPoE, MVTCAE, JMVAE, DMVAE, DiffMVAE, IterativeMVAE)
 }
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "MVAE",
     "MVTCAE",
     "DiffMVAE",
+    "IterativeMVAE",
     "JNFShared",
     "MMVAEPlus",
     "Method",
@@ -74,6 +77,9 @@ def load(folder: str | Path) -> Method:
         fresh = method(record["method"]).from_config(modalities, record["config"])
         for kind, size in record["samplers"].items():
             fresh.model.add_samplers(kind, size)
+        if found := record.get("refiner"):
+            fresh.model.put_refiner(Refiner(modalities, found["latents"], RefinerOptions(**found["options"]), beta=found["beta"]))
+            refiner_of(fresh.model)
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'config.json'} is damaged ({error}); restore it or train again") from error
     try:

@@ -181,6 +181,21 @@ class Method(nn.Module):
 
         return fit_prior(self, train, kind=kind, size=size, of=of, **options)
 
+    def fit_refiner(self, train: Split, *, refiner: inference.RefinerOptions | None = None, **options: Any) -> list[float]:
+        """Fit a network that refines the posteriors of a trained method, which stays as it is (:mod:`counterpoint.inference.iterative`).
+
+        Args:
+            train: the rows whose posteriors to refine.
+            refiner: its steps, signals and sizes. One that is there already is replaced.
+            options: keywords of ``counterpoint.training.fit_refiner``: beta, steps, batch_size, lr, seed, progress.
+
+        Returns:
+            The mean of −ELBO over the refinement, of every hundred steps.
+        """
+        from counterpoint.training import fit_refiner
+
+        return fit_refiner(self, train, refiner=refiner, **options)
+
     def compile_networks(self) -> None:
         """Let ``torch.compile`` fuse the encoders and decoders, in place; of a joint encoder its trunks, of diffusion decoders their denoisers."""
         trunks = [part for part in self.model.posterior.rule.modules() if isinstance(part, Trunk)]
@@ -202,6 +217,7 @@ class Method(nn.Module):
         *,
         samples: int | None = None,
         rule: RuleLike = "own",
+        refine: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Latents:
         """Latents given some modalities (all that are there by default).
@@ -213,17 +229,60 @@ class Method(nn.Module):
             rule: how q(z | x_S) is made of what the encoders say: the method's ``"own"`` rule; ``"product"``, the product of unimodal
                 posteriors, each over its own marginal or over the prior, times the prior (:class:`~counterpoint.posteriors.PosteriorProduct`), by Hamiltonian
                 Monte Carlo where it has no closed form; or a rule.
+            refine: steps by which the refiner improves the posterior for what is given; None for none.
             generator: of the draws; torch's own where None.
 
         Returns:
             Shared (K, B, D); private (K, B, D_m) of each given modality.
 
         Raises:
-            ValueError: an unknown or empty ``given``, or a row with none of it.
+            ValueError: an unknown or empty ``given``, a row with none of it, or ``refine`` of less than one step, without a refiner, or of a
+                posterior that has no parameters.
         """
         with self._answering() as model, inference.seeded(generator):
             batch, names = self._given(x, given)
-            return inference.posterior_latents(model, model.encode(batch), names, samples, self._rule(rule))
+            return inference.posterior_latents(model, model.encode(batch), names, samples, self._rule(rule), refine)
+
+    def refine(
+        self,
+        x: Values,
+        given: Sequence[str] | None = None,
+        *,
+        steps: int | None = None,
+        by: Literal["refiner", "gradient"] = "refiner",
+        lr: float = 0.03,
+        samples: int = 10,
+        generator: torch.Generator | None = None,
+    ) -> inference.Trace:
+        """The posterior given some modalities, refined step by step, and the bound at each.
+
+        Args:
+            x: a batch, or arrays by modality.
+            given: names of the modalities to condition on; all that are there by default.
+            steps: T; by default the refiner's own number, or 100 by gradient.
+            by: the model's ``"refiner"``, or ``"gradient"``: ascent by Adam from the same start, without any network, which shows what is left to gain.
+            lr: of the ascent; it falls to zero by a cosine.
+            samples: draws by which the bound is measured.
+            generator: of the draws.
+
+        Returns:
+            λ_0 .. λ_T, the bound in nats (T + 1, B), and the rows that stopped early.
+
+        Raises:
+            ValueError: no step, no refiner, or a posterior that has no parameters.
+        """
+        if by not in ("refiner", "gradient"):
+            raise ValueError(f"by={by!r} is unknown; choose 'refiner' or 'gradient'")
+        with self._answering() as model, inference.seeded(generator):
+            batch, names = self._given(x, given)
+            encoding = model.encode(batch)
+            start = inference.approximation(model, encoding, names)
+            beta = model.refiner.beta if isinstance(model.refiner, inference.Refiner) else 1.0
+            if by == "refiner":
+                trace = inference.refined(model, encoding, names, start, steps)
+            else:
+                trace = inference.ascended(model, encoding, names, start, steps=100 if steps is None else steps, lr=lr, beta=beta)
+            return inference.measured(model, encoding, trace, names, samples=samples, beta=beta)
 
     def decode(self, latents: Latents, to: Sequence[str] | None = None, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Decoder means (K, B, *shape) by modality; for words, probabilities (K, B, length, vocabulary).
@@ -269,17 +328,18 @@ class Method(nn.Module):
         *,
         prior: str = "auto",
         rule: RuleLike = "own",
+        refine: int | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Generate the target modalities from those in ``x``, (n, B, *shape) means.
 
-        z comes from the posterior, by the ``rule`` as in ``encode``; the private latent of a target from its own posterior if it is in ``x``,
+        z comes from the posterior, by ``rule`` and ``refine`` as in ``encode``; the private latent of a target from its own posterior if it is in ``x``,
         else from the prior.
         """
         with self._answering() as model, inference.seeded(generator):
             batch, names = self._given(x, None)
             targets = self._targets(to)
-            latents = inference.posterior_latents(model, model.encode(batch), names, n, self._rule(rule))
+            latents = inference.posterior_latents(model, model.encode(batch), names, n, self._rule(rule), refine)
             latents = inference.completed(model, latents, targets, batch.present, prior=self._prior(prior))
             return inference.means(model, [Draw(latents, targets)])[0]
 
@@ -313,10 +373,13 @@ class Method(nn.Module):
             latents = Latents(z, {name: w.centre[None] for name, w in manner.private.items()})
             return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)])[0].items()}
 
-    def log_likelihood(self, x: Values, samples: int = 1000, *, generator: torch.Generator | None = None) -> Tensor:
-        """log p(x) of what each row has, in nats, (B,), by importance sampling; refused for decoders without an exact density."""
+    def log_likelihood(
+        self, x: Values, samples: int = 1000, *, refine: int | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """log p(x) of what each row has, in nats, (B,), by importance sampling from the posterior, refined as in ``encode``; refused for decoders
+        without an exact density."""
         with self._answering() as model, inference.seeded(generator):
-            return inference.log_likelihood(model, model.encode(self._batch(x)), samples)
+            return inference.log_likelihood(model, model.encode(self._batch(x)), samples, refine=refine)
 
     def divergence(
         self, x: Values, given: Sequence[str], *, samples: int = 100, rule: RuleLike = "own", generator: torch.Generator | None = None
@@ -362,6 +425,8 @@ class Method(nn.Module):
             "config": self.config,
             "samplers": self.model.sampler_sizes,
         }
+        if isinstance(refiner := self.model.refiner, inference.Refiner):
+            record["refiner"] = {"latents": refiner.latents, "options": dataclasses.asdict(refiner.options), "beta": refiner.beta}
         weights = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
         with replacing(folder / "config.json") as config, replacing(folder / "model.safetensors") as tensors:
             save_file(weights, tensors)

@@ -6,6 +6,7 @@ processes, loggers) is PyTorch Lightning's; everything about what is learned is 
 
 from .options import FitOptions
 from .prior import fit_prior
+from .refiner import fit_refiner
 from .run import FitResult, NonFiniteLoss, fit
 
-__all__ = ["FitOptions", "FitResult", "NonFiniteLoss", "fit", "fit_prior"]
+__all__ = ["FitOptions", "FitResult", "NonFiniteLoss", "fit", "fit_prior", "fit_refiner"]

@@ -135,6 +135,7 @@ class Run:
         callbacks = [self.validation, *([] if self.average is None else [self.average]), *given, self.keeper]
         limits = {} if has_val else {"limit_val_batches": 0}
         defaults = {"enable_model_summary": False, "use_distributed_sampler": False, "enable_progress_bar": False, "profiler": Unprofiled()}
+        defaults["inference_mode"] = False  # a validation may need gradients by latents, to refine them
         return pl.Trainer(
             **{**defaults, **limits, **extra},
             default_root_dir=None if self.folder is None else self.folder.path,

@@ -78,7 +78,7 @@ def _train(samplers: dict[str, Trained], latents: dict[str, Tensor], steps: int,
         sampler.train().standardise_by(latents[key])
     optimiser = torch.optim.Adam([p for s in samplers.values() for p in s.parameters()], lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in _shown(range(steps), "fit", "step", progress):
+    for _ in shown(range(steps), "fit", "step", progress):
         losses = [sampler.loss(_some(latents[key], batch_size)).mean() for key, sampler in samplers.items()]
         loss = torch.stack(losses).sum()
         optimiser.zero_grad()
@@ -102,7 +102,7 @@ def _posteriors(method: Method, train: Split, of: str, progress: bool = False) -
     method.eval()
     with torch.no_grad():
         batches = train.batches(512, device=method.device)
-        for batch in _shown(batches, "encode", "batch", progress, total=-(-len(train) // 512)):
+        for batch in shown(batches, "encode", "batch", progress, total=-(-len(train) // 512)):
             encoding = method.model.encode(batch)
             for q, rows in method.model.posterior.aggregated(encoding):
                 take("z", q, rows)
@@ -112,7 +112,7 @@ def _posteriors(method: Method, train: Split, of: str, progress: bool = False) -
     return {key: torch.cat(parts) for key, parts in found.items()}
 
 
-def _shown(items: Iterable[Item], what: str, unit: str, progress: bool, total: int | None = None) -> Iterable[Item]:
+def shown(items: Iterable[Item], what: str, unit: str, progress: bool, total: int | None = None) -> Iterable[Item]:
     """The items, behind a progress bar on a terminal."""
     hidden = not progress or not sys.stderr.isatty()
     return tqdm(items, desc=what, unit=unit, total=total, disable=hidden, dynamic_ncols=True, mininterval=0.5, file=sys.stderr)

@@ -6,7 +6,7 @@ Functions of a model and an encoding; they hold no state. Gradients and modes ar
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from counterpoint import mcmc
+from counterpoint.distributions import Diagonal, Posterior
+from counterpoint.inference.iterative import approximation, refined
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding, Rule
 from counterpoint.products import chained, log_normaliser, normalised
@@ -31,10 +33,15 @@ def seeded(generator: torch.Generator | None) -> Iterator[None]:
         yield
 
 
-def posterior_latents(model: Model, encoding: Encoding, given: tuple[str, ...], samples: int | None, rule: Rule | None = None) -> Latents:
-    """q(z | x_S) and q(w_m | x_m), m ∈ S: means with K = 1 where ``samples`` is None, else K draws."""
+def posterior_latents(
+    model: Model, encoding: Encoding, given: tuple[str, ...], samples: int | None, rule: Rule | None = None, refine: int | None = None
+) -> Latents:
+    """q(z | x_S) and q(w_m | x_m), m ∈ S: means with K = 1 where ``samples`` is None, else K draws; after so many steps of refinement."""
     q = model.posterior.condition(encoding, given, rule)
     private = {name: encoding.private[name] for name in given if name in model.private_dims}
+    if refine is not None:
+        better = refined(model, encoding, given, approximation(model, encoding, given, rule), refine).last
+        q, private = better.shared, better.private
     if samples is None:
         return Latents(q.centre[None], {name: w.centre[None] for name, w in private.items()})
     k = torch.Size((samples,))
@@ -108,7 +115,7 @@ def diagnose(model: Model, encoding: Encoding, given: tuple[str, ...], rule: Rul
     )
 
 
-def log_likelihood(model: Model, encoding: Encoding, samples: int, *, rows: int = 4096) -> Tensor:
+def log_likelihood(model: Model, encoding: Encoding, samples: int, *, rows: int = 4096, refine: int | None = None) -> Tensor:
     """log p(x) of what each row has, in nats, (B,), by importance sampling from the posterior given all of it:
 
         log 1/K Σ_k p(z_k) ∏_m p(w_mk) p(x_m | z_k, w_mk) / [q(z_k | x) ∏_m q(w_mk | x_m)].
@@ -118,6 +125,7 @@ def log_likelihood(model: Model, encoding: Encoding, samples: int, *, rows: int 
     Args:
         samples: K.
         rows: latents decoded at once; bounds the memory.
+        refine: draw from the posterior after so many steps of refinement.
 
     Raises:
         ValueError: a decoder without an exact density.
@@ -129,16 +137,19 @@ def log_likelihood(model: Model, encoding: Encoding, samples: int, *, rows: int 
     if samples < 1:
         raise ValueError(f"samples={samples} must be 1 or more")
     step = max(1, rows // max(1, len(encoding.batch)))
-    parts = [_log_weights(model, encoding, min(step, samples - i)) for i in range(0, samples, step)]
+    q, private = normalised(model.posterior.condition(encoding, model.names)), encoding.private
+    if refine is not None:
+        better = refined(model, encoding, model.names, approximation(model, encoding, model.names), refine).last
+        q, private = better.shared, better.private
+    parts = [_log_weights(model, encoding, q, private, min(step, samples - i)) for i in range(0, samples, step)]
     return torch.logsumexp(torch.cat(parts), 0) - math.log(samples)
 
 
-def _log_weights(model: Model, encoding: Encoding, k: int) -> Tensor:
-    q = normalised(model.posterior.condition(encoding, model.names))
+def _log_weights(model: Model, encoding: Encoding, q: Posterior, privates: Mapping[str, Diagonal], k: int) -> Tensor:
     z = q.rsample(torch.Size((k,)))
     total = model.prior().log_prob(z) - q.log_prob(z)
     private = {}
-    for name, posterior in encoding.private.items():
+    for name, posterior in privates.items():
         w = private[name] = posterior.rsample(torch.Size((k,)))
         total = total + encoding.batch.present[name] * (model.private_priors[name]().log_prob(w) - posterior.log_prob(w))
     raw = model.decode([Draw(Latents(z, private), model.names)])[0]

@@ -1,0 +1,50 @@
+"""What a trained model answers, and how its posteriors are refined.
+
+Functions of a model and an encoding; they hold no state. Gradients and modes are the caller's business.
+"""
+
+from .answers import (
+    Diagnostics,
+    completed,
+    diagnose,
+    divergence,
+    log_likelihood,
+    means,
+    posterior_latents,
+    seeded,
+)
+from .iterative import (
+    Approximation,
+    Refiner,
+    RefinerOptions,
+    Trace,
+    approximation,
+    ascended,
+    elbo,
+    measured,
+    refined,
+    refinement,
+    refiner_of,
+)
+
+__all__ = [
+    "Approximation",
+    "Diagnostics",
+    "Refiner",
+    "RefinerOptions",
+    "Trace",
+    "approximation",
+    "ascended",
+    "completed",
+    "diagnose",
+    "divergence",
+    "elbo",
+    "log_likelihood",
+    "means",
+    "measured",
+    "posterior_latents",
+    "refined",
+    "refinement",
+    "refiner_of",
+    "seeded",
+]

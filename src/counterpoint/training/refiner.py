@@ -1,0 +1,102 @@
+"""``fit_refiner``: learn to refine the posteriors of a trained method."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..distributions import Diagonal
+from ..inference import Refiner, RefinerOptions, approximation, elbo, refined
+from .prior import shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..data import Split
+    from ..methods import Method
+    from ..model import Model
+    from ..types import Batch
+
+
+def fit_refiner(
+    method: Method,
+    train: Split,
+    *,
+    refiner: RefinerOptions | None = None,
+    beta: float = 1.0,
+    steps: int = 1000,
+    batch_size: int = 128,
+    lr: float = 1e-3,
+    seed: int = 0,
+    progress: bool = True,
+) -> list[float]:
+    """Fit a refiner to a method whose encoders and decoders stay as they are.
+
+    It learns from the mean of −ELBO over its steps, on rows that miss random modalities as often as not, so that it serves every set that may be
+    given; where posteriors of some modalities have no parameters, as JNF's flows, on complete rows alone.
+
+    Args:
+        method: a trained method.
+        train: the rows whose posteriors to refine.
+        refiner: its steps, signals and sizes; the usual where None.
+        beta: β of the ELBO that it learns to raise.
+        steps: Adam steps.
+        batch_size: rows of a step.
+        lr: learning rate, falling to zero by a cosine.
+        seed: of the rows and the noise; torch's own generators are left as they were.
+        progress: show a progress bar, on a terminal.
+
+    Returns:
+        The mean loss of every hundred steps.
+
+    Raises:
+        ValueError: no step, no row a step, a learning rate that is not positive, or posteriors that have no parameters to refine.
+    """
+    if steps < 1 or batch_size < 1 or not lr > 0:
+        raise ValueError(f"fit_refiner needs steps and batch_size of 1 or more and lr > 0, got {steps}, {batch_size}, {lr}")
+    model = method.model
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        fresh = Refiner(method.modalities, model.latents, refiner or RefinerOptions(), beta=beta).to(next(method.parameters()))
+        model.put_refiner(fresh)
+        optimiser = torch.optim.Adam(fresh.parameters(), lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        history = []
+        training = method.training
+        method.eval()
+        parts = _parts(method, train, seed)
+        rng = np.random.default_rng(seed)
+        for step in shown(range(steps), "fit", "step", progress):
+            part = parts[step % len(parts)]
+            loss = _loss(model, part.batch(rng.integers(len(part), size=batch_size), method.device), beta)
+            optimiser.zero_grad()
+            loss.backward(inputs=[*fresh.parameters()])
+            optimiser.step()
+            schedule.step()
+            history.append(float(loss.detach()))
+        method.train(training)
+    return [sum(part) / len(part) for part in (history[i : i + 100] for i in range(0, steps, 100))]
+
+
+def _parts(method: Method, train: Split, seed: int) -> list[Split]:
+    """What steps draw their rows from in turn: the rows as they are, and with half of their modalities hidden; where posteriors of some modalities
+    have no parameters, the complete rows."""
+    with torch.no_grad():
+        experts = method.model.encode(train.batch(np.arange(1), method.device)).shared.values()
+    if all(isinstance(q, Diagonal) for q in experts):
+        return [train, train.with_missing(0.5, seed)]
+    complete = np.flatnonzero(np.logical_and.reduce([*train.present.values()]))
+    if len(complete) == 0:
+        raise ValueError(f"no row has every modality, and posteriors of some of them have no parameters to refine in {method.name}")
+    return [train.take(complete)]
+
+
+def _loss(model: Model, batch: Batch, beta: float) -> Tensor:
+    """Mean of −ELBO over the steps and the rows."""
+    with torch.no_grad():
+        encoding = model.encode(batch)
+        start = approximation(model, encoding, model.names)
+    trace = refined(model, encoding, model.names, start)
+    return -elbo(model, encoding, trace.steps[1:], model.names, beta=beta).mean()

@@ -1,0 +1,419 @@
+"""Refinement of posteriors: against closed forms on the linear-Gaussian oracle, its bad inputs, and the refiner that is fitted afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from linear_gaussian import Array, LinearGaussian, gaussian_kl, perturbed
+from torch import Tensor, nn
+
+import counterpoint as cp
+from counterpoint import distributions as dist
+from counterpoint import inference
+from counterpoint.data import Split
+from counterpoint.inference import Refiner, RefinerOptions, Trace
+from counterpoint.inference.iterative import _gradients
+from counterpoint.methods import DMVAE, JMVAE, JNF, MVAE, IterativeMVAE, Method, MMVAEPlus, MoPoE, load
+from counterpoint.nn import NetworkOptions
+from counterpoint.objectives import Alignment
+from counterpoint.posteriors import Mixture, MixtureOfProducts, Product, Rule
+from counterpoint.types import Batch, Modality
+
+PLAIN = LinearGaussian.make(private_dim=0)
+PRIVATE = LinearGaussian.make()
+NAMES = PLAIN.names
+SMALL = NetworkOptions(hidden=(4,))
+BAD = 0.3  # how far the encoders are off
+
+
+def method_on(oracle: LinearGaussian, kind: type[Method], rule: Rule, amount: float = BAD, **options: Any) -> Method:
+    """A method whose model is the exact one with its posterior moved away."""
+    construct: Any = kind
+    made = construct(oracle.modalities, shared_dim=oracle.dim, networks=SMALL, **options)
+    refiner = made.model.refiner
+    made.model = perturbed(
+        oracle.model(rule, experts="likelihood" if isinstance(rule, Product | MixtureOfProducts) else "posterior"), amount
+    )
+    if refiner is not None:
+        made.model.put_refiner(refiner)
+    return made.float().eval()
+
+
+def single(oracle: LinearGaussian, x: dict[str, Array], present: dict[str, Array] | None = None) -> Batch:
+    """A batch of the oracle in single precision, which training uses."""
+    of = oracle.batch(x, present)
+    return Batch({n: v.float() for n, v in of.x.items()}, of.present)
+
+
+def split_of(oracle: LinearGaussian, rows: int = 4000) -> Split:
+    return Split({n: v.astype(np.float32) for n, v in oracle.draw(rows).items()}, oracle.modalities)
+
+
+def exact(oracle: LinearGaussian, x: dict[str, Array], given: tuple[str, ...]) -> dist.Normal:
+    mean, std = oracle.posterior(x, given)
+    return dist.Normal(torch.tensor(mean).float(), torch.tensor(np.broadcast_to(std, mean.shape)).float())
+
+
+def kls(trace: Trace, p: dist.Normal) -> list[float]:
+    """Mean KL(q_t ‖ p) in nats at every step; of a mixture, the mean of its components'."""
+    return [float(dist.kl(q.shared, p).mean()) for q in trace.steps]
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Method:
+    """A refiner fitted to a joint encoder that is far off."""
+    method = method_on(PLAIN, JMVAE, PLAIN.joint_rule())
+    method.fit_refiner(split_of(PLAIN), refiner=RefinerOptions(width=64), steps=800, lr=3e-3, progress=False)
+    return method
+
+
+# --- the oracle ---------------------------------------------------------------------------------------------------------
+
+
+def test_refinement_reaches_the_exact_posterior_from_a_bad_start(fitted: Method) -> None:
+    """KL ≤ 0.01 nats after T = 5 steps from tens of nats, and the bound rises at every step that has something to gain."""
+    x = PLAIN.draw(500, seed=9)
+    trace = fitted.refine(single(PLAIN, x), samples=200, generator=torch.Generator().manual_seed(0))
+    found = kls(trace, exact(PLAIN, x, NAMES))
+    assert found[0] > 5 and found[-1] <= 0.01
+    assert trace.elbo is not None and trace.elbo.shape == (6, 500)
+    gained = trace.elbo.mean(1).diff()
+    assert (gained > -0.01).all() and gained[0] > 5
+    evidence = float(PLAIN.log_prob(x, NAMES).mean())
+    assert float(trace.elbo[-1].mean()) == pytest.approx(evidence, abs=0.05)  # the bound is tight where q is exact
+
+
+@pytest.mark.parametrize("given", [("a",), ("a", "c")])
+def test_refinement_serves_subsets_of_what_it_was_fitted_to(fitted: Method, given: tuple[str, ...]) -> None:
+    x = PLAIN.draw(500, seed=9)
+    found = kls(fitted.refine(single(PLAIN, x).only(given), given), exact(PLAIN, x, given))
+    assert found[-1] <= 0.02 < 0.1 * found[0]
+
+
+def test_ascent_reaches_the_exact_posterior() -> None:
+    x = PLAIN.draw(100)
+    method = method_on(PLAIN, JMVAE, PLAIN.joint_rule(), 0.1)
+    trace = method.refine(single(PLAIN, x), by="gradient", steps=300, lr=0.05, generator=torch.Generator().manual_seed(0))
+    found = kls(trace, exact(PLAIN, x, NAMES))
+    assert found[0] > 1 and found[-1] <= 0.01
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule", "options"),
+    [
+        (MMVAEPlus, Mixture(), {"private_dim": 1}),
+        (DMVAE, Product(prior_expert=True), {"private_dim": 1}),
+    ],
+)
+def test_private_latents_are_refined_too(kind: type[Method], rule: Rule, options: dict[str, Any]) -> None:
+    """Each component of a mixture comes to the posterior given everything, and each w to its own."""
+    method = method_on(PRIVATE, kind, rule, **options)
+    method.fit_refiner(split_of(PRIVATE), refiner=RefinerOptions(width=64), steps=300, lr=4e-3, progress=False)
+    x = PRIVATE.draw(300, seed=9)
+    trace = method.refine(single(PRIVATE, x))
+    found = kls(trace, exact(PRIVATE, x, NAMES))
+    assert found[-1] <= 0.05 and found[0] > 20 * found[-1]
+    for n in NAMES:
+        mean, std = PRIVATE.private_posterior(x, n)
+        w = trace.last.private[n]
+        assert gaussian_kl((w.loc.numpy(), w.scale.numpy()), (mean, std)).mean() <= 0.05
+
+
+@pytest.mark.parametrize(("kind", "rule"), [(MVAE, Product(prior_expert=True)), (MoPoE, MixtureOfProducts())])
+def test_products_and_their_mixtures_are_refined(kind: type[Method], rule: Rule) -> None:
+    method = method_on(PLAIN, kind, rule, 0.1)
+    method.fit_refiner(split_of(PLAIN), refiner=RefinerOptions(width=64), steps=250, lr=4e-3, progress=False)
+    x = PLAIN.draw(300, seed=9)
+    found = kls(method.refine(single(PLAIN, x)), exact(PLAIN, x, NAMES))
+    assert found[-1] <= 0.05 and found[0] > 10 * found[-1]
+
+
+def test_errors_serve_as_signals() -> None:
+    method = method_on(PLAIN, JMVAE, PLAIN.joint_rule())
+    method.fit_refiner(split_of(PLAIN), refiner=RefinerOptions(width=64, signal="error"), steps=400, lr=4e-3, progress=False)
+    x = PLAIN.draw(300, seed=9)
+    found = kls(method.refine(single(PLAIN, x)), exact(PLAIN, x, NAMES))
+    assert found[-1] <= 0.5 and found[0] > 5
+
+
+def test_the_bound_is_its_closed_form() -> None:
+    """E_q[log p(x | z)] − β KL(q ‖ p), by many draws; with another β it is not."""
+    x = PLAIN.draw(3)
+    method = method_on(PLAIN, JMVAE, PLAIN.joint_rule(), 0.1)
+    encoding = method.model.encode(single(PLAIN, x))
+    q = inference.approximation(method.model, encoding, NAMES)
+    z = (q.shared.centre.detach().numpy(), q.parts["z"].scale[0, 0].detach().numpy())
+    expected = sum(PLAIN.expected_log_likelihood(x[n], n, z, None) for n in NAMES) - 0.7 * gaussian_kl(z)
+    torch.manual_seed(0)
+    found = torch.stack([inference.elbo(method.model, encoding, [q], NAMES, samples=1, beta=0.7)[0] for _ in range(3000)]).detach()
+    error = (found.mean(0) - torch.as_tensor(expected)).abs() / (found.std(0) / 3000**0.5)
+    assert (error < 4).all()
+    wrong = (found.mean(0) + 0.3 * torch.as_tensor(gaussian_kl(z)) - torch.as_tensor(expected)).abs() / (found.std(0) / 3000**0.5)
+    assert (wrong > 4).all()
+
+
+def test_a_pair_has_no_noise_in_the_gradient_by_the_mean() -> None:
+    """σ (m − μ) / s² of the exact posterior N(m, s²), whatever the signs; a draw by itself is off by as much as the latents vary."""
+    x = PLAIN.draw(5)
+    method = method_on(PLAIN, JMVAE, PLAIN.joint_rule())
+    encoding = method.model.encode(single(PLAIN, x))
+    q = inference.approximation(method.model, encoding, NAMES)
+    p = exact(PLAIN, x, NAMES)
+    part = q.parts["z"]
+    expected = (part.scale[0] * (p.loc - part.loc[0]) / p.scale**2).detach()
+
+    def found(draws: int) -> Tensor:
+        refiner = Refiner(PLAIN.modalities, method.model.latents, RefinerOptions(draws=draws))
+        logarithmic = _gradients(method.model, encoding, q, NAMES, refiner)["z"][0, :, :2]
+        return logarithmic.sign() * logarithmic.abs().expm1()
+
+    torch.testing.assert_close(found(2), expected, rtol=1e-3, atol=1e-3)
+    assert ((found(1) - expected).abs() > 0.1).any()
+
+
+def test_unrolled_training_has_the_same_value_and_another_gradient() -> None:
+    """Between cut steps, nothing that a step did reaches back through the next one's signals and start."""
+    method = method_on(PLAIN, IterativeMVAE, PLAIN.joint_rule())
+    of, slopes, values = single(PLAIN, PLAIN.draw(20)), [], []
+    for unroll in (False, True):
+        torch.manual_seed(0)
+        refiner = Refiner(PLAIN.modalities, method.model.latents, RefinerOptions(steps=3, width=8, unroll=unroll))
+        nn.init.normal_(next(refiner.heads.children()).weight, std=0.1)  # type: ignore[arg-type]
+        method.model.put_refiner(refiner)
+        encoding = method.model.encode(of)
+        trace = inference.refinement(method.model, encoding)
+        last = trace.last.parts["z"].loc.square().sum()
+        values.append(float(last.detach()))
+        slopes.append(torch.cat([g.flatten() for g in torch.autograd.grad(last, [*refiner.parameters()])]))
+    assert values[0] == pytest.approx(values[1])
+    assert not torch.allclose(slopes[0], slopes[1])
+    assert slopes[1].isfinite().all()
+
+
+def test_some_rounds_estimate_the_mean_over_all() -> None:
+    """Random steps of each row: their mean, over many choices, is the mean over all steps."""
+    steps = tuple(
+        inference.Approximation(dist.Normal(torch.full((4, 1), float(t)) + torch.arange(4.0)[:, None], torch.ones(4, 1)), {})
+        for t in range(6)
+    )
+    trace = Trace(steps, torch.zeros(4, dtype=torch.bool))
+    torch.manual_seed(0)
+    chosen = torch.stack([torch.stack([q.shared.centre[:, 0] for q in trace.some(2)]) for _ in range(4000)])  # (4000, 2, B)
+    assert (chosen[:, 0] != chosen[:, 1]).all()
+    torch.testing.assert_close(chosen.mean((0, 1)), 2.5 + torch.arange(4.0), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "both"])
+def test_alignment_is_its_closed_form_and_moves_unimodal_encoders_alone(direction: Any) -> None:
+    method = method_on(PLAIN, IterativeMVAE, PLAIN.joint_rule(), 0.1)
+    x = PLAIN.draw(4)
+    here = {"a": np.array([True, True, False, True]), "b": np.ones(4, bool), "c": np.ones(4, bool)}
+    encoding = method.model.encode(single(PLAIN, x, here))
+    value = Alignment(direction).terms(method.model, encoding, (), ())["align"]
+    last = inference.refinement(method.model, encoding).last.shared
+    q = (last.centre.detach().numpy(), last.stddev.detach().numpy())
+    expected = np.zeros(4)
+    for n in NAMES:
+        p = (encoding.shared[n].centre.detach().numpy(), encoding.shared[n].scale.detach().numpy())  # type: ignore[union-attr]
+        both = {"forward": gaussian_kl(q, p), "reverse": gaussian_kl(p, q), "both": 0.5 * (gaussian_kl(q, p) + gaussian_kl(p, q))}
+        expected += here[n] * both[direction]
+    np.testing.assert_allclose(value.detach().numpy(), expected, rtol=1e-4)
+    value.sum().backward()
+    touched = {name.split(".")[1] for name, p in method.model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    assert touched == {"encoders"}
+
+
+def test_refined_proposals_tighten_the_likelihood(fitted: Method) -> None:
+    """From a posterior that is off, importance sampling of five draws misses nats; from the refined one next to nothing."""
+    x = PLAIN.draw(200, seed=9)
+    true = float(PLAIN.log_prob(x, NAMES).mean())
+    batch, seed = single(PLAIN, x), torch.Generator().manual_seed(0)
+    assert true - float(fitted.log_likelihood(batch, 5, generator=seed).mean()) > 0.5
+    assert abs(true - float(fitted.log_likelihood(batch, 5, refine=5, generator=seed).mean())) < 0.05
+
+
+def test_encode_and_translate_read_what_is_refined(fitted: Method) -> None:
+    """Closer to the exact means than the encoders', and in what is generated from them."""
+    x = PLAIN.draw(300, seed=9)
+    mean = torch.as_tensor(PLAIN.posterior(x, ("a",))[0])
+    off = [(fitted.encode(single(PLAIN, x), ["a"], refine=t).shared[0] - mean).square().mean() for t in (None, 5)]
+    assert off[1] < 0.05 * off[0]
+    expected = mean.numpy() @ PLAIN.shared["b"].T + PLAIN.offset["b"]
+    given = {"a": x["a"]}
+    missed = [
+        np.abs(
+            fitted.translate(given, ["b"], 200, refine=t, generator=torch.Generator().manual_seed(0))["b"].mean(0).numpy() - expected
+        ).mean()
+        for t in (None, 5)
+    ]
+    assert missed[1] < 0.3 * missed[0]
+
+
+# --- a method that is trained with it ------------------------------------------------------------------------------------
+
+MODALITIES = (Modality("a", (6,), "normal", scale=0.5), Modality("b", (4,), "normal", scale=0.5))
+
+
+def small(**options: Any) -> IterativeMVAE:
+    torch.manual_seed(0)
+    return IterativeMVAE(MODALITIES, shared_dim=3, networks=NetworkOptions(hidden=(16,)), refiner=RefinerOptions(width=16), **options)
+
+
+def rows(count: int, seed: int = 0) -> Split:
+    draw, weights = np.random.default_rng(seed), np.random.default_rng(9)
+    z = draw.normal(size=(count, 2))
+    x = {
+        m.name: (z @ weights.normal(size=(2, *m.shape)) + 0.5 * draw.normal(size=(count, *m.shape))).astype(np.float32) for m in MODALITIES
+    }
+    return Split(x, MODALITIES)
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_unimodal_encoders_learn_what_everything_says(staged: bool) -> None:
+    """Trained by refinement and alignment, each comes to say most of what all modalities say, at once or in a stage of its own."""
+    method, train = small(staged=staged), rows(2000)
+    before = method.encode(train.batch(slice(0, 500)), ["a"]).shared
+    whole_before = method.encode(train.batch(slice(0, 500))).shared
+    method.fit(train, rows(200, 1), max_epochs=8, batch_size=100, lr=5e-3, progress=False, tensorboard=False, accelerator="cpu")
+    held = rows(500, 2).batch(slice(0, 500))
+    whole = method.encode(held, refine=5).shared
+    for name in ("a", "b"):
+        alone = method.encode(held, [name]).shared
+        assert nn.functional.cosine_similarity(alone, whole, dim=-1).mean() > 0.8
+    assert nn.functional.cosine_similarity(before, whole_before, dim=-1).mean() < 0.8
+
+
+def test_a_refiner_is_saved_and_loaded_with_its_model(tmp_path: Path) -> None:
+    """Also one that was fitted to a method which has none of its own, and one of other sizes than a method's own."""
+    torch.manual_seed(0)
+    plain = JMVAE(MODALITIES, shared_dim=3, networks=NetworkOptions(hidden=(16,)))
+    for number, method in enumerate((plain, small())):
+        method.fit_refiner(rows(200), refiner=RefinerOptions(steps=2, width=8, signal="error"), beta=0.5, steps=3, progress=False)
+        again = load(method.save_pretrained(tmp_path / str(number)))
+        refiner = again.model.refiner
+        assert isinstance(refiner, Refiner) and refiner.options == RefinerOptions(steps=2, width=8, signal="error") and refiner.beta == 0.5
+        batch = rows(20).batch(slice(0, 20))
+        torch.testing.assert_close(again.encode(batch, refine=2).shared, method.encode(batch, refine=2).shared)
+
+
+# --- bad input ----------------------------------------------------------------------------------------------------------
+
+
+class Unwell(nn.Module):
+    """A decoder that is not finite for latents beyond a line, once it has been asked a few times."""
+
+    def __init__(self, network: nn.Module, after: int) -> None:
+        super().__init__()
+        self.network, self.left = network, after
+
+    def forward(self, u: Tensor) -> Tensor:
+        self.left -= 1
+        raw = self.network(u)
+        return raw if self.left >= 0 else raw + torch.where(u[:, :1] > 1, torch.nan, 0.0)
+
+
+@pytest.mark.parametrize("by", ["refiner", "gradient"])
+def test_a_row_whose_gradient_is_not_finite_keeps_its_last_parameters(fitted: Method, by: Any) -> None:
+    x = PLAIN.draw(60, seed=9)
+    batch, model = single(PLAIN, x), fitted.model
+    steps = {"refiner": 4, "gradient": 10}[by]
+    encoding = model.encode(batch)
+    start = inference.approximation(model, encoding, NAMES)
+
+    def trace() -> Trace:
+        torch.manual_seed(0)
+        if by == "refiner":
+            return inference.refined(model, encoding, NAMES, start, steps)
+        return inference.ascended(model, encoding, NAMES, start, steps=steps)
+
+    well = trace()
+    whole = model.decoders["b"].network
+    model.decoders["b"].network = Unwell(whole, 2)  # type: ignore[assignment]
+    try:
+        found = trace()
+    finally:
+        model.decoders["b"].network = whole  # type: ignore[assignment]
+    assert 0 < int(found.stopped.sum()) < 60 and not bool(well.stopped.any())
+    for ours, theirs in zip(found.steps, well.steps, strict=True):
+        assert ours.shared.centre.isfinite().all()
+        torch.testing.assert_close(ours.shared.centre[~found.stopped], theirs.shared.centre[~found.stopped])
+    centres = torch.stack([q.shared.centre for q in found.steps])[:, found.stopped]
+    still = (centres.diff(dim=0) == 0).all(-1)  # (T, rows)
+    assert still[-1].all() and not still[0].any()  # the first two steps are taken, and from some step on none is
+    assert (still[1:] >= still[:-1]).all()
+
+
+def test_bad_numbers_of_steps_say_so(fitted: Method) -> None:
+    batch = single(PLAIN, PLAIN.draw(3))
+    for steps in (0, -1):
+        with pytest.raises(ValueError, match=f"refine={steps} must be 1 or more"):
+            fitted.encode(batch, refine=steps)
+        with pytest.raises(ValueError, match=f"steps={steps} must be 1 or more"):
+            RefinerOptions(steps=steps)
+        with pytest.raises(ValueError, match="gradient ascent needs steps >= 1"):
+            fitted.refine(batch, by="gradient", steps=steps)
+    for options in ({"draws": 0}, {"width": 0}, {"rounds": 0}, {"rounds": 7}, {"signal": "hope"}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))}="):
+            RefinerOptions(**options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="by='magic' is unknown; choose 'refiner' or 'gradient'"):
+        fitted.refine(batch, by="magic")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="steps and batch_size of 1 or more"):
+        fitted.fit_refiner(split_of(PLAIN, 10), steps=0)
+
+
+def test_refining_without_a_refiner_or_with_another_models_says_so(fitted: Method) -> None:
+    method = JMVAE(MODALITIES, shared_dim=3, networks=NetworkOptions(hidden=(16,)))
+    batch = rows(4).batch(slice(0, 4))
+    with pytest.raises(ValueError, match="this model has no refiner; fit one by fit_refiner"):
+        method.encode(batch, refine=2)
+    assert fitted.model.refiner is not None
+    method.model.put_refiner(fitted.model.refiner)
+    with pytest.raises(ValueError, match=r"this refiner is for latents \{'z': 2\}, and the model has \{'z': 3\}"):
+        method.encode(batch, refine=2)
+    strange = Refiner(PLAIN.modalities, method.model.latents, RefinerOptions(signal="error"))
+    method.model.put_refiner(strange)
+    with pytest.raises(ValueError, match="reads errors of a, b, c, and the model has a, b"):
+        method.encode(batch, refine=2)
+
+
+def test_a_posterior_without_parameters_says_so() -> None:
+    method = JNF(MODALITIES, shared_dim=3, networks=NetworkOptions(hidden=(16,)))
+    method.fit_refiner(rows(100), refiner=RefinerOptions(width=8), steps=2, progress=False)
+    batch = rows(4).batch(slice(0, 4))
+    assert method.encode(batch, refine=2).shared.shape == (1, 4, 3)
+    with pytest.raises(ValueError, match="is a Flowed, which has no means and scales to refine"):
+        method.encode(batch, ["a"], refine=2)
+    never = replace(rows(4), present={"a": np.array([True, False] * 2), "b": np.array([False, True] * 2)})
+    with pytest.raises(ValueError, match="no row has every modality"):
+        method.fit_refiner(never, steps=1, progress=False)
+
+
+def test_errors_of_a_diffusion_decoder_are_refused() -> None:
+    method = IterativeMVAE(
+        MODALITIES,
+        shared_dim=3,
+        networks=NetworkOptions(hidden=(16,)),
+        refiner=RefinerOptions(width=8, signal="error"),
+        denoiser=cp.DenoiserOptions(modalities=("b",), width=4),
+    )
+    with pytest.raises(ValueError, match="has no mean to take an error from; use signal='gradient'"):
+        method.losses(rows(4).batch(slice(0, 4)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"align": -1.0}, "align=-1.0 and align_warmup=0 must not be negative"),
+        ({"teacher": "nobody"}, "teacher='nobody' is unknown"),
+        ({"direction": "sideways"}, "direction='sideways' is unknown"),
+        ({"beta": -1.0}, "beta=-1.0 must not be negative"),
+    ],
+)
+def test_bad_options_of_the_method_say_so(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small(**options)
