@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from timing import added_memory, in_turns, over, training_step
 
 import counterpoint as cp
 from counterpoint.denoising import DenoiserOptions
-from counterpoint.types import Batch, Modality
+from counterpoint.types import Modality
 
 KINDS = ("feed-forward", "embed", "film", "concat")
 STEPS = (5, 10, 20, 50, 100)
@@ -31,22 +30,6 @@ def built(kind: str, side: int, width: int) -> cp.DiffMVAE:
     options = DenoiserOptions(width=width, condition=kind) if kind != "feed-forward" else DenoiserOptions()  # type: ignore[arg-type]
     decoder = "feed-forward" if kind == "feed-forward" else "diffusion"
     return cp.DiffMVAE(modalities, decoder=decoder, score=False, networks=cp.NetworkOptions(width=32, hidden=(256,)), denoiser=options)  # type: ignore[arg-type]
-
-
-def step(method: cp.DiffMVAE, rows: int) -> Callable[[], None]:
-    x = {m.name: torch.rand(rows, *m.shape) for m in method.modalities}
-    batch = Batch.of(x, modalities=method.modalities)
-    optimiser = torch.optim.Adam(method.parameters(), 1e-3)
-
-    def run() -> None:
-        method.train()
-        optimiser.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = torch.stack([term.mean() for term in method.losses(batch).values()]).sum()
-        loss.backward()
-        optimiser.step()
-
-    return run
 
 
 def draw(method: cp.DiffMVAE, images: int, steps: int) -> Callable[[], None]:
@@ -61,20 +44,10 @@ def draw(method: cp.DiffMVAE, images: int, steps: int) -> Callable[[], None]:
     return run
 
 
-def seconds(run: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 def peak(kind: str, side: int, width: int, rows: int, threads: int) -> float:
     """MB that two steps add to a process."""
     torch.set_num_threads(threads)
-    run = step(built(kind, side, width), rows)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run()
-    run()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return added_memory(training_step(built(kind, side, width), rows))
 
 
 def main() -> None:
@@ -87,20 +60,15 @@ def main() -> None:
     torch.set_num_threads(wanted.threads)
     torch.manual_seed(0)
     methods = {kind: built(kind, wanted.side, wanted.width) for kind in KINDS}
-    tasks = {(kind, "step"): step(method, wanted.rows) for kind, method in methods.items()}
+    tasks = {(kind, "step"): training_step(method, wanted.rows) for kind, method in methods.items()}
     tasks[KINDS[0], "images"] = draw(methods[KINDS[0]], wanted.images, 1)
     tasks |= {("embed", f"images, {steps} steps"): draw(methods["embed"], wanted.images, steps) for steps in STEPS}
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in tasks}
-    for _ in range(wanted.rounds + 1):  # the first is thrown away
-        for key, run in tasks.items():
-            times[key].append(seconds(run))
+    times = in_turns(tasks, wanted.rounds)
     print("| decoder | what | seconds | over feed-forward (least–most) | peak memory of training, MB |\n|---|---|---|---|---|")
     for (kind, what), taken in times.items():
         base = times[KINDS[0], what.partition(",")[0]]
-        ratios = sorted(a / b for a, b in zip(taken[1:], base[1:], strict=True))
         own = f"{memory[kind]:.0f}" if what == "step" else ""
-        middle = statistics.median(taken[1:])
-        print(f"| {kind} | {what} | {middle:.3f} | {statistics.median(ratios):.1f}× ({ratios[0]:.1f}–{ratios[-1]:.1f}) | {own} |")
+        print(f"| {kind} | {what} | {statistics.median(taken):.3f} | {over(taken, base)} | {own} |")
 
 
 if __name__ == "__main__":
