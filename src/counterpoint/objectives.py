@@ -33,11 +33,11 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint import distributions as dist
-from counterpoint.inference import refinement, refiner_of
+from counterpoint.inference import approximation, elbo, refined, refinement, refiner_of
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding
 from counterpoint.priors import Trained
-from counterpoint.types import Latents, Route, Terms
+from counterpoint.types import Batch, Latents, Route, Terms
 
 Estimator = Literal["elbo", "iwae", "dreg"]
 Direction = Literal["forward", "reverse", "both"]
@@ -280,6 +280,36 @@ class PosteriorMatch(Loss):
         everything = model.posterior.condition(encoding, model.names)
         divergences = [encoding.batch.present[name] * dist.kl(everything, q) for name, q in encoding.shared.items()]
         return {"match": self.weight * torch.stack(divergences).sum(0)}
+
+
+class Refinement(Loss):
+    """−L(λ_t), mean over the steps of refinement, of what each row has, and in every other row of a random set of it: what a refiner learns by that is to
+    serve whatever is given (ours). No gradient reaches the encoders. Term: ``refine``.
+
+    Args:
+        subsets: hide modalities; without, rows are refined as they are.
+    """
+
+    def __init__(self, subsets: bool = True) -> None:
+        super().__init__()
+        self.subsets = subsets
+
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        with torch.no_grad():
+            some = model.encode(_hidden(encoding.batch)) if self.subsets else encoding
+            start = approximation(model, some, model.names)
+        trace = refined(model, some, model.names, start)
+        return {"refine": -elbo(model, some, trace.steps[1:], model.names, beta=refiner_of(model).beta).mean(0)}
+
+
+def _hidden(batch: Batch) -> Batch:
+    """The batch in which, in every other row, each modality is absent half the time, but never all that the row has."""
+    had = torch.stack([*batch.present.values()])  # (M, B)
+    luck = torch.rand(had.shape, device=had.device) * had
+    whole = torch.rand(len(batch), device=had.device) < 0.5
+    kept = had & ((luck > 0.5) | (luck == luck.amax(0)) | whole)
+    x = {name: torch.where(here.view(-1, *[1] * (v.ndim - 1)), v, 0) for (name, v), here in zip(batch.x.items(), kept, strict=True)}
+    return Batch(x, dict(zip(batch.present, kept, strict=True)))
 
 
 class Agreement(Loss):

@@ -4,7 +4,8 @@
 
 λ_0 are the parameters of the joint encoder's q(z | X), and λ_1 .. λ_T what a network makes of them that sees how the bound answers
 (:mod:`counterpoint.inference.iterative`). At test time the unimodal encoders run alone; what they say can be refined by what is given
-(``encode(..., refine=5)``), but need not be.
+(``encode(..., refine=5)``), but need not be. A refiner that has only ever seen complete rows makes worse what a single modality says, so that a last
+stage, ours, teaches it the rest.
 
 Without refinement, and with a KL whose gradient reaches the joint encoder too, this is JMVAE. The paper supposes complete data and leaves open how
 subsets are joined. Ours: the joint encoder reads a learned vector in the place of an absent modality's features, so that incomplete rows train; several
@@ -22,7 +23,7 @@ from counterpoint.methods.base import Method
 from counterpoint.methods.build import build, check_sizes
 from counterpoint.methods.stages import Ramp, Stage
 from counterpoint.nn import NetworkOptions
-from counterpoint.objectives import Agreement, Alignment, Bound, Direction, Loss, PosteriorMatch, everything_to_everything
+from counterpoint.objectives import Agreement, Alignment, Bound, Direction, Loss, PosteriorMatch, Refinement, everything_to_everything
 from counterpoint.posteriors import Joint, JointEncoder, Product
 from counterpoint.types import Modality
 
@@ -44,6 +45,8 @@ class IterativeMVAE(Method):
         teacher: what unimodal encoders are drawn to: the ``"refined"`` posterior, or, as in JMVAE, the ``"joint"`` encoder's, which then
             is drawn to them too.
         staged: align in a stage of its own, after the rest, whose weights are then frozen.
+        subsets: let the refiner learn, in a last stage in which all else is frozen, to refine also what is said of some modalities (ours);
+            without it ``refine`` is for complete rows.
         networks: kind and sizes of the networks.
         denoiser: which modalities have a diffusion decoder, and of what kind.
         decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
@@ -69,6 +72,7 @@ class IterativeMVAE(Method):
         direction: Direction = "forward",
         teacher: Literal["refined", "joint"] = "refined",
         staged: bool = False,
+        subsets: bool = True,
         networks: NetworkOptions = NetworkOptions(),
         denoiser: DenoiserOptions = DenoiserOptions(),
         decoder_rows: int | None = None,
@@ -92,13 +96,15 @@ class IterativeMVAE(Method):
         bound = Bound(everything_to_everything, beta=beta, posterior="refined", private="own")
         aligned: Loss = Alignment(direction) if teacher == "refined" else PosteriorMatch(1.0)
         alignment = (aligned, Ramp(align, 0, align_warmup))
-        if not staged:
-            super().__init__(model, Stage([(bound, Ramp(1.0)), alignment, (Agreement(), Ramp(agree))]))
-            return
-        if agree:
+        if staged and agree:
             raise ValueError(f"agree={agree} needs unimodal posteriors that learn beside the refined one; leave out staged")
-        super().__init__(
-            model,
-            Stage([(bound, Ramp(1.0))], name="refine", trains=[rule.encoder, model.decoders, model.refiners]),
-            Stage([alignment], name="align", trains=[model.posterior.encoders]),
-        )
+        learning = [rule.encoder, model.decoders, model.refiners]
+        stages = [Stage([(bound, Ramp(1.0)), alignment, (Agreement(), Ramp(agree))], name="refine", trains=[model.posterior, *learning])]
+        if staged:
+            stages = [
+                Stage([(bound, Ramp(1.0))], name="refine", trains=learning),
+                Stage([alignment], name="align", trains=[model.posterior.encoders]),
+            ]
+        if subsets:
+            stages.append(Stage([(Refinement(), Ramp(1.0))], name="subsets", trains=[model.refiners]))
+        super().__init__(model, *stages)

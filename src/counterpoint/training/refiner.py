@@ -8,16 +8,13 @@ import numpy as np
 import torch
 
 from ..distributions import Diagonal
-from ..inference import Refiner, RefinerOptions, approximation, elbo, refined
+from ..inference import Refiner, RefinerOptions
+from ..objectives import Refinement
 from .prior import shown
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..data import Split
     from ..methods import Method
-    from ..model import Model
-    from ..types import Batch
 
 
 def fit_refiner(
@@ -34,7 +31,7 @@ def fit_refiner(
 ) -> list[float]:
     """Fit a refiner to a method whose encoders and decoders stay as they are.
 
-    It learns from the mean of −ELBO over its steps, on rows that miss random modalities as often as not, so that it serves every set that may be
+    It learns from the mean of −ELBO over its steps, on rows of which every other misses random modalities, so that it serves every set that may be
     given; where posteriors of some modalities have no parameters, as JNF's flows, on complete rows alone.
 
     Args:
@@ -66,37 +63,27 @@ def fit_refiner(
         history = []
         training = method.training
         method.eval()
-        parts = _parts(method, train, seed)
+        loss, train = _loss(method, train)
         rng = np.random.default_rng(seed)
-        for step in shown(range(steps), "fit", "step", progress):
-            part = parts[step % len(parts)]
-            loss = _loss(model, part.batch(rng.integers(len(part), size=batch_size), method.device), beta)
+        for _ in shown(range(steps), "fit", "step", progress):
+            encoding = model.encode(train.batch(rng.integers(len(train), size=batch_size), method.device))
+            mean = loss.terms(model, encoding, (), ())["refine"].mean()
             optimiser.zero_grad()
-            loss.backward(inputs=[*fresh.parameters()])
+            mean.backward(inputs=[*fresh.parameters()])
             optimiser.step()
             schedule.step()
-            history.append(float(loss.detach()))
+            history.append(float(mean.detach()))
         method.train(training)
     return [sum(part) / len(part) for part in (history[i : i + 100] for i in range(0, steps, 100))]
 
 
-def _parts(method: Method, train: Split, seed: int) -> list[Split]:
-    """What steps draw their rows from in turn: the rows as they are, and with half of their modalities hidden; where posteriors of some modalities
-    have no parameters, the complete rows."""
+def _loss(method: Method, train: Split) -> tuple[Refinement, Split]:
+    """What the refiner learns by, and from which rows: all of them, or the complete ones where posteriors of some modalities have no parameters."""
     with torch.no_grad():
         experts = method.model.encode(train.batch(np.arange(1), method.device)).shared.values()
     if all(isinstance(q, Diagonal) for q in experts):
-        return [train, train.with_missing(0.5, seed)]
+        return Refinement(), train
     complete = np.flatnonzero(np.logical_and.reduce([*train.present.values()]))
     if len(complete) == 0:
         raise ValueError(f"no row has every modality, and posteriors of some of them have no parameters to refine in {method.name}")
-    return [train.take(complete)]
-
-
-def _loss(model: Model, batch: Batch, beta: float) -> Tensor:
-    """Mean of −ELBO over the steps and the rows."""
-    with torch.no_grad():
-        encoding = model.encode(batch)
-        start = approximation(model, encoding, model.names)
-    trace = refined(model, encoding, model.names, start)
-    return -elbo(model, encoding, trace.steps[1:], model.names, beta=beta).mean()
+    return Refinement(subsets=False), train.take(complete)
