@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..distributions import Diagonal
-from ..inference import Refiner, RefinerOptions, approximation, elbo, refined
+from ..inference import Refiner, RefinerOptions, Trace, approximation, elbo, refined, refiner_of
 from .prior import shown
 
 if TYPE_CHECKING:
@@ -87,16 +87,17 @@ def _parts(method: Method, train: Split, seed: int) -> list[Split]:
         experts = method.model.encode(train.batch(np.arange(1), method.device)).shared.values()
     if all(isinstance(q, Diagonal) for q in experts):
         return [train, train.with_missing(0.5, seed)]
-    complete = np.flatnonzero(np.logical_and.reduce([*train.present.values()]))
-    if len(complete) == 0:
+    if len(train.complete) == 0:
         raise ValueError(f"no row has every modality, and posteriors of some of them have no parameters to refine in {method.name}")
-    return [train.take(complete)]
+    return [train.take(train.complete)]
 
 
 def _loss(model: Model, batch: Batch, beta: float) -> Tensor:
-    """Mean of −ELBO over the steps and the rows."""
+    """Mean of −ELBO over the steps, or over some of them in each row, and over the rows."""
     with torch.no_grad():
         encoding = model.encode(batch)
         start = approximation(model, encoding, model.names)
     trace = refined(model, encoding, model.names, start)
-    return -elbo(model, encoding, trace.steps[1:], model.names, beta=beta).mean()
+    learned, rounds = Trace(trace.steps[1:], trace.stopped), refiner_of(model).options.rounds
+    steps = learned.steps if rounds is None else learned.some(rounds)
+    return -elbo(model, encoding, steps, model.names, beta=beta).mean()
