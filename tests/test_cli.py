@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import yaml
 import counterpoint as cp
 from counterpoint.cli import VERBS, choose, main
 from counterpoint.cli.arguments import expanded, explained, full_name, read_config, settings
+from counterpoint.inference import Refiner
 from counterpoint.metrics import Evaluation
 
 TINY = [
@@ -434,6 +436,44 @@ def test_fitted_samplers_stay_with_the_run(run: Path, tmp_path: Path, capsys: py
     assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
     assert "flow" in refused(capsys, "fit-prior", copy, "--kind", "vae")
     assert "has no prior 'flow'" in refused(capsys, "sample", copy, "--prior", "flow")
+
+
+def test_a_fitted_refiner_stays_with_the_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its steps are not those of training; what was measured before is gone, what it gains is said, measured and shown."""
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "evaluation.json").write_text("{}")
+    batch = cp.data.load("digits-quadrant", draws=1).test.batch(slice(0, 2))
+    np.save(tmp_path / "view0.npy", batch.x["view0"].numpy())
+    translate = ["translate", str(copy), "--given", f"view0={tmp_path / 'view0.npy'}", "--to", "view2", "--out", str(tmp_path / "t.npz")]
+    assert "this model has no refiner; fit one by fit_refiner" in refused(capsys, *translate, "--refine", "5")
+    small = ["--refiner.steps", "2", "--width", "16", "--refiner.draws", "1", "--signal", "error"]
+    assert main(["fit-refiner", str(copy), *small, "--steps", "60", "--batch_size", "16", "--lr", "0.01", "--beta", "0.5"]) == 0
+    out = capsys.readouterr().out
+    said = re.search(r"bound of (\S+) nats before and (\S+) after 2 steps on 256 validation rows", out)
+    assert said is not None and float(said[2]) > float(said[1]) and f"next: counterpoint evaluate {copy}" in out
+    refiner = cp.load(copy).model.refiner
+    assert isinstance(refiner, Refiner) and refiner.beta == 0.5
+    assert refiner.options == cp.RefinerOptions(steps=2, width=16, draws=1, signal="error") and not (copy / "evaluation.json").exists()
+    drawn = []
+    for refine in ([], ["--refine", "2"]):
+        assert main([*translate, *refine]) == 0
+        drawn.append(np.load(tmp_path / "t.npz")["view2"])
+    assert not np.array_equal(*drawn)
+    assert "refine=0 must be 1 or more steps" in refused(capsys, *translate, "--refine", "0")
+    assert main(["evaluate", str(copy), "--only", "refinement", "--likelihood_rows", "4", "--likelihood_samples", "2"]) == 0
+    metrics = json.loads((copy / "evaluation-partial.json").read_text())["metrics"]
+    assert {f"refinement/elbo/{given}/{at}" for given in ("all", "given1") for at in ("t0", "t1", "t2", "ascent")} <= {*metrics}
+
+
+def test_wrong_refiners_are_refused_in_one_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"no run folder {tmp_path / 'none'}" in refused(capsys, "fit-refiner", tmp_path / "none")
+    assert "refiner: steps=0 must be 1 or more" in refused(capsys, "fit-refiner", run, "--refiner.steps", "0")
+    assert "option --refiner.signal: expected one of ['gradient', 'error'], got hope" in refused(
+        capsys, "fit-refiner", run, "--signal", "hope"
+    )
+    assert "steps and batch_size of 1 or more" in refused(capsys, "fit-refiner", run, "--steps", "0")
+    assert cp.load(run).model.refiner is None
 
 
 def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from counterpoint.data import Split
 from counterpoint.inference import Refiner, RefinerOptions, Trace
 from counterpoint.inference.iterative import _gradients
 from counterpoint.methods import DMVAE, JMVAE, JNF, MVAE, IterativeMVAE, Method, MMVAEPlus, MoPoE, load
+from counterpoint.metrics import score_posteriors, score_refinement
 from counterpoint.nn import NetworkOptions
 from counterpoint.objectives import Alignment
 from counterpoint.posteriors import Mixture, MixtureOfProducts, Product, Rule
@@ -128,6 +129,14 @@ def test_private_latents_are_refined_too(kind: type[Method], rule: Rule, options
 def test_products_and_their_mixtures_are_refined(kind: type[Method], rule: Rule) -> None:
     method = method_on(PLAIN, kind, rule, 0.1)
     method.fit_refiner(split_of(PLAIN), refiner=RefinerOptions(width=64), steps=250, lr=4e-3, progress=False)
+    x = PLAIN.draw(300, seed=9)
+    found = kls(method.refine(single(PLAIN, x)), exact(PLAIN, x, NAMES))
+    assert found[-1] <= 0.05 and found[0] > 10 * found[-1]
+
+
+def test_a_refiner_is_fitted_by_random_rounds_too() -> None:
+    method = method_on(PLAIN, JMVAE, PLAIN.joint_rule(), 0.1)
+    method.fit_refiner(split_of(PLAIN), refiner=RefinerOptions(width=64, rounds=1), steps=250, lr=4e-3, progress=False)
     x = PLAIN.draw(300, seed=9)
     found = kls(method.refine(single(PLAIN, x)), exact(PLAIN, x, NAMES))
     assert found[-1] <= 0.05 and found[0] > 10 * found[-1]
@@ -252,6 +261,73 @@ def test_encode_and_translate_read_what_is_refined(fitted: Method) -> None:
         for t in (None, 5)
     ]
     assert missed[1] < 0.3 * missed[0]
+
+
+# --- metrics ------------------------------------------------------------------------------------------------------------
+
+
+def evidence(x: dict[str, Array], sets: list[tuple[str, ...]]) -> float:
+    """Mean of log p(x_S) over rows and sets."""
+    return float(np.mean([PLAIN.log_prob({n: v.astype(np.float64) for n, v in x.items()}, given).mean() for given in sets]))
+
+
+def test_a_fitted_refiner_closes_all_that_there_is(fitted: Method) -> None:
+    """It comes to log p(x), from a start that is too far off for a hundred steps of ascent; shares count what those gain."""
+    split = split_of(PLAIN, 60)
+    scores = score_refinement(fitted, split, rows=60)
+    found = scores.metrics
+    for label, sets in (("all", [NAMES]), ("given1", [(n,) for n in NAMES])):
+        t0, t1, t5, ascent = (found[f"refinement/elbo/{label}/{at}"] for at in ("t0", "t1", "t5", "ascent"))
+        assert t0 < evidence(split.x, sets) - 1 and t5 == pytest.approx(evidence(split.x, sets), abs=0.1)
+        assert found[f"refinement/closed/{label}/t1"] == pytest.approx((t1 - t0) / (ascent - t0))
+        assert found[f"refinement/closed/{label}/t5"] == pytest.approx((t5 - t0) / (ascent - t0))
+        assert found[f"refinement/closed/{label}/t5"] > 0.95
+        assert f"refinement/closed/{label}/t0" not in found
+    assert found["refinement/elbo/given1/t0"] == pytest.approx(np.mean([found[f"refinement/elbo/given1/t0/{n}"] for n in NAMES]))
+    assert scores.extra["refinement"] == {"rows": 60, "samples": 100, "unit": "nats"} and scores.left_out == {}
+
+
+def test_an_untrained_refiner_closes_nothing_of_what_ascent_does() -> None:
+    """From nearby, ascent comes to log p(x). The numbers repeat, and leave torch's own generator alone."""
+    method, split = method_on(PLAIN, JMVAE, PLAIN.joint_rule(), 0.05), split_of(PLAIN, 20)
+    torch.manual_seed(0)
+    method.model.put_refiner(Refiner(PLAIN.modalities, method.model.latents, RefinerOptions(steps=2, width=16)))
+    state = torch.get_rng_state()
+    found = score_refinement(method, split).metrics
+    assert torch.equal(state, torch.get_rng_state()) and found == score_refinement(method, split).metrics
+    assert found["refinement/elbo/all/ascent"] == pytest.approx(evidence(split.x, [NAMES]), abs=0.05)
+    assert found["refinement/elbo/given1/ascent"] == pytest.approx(evidence(split.x, [(n,) for n in NAMES]), abs=0.02)
+    assert found["refinement/elbo/all/t0"] < evidence(split.x, [NAMES]) - 0.5
+    for label in ("all", "given1"):
+        assert found[f"refinement/closed/{label}/t2"] == pytest.approx(0, abs=0.02)
+
+
+def test_what_cannot_be_refined_is_left_out_with_the_reason() -> None:
+    flows = JNF(MODALITIES, shared_dim=3, networks=NetworkOptions(hidden=(16,)))
+    assert "fit one by fit_refiner" in score_refinement(flows, rows(20)).left_out["refinement"]
+    flows.fit_refiner(rows(100), refiner=RefinerOptions(steps=2, width=8), steps=2, progress=False)
+    flows.train()
+    scores = score_refinement(flows, rows(20), samples=5)
+    assert flows.training and "is a Flowed" in scores.left_out["refinement/elbo/given1/a"]
+    assert "refinement/elbo/all/t2" in scores.metrics and not any("given1" in name for name in scores.metrics)
+    never = replace(rows(4), present={"a": np.array([True, False] * 2), "b": np.array([False, True] * 2)})
+    assert score_refinement(flows, never).left_out == {"refinement": "no row has every modality"}
+    one = cp.MVAE(MODALITIES[:1], shared_dim=2, networks=NetworkOptions(hidden=(8,)))
+    alone = Split({"a": rows(20).x["a"]}, MODALITIES[:1])
+    one.fit_refiner(alone, refiner=RefinerOptions(steps=1, width=8), steps=2, progress=False)
+    assert not any("given1" in name for name in score_refinement(one, alone, samples=5).metrics)
+
+
+def test_cosines_are_those_of_the_posterior_means(fitted: Method) -> None:
+    """Unimodal means as the encoders say, and what all say as it is refined; in closed form, because a fitted refiner is exact."""
+    split = split_of(PLAIN, 50)
+    found = score_posteriors(fitted, split, rows=50, samples=5).metrics
+    whole = torch.as_tensor(PLAIN.posterior({n: v.astype(np.float64) for n, v in split.x.items()}, NAMES)[0]).float()
+    batch = split.batch(slice(None))
+    each = {n: float(nn.functional.cosine_similarity(fitted.encode(batch, [n]).shared[0], whole, dim=-1).mean()) for n in NAMES}
+    for n, expected in each.items():
+        assert found[f"posterior/cosine/{n}"] == pytest.approx(expected, abs=0.02)
+    assert found["posterior/cosine"] == pytest.approx(np.mean([*each.values()]), abs=0.02)
 
 
 # --- a method that is trained with it ------------------------------------------------------------------------------------

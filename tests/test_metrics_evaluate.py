@@ -65,7 +65,9 @@ class Oracle(nn.Module):
     def __init__(self, data: Dataset, *, private: bool = True, priors: tuple[str, ...] = ("standard",)) -> None:
         super().__init__()
         self.modalities, self.config, self.priors, self.private = data.modalities, {"private": private}, priors, private
-        self.model = SimpleNamespace(private_dims={m.name: SIDES for m in data.modalities} if private else {}, draw_prior=self.draw_prior)
+        self.model = SimpleNamespace(
+            private_dims={m.name: SIDES for m in data.modalities} if private else {}, draw_prior=self.draw_prior, refiner=None
+        )
         self.test = data.test
         self.labels: dict[str, dict[bytes, tuple[int, int]]] = {m.name: {} for m in data.modalities}
         for split in (data.train, data.test):
@@ -77,8 +79,16 @@ class Oracle(nn.Module):
     def draw_prior(self, name: str, shape: tuple[int, ...], *, prior: str) -> Tensor:
         return torch.eye(CLASSES if name == "z" else SIDES)[torch.randint(CLASSES if name == "z" else SIDES, shape)]
 
-    def encode(self, batch: Batch, given: Sequence[str] | None = None, *, samples: int | None = None) -> Latents:
-        assert samples is None
+    def encode(
+        self,
+        batch: Batch,
+        given: Sequence[str] | None = None,
+        *,
+        samples: int | None = None,
+        refine: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Latents:
+        assert samples is None and refine is None
         names = [name for name in batch.x if given is None or name in given]
         z = torch.zeros(1, len(batch), CLASSES)
         w = {name: torch.zeros(1, len(batch), SIDES) for name in names}
@@ -585,7 +595,15 @@ def test_judges_skip_unknown_labels_and_need_no_validation_rows_of_a_modality(da
 def test_posteriors_and_chains_are_reported(oracle: Evaluation) -> None:
     metrics = oracle.metrics
     assert metrics["posterior/kl/given1"] == metrics["posterior/kl/given1/image"] == 2.0 and metrics["posterior/kl/given2"] == 1.0
+    assert metrics["posterior/cosine"] == metrics["posterior/cosine/words"] == pytest.approx(1)  # each modality knows the class
     assert metrics["posterior/acceptance/given2"] == 0.5 and metrics["posterior/mixed/given2"] == 0.5
     assert metrics["posterior/ess/given2"] == 40 and metrics["posterior/improper/given2"] == 0
     assert not any(name.startswith("posterior/rhat/given1") for name in metrics)
     assert oracle.meta["posterior"]["unit"] == "nats"
+
+
+def test_without_a_refiner_there_is_nothing_to_measure_of_it(oracle: Evaluation) -> None:
+    assert not any(name.startswith("refinement") for name in oracle.metrics)
+    assert oracle.meta["left_out"]["refinement"].startswith("this model has no refiner; fit one by fit_refiner")
+    old = Evaluation({}, {"split": "test", "groups": [group for group in oracle.meta["groups"] if group not in ("refinement", "match")]})
+    assert oracle.complete and old.complete

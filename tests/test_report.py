@@ -128,6 +128,16 @@ METRICS: Mapping[str, Any] = {
     "posterior/kl/given1/photo": 18.5,
     "posterior/kl/given2": 4.5,
     "posterior/rhat/given2": 1.012,
+    "posterior/cosine": 0.625,
+    "posterior/cosine/photo": 0.5,
+    "refinement/elbo/all/t0": -20.0,
+    "refinement/elbo/all/t1": {"mean": -15.0, "std": 1.0, "n": 2},
+    "refinement/elbo/all/t2": -12.0,
+    "refinement/elbo/all/ascent": -10.0,
+    "refinement/elbo/given1/t0": -8.0,
+    "refinement/elbo/given1/t0/photo": -9.0,
+    "refinement/elbo/given1/t1": -7.0,
+    "refinement/elbo/given1/ascent": -6.5,
 }
 
 
@@ -218,8 +228,19 @@ def test_report_shows_every_coherence_once(written: Path) -> None:
 
 def test_report_shows_posteriors_by_what_is_given(written: Path) -> None:
     html = written.read_text()
-    assert '<th scope="col">KL to everything ↓</th><th scope="col">R-hat ↓</th>' in html
-    assert "1 modality</td><td>17.2</td><td>–</td>" in html and "2 modalities</td><td>4.500</td><td>1.012</td>" in html
+    assert '<th scope="col">KL to everything ↓</th><th scope="col">cosine to everything ↑</th><th scope="col">R-hat ↓</th>' in html
+    assert "1 modality</td><td>17.2</td><td>.625</td><td>–</td>" in html
+    assert "2 modalities</td><td>4.500</td><td>–</td><td>1.012</td>" in html
+
+
+def test_report_shows_refinement_where_it_was_measured(written: Path, tmp_path: Path) -> None:
+    html = written.read_text()
+    figure = html[html.index('aria-label="Refinement"') :]
+    figure = figure[: figure.index("</figure>")]
+    assert "given everything" in figure and "given one modality" in figure and "where gradient ascent ends" in figure
+    without = {name: value for name, value in METRICS.items() if not name.startswith("refinement")}
+    page = write_report(Echo([IMAGE]), dataset([IMAGE]), Evaluation(without), None, tmp_path / "r.html", maps=("pca",))  # type: ignore[arg-type]
+    assert "Refinement" not in page.read_text()
 
 
 def test_published_table_is_the_papers() -> None:
@@ -286,6 +307,14 @@ def test_tiles_of_vectors_share_the_given_span() -> None:
     assert isinstance(low, np.ndarray) and isinstance(high, np.ndarray)
     assert low.shape == (32, 40, 3) and low.max() < 100 and high[..., 0].min() > 200  # cividis: dark blue to yellow
     assert figures.tiles(torch.rand(1, 1000), replace(VECTOR, shape=(1000,)))[0].shape == (32, 64, 3)  # type: ignore[union-attr]
+
+
+def test_refinement_draws_the_bounds_and_where_ascent_ends() -> None:
+    left, right = figures.refinement({"a": [1.0, 2.0, 2.5], "b": [0.0, 1.0]}, {"a": 3.0, "b": 2.0}).axes
+    steps, ascent = left.lines
+    np.testing.assert_array_equal(steps.get_xydata(), [[0, 1.0], [1, 2.0], [2, 2.5]])
+    assert ascent.get_linestyle() == "--" and [*ascent.get_ydata()] == [3.0, 3.0]  # type: ignore[misc]
+    assert right.get_title("left") == "b" and [*right.lines[0].get_ydata()] == [0.0, 1.0]  # type: ignore[misc]
 
 
 def test_mosaic_enlarges_by_whole_factors() -> None:

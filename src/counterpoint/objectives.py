@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint import distributions as dist
-from counterpoint.inference import approximation, elbo, refined, refinement, refiner_of
+from counterpoint.inference import Trace, approximation, elbo, refined, refinement, refiner_of
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding
 from counterpoint.priors import Trained
@@ -298,8 +298,10 @@ class Refinement(Loss):
         with torch.no_grad():
             some = model.encode(_hidden(encoding.batch)) if self.subsets else encoding
             start = approximation(model, some, model.names)
-        trace = refined(model, some, model.names, start)
-        return {"refine": -elbo(model, some, trace.steps[1:], model.names, beta=refiner_of(model).beta).mean(0)}
+        trace, refiner = refined(model, some, model.names, start), refiner_of(model)
+        learned = Trace(trace.steps[1:], trace.stopped)
+        steps = learned.steps if refiner.options.rounds is None else learned.some(refiner.options.rounds)
+        return {"refine": -elbo(model, some, steps, model.names, beta=refiner.beta).mean(0)}
 
 
 def _hidden(batch: Batch) -> Batch:

@@ -10,8 +10,9 @@ import json
 import re
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,11 +60,14 @@ def parser_for(verb: str, about: str) -> ArgumentParser:
 
 
 def called(target: Callable[..., Result], verb: str, words: Sequence[str]) -> Result:
-    """What a function or a record makes of its own flags, called with them; those without a default are positional."""
+    """What a function or a record makes of its own flags, called with them; those without a default are positional, and records
+    of options have flags of their own, ``--refiner.steps``."""
     parser = parser_for(verb, (target.__doc__ or "").partition("\n")[0])
     add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
     add(target, as_positional=True)
-    return target(**parsed(parser, expanded(words, option_names(parser))))
+    values = parsed(parser, expanded(words, option_names(parser)))
+    kinds = {name: type(parameter.default) for name, parameter in signature(target).parameters.items()}
+    return target(**{key: kinds[key](**value) if is_dataclass(kinds[key]) else value for key, value in values.items()})
 
 
 def parsed(parser: ArgumentParser, words: Sequence[str]) -> dict[str, Any]:

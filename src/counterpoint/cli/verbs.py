@@ -6,9 +6,9 @@ import json
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from .. import data as datasets
 from ..methods import METHODS, Method, load
-from ..priors import SamplerName
 from ..training.folder import STALE
 from ..types import Modality, to_unit
 from . import choose
@@ -33,6 +32,7 @@ from .arguments import (
     run_groups,
     settings,
 )
+from .options import FitRefinerOptions, PriorOptions, ReportOptions, SampleOptions, TranslateOptions
 from .values import NUMBERS, printed, read_values, write_values
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ RUN_PARTS = (
     "tensorboard",
 )
 """What a run folder may hold, and all that --overwrite removes."""
+
+GAIN_ROWS = 256
+"""Validation rows on which fit-refiner measures what was gained."""
 
 RECIPE = Path(__file__).parent.parent / "experiments" / "demo.yaml"
 
@@ -116,11 +119,27 @@ def fit_prior(words: Sequence[str]) -> None:
     method, data = _opened(wanted.run)
     options = {key: value for key, value in vars(wanted).items() if key != "run"}
     history = method.fit_prior(data.train, **options)
-    method.save_pretrained(wanted.run / "model")
-    for name in STALE:  # measured on what generation drew from before
-        (wanted.run / name).unlink(missing_ok=True)
+    _saved(method, wanted.run)
     print(
         f"{wanted.run}: {wanted.kind} samplers of {', '.join(method.model.latents)}, loss {history[-1]:.4g}; generation draws from them now"
+    )
+    print(f"next: counterpoint evaluate {shlex.quote(str(wanted.run))}")
+
+
+def fit_refiner(words: Sequence[str]) -> None:
+    """Fit a refiner to the posteriors of a trained run; translate --refine draws from what it makes of them."""
+    wanted = called(FitRefinerOptions, "fit-refiner", words)
+    method, data = _opened(wanted.run)
+    options = {key: value for key, value in vars(wanted).items() if key != "run"}
+    method.fit_refiner(data.train, **options)
+    _saved(method, wanted.run)
+    rows = data.val.complete if len(data.val.complete) else np.arange(len(data.val))
+    batch = data.val.batch(np.random.default_rng(wanted.seed).permutation(rows)[:GAIN_ROWS], method.device)
+    bound = method.refine(batch, generator=torch.Generator().manual_seed(wanted.seed)).elbo
+    assert bound is not None
+    before, after = bound[0].mean(), bound[-1].mean()
+    print(
+        f"{wanted.run}: a bound of {before:.4g} nats before and {after:.4g} after {wanted.refiner.steps} steps on {len(batch)} validation rows"
     )
     print(f"next: counterpoint evaluate {shlex.quote(str(wanted.run))}")
 
@@ -186,7 +205,9 @@ def translate(words: Sequence[str]) -> None:
     if not targets:
         raise ValueError(f"name what to translate to: --to MODALITY; the modalities are {', '.join(known)}")
     generator = torch.Generator().manual_seed(wanted.seed)
-    output = method.translate(given, to=targets, n=wanted.n, prior=wanted.prior, rule=wanted.rule, generator=generator)
+    output = method.translate(
+        given, to=targets, n=wanted.n, prior=wanted.prior, rule=wanted.rule, refine=wanted.refine, generator=generator
+    )
     flat = {name: values.transpose(0, 1).flatten(0, 1) for name, values in output.items()}  # the n answers to a row stand together
     if wanted.out is not None:
         print(write_values(*_seen(flat, method.modalities, autoencoder), wanted.out))
@@ -208,98 +229,7 @@ def report(words: Sequence[str]) -> None:
     print(_reported(method, data, _measured(method, data, wanted.run), wanted.run, wanted.out, wanted.maps, wanted.seed))
 
 
-# ----------------------------------------------------------------------------------------------- options
-
-
-@dataclass(frozen=True)
-class SampleOptions:
-    """New examples from a trained run.
-
-    Args:
-        run: run folder.
-        n: how many.
-        out: .png for a sheet of pictures, .npz or .json for the numbers.
-        prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
-        autoencoder: its folder: write the images that latents stand for, instead of the latents.
-        seed: of the draws.
-    """
-
-    run: Path
-    n: int = 64
-    out: Path = Path("samples.png")
-    prior: str = "auto"
-    autoencoder: Path | None = None
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class PriorOptions:
-    """Fit samplers to the latents of a trained run; generation draws from them. Measure again afterwards: evaluation.json and report.html
-    are removed.
-
-    Args:
-        run: run folder.
-        kind: "diffusion", "score", "score-ode", "flow" or "gmm". Those of the same kind that are there already are replaced.
-        size: width of the networks, or number of the mixture's components; 512, 512, 128 or 10 by default.
-        of: learn posterior "means" or "samples".
-        steps: Adam steps; a mixture takes none.
-        batch_size: rows of a step.
-        lr: learning rate, falling to zero by a cosine.
-        seed: of the rows and the noise.
-    """
-
-    run: Path
-    kind: SamplerName = "diffusion"
-    size: int | None = None
-    of: Literal["means", "samples"] = "means"
-    steps: int = 2000
-    batch_size: int = 512
-    lr: float = 1e-3
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class TranslateOptions:
-    """Some modalities from others.
-
-    Args:
-        run: run folder.
-        given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy, .json, .csv or .txt.
-        to: MODALITY, repeated for more; all others by default.
-        n: how many answers to each row.
-        out: .png for a sheet of pictures, .npz or .json for the numbers; without it, vectors and text are printed, or ids whose words are unknown.
-        prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
-        rule: "own", or "product" for the product of unimodal posteriors, whatever the method was trained with.
-        autoencoder: its folder: read and write the images that latents stand for, instead of the latents.
-        seed: of the draws.
-    """
-
-    run: Path
-    given: tuple[str, ...] = ()
-    to: tuple[str, ...] = ()
-    n: int = 1
-    out: Path | None = None
-    prior: str = "auto"
-    rule: Literal["own", "product"] = "own"
-    autoencoder: Path | None = None
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """One self-contained HTML file about a run.
-
-    Args:
-        run: run folder; where it has no evaluation.json, everything is measured first.
-        out: the file; RUN/report.html by default.
-        maps: list of pca, tsne and umap; all that can be had by default.
-        seed: chooses the examples shown.
-    """
-
-    run: Path
-    out: Path | None = None
-    maps: tuple[str, ...] | None = None
-    seed: int = 0
+# ----------------------------------------------------------------------------------------------- values
 
 
 def _check_count(n: int) -> None:
@@ -403,6 +333,13 @@ def _model(run: Path) -> Method:
     if not run.is_dir():
         raise FileNotFoundError(f"no run folder {run}; make one with counterpoint fit METHOD --data NAME --out {run}")
     return load(run).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _saved(method: Method, run: Path) -> None:
+    """Keep the model in its run, and nothing that was measured on what it was before."""
+    method.save_pretrained(run / "model")
+    for name in STALE:
+        (run / name).unlink(missing_ok=True)
 
 
 def _opened(run: Path) -> tuple[Method, Dataset]:

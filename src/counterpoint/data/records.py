@@ -88,6 +88,11 @@ class Split:
     def __len__(self) -> int:
         return len(next(iter(self.present.values())))
 
+    @property
+    def complete(self) -> Array:
+        """Indices of the rows that have every modality, (n,)."""
+        return np.flatnonzero(np.logical_and.reduce([*self.present.values()]))
+
     def batch(self, index: Rows, device: torch.device | str | None = None) -> Batch:
         """The chosen rows as tensors on ``device``: images in [0, 1], vectors float32, ids int64, zeros where absent.
 

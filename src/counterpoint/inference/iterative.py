@@ -25,7 +25,7 @@ such a pair has no noise in the gradient by μ, and none in that by σ but what 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -175,9 +175,16 @@ def _approximation(model: Model, encoding: Encoding, given: tuple[str, ...], z: 
     return Approximation(z, {name: encoding.private[name] for name in given if name in model.private_dims})
 
 
-def measured(model: Model, encoding: Encoding, trace: Trace, given: tuple[str, ...], *, samples: int, beta: float = 1.0) -> Trace:
-    """The trace with L(λ_t) of every step."""
-    return replace(trace, elbo=elbo(model, encoding, trace.steps, given, samples=samples, beta=beta))
+def measured(
+    model: Model, encoding: Encoding, steps: Sequence[Approximation], given: tuple[str, ...], *, samples: int, beta: float = 1.0
+) -> Tensor:
+    """L(λ) of each row in nats, (T, B), of every approximation by the same noise, so that they differ by nothing else."""
+    seed, bounds = int(torch.randint(2**62, ())), []
+    for q in steps:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            bounds.append(elbo(model, encoding, [q], given, samples=samples, beta=beta))
+    return torch.cat(bounds)
 
 
 def elbo(

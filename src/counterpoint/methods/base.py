@@ -282,7 +282,8 @@ class Method(nn.Module):
                 trace = inference.refined(model, encoding, names, start, steps)
             else:
                 trace = inference.ascended(model, encoding, names, start, steps=100 if steps is None else steps, lr=lr, beta=beta)
-            return inference.measured(model, encoding, trace, names, samples=samples, beta=beta)
+            bounds = inference.measured(model, encoding, trace.steps, names, samples=samples, beta=beta)
+            return dataclasses.replace(trace, elbo=bounds)
 
     def decode(self, latents: Latents, to: Sequence[str] | None = None, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Decoder means (K, B, *shape) by modality; for words, probabilities (K, B, length, vocabulary).

@@ -12,8 +12,10 @@ from .judges import Judge, JudgeOptions, Judges, Seen, score_judges, train_judge
 from .latents import Means, posterior_means
 from .likelihood import score_likelihood
 from .matching import Matchers, score_matches, train_matchers
+from .posteriors import score_posteriors
 from .probes import Probe, probe, score_chance, score_probes
 from .quality import Prdc, frechet, frechet_distance, prdc, score_quality
+from .refinement import score_refinement
 
 __all__ = [
     "GROUPS",
@@ -46,8 +48,10 @@ __all__ = [
     "score_judges",
     "score_likelihood",
     "score_matches",
+    "score_posteriors",
     "score_probes",
     "score_quality",
+    "score_refinement",
     "train_judges",
     "train_matchers",
 ]

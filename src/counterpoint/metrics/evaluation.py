@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -30,20 +30,22 @@ from .matching import Matchers, score_matches, train_matchers
 from .posteriors import score_posteriors
 from .probes import score_chance, score_probes
 from .quality import score_quality
+from .refinement import score_refinement
 from .scores import Scores, chosen, seed_of
 
 if TYPE_CHECKING:
     from ..data import Dataset, Split
     from ..methods import Method
 
-Group = Literal["probe", "coherence", "match", "quality", "dependence", "posterior", "likelihood"]
-GROUPS: tuple[Group, ...] = ("probe", "coherence", "match", "quality", "dependence", "posterior", "likelihood")
+Group = Literal["probe", "coherence", "match", "quality", "dependence", "posterior", "refinement", "likelihood"]
+GROUPS: tuple[Group, ...] = get_args(Group)
 _SECTIONS = (
     ("probe",),
     ("mi", "hsic"),
     ("judge", "coherence", "match", "f1"),
     ("fid", "kid", "precision", "recall", "density", "coverage", "sharpness"),
     ("posterior",),
+    ("refinement",),
     ("loglik",),
 )
 
@@ -111,8 +113,8 @@ class Evaluation:
 
     @property
     def complete(self) -> bool:
-        """Whether it has every group of metrics that is measured unasked, on the test split."""
-        return self.meta.get("split") == "test" and set(self.meta.get("groups", ())) >= set(GROUPS) - {"match"}
+        """Whether it has every group of metrics that is measured unasked of every method, on the test split."""
+        return self.meta.get("split") == "test" and set(self.meta.get("groups", ())) >= set(GROUPS) - {"match", "refinement"}
 
     def _spread(self, name: str) -> str:
         value = self.metrics[name]
@@ -160,7 +162,8 @@ def evaluate(
     judge: JudgeOptions | None = None,
     feature_extractors: Mapping[str, Extractor] | None = None,
 ) -> Evaluation:
-    """Measure a method on held-out rows of a data set: probes, coherence, matches, quality, dependence, posteriors, likelihood.
+    """Measure a method on held-out rows of a data set: probes, coherence, matches, quality, dependence, posteriors, their refinement,
+    likelihood.
 
     Seeded throughout; the global random state stays as it was. What a method or data set cannot give (no labels, no private latents,
     no exact density) is left out, with the reason in ``meta["left_out"]``.
@@ -169,11 +172,11 @@ def evaluate(
         samples: unconditional samples, and most rows on each side of precision and recall.
         rows: most held-out rows to generate from (random, the same for every metric); None takes all.
         probe_rows: most rows of the train split to fit probes on, and of the held-out split to score them on.
-        likelihood_rows, likelihood_samples: rows and samples of likelihood and posteriors, which are the dearest metrics.
+        likelihood_rows, likelihood_samples: rows and samples of likelihood, posteriors and their refinement, which are the dearest metrics.
         cache: a folder in which judges are kept.
         progress: True tells each stage on standard error; a function is called with it instead.
-        only: some of "probe", "coherence", "match", "quality", "dependence", "posterior", "likelihood"; without it all, but "match",
-            which trains a judge for each pair of modalities, only where the data have no shared labels.
+        only: some of "probe", "coherence", "match", "quality", "dependence", "posterior", "refinement", "likelihood"; without it all, but
+            "match", which trains a judge for each pair of modalities, only where the data have no shared labels.
         split: the held-out split: "test" to report, "val" to choose between recipes.
         judge: how judges are built and trained.
         feature_extractors: by modality, a function (a network, too) from values (B, *shape), images in [0, 1], on the method's device, to
@@ -243,6 +246,9 @@ def evaluate(
         if "posterior" in groups:
             with _stage("posterior", clock, tell):
                 scores.update(score_posteriors(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed))
+        if "refinement" in groups:
+            with _stage("refinement", clock, tell):
+                scores.update(score_refinement(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed))
         if "likelihood" in groups:
             with _stage("likelihood", clock, tell):
                 scores.update(score_likelihood(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed))

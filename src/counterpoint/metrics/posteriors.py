@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
+from ..inference import Refiner
 from .latents import device_of
 from .scores import Scores, chosen, seed_of
 
 if TYPE_CHECKING:
     from ..data import Split
     from ..methods import Method
+    from ..types import Batch
 
 _MOST_SUBSETS = 8
 MIXED = 1.01
@@ -25,17 +28,21 @@ def score_posteriors(method: Method, split: Split, *, rows: int = 32, samples: i
     """``posterior/kl/given<n>``: KL(q(z | X) ‖ q(z | x_S)) in nats, mean over rows that have everything and over the sets S of n modalities
     (a random 8 of them where there are more); for n = 1 each modality's stands one level below.
 
+    ``posterior/cosine``: cosine similarity of the posterior means of z given one modality and given everything, the latter refined where the model
+    has a refiner; mean over rows and modalities, with each modality's one level below. The means are not centred: what all rows have in common counts.
+
     Where q(z | x_S) is sampled by chains, medians over rows and sets: ``posterior/acceptance/given<n>``, ``posterior/rhat/given<n>`` (of the
     worst dimension), ``posterior/ess/given<n>`` (effective sample size of the worst dimension), and the shares of rows
     ``posterior/mixed/given<n>`` whose R-hat is at most 1.01 and ``posterior/improper/given<n>`` whose product is no density.
     """
     scores = Scores()
     names = [m.name for m in method.modalities]
-    complete = np.flatnonzero(np.logical_and.reduce([split.present[name] for name in names]))
-    if len(complete) == 0 or len(names) == 1:
-        scores.left_out["posterior/kl"] = "no row has every modality" if len(names) > 1 else "there is only one modality"
+    if len(split.complete) == 0 or len(names) == 1:
+        scores.left_out["posterior/kl"] = scores.left_out["posterior/cosine"] = (
+            "no row has every modality" if len(names) > 1 else "there is only one modality"
+        )
         return scores
-    kept = complete[chosen(len(complete), rows, seed_of(seed, "posterior rows"))]
+    kept = split.complete[chosen(len(split.complete), rows, seed_of(seed, "posterior rows"))]
     batch = split.batch(kept, device_of(method))
     rng = np.random.default_rng(seed_of(seed, "posterior subsets"))
     generator = torch.Generator().manual_seed(seed_of(seed, "posterior draws"))
@@ -45,6 +52,7 @@ def score_posteriors(method: Method, split: Split, *, rows: int = 32, samples: i
         kls = {",".join(s): float(method.divergence(batch, s, samples=samples, generator=generator).mean()) for s in sets}
         if size == 1:
             scores.add_mean("posterior/kl/given1", kls)
+            scores.add_mean("posterior/cosine", _cosines(method, batch, generator))
         else:
             scores.add(f"posterior/kl/given{size}", float(np.mean([*kls.values()])))
         try:
@@ -61,3 +69,12 @@ def score_posteriors(method: Method, split: Split, *, rows: int = 32, samples: i
             scores.add(f"posterior/improper/given{size}", float(torch.cat([d.improper for d in found]).float().mean()))
     scores.extra["posterior"] = {"rows": len(kept), "samples": samples, "unit": "nats"}
     return scores
+
+
+def _cosines(method: Method, batch: Batch, generator: torch.Generator) -> dict[str, float]:
+    """By modality, the mean cosine similarity of what it says of z and what all modalities say."""
+    refiner = method.model.refiner
+    steps = refiner.options.steps if isinstance(refiner, Refiner) else None
+    everything = method.encode(batch, refine=steps, generator=generator).shared[0]
+    alone = {m.name: method.encode(batch, [m.name], generator=generator).shared[0] for m in method.modalities}
+    return {name: float(F.cosine_similarity(z, everything, dim=-1).mean()) for name, z in alone.items()}

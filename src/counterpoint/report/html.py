@@ -58,6 +58,7 @@ GIVEN = {
 
 POSTERIOR = {
     "kl": "KL to everything ↓",
+    "cosine": "cosine to everything ↑",
     "acceptance": "acceptance",
     "rhat": "R-hat ↓",
     "mixed": "share mixed ↑",
@@ -150,6 +151,7 @@ def write_report(
         "quality": _quality(metrics, data),
         "given": _given(metrics, data),
         "posteriors": _posteriors(metrics),
+        "refinement": _refinement(metrics),
         "plane": _plane(method, data, seed),
         "metrics": {name: _text(value) for name, value in sorted(metrics.items())},
         "meta": _yaml(evaluation.meta),
@@ -315,6 +317,8 @@ def _given(metrics: Mapping[str, JSON], data: Dataset) -> dict[str, JSON]:
 
 def _posteriors(metrics: Mapping[str, JSON]) -> dict[str, JSON]:
     """Column titles, and rows (what is given, one text per column): all in nats but where chains were run."""
+    if "posterior/cosine" in metrics:
+        metrics = {**metrics, "posterior/cosine/given1": metrics["posterior/cosine"]}
     kinds = [kind for kind in POSTERIOR if any(name.startswith(f"posterior/{kind}/given") for name in metrics)]
     counts = sorted({int(found[1]) for name in metrics if (found := re.fullmatch(r"posterior/\w+/given(\d+)", name))})
     rows = []
@@ -425,6 +429,22 @@ def _maps(method: Method, data: Dataset, kinds: Sequence[str] | None, seed: int)
         rows = len(next(iter(points.values())))
         plates.append(_plate(figure, f"{title} of the latents", f"{title} of {rows} rows of the test split, given {given} alone."))
     return plates
+
+
+def _refinement(metrics: Mapping[str, JSON]) -> Plate | None:
+    bounds, ascent = {}, {}
+    for label, title in (("all", "given everything"), ("given1", "given one modality")):
+        steps = {int(found[1]): name for name in metrics if (found := re.fullmatch(rf"refinement/elbo/{label}/t(\d+)", name))}
+        if steps:
+            bounds[title] = [_mean(metrics[steps[t]]) for t in sorted(steps)]
+            ascent[title] = _mean(metrics[f"refinement/elbo/{label}/ascent"])
+    if not bounds:
+        return None
+    caption = (
+        "Refinement. The bound in nats, mean over rows of the test split, against steps of the refiner; step 0 is what the encoders say. Dashed:"
+        " where gradient ascent ends that starts there."
+    )
+    return _plate(figures.refinement(bounds, ascent), "Refinement", caption)
 
 
 def _plane(method: Method, data: Dataset, seed: int) -> Plate | None:

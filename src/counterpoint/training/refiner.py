@@ -83,7 +83,6 @@ def _loss(method: Method, train: Split) -> tuple[Refinement, Split]:
         experts = method.model.encode(train.batch(np.arange(1), method.device)).shared.values()
     if all(isinstance(q, Diagonal) for q in experts):
         return Refinement(), train
-    complete = np.flatnonzero(np.logical_and.reduce([*train.present.values()]))
-    if len(complete) == 0:
+    if len(train.complete) == 0:
         raise ValueError(f"no row has every modality, and posteriors of some of them have no parameters to refine in {method.name}")
-    return Refinement(subsets=False), train.take(complete)
+    return Refinement(subsets=False), train.take(train.complete)

@@ -10,6 +10,7 @@ from .curves import losses, read_history
 from .latents import MAP_TITLES, MAPS, latent_map, latent_points, project
 from .pictures import recombinations, reconstructions, samples, sheet, translations
 from .posteriors import in_the_plane, posteriors
+from .refinement import refinement
 from .rows import chosen_modality, complete_rows, has_complete_rows
 from .style import FAINT, INK
 from .tiles import mosaic, tiles
@@ -32,6 +33,7 @@ __all__ = [
     "read_history",
     "recombinations",
     "reconstructions",
+    "refinement",
     "samples",
     "sheet",
     "tiles",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .style import FAINT, INK, PRIVATE, SHARED
+from .style import PRIVATE, SHARED, style_panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +50,6 @@ def losses(history: Series | str | Path, columns: int = 3) -> Figure:
         ValueError: no curve to draw.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     curves = history if isinstance(history, dict) else read_history(history)
     terms = [name for name in curves if name.startswith(("train/", "val/"))] or [*curves]
@@ -69,14 +68,7 @@ def losses(history: Series | str | Path, columns: int = 3) -> Figure:
         for stage, (x, y) in panels[term].items():
             validation = stage == "val"
             axes.plot(x, y, color=PRIVATE if validation else SHARED, linewidth=1.3, alpha=0.95, marker="o" if len(x) == 1 else None, ms=3)
-        axes.set_title(term, fontsize=9.5, color=INK, loc="left")
-        axes.tick_params(labelsize=7.5, colors=INK, length=2.5, width=0.6)
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.set_facecolor("none")
-        axes.grid(axis="y", color=FAINT, linewidth=0.4, alpha=0.6)
-        for side, spine in axes.spines.items():
-            spine.set(visible=side in ("left", "bottom"), color=FAINT, linewidth=0.6)
+        style_panel(axes, term)
     for axes in grid[len(order) :]:
         axes.set_axis_off()
     return figure

@@ -19,7 +19,7 @@ def complete_rows(split: Split, n: int, labels: np.ndarray | None = None, seed: 
     Raises:
         ValueError: no row has every modality.
     """
-    complete = np.flatnonzero(_complete(split))
+    complete = split.complete
     if not len(complete):
         raise ValueError("no row of this split has every modality; pictures compare modalities of one row")
     complete = np.random.default_rng(seed).permutation(complete)
@@ -35,12 +35,7 @@ def complete_rows(split: Split, n: int, labels: np.ndarray | None = None, seed: 
 
 def has_complete_rows(split: Split) -> bool:
     """Whether some row has every modality."""
-    return bool(_complete(split).any())
-
-
-def _complete(split: Split) -> np.ndarray:
-    mask: np.ndarray = np.logical_and.reduce([np.asarray(p) for p in split.present.values()])
-    return mask
+    return len(split.complete) > 0
 
 
 def batch_of(method: Method, split: Split, rows: np.ndarray) -> Batch:

@@ -1,0 +1,127 @@
+"""What the verbs take, as records whose fields are their flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..inference import RefinerOptions
+from ..priors import SamplerName
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """New examples from a trained run.
+
+    Args:
+        run: run folder.
+        n: how many.
+        out: .png for a sheet of pictures, .npz or .json for the numbers.
+        prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
+        autoencoder: its folder: write the images that latents stand for, instead of the latents.
+        seed: of the draws.
+    """
+
+    run: Path
+    n: int = 64
+    out: Path = Path("samples.png")
+    prior: str = "auto"
+    autoencoder: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PriorOptions:
+    """Fit samplers to the latents of a trained run; generation draws from them. Measure again afterwards: evaluation.json and report.html
+    are removed.
+
+    Args:
+        run: run folder.
+        kind: "diffusion", "score", "score-ode", "flow" or "gmm". Those of the same kind that are there already are replaced.
+        size: width of the networks, or number of the mixture's components; 512, 512, 128 or 10 by default.
+        of: learn posterior "means" or "samples".
+        steps: Adam steps; a mixture takes none.
+        batch_size: rows of a step.
+        lr: learning rate, falling to zero by a cosine.
+        seed: of the rows and the noise.
+    """
+
+    run: Path
+    kind: SamplerName = "diffusion"
+    size: int | None = None
+    of: Literal["means", "samples"] = "means"
+    steps: int = 2000
+    batch_size: int = 512
+    lr: float = 1e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class FitRefinerOptions:
+    """Fit a network that refines the posteriors of a trained run; translate --refine draws from them. Measure again afterwards:
+    evaluation.json and report.html are removed.
+
+    Args:
+        run: run folder.
+        refiner: how posteriors are refined.
+        beta: of the bound that it learns to raise.
+        steps: Adam steps.
+        batch_size: rows of a step.
+        lr: learning rate, falling to zero by a cosine.
+        seed: of the rows and the noise.
+    """
+
+    run: Path
+    refiner: RefinerOptions = RefinerOptions()
+    beta: float = 1.0
+    steps: int = 1000
+    batch_size: int = 128
+    lr: float = 1e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TranslateOptions:
+    """Some modalities from others.
+
+    Args:
+        run: run folder.
+        given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy, .json, .csv or .txt.
+        to: MODALITY, repeated for more; all others by default.
+        n: how many answers to each row.
+        out: .png for a sheet of pictures, .npz or .json for the numbers; without it, vectors and text are printed, or ids whose words are unknown.
+        prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
+        rule: "own", or "product" for the product of unimodal posteriors, whatever the method was trained with.
+        refine: steps of refinement, for a run with a refiner (fit-refiner); none by default.
+        autoencoder: its folder: read and write the images that latents stand for, instead of the latents.
+        seed: of the draws.
+    """
+
+    run: Path
+    given: tuple[str, ...] = ()
+    to: tuple[str, ...] = ()
+    n: int = 1
+    out: Path | None = None
+    prior: str = "auto"
+    rule: Literal["own", "product"] = "own"
+    refine: int | None = None
+    autoencoder: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """One self-contained HTML file about a run.
+
+    Args:
+        run: run folder; where it has no evaluation.json, everything is measured first.
+        out: the file; RUN/report.html by default.
+        maps: list of pca, tsne and umap; all that can be had by default.
+        seed: chooses the examples shown.
+    """
+
+    run: Path
+    out: Path | None = None
+    maps: tuple[str, ...] | None = None
+    seed: int = 0

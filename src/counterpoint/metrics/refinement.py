@@ -1,0 +1,84 @@
+"""Refinement: how much of what the encoders leave to gain the refiner gains, step by step, beside gradient ascent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..inference import approximation, ascended, measured, refined, refiner_of, seeded
+from .latents import device_of
+from .scores import Scores, chosen, seed_of
+
+if TYPE_CHECKING:
+    from ..data import Split
+    from ..methods import Method
+    from ..model import Model
+    from ..types import Batch
+
+ASCENT = 100
+"""Steps of gradient ascent."""
+
+
+def score_refinement(method: Method, split: Split, *, rows: int = 32, samples: int = 100, seed: int = 0) -> Scores:
+    """``refinement/elbo/all/t0`` to ``tT``: the bound after so many steps of the refiner, in nats, mean over rows that have everything, by as many
+    draws as ``samples``; ``refinement/elbo/all/ascent``: after a hundred steps of gradient ascent from t0, all by the same noise.
+    ``refinement/closed/all/t1`` to ``tT``: the share of what ascent gains that the refiner has gained.
+
+    ``given1`` in the place of ``all``: where one modality is given, mean over modalities; each one's bounds stand one level below.
+    """
+    scores = Scores()
+    try:
+        refiner_of(method.model)
+    except ValueError as refusal:
+        scores.left_out["refinement"] = str(refusal)
+        return scores
+    names = tuple(m.name for m in method.modalities)
+    if len(split.complete) == 0:
+        scores.left_out["refinement"] = "no row has every modality"
+        return scores
+    kept = split.complete[chosen(len(split.complete), rows, seed_of(seed, "refinement rows"))]
+    batch = split.batch(kept, device_of(method))
+    generator = torch.Generator().manual_seed(seed_of(seed, "refinement draws"))
+    training = method.training
+    method.eval()
+    groups = {"all": [names]} | ({"given1": [(name,) for name in names]} if len(names) > 1 else {})
+    for label, sets in groups.items():
+        found = {}
+        for given in sets:
+            key = f"refinement/elbo/{label}" + f"/{given[0]}" * (len(sets) > 1)
+            try:
+                found[given[0]] = _bounds(method.model, batch.only(given), given, samples, generator)
+            except ValueError as refusal:  # a posterior without parameters
+                scores.left_out[key] = str(refusal)
+        if found:
+            _add(scores, label, found, each=len(sets) > 1)
+    method.train(training)
+    scores.extra["refinement"] = {"rows": len(kept), "samples": samples, "unit": "nats"}
+    return scores
+
+
+def _bounds(model: Model, batch: Batch, given: tuple[str, ...], samples: int, generator: torch.Generator) -> list[float]:
+    """The bound at every step of the refiner, and last that of the ascent."""
+    beta = refiner_of(model).beta
+    with torch.no_grad(), seeded(generator):
+        encoding = model.encode(batch)
+        start = approximation(model, encoding, given)
+        trace, ascent = refined(model, encoding, given, start), ascended(model, encoding, given, start, steps=ASCENT, beta=beta)
+        return measured(model, encoding, [*trace.steps, ascent.last], given, samples=samples, beta=beta).mean(1).tolist()
+
+
+def _add(scores: Scores, label: str, found: dict[str, list[float]], *, each: bool) -> None:
+    """The means over sets of bounds and shares, and if ``each`` the bounds of every set."""
+    *means, ascent = np.mean([*found.values()], 0).tolist()
+    names = [*(f"t{t}" for t in range(len(means))), "ascent"]
+    for i, name in enumerate(names):
+        scores.add(f"refinement/elbo/{label}/{name}", [*means, ascent][i])
+        for key, bounds in found.items() if each else ():
+            scores.add(f"refinement/elbo/{label}/{name}/{key}", bounds[i])
+    if ascent <= means[0]:
+        scores.left_out[f"refinement/closed/{label}"] = "gradient ascent gains nothing that could be closed"
+        return
+    for name, bound in zip(names[1:-1], means[1:], strict=True):
+        scores.add(f"refinement/closed/{label}/{name}", (bound - means[0]) / (ascent - means[0]))
