@@ -484,8 +484,7 @@ def test_errors_of_a_diffusion_decoder_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"align": -1.0}, "align=-1.0, agree=0.0 and align_warmup=0 must not be negative"),
-        ({"agree": 0.1, "staged": True}, "agree=0.1 needs unimodal posteriors that learn beside"),
+        ({"align": -1.0}, "align=-1.0 and align_warmup=0 must not be negative"),
         ({"teacher": "nobody"}, "teacher='nobody' is unknown"),
         ({"direction": "sideways"}, "direction='sideways' is unknown"),
         ({"beta": -1.0}, "beta=-1.0 must not be negative"),

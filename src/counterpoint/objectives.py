@@ -314,17 +314,6 @@ def _hidden(batch: Batch) -> Batch:
     return Batch(x, dict(zip(batch.present, kept, strict=True)))
 
 
-class Agreement(Loss):
-    """mean_t Σ_m KL(q_t(z | X) ‖ q(z | x_m)) over the steps of refinement and the modalities a row has: the refined posterior is drawn to what unimodal ones
-    can say, which no gradient reaches; JMVAE's match for the posterior's part (ours). Term: ``agree``."""
-
-    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
-        alone = {name: dist.detached(q) for name, q in encoding.shared.items()}
-        steps = refinement(model, encoding).steps
-        said = [encoding.batch.present[n] * dist.kl(q.shared, cast(dist.Expert, p)) for q in steps for n, p in alone.items()]
-        return {"agree": torch.stack(said).sum(0) / len(steps)}
-
-
 class Alignment(Loss):
     """Σ_m KL(q_T(z | X) ‖ q(z | x_m)) over the modalities a row has: unimodal posteriors learn from the refined one, which no gradient reaches.
     Term: ``align``.

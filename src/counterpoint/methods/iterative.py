@@ -23,7 +23,7 @@ from counterpoint.methods.base import Method
 from counterpoint.methods.build import build, check_sizes
 from counterpoint.methods.stages import Ramp, Stage
 from counterpoint.nn import NetworkOptions
-from counterpoint.objectives import Agreement, Alignment, Bound, Direction, Loss, PosteriorMatch, Refinement, everything_to_everything
+from counterpoint.objectives import Alignment, Bound, Direction, Loss, PosteriorMatch, Refinement, everything_to_everything
 from counterpoint.posteriors import Joint, JointEncoder, Product
 from counterpoint.types import Modality
 
@@ -38,8 +38,6 @@ class IterativeMVAE(Method):
         beta: β on the KLs.
         refiner: how the joint posterior is refined.
         align: a, the weight of the alignment.
-        agree: weight of the same divergence, of every step, in what the posterior learns (ours): what no modality can say alone costs more. 0, the
-            published method, leaves it out.
         align_warmup: steps over which it rises from zero.
         direction: of the alignment's KL, ``"forward"`` as above, ``"reverse"``, or ``"both"``.
         teacher: what unimodal encoders are drawn to: the ``"refined"`` posterior, or, as in JMVAE, the ``"joint"`` encoder's, which then
@@ -67,7 +65,6 @@ class IterativeMVAE(Method):
         beta: float = 1.0,
         refiner: RefinerOptions = RefinerOptions(),
         align: float = 1.0,
-        agree: float = 0.0,
         align_warmup: int = 0,
         direction: Direction = "forward",
         teacher: Literal["refined", "joint"] = "refined",
@@ -78,8 +75,8 @@ class IterativeMVAE(Method):
         decoder_rows: int | None = None,
     ) -> None:
         check_sizes(modalities, shared_dim, private_dim)
-        if min(align, agree, align_warmup) < 0:
-            raise ValueError(f"align={align}, agree={agree} and align_warmup={align_warmup} must not be negative")
+        if align < 0 or align_warmup < 0:
+            raise ValueError(f"align={align} and align_warmup={align_warmup} must not be negative")
         if teacher not in ("refined", "joint"):
             raise ValueError(f"teacher={teacher!r} is unknown; choose 'refined' or 'joint'")
         rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), Product(prior_expert=False))
@@ -96,10 +93,8 @@ class IterativeMVAE(Method):
         bound = Bound(everything_to_everything, beta=beta, posterior="refined", private="own")
         aligned: Loss = Alignment(direction) if teacher == "refined" else PosteriorMatch(1.0)
         alignment = (aligned, Ramp(align, 0, align_warmup))
-        if staged and agree:
-            raise ValueError(f"agree={agree} needs unimodal posteriors that learn beside the refined one; leave out staged")
         learning = [rule.encoder, model.decoders, model.refiners]
-        stages = [Stage([(bound, Ramp(1.0)), alignment, (Agreement(), Ramp(agree))], name="refine", trains=[model.posterior, *learning])]
+        stages = [Stage([(bound, Ramp(1.0)), alignment], name="refine", trains=[model.posterior, *learning])]
         if staged:
             stages = [
                 Stage([(bound, Ramp(1.0))], name="refine", trains=learning),
