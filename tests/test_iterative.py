@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import counterpoint as cp
 from counterpoint import distributions as dist
 from counterpoint import inference
-from counterpoint.data import Split
+from counterpoint.data import Dataset, Split
 from counterpoint.inference import Refiner, RefinerOptions, Trace
 from counterpoint.inference.iterative import _gradients
 from counterpoint.methods import DMVAE, JMVAE, JNF, MVAE, IterativeMVAE, Method, MMVAEPlus, MoPoE, load
@@ -493,3 +493,31 @@ def test_errors_of_a_diffusion_decoder_are_refused() -> None:
 def test_bad_options_of_the_method_say_so(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(**options)
+
+
+def test_evaluation_of_refined_posteriors_needs_a_refiner_and_steps() -> None:
+    method, data = (
+        JMVAE(MODALITIES, shared_dim=3, networks=NetworkOptions(hidden=(16,))),
+        Dataset("x", MODALITIES, rows(40), rows(9), rows(9)),
+    )
+    with pytest.raises(ValueError, match="this model has no refiner"):
+        cp.evaluate(method, data, refine=2)
+    with pytest.raises(ValueError, match="refine = 0 must be 1 or more"):
+        cp.evaluate(method, data, refine=0)
+
+
+def test_evaluation_reads_refined_posteriors(fitted: Method) -> None:
+    """Probes of what is refined read the sign of z, of which the encoders, far off, say less."""
+    draw = np.random.default_rng(3).normal(size=(600, 2))
+    noise = PLAIN.draw(600, seed=4)
+    x = {
+        n: (draw @ PLAIN.shared[n].T + PLAIN.offset[n] + PLAIN.noise[n] * np.random.default_rng(5).normal(size=noise[n].shape)).astype(
+            np.float32
+        )
+        for n in NAMES
+    }
+    whole = Split(x, PLAIN.modalities, shared_labels={"sign": (draw[:, 0] > 0).astype(np.int64)})
+    data = Dataset("oracle", PLAIN.modalities, whole.take(np.arange(300)), whole.take(np.arange(300, 310)), whole.take(np.arange(310, 600)))
+    found = [cp.evaluate(fitted, data, only=["probe"], refine=t, progress=False) for t in (None, 5)]
+    assert found[0].meta["refine"] is None and found[1].meta["refine"] == 5
+    assert found[0].metrics != found[1].metrics

@@ -122,7 +122,14 @@ class Oracle(nn.Module):
         return int(found[i % len(found)])
 
     def translate(
-        self, x: Batch, to: Sequence[str], n: int = 1, *, prior: str = "auto", generator: torch.Generator | None = None
+        self,
+        x: Batch,
+        to: Sequence[str],
+        n: int = 1,
+        *,
+        prior: str = "auto",
+        refine: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         given = [name for name, here in x.present.items() if bool(here.any())]
         self.asked.append((",".join(given), len(x)))
@@ -515,7 +522,9 @@ def test_other_modalities_and_diverged_methods_are_refused(data: Dataset) -> Non
         run(other, data)
 
     class Diverged(Oracle):
-        def encode(self, batch: Batch, given: Sequence[str] | None = None, *, samples: int | None = None) -> Latents:
+        def encode(
+            self, batch: Batch, given: Sequence[str] | None = None, *, samples: int | None = None, refine: int | None = None
+        ) -> Latents:
             return Latents(torch.full((1, len(batch), 2), torch.nan))
 
     with pytest.raises(ValueError, match="given 'image' holds NaN"):

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..files import write
+from ..inference import refiner_of
 from .agreement import score_f1
 from .coherence import score_coherence
 from .dependence import score_dependence
@@ -113,8 +114,12 @@ class Evaluation:
 
     @property
     def complete(self) -> bool:
-        """Whether it has every group of metrics that is measured unasked of every method, on the test split."""
-        return self.meta.get("split") == "test" and set(self.meta.get("groups", ())) >= set(GROUPS) - {"match", "refinement"}
+        """Whether it has every group of metrics that is measured unasked of every method, on the test split, of posteriors as they are."""
+        return (
+            self.meta.get("split") == "test"
+            and set(self.meta.get("groups", ())) >= set(GROUPS) - {"match", "refinement"}
+            and not self.meta.get("refine")
+        )
 
     def _spread(self, name: str) -> str:
         value = self.metrics[name]
@@ -161,6 +166,7 @@ def evaluate(
     split: Literal["test", "val"] = "test",
     judge: JudgeOptions | None = None,
     feature_extractors: Mapping[str, Extractor] | None = None,
+    refine: int | None = None,
 ) -> Evaluation:
     """Measure a method on held-out rows of a data set: probes, coherence, matches, quality, dependence, posteriors, their refinement,
     likelihood.
@@ -181,6 +187,7 @@ def evaluate(
         judge: how judges are built and trained.
         feature_extractors: by modality, a function (a network, too) from values (B, *shape), images in [0, 1], on the method's device, to
             features (B, F) that take the place of the judge's in Fréchet distances and their kin. Networks are asked in evaluation mode.
+        refine: steps by which the method's refiner improves posteriors before they are probed or drawn from; None for none.
 
     Raises:
         ValueError: an unknown group or split, no group, different modalities, a number below 1, a label with a single class, or features
@@ -198,7 +205,10 @@ def evaluate(
         batch_size=batch_size,
         likelihood_rows=likelihood_rows,
         likelihood_samples=likelihood_samples,
+        refine=refine,
     )
+    if refine is not None:
+        refiner_of(method.model)
     tell = progress if callable(progress) else _tell if progress else _silent
     device = device_of(method)
     clock: dict[str, float] = {}
@@ -211,7 +221,9 @@ def evaluate(
         if {"probe", "dependence"} & groups:
             with _stage("encode", clock, tell):
                 train_means, held_out_means = (
-                    posterior_means(method, part.take(chosen(len(part), probe_rows, seed_of(seed, "probe rows"))), batch_size=batch_size)
+                    posterior_means(
+                        method, part.take(chosen(len(part), probe_rows, seed_of(seed, "probe rows"))), batch_size=batch_size, refine=refine
+                    )
                     for part in (data.train, held_out)
                 )
         if "probe" in groups:
@@ -228,7 +240,7 @@ def evaluate(
             if "match" in groups:
                 with _stage("matching judges", clock, tell):
                     matchers = train_matchers(data, options=judge, seed=0, cache=folder, device=device)
-            generations = Generations(method, sources, judges, matchers, samples=samples, seed=seed, batch_size=batch_size)
+            generations = Generations(method, sources, judges, matchers, samples=samples, seed=seed, batch_size=batch_size, refine=refine)
         if "coherence" in groups:
             with _stage("coherence", clock, tell):
                 scores.update(score_coherence(generations))
@@ -258,7 +270,7 @@ def evaluate(
         "probe_train": _most(data.train, probe_rows),
         "probe_test": _most(held_out, probe_rows),
     }
-    asked = {"split": split, "groups": [group for group in GROUPS if group in groups], "seed": seed, "rows": rows_used}
+    asked = {"split": split, "groups": [group for group in GROUPS if group in groups], "seed": seed, "rows": rows_used, "refine": refine}
     return Evaluation(scores.metrics, _origin(method, data) | asked | _outcome(scores, clock))
 
 

@@ -36,6 +36,7 @@ class Generations:
     Args:
         matchers: what places values that are generated from one modality; empty where no matches are asked for.
         samples: how many unconditional samples.
+        refine: steps by which posteriors are refined before anything is drawn from them; None for none.
     """
 
     def __init__(
@@ -48,9 +49,10 @@ class Generations:
         samples: int,
         seed: int = 0,
         batch_size: int = 256,
+        refine: int | None = None,
     ) -> None:
         self.method, self.split, self.judges, self.matchers = method, split, judges, matchers
-        self.samples, self.seed, self.batch_size = samples, seed, batch_size
+        self.samples, self.seed, self.batch_size, self.refine = samples, seed, batch_size, refine
         self.names = [m.name for m in split.modalities]
         self.binary = [m.name for m in split.modalities if m.likelihood == "bernoulli"]
         self._joint: dict[str, dict[str, Seen]] = {}
@@ -155,7 +157,7 @@ class Generations:
         device = device_of(self.method)
         parts = []
         for part in chunks(rows, self.batch_size):
-            values = self.method.translate(self.split.batch(part, device).only(given), to, generator=generator)
+            values = self.method.translate(self.split.batch(part, device).only(given), to, refine=self.refine, generator=generator)
             parts.append(self._seen({name: drawn[0] for name, drawn in values.items()}, part, given))
         return _cat(parts)
 

@@ -63,8 +63,8 @@ def classes_of(labels: Array, label: str, modality: str) -> Array:
     return classes
 
 
-def posterior_means(method: Method, split: Split, *, batch_size: int = 512) -> Means:
-    """Encode a split in batches, once for each modality on its own.
+def posterior_means(method: Method, split: Split, *, batch_size: int = 512, refine: int | None = None) -> Means:
+    """Encode a split in batches, once for each modality on its own, refined by so many steps where ``refine`` is given.
 
     Raises:
         ValueError: a posterior mean is NaN or infinite.
@@ -74,7 +74,7 @@ def posterior_means(method: Method, split: Split, *, batch_size: int = 512) -> M
     private: dict[str, Array] = {}
     for name in (m.name for m in split.modalities):
         for rows in chunks(np.flatnonzero(split.present[name]), batch_size):
-            latents = method.encode(split.batch(rows, device), given=[name])
+            latents = method.encode(split.batch(rows, device), given=[name], refine=refine)
             found = {"z": latents.shared[0], **({"w": latents.private[name][0]} if name in latents.private else {})}
             for kind, into in (("z", shared), ("w", private)):
                 if kind not in found:

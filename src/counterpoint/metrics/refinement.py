@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from ..model import Model
     from ..types import Batch
 
-ASCENT = 100
-"""Steps of gradient ascent."""
+ASCENT, RATE = 200, 0.05
+"""Steps of gradient ascent, and their rate."""
 
 
 def score_refinement(method: Method, split: Split, *, rows: int = 32, samples: int = 100, seed: int = 0) -> Scores:
     """``refinement/elbo/all/t0`` to ``tT``: the bound after so many steps of the refiner, in nats, mean over rows that have everything, by as many
-    draws as ``samples``; ``refinement/elbo/all/ascent``: after a hundred steps of gradient ascent from t0, all by the same noise.
+    draws as ``samples``; ``refinement/elbo/all/ascent``: after two hundred steps of gradient ascent from t0, all by the same noise.
     ``refinement/closed/all/t1`` to ``tT``: the share of what ascent gains that the refiner has gained.
 
     ``given1`` in the place of ``all``: where one modality is given, mean over modalities; each one's bounds stand one level below.
@@ -65,7 +65,7 @@ def _bounds(model: Model, batch: Batch, given: tuple[str, ...], samples: int, ge
     with torch.no_grad(), seeded(generator):
         encoding = model.encode(batch)
         start = approximation(model, encoding, given)
-        trace, ascent = refined(model, encoding, given, start), ascended(model, encoding, given, start, steps=ASCENT, beta=beta)
+        trace, ascent = refined(model, encoding, given, start), ascended(model, encoding, given, start, steps=ASCENT, lr=RATE, beta=beta)
         return measured(model, encoding, [*trace.steps, ascent.last], given, samples=samples, beta=beta).mean(1).tolist()
 
 
