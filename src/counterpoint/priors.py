@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
@@ -27,6 +28,8 @@ from counterpoint.flows import Flow, FlowOptions
 from counterpoint.nn import Statistics
 
 SamplerName = Literal["diffusion", "score", "score-ode", "flow", "gmm"]
+MOST_ROWS = 50_000
+"""To how many rows a mixture is fitted at most: to 660,000 it takes more than a quarter of an hour."""
 
 
 class Prior(nn.Module):
@@ -200,7 +203,7 @@ class GaussianMixture(Sampler):
         self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))
 
     def fit(self, latents: Tensor, seed: int = 0) -> float:
-        """Fit to latents (N, dim); returns the mean negative log-likelihood.
+        """Fit to latents (N, dim), random ones where there are more than 50,000; returns the mean negative log-likelihood.
 
         Raises:
             ValueError: fewer rows than components.
@@ -210,6 +213,8 @@ class GaussianMixture(Sampler):
         rows = latents.double().cpu().numpy()
         if len(rows) < len(self.weights):
             raise ValueError(f"{len(rows)} rows are too few for a mixture of {len(self.weights)}; give it fewer components")
+        if len(rows) > MOST_ROWS:
+            rows = np.random.default_rng(seed).choice(rows, MOST_ROWS, replace=False)
         fitted = Mixture(len(self.weights), reg_covar=1e-6, random_state=seed).fit(rows)
         self.weights.copy_(torch.as_tensor(fitted.weights_))
         self.means.copy_(torch.as_tensor(fitted.means_))
