@@ -17,7 +17,7 @@ from counterpoint import distributions as dist
 from counterpoint import inference
 from counterpoint.data import Dataset, Split
 from counterpoint.inference import Refiner, RefinerOptions, Trace
-from counterpoint.inference.iterative import _gradients
+from counterpoint.inference.iterative import _gradients, _signals
 from counterpoint.methods import DMVAE, JMVAE, JNF, MVAE, IterativeMVAE, Method, MMVAEPlus, MoPoE, load
 from counterpoint.metrics import score_posteriors, score_refinement
 from counterpoint.nn import NetworkOptions
@@ -204,6 +204,54 @@ def test_unrolled_training_has_the_same_value_and_another_gradient() -> None:
     assert slopes[1].isfinite().all()
 
 
+@pytest.mark.parametrize("signal", ["gradient", "error"])
+def test_what_w_sees_is_the_same_whatever_a_row_lacks(signal: Any) -> None:
+    """Of a row that has one modality of three, given that one or all: its w answers to one bound, not to one for each component."""
+    torch.manual_seed(0)
+    method = method_on(PRIVATE, MMVAEPlus, Mixture(), private_dim=1)
+    x = PRIVATE.draw(6)
+    here = {n: np.full(6, n == "a") for n in NAMES}
+    encoding = method.model.encode(single(PRIVATE, x, here))
+    refiner = Refiner(
+        PRIVATE.modalities, method.model.latents, RefinerOptions(signal=signal, draws=4000 if signal == "gradient" else 2, width=16)
+    )
+    seen = [
+        _signals(method.model, encoding, inference.approximation(method.model, encoding, given), given, refiner)["w_a"][0].detach()
+        for given in (("a",), NAMES)
+    ]
+    torch.testing.assert_close(seen[0], seen[1], atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("signal", ["gradient", "error"])
+def test_decoders_learn_from_the_bound_alone(signal: Any) -> None:
+    """Where steps are cut, no gradient reaches a decoder through what the refiner sees."""
+    torch.manual_seed(0)
+    method = small_with(signal=signal)
+    trace = inference.refinement(method.model, method.model.encode(rows(8).batch(slice(0, 8))))
+    slopes = torch.autograd.grad(trace.last.parts["z"].loc.sum(), [*method.model.decoders.parameters()], allow_unused=True)
+    assert all(slope is None or not bool(slope.any()) for slope in slopes)
+
+
+def test_unrolled_refiners_learn_in_every_stage_and_afterwards() -> None:
+    of = rows(50)
+    for staged in (False, True):
+        method = small_with(unroll=True, staged=staged, private_dim=2)
+        moved = set()
+        for stage in method.stages:
+            method.begin(stage)
+            before = {n: p.detach().clone() for n, p in method.named_parameters()}
+            optimiser = torch.optim.Adam(method.parameters(), 1e-2)
+            torch.stack(list(method.losses(of.batch(slice(0, 20))).values())).sum(0).mean().backward()
+            optimiser.step()
+            moved |= {n for n, p in method.named_parameters() if not torch.equal(p, before[n])}
+        still = {n for n, _ in method.named_parameters()} - moved
+        assert all("tokens" in n for n in still)
+    method.begin(None)
+    assert np.isfinite(method.fit_refiner(of, refiner=RefinerOptions(width=8, unroll=True), steps=2, progress=False)).all()
+    with pytest.raises(ValueError, match="can't differentiate twice"):
+        method.compile_networks()
+
+
 def test_some_rounds_estimate_the_mean_over_all() -> None:
     """Random steps of each row: their mean, over many choices, is the mean over all steps."""
     steps = tuple(
@@ -340,6 +388,13 @@ def small(**options: Any) -> IterativeMVAE:
     return IterativeMVAE(MODALITIES, shared_dim=3, networks=NetworkOptions(hidden=(16,)), refiner=RefinerOptions(width=16), **options)
 
 
+def small_with(*, private_dim: int = 0, staged: bool = False, **refiner: Any) -> IterativeMVAE:
+    torch.manual_seed(0)
+    options = RefinerOptions(width=16, **refiner)
+    networks = NetworkOptions(hidden=(16,))
+    return IterativeMVAE(MODALITIES, shared_dim=3, private_dim=private_dim, staged=staged, networks=networks, refiner=options)
+
+
 def rows(count: int, seed: int = 0) -> Split:
     draw, weights = np.random.default_rng(seed), np.random.default_rng(9)
     z = draw.normal(size=(count, 2))
@@ -465,8 +520,22 @@ def test_a_posterior_without_parameters_says_so() -> None:
     with pytest.raises(ValueError, match="is a Flowed, which has no means and scales to refine"):
         method.encode(batch, ["a"], refine=2)
     never = replace(rows(4), present={"a": np.array([True, False] * 2), "b": np.array([False, True] * 2)})
+    refiner = method.model.refiner
+    method.train()
     with pytest.raises(ValueError, match="no row has every modality"):
         method.fit_refiner(never, steps=1, progress=False)
+    assert method.model.refiner is refiner and method.training  # as it was
+
+
+def test_a_fit_that_is_not_finite_says_so_and_changes_nothing(fitted: Method) -> None:
+    refiner, whole = fitted.model.refiner, fitted.model.decoders["b"].network
+    fitted.model.decoders["b"].network = Unwell(whole, 0)  # type: ignore[assignment]
+    try:
+        with pytest.raises(ValueError, match="loss term 'refine' is nan in step 0"):
+            fitted.fit_refiner(split_of(PLAIN, 200), steps=2, progress=False)
+    finally:
+        fitted.model.decoders["b"].network = whole  # type: ignore[assignment]
+    assert fitted.model.refiner is refiner
 
 
 def test_errors_of_a_diffusion_decoder_are_refused() -> None:
@@ -487,6 +556,7 @@ def test_errors_of_a_diffusion_decoder_are_refused() -> None:
         ({"align": -1.0}, "align=-1.0 and align_warmup=0 must not be negative"),
         ({"teacher": "nobody"}, "teacher='nobody' is unknown"),
         ({"direction": "sideways"}, "direction='sideways' is unknown"),
+        ({"direction": "reverse", "teacher": "joint"}, "direction='reverse' is for teacher='refined'"),
         ({"beta": -1.0}, "beta=-1.0 must not be negative"),
     ],
 )

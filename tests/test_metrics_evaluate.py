@@ -143,7 +143,9 @@ class Oracle(nn.Module):
         latents = Latents(self.encode(shared).shared, self.encode(private).private)
         return {name: values[0] for name, values in self.decode(latents, [m.name for m in self.modalities]).items()}
 
-    def log_likelihood(self, batch: Batch, samples: int = 1000, *, generator: torch.Generator | None = None) -> Tensor:
+    def log_likelihood(
+        self, batch: Batch, samples: int = 1000, *, refine: int | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
         return torch.arange(len(batch), dtype=torch.float32)
 
     def divergence(self, x: Batch, given: Sequence[str], *, samples: int, generator: torch.Generator) -> Tensor:
@@ -163,7 +165,9 @@ class Blind(Oracle):
     def digits(self, z: Tensor) -> np.ndarray:
         return torch.randint(CLASSES, z.shape[:-1]).numpy()
 
-    def log_likelihood(self, batch: Batch, samples: int = 1000, *, generator: torch.Generator | None = None) -> Tensor:
+    def log_likelihood(
+        self, batch: Batch, samples: int = 1000, *, refine: int | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
         raise ValueError("no exact density")
 
 

@@ -101,11 +101,11 @@ class Model(nn.Module):
         """What refines the posterior (:mod:`counterpoint.inference.iterative`), where there is one."""
         return self.refiners[0] if len(self.refiners) else None
 
-    def put_refiner(self, refiner: nn.Module) -> None:
-        """Take a refiner, in the place of any that is there."""
+    def put_refiner(self, refiner: nn.Module | None) -> None:
+        """Take a refiner, or none, in the place of any that is there."""
         while len(self.refiners):
             del self.refiners[0]
-        self.refiners.append(refiner)
+        self.refiners.extend([] if refiner is None else [refiner])
 
     @property
     def names(self) -> tuple[str, ...]:

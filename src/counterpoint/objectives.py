@@ -284,7 +284,7 @@ class PosteriorMatch(Loss):
 
 class Refinement(Loss):
     """−L(λ_t), mean over the steps of refinement, of what each row has, and in every other row of a random set of it: what a refiner learns by that is to
-    serve whatever is given (ours). No gradient reaches the encoders. Term: ``refine``.
+    serve whatever is given (ours). No gradient reaches the encoders; decoders learn, unless they are frozen. Term: ``refine``.
 
     Args:
         subsets: hide modalities; without, rows are refined as they are.
@@ -295,9 +295,8 @@ class Refinement(Loss):
         self.subsets = subsets
 
     def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
-        with torch.no_grad():
-            some = model.encode(_hidden(encoding.batch)) if self.subsets else encoding
-            start = approximation(model, some, model.names)
+        some = model.encode(_hidden(encoding.batch)) if self.subsets else encoding
+        start = approximation(model, some, model.names).detached()
         trace, refiner = refined(model, some, model.names, start), refiner_of(model)
         learned = Trace(trace.steps[1:], trace.stopped)
         steps = learned.steps if refiner.options.rounds is None else learned.some(refiner.options.rounds)

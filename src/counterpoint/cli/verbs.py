@@ -36,7 +36,7 @@ from .options import FitRefinerOptions, PriorOptions, ReportOptions, SampleOptio
 from .values import NUMBERS, printed, read_values, write_values
 
 if TYPE_CHECKING:
-    from ..data import Dataset
+    from ..data import Dataset, Split
     from ..metrics import Evaluation
     from ..training import FitResult
 
@@ -133,15 +133,17 @@ def fit_refiner(words: Sequence[str]) -> None:
     options = {key: value for key, value in vars(wanted).items() if key != "run"}
     method.fit_refiner(data.train, **options)
     _saved(method, wanted.run)
-    rows = data.val.complete if len(data.val.complete) else np.arange(len(data.val))
-    batch = data.val.batch(np.random.default_rng(wanted.seed).permutation(rows)[:GAIN_ROWS], method.device)
-    bound = method.refine(batch, generator=torch.Generator().manual_seed(wanted.seed)).elbo
-    assert bound is not None
-    before, after = bound[0].mean(), bound[-1].mean()
-    print(
-        f"{wanted.run}: a bound of {before:.4g} nats before and {after:.4g} after {wanted.refiner.steps} steps on {len(batch)} validation rows"
-    )
+    print(f"{wanted.run}: {_gain(method, data.val, wanted.seed)}")
     print(f"next: counterpoint evaluate {shlex.quote(str(wanted.run))}")
+
+
+def _gain(method: Method, val: Split, seed: int) -> str:
+    """What refinement does to the bound of complete validation rows, in words."""
+    rows = np.random.default_rng(seed).permutation(val.complete)[:GAIN_ROWS]
+    bound = method.refine(val.batch(rows, method.device), generator=torch.Generator().manual_seed(seed)).elbo if len(rows) else None
+    if bound is None:
+        return "a refiner is fitted; no validation row has every modality to measure it on"
+    return f"a bound of {bound[0].mean():.4g} nats before and {bound[-1].mean():.4g} after {len(bound) - 1} steps on {len(rows)} validation rows"
 
 
 def evaluate(words: Sequence[str]) -> None:

@@ -43,6 +43,8 @@ from counterpoint.types import Latents, Modality
 Signal = Literal["gradient", "error"]
 LOG_SCALES = (-7.5, 2.5)
 """Bounds of ln σ."""
+ROWS = 4096
+"""Most latents decoded at once to measure a bound."""
 WORD_FEATURES = 32
 """Features into which the error of a word's probabilities is read."""
 
@@ -58,7 +60,7 @@ class RefinerOptions:
         rounds: how many steps of each row, random ones, a step of training measures and learns from; None for all of them. The mean over all is
             estimated without bias by any number.
         width: of the network's two hidden layers.
-        unroll: in training, let the gradient through the steps and their signals instead of cutting it between steps (dearer).
+        unroll: in training, let the gradient through the steps and their signals instead of cutting it between steps (dearer, and not to be compiled).
 
     Raises:
         ValueError: an option out of its range.
@@ -104,6 +106,10 @@ class Approximation:
     def shares(self) -> Tensor:
         """(S, B): what each component of z weighs."""
         return self.shared.weights if isinstance(self.shared, dist.Mixture) else torch.ones_like(self.shared.loc[None, :, 0])
+
+    def detached(self) -> Approximation:
+        """The same, cut from the graph."""
+        return self.moved({key: type(part)(part.loc.detach(), part.scale.detach()) for key, part in self.parts.items()})
 
     def moved(self, parts: dict[str, Diagonal]) -> Approximation:
         """The same with other parameters."""
@@ -194,9 +200,12 @@ def elbo(
     each = [q.parts for q in steps]
     count = len(each[0]["z"].loc)  # S
     parts = {key: _joined([p[key] for p in each], count) for key in each[0]}  # (T S, B, dim)
-    drawn = {key: part.rsample(torch.Size((samples,))) for key, part in parts.items()}
-    bounds = _bounds(model, encoding, parts, drawn, given, beta).unflatten(0, (len(each), count))
-    return (steps[0].shares * bounds).sum(1)
+    most = max(1, ROWS // parts["z"].loc.shape[:-1].numel())
+    bounds = []
+    for some in [most] * (samples // most) + [samples % most] * (samples % most > 0):
+        drawn = {key: part.rsample(torch.Size((some,))) for key, part in parts.items()}
+        bounds.append(some / samples * _bounds(model, encoding, parts, drawn, given, beta))
+    return (steps[0].shares * torch.stack(bounds).sum(0).unflatten(0, (len(each), count))).sum(1)
 
 
 def _joined(parts: Sequence[Diagonal], count: int) -> Diagonal:
@@ -296,9 +305,9 @@ def refined(model: Model, encoding: Encoding, given: tuple[str, ...], start: App
     q = start
     trace, stopped = [start], torch.zeros_like(encoding.members(given)[0])
     keep = refiner.options.unroll and torch.is_grad_enabled()
-    first = _cut(start)
+    first = start.detached()
     for _ in range(steps):
-        here = q if keep else _cut(q)
+        here = q if keep else q.detached()
         signals = _signals(model, encoding, here, given, refiner)
         finite = _finite(signals.values())
         before, origin = here.parts, first.parts
@@ -319,7 +328,7 @@ def _signals(model: Model, encoding: Encoding, q: Approximation, given: tuple[st
     for key, part in parts.items():
         prior = model.prior() if key == "z" else model.private_priors[key.removeprefix("w_")]()
         off = torch.cat([(part.loc - prior.loc) / prior.scale, (part.scale / prior.scale).log()], -1)
-        found[key] = torch.cat([off, seen if key == "z" else seen.mean(0, keepdim=True)], -1)
+        found[key] = torch.cat([off, seen if key == "z" else (q.shares.unsqueeze(-1) * seen).sum(0, keepdim=True)], -1)
     return found
 
 
@@ -327,14 +336,16 @@ def _gradients(model: Model, encoding: Encoding, q: Approximation, given: tuple[
     """σ ⊙ ∇_{(μ, σ)} L, signed, as log(1 + |·|)."""
     unroll = refiner.options.unroll and torch.is_grad_enabled()
     with torch.enable_grad():
-        leaves = {key: part if unroll else _leaf(part) for key, part in q.parts.items()}
+        leaves = {key: part if unroll and part.loc.requires_grad else _leaf(part) for key, part in q.parts.items()}
         drawn = {key: _signed(part, refiner.options.draws) for key, part in leaves.items()}
-        bound = _bounds(model, encoding, leaves, drawn, given, refiner.beta).sum()
+        bound = (q.shares * _bounds(model, encoding, leaves, drawn, given, refiner.beta)).sum()
         at = [t for part in leaves.values() for t in (part.loc, part.scale)]
         slopes = iter(torch.autograd.grad(bound, at, create_graph=unroll))
     found = {}
     for key, part in leaves.items():
         g = part.scale.repeat(1, 1, 2) * torch.cat([next(slopes), next(slopes)], -1)
+        if key == "z":  # each component's own bound, whatever it weighs in the mixture
+            g = g / q.shares.where(q.shares > 0, 1.0).unsqueeze(-1)
         found[key] = g.sign() * g.abs().log1p()
     return found if unroll else {key: g.detach() for key, g in found.items()}
 
@@ -364,6 +375,7 @@ def _errors(model: Model, encoding: Encoding, parts: dict[str, Diagonal], given:
             found.append(blank)
             continue
         error = _error(model.likelihood(name), raw[name].float(), encoding.batch.x[name])
+        error = error if refiner.options.unroll else error.detach()  # decoders learn from the bound alone
         found.append(encoding.batch.present[name].unsqueeze(-1) * reader(error.flatten(0, 1)).unflatten(0, error.shape[:2]))
     return torch.cat(found, -1)
 
@@ -408,7 +420,7 @@ def ascended(
     """
     if steps < 1 or not lr > 0:
         raise ValueError(f"gradient ascent needs steps >= 1 and lr > 0, got {steps} and {lr}")
-    start = _cut(start)
+    start = start.detached()
     trace, stopped = [start], torch.zeros_like(encoding.members(given)[0])
     with torch.enable_grad():
         free = {key: (part.loc.clone().requires_grad_(), part.scale.log().requires_grad_()) for key, part in start.parts.items()}
@@ -436,10 +448,6 @@ def ascended(
 
 def _leaf(q: Diagonal) -> Diagonal:
     return type(q)(q.loc.detach().requires_grad_(), q.scale.detach().requires_grad_())
-
-
-def _cut(q: Approximation) -> Approximation:
-    return q.moved({key: type(part)(part.loc.detach(), part.scale.detach()) for key, part in q.parts.items()})
 
 
 def _where(rows: Tensor, first: Diagonal, second: Diagonal) -> Diagonal:

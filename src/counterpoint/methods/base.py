@@ -197,7 +197,13 @@ class Method(nn.Module):
         return fit_refiner(self, train, refiner=refiner, **options)
 
     def compile_networks(self) -> None:
-        """Let ``torch.compile`` fuse the encoders and decoders, in place; of a joint encoder its trunks, of diffusion decoders their denoisers."""
+        """Let ``torch.compile`` fuse the encoders and decoders, in place; of a joint encoder its trunks, of diffusion decoders their denoisers.
+
+        Raises:
+            ValueError: a refiner that is unrolled, for what is compiled can't be differentiated twice.
+        """
+        if isinstance(self.model.refiner, inference.Refiner) and self.model.refiner.options.unroll:
+            raise ValueError("compile=True can't differentiate twice, as the refiner's unroll=True asks; leave out one of them")
         trunks = [part for part in self.model.posterior.rule.modules() if isinstance(part, Trunk)]
         denoisers = [part.network for part in self.model.decoders.modules() if isinstance(part, Denoising)]
         for network in (*self.model.posterior.encoders.values(), *trunks, *self.model.decoders.values(), *denoisers):

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from counterpoint.denoising import DenoiserOptions
+from counterpoint.encoders import Encoder
 from counterpoint.inference import Refiner, RefinerOptions
 from counterpoint.methods.base import Method
 from counterpoint.methods.build import build, check_sizes
@@ -41,7 +42,7 @@ class IterativeMVAE(Method):
         align_warmup: steps over which it rises from zero.
         direction: of the alignment's KL, ``"forward"`` as above, ``"reverse"``, or ``"both"``.
         teacher: what unimodal encoders are drawn to: the ``"refined"`` posterior, or, as in JMVAE, the ``"joint"`` encoder's, which then
-            is drawn to them too.
+            is drawn to them too (unless ``staged``).
         staged: align in a stage of its own, after the rest, whose weights are then frozen.
         subsets: let the refiner learn, in a last stage in which all else is frozen, to refine also what is said of some modalities (ours);
             without it ``refine`` is for complete rows.
@@ -77,6 +78,8 @@ class IterativeMVAE(Method):
         check_sizes(modalities, shared_dim, private_dim)
         if align < 0 or align_warmup < 0:
             raise ValueError(f"align={align} and align_warmup={align_warmup} must not be negative")
+        if teacher == "joint" and direction != "forward":
+            raise ValueError(f"direction={direction!r} is for teacher='refined'; the joint encoder's posterior comes first")
         if teacher not in ("refined", "joint"):
             raise ValueError(f"teacher={teacher!r} is unknown; choose 'refined' or 'joint'")
         rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), Product(prior_expert=False))
@@ -93,13 +96,14 @@ class IterativeMVAE(Method):
         bound = Bound(everything_to_everything, beta=beta, posterior="refined", private="own")
         aligned: Loss = Alignment(direction) if teacher == "refined" else PosteriorMatch(1.0)
         alignment = (aligned, Ramp(align, 0, align_warmup))
-        learning = [rule.encoder, model.decoders, model.refiners]
-        stages = [Stage([(bound, Ramp(1.0)), alignment], name="refine", trains=[model.posterior, *learning])]
+        encoders = [encoder for encoder in model.posterior.encoders.values() if isinstance(encoder, Encoder)]
+        of_w = [part for e in encoders for part in (e.private_trunk, e.private_head) if part is not None]
+        of_z = [part for e in encoders for part in (e.shared_trunk, e.shared_head)]
+        learning = [rule.encoder, *of_w, model.decoders, model.refiners]
+        stages = [Stage([(bound, Ramp(1.0)), alignment], name="refine", trains=[*learning, *of_z])]
         if staged:
-            stages = [
-                Stage([(bound, Ramp(1.0))], name="refine", trains=learning),
-                Stage([alignment], name="align", trains=[model.posterior.encoders]),
-            ]
+            stages = [Stage([(bound, Ramp(1.0))], name="refine", trains=learning)]
+            stages += [Stage([alignment], name="align", trains=of_z)] if align else []
         if subsets:
             stages.append(Stage([(Refinement(), Ramp(1.0))], name="subsets", trains=[model.refiners]))
         super().__init__(model, *stages)

@@ -187,7 +187,8 @@ def evaluate(
         judge: how judges are built and trained.
         feature_extractors: by modality, a function (a network, too) from values (B, *shape), images in [0, 1], on the method's device, to
             features (B, F) that take the place of the judge's in Fréchet distances and their kin. Networks are asked in evaluation mode.
-        refine: steps by which the method's refiner improves posteriors before they are probed or drawn from; None for none.
+        refine: steps by which the method's refiner improves posteriors before they are probed or drawn from; None for none. The group
+            "posterior", which compares what some modalities say with what all do, takes them as they are.
 
     Raises:
         ValueError: an unknown group or split, no group, different modalities, a number below 1, a label with a single class, or features
@@ -263,7 +264,9 @@ def evaluate(
                 scores.update(score_refinement(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed))
         if "likelihood" in groups:
             with _stage("likelihood", clock, tell):
-                scores.update(score_likelihood(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed))
+                scores.update(
+                    score_likelihood(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed, refine=refine)
+                )
     rows_used = {
         "generated_from": len(sources),
         "samples": samples,

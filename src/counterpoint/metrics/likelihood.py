@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from ..methods import Method
 
 
-def score_likelihood(method: Method, split: Split, *, rows: int = 64, samples: int = 100, seed: int = 0, batch_size: int = 64) -> Scores:
+def score_likelihood(
+    method: Method, split: Split, *, rows: int = 64, samples: int = 100, seed: int = 0, batch_size: int = 64, refine: int | None = None
+) -> Scores:
     """``loglik/joint``: mean over rows of log p(x), in nats, of what is present in each row; a lower bound in expectation.
+
+    With ``refine``, samples come from posteriors refined by so many steps.
 
     The priors are those of the objective: a diffusion prior takes no part. A method that refuses (a decoder without an exact density) leaves
     the metric out, with its reason.
@@ -27,7 +31,7 @@ def score_likelihood(method: Method, split: Split, *, rows: int = 64, samples: i
     generator = torch.Generator().manual_seed(seed_of(seed, "importance samples"))
     try:
         found = [
-            method.log_likelihood(split.batch(part, device), samples=samples, generator=generator).double().cpu().numpy()
+            method.log_likelihood(split.batch(part, device), samples=samples, refine=refine, generator=generator).double().cpu().numpy()
             for part in chunks(kept, batch_size)
         ]
     except ValueError as refusal:

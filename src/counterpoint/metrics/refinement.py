@@ -14,7 +14,6 @@ from .scores import Scores, chosen, seed_of
 if TYPE_CHECKING:
     from ..data import Split
     from ..methods import Method
-    from ..model import Model
     from ..types import Batch
 
 ASCENT, RATE = 200, 0.05
@@ -41,32 +40,35 @@ def score_refinement(method: Method, split: Split, *, rows: int = 32, samples: i
     kept = split.complete[chosen(len(split.complete), rows, seed_of(seed, "refinement rows"))]
     batch = split.batch(kept, device_of(method))
     generator = torch.Generator().manual_seed(seed_of(seed, "refinement draws"))
-    training = method.training
-    method.eval()
     groups = {"all": [names]} | ({"given1": [(name,) for name in names]} if len(names) > 1 else {})
     for label, sets in groups.items():
         found = {}
         for given in sets:
             key = f"refinement/elbo/{label}" + f"/{given[0]}" * (len(sets) > 1)
             try:
-                found[given[0]] = _bounds(method.model, batch.only(given), given, samples, generator)
+                found[given[0]] = _bounds(method, batch.only(given), given, samples, generator)
             except ValueError as refusal:  # a posterior without parameters
                 scores.left_out[key] = str(refusal)
         if found:
             _add(scores, label, found, each=len(sets) > 1)
-    method.train(training)
     scores.extra["refinement"] = {"rows": len(kept), "samples": samples, "unit": "nats"}
     return scores
 
 
-def _bounds(model: Model, batch: Batch, given: tuple[str, ...], samples: int, generator: torch.Generator) -> list[float]:
+def _bounds(method: Method, batch: Batch, given: tuple[str, ...], samples: int, generator: torch.Generator) -> list[float]:
     """The bound at every step of the refiner, and last that of the ascent."""
+    model, training = method.model, method.training
     beta = refiner_of(model).beta
-    with torch.no_grad(), seeded(generator):
-        encoding = model.encode(batch)
-        start = approximation(model, encoding, given)
-        trace, ascent = refined(model, encoding, given, start), ascended(model, encoding, given, start, steps=ASCENT, lr=RATE, beta=beta)
-        return measured(model, encoding, [*trace.steps, ascent.last], given, samples=samples, beta=beta).mean(1).tolist()
+    method.eval()
+    try:
+        with torch.no_grad(), seeded(generator):
+            encoding = model.encode(batch)
+            start = approximation(model, encoding, given)
+            ascent = ascended(model, encoding, given, start, steps=ASCENT, lr=RATE, beta=beta)
+            steps = [*refined(model, encoding, given, start).steps, ascent.last]
+            return measured(model, encoding, steps, given, samples=samples, beta=beta).mean(1).tolist()
+    finally:
+        method.train(training)
 
 
 def _add(scores: Scores, label: str, found: dict[str, list[float]], *, each: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..distributions import Diagonal
 from ..inference import Refiner, RefinerOptions
 from ..objectives import Refinement
 from .prior import shown
+from .run import NonFiniteLoss
 
 if TYPE_CHECKING:
     from ..data import Split
@@ -50,31 +52,45 @@ def fit_refiner(
 
     Raises:
         ValueError: no step, no row a step, a learning rate that is not positive, or posteriors that have no parameters to refine.
+        NonFiniteLoss: the bound is NaN or infinite. After any error the method is as it was.
     """
     if steps < 1 or batch_size < 1 or not lr > 0:
         raise ValueError(f"fit_refiner needs steps and batch_size of 1 or more and lr > 0, got {steps}, {batch_size}, {lr}")
-    model = method.model
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        fresh = Refiner(method.modalities, model.latents, refiner or RefinerOptions(), beta=beta).to(next(method.parameters()))
-        model.put_refiner(fresh)
-        optimiser = torch.optim.Adam(fresh.parameters(), lr)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        history = []
-        training = method.training
-        method.eval()
-        loss, train = _loss(method, train)
-        rng = np.random.default_rng(seed)
-        for _ in shown(range(steps), "fit", "step", progress):
-            encoding = model.encode(train.batch(rng.integers(len(train), size=batch_size), method.device))
-            mean = loss.terms(model, encoding, (), ())["refine"].mean()
-            optimiser.zero_grad()
-            mean.backward(inputs=[*fresh.parameters()])
-            optimiser.step()
-            schedule.step()
-            history.append(float(mean.detach()))
+    before, training = method.model.refiner, method.training
+    method.eval()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            loss, rows = _loss(method, train)
+            fresh = Refiner(method.modalities, method.model.latents, refiner or RefinerOptions(), beta=beta).to(next(method.parameters()))
+            method.model.put_refiner(fresh)
+            history = _train(method, fresh, loss, rows, steps, batch_size, lr, seed, progress)
+    except BaseException:
+        method.model.put_refiner(before)
+        raise
+    finally:
         method.train(training)
     return [sum(part) / len(part) for part in (history[i : i + 100] for i in range(0, steps, 100))]
+
+
+def _train(
+    method: Method, refiner: Refiner, loss: Refinement, rows: Split, steps: int, batch_size: int, lr: float, seed: int, progress: bool
+) -> list[float]:
+    optimiser = torch.optim.Adam(refiner.parameters(), lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    rng = np.random.default_rng(seed)
+    history = []
+    for step in shown(range(steps), "fit", "step", progress):
+        encoding = method.model.encode(rows.batch(rng.integers(len(rows), size=batch_size), method.device))
+        mean = loss.terms(method.model, encoding, (), ())["refine"].mean()
+        history.append(float(mean.detach()))
+        if not math.isfinite(history[-1]):
+            raise NonFiniteLoss("refine", step, history[-1])
+        optimiser.zero_grad()
+        mean.backward(inputs=[*refiner.parameters()])
+        optimiser.step()
+        schedule.step()
+    return history
 
 
 def _loss(method: Method, train: Split) -> tuple[Refinement, Split]:
