@@ -310,7 +310,8 @@ def test_real_methods_are_evaluated_with_holes_in_the_data(data: Dataset, name: 
     method = METHODS[name].for_data(holes, shared_dim=4, **({"private_dim": 3} if name == "idmvae" else {}))
     method.train()
     found = run(method, holes, samples=24, rows=48, probe_rows=300, likelihood_rows=4, likelihood_samples=5)
-    assert method.training and found.meta["left_out"].keys() == (set() if name == "idmvae" else {"coherence/recombine", "hsic/z,w"})
+    lacking = {"refinement"} | (set() if name == "idmvae" else {"coherence/recombine", "hsic/z,w"})
+    assert method.training and found.meta["left_out"].keys() == lacking
     assert found.metrics["coherence/joint/digit"] == found.metrics[f"coherence/joint/digit@{method.priors[-1]}"]
     if name == "idmvae":  # each prior has a distance of its own, and the last prior's is that of "auto"
         assert found.metrics["fid@diffusion/image"] == found.metrics["fid/image"] and found.metrics["fid@diffusion"] == found.metrics["fid"]
