@@ -80,9 +80,9 @@ def main() -> None:
     tasks |= {(kind, "all"): answer(method, wanted.rows, names, KINDS[kind] or None) for kind, method in methods.items()}
     taken = in_turns(tasks, wanted.rounds)
     print(
-        "| | a training step, s | over JMVAE | GFLOP | memory, MB | given mnist, no refinement, over JMVAE | given everything, refined, s | over JMVAE |"
+        "| | a training step, s | over JMVAE | GFLOP | memory, MB | given mnist, no refinement: over JMVAE | given everything, refined: s |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|")
     for kind in KINDS:
         step, alone, whole = (taken[kind, what] for what in ("step", "mnist", "all"))
         cells = [
