@@ -374,8 +374,8 @@ def test_cosines_are_those_of_the_posterior_means(fitted: Method) -> None:
     batch = split.batch(slice(None))
     each = {n: float(nn.functional.cosine_similarity(fitted.encode(batch, [n]).shared[0], whole, dim=-1).mean()) for n in NAMES}
     for n, expected in each.items():
-        assert found[f"posterior/cosine/{n}"] == pytest.approx(expected, abs=0.02)
-    assert found["posterior/cosine"] == pytest.approx(np.mean([*each.values()]), abs=0.02)
+        assert found[f"posterior/cosine/given1/{n}"] == pytest.approx(expected, abs=0.02)
+    assert found["posterior/cosine/given1"] == pytest.approx(np.mean([*each.values()]), abs=0.02)
 
 
 # --- a method that is trained with it ------------------------------------------------------------------------------------

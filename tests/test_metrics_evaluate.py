@@ -609,7 +609,9 @@ def test_judges_skip_unknown_labels_and_need_no_validation_rows_of_a_modality(da
 def test_posteriors_and_chains_are_reported(oracle: Evaluation) -> None:
     metrics = oracle.metrics
     assert metrics["posterior/kl/given1"] == metrics["posterior/kl/given1/image"] == 2.0 and metrics["posterior/kl/given2"] == 1.0
-    assert metrics["posterior/cosine"] == metrics["posterior/cosine/words"] == pytest.approx(1)  # each modality knows the class
+    assert (
+        metrics["posterior/cosine/given1"] == metrics["posterior/cosine/given1/words"] == pytest.approx(1)
+    )  # each modality knows the class
     assert metrics["posterior/acceptance/given2"] == 0.5 and metrics["posterior/mixed/given2"] == 0.5
     assert metrics["posterior/ess/given2"] == 40 and metrics["posterior/improper/given2"] == 0
     assert not any(name.startswith("posterior/rhat/given1") for name in metrics)

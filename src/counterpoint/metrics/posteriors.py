@@ -28,7 +28,7 @@ def score_posteriors(method: Method, split: Split, *, rows: int = 32, samples: i
     """``posterior/kl/given<n>``: KL(q(z | X) ‖ q(z | x_S)) in nats, mean over rows that have everything and over the sets S of n modalities
     (a random 8 of them where there are more); for n = 1 each modality's stands one level below.
 
-    ``posterior/cosine``: cosine similarity of the posterior means of z given one modality and given everything, the latter refined where the model
+    ``posterior/cosine/given1``: cosine similarity of the posterior means of z given one modality and given everything, the latter refined where the model
     has a refiner; mean over rows and modalities, with each modality's one level below. The means are not centred: what all rows have in common counts.
 
     Where q(z | x_S) is sampled by chains, medians over rows and sets: ``posterior/acceptance/given<n>``, ``posterior/rhat/given<n>`` (of the
@@ -38,7 +38,7 @@ def score_posteriors(method: Method, split: Split, *, rows: int = 32, samples: i
     scores = Scores()
     names = [m.name for m in method.modalities]
     if len(split.complete) == 0 or len(names) == 1:
-        scores.left_out["posterior/kl"] = scores.left_out["posterior/cosine"] = (
+        scores.left_out["posterior/kl"] = scores.left_out["posterior/cosine/given1"] = (
             "no row has every modality" if len(names) > 1 else "there is only one modality"
         )
         return scores
@@ -52,7 +52,7 @@ def score_posteriors(method: Method, split: Split, *, rows: int = 32, samples: i
         kls = {",".join(s): float(method.divergence(batch, s, samples=samples, generator=generator).mean()) for s in sets}
         if size == 1:
             scores.add_mean("posterior/kl/given1", kls)
-            scores.add_mean("posterior/cosine", _cosines(method, batch, generator))
+            scores.add_mean("posterior/cosine/given1", _cosines(method, batch, generator))
         else:
             scores.add(f"posterior/kl/given{size}", float(np.mean([*kls.values()])))
         try:

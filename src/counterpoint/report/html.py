@@ -317,8 +317,6 @@ def _given(metrics: Mapping[str, JSON], data: Dataset) -> dict[str, JSON]:
 
 def _posteriors(metrics: Mapping[str, JSON]) -> dict[str, JSON]:
     """Column titles, and rows (what is given, one text per column): all in nats but where chains were run."""
-    if "posterior/cosine" in metrics:
-        metrics = {**metrics, "posterior/cosine/given1": metrics["posterior/cosine"]}
     kinds = [kind for kind in POSTERIOR if any(name.startswith(f"posterior/{kind}/given") for name in metrics)]
     counts = sorted({int(found[1]) for name in metrics if (found := re.fullmatch(r"posterior/\w+/given(\d+)", name))})
     rows = []
