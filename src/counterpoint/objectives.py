@@ -282,7 +282,7 @@ class PosteriorMatch(Loss):
         return {"match": self.weight * torch.stack(divergences).sum(0)}
 
 
-class Refinement(Loss):
+class RefinerLoss(Loss):
     """−L(λ_t), mean over the steps of refinement, of what each row has, and in every other row of a random set of it: what a refiner learns by that is to
     serve whatever is given (ours). No gradient reaches the encoders; decoders learn, unless they are frozen. Term: ``refine``.
 

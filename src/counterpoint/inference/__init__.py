@@ -13,19 +13,8 @@ from .answers import (
     posterior_latents,
     seeded,
 )
-from .iterative import (
-    Approximation,
-    Refiner,
-    RefinerOptions,
-    Trace,
-    approximation,
-    ascended,
-    elbo,
-    measured,
-    refined,
-    refinement,
-    refiner_of,
-)
+from .bounds import Approximation, approximation, elbo, measured
+from .iterative import Refiner, RefinerOptions, Trace, ascended, refined, refinement, refiner_of
 
 __all__ = [
     "Approximation",

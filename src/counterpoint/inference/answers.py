@@ -15,7 +15,8 @@ from torch import Tensor
 
 from counterpoint import mcmc
 from counterpoint.distributions import Diagonal, Posterior
-from counterpoint.inference.iterative import approximation, refined
+from counterpoint.inference.bounds import approximation
+from counterpoint.inference.iterative import refined
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding, Rule
 from counterpoint.products import chained, log_normaliser, normalised

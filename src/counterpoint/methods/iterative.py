@@ -24,7 +24,7 @@ from counterpoint.methods.base import Method
 from counterpoint.methods.build import build, check_sizes
 from counterpoint.methods.stages import Ramp, Stage
 from counterpoint.nn import NetworkOptions
-from counterpoint.objectives import Alignment, Bound, Direction, Loss, PosteriorMatch, Refinement, everything_to_everything
+from counterpoint.objectives import Alignment, Bound, Direction, Loss, PosteriorMatch, RefinerLoss, everything_to_everything
 from counterpoint.posteriors import Joint, JointEncoder, Product
 from counterpoint.types import Modality
 
@@ -105,5 +105,5 @@ class IterativeMVAE(Method):
             stages = [Stage([(bound, Ramp(1.0))], name="refine", trains=learning)]
             stages += [Stage([alignment], name="align", trains=of_z)] if align else []
         if subsets:
-            stages.append(Stage([(Refinement(), Ramp(1.0))], name="subsets", trains=[model.refiners]))
+            stages.append(Stage([(RefinerLoss(), Ramp(1.0))], name="subsets", trains=[model.refiners]))
         super().__init__(model, *stages)

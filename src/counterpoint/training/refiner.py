@@ -10,7 +10,7 @@ import torch
 
 from ..distributions import Diagonal
 from ..inference import Refiner, RefinerOptions
-from ..objectives import Refinement
+from ..objectives import RefinerLoss
 from .prior import shown
 from .run import NonFiniteLoss
 
@@ -74,7 +74,7 @@ def fit_refiner(
 
 
 def _train(
-    method: Method, refiner: Refiner, loss: Refinement, rows: Split, steps: int, batch_size: int, lr: float, seed: int, progress: bool
+    method: Method, refiner: Refiner, loss: RefinerLoss, rows: Split, steps: int, batch_size: int, lr: float, seed: int, progress: bool
 ) -> list[float]:
     optimiser = torch.optim.Adam(refiner.parameters(), lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
@@ -93,12 +93,12 @@ def _train(
     return history
 
 
-def _loss(method: Method, train: Split) -> tuple[Refinement, Split]:
+def _loss(method: Method, train: Split) -> tuple[RefinerLoss, Split]:
     """What the refiner learns by, and from which rows: all of them, or the complete ones where posteriors of some modalities have no parameters."""
     with torch.no_grad():
         experts = method.model.encode(train.batch(np.arange(1), method.device)).shared.values()
     if all(isinstance(q, Diagonal) for q in experts):
-        return Refinement(), train
+        return RefinerLoss(), train
     if len(train.complete) == 0:
         raise ValueError(f"no row has every modality, and posteriors of some of them have no parameters to refine in {method.name}")
-    return Refinement(subsets=False), train.take(train.complete)
+    return RefinerLoss(subsets=False), train.take(train.complete)

@@ -1,0 +1,132 @@
+"""Approximate posteriors as what can be moved, and the bound that says how good they are.
+
+    L(λ) = E_q [Σ_{m∈S} r_m log p(x_m | z, w_m)] − β KL(q ‖ p),      q = q(z | x_S) ∏_{m∈S} q(w_m | x_m),      r_m the modality's weight,
+
+with λ the means and scales of q. Of a mixture each component has a bound of its own, as a posterior given all of S, and L is their mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from counterpoint import distributions as dist
+from counterpoint.distributions import Diagonal
+from counterpoint.model import Draw, Model
+from counterpoint.posteriors import Encoding, Rule
+from counterpoint.types import Latents
+
+ROWS = 4096
+"""Most latents decoded at once to measure a bound."""
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """q(z | x_S) ∏_m q(w_m | x_m).
+
+    Attributes:
+        shared: of z, parameters (B, D): diagonal, or a mixture of such.
+        private: of w_m by modality, parameters (B, D_m); ``{}`` where there is none.
+    """
+
+    shared: Diagonal | dist.Mixture
+    private: dict[str, Diagonal]
+
+    @property
+    def parts(self) -> dict[str, Diagonal]:
+        """By latent ("z", or "w_" and a modality) what has parameters (S, B, dim): S components of z, and S = 1 of each w_m."""
+        z = self.shared.components if isinstance(self.shared, dist.Mixture) else dist.stacked([self.shared])
+        return {"z": z} | {f"w_{name}": dist.stacked([w]) for name, w in self.private.items()}
+
+    @property
+    def shares(self) -> Tensor:
+        """(S, B): what each component of z weighs."""
+        return self.shared.weights if isinstance(self.shared, dist.Mixture) else torch.ones_like(self.shared.loc[None, :, 0])
+
+    def detached(self) -> Approximation:
+        """The same, cut from the graph."""
+        return self.moved({key: type(part)(part.loc.detach(), part.scale.detach()) for key, part in self.parts.items()})
+
+    def moved(self, parts: dict[str, Diagonal]) -> Approximation:
+        """The same with other parameters."""
+        one = {name: type(w)(parts[f"w_{name}"].loc[0], parts[f"w_{name}"].scale[0]) for name, w in self.private.items()}
+        z = parts["z"]
+        if isinstance(self.shared, dist.Mixture):
+            return Approximation(dist.Mixture(z, self.shared.allowed), one)
+        return Approximation(type(self.shared)(z.loc[0], z.scale[0]), one)
+
+
+def approximation(model: Model, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None) -> Approximation:
+    """λ_0: what the encoders say of the given modalities.
+
+    Raises:
+        ValueError: a posterior without parameters of its own, such as a flow's, or a product that is sampled by chains.
+    """
+    return parametrised(model, encoding, given, model.posterior.condition(encoding, given, rule))
+
+
+def parametrised(model: Model, encoding: Encoding, given: tuple[str, ...], z: dist.Posterior) -> Approximation:
+    """A posterior of z given some modalities, with theirs of w_m.
+
+    Raises:
+        ValueError: as ``approximation``.
+    """
+    if not isinstance(z, Diagonal | dist.Mixture):
+        raise ValueError(
+            f"q(z | {', '.join(given)}) is a {type(z).__name__}, which has no means and scales to refine; give every modality, or use a method"
+            " whose unimodal posteriors are normal or Laplace"
+        )
+    return Approximation(z, {name: encoding.private[name] for name in given if name in model.private_dims})
+
+
+def measured(
+    model: Model, encoding: Encoding, steps: Sequence[Approximation], given: tuple[str, ...], *, samples: int, beta: float = 1.0
+) -> Tensor:
+    """L(λ) of each row in nats, (T, B), of every approximation by the same noise, so that they differ by nothing else."""
+    seed, bounds = int(torch.randint(2**62, ())), []
+    for q in steps:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            bounds.append(elbo(model, encoding, [q], given, samples=samples, beta=beta))
+    return torch.cat(bounds)
+
+
+def elbo(
+    model: Model, encoding: Encoding, steps: Sequence[Approximation], given: tuple[str, ...], *, samples: int = 1, beta: float = 1.0
+) -> Tensor:
+    """L(λ) of each row in nats, (T, B), for T approximations at once, by draws of every component; for a mixture the mean of its components' bounds."""
+    each = [q.parts for q in steps]
+    count = len(each[0]["z"].loc)  # S
+    parts = {key: _joined([p[key] for p in each], count) for key in each[0]}  # (T S, B, dim)
+    most = max(1, ROWS // parts["z"].loc.shape[:-1].numel())
+    bounds = []
+    for some in [most] * (samples // most) + [samples % most] * (samples % most > 0):
+        drawn = {key: part.rsample(torch.Size((some,))) for key, part in parts.items()}
+        bounds.append(some / samples * component_bounds(model, encoding, parts, drawn, given, beta))
+    return (steps[0].shares * torch.stack(bounds).sum(0).unflatten(0, (len(each), count))).sum(1)
+
+
+def _joined(parts: Sequence[Diagonal], count: int) -> Diagonal:
+    """Of T distributions of S or of one component, one of T S."""
+    loc, scale = (torch.cat([t.expand(count, -1, -1) for t in each]) for each in zip(*((q.loc, q.scale) for q in parts), strict=True))
+    return type(parts[0])(loc, scale)
+
+
+def component_bounds(
+    model: Model, encoding: Encoding, parts: dict[str, Diagonal], drawn: dict[str, Tensor], given: tuple[str, ...], beta: float
+) -> Tensor:
+    """L of each component, (S, B), over its draws (K, S, B, D) of z, and (K, S, B, D_m) or (K, 1, B, D_m) of w_m."""
+    lead = drawn["z"].shape[:2]
+    private = {name: drawn[f"w_{name}"].expand(*lead, -1, -1).flatten(0, 1) for name in given if f"w_{name}" in drawn}
+    raw = model.decode([Draw(Latents(drawn["z"].flatten(0, 1), private), given)])[0]
+    batch = encoding.batch
+    total = -beta * dist.kl(parts["z"], model.prior())
+    for name in given:
+        said = model.log_prob(name, raw[name], batch.x[name], batch.present[name])
+        total = total + model.modalities[name].weight * said.unflatten(0, lead).mean(0)
+    for name in private:
+        total = total - beta * batch.present[name] * dist.kl(parts[f"w_{name}"], model.private_priors[name]())
+    return total
