@@ -20,8 +20,10 @@ from counterpoint.inference import Refiner, RefinerOptions, Trace
 from counterpoint.inference.iterative import _gradients, _signals
 from counterpoint.methods import DMVAE, JMVAE, JNF, MVAE, IterativeMVAE, Method, MMVAEPlus, MoPoE, load
 from counterpoint.metrics import score_posteriors, score_refinement
+from counterpoint.metrics.latents import posterior_means
+from counterpoint.metrics.probes import probe
 from counterpoint.nn import NetworkOptions
-from counterpoint.objectives import Alignment
+from counterpoint.objectives import Alignment, RefinerLoss, _hidden
 from counterpoint.posteriors import Mixture, MixtureOfProducts, Product, Rule
 from counterpoint.types import Batch, Modality
 
@@ -226,7 +228,7 @@ def test_what_w_sees_is_the_same_whatever_a_row_lacks(signal: Any) -> None:
 def test_decoders_learn_from_the_bound_alone(signal: Any) -> None:
     """Where steps are cut, no gradient reaches a decoder through what the refiner sees."""
     torch.manual_seed(0)
-    method = small_with(signal=signal)
+    method = small(signal=signal)
     trace = inference.refinement(method.model, method.model.encode(rows(8).batch(slice(0, 8))))
     slopes = torch.autograd.grad(trace.last.parts["z"].loc.sum(), [*method.model.decoders.parameters()], allow_unused=True)
     assert all(slope is None or not bool(slope.any()) for slope in slopes)
@@ -235,7 +237,7 @@ def test_decoders_learn_from_the_bound_alone(signal: Any) -> None:
 def test_unrolled_refiners_learn_in_every_stage_and_afterwards() -> None:
     of = rows(50)
     for staged in (False, True):
-        method = small_with(unroll=True, staged=staged, private_dim=2)
+        method = small(unroll=True, staged=staged, private_dim=2)
         moved = set()
         for stage in method.stages:
             method.begin(stage)
@@ -383,16 +385,12 @@ def test_cosines_are_those_of_the_posterior_means(fitted: Method) -> None:
 MODALITIES = (Modality("a", (6,), "normal", scale=0.5), Modality("b", (4,), "normal", scale=0.5))
 
 
-def small(**options: Any) -> IterativeMVAE:
-    torch.manual_seed(0)
-    return IterativeMVAE(MODALITIES, shared_dim=3, networks=NetworkOptions(hidden=(16,)), refiner=RefinerOptions(width=16), **options)
-
-
-def small_with(*, private_dim: int = 0, staged: bool = False, **refiner: Any) -> IterativeMVAE:
+def small(*, private_dim: int = 0, staged: bool = False, **refiner: Any) -> IterativeMVAE:
     torch.manual_seed(0)
     options = RefinerOptions(width=16, **refiner)
-    networks = NetworkOptions(hidden=(16,))
-    return IterativeMVAE(MODALITIES, shared_dim=3, private_dim=private_dim, staged=staged, networks=networks, refiner=options)
+    return IterativeMVAE(
+        MODALITIES, shared_dim=3, private_dim=private_dim, staged=staged, networks=NetworkOptions(hidden=(16,)), refiner=options
+    )
 
 
 def rows(count: int, seed: int = 0) -> Split:
@@ -562,7 +560,7 @@ def test_errors_of_a_diffusion_decoder_are_refused() -> None:
 )
 def test_bad_options_of_the_method_say_so(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        small(**options)
+        IterativeMVAE(MODALITIES, **options)
 
 
 def test_evaluation_of_refined_posteriors_needs_a_refiner_and_steps() -> None:
@@ -577,17 +575,45 @@ def test_evaluation_of_refined_posteriors_needs_a_refiner_and_steps() -> None:
 
 
 def test_evaluation_reads_refined_posteriors(fitted: Method) -> None:
-    """Probes of what is refined read the sign of z, of which the encoders, far off, say less."""
-    draw = np.random.default_rng(3).normal(size=(600, 2))
-    noise = PLAIN.draw(600, seed=4)
-    x = {
-        n: (draw @ PLAIN.shared[n].T + PLAIN.offset[n] + PLAIN.noise[n] * np.random.default_rng(5).normal(size=noise[n].shape)).astype(
-            np.float32
-        )
-        for n in NAMES
-    }
-    whole = Split(x, PLAIN.modalities, shared_labels={"sign": (draw[:, 0] > 0).astype(np.int64)})
+    """The means that probes read are the exact ones, from encoders that are far off; and the probes are those of these means."""
+    x = PLAIN.draw(600, seed=4)
+    sign = (PLAIN.posterior(x, NAMES)[0][:, 0] > 0).astype(np.int64)
+    whole = Split({n: v.astype(np.float32) for n, v in x.items()}, PLAIN.modalities, shared_labels={"sign": sign})
     data = Dataset("oracle", PLAIN.modalities, whole.take(np.arange(300)), whole.take(np.arange(300, 310)), whole.take(np.arange(310, 600)))
-    found = [cp.evaluate(fitted, data, only=["probe"], refine=t, progress=False) for t in (None, 5)]
-    assert found[0].meta["refine"] is None and found[1].meta["refine"] == 5
-    assert found[0].metrics != found[1].metrics
+    found, raw = (posterior_means(fitted, data.train, refine=t).shared for t in (5, None))
+    for n in NAMES:
+        exact_mean = PLAIN.posterior({m: v[:300] for m, v in x.items()}, (n,))[0]
+        assert np.square(found[n] - exact_mean).mean() < 0.1 * np.square(raw[n] - exact_mean).mean()
+    evaluation = cp.evaluate(fitted, data, only=["probe"], refine=5, progress=False)
+    train, test = (posterior_means(fitted, split, refine=5) for split in (data.train, data.test))
+    hits = [probe(train.shared[n], train.labels[n]["sign"], test.shared[n], test.labels[n]["sign"]).hits.mean() for n in NAMES]
+    assert evaluation.metrics["probe/z/sign"] == pytest.approx(np.mean(hits), abs=0.02) and evaluation.meta["refine"] == 5
+
+
+@pytest.mark.parametrize("present", ["complete", "missing"])
+def test_hidden_rows_keep_something_of_what_they_have(present: str) -> None:
+    """Half of the rows stay whole, and in the others each modality stays half the time, but never none; what is hidden is blank."""
+    torch.manual_seed(0)
+    count = 20_000
+    here = {n: np.ones(count, bool) if present == "complete" or n != "b" else np.arange(count) % 2 == 0 for n in NAMES}
+    of = single(PLAIN, PLAIN.draw(count), here)
+    hidden = _hidden(of)
+    had, kept = (torch.stack([*batch.present.values()]) for batch in (of, hidden))
+    assert not bool((kept & ~had).any()) and bool(kept.any(0).all())
+    many = had.sum(0)
+    for size in set(many.tolist()):
+        rows_of = many == size
+        whole = 0.5 + 0.5 * 0.5**size  # left alone, or all of them kept by luck
+        assert float((kept == had).all(0)[rows_of].float().mean()) == pytest.approx(whole, abs=0.02)
+        stays = 0.5 + 0.5 * (0.5 * size + 0.5**size) / size  # the one that is kept where none would be counts for one of them
+        assert float(kept[:, rows_of].float().sum(0).mean() / size) == pytest.approx(stays, abs=0.02)
+    for n in NAMES:
+        assert not bool(hidden.x[n][~hidden.present[n]].any())
+        torch.testing.assert_close(hidden.x[n][hidden.present[n]], of.x[n][hidden.present[n]])
+
+
+def test_no_encoder_learns_from_the_refiners_loss() -> None:
+    method = small()
+    RefinerLoss().terms(method.model, method.model.encode(rows(30).batch(slice(0, 30))), (), ())["refine"].sum().backward()
+    learning = {name.split(".")[0] for name, p in method.model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    assert learning == {"decoders", "refiners"}

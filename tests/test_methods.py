@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import counterpoint as cp
+from counterpoint import priors
 from counterpoint.diffusion import GaussianDiffusion
 from counterpoint.methods import METHODS, Method, Ramp, Stage, method
 from counterpoint.nn import ConvGenerator, ResidualBlock, enlarged_conv
@@ -1022,3 +1023,13 @@ def test_a_conv_decoder_adds_its_detail_to_a_coarse_image(shape: tuple[int, ...]
 def test_a_conv_decoder_stays_channels_last() -> None:
     network = ConvGenerator(5, (3, 16, 16), width=4, hidden=8).to(memory_format=torch.channels_last)
     assert network(torch.randn(2, 5)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_mixture_is_fitted_to_some_rows_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One component has the mean of the rows it saw: of a thousand random ones, within five standard errors, and not of all ten thousand."""
+    monkeypatch.setattr(priors, "MOST_ROWS", 1000)
+    rows = 3 + torch.randn(10_000, 2, generator=torch.Generator().manual_seed(0))
+    sampler = priors.GaussianMixture(2, components=1)
+    sampler.fit(rows, seed=0)
+    off = (sampler.means[0] - rows.mean(0)).abs()
+    assert (off < 5 / 1000**0.5).all() and (off > 1e-4).all()
