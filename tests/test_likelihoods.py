@@ -101,3 +101,25 @@ def test_means_are_differentiable() -> None:
         raw = torch.randn(B, *reads.output_shape, requires_grad=True)
         (reads.mean(raw) ** 2).sum().backward()
         assert raw.grad is not None and bool((raw.grad != 0).all())
+
+
+@pytest.mark.parametrize(("name", "variance"), [("normal", 0.49), ("laplace", 0.98), ("bernoulli", None)])
+def test_draws_have_the_mean_and_the_variance(name: str, variance: float | None) -> None:
+    reads = likelihood(Modality("m", (3,), name, 0.7 if variance else None))  # type: ignore[arg-type]
+    raw = torch.tensor([-1.0, 0.2, 1.5])
+    torch.manual_seed(0)
+    draws = reads.sample(raw.expand(40_000, 3))
+    mean = reads.mean(raw)
+    expected = mean * (1 - mean) if variance is None else torch.full((3,), variance)
+    torch.testing.assert_close(draws.mean(0), mean, atol=0.02, rtol=0)
+    torch.testing.assert_close(draws.var(0), expected, rtol=0.05, atol=0)
+
+
+def test_draws_of_words_follow_their_probabilities() -> None:
+    reads = likelihood(Modality("m", (2,), "categorical", classes=3))
+    raw = torch.tensor([[0.0, 1.0, -1.0], [2.0, 0.0, 0.0]])
+    torch.manual_seed(0)
+    draws = reads.sample(raw.expand(40_000, 2, 3))
+    assert draws.dtype == torch.int64
+    shares = torch.stack([(draws == k).float().mean(0) for k in range(3)], -1)
+    torch.testing.assert_close(shares, torch.softmax(raw, -1), atol=0.01, rtol=0)

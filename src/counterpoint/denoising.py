@@ -192,6 +192,9 @@ class Denoising(Likelihood):
         """A sample of x given raw outputs (..., *output_shape)."""
         return self._drawn(raw, self.options.sampler, self.options.sampler_steps)
 
+    def sample(self, raw: Tensor) -> Tensor:
+        return self.mean(raw)
+
     def draft(self, raw: Tensor) -> Tensor:
         """A sample of few steps, through which gradients reach the raw outputs."""
         return self._drawn(raw, "dpm++", self.options.cycle_steps)

@@ -43,6 +43,10 @@ class Likelihood(nn.Module, ABC):
         return self.mean(raw)
 
     @abstractmethod
+    def sample(self, raw: Tensor) -> Tensor:
+        """A draw of x given raw outputs, of the shape of the values, by torch's own generator."""
+
+    @abstractmethod
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         """log p(x | raw), (..., B), in float32 whatever the precision of the network."""
 
@@ -84,17 +88,26 @@ class Located(Likelihood):
 
 
 class Normal(Located):
+    def sample(self, raw: Tensor) -> Tensor:
+        return torch.normal(self.mean(raw.float()), torch.exp(self.log_scale).expand(raw.shape))
+
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         squares = self.scaled_total((x - self.mean(raw.float())).square(), -2)
         return -0.5 * squares - self.log_volume() - 0.5 * self.size * math.log(2 * math.pi)
 
 
 class Laplace(Located):
+    def sample(self, raw: Tensor) -> Tensor:
+        return torch.distributions.Laplace(self.mean(raw.float()), torch.exp(self.log_scale), validate_args=False).sample()
+
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         return -self.scaled_total((x - self.mean(raw.float())).abs(), -1) - self.log_volume() - self.size * math.log(2)
 
 
 class Bernoulli(Likelihood):
+    def sample(self, raw: Tensor) -> Tensor:
+        return torch.bernoulli(self.mean(raw.float()))
+
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         raw = raw.float()
         return self.total(x * raw - F.softplus(raw))
@@ -111,6 +124,9 @@ class Categorical(Likelihood):
         if modality.classes is None:
             raise ValueError(f"modality {modality.name!r}: a categorical likelihood needs classes, the vocabulary's size")
         self.output_shape = (*modality.shape, modality.classes)
+
+    def sample(self, raw: Tensor) -> Tensor:
+        return torch.distributions.Categorical(logits=raw.float(), validate_args=False).sample()
 
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         index = x.unsqueeze(-1).expand(*raw.shape[:-1], 1)
