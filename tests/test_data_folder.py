@@ -258,6 +258,13 @@ def test_an_image_that_cannot_be_read(spoil: Callable[[Path], Any], tmp_path: Pa
     assert shown(data, "train") == [i for i in range(ROWS) if i % 4 < 2 and i != 5]
 
 
+def test_an_image_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(pixels(5, 40)).save(write(tmp_path, rows()) / "birds" / "05.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"cannot read photo .*05.png \(.* line 6\): .*decompression bomb"):
+        read(tmp_path)
+
+
 def test_one_caption_that_is_bad_leaves_the_others(tmp_path: Path) -> None:
     table = [*rows(), {**rows()[1], "caption": " "}, {**rows()[0], "caption": ""}]
     write(tmp_path, table)
