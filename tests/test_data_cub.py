@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from counterpoint.data import Dataset, load
-from counterpoint.data.cub import TABLE, cub, tokens, word_ids
+from counterpoint.data.cub import CLUSTERS, TABLE, cub, facing
 from counterpoint.data.images import square
 
 SPECIES = ("001.Black_Bird", "004.White_Bird")
@@ -194,10 +194,86 @@ def test_one_table_beside_zips(tmp_path: Path) -> None:
     assert decoded in (["a", "red", "bird", ",", "with", "wings", "."], ["bird", f"number{shown['train'][1]}"])
 
 
-def test_words_are_cut_and_numbered() -> None:
-    assert " ".join(tokens("It's BLACK-and-white; 2 wings (long).")) == "it ' s black - and - white ; 2 wings ( long ) ."
-    assert tokens("a\ufffd\ufffdgrey  bird") == ["a", "grey", "bird"]
-    assert word_ids(["red red wing", "blue"], ["", "<unk>", "red", "wing"], 2).tolist() == [[2, 2], [1, 0]]
+PARTS = ["back", "beak", "belly", "breast", "crown", "forehead", "left eye", "left leg", "left wing", "nape", "right eye", "right leg"]
+
+
+def parts_of(i: int) -> dict[str, tuple[float, int]]:
+    """Where parts are from the left, and whether they are seen: even images look left, odd ones right, and some do not say."""
+    head, body = (3.5, 8.0) if i % 2 == 0 else (30.0, 8.5)
+    match i:
+        case 8:  # no head is seen, for a beak that is hidden may be anywhere
+            return {"beak": (0.0, 0), "back": (body, 1)}
+        case 9:  # as far left as right
+            return {"crown": (4.0, 1), "back": (4.0, 1)}
+        case 10:  # the beak is right of the body, and the head all in all is not
+            return {
+                "beak": (20.0, 1),
+                "crown": (1.0, 1),
+                "left eye": (0.0, 1),
+                "left leg": (900.0, 1),
+                "belly": (9.0, 1),
+                "breast": (10.0, 1),
+            }
+        case 20:  # the file says nothing of it
+            return {}
+    return {"beak": (head, 1), "nape": (500.0, 1), "back": (body, 1), "breast": (500.0 * (i % 2), 0), "left wing": (900.0, 1)}
+
+
+def clustered(root: Path, parts: bool = True) -> Path:
+    """The published layout, its species those of a cluster and of none."""
+    place = published(root) / "cub" / "CUB_200_2011"
+    for path in [*place.parent.rglob("*_Bird")]:
+        path.rename(path.with_name(path.name.replace("White_Bird", "Bar_tailed_Warbler").replace("Black_Bird", "Brown_Thrasher")))
+    lines_of(
+        place / "images.txt",
+        lambda lines: [x.replace("White_Bird", "Bar_tailed_Warbler").replace("Black_Bird", "Brown_Thrasher") for x in lines],
+    )
+    if parts:
+        (place / "parts").mkdir()
+        seen = [(i, PARTS.index(part) + 1, x, visible) for i in range(24) for part, (x, visible) in parts_of(i).items()]
+        (place / "parts" / "part_locs.txt").write_text("".join(f"{i + 1} {part} {x} 7.0 {visible}\n" for i, part, x, visible in seen))
+    return root
+
+
+def test_clusters_and_where_birds_look(tmp_path: Path) -> None:
+    """Birds of no cluster train without a label, and nothing is measured on them."""
+    species, data = load("cub", root=clustered(tmp_path), size=16), load("cub", root=tmp_path, size=16, classes="clusters")
+    assert (
+        data.notes["label/cluster"] == "Blackbird, Gull, Jay, Oriole, Tanager, Tern, Warbler, Wren"
+        and data.notes["label/facing"] == "left, right"
+    )
+    shown = {part: numbers(data, part, crop) for part in data.splits()}
+    assert shown == {part: [i for i in numbers(species, part, crop) if part == "train" or i >= 12] for part in data.splits()}
+    unknown = {8: -1, 9: -1, 10: 0, 20: -1}
+    for part, split in data.splits().items():
+        assert {name: [*values] for name, values in split.shared_labels.items()} == {"cluster": [6 if i >= 12 else -1 for i in shown[part]]}
+        assert split.private_labels["facing"]["image"].tolist() == [unknown.get(i, i % 2) for i in shown[part]]
+    assert {8, 9, 10} & {*shown["test"]} == set() and 20 in shown["test"]
+    every = load("cub", root=tmp_path, size=16, classes="clusters", captions="all")
+    assert [*every.test.private_labels["facing"]["image"]] == [unknown.get(i, i % 2) for i in shown["test"] for _ in range(2)]
+    assert not species.train.private_labels and [*species.train.shared_labels] == ["class"]
+
+
+def test_heads_and_bodies_are_told_apart(tmp_path: Path) -> None:
+    path = clustered(tmp_path) / "cub" / "CUB_200_2011" / "parts" / "part_locs.txt"
+    found = facing(path)
+    assert found == {str(i + 1): {8: -1, 9: -1, 10: 0}.get(i, i % 2) for i in range(24) if i != 20}
+    for line in ("1 2 3 4", "1 2 x 4 1", "1 2 3 4 y"):
+        path.write_text(f"1 2 3 4 1\n{line}\n")
+        with pytest.raises(
+            ValueError, match=rf"part_locs.txt: line 2 is '{line}', expected image, part, x, y and whether it is visible; fetch"
+        ):
+            load("cub", root=tmp_path, size=16, classes="clusters")
+    assert len(load("cub", root=tmp_path, size=16).train) == 10  # nobody asked
+
+
+def test_clusters_without_part_locations(tmp_path: Path) -> None:
+    data = load("cub", root=clustered(tmp_path / "a", parts=False), size=16, classes="clusters")
+    assert data.train.private_labels == {} and data.notes["label/facing"] == "unknown: CUB_200_2011/parts/part_locs.txt is not there"
+    assert {*data.test.shared_labels["cluster"].tolist()} == {6}
+    table(tmp_path / "b")
+    with pytest.raises(ValueError, match="gives the val split no row; give all images of a species"):
+        load("cub", root=tmp_path / "b", size=16, classes="clusters")  # of black and white birds
 
 
 def test_boxes_become_squares_within_the_photo() -> None:
@@ -308,6 +384,7 @@ def test_bad_files_of_the_table(tmp_path: Path, spoil: Callable[[Path], Any], er
         ({"length": 0}, "length 0 of cub must be 1 or more"),
         ({"min_count": 0}, "min_count 0"),
         ({"captions": "two"}, "captions 'two' of cub must be one of one, all"),
+        ({"classes": "orders"}, "classes 'orders' of cub must be one of species, clusters"),
         ({"incomplete": True}, "option 'incomplete' does not apply to cub"),
         ({"views": 2}, "option 'views' does not apply to cub"),
     ],
@@ -323,12 +400,14 @@ def test_no_files(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_real_birds(real_data: Path) -> None:
     if not (real_data / "cub").is_dir():
         pytest.skip("COUNTERPOINT_DATA has no cub/")
     if not (real_data / "cub" / TABLE).is_file():
         pytest.skip("the facts are those of the single table")
     data, more = cub(real_data), cub(real_data, size=16, unpaired=True)
+    names = np.array([line.strip().rpartition("_")[2] for line in (real_data / "cub" / "classes.txt").read_text().splitlines()])
     assert {part: len(split) for part, split in data.splits().items()} == {"train": 837, "val": 93, "test": 851}
     assert sum(len(split) for split in data.splits().values()) == 1781
     assert all(np.unique(split.shared_labels["class"]).size == 31 for split in data.splits().values())
@@ -338,5 +417,17 @@ def test_real_birds(real_data: Path) -> None:
     words = data.modalities[1].words
     assert words[:6] == ("", "<unk>", "a", "and", "bird", ".") and data.modalities[1].classes == len(words) == 699
     assert (data.test.x["caption"] == 1).sum() < 0.01 * (data.test.x["caption"] > 0).sum()
+    groups = cub(real_data, size=16, unpaired=True, classes="clusters")
+    assert len(groups.train) == len(more.train) and len(groups.test) + len(groups.val) == sum(
+        int(np.isin(names[split.shared_labels["class"]], CLUSTERS).sum()) for split in (more.test, more.val)
+    )
+    for part, split in groups.splits().items():
+        expected = {*range(8), -1} if part == "train" else {*range(8)}
+        assert {*split.shared_labels["cluster"].tolist()} == expected and not split.private_labels
+    known = groups.train.shared_labels["cluster"]
+    assert (
+        np.where(known < 0, "", np.array(CLUSTERS)[known])
+        == np.where(np.isin(names[more.train.shared_labels["class"]], CLUSTERS), names[more.train.shared_labels["class"]], "")
+    ).all()
     images = {part: {x.tobytes() for x in split.x["image"]} for part, split in data.splits().items()}
     assert not images["train"] & images["val"] and not (images["train"] | images["val"]) & images["test"]

@@ -6,7 +6,7 @@ an empty dictionary for methods without private latents.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +16,9 @@ from torch import Tensor
 
 LikelihoodName = Literal["normal", "laplace", "bernoulli", "categorical"]
 LIKELIHOODS: tuple[str, ...] = ("normal", "laplace", "bernoulli", "categorical")
+
+GOES_ON = "##"
+"""Begins a piece that goes on with the word before it, among the words that ids stand for."""
 
 Terms = dict[str, Tensor]
 """Named loss terms, each of shape (B,): one value per example, lower is better. Only the trainer weights, averages and logs them."""
@@ -33,8 +36,8 @@ class Modality:
         weight: factor on this modality's log-likelihood in the objective.
         classes: size of the vocabulary of a categorical modality.
         unbounded: the values of an image may be any real numbers, as the latents of an autoencoder are; those of other images lie in [0, 1].
-        words: what the ids of a categorical modality stand for, one for each of its ``classes``, where that is known; ``""`` for padding.
-            Nothing but how ids are shown hangs on them.
+        words: what the ids of a categorical modality stand for, one for each of its ``classes``, where that is known; ``""`` for padding, and
+            ``##s`` for a piece that goes on with the word before. Nothing but how ids are shown and how text is read hangs on them.
 
     Raises:
         ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape, a missing vocabulary, unbounded values of
@@ -87,14 +90,23 @@ class Modality:
 
     def text(self, ids: Iterable[int]) -> str:
         """One row of ids as text: single characters side by side, words with blanks between them; numbers where no words are known."""
-        shown = [self.words[i] if self.words else str(i) for i in map(int, ids)]
-        between = "" if self.words and max(map(len, self.words)) == 1 else " "
-        return between.join(word for word in shown if word)
+        return spelled(self.words, ids) if self.words else " ".join(str(int(i)) for i in ids)
 
     def identity(self) -> dict[str, Any]:
         """What checksums are taken of: all fields but ``words``, and ``unbounded`` only where it holds, so that they are what they were before
         it was a field."""
         return {key: value for key, value in asdict(self).items() if key != "words" and (key != "unbounded" or value)}
+
+
+def of_characters(words: Iterable[str]) -> bool:
+    """Whether each of a modality's words is a single character, or none."""
+    return max(map(len, words)) == 1
+
+
+def spelled(words: Sequence[str], ids: Iterable[int]) -> str:
+    """The text that ids of words stand for: single characters side by side, words with blanks between them."""
+    shown = [words[int(i)] for i in ids]
+    return "".join(shown) if of_characters(words) else " ".join(word for word in shown if word).replace(f" {GOES_ON}", "")
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ class TranslateOptions:
 
     Args:
         run: run folder.
-        given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy, .json, .csv or .txt.
+        given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy, .json, .csv or .txt; of word ids whose words are known, a .txt
+            file holds a text a line, and MODALITY=TEXT gives a text itself.
         to: MODALITY, repeated for more; all others by default.
         n: how many answers to each row.
         out: .png for a sheet of pictures, .npz or .json for the numbers; without it, vectors and text are printed, or ids whose words are unknown.

@@ -1,9 +1,11 @@
-"""Values of a modality in files of the user's: read from one that holds a value or a stack of them, written as pictures or numbers."""
+"""Values of a modality in files of the user's: read from one that holds a value or a stack of them, or from text; written as pictures or numbers."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..data import Vocabulary
 from ..files import write
 from ..types import Modality
 
@@ -18,12 +21,15 @@ NUMBERS = (".npy", ".json", ".csv", ".txt")
 """Names of files of numbers end so."""
 
 
-def read_values(modality: Modality, path: Path) -> np.ndarray:
-    """Rows (N, *shape) of a modality from a file with one value or a stack of them.
+def read_values(modality: Modality, given: str) -> np.ndarray:
+    """Rows (N, *shape) of a modality from a file with one value or a stack of them; of one whose words are known, from a text too.
 
     Raises:
         FileNotFoundError: no such file. ValueError: a file that cannot be read, or values of another shape.
     """
+    path = Path(given)
+    if modality.words and (path.suffix == ".txt" or path.suffix not in NUMBERS):
+        return _texts(modality, given)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path} for modality {modality.name!r}")
     if path.suffix in NUMBERS:
@@ -40,6 +46,26 @@ def read_values(modality: Modality, path: Path) -> np.ndarray:
             f"{path} holds values of shape {values.shape}; modality {modality.name!r} has {modality.shape}, or a stack of them"
         )
     return rows
+
+
+def _texts(modality: Modality, given: str) -> np.ndarray:
+    """Ids of the lines of a text file, or of a text itself. Unknown words are warned of."""
+    if given.endswith(".txt") or os.path.isfile(given):
+        try:
+            lines = Path(given).read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{given} is not UTF-8 ({error}); save it as that") from None
+    else:
+        lines = [given]
+    empty = [number for number, line in enumerate(lines, 1) if not line.strip()]
+    if empty or not lines:
+        raise ValueError(f"{given or 'the text'} holds no text in line {[*empty, 1][0]}, as {modality.name!r} needs; give one a line")
+    vocabulary = Vocabulary(modality.words)
+    ids = vocabulary.encode(lines, modality.shape[0])
+    unknown = dict.fromkeys(word for line in lines for word in vocabulary.unknown(line))
+    if unknown:
+        warnings.warn(f"the model does not know {', '.join(unknown)}, which {modality.name!r} was given", stacklevel=2)
+    return ids
 
 
 def _numbers(path: Path, modality: Modality) -> np.ndarray:

@@ -36,6 +36,8 @@ from .options import FitRefinerOptions, PriorOptions, ReportOptions, SampleOptio
 from .values import NUMBERS, printed, read_values, write_values
 
 if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
     from ..data import Dataset, Split
     from ..metrics import Evaluation
     from ..training import FitResult
@@ -75,31 +77,49 @@ def demo(words: Sequence[str]) -> None:
 
 
 def data(words: Sequence[str]) -> None:
-    """List data sets, prepare one, or encode one's images."""
+    """List data sets, prepare one, write one as arrays, or encode one's images."""
     if not words or words[0] in ("-h", "--help"):
         print("usage: counterpoint data list\n       counterpoint data prepare NAME --root DIR [options]")
+        print("       counterpoint data pack SOURCE --out FOLDER [options]")
         print("       counterpoint data latents SOURCE --autoencoder DIR --out FOLDER [options]")
         return
-    verb = choose(words[0], ["list", "prepare", "latents"], "command")
+    verb = choose(words[0], ["list", "prepare", "pack", "latents"], "command")
     if verb == "list":
         parsed(parser_for("data list", "Known data sets."), words[1:])
         width = max(map(len, datasets.names()))
         print("\n".join(f"{name:<{width}}  {about}" for name, about in datasets.names().items()))
         return
-    print(called(datasets.prepare, "data prepare", words[1:]) if verb == "prepare" else _latents(words[1:]))
+    if verb == "prepare":
+        print(called(datasets.prepare, "data prepare", words[1:]))
+    else:
+        print((_pack if verb == "pack" else _latents)(words[1:]))
+
+
+def _pack(words: Sequence[str]) -> Path:
+    """A data set as memory maps."""
+    parser = _source_parser("data pack", "Write a data set as a folder of arrays, images decoded once and for all.")
+    values = parsed(parser, expanded(words, option_names(parser)))
+    out = values.pop("out")
+    return datasets.pack(_loaded(values), out)
 
 
 def _latents(words: Sequence[str]) -> Path:
     """Images of a data set as latents."""
-    parser = parser_for("data latents", "Write a data set again, the images of one modality as latents of a frozen autoencoder.")
-    parser.add_argument("source", type=str, help="name of a data set, a folder, or an .npz file")
+    parser = _source_parser("data latents", "Write a data set again, the images of one modality as latents of a frozen autoencoder.")
     parser.add_argument("--autoencoder", type=Path, required=True, help="folder of diffusers' AutoencoderKL: config.json and safetensors")
-    parser.add_argument("--out", type=Path, required=True, help="the folder to make; --data takes it")
     parser.add_argument("--modality", type=str, default=None, help="the images; by default the only modality of images")
-    parser.add_function_arguments(datasets.load, skip=LOAD_SKIPS)
     values = parsed(parser, expanded(words, option_names(parser)))
     autoencoder, out, modality = (values.pop(key) for key in ("autoencoder", "out", "modality"))
     return datasets.latents(_loaded(values), autoencoder, out, modality=modality)
+
+
+def _source_parser(verb: str, about: str) -> ArgumentParser:
+    """A parser of a data set, the options of loading it, and the folder that is made of it."""
+    parser = parser_for(verb, about)
+    parser.add_argument("source", type=str, help="name of a data set, a folder, or an .npz file")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to make; --data takes it")
+    parser.add_function_arguments(datasets.load, skip=LOAD_SKIPS)
+    return parser
 
 
 def fit(words: Sequence[str]) -> None:
@@ -198,9 +218,9 @@ def translate(words: Sequence[str]) -> None:
     for entry in wanted.given:
         name, equals, file = entry.partition("=")
         if not equals:
-            raise ValueError(f"--given {entry} must be MODALITY=FILE; the modalities are {', '.join(known)}")
+            raise ValueError(f"--given {entry} must be MODALITY=FILE, or MODALITY=TEXT of words; the modalities are {', '.join(known)}")
         modality = known[choose(name, [*known], "modality")]
-        given[name] = _read(modality, Path(file), autoencoder)
+        given[name] = _read(modality, file, autoencoder)
     if not given:
         raise ValueError(f"name what to translate from: --given MODALITY=FILE; the modalities are {', '.join(known)}")
     targets = [choose(name, [*known], "modality") for name in wanted.to] or [name for name in known if name not in given]
@@ -257,11 +277,11 @@ def _image(modality: Modality, autoencoder: datasets.Autoencoder) -> Modality:
     return replace(modality, shape=autoencoder.image_shape(modality.shape), unbounded=False)
 
 
-def _read(modality: Modality, path: Path, autoencoder: datasets.Autoencoder | None) -> np.ndarray:
-    """Rows of a modality from a file; with an autoencoder pictures become latents, and numbers are taken for them."""
-    if autoencoder is None or not modality.unbounded or path.suffix in NUMBERS:
-        return read_values(modality, path)
-    images = torch.from_numpy(read_values(_image(modality, autoencoder), path))
+def _read(modality: Modality, given: str, autoencoder: datasets.Autoencoder | None) -> np.ndarray:
+    """Rows of a modality from a file or a text; with an autoencoder pictures become latents, and numbers are taken for them."""
+    if autoencoder is None or not modality.unbounded or Path(given).suffix in NUMBERS:
+        return read_values(modality, given)
+    images = torch.from_numpy(read_values(_image(modality, autoencoder), given))
     return autoencoder.encode(to_unit(images)).numpy()
 
 

@@ -175,22 +175,30 @@ def _need_all_parts(where: Path, found: list[str], stray: list[str]) -> None:
 
 def _divide(flat: Flat, fractions: tuple[float, float, float], seed: int) -> dict[str, Flat]:
     """Cut unsplit arrays into train, val and test at random; each gets at least one row."""
-    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(f"fractions {fractions} of train, val and test must be positive and sum to 1")
     lengths = {key: len(values) for key, values in flat.items()}
     if not lengths:
         raise ValueError("no arrays given; give at least one modality")
     if len(set(lengths.values())) > 1:
         raise ValueError(f"arrays have different numbers of rows: {lengths}; mark missing rows in 'present' instead of leaving them out")
-    rows = next(iter(lengths.values()))
+    parts = divided(next(iter(lengths.values())), fractions, seed)
+    return {part: {key: values[index] for key, values in flat.items()} for part, index in parts.items()}
+
+
+def divided(rows: int, fractions: tuple[float, float, float], seed: int) -> dict[str, Array]:
+    """The rows, in order, that fall to train, val and test at random; at least one to each.
+
+    Raises:
+        ValueError: fractions that are none, or fewer than three rows.
+    """
+    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"fractions {fractions} of train, val and test must be positive and sum to 1")
     if rows < len(PARTS):
         raise ValueError(f"{rows} rows cannot be divided into train, val and test; give at least 3, or the splits themselves")
     order = np.random.default_rng(seed).permutation(rows)
     val, test = (max(1, round(f * rows)) for f in fractions[1:])
     train = max(1, rows - val - test)
     val = min(val, rows - train - 1)
-    cuts = dict(zip(PARTS, np.split(order, [train, train + val]), strict=True))
-    return {part: {key: values[np.sort(index)] for key, values in flat.items()} for part, index in cuts.items()}
+    return {part: np.sort(index) for part, index in zip(PARTS, np.split(order, [train, train + val]), strict=True)}
 
 
 def _number_labels(parts: Mapping[str, Flat]) -> tuple[dict[str, Flat], dict[str, str]]:

@@ -27,6 +27,7 @@ from torch import Tensor
 from ..extras import required
 from ..types import Modality, to_unit
 from .files import FolderWriter, new_folder, progress_bar
+from .packing import carry_over
 from .records import Dataset, Split
 
 ROWS = 32
@@ -146,7 +147,7 @@ def latents(
         for part, split in data.splits().items():
             blocks = _encoded(encoder, split, image.name, shape, lambda made: bar.advance(task, made))
             writer.array(f"{part}/{image.name}", blocks, (len(split), *shape), np.float32)
-            _carry_over(writer, part, split, image.name)
+            carry_over(writer, part, split, but=[image.name])
         spread = _deviation(folder / "train" / f"{image.name}.npy", data.train.present[image.name])
         if not 0.5 <= spread <= 2:
             warnings.warn(
@@ -189,20 +190,6 @@ def _encoded(encoder: Autoencoder, split: Split, name: str, shape: tuple[int, ..
             block[here] = encoder.encode(to_unit(torch.from_numpy(np.array(split.x[name][rows]))[here]))
         made(len(block))
         yield block.numpy()
-
-
-def _carry_over(writer: FolderWriter, part: str, split: Split, encoded: str) -> None:
-    """All of a split but the values that are encoded."""
-    private = {f"label/{label}/{name}": values for label, by in split.private_labels.items() for name, values in by.items()}
-    arrays = {
-        **{name: values for name, values in split.x.items() if name != encoded},
-        **{f"present/{name}": mask for name, mask in split.present.items() if not mask.all()},
-        **{f"label/{label}": values for label, values in split.shared_labels.items()},
-        **private,
-    }
-    for key, values in arrays.items():
-        blocks = (values[start : start + 1024] for start in range(0, len(values), 1024))
-        writer.array(f"{part}/{key}", blocks, values.shape, values.dtype)
 
 
 def _deviation(path: Path, present: np.ndarray) -> float:

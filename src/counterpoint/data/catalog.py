@@ -9,14 +9,17 @@ from typing import Any
 
 from ..types import Modality
 from . import arrays, polymnist
+from .captioned import Captions
 from .celebamask import celebamask
-from .cub import Captions, cub
+from .cub import Classes, cub
 from .digits import digits_quadrant
 from .files import default_root
+from .folder import image_folder, is_image_folder
 from .mnist import URL
 from .records import Dataset, Family
 from .shapes import circles_squares
 from .svhn import mnist_svhn
+from .text import Tokens
 from .usps import digits_usps
 from .words import with_words
 
@@ -26,12 +29,14 @@ _OPTIONS = {
     "digits-usps-text": ("draws",),
     "mnist-svhn": ("draws",),
     "mnist-svhn-text": ("draws",),
-    "cub": ("size", "length", "min_count", "captions", "unpaired"),
+    "cub": ("size", "length", "min_count", "captions", "unpaired", "classes"),
     "celebamask": ("size", "incomplete"),
     "circles-squares": ("size",),
     "circles-squares-size": ("size",),
     **dict.fromkeys(polymnist.FAMILY, ("size", "views", "draws")),
 }
+
+_IMAGE_FOLDER = ("size", "length", "min_count", "captions", "tokens", "vocabulary_size", "vocabulary", "skip_bad")
 
 
 def names() -> dict[str, str]:
@@ -60,7 +65,11 @@ def load(
     length: int | None = None,
     min_count: int | None = None,
     captions: Captions | None = None,
+    tokens: Tokens | None = None,
+    vocabulary_size: int | None = None,
+    vocabulary: str | Path | None = None,
     unpaired: bool = False,
+    classes: Classes | None = None,
     incomplete: bool = False,
     seed: int = 0,
     present: Mapping[str, Any] | None = None,
@@ -71,6 +80,7 @@ def load(
     scale: float | None = None,
     missing: float = 0.0,
     verify: bool = False,
+    skip_bad: bool = False,
 ) -> Dataset:
     """A data set from its name, from files, or from arrays.
 
@@ -78,14 +88,20 @@ def load(
         source: one of
 
             - a name of :func:`names`;
-            - a folder: one that :func:`prepare` made, or ``.npy`` files named ``NAME`` (values), ``present/NAME`` (mask),
+            - a folder of images with ``captions.csv``, ``captions.jsonl``, ``metadata.csv`` or ``metadata.jsonl``
+              (:mod:`counterpoint.data.folder`);
+            - a folder: one that :func:`prepare` or :func:`pack` made, or ``.npy`` files named ``NAME`` (values), ``present/NAME`` (mask),
               ``label/LABEL`` (shared) and ``label/LABEL/NAME`` (private), in itself or in sub-folders ``train``, ``val``, ``test``;
             - an ``.npz`` file with arrays of these names (``train/NAME`` and so on when split);
             - a mapping of these names to arrays, or of ``train``, ``val`` and ``test`` to such mappings.
         root: where data sets live; by default ``$COUNTERPOINT_DATA``, or else ``~/.cache/counterpoint``.
         size, views, draws: of a named set, where it has them: side of the canvas, number of views, pairings of the training digits.
-        length, min_count, captions, unpaired: of ``cub`` (:func:`counterpoint.data.cub.cub`): words of a caption, how often a word must occur
-            to have an id, one caption of each image or all, and whether to keep images without captions and captions without an image.
+        length, min_count, captions: of ``cub`` and of a folder of images, as ``size`` is: tokens of a caption (32), how often a word must occur to
+            have an id (3), and one caption of each image or all.
+        tokens, vocabulary_size, vocabulary: of a folder of images (:func:`counterpoint.data.folder.image_folder`): ``"words"`` or ``"pieces"`` of them,
+            most tokens, and the file of a vocabulary to take instead of a learned one.
+        unpaired, classes: of ``cub`` (:func:`counterpoint.data.cub.cub`): whether to keep images without captions and captions without an image,
+            and ``"species"`` or ``"clusters"`` as the label.
         incomplete: of ``celebamask``: keep faces that lack their photo or their mask, marked absent.
         seed: of the named set's pairs, crops, captions and places of words, or of the division into splits.
         present: of a mapping: masks by modality. A row of NaN is absent without a mask, too.
@@ -98,6 +114,7 @@ def load(
             without one learns it.
         missing: hide each training value with this probability, never all of a row, to see what incomplete data costs.
         verify: compare the checksums of a prepared set, not only the sizes of its files.
+        skip_bad: of a folder of images: leave out what is bad, list it in the notes and warn, where it would be an error otherwise.
 
     Raises:
         FileNotFoundError: unknown name, no such path, or a set that has to be prepared first.
@@ -105,7 +122,8 @@ def load(
     """
     place = Path(root) if root is not None else default_root()
     named = isinstance(source, str) and source in _OPTIONS
-    mine = _OPTIONS[str(source)] if named else ()
+    pictured = not named and not isinstance(source, Mapping) and is_image_folder(Path(source))
+    mine = _OPTIONS[str(source)] if named else _IMAGE_FOLDER if pictured else ()
     asked = {
         "size": size,
         "views": views,
@@ -113,13 +131,19 @@ def load(
         "length": length,
         "min_count": min_count,
         "captions": captions,
+        "tokens": tokens,
+        "vocabulary_size": vocabulary_size,
+        "vocabulary": vocabulary,
         "unpaired": unpaired or None,
+        "classes": classes,
         "incomplete": incomplete or None,
+        "skip_bad": skip_bad or None,
     }
     given = {key: value for key, value in asked.items() if value is not None}
     stray = [key for key in given if key not in mine]
     stray += [k for k, v in {"present": present, "labels": labels}.items() if v is not None and not isinstance(source, Mapping)]
-    stray += ["modalities"] if named and modalities is not None else []
+    stray += ["modalities"] if (named or pictured) and modalities is not None else []
+    stray += ["verify"] if pictured and verify else []
     if stray:
         raise ValueError(f"option {stray[0]!r} does not apply to {'a mapping' if isinstance(source, Mapping) else source}; leave it out")
     if isinstance(source, Mapping):
@@ -173,6 +197,8 @@ def _opened(
             )
         return arrays.from_folder(folder, None, fractions, seed, verify=verify)
     path = Path(source)
+    if is_image_folder(path):
+        return image_folder(path, fractions=fractions, seed=seed, **options)
     if path.is_dir():
         return arrays.from_folder(path, modalities, fractions, seed, verify=verify)
     if path.suffix == ".npz" and path.is_file():

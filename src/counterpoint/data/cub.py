@@ -3,8 +3,7 @@
 Caltech-UCSD Birds 200-2011 (Wah et al. 2011, https://www.vision.caltech.edu/datasets/cub_200_2011) with the captions of Reed et al.,
 "Generative Adversarial Text to Image Synthesis", 2016, https://arxiv.org/abs/1605.05395.
 
-A caption in lower case is cut into words, each a run of letters and digits or a single other sign; signs that could not be decoded part
-words and vanish. Ids: 0 padding, 1 an unknown word, from 2 on the words that the training captions hold often enough, the most frequent first.
+The words that the training captions hold often enough are the vocabulary (:mod:`counterpoint.data.text`).
 How words are cut, which training images validate and how a box becomes a square is left open by the papers, and chosen here.
 """
 
@@ -12,10 +11,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import zipfile
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,17 +24,22 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..types import Modality
+from .captioned import Captions, captioned, picked
 from .compose import hold_out
-from .images import Box, decode, shrink, square, stack
+from .images import Box, decode, shrink, square
 from .records import Dataset, Split
+from .text import Vocabulary
 
-Captions = Literal["one", "all"]
+Classes = Literal["species", "clusters"]
 
 TABLE, PAIRED, UNCAPTIONED = "captions.jsonl.gz", "images_paired_bbox227.zip", "images_uncaptioned_bbox227.zip"
-PADDING, UNKNOWN = "", "<unk>"  # no words: one is empty, and "<" is a sign of its own
 _VAL_PER_CLASS = 3  # a tenth of the 30 training images that a species has
 _WHERE = "fetch it from https://www.vision.caltech.edu/datasets/cub_200_2011"
 _CAPTIONS_WHERE = "fetch the captions from https://github.com/reedscot/cvpr2016"
+CLUSTERS = ("Blackbird", "Gull", "Jay", "Oriole", "Tanager", "Tern", "Warbler", "Wren")
+"""Groups of species, by the last word of their names."""
+
+_HEAD, _BODY = {"2", "5", "6", "7", "11"}, {"1", "3", "4", "14"}  # parts: beak, crown, forehead, eyes; back, belly, breast, tail
 _COLUMNS = {"image_class_labels": 1, "train_test_split": 1, "bounding_boxes": 4}  # of the published lists, after the image's number
 
 
@@ -56,6 +59,7 @@ class _Bird:
     Attributes:
         path: species and file, ``001.Black_footed_Albatross/NAME.jpg``.
         species: its number, from 0 on.
+        facing: 0 left, 1 right, −1 unknown; None where the files do not say.
     """
 
     path: str
@@ -63,6 +67,13 @@ class _Bird:
     train: bool
     captions: tuple[str, ...]
     photo: _Photo | None
+    facing: int | None = None
+
+    @property
+    def cluster(self) -> int:
+        """Its number among the clusters, −1 for another bird."""
+        name = self.path.partition("/")[0].rpartition("_")[2]
+        return CLUSTERS.index(name) if name in CLUSTERS else -1
 
 
 _Row = tuple[_Bird, tuple[str, ...]]  # an image, and the captions that are used of it
@@ -75,9 +86,10 @@ def cub(
     min_count: int = 3,
     captions: Captions = "one",
     unpaired: bool = False,
+    classes: Classes = "species",
     seed: int = 0,
 ) -> Dataset:
-    """Photos ``image`` (3×size×size) and word ids ``caption`` (length); shared label ``class``, the number of the species from 0 on.
+    """Photos ``image`` (3×size×size) and word ids ``caption`` (length); shared label ``class``, the number of the species from 0 on, or ``cluster``.
 
     Two layouts are read, from ``root/cub`` or ``root``:
 
@@ -91,12 +103,25 @@ def cub(
     Test is the published test set. Of the training images of each species three, always the same in either layout, validate: a tenth.
     The ``words`` of ``caption`` are the vocabulary; the notes hold the species as ``label/class``.
 
+    With ``classes="clusters"`` the labels are those of IDMVAE (Zhang, Shen and Wang, "Disentanglement of Variations with Multimodal Generative Modeling",
+    2026, https://arxiv.org/abs/2509.23548): the shared label ``cluster`` is one of eight groups of species, Blackbird, Gull, Jay, Oriole, Tanager, Tern,
+    Warbler and Wren, after CUBICC (Palumbo et al., "Deep Generative Clustering with Multimodal Diffusion Variational Autoencoders", 2024,
+    https://openreview.net/forum?id=k5THrhXDV3), and the private label ``facing`` of ``image`` says whether the bird looks left (0) or right (1) in the photo.
+    Birds of other species train, with the label −1, which nothing is measured on, and are neither in val nor in test.
+
+    Three things are ours, since the authors publish tensors and not how they were made. CUBICC has 22 species, which are not named; here are all those
+    of the eight names, 60 of the 200, 25 of which are warblers. The splits are those above; theirs are 70 : 15 : 15. A bird looks left
+    where its head (the mean of beak, crown, forehead and eyes, as far as they are visible) is left of its body (back, belly, breast and tail),
+    which is their rule as far as it is told; where no part of one of them is visible, that is unknown (−1). The points are those of
+    ``CUB_200_2011/parts/part_locs.txt``, which the layout of one table has not; without them there is no ``facing``, and the notes say so.
+
     Args:
         size: side of the image.
         length: words of a caption; longer ones are cut, shorter ones padded.
         min_count: how often the training captions must hold a word for it to have an id.
         captions: ``"one"`` fixes a caption for each image by the seed; ``"all"`` makes a row of each image and caption.
         unpaired: keep images without captions and captions without an image, too; the modality that lacks is marked absent.
+        classes: ``"species"``, or ``"clusters"`` of them.
 
     Raises:
         FileNotFoundError: a file is not there (with ``unpaired``, photos and captions of the published layout may lack).
@@ -105,64 +130,42 @@ def cub(
     for option, value, least in (("size", size, 8), ("length", length, 1), ("min_count", min_count, 1)):
         if value < least:
             raise ValueError(f"{option} {value} of cub must be {least} or more")
-    if captions not in get_args(Captions):
-        raise ValueError(f"captions {captions!r} of cub must be one of {', '.join(get_args(Captions))}")
+    for option, chosen, choices in (("captions", captions, get_args(Captions)), ("classes", classes, get_args(Classes))):
+        if chosen not in choices:
+            raise ValueError(f"{option} {chosen!r} of cub must be one of {', '.join(choices)}")
     folder = next((p for p in (root / "cub", root) if (p / TABLE).is_file() or (p / "CUB_200_2011" / "images.txt").is_file()), None)
     if folder is None:
         raise FileNotFoundError(f"neither CUB_200_2011/images.txt nor {TABLE} is in {root / 'cub'} or in {root}; {_WHERE}")
-    single = (folder / TABLE).is_file()
-    birds = _from_table(folder, unpaired) if single else _published(folder, unpaired)
-    chosen = _divided(birds, captions, unpaired, seed)
-    for part, rows in chosen.items():
+    single, clustered = (folder / TABLE).is_file(), classes == "clusters"
+    birds = _from_table(folder, unpaired) if single else _published(folder, unpaired, clustered)
+    divided = _divided(birds, captions, unpaired, clustered, seed)
+    for part, rows in divided.items():
         if not rows:
             remedy = "" if unpaired else ", or unpaired=True"
             raise ValueError(f"{folder} gives the {part} split no row; give all images of a species{remedy}")
-    words = vocabulary((text for bird, _ in chosen["train"] for text in bird.captions), min_count)
-    modalities = (
-        Modality("image", (3, size, size), "laplace", 0.75),
-        Modality("caption", (length,), "categorical", None, classes=len(words), words=tuple(words)),
-    )
-    splits = {part: _split(rows, words, modalities) for part, rows in chosen.items()}
+    vocabulary = Vocabulary.learn((text for bird, _ in divided["train"] for text in bird.captions), min_count=min_count)
+    modalities = (Modality("image", (3, size, size), "laplace", 0.75), vocabulary.modality("caption", length))
+    splits = {part: _split(rows, vocabulary, modalities, clustered) for part, rows in divided.items()}
     notes = {
         "source": "CUB-200-2011 with the captions of Reed et al. 2016",
         "crops": "bounding boxes stretched to squares beforehand" if single else "squares about the bounding boxes",
-        "label/class": ", ".join(sorted({bird.path.partition("/")[0] for rows in chosen.values() for bird, _ in rows})),
+        "label/class": ", ".join(sorted({bird.path.partition("/")[0] for rows in divided.values() for bird, _ in rows})),
     }
+    if clustered:
+        notes["label/cluster"] = ", ".join(CLUSTERS)
+        known = any(bird.facing is not None for bird in birds)
+        notes["label/facing"] = "left, right" if known else "unknown: CUB_200_2011/parts/part_locs.txt is not there"
     return Dataset("cub", modalities, splits["train"], splits["val"], splits["test"], notes)
 
 
-def tokens(caption: str) -> list[str]:
-    """The words of a caption."""
-    return re.findall(r"\w+|[^\w\s\ufffd]", caption.lower())
-
-
-def vocabulary(captions: Iterable[str], min_count: int) -> list[str]:
-    """The words in the order of their ids: padding, unknown, then those that occur at least ``min_count`` times, the most frequent first."""
-    counts = Counter(word for caption in captions for word in tokens(caption))
-    frequent = (word for word, count in counts.items() if count >= min_count)
-    return [PADDING, UNKNOWN, *sorted(frequent, key=lambda word: (-counts[word], word))]
-
-
-def word_ids(captions: Sequence[str], words: Sequence[str], length: int) -> np.ndarray:
-    """Ids int64 (N, length) of captions, cut or padded to length."""
-    number = {word: i for i, word in enumerate(words)}
-    ids = np.zeros((len(captions), length), np.int64)
-    for row, caption in zip(ids, captions, strict=True):
-        found = [number.get(word, 1) for word in tokens(caption)[:length]]
-        row[: len(found)] = found
-    return ids
-
-
-def _divided(birds: Sequence[_Bird], captions: Captions, unpaired: bool, seed: int) -> dict[str, list[_Row]]:
+def _divided(birds: Sequence[_Bird], captions: Captions, unpaired: bool, clustered: bool, seed: int) -> dict[str, list[_Row]]:
     """The rows of each split. Captions and splits are drawn before rows are left out, and do not hang on which are."""
     validates = _validating(birds)
-    rng = np.random.default_rng(seed)
     chosen: dict[str, list[_Row]] = {"train": [], "val": [], "test": []}
-    for bird in birds:
-        pick = int(rng.random() * len(bird.captions))  # one draw for each, whatever it has
-        texts = bird.captions if captions == "all" else bird.captions[pick : pick + 1]
-        if (any if unpaired else all)((bird.photo, texts)):
-            chosen["test" if not bird.train else "val" if bird.path in validates else "train"].append((bird, texts))
+    for bird, texts in zip(birds, picked([bird.captions for bird in birds], captions, np.random.default_rng(seed)), strict=True):
+        part = "test" if not bird.train else "val" if bird.path in validates else "train"
+        if (any if unpaired else all)((bird.photo, texts)) and (part == "train" or not clustered or bird.cluster >= 0):
+            chosen[part].append((bird, texts))
     return chosen
 
 
@@ -177,18 +180,14 @@ def _validating(birds: Iterable[_Bird]) -> set[str]:
     return chosen
 
 
-def _split(rows: Sequence[_Row], words: Sequence[str], modalities: tuple[Modality, ...]) -> Split:
+def _split(rows: Sequence[_Row], vocabulary: Vocabulary, modalities: tuple[Modality, Modality], clustered: bool) -> Split:
     """One split: a row for each image and text, and one for an image without, whose caption is absent."""
-    image, caption = modalities
-    pixels, seen = stack(partial(_pixels, size=image.shape[-1]), [bird.photo for bird, _ in rows], image.shape)
-    index = np.repeat(np.arange(len(rows)), [max(1, len(texts)) for _, texts in rows])
-    ids = word_ids([text for _, texts in rows for text in texts or ("",)], words, caption.shape[0])
-    return Split(
-        {"image": pixels[index], "caption": ids},
-        modalities,
-        {"image": seen[index], "caption": np.array([len(texts) > 0 for _, texts in rows])[index]},
-        {"class": np.array([bird.species for bird, _ in rows])[index]},
-    )
+    read = partial(_pixels, size=modalities[0].shape[-1])
+    x, present, index = captioned([bird.photo for bird, _ in rows], [texts for _, texts in rows], read, modalities, vocabulary)
+    label = np.array([bird.cluster if clustered else bird.species for bird, _ in rows])[index]
+    looks = [bird.facing for bird, _ in rows if bird.facing is not None]
+    private = {"facing": {"image": np.array(looks)[index]}} if looks else {}
+    return Split(x, modalities, present, {"cluster" if clustered else "class": label}, private)
 
 
 def _pixels(photo: _Photo, size: int) -> np.ndarray:
@@ -202,8 +201,8 @@ def _pixels(photo: _Photo, size: int) -> np.ndarray:
     return shrink(image, size, box)
 
 
-def _published(folder: Path, unpaired: bool) -> list[_Bird]:
-    """The images in the order of ``images.txt``."""
+def _published(folder: Path, unpaired: bool, clustered: bool) -> list[_Bird]:
+    """The images in the order of ``images.txt``; ``clustered`` asks where birds look."""
     place = folder / "CUB_200_2011"
     images = _listed(place / "images.txt", 1)
     tables = {name: _listed(place / f"{name}.txt", columns) for name, columns in _COLUMNS.items()}
@@ -212,6 +211,7 @@ def _published(folder: Path, unpaired: bool) -> list[_Bird]:
             raise ValueError(
                 f"{place / name}.txt has {len(table)} rows, expected one for each of the {len(images)} of images.txt; {_WHERE} again"
             )
+    looks = facing(place / "parts" / "part_locs.txt") if clustered else None
     birds = []
     for key, (path,) in images.items():
         try:
@@ -228,7 +228,8 @@ def _published(folder: Path, unpaired: bool) -> list[_Bird]:
             f"{_CAPTIONS_WHERE}, or pass unpaired=True to keep images without captions",
         )
         photo = None if file is None else _Photo(str(file), file, (x, y, width, height))
-        birds.append(_Bird(path, species - 1, train == 1, () if text is None else _lines(text), photo))
+        look = None if looks is None else looks.get(key, -1)
+        birds.append(_Bird(path, species - 1, train == 1, () if text is None else _lines(text), photo, look))
     _check_unique(place / "images.txt", birds)
     return birds
 
@@ -244,6 +245,28 @@ def _listed(path: Path, columns: int) -> dict[str, list[str]]:
             raise ValueError(f"{path}: line {number} is {line!r}, expected the number of an image and {columns} more; {_WHERE} again")
         table[key] = values
     return table
+
+
+def facing(path: Path) -> dict[str, int] | None:
+    """By the number of an image, whether its bird looks left (0) or right (1), or is not seen to (−1): where its head is from its body. None without the file.
+
+    A line is the numbers of an image and a part, x and y of the part, and whether it is visible.
+    """
+    if not path.is_file():
+        return None
+    heads: dict[str, list[float]] = defaultdict(list)
+    bodies: dict[str, list[float]] = defaultdict(list)
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        try:
+            image, part, x, _, visible = line.split()
+            for points, parts in ((heads, _HEAD), (bodies, _BODY)):
+                points[image] += [float(x)] if part in parts and int(visible) else []
+        except ValueError:
+            raise ValueError(
+                f"{path}: line {number} is {line!r}, expected image, part, x, y and whether it is visible; {_WHERE} again"
+            ) from None
+    sides = {image: np.sign(np.mean(heads[image]) - np.mean(bodies[image])) if heads[image] and bodies[image] else 0 for image in heads}
+    return {image: {-1: 0, 0: -1, 1: 1}[int(side)] for image, side in sides.items()}
 
 
 def _there(path: Path, unpaired: bool, remedy: str) -> Path | None:

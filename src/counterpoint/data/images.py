@@ -1,4 +1,4 @@
-"""Photos and drawings from files: decoding, cropping, shrinking. Arrays are uint8 and channels come first."""
+"""Photos and drawings from files: decoding, cropping, shrinking; now, or when they are asked for. Arrays are uint8 and channels come first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ Source = TypeVar("Source")
 
 
 def decode(content: Path | bytes, name: str, mode: Literal["RGB", "L"]) -> Image:
-    """The image of a file, or of its bytes, in colour or grey.
+    """The image of a file, or of its bytes, in colour or grey, turned as the camera was held.
 
     Args:
         name: what an error calls it.
@@ -26,12 +26,12 @@ def decode(content: Path | bytes, name: str, mode: Literal["RGB", "L"]) -> Image
     Raises:
         ValueError: it cannot be read.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as image:
-            return image.convert(mode)
-    except (UnidentifiedImageError, OSError) as error:
+            return ImageOps.exif_transpose(image).convert(mode)
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:  # what Pillow raises on corrupt files
         raise ValueError(f"cannot read photo {name}: {' '.join(str(error).split())}; remove or replace it") from error
 
 
@@ -49,6 +49,33 @@ def square(bounds: Box, extent: tuple[int, int]) -> Box:
     half = max(width, height) / 2
     left, top, right, bottom = x + width / 2 - half, y + height / 2 - half, x + width / 2 + half, y + height / 2 + half
     return max(left, 0.0), max(top, 0.0), min(right, float(extent[0])), min(bottom, float(extent[1]))
+
+
+class Pictures(Generic[Source]):
+    """Images that are decoded when they are asked for: an array uint8 (N, *shape) in all but memory, as a memory map is.
+
+    A slice of it is of the kind again, and decodes nothing; an index array decodes its rows.
+
+    Args:
+        read: makes the pixels of a source.
+        sources: of each image; None where there is none, and zeros stand for it.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, read: Callable[[Source], np.ndarray], sources: Sequence[Source | None], shape: tuple[int, ...]) -> None:
+        self.read, self.sources, self.shape = read, sources, (len(sources), *shape)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Pictures[Source] | np.ndarray:
+        if isinstance(rows, slice):
+            return Pictures(self.read, self.sources[rows], self.shape[1:])
+        return np.asarray(Pictures(self.read, [self.sources[i] for i in np.arange(len(self))[rows]], self.shape[1:]))
+
+    def __array__(self, dtype: np.dtype[Any] | None = None, copy: bool | None = None) -> np.ndarray:
+        return stack(self.read, self.sources, self.shape[1:])[0].astype(dtype or self.dtype, copy=False)
 
 
 def stack(read: Callable[[Source], np.ndarray], sources: Sequence[Source | None], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ..types import Batch, Modality, to_unit
+from .images import Pictures
 
 Array = np.ndarray
 Family = Literal["normal", "laplace", "bernoulli"]
@@ -28,7 +29,7 @@ class Split:
 
     Args:
         x: values by modality, each ``(N, *shape)``: uint8 images on [0, 255], floats, or integer word ids. Memory-mapped arrays stay
-            on disk. A modality that is left out is absent in every row.
+            on disk, and :class:`~counterpoint.data.images.Pictures` in their files. A modality that is left out is absent in every row.
         modalities: what the values look like; fixes the order.
         present: by modality, ``(N,)`` bool; a modality that is left out is there in every row.
         shared_labels: by label, ``(N,)`` integers, for what all modalities have in common.
@@ -238,7 +239,7 @@ def _values(modality: Modality, given: Array | None, present: Array) -> Array:
     if given is None:  # a broadcast zero costs no memory
         zero = np.zeros((1, *modality.shape), np.int64 if categorical else np.float32)
         return np.broadcast_to(zero, (len(present), *modality.shape))
-    values = given if isinstance(given, np.memmap) else np.asarray(given)
+    values = given if isinstance(given, np.memmap | Pictures) else np.asarray(given)
     if values.dtype.kind not in ("iu" if categorical else "uif"):
         kind = "integers" if categorical else "uint8, integers or floats"
         raise TypeError(f"modality {modality.name!r}: dtype {values.dtype} is not supported; give {kind}")
