@@ -386,6 +386,17 @@ def test_a_folder_is_not_overwritten_nor_resumed_as_something_else(tmp_path: Pat
         fit(small(), rows(32), out=out, resume=True, **BASE)
 
 
+def test_a_run_from_before_an_option_was_there_goes_on(tmp_path: Path) -> None:
+    """An option that config.yaml does not know was off: it may be so now, and nothing else."""
+    out = tmp_path / "r"
+    fit(small(), rows(32), out=out, max_steps=3, **BASE)
+    off, on = ({"source": "digits-quadrant", "skip_bad": bad} for bad in (False, True))
+    (out / "config.yaml").write_text((out / "config.yaml").read_text().replace("data: {}", "data: {source: digits-quadrant}"))
+    with pytest.raises(ValueError, match=r"data\.skip_bad was 'not set' and is now True"):
+        fit(small(), rows(32), out=out, resume=True, describe=on, **{**BASE, "max_steps": 6})
+    assert fit(small(), rows(32), out=out, resume=True, describe=off, **{**BASE, "max_steps": 6}).steps == 6
+
+
 def logged(history: dict[str, list[float]], name: str) -> dict[float, float]:
     """By step, what the regular lines of training say; a run that was cut short adds a line for the rest."""
     lines = zip(history["step"], history["train/loss"], history[name], strict=True)

@@ -55,7 +55,8 @@ class RunFolder:
             raise ValueError(f"{self.config} cannot be read as YAML; restore it, or choose another out") from error
         now = dict(_leaves(yaml.safe_load(yaml.safe_dump(dict(config)))))
         for key in sorted(then.keys() | now.keys()):
-            if then.get(key) != now.get(key) and not _free(key):
+            # An option that a run knew nothing of, from a later version, was off.
+            if (then.get(key) or None) != (now.get(key) or None) and not _free(key):
                 was, here = then.get(key, "not set"), now.get(key, "not set")
                 raise ValueError(
                     f"cannot resume {self.path}: {key} was {was!r} and is now {here!r}; use the same value, or choose another out"
