@@ -17,6 +17,9 @@ from torch import Tensor
 LikelihoodName = Literal["normal", "laplace", "bernoulli", "categorical"]
 LIKELIHOODS: tuple[str, ...] = ("normal", "laplace", "bernoulli", "categorical")
 
+NAMES = ("words", "features")
+"""Fields of a modality that say how values are shown, and nothing else."""
+
 Terms = dict[str, Tensor]
 """Named loss terms, each of shape (B,): one value per example, lower is better. Only the trainer weights, averages and logs them."""
 
@@ -35,10 +38,12 @@ class Modality:
         unbounded: the values of an image may be any real numbers, as the latents of an autoencoder are; those of other images lie in [0, 1].
         words: what the ids of a categorical modality stand for, one for each of its ``classes``, where that is known; ``""`` for padding.
             Nothing but how ids are shown hangs on them.
+        features: what the entries of a vector are called (genes, proteins), one each, where that is known. Nothing but how values are shown
+            and written hangs on them.
 
     Raises:
         ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape, a missing vocabulary, unbounded values of
-            what is no image or has a likelihood that reads no such, or words that are not as many as ids.
+            what is no image or has a likelihood that reads no such, or words or features that are not as many as ids or entries.
     """
 
     name: str
@@ -49,10 +54,12 @@ class Modality:
     classes: int | None = None
     unbounded: bool = False
     words: tuple[str, ...] = field(default=(), repr=False)
+    features: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(s) for s in self.shape))
         object.__setattr__(self, "words", tuple(self.words))
+        object.__setattr__(self, "features", tuple(self.features))
         if not self.name or "/" in self.name or "." in self.name:
             raise ValueError(f"modality name {self.name!r} must be non-empty and free of '/' and '.'")
         if not self.shape or min(self.shape) < 1:
@@ -79,6 +86,10 @@ class Modality:
                 f"modality {self.name!r}: {len(self.words)} words for {self.classes} classes of a {self.likelihood} likelihood;"
                 " give one for each class of a categorical one, or none"
             )
+        if self.features and self.shape != (len(self.features),):
+            raise ValueError(
+                f"modality {self.name!r}: {len(self.features)} features for shape {self.shape}; give one for each entry of a vector, or none"
+            )
 
     @property
     def unit(self) -> bool:
@@ -92,9 +103,9 @@ class Modality:
         return between.join(word for word in shown if word)
 
     def identity(self) -> dict[str, Any]:
-        """What checksums are taken of: all fields but ``words``, and ``unbounded`` only where it holds, so that they are what they were before
-        it was a field."""
-        return {key: value for key, value in asdict(self).items() if key != "words" and (key != "unbounded" or value)}
+        """What checksums are taken of: all fields but ``words`` and ``features``, and ``unbounded`` only where it holds, so that they are what
+        they were before it was a field."""
+        return {key: value for key, value in asdict(self).items() if key not in NAMES and (key != "unbounded" or value)}
 
 
 @dataclass(frozen=True)

@@ -125,3 +125,19 @@ class ReportOptions:
     out: Path | None = None
     maps: tuple[str, ...] | None = None
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class AnnotateOptions:
+    """The latents of every observation and its modalities as the model has them, in a copy of the .h5mu or .h5ad file that a run was trained on.
+
+    Args:
+        run: run folder.
+        out: the .h5mu file to write: obsm X_counterpoint and X_counterpoint_<modality>_private, layers counterpoint_imputed, and obsm
+            counterpoint_imputed_<modality> where observations lack a modality.
+        seed: of what posteriors without a mean draw.
+    """
+
+    run: Path
+    out: Path
+    seed: int = 0

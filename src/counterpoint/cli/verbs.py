@@ -32,7 +32,7 @@ from .arguments import (
     run_groups,
     settings,
 )
-from .options import FitRefinerOptions, PriorOptions, ReportOptions, SampleOptions, TranslateOptions
+from .options import AnnotateOptions, FitRefinerOptions, PriorOptions, ReportOptions, SampleOptions, TranslateOptions
 from .values import NUMBERS, printed, read_values, write_values
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ def fit(words: Sequence[str]) -> None:
     """Train a method; leave a run folder."""
     wanted = settings(words)
     if wanted.data["source"] is None:
-        raise ValueError(f"name the data: --data NAME; choose one of {', '.join(datasets.names())}, or give a folder or an .npz file")
+        raise ValueError(
+            f"name the data: --data NAME; choose one of {', '.join(datasets.names())}, or give a folder or a file (.npz, .h5mu, .h5ad)"
+        )
     run = _out(wanted)
     _, result = _trained(wanted, _loaded(wanted.data))
     print(f"{run}: {result.steps} steps, loss {result.metrics.get('train/loss', float('nan')):.4g}")
@@ -218,6 +220,28 @@ def translate(words: Sequence[str]) -> None:
     if images:
         raise ValueError(f"{images[0]!r} is an image; say where to put it: --out F.png, or F.npz for its numbers")
     print(json.dumps({name: printed(values, known[name]) for name, values in flat.items()}, ensure_ascii=False))
+
+
+def annotate(words: Sequence[str]) -> None:
+    """Latents and imputed layers in a copy of the file that a run was trained on."""
+    from ..annotation import annotate as write_into
+    from ..data import omics
+
+    wanted = called(AnnotateOptions, "annotate", words)
+    if wanted.out.suffix != ".h5mu":
+        raise ValueError(f"cannot write {wanted.out}: end its name in .h5mu")
+    if not wanted.run.is_dir():
+        raise FileNotFoundError(f"no run folder {wanted.run}; make one with counterpoint fit METHOD --data FILE.h5mu --out {wanted.run}")
+    options = run_groups(wanted.run).get("data", {})
+    source = Path(str(options.get("source")))
+    if source.suffix not in omics.SUFFIXES:
+        raise ValueError(f"{wanted.run} was trained on {source}, which is no {' or '.join(omics.SUFFIXES)} file to annotate")
+    if wanted.out.exists() and source.exists() and wanted.out.samefile(source):
+        raise ValueError(f"{wanted.out} is the data themselves; choose another --out")
+    method, data = _opened(wanted.run)
+    mdata = omics.read(source, [*(options.get("modalities") or ())])
+    write_into(mdata, method, data, seed=wanted.seed)
+    print(omics.write(mdata, wanted.out))
 
 
 def report(words: Sequence[str]) -> None:

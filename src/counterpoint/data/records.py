@@ -33,6 +33,7 @@ class Split:
         present: by modality, ``(N,)`` bool; a modality that is left out is there in every row.
         shared_labels: by label, ``(N,)`` integers, for what all modalities have in common.
         private_labels: by label, then by modality, ``(N,)`` integers.
+        ids: what the rows are called where they were read, ``(N,)`` text, or None; results go back there by it.
 
     Raises:
         ValueError: no rows, mismatched lengths, a wrong shape, an unknown modality, NaN or infinity in a present row, ids out of the
@@ -45,6 +46,7 @@ class Split:
     present: dict[str, Array] = field(default_factory=dict)
     shared_labels: dict[str, Array] = field(default_factory=dict)
     private_labels: dict[str, dict[str, Array]] = field(default_factory=dict)
+    ids: Array | None = None
 
     def __post_init__(self) -> None:
         modalities = tuple(self.modalities)
@@ -76,12 +78,16 @@ class Split:
             label: {name: _label(f"{label}/{name}", values, rows) for name, values in by_modality.items()}
             for label, by_modality in self.private_labels.items()
         }
+        ids = None if self.ids is None else np.asarray(self.ids, str)
+        if ids is not None and ids.shape != (rows,):
+            raise ValueError(f"ids have shape {ids.shape}, expected ({rows},)")
         for key, value in {
             "modalities": modalities,
             "x": x,
             "present": present,
             "shared_labels": shared,
             "private_labels": private,
+            "ids": ids,
         }.items():
             object.__setattr__(self, key, value)
 
@@ -128,6 +134,7 @@ class Split:
             {k: v[index] for k, v in self.present.items()},
             {k: v[index] for k, v in self.shared_labels.items()},
             {label: {k: v[index] for k, v in by.items()} for label, by in self.private_labels.items()},
+            None if self.ids is None else self.ids[index],
         )
 
     def with_missing(self, fraction: float, seed: int = 0) -> Split:
@@ -151,12 +158,33 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """How the features of a vector were standardised: (x − mean) / std.
+
+    Attributes:
+        mean, std: each ``(d,)``, in the units in which the values were read.
+    """
+
+    mean: Array
+    std: Array
+
+    def standardised(self, values: Array) -> Array:
+        """Values (..., d) in units of standard deviations from the mean."""
+        return (values - self.mean) / self.std
+
+    def original(self, values: Array) -> Array:
+        """Standardised values (..., d) in the units in which they were read."""
+        return values * self.std + self.mean
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Three splits of the same modalities.
 
     Attributes:
         notes: what a reader of results must know, e.g. where the backgrounds come from.
         digest: checksum known beforehand (prepared sets bring it in their manifest).
+        scalings: by modality, where its values were standardised, by what; what is generated is in those units, too.
     """
 
     name: str
@@ -166,6 +194,7 @@ class Dataset:
     test: Split
     notes: dict[str, str] = field(default_factory=dict)
     digest: str | None = None
+    scalings: dict[str, Scaling] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for part, split in self.splits().items():
