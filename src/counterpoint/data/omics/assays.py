@@ -96,10 +96,11 @@ class Account:
         """A note of what was left out, and one warning; empty where nothing was."""
         if not self.skipped:
             return {}
-        warnings.warn(f"{self.where}: skipped {self._told(3)}", stacklevel=2)
-        return {"skipped": self._told(_LISTED)}
+        warnings.warn(f"{self.where}: skipped {self.told(3)}", stacklevel=2)
+        return {"skipped": self.told(_LISTED)}
 
-    def _told(self, most: int) -> str:
+    def told(self, most: int) -> str:
+        """What was skipped, in words; of each kind so many names."""
         parts = []
         for kind, names in self.skipped.items():
             more = f", … and {len(names) - most:,} more" if len(names) > most else ""

@@ -180,7 +180,8 @@ def _chosen(assay: Assay, train: Array, top_features: int | Mapping[str, int] | 
 def _varying(assay: Assay, account: Account) -> Assay:
     """The features that are not the same in all rows."""
     if not assay.present.any():
-        raise ValueError(f"{account.where}: no observation has modality {assay.name!r}")
+        after = f" when {account.told(1)} are skipped" if account.skipped else ""
+        raise ValueError(f"{account.where}: no observation has modality {assay.name!r}{after}")
     constant = moments(assay.of(np.arange(len(assay.rows))))[1] == 0
     names = assay.features[constant]
     what = f"modality {assay.name!r}: feature {names[0]} is the same in every row" if len(names) else ""
@@ -236,8 +237,8 @@ def _affordable(name: str, assays: Sequence[Assay], observations: int) -> None:
     if need > most:
         largest = max(assays, key=lambda a: len(a.features))
         raise ValueError(
-            f"{name}: {observations:,} observations of {sum(len(a.features) for a in assays):,} features take {need / 1e9:,.1f} GB, more than half"
-            f" of this machine's memory ({most / 1e9:,.1f} GB); keep fewer of the {len(largest.features):,} of {largest.name!r} by top_features"
+            f"{name}: {observations:,} observations of {sum(len(a.features) for a in assays):,} features take {need / 1e9:,.3g} GB, more than half"
+            f" of this machine's memory ({most / 1e9:,.3g} GB); keep fewer of the {len(largest.features):,} of {largest.name!r} by top_features"
         )
 
 
@@ -292,5 +293,5 @@ def _notes(before: Sequence[Assay], after: Sequence[Assay], scalings: Mapping[st
     return {
         **({"features": f"{kept}, those that vary most over the train rows"} if kept else {}),
         **({"standardised": f"{', '.join(scalings)}, by the train rows"} if scalings else {}),
-        "memory": f"{size:,.1f} MB",
+        "memory": f"{size:,.3g} MB",
     }

@@ -133,7 +133,7 @@ def read(path: Path, names: Sequence[str] = ()) -> MuData:
     try:
         with quiet():
             return as_mudata(getattr(library, reader)(path), names)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:  # h5py has them all
         raise ValueError(f"{path} is truncated or no {path.suffix} file ({' '.join(str(error).split())}); write it again") from error
 
 
@@ -268,5 +268,5 @@ def _parts(column: Any, name: str, where: str) -> Array:
     wrong = ~np.isin(values, PARTS)
     if wrong.any():
         row = column.index[int(wrong.argmax())]
-        raise ValueError(f"{where}: column {name!r} says {values[wrong][0]!r} of {row}; expected train, val or test")
+        raise ValueError(f"{where}: column {name!r} says '{values[wrong][0]}' of {row}; expected train, val or test")
     return values
