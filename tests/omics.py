@@ -47,7 +47,9 @@ def mdata_of(rows: int = 80, seed: int = 0) -> Any:
         obs=pandas.DataFrame({"phase": pandas.Categorical(np.where(some % 2, "G1", "S"))}, index=names[some]),
         var=pandas.DataFrame(index=[f"g{i}" for i in range(GENES)]),
     )
-    adt = anndata.AnnData(levels[others], obs=pandas.DataFrame(index=names[others]), var=pandas.DataFrame(index=["p0", "CD/1", "p2", "p3", "p4"]))
+    adt = anndata.AnnData(
+        levels[others], obs=pandas.DataFrame(index=names[others]), var=pandas.DataFrame(index=["p0", "CD/1", "p2", "p3", "p4"])
+    )
     result = mudata({"rna": rna, "adt": adt})
     result.obs["kind"] = pandas.Categorical(np.array(KINDS)[[int(i[1:]) % 3 for i in result.obs_names]])
     result.obs["donor"] = np.where(np.arange(rows) % 2, "a", "b")

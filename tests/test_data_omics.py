@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omics import DEPTH, GENES, KINDS, PROTEINS, mdata_of, mudata, saved
 from scipy import sparse
 
 import counterpoint as cp
 from counterpoint.data import Dataset, load
 from counterpoint.data.omics import assemble, sets
-from omics import DEPTH, GENES, KINDS, PROTEINS, mdata_of, mudata, saved
 
 pandas = pytest.importorskip("pandas")
 anndata = pytest.importorskip("anndata")
@@ -237,13 +237,23 @@ def nothing(mdata: Any) -> Any:
 
 BAD = [
     (duplicated_ids, "observation c1 stands in several rows; make the ids unique", "1 observations whose id repeats (c1)", {"c1"}),
-    (put(4, 3, -2), "modality 'rna': row 4 (c4), feature g3 holds -2, a negative count; name the layer of raw counts", "negative count (c4)", set()),
+    (
+        put(4, 3, -2),
+        "modality 'rna': row 4 (c4), feature g3 holds -2, a negative count; name the layer of raw counts",
+        "negative count (c4)",
+        set(),
+    ),
     (put(4, 3, 1.5), "modality 'rna': row 4 (c4), feature g3 holds 1.5, no whole number", "that hold no whole number (c4)", set()),
     (put(0, 2, np.nan, "adt"), "modality 'adt': row 0 (c79), feature p2 holds nan, no number", "hold no number (c79)", set()),
     (empty_cell, "modality 'rna': c2 has no counts in the 18 features", "observations of rna without counts (c2)", set()),
     (constant, "modality 'adt': feature CD/1 is the same in every row; drop it", "1 constant features of adt (CD/1)", set()),
     (same_names, "modality 'rna': feature g1 stands in several columns", "1 features of rna whose name repeats (g1)", set()),
-    (one_class, "label 'kind' has 1 class among the train rows, and a probe needs two; leave it out", "1 labels of one class (kind)", set()),
+    (
+        one_class,
+        "label 'kind' has 1 class among the train rows, and a probe needs two; leave it out",
+        "1 labels of one class (kind)",
+        set(),
+    ),
     (no_donor, "observation c7 has no value of the batch column 'donor'; fill it in", "1 observations without donor (c7)", {"c7"}),
     (nothing, "observation c20 has none of the modalities rna, adt", "1 observations with nothing left (c20)", {"c20"}),
 ]
@@ -304,7 +314,9 @@ def test_many_that_are_bad_are_counted_and_not_all_listed() -> None:
         (lambda m: m["rna"].X, {}, TypeError, "expected a MuData or AnnData object, got csr_matrix"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_skipped_is_refused_in_one_line(change: Change, options: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_what_cannot_be_skipped_is_refused_in_one_line(
+    change: Change, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
     mdata = mdata_of()
     with pytest.raises(error, match=message) as caught:
         cp.setup_mudata(mdata if change is None else change(mdata), **{"skip_bad": True, **options})
@@ -313,7 +325,10 @@ def test_what_cannot_be_skipped_is_refused_in_one_line(change: Change, options: 
 
 def test_more_than_the_memory_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assemble, "_memory", lambda: 5e3)
-    with pytest.raises(ValueError, match=r"80 observations of 23 features take 3.04e-06 GB, more than half .* keep fewer of the 18 of 'rna' by top_features"):
+    with pytest.raises(
+        ValueError,
+        match=r"80 observations of 23 features take 3.04e-06 GB, more than half .* keep fewer of the 18 of 'rna' by top_features",
+    ):
         cp.setup_mudata(mdata_of())
     assert len(cp.setup_mudata(mdata_of(), top_features=9).train) == 64
 
@@ -387,7 +402,12 @@ def npz_of(name: str) -> dict[str, np.ndarray]:
     kinds = np.arange(60) % 3 + 1
     if name == "tcga-brca":
         tables = {key: rng.normal(size=(60, d)).astype(np.float32) for key, d in (("expression", 6), ("methylation", 4), ("mirna", 5))}
-        return {**tables, "cluster": kinds, "sample": np.char.add("s", np.arange(60).astype(str)), "methylation_feature": np.array([*"abcd"])}
+        return {
+            **tables,
+            "cluster": kinds,
+            "sample": np.char.add("s", np.arange(60).astype(str)),
+            "methylation_feature": np.array([*"abcd"]),
+        }
     if name == "scgem":
         expression = rng.normal(size=(60, 6))
         expression[:, 2] = 0
@@ -437,7 +457,10 @@ def test_what_is_done_to_the_named_sets(tmp_path: Path) -> None:
     for name, file in FILES.items():
         np.savez(tmp_path / f"{file}.npz", **npz_of(name))
     scgem = load("scgem", root=tmp_path)
-    assert [(m.name, len(m.features), m.likelihood) for m in scgem.modalities] == [("expression", 5, "normal"), ("methylation", 4, "bernoulli")]
+    assert [(m.name, len(m.features), m.likelihood) for m in scgem.modalities] == [
+        ("expression", 5, "normal"),
+        ("methylation", 4, "bernoulli"),
+    ]
     assert scgem.modalities[0].features[2] == "expression 4"
     raw, snareseq = npz_of("snareseq")["atac"], load("snareseq", root=tmp_path)
     i = int(snareseq.test.ids[0])  # type: ignore[index]

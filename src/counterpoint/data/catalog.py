@@ -119,8 +119,8 @@ def load(
         modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`). Of an ``.h5mu`` or ``.h5ad`` file: names of
             those to read, and their likelihoods.
         fractions: of train, val and test, where the source has no splits.
-        likelihood: ``"normal"``, ``"laplace"`` or ``"bernoulli"``, of every modality but word ids, instead of their own
-            (:meth:`Dataset.with_likelihood`).
+        likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, ``"beta"``, ``"nb"`` or ``"zinb"``, of every modality but word ids and counts,
+            instead of their own (:meth:`Dataset.with_likelihood`); the last two take integers for counts.
         scale: with it, or instead of their own: σ (normal) or b (laplace) of every modality but word ids. A likelihood that is given
             without one learns it.
         missing: hide each training value with this probability, never all of a row, to see what incomplete data costs.

@@ -140,6 +140,7 @@ class Method(nn.Module):
         step are skipped.
         """
         active = [(loss, weight) for loss, ramp in self.stage.losses if (weight := ramp(step)) > 0]
+        self.model.observe(batch)
         encoding = self.model.encode(batch)
         draws = [loss.draws(self.model, encoding) for loss, _ in active]
         decoded = iter(self.model.decode([draw for part in draws for draw in part]))
@@ -325,7 +326,7 @@ class Method(nn.Module):
                 own = torch.where(batch.present[name].unsqueeze(-1), alone, everything)
                 private = {name: encoding.private[name].centre[None]} if name in encoding.private else {}
                 draws.append(Draw(Latents(own[None], private), (name,)))
-            return {name: out[name].squeeze(0) for name, out in zip(model.names, inference.means(model, draws), strict=True)}
+            return {name: out[name].squeeze(0) for name, out in zip(model.names, inference.means(model, draws, batch.x), strict=True)}
 
     def translate(
         self,
@@ -348,7 +349,7 @@ class Method(nn.Module):
             targets = self._targets(to)
             latents = inference.posterior_latents(model, model.encode(batch), names, n, self._rule(rule), refine)
             latents = inference.completed(model, latents, targets, batch.present, prior=self._prior(prior))
-            return inference.means(model, [Draw(latents, targets)])[0]
+            return inference.means(model, [Draw(latents, targets)], batch.x)[0]
 
     def sample(self, n: int, *, prior: str = "auto", generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Unconditional samples of all modalities, (n, *shape) means.
@@ -378,7 +379,7 @@ class Method(nn.Module):
                 )
             z = model.posterior.condition(what, model.names).centre[None]
             latents = Latents(z, {name: w.centre[None] for name, w in manner.private.items()})
-            return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)])[0].items()}
+            return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)], manner.batch.x)[0].items()}
 
     def log_likelihood(
         self, x: Values, samples: int = 1000, *, refine: int | None = None, generator: torch.Generator | None = None

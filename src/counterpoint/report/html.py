@@ -337,9 +337,10 @@ def _describe(modality: Any) -> str:
         what = f"image{' of unbounded values' * modality.unbounded}, {height} × {width}, {channels} channel{'s' * (channels > 1)}"
     else:
         names = f" ({', '.join(modality.features[:3])}{', …' * (len(modality.features) > 3)})" if modality.features else ""
-        what = f"vector of {math.prod(modality.shape)}{names}"
+        what = f"vector of {math.prod(modality.shape)}{' counts' * modality.counts}{names}"
     scale = "learned scale" if modality.scale is None else f"scale {modality.scale:g}"
-    return f"{what}; {modality.likelihood} likelihood" + ("" if modality.likelihood in ("categorical", "bernoulli") else f", {scale}")
+    family = {"nb": "negative binomial", "zinb": "zero-inflated negative binomial"}.get(modality.likelihood, modality.likelihood)
+    return f"{what}; {family} likelihood" + (f", {scale}" if modality.likelihood in ("normal", "laplace") else "")
 
 
 def _yaml(values: JSON) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ...types import COUNTS
 from ..records import Array
 
-COUNTS = ("nb", "zinb")
 UNIT = ("bernoulli", "beta")
 FAMILIES = ("normal", "laplace", *COUNTS, *UNIT)
 _LISTED = 100  # names of what was skipped that the notes list; the numbers are exact

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ...types import Modality
+from ...types import COUNTS, Modality
 from ..arrays import PARTS, from_flat
 from ..records import Array, Dataset, Scaling
-from .assays import COUNTS, UNIT, Account, Assay, checked, moments
+from .assays import UNIT, Account, Assay, checked, moments
 
 UNKNOWN = -1  # the class of an observation whose label is not known
 Fractions = tuple[float, float, float]
