@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ GENES, PROTEINS, DEPTH = 18, 5, 40
 
 def mudata(mods: dict[str, Any]) -> Any:
     """A MuData as of mudata 0.4: columns of obs stay with their modalities."""
-    with md.set_options(pull_on_update=False):
+    with md.set_options(pull_on_update=False), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "obs_names are not unique", UserWarning)
         return md.MuData(mods)
 
 

@@ -370,7 +370,7 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"{name} is truncated or no .h5[a-z]* file") as caught:
             load(tmp_path / name)
         assert "\n" not in str(caught.value)
-    with pytest.raises(FileNotFoundError, match="no file .*none.h5mu"):
+    with pytest.raises(FileNotFoundError, match=r"no file .*none\.h5mu"):
         load(tmp_path / "none.h5mu")
 
 

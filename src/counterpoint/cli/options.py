@@ -139,5 +139,5 @@ class AnnotateOptions:
     """
 
     run: Path
-    out: Path
+    out: Path = Path("annotated.h5mu")
     seed: int = 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..nn import seen
+from ..nn import readable
 from ..types import Modality
 from .figures.rows import batch_of
 
@@ -69,8 +69,8 @@ def _pairs(
     for start in range(0, len(rows), 256):
         batch = batch_of(method, split, rows[start : start + 256])
         output = method.reconstruct(batch.only(others), generator=generator)[modality.name]
-        measured.append(seen(modality, batch.x[modality.name]).cpu().numpy())
-        made.append(seen(modality, output).cpu().numpy())
+        measured.append(readable(modality, batch.x[modality.name]).cpu().numpy())
+        made.append(readable(modality, output).cpu().numpy())
     return np.concatenate(measured), np.concatenate(made)
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ...types import COUNTS
+from ...types import COUNTS, LikelihoodName
 from ..records import Array
 
-UNIT = ("bernoulli", "beta")
-FAMILIES = ("normal", "laplace", *COUNTS, *UNIT)
+UNIT: tuple[LikelihoodName, ...] = ("bernoulli", "beta")
+FAMILIES: tuple[LikelihoodName, ...] = ("normal", "laplace", "nb", "zinb", "bernoulli", "beta")
 _LISTED = 100  # names of what was skipped that the notes list; the numbers are exact
 
 
@@ -36,7 +36,7 @@ class Assay:
     values: Any
     rows: Array
     features: Array
-    likelihood: str
+    likelihood: LikelihoodName
 
     @property
     def counts(self) -> bool:
@@ -125,15 +125,15 @@ def as_table(values: Any, what: str) -> Any:
     return table
 
 
-def inferred(table: Any) -> str:
+def inferred(table: Any) -> LikelihoodName:
     """The likelihood that values look like: Bernoulli where all are 0 or 1, negative binomial where all are counts, normal otherwise."""
-    values = _entries(table)
+    values = entries(table)
     if not len(values) or (values < 0).any() or not np.isfinite(values).all() or (values != np.rint(values)).any():
         return "normal"
     return "bernoulli" if values.max() <= 1 else "nb"
 
 
-def _entries(table: Any) -> Array:
+def entries(table: Any) -> Array:
     """The entries of a table, of a sparse one those that are stored: of the others, which are 0, nothing is ever wrong."""
     return np.asarray(table.data) if hasattr(table, "indptr") else table.ravel()
 

@@ -19,7 +19,7 @@ import numpy as np
 from ...types import COUNTS, Modality
 from ..arrays import PARTS, from_flat
 from ..records import Array, Dataset, Scaling
-from .assays import UNIT, Account, Assay, checked, moments
+from .assays import UNIT, Account, Assay, checked, entries, moments
 
 UNKNOWN = -1  # the class of an observation whose label is not known
 Fractions = tuple[float, float, float]
@@ -104,12 +104,12 @@ def assemble(
 def _identified(
     assays: list[Assay], observed: Observed, parts: Array | Fractions, account: Account
 ) -> tuple[list[Assay], Observed, Array | Fractions]:
-    """The observations that have an id of their own and known covariates, of modalities that share some."""
+    """The observations that have an id of their own, known covariates and any of the modalities, which must share some."""
     ids, number, count = np.unique(observed.ids, return_inverse=True, return_counts=True)
     repeated = ids[count > 1]
     what = f"observation {repeated[0]} stands in several rows" if len(repeated) else ""
     account.bad("observations whose id repeats", repeated, what, "make the ids unique")
-    good = count[number] == 1
+    good = (count[number] == 1) & np.any([a.present for a in assays], axis=0)
     for name, values in observed.covariates.items():
         lacking = good & (np.isnan(values) if values.dtype.kind == "f" else values == "" if values.dtype.kind == "U" else False)
         names = observed.ids[lacking]
@@ -254,7 +254,8 @@ def _dtype(assay: Assay) -> np.dtype[Any]:
     """Counts take as few bytes as they need; other values four."""
     if not assay.counts:
         return np.dtype(np.float32)
-    return np.dtype(next(kind for kind in (np.uint8, np.int16, np.int64) if assay.values.max() <= np.iinfo(kind).max))
+    largest = np.nanmax(entries(assay.values), initial=0)
+    return np.dtype(next((kind for kind in (np.uint8, np.int16) if largest <= np.iinfo(kind).max), np.int64))
 
 
 def _scaling(assay: Assay, train: Array) -> Scaling:

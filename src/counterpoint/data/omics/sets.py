@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...types import LikelihoodName
 from ..records import Array, Dataset
 from .assays import Assay, as_table
 from .assemble import UNKNOWN, Observed, assemble, folds, strata
@@ -127,7 +128,7 @@ def _read(root: Path, name: str, keys: tuple[str, ...]) -> Mapping[str, Array]:
         raise ValueError(f"{path} is corrupt or lacks one of {', '.join(keys)} ({error}); make it again") from error
 
 
-def _assay(name: str, values: Any, likelihood: str, features: Array | None = None) -> Assay:
+def _assay(name: str, values: Any, likelihood: LikelihoodName, features: Array | None = None) -> Assay:
     """A matched assay; features without a name are numbered."""
     table = as_table(values, name)
     names = np.array([f"{name} {i}" for i in range(1, table.shape[1] + 1)]) if features is None else features
