@@ -111,7 +111,10 @@ def test_logarithms_stay_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "mrna.tsv").unlink()
     text = rows(logs.T, [patient(i) for i in range(PATIENTS)], [f"GENE{i}" for i in range(GENES)], "sample", ",")
     (tmp_path / "mrna.csv").write_text(text)
-    plain, raw = load("tcga-mortality", root=tmp_path, components=2), load("tcga-mortality", root=written(tmp_path / "tcga").parent, components=2)
+    plain, raw = (
+        load("tcga-mortality", root=tmp_path, components=2),
+        load("tcga-mortality", root=written(tmp_path / "tcga").parent, components=2),
+    )
     np.testing.assert_allclose(np.abs(plain.train.x["mrna"]), np.abs(raw.train.x["mrna"]), rtol=1e-3, atol=1e-3)
 
 

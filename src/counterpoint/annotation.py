@@ -52,6 +52,7 @@ def annotate(mdata: MuData, method: Method, data: Dataset, *, batch_size: int = 
         ValueError: a data set without ids of its rows, or whose ids or features ``mdata`` lacks, or modalities that differ.
     """
     places = {part: _places(mdata, split) for part, split in data.splits().items()}
+    known = {m.name: m for m in data.modalities}
     columns = {m.name: _columns(mdata, m.name, m.features) for m in data.modalities}
     shared = _blank(mdata.n_obs, method.model.shared_dim)
     private = {name: _blank(mdata.n_obs, dim) for name, dim in method.model.private_dims.items()}
@@ -65,8 +66,7 @@ def annotate(mdata: MuData, method: Method, data: Dataset, *, batch_size: int = 
             shared[rows] = latents.shared[0].cpu().numpy()
             for name, here in batch.present.items():
                 present[name][rows] = here.cpu().numpy()
-                found = means[name].cpu().numpy()
-                values[name][rows] = data.scalings[name].original(found) if name in data.scalings else found
+                values[name][rows] = known[name].original(means[name]).cpu().numpy()
                 if name in private and name in latents.private:
                     private[name][rows] = np.where(here.cpu().numpy()[:, None], latents.private[name][0].cpu().numpy(), np.nan)
     mdata.obsm[f"X_{KEY}"] = shared

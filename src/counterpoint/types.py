@@ -19,7 +19,7 @@ LIKELIHOODS: tuple[str, ...] = get_args(LikelihoodName)
 COUNTS: tuple[str, ...] = ("nb", "zinb")
 """Likelihoods of counts."""
 
-NAMES = ("words", "features")
+SHOWN = ("words", "features", "units")
 """Fields of a modality that say how values are shown, and nothing else."""
 
 Terms = dict[str, Tensor]
@@ -41,13 +41,14 @@ class Modality:
         unbounded: the values of an image may be any real numbers, as the latents of an autoencoder are; those of other images lie in [0, 1].
         words: what the ids of a categorical modality stand for, one for each of its ``classes``, where that is known; ``""`` for padding.
             Nothing but how ids are shown hangs on them.
-        features: what the entries of a vector are called (genes, proteins), one each, where that is known. Nothing but how values are shown
-            and written hangs on them.
+        features: what the entries of a vector are called (genes, proteins), one each, where that is known.
+        units: of a vector that was standardised the mean and the standard deviation of each entry before. Files are read and written in the
+            units of before; nothing else hangs on them, or on names of features.
 
     Raises:
         ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape, a missing vocabulary, counts that are no vector,
-            unbounded values of what is no image or has a likelihood that reads no such, or words or features that are not as many as ids or
-            entries.
+            unbounded values of what is no image or has a likelihood that reads no such, or words, features or units that are not as many as
+            ids or entries.
     """
 
     name: str
@@ -59,11 +60,13 @@ class Modality:
     unbounded: bool = False
     words: tuple[str, ...] = field(default=(), repr=False)
     features: tuple[str, ...] = field(default=(), repr=False)
+    units: tuple[tuple[float, float], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(s) for s in self.shape))
         object.__setattr__(self, "words", tuple(self.words))
         object.__setattr__(self, "features", tuple(self.features))
+        object.__setattr__(self, "units", tuple((float(mean), float(std)) for mean, std in self.units))
         if not self.name or "/" in self.name or "." in self.name:
             raise ValueError(f"modality name {self.name!r} must be non-empty and free of '/' and '.'")
         if not self.shape or min(self.shape) < 1:
@@ -92,10 +95,11 @@ class Modality:
                 f"modality {self.name!r}: {len(self.words)} words for {self.classes} classes of a {self.likelihood} likelihood;"
                 " give one for each class of a categorical one, or none"
             )
-        if self.features and self.shape != (len(self.features),):
-            raise ValueError(
-                f"modality {self.name!r}: {len(self.features)} features for shape {self.shape}; give one for each entry of a vector, or none"
-            )
+        for what, given in (("features", self.features), ("units", self.units)):
+            if given and self.shape != (len(given),):
+                raise ValueError(
+                    f"modality {self.name!r}: {len(given)} {what} for shape {self.shape}; give one for each entry of a vector, or none"
+                )
 
     @property
     def unit(self) -> bool:
@@ -113,6 +117,20 @@ class Modality:
             return stored.long()
         return stored.float() if self.counts else to_unit(stored)
 
+    def standardised(self, values: Tensor) -> Tensor:
+        """Values (..., *shape) in the units in which they were measured, as models take them."""
+        if not self.units:
+            return values
+        mean, std = values.new_tensor(self.units).unbind(-1)
+        return (values - mean) / std
+
+    def original(self, values: Tensor) -> Tensor:
+        """Values (..., *shape) as models give them, in the units in which they were measured."""
+        if not self.units:
+            return values
+        mean, std = values.new_tensor(self.units).unbind(-1)
+        return values * std + mean
+
     def text(self, ids: Iterable[int]) -> str:
         """One row of ids as text: single characters side by side, words with blanks between them; numbers where no words are known."""
         shown = [self.words[i] if self.words else str(i) for i in map(int, ids)]
@@ -120,9 +138,9 @@ class Modality:
         return between.join(word for word in shown if word)
 
     def identity(self) -> dict[str, Any]:
-        """What checksums are taken of: all fields but ``words`` and ``features``, and ``unbounded`` only where it holds, so that they are what
-        they were before it was a field."""
-        return {key: value for key, value in asdict(self).items() if key not in NAMES and (key != "unbounded" or value)}
+        """What checksums are taken of: all fields but those that say how values are shown, and ``unbounded`` only where it holds, so that they
+        are what they were before it was a field."""
+        return {key: value for key, value in asdict(self).items() if key not in SHOWN and (key != "unbounded" or value)}
 
 
 @dataclass(frozen=True)

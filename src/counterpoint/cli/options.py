@@ -87,10 +87,11 @@ class TranslateOptions:
 
     Args:
         run: run folder.
-        given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy, .json, .csv or .txt.
+        given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy, .json, .csv or .txt; a .csv may name the features above its columns.
         to: MODALITY, repeated for more; all others by default.
         n: how many answers to each row.
-        out: .png for a sheet of pictures, .npz or .json for the numbers; without it, vectors and text are printed, or ids whose words are unknown.
+        out: .png for a sheet of pictures, .npz or .json for the numbers, .csv for those of one vector under the names of its features; without
+            it, vectors and text are printed, or ids whose words are unknown.
         prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
         rule: "own", or "product" for the product of unimodal posteriors, whatever the method was trained with.
         refine: steps of refinement, for a run with a refiner (fit-refiner); none by default.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from ..types import NAMES, Modality
+from ..types import SHOWN, Modality
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -144,7 +144,7 @@ def check_files(
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
-    """One checksum for a prepared set: over its modalities, but for what their ids and entries are called, and the checksums of its files."""
-    modalities = [{key: value for key, value in modality.items() if key not in NAMES} for modality in manifest["modalities"]]
+    """One checksum for a prepared set: over its modalities, but for how their values are shown, and the checksums of its files."""
+    modalities = [{key: value for key, value in modality.items() if key not in SHOWN} for modality in manifest["modalities"]]
     record = {"modalities": modalities, "files": {name: facts["sha256"] for name, facts in manifest["files"].items()}}
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

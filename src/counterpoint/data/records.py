@@ -160,33 +160,12 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Scaling:
-    """How the features of a vector were standardised: (x − mean) / std.
-
-    Attributes:
-        mean, std: each ``(d,)``, in the units in which the values were read.
-    """
-
-    mean: Array
-    std: Array
-
-    def standardised(self, values: Array) -> Array:
-        """Values (..., d) in units of standard deviations from the mean."""
-        return (values - self.mean) / self.std
-
-    def original(self, values: Array) -> Array:
-        """Standardised values (..., d) in the units in which they were read."""
-        return values * self.std + self.mean
-
-
-@dataclass(frozen=True)
 class Dataset:
     """Three splits of the same modalities.
 
     Attributes:
         notes: what a reader of results must know, e.g. where the backgrounds come from.
         digest: checksum known beforehand (prepared sets bring it in their manifest).
-        scalings: by modality, where its values were standardised, by what; what is generated is in those units, too.
     """
 
     name: str
@@ -196,7 +175,6 @@ class Dataset:
     test: Split
     notes: dict[str, str] = field(default_factory=dict)
     digest: str | None = None
-    scalings: dict[str, Scaling] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for part, split in self.splits().items():

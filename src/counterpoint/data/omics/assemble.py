@@ -18,7 +18,7 @@ import numpy as np
 
 from ...types import COUNTS, Modality
 from ..arrays import PARTS, from_flat
-from ..records import Array, Dataset, Scaling
+from ..records import Array, Dataset
 from .assays import UNIT, Account, Assay, checked, entries, moments
 
 UNKNOWN = -1  # the class of an observation whose label is not known
@@ -91,14 +91,24 @@ def assemble(
     part = _nonempty(chosen, part, observed, account)
     observed = _telling(observed, chosen, part == "train", account)
     _affordable(name, chosen, len(part))
-    scalings = {a.name: _scaling(a, train) for a in chosen if standardise and a.likelihood not in (*COUNTS, *UNIT)}
-    about = {**(notes or {}), **_notes(assays, chosen, scalings), **_classes(observed), **account.settle()}
+    units = {a.name: _units(a, train) for a in chosen if standardise and a.likelihood not in (*COUNTS, *UNIT)}
+    about = {**(notes or {}), **_notes(assays, chosen, units), **_classes(observed), **account.settle()}
     rows = {p: np.flatnonzero(part == p) for p in PARTS}
-    flat = {p: _flat(chosen, observed, rows[p], scalings) for p in PARTS}
-    modalities = [Modality(a.name, (len(a.features),), a.likelihood, None, features=tuple(map(str, a.features))) for a in chosen]
+    flat = {p: _flat(chosen, observed, rows[p], units) for p in PARTS}
+    modalities = [
+        Modality(
+            a.name,
+            (len(a.features),),
+            a.likelihood,
+            None,
+            features=tuple(map(str, a.features)),
+            units=tuple(map(tuple, units.get(a.name, ()))),
+        )
+        for a in chosen
+    ]
     data = from_flat(name, flat, modalities, about)
     named = {p: replace(split, ids=observed.ids[rows[p]]) for p, split in data.splits().items()}
-    return replace(data, scalings=scalings, train=named["train"], val=named["val"], test=named["test"])
+    return replace(data, train=named["train"], val=named["val"], test=named["test"])
 
 
 def _identified(
@@ -258,13 +268,13 @@ def _dtype(assay: Assay) -> np.dtype[Any]:
     return np.dtype(next((kind for kind in (np.uint8, np.int16) if largest <= np.iinfo(kind).max), np.int64))
 
 
-def _scaling(assay: Assay, train: Array) -> Scaling:
-    """Mean and standard deviation over the train rows; a feature that varies outside them alone is only shifted."""
+def _units(assay: Assay, train: Array) -> Array:
+    """Mean and standard deviation of each feature over the train rows, (d, 2); 1 where a feature varies outside them alone."""
     mean, variance = moments(assay.of(train))
-    return Scaling(mean.astype(np.float32), np.sqrt(np.where(variance > 0, variance, 1)).astype(np.float32))
+    return np.stack([mean, np.sqrt(np.where(variance > 0, variance, 1))], 1)
 
 
-def _flat(assays: Sequence[Assay], observed: Observed, rows: Array, scalings: Mapping[str, Scaling]) -> dict[str, Array]:
+def _flat(assays: Sequence[Assay], observed: Observed, rows: Array, units: Mapping[str, Array]) -> dict[str, Array]:
     """The arrays of one split by their names (:mod:`counterpoint.data.arrays`)."""
     here = observed.take(rows)
     flat: dict[str, Array] = {f"label/{k}": v for k, v in here.labels.items()}
@@ -275,7 +285,10 @@ def _flat(assays: Sequence[Assay], observed: Observed, rows: Array, scalings: Ma
         table = assay.of(rows).astype(values.dtype)
         found = table.toarray() if hasattr(table, "toarray") else table
         present = assay.present[rows]
-        values[present] = scalings[assay.name].standardised(found) if assay.name in scalings else found
+        if assay.name in units:
+            mean, std = units[assay.name].astype(np.float32).T
+            found = (found - mean) / std
+        values[present] = found
         flat |= {assay.name: values, f"present/{assay.name}": present}
     return flat
 
@@ -286,13 +299,13 @@ def _classes(observed: Observed) -> dict[str, str]:
     return {f"label/{label}": ", ".join(classes) for label, classes in observed.classes.items() if label in kept}
 
 
-def _notes(before: Sequence[Assay], after: Sequence[Assay], scalings: Mapping[str, Scaling]) -> dict[str, str]:
+def _notes(before: Sequence[Assay], after: Sequence[Assay], units: Mapping[str, Array]) -> dict[str, str]:
     """What was done to the assays."""
     fewer = [(b, a) for b, a in zip(before, after, strict=True) if len(a.features) < len(b.features)]
     kept = "; ".join(f"{len(a.features):,} of the {len(b.features):,} of {a.name}" for b, a in fewer)
     size = sum(len(a.rows) * len(a.features) * _dtype(a).itemsize for a in after) / 1e6
     return {
         **({"features": f"{kept}, those that vary most over the train rows"} if kept else {}),
-        **({"standardised": f"{', '.join(scalings)}, by the train rows"} if scalings else {}),
+        **({"standardised": f"{', '.join(units)}, by the train rows"} if units else {}),
         "memory": f"{size:,.3g} MB",
     }
