@@ -108,6 +108,15 @@ def test_all_else_carries_over(data: Dataset, encoded: Dataset, folder: Path) ->
         np.testing.assert_array_equal(split.shared_labels["kind"], before.shared_labels["kind"])
         np.testing.assert_array_equal(split.private_labels["place"]["image"], before.private_labels["place"]["image"])
     assert encoded.notes["label/kind"] == "robin, wren"
+
+
+def test_covariates_carry_over_as_they_are(folder: Path, tmp_path: Path) -> None:
+    before = load({**arrays(), "covariate/camera": np.arange(50) % 2, "covariate/hour": np.linspace(0, 24, 50)})
+    after = load(latents(before, folder, tmp_path / "made", progress=False), verify=True)
+    assert after.covariate_names == before.covariate_names == ("camera=0", "camera=1", "hour")
+    assert after.modalities[0].covariates == after.covariate_names and after.notes["covariate/hour"] == before.notes["covariate/hour"]
+    for part, split in after.splits().items():
+        np.testing.assert_array_equal(split.covariates, before.splits()[part].covariates)
     about = encoded.notes["latents/image"]
     assert about.startswith("of images 3×16×16; autoencoder ") and f"scaling_factor {SCALE}" in about and str(folder) not in about
     assert Autoencoder(folder).record["autoencoder"] in about
