@@ -108,6 +108,9 @@ def test_all_else_carries_over(data: Dataset, encoded: Dataset, folder: Path) ->
         np.testing.assert_array_equal(split.shared_labels["kind"], before.shared_labels["kind"])
         np.testing.assert_array_equal(split.private_labels["place"]["image"], before.private_labels["place"]["image"])
     assert encoded.notes["label/kind"] == "robin, wren"
+    about = encoded.notes["latents/image"]
+    assert about.startswith("of images 3×16×16; autoencoder ") and f"scaling_factor {SCALE}" in about and str(folder) not in about
+    assert Autoencoder(folder).record["autoencoder"] in about
 
 
 def test_covariates_carry_over_as_they_are(folder: Path, tmp_path: Path) -> None:
@@ -117,9 +120,6 @@ def test_covariates_carry_over_as_they_are(folder: Path, tmp_path: Path) -> None
     assert after.modalities[0].covariates == after.covariate_names and after.notes["covariate/hour"] == before.notes["covariate/hour"]
     for part, split in after.splits().items():
         np.testing.assert_array_equal(split.covariates, before.splits()[part].covariates)
-    about = encoded.notes["latents/image"]
-    assert about.startswith("of images 3×16×16; autoencoder ") and f"scaling_factor {SCALE}" in about and str(folder) not in about
-    assert Autoencoder(folder).record["autoencoder"] in about
 
 
 def test_decoding_is_the_autoencoder_s(folder: Path, network: Any, data: Dataset) -> None:

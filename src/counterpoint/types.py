@@ -119,12 +119,7 @@ class Modality:
     def identity(self) -> dict[str, Any]:
         """What checksums are taken of: all fields but ``words``, and ``unbounded`` and ``covariates`` only where there are any, so that they are
         what they were before those were fields."""
-        return identity(asdict(self))
-
-
-def identity(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a modality's fields those that checksums are taken of, see :meth:`Modality.identity`."""
-    return {key: value for key, value in fields.items() if key != "words" and (key not in ("unbounded", "covariates") or value)}
+        return {key: value for key, value in asdict(self).items() if key != "words" and (key not in ("unbounded", "covariates") or value)}
 
 
 def covariates_of(modalities: Iterable[Modality]) -> tuple[str, ...]:
@@ -210,8 +205,8 @@ class Batch:
         empty = ~torch.stack(list(mask.values())).any(0)
         if bool(empty.any()):
             raise ValueError(f"row {int(empty.nonzero()[0])} has every modality missing; drop such rows before training or inference")
-        known_of = None if covariates is None else columns(covariates, covariates_of(known.values()), rows, device)
-        return Batch(values, mask, known_of)  # type: ignore[arg-type]  # see there
+        batch = Batch(values, mask)
+        return batch if covariates is None else replace(batch, covariates=columns(covariates, covariates_of(known.values()), rows, device))
 
     def __repr__(self) -> str:
         def count(here: Tensor) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
@@ -21,7 +22,8 @@ Family = Literal["normal", "laplace", "bernoulli", "beta", "nb", "zinb"]
 Rows = np.ndarray | slice
 COVARIATES = "covariates/columns"
 """Name of the array that holds all covariates of a split, as they are, in a prepared folder; its modalities name them."""
-_BLOCK = 4096  # rows looked at together while validating, which bounds the memory of the check
+_BLOCK = 4096  # rows read together for a checksum
+_ENTRIES = 4_000_000  # entries looked at together while validating, which bounds the memory of the check
 
 
 @dataclass(frozen=True)
@@ -285,8 +287,9 @@ def _wrong_row(modality: Modality, values: Array, present: Array) -> tuple[int, 
     ids = modality.likelihood == "categorical"
     if values.dtype == np.uint8 and not ids and not modality.counts:
         return None
-    for start in range(0, len(values), _BLOCK):
-        block, here = values[start : start + _BLOCK], present[start : start + _BLOCK]
+    step = max(1, _ENTRIES // math.prod(modality.shape))
+    for start in range(0, len(values), step):
+        block, here = values[start : start + step], present[start : start + step]
         good = (block >= 0) & (block < (modality.classes or 0)) if ids else np.isfinite(block)
         bad = here & ~good.reshape(len(block), -1).all(1)
         if bad.any():
