@@ -35,7 +35,7 @@ _MAPPINGS = ("data.modalities", "data.layers", "data.private_labels", "data.top_
 _LISTS = ("only", "evaluate.only", "labels", "data.labels", "batch", "data.batch")
 
 EVALUATE_SKIPS: set[str | int] = {"method", "data", "cache", "progress", "judge", "feature_extractors"}
-LOAD_SKIPS: set[str | int] = {"source", "present", "labels", "modalities"}
+LOAD_SKIPS: set[str | int] = {"source", "present", "labels", "covariates", "modalities"}
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ def load(
     seed: int = 0,
     present: Mapping[str, Any] | None = None,
     labels: Mapping[str, Any] | Sequence[str] | None = None,
+    covariates: Mapping[str, Any] | None = None,
     modalities: Sequence[Modality] | Mapping[str, str | None] | None = None,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     likelihood: Family | None = None,
@@ -99,7 +100,7 @@ def load(
 
             - a name of :func:`names`;
             - a folder: one that :func:`prepare` made, or ``.npy`` files named ``NAME`` (values), ``present/NAME`` (mask),
-              ``label/LABEL`` (shared) and ``label/LABEL/NAME`` (private), in itself or in sub-folders ``train``, ``val``, ``test``;
+              ``label/LABEL`` (shared), ``label/LABEL/NAME`` (private) and ``covariate/NAME``, in itself or in sub-folders ``train``, ``val``, ``test``;
             - an ``.npz`` file with arrays of these names (``train/NAME`` and so on when split);
             - an ``.h5mu`` or ``.h5ad`` file of scverse (:func:`counterpoint.setup_mudata`);
             - a mapping of these names to arrays, or of ``train``, ``val`` and ``test`` to such mappings.
@@ -116,8 +117,10 @@ def load(
         present: of a mapping: masks by modality. A row of NaN is absent without a mask, too.
         labels: of a mapping: by label, either one array (shared) or arrays by modality (private). Text is numbered alphabetically. Of an
             ``.h5mu`` or ``.h5ad`` file: columns of its ``obs``.
-        modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`). Of an ``.h5mu`` or ``.h5ad`` file: names of
-            those to read, and their likelihoods.
+        covariates: of a mapping: by name, integers, text or floats (N,), which decoders read beside latents. Integers and text become a column
+            ``NAME=VALUE`` for each value, floats one column, standardised by the train split. The notes say which.
+        modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`). Where none of them names covariates, the
+            decoders of all read those of the data. Of an ``.h5mu`` or ``.h5ad`` file: names of those to read, and their likelihoods.
         fractions: of train, val and test, where the source has no splits.
         likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, ``"beta"``, ``"nb"`` or ``"zinb"``, of every modality but word ids and counts,
             instead of their own (:meth:`Dataset.with_likelihood`); the last two take integers for counts.
@@ -156,8 +159,9 @@ def load(
     given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     stray = [key for key in given if key not in mine]
     arrays_given = isinstance(source, Mapping)
-    applies = {"present": arrays_given, "labels": arrays_given or scverse, "modalities": not named}
-    stray += [k for k, v in {"present": present, "labels": labels, "modalities": modalities}.items() if v is not None and not applies[k]]
+    applies = {"present": arrays_given, "labels": arrays_given or scverse, "covariates": arrays_given, "modalities": not named}
+    others = {"present": present, "labels": labels, "covariates": covariates, "modalities": modalities}
+    stray += [key for key, value in others.items() if value is not None and not applies[key]]
     what = "a mapping" if arrays_given else source
     if stray:
         raise ValueError(f"option {stray[0]!r} does not apply to {what}; leave it out")
@@ -169,7 +173,8 @@ def load(
     records = None if isinstance(modalities, Mapping) else modalities
     if isinstance(source, Mapping):
         by_label = labels if isinstance(labels, Mapping) else None
-        data = arrays.from_mapping("mapping", source, present=present, labels=by_label, modalities=records, fractions=fractions, seed=seed)
+        beside = {"present": present, "labels": by_label, "covariates": covariates}
+        data = arrays.from_mapping("mapping", source, **beside, modalities=records, fractions=fractions, seed=seed)
     elif scverse:
         families = modalities if isinstance(modalities, Mapping) else None
         given["labels"] = () if labels is None or isinstance(labels, Mapping) else labels

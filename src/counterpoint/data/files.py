@@ -145,6 +145,6 @@ def check_files(
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
     """One checksum for a prepared set: over its modalities, but for how their values are shown, and the checksums of its files."""
-    modalities = [{key: value for key, value in modality.items() if key not in SHOWN} for modality in manifest["modalities"]]
+    modalities = [{k: v for k, v in m.items() if k not in SHOWN and (k != "covariates" or v)} for m in manifest["modalities"]]
     record = {"modalities": modalities, "files": {name: facts["sha256"] for name, facts in manifest["files"].items()}}
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
