@@ -160,12 +160,11 @@ def as_mudata(data: MuData | AnnData, names: Sequence[str] = ()) -> MuData:
     with quiet():
         found = mudata.MuData(data)
         beside = {key: data.obsm[key] for key in names if key not in found.mod and key in data.obsm}
-        if not beside:
-            return found
-        mods = {key: anndata.AnnData(np.asarray(v), obs=data.obs[[]], var=_columns_of(v)) for key, v in beside.items()}
-        joined = mudata.MuData({**{key: mod for key, mod in found.mod.items() if key in names}, **mods})
-        joined.obs = data.obs.loc[joined.obs_names]
-        return joined
+        if beside:
+            mods = {key: anndata.AnnData(np.asarray(v), obs=data.obs[[]], var=_columns_of(v)) for key, v in beside.items()}
+            found = mudata.MuData({**{key: mod for key, mod in found.mod.items() if key in names}, **mods})
+        found.obs = data.obs
+        return found
 
 
 def _columns_of(values: Any) -> Any:
@@ -180,6 +179,7 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"From 0\.4 \.update\(\) will not pull", FutureWarning)
         warnings.filterwarnings("ignore", "(Observation|Variable|obs_names|var_names).* not unique", UserWarning)
+        warnings.filterwarnings("ignore", "Cannot join columns with the same name because var_names", UserWarning)  # a gene and its protein
         yield
 
 
