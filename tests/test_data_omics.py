@@ -306,6 +306,7 @@ def test_many_that_are_bad_are_counted_and_not_all_listed() -> None:
         (None, {"modalities": {"rna": "poisson"}}, ValueError, "unknown likelihood 'poisson'; choose one of normal, laplace, nb, zinb, bernoulli, beta"),
         (None, {"layers": {"rna": "counts"}}, ValueError, "no layer of 'rna' 'counts'; it has none"),
         (None, {"layers": {"atac": "counts"}}, ValueError, "'atac' is not among the modalities that are read"),
+        (None, {"top_features": {"atac": 3}}, ValueError, "'atac' is not among the modalities that are read"),
         (None, {"private_labels": {"adt": "phase"}}, ValueError, "no obs column 'adt:phase'"),
         (None, {"modalities": {"adt": "beta", "rna": None}}, ValueError, "no observation has modality 'adt' when 60 observations of adt that hold"),
         (None, {"top_features": 0}, ValueError, "top_features 0 must be 1 or more"),

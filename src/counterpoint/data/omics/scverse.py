@@ -83,35 +83,14 @@ def setup_mudata(
     assays = [
         _assay(mdata, _among(key, mdata.mod, "modality", name), family, (layers or {}).get(key), name) for key, family in wanted.items()
     ]
-    stray = [key for given in (layers, private_labels) for key in given or () if key not in wanted]
+    by_modality = (layers, private_labels, top_features if isinstance(top_features, Mapping) else None)
+    stray = [key for given in by_modality for key in given or () if key not in wanted]
     if stray:
         raise ValueError(f"{name}: {stray[0]!r} is not among the modalities that are read ({', '.join(wanted)})")
-    slashed = [column for column in (*_texts(labels), *_texts(batch)) if "/" in column]
-    if slashed:
-        raise ValueError(f"{name}: column {slashed[0]!r} holds '/', which parts the names of metrics; rename it")
-    own = {key: _texts(columns) for key, columns in (private_labels or {}).items()}
-    by_label = {
-        column: [key for key in own if column in own[key]] for column in dict.fromkeys(c for columns in own.values() for c in columns)
-    }
-    coded = {
-        **{column: _coded(_column(mdata, column, name), column, name) for column in _texts(labels)},
-        **{
-            f"{column}/{key}": _coded(_column(mdata, f"{key}:{column}", name), column, name)
-            for column, keys in by_label.items()
-            for key in keys
-        },
-    }
-    observed = Observed(
-        np.asarray(mdata.obs_names, str),
-        {column: coded[column][0] for column in _texts(labels)},
-        {column: {key: coded[f"{column}/{key}"][0] for key in keys} for column, keys in by_label.items()},
-        {column: _covariate(_column(mdata, column, name)) for column in _texts(batch)},
-        {label: classes for label, (_, classes) in coded.items()},
-    )
     return assemble(
         name,
         assays,
-        observed,
+        _observed(mdata, _texts(labels), {key: _texts(columns) for key, columns in (private_labels or {}).items()}, _texts(batch), name),
         parts=tuple(fractions) if splits is None else _parts(_column(mdata, splits, name), splits, name),  # type: ignore[arg-type]
         seed=seed,
         top_features=top_features,
@@ -215,6 +194,27 @@ def _assay(mdata: MuData, name: str, likelihood: str | None, layer: str | None, 
         example = f": {mdata.obs_names[wrong[0]]} there is {names[rows[wrong[0]]]} here" if fits else ""
         raise ValueError(f"{what} has other ids than the whole says{example}; call mdata.update() after changing a modality")
     return Assay(name, table, rows, np.asarray(mod.var_names, str), family)
+
+
+def _observed(
+    mdata: MuData, labels: Sequence[str], private_labels: Mapping[str, Sequence[str]], batch: Sequence[str], where: str
+) -> Observed:
+    """Ids, labels and batches of the observations."""
+    slashed = [column for column in (*labels, *batch) if "/" in column]
+    if slashed:
+        raise ValueError(f"{where}: column {slashed[0]!r} holds '/', which parts the names of metrics; rename it")
+    shared = {column: _coded(_column(mdata, column, where), column, where) for column in labels}
+    private: dict[str, dict[str, Array]] = {}
+    classes = {column: names for column, (_, names) in shared.items()}
+    for key, columns in private_labels.items():
+        for column in columns:
+            private.setdefault(column, {})[key], classes[f"{column}/{key}"] = _coded(
+                _column(mdata, f"{key}:{column}", where), column, where
+            )
+    covariates = {column: _covariate(_column(mdata, column, where)) for column in batch}
+    return Observed(
+        np.asarray(mdata.obs_names, str), {column: codes for column, (codes, _) in shared.items()}, private, covariates, classes
+    )
 
 
 def _rows(mdata: MuData, name: str) -> Array:
