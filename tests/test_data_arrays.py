@@ -181,7 +181,7 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
         ("half.npz", ValueError, "truncated"),
         ("damaged.npz", ValueError, "corrupt"),
         ("text.npz", ValueError, "not an .npz file"),
-        ("a.csv", ValueError, "neither a folder nor an .npz"),
+        ("a.csv", ValueError, "neither a folder nor an .npz, .h5mu or .h5ad file"),
     ):
         with pytest.raises(error, match=message):
             load(tmp_path / name)
@@ -212,7 +212,8 @@ def test_bad_folders_are_refused(tmp_path: Path) -> None:
 def test_every_name_has_a_line() -> None:
     quadrants = {"digits-quadrant", "polymnist", "translated-polymnist", "polymnist-quadrant"}
     pairs = {"digits-usps", "digits-usps-text", "mnist-svhn", "mnist-svhn-text"}
-    assert set(names()) == {*quadrants, *pairs, "cub", "celebamask", "circles-squares", "circles-squares-size"}
+    omics = {"tcga-brca", "scgem", "snareseq", "citeseq", "tcga-mortality"}
+    assert set(names()) == {*quadrants, *pairs, *omics, "cub", "celebamask", "circles-squares", "circles-squares-size"}
     assert all(line and "\n" not in line for line in names().values())
     with pytest.raises(ValueError, match="needs no preparation"):
         prepare("digits-quadrant")

@@ -74,6 +74,17 @@ def test_take_carries_masks_and_labels() -> None:
     assert part.present["image"].tolist() == [False, True] and part.present["words"].all()
 
 
+def test_rows_keep_their_ids_and_no_checksum_hangs_on_them() -> None:
+    x = arrays(3)
+    split = Split(x, ALL, ids=np.array(["a", "b", "c"], object))
+    assert split.take(np.array([2, 0])).ids.tolist() == ["c", "a"] and split.with_missing(0.5).ids.tolist() == ["a", "b", "c"]  # type: ignore[union-attr]
+    plain = Split(x, ALL)
+    assert plain.ids is None and plain.take(slice(0, 2)).ids is None
+    assert Dataset("a", ALL, split, split, split).checksum() == Dataset("a", ALL, plain, plain, plain).checksum()
+    with pytest.raises(ValueError, match=r"ids have shape \(2,\), expected \(3,\)"):
+        Split(x, ALL, ids=np.array(["a", "b"]))
+
+
 def test_batches_cover_all_rows_in_order() -> None:
     assert [b.x["vector"][:, 0].tolist() for b in numbered(5).batches(2)] == [[0, 1], [2, 3], [4]]
 

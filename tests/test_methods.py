@@ -7,6 +7,7 @@ import errno
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,30 @@ MODALITIES = (
     Modality("vector", (5,), "normal", scale=None),
 )
 NAMES = tuple(m.name for m in MODALITIES)
+COVARIATES = ("batch=a", "batch=b", "age")
+OMICS = (
+    Modality("rna", (6,), "nb", covariates=COVARIATES),
+    Modality("protein", (5,), "zinb", weight=2.0, covariates=COVARIATES),
+    Modality("methylation", (4,), "beta"),
+)
 ROWS = 10
 COMPLETENESS = ("complete", "missing")
 every_method = pytest.mark.parametrize("name", METHODS)
 with_and_without_missing = pytest.mark.parametrize("data", COMPLETENESS)
+every_kind_of_data = pytest.mark.parametrize("data", (*COMPLETENESS, "omics", "omics missing"))
+
+
+def kind_of(data: str) -> tuple[Modality, ...]:
+    return OMICS if "omics" in data else MODALITIES
+
+
+def covariates(data: str, rows: int = ROWS, seed: int = 6) -> Tensor | None:
+    """A batch and an age for each row, of data that have them."""
+    if kind_of(data) is MODALITIES:
+        return None
+    rng = np.random.default_rng(seed)
+    batch = rng.random((rows, 1)) < 0.5
+    return torch.as_tensor(np.concatenate([batch, ~batch, rng.normal(size=(rows, 1))], 1), dtype=torch.float32)
 
 
 def make(name: str, modalities: tuple[Modality, ...] = MODALITIES, *, norm: str = "none", **options: Any) -> Method:
@@ -49,15 +70,19 @@ def presence(data: str, rows: int = ROWS) -> dict[str, np.ndarray]:
     """Nothing missing, or 30 % of the values: every modality somewhere, no row empty."""
     rng = np.random.default_rng(4)
     here = np.ones((rows, 3), bool)
-    if data == "missing":
+    if "missing" in data:
         here = rng.random((rows, 3)) > 0.3
         here[~here.any(1), 0] = True
         assert here.any(0).all() and 0.5 < here.mean() < 0.9
-    return dict(zip(NAMES, here.T, strict=True))
+    return dict(zip((m.name for m in kind_of(data)), here.T, strict=True))
 
 
-def values(rows: int = ROWS, seed: int = 1) -> dict[str, np.ndarray]:
+def values(rows: int = ROWS, seed: int = 1, data: str = "complete") -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
+    if kind_of(data) is OMICS:
+        depth = rng.integers(1, 50, (rows, 1))
+        counts = {"rna": rng.poisson(depth * rng.random((rows, 6))), "protein": rng.poisson(rng.random((rows, 5)))}
+        return {**counts, "methylation": rng.random((rows, 4)).round(1).astype(np.float32)}
     return {
         "image": rng.random((rows, 1, 8, 8), dtype=np.float32),
         "words": rng.integers(0, 6, (rows, 4)),
@@ -66,7 +91,7 @@ def values(rows: int = ROWS, seed: int = 1) -> dict[str, np.ndarray]:
 
 
 def batch(data: str = "complete", rows: int = ROWS) -> Batch:
-    return Batch.of(values(rows), presence(data, rows), modalities=MODALITIES)
+    return Batch.of(values(rows, data=data), presence(data, rows), modalities=kind_of(data), covariates=covariates(data, rows))
 
 
 def losses(model: Method, of: Batch, step: int = 0, seed: int = 7) -> dict[str, Tensor]:
@@ -94,15 +119,15 @@ def unmoved(model: Method, of: Batch, step: int = 0) -> set[str]:
 
 
 @every_method
-@with_and_without_missing
+@every_kind_of_data
 def test_one_step_changes_every_parameter(name: str, data: str) -> None:
     """Of what the stage trains, and nothing else. Vectors that stand for absent modalities learn where a modality is absent."""
-    model = make(name)
+    model = make(name, kind_of(data))
     idle = {n for n, _ in model.named_parameters()}
     for stage in model.stages:
         model.begin(stage)
         learning = {id(p) for module in stage.trains or [model] for p in module.parameters()}
-        still = {n for n, p in model.named_parameters() if id(p) not in learning or (data == "complete" and "tokens" in n)}
+        still = {n for n, p in model.named_parameters() if id(p) not in learning or ("missing" not in data and "tokens" in n)}
         assert unmoved(model, batch(data)) == still
         idle &= still
     assert all("tokens" in n for n in idle)
@@ -125,9 +150,9 @@ def test_a_stage_freezes_what_it_does_not_train() -> None:
 
 
 @every_method
-@with_and_without_missing
+@every_kind_of_data
 def test_losses_are_finite_and_one_per_example(name: str, data: str) -> None:
-    model, of = make(name), batch(data)
+    model, of = make(name, kind_of(data)), batch(data)
     terms = losses(model, of)
     assert terms
     for value in terms.values():
@@ -267,24 +292,25 @@ def test_recompute_keeps_nothing_of_the_decoders() -> None:
 
 # --- missing values -----------------------------------------------------------------------------------------------------
 
-GARBAGE: dict[str, Callable[[str], Any]] = {
-    "large": lambda n: 10**9 if n == "words" else 1e30,
-    "nan": lambda n: -(10**9) if n == "words" else np.nan,
+GARBAGE: dict[str, Callable[[Any], Any]] = {
+    "large": lambda v: 10**9 if v.dtype.kind == "i" else 1e30,
+    "nan": lambda v: -(10**9) if v.dtype.kind == "i" else np.nan,
 }
 
 
 @every_method
+@pytest.mark.parametrize("data", ["missing", "omics missing"])
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_what_fills_an_absent_row_changes_nothing(name: str, garbage: Callable[[str], Any], norm: str) -> None:
-    here, found, states = presence("missing"), [], []
+def test_what_fills_an_absent_row_changes_nothing(name: str, data: str, garbage: Callable[[Any], Any], norm: str) -> None:
+    here, found, states = presence(data), [], []
     for fill in (None, garbage):
-        x = values()
+        x = values(data=data)
         if fill is not None:
             for n, v in x.items():
-                v[~here[n]] = fill(n)
-        model = make(name, norm=norm)
-        found.append(train_step(model, Batch.of(x, here, modalities=MODALITIES)))
+                v[~here[n]] = fill(v)
+        model = make(name, kind_of(data), norm=norm)
+        found.append(train_step(model, Batch.of(x, here, modalities=kind_of(data), covariates=covariates(data))))
         states.append(model.state_dict())
     for key in found[0]:
         assert torch.equal(found[0][key], found[1][key])
@@ -294,13 +320,14 @@ def test_what_fills_an_absent_row_changes_nothing(name: str, garbage: Callable[[
 
 
 @every_method
-def test_absent_rows_reach_no_network(name: str) -> None:
+@pytest.mark.parametrize("data", ["missing", "omics missing"])
+def test_absent_rows_reach_no_network(name: str, data: str) -> None:
     """Even past the batch's own zeros: values put into absent rows afterwards are not read."""
-    clean = batch("missing")
-    dirty = Batch({n: v.clone() for n, v in clean.x.items()}, clean.present)
+    clean = batch(data)
+    dirty = replace(clean, x={n: v.clone() for n, v in clean.x.items()})
     for n, v in dirty.x.items():
         v[~clean.present[n]] = 3
-    model = make(name, norm="batch")
+    model = make(name, kind_of(data), norm="batch")
     fresh = copy.deepcopy(model)
     a, b = losses(model, clean), losses(fresh, dirty)
     for key in a:
@@ -334,6 +361,60 @@ def test_incomplete_rows_do_not_disturb_complete_ones(name: str) -> None:
     assert 0 < complete.sum() < ROWS
     torch.testing.assert_close(mixed.shared[:, complete], whole.shared[:, complete])
     assert not torch.allclose(mixed.shared[:, ~complete], whole.shared[:, ~complete])
+
+
+# --- covariates ---------------------------------------------------------------------------------------------------------
+
+
+@every_method
+def test_covariates_reach_decoders_alone_and_those_that_read_them(name: str) -> None:
+    """Other covariates, the same latents: what decoders say that read them is another thing, and what the others say is not. What is generated without
+    covariates has the average of the training rows."""
+    model, of = make(name, OMICS), batch("omics")
+    train_step(model, of)
+    other = replace(of, covariates=covariates("omics", seed=7))
+    a, b = (model.encode(x) for x in (of, other))
+    torch.testing.assert_close(a.shared, b.shared, rtol=0, atol=0)
+    usual = {n: model.model.decoder(n).usual for n in ("rna", "protein")}
+    assert all(torch.allclose(u.mean, of.covariates.mean(0)) for u in usual.values() if u is not None)
+    assert model.model.decoder("methylation").usual is None
+    own, others, average = (model.decode(a, covariates=c) for c in (of.covariates, other.covariates, None))
+    for n in ("rna", "protein"):
+        rows = (own[n] != others[n]).any(-1)[0]
+        assert torch.equal(rows, (of.covariates != other.covariates).any(1))
+        torch.testing.assert_close(average[n], model.decode(a, covariates=of.covariates.mean(0))[n])
+    torch.testing.assert_close(own["methylation"], others["methylation"], rtol=0, atol=0)
+    nothing = Batch(of.x, of.present)
+    with pytest.raises(ValueError, match="the batch has no covariates, and decoders read batch=a, batch=b, age"):
+        model.losses(nothing)
+
+    def drawn(x: Batch, **options: Any) -> Tensor:
+        return model.translate(x, to=["rna"], prior="standard", generator=torch.Generator().manual_seed(0), **options)["rna"]
+
+    torch.testing.assert_close(drawn(of, covariates=other.covariates), drawn(other))
+    torch.testing.assert_close(drawn(nothing), drawn(of, covariates=of.covariates.mean(0)))
+    assert not torch.equal(drawn(of), drawn(other))
+    reconstructed, others_ = (model.reconstruct(x)["rna"] for x in (of, other))
+    assert not torch.equal(reconstructed, others_)
+    samples = [
+        model.sample(4, prior="standard", covariates=c, generator=torch.Generator().manual_seed(0))["rna"]
+        for c in (None, of.covariates.mean(0), {"batch=a": 1}, [1, 0, 0], {"batch=a": [1.0] * 4, "age": 0})
+    ]
+    torch.testing.assert_close(samples[0], samples[1])
+    assert torch.equal(samples[2], samples[3]) and torch.equal(samples[2], samples[4]) and not torch.equal(samples[0], samples[2])
+    if not name.startswith("jnf"):  # whose chains take long
+        assert not torch.equal(*(model.log_likelihood(x, 5, generator=torch.Generator().manual_seed(0)) for x in (of, other)))
+
+
+@pytest.mark.parametrize("partner", ["posterior", "prior"])
+def test_augmentations_keep_the_covariates_of_their_row(partner: str) -> None:
+    """Of the row whose z they carry."""
+    model, of = make("idmvae", OMICS, partner=partner, cross_mi=0.0, diffusion=0.0), batch("omics")
+    seen: list[Tensor] = []
+    model.model.decoder("rna").register_forward_hook(lambda module, inputs, output: seen.append(inputs[0][:, -3:]))
+    losses(model, of)
+    assert len(seen) == 1 and len(seen[0]) == ROWS * (3 + (1 if partner == "posterior" else 2))
+    assert torch.equal(seen[0], of.covariates.repeat(len(seen[0]) // ROWS, 1))
 
 
 # --- order --------------------------------------------------------------------------------------------------------------
@@ -477,9 +558,10 @@ def test_likelihood_is_refused_without_an_exact_density() -> None:
 
 
 @every_method
-def test_a_saved_method_is_the_same_method(name: str, tmp_path: Path) -> None:
-    model = make(name, norm="batch")
-    train_step(model, batch())
+@pytest.mark.parametrize("kind", ["", "omics "])
+def test_a_saved_method_is_the_same_method(name: str, kind: str, tmp_path: Path) -> None:
+    model = make(name, kind_of(kind), norm="batch")
+    train_step(model, batch(kind))
     model.save_pretrained(tmp_path / "run" / "model")
     assert sorted(p.name for p in (tmp_path / "run" / "model").iterdir()) == ["config.json", "model.safetensors"]
     for folder in (tmp_path / "run" / "model", tmp_path / "run"):
@@ -489,14 +571,16 @@ def test_a_saved_method_is_the_same_method(name: str, tmp_path: Path) -> None:
         state = again.state_dict()
         assert state.keys() == model.state_dict().keys()
         assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
-        of = batch("missing")
+        of = batch(
+            kind if name.startswith("jnf") and kind else f"{kind}missing"
+        )  # chains take long, and one kind of data has shown that they are the same
         torch.testing.assert_close(again.encode(of).shared, model.encode(of).shared, rtol=0, atol=0)
         seeds = [torch.Generator().manual_seed(3) for _ in range(6)]
         for a, b in (
             (again.reconstruct(of, generator=seeds[0]), model.reconstruct(of, generator=seeds[1])),
             (again.sample(3, generator=seeds[2]), model.sample(3, generator=seeds[3])),
         ):
-            assert all(torch.equal(a[n], b[n]) for n in NAMES)
+            assert all(torch.equal(a[n], b[n]) for n in model.model.names)
         if not model.model.surrogates:
             assert torch.equal(again.log_likelihood(of, 5, generator=seeds[4]), model.log_likelihood(of, 5, generator=seeds[5]))
 

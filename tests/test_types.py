@@ -60,6 +60,9 @@ def refusal(kind: type[Exception], call: Callable[[], object]) -> str:
             "2 words for 4 classes of a categorical likelihood; give one for",
         ),
         ({"words": ("a", "b")}, "2 words for None classes of a laplace likelihood"),
+        ({"features": ("a", "b", "c")}, r"3 features for shape \(2,\); give one for each entry of a vector"),
+        ({"units": ((0.0, 1.0),)}, r"1 units for shape \(2,\)"),
+        ({"shape": (1, 2, 2), "features": ("a",) * 4}, r"4 features for shape \(1, 2, 2\)"),
     ],
 )
 def test_a_bad_modality_is_refused(options: dict[str, Any], named: str) -> None:
@@ -77,9 +80,23 @@ def test_ids_are_shown_as_text() -> None:
     assert Modality("ids", (4,), "categorical", classes=13).text([12, 1, 0, 3]) == "12 1 0 3"
 
 
-def test_words_change_no_checksum() -> None:
-    plain = Modality("words", (4,), "categorical", classes=2)
-    assert replace(plain, words=("a", "b")).identity() == plain.identity() and "words" not in plain.identity()
+def test_what_ids_and_entries_are_called_changes_no_checksum() -> None:
+    units = ((0.0, 1.0), (5.0, 2.0))
+    for plain, name, called in (
+        (replace(WORDS, classes=2), "words", ("a", "b")),
+        (VECTOR, "features", ("CD4", "CD8")),
+        (VECTOR, "units", units),
+    ):
+        shown = replace(plain, **{name: called})
+        assert shown.identity() == plain.identity() and name not in plain.identity() and getattr(shown, name) == called
+
+
+def test_units_are_taken_off_and_put_on_again() -> None:
+    modality = Modality("vector", (2,), units=[[1, 2], [-3, 0.5]])  # type: ignore[list-item]  # as JSON has them
+    values = torch.tensor([[[3.0, -3.0], [1.0, -2.0]]])
+    torch.testing.assert_close(modality.standardised(values), torch.tensor([[[1.0, 0.0], [0.0, 2.0]]]))
+    torch.testing.assert_close(modality.original(modality.standardised(values)), values)
+    assert VECTOR.original(values) is values and modality.units == ((1.0, 2.0), (-3.0, 0.5))
 
 
 # --- batches ------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from counterpoint import data
+    from counterpoint.annotation import annotate
+    from counterpoint.data.omics import setup_mudata
     from counterpoint.denoising import DenoiserOptions
     from counterpoint.flows import FlowOptions
     from counterpoint.inference import RefinerOptions
@@ -66,8 +68,10 @@ _HOME = {
     "HMC": "mcmc",
     "NetworkOptions": "nn",
     "RefinerOptions": "inference",
+    "annotate": "annotation",
     "evaluate": "metrics",
     "fit": "training",
+    "setup_mudata": "data.omics",
     "write_report": "report",
 }
 
@@ -94,10 +98,12 @@ __all__ = [
     "Modality",
     "NetworkOptions",
     "RefinerOptions",
+    "annotate",
     "data",
     "evaluate",
     "fit",
     "load",
+    "setup_mudata",
     "write_report",
 ]
 

@@ -7,15 +7,20 @@ an empty dictionary for methods without private latents.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-LikelihoodName = Literal["normal", "laplace", "bernoulli", "categorical"]
-LIKELIHOODS: tuple[str, ...] = ("normal", "laplace", "bernoulli", "categorical")
+LikelihoodName = Literal["normal", "laplace", "bernoulli", "categorical", "nb", "zinb", "beta"]
+LIKELIHOODS: tuple[str, ...] = get_args(LikelihoodName)
+COUNTS: tuple[str, ...] = ("nb", "zinb")
+"""Likelihoods of counts."""
+
+SHOWN = ("words", "features", "units")
+"""Fields of a modality that say how values are shown, and nothing else."""
 
 GOES_ON = "##"
 """Begins a piece that goes on with the word before it, among the words that ids stand for."""
@@ -31,17 +36,23 @@ class Modality:
     Args:
         name: the key of this modality in every dictionary.
         shape: shape of one example: ``(C, H, W)`` for an image, ``(d,)`` for a vector, ``(length,)`` for word ids.
-        likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, or ``"categorical"`` (a sequence of ids in ``[0, classes)``).
-        scale: standard deviation (normal) or diversity b (laplace); ``None`` learns one scale per feature.
+        likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, ``"categorical"`` (a sequence of ids in ``[0, classes)``); of vectors of counts
+            ``"nb"`` (negative binomial) or ``"zinb"`` (zero-inflated); of proportions in [0, 1] ``"beta"``.
+        scale: standard deviation (normal) or diversity b (laplace); ``None`` learns one scale per feature. Other likelihoods have none.
         weight: factor on this modality's log-likelihood in the objective.
         classes: size of the vocabulary of a categorical modality.
         unbounded: the values of an image may be any real numbers, as the latents of an autoencoder are; those of other images lie in [0, 1].
         words: what the ids of a categorical modality stand for, one for each of its ``classes``, where that is known; ``""`` for padding, and
             ``##s`` for a piece that goes on with the word before. Nothing but how ids are shown and how text is read hangs on them.
+        covariates: names of the columns of ``Batch.covariates``, which its decoder reads beside the latents: all of them, or none.
+        features: what the entries of a vector are called (genes, proteins), one each, where that is known.
+        units: of a vector that was standardised the mean and the standard deviation of each entry before. Files are read and written in the
+            units of before; nothing else hangs on them, or on names of features.
 
     Raises:
-        ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape, a missing vocabulary, unbounded values of
-            what is no image or has a likelihood that reads no such, or words that are not as many as ids.
+        ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape, a missing vocabulary, counts that are no vector,
+            unbounded values of what is no image or has a likelihood that reads no such, words, features or units that are not as many as ids or
+            entries, or a covariate twice.
     """
 
     name: str
@@ -52,10 +63,22 @@ class Modality:
     classes: int | None = None
     unbounded: bool = False
     words: tuple[str, ...] = field(default=(), repr=False)
+    covariates: tuple[str, ...] = field(default=(), repr=False)
+    features: tuple[str, ...] = field(default=(), repr=False)
+    units: tuple[tuple[float, float], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(s) for s in self.shape))
         object.__setattr__(self, "words", tuple(self.words))
+        if isinstance(self.covariates, str):
+            raise ValueError(
+                f"modality {self.name!r}: covariates={self.covariates!r} must be a list of names, such as [{self.covariates!r}]"
+            )
+        object.__setattr__(self, "covariates", tuple(self.covariates))
+        if len(set(self.covariates)) < len(self.covariates):
+            raise ValueError(f"modality {self.name!r}: covariates repeat in {', '.join(self.covariates)}; name each column once")
+        object.__setattr__(self, "features", tuple(self.features))
+        object.__setattr__(self, "units", tuple((float(mean), float(std)) for mean, std in self.units))
         if not self.name or "/" in self.name or "." in self.name:
             raise ValueError(f"modality name {self.name!r} must be non-empty and free of '/' and '.'")
         if not self.shape or min(self.shape) < 1:
@@ -72,6 +95,8 @@ class Modality:
             )
         if self.likelihood == "categorical" and len(self.shape) != 1:
             raise ValueError(f"modality {self.name!r}: a categorical likelihood needs shape (length,), got {self.shape}; flatten it")
+        if self.counts and len(self.shape) != 1:
+            raise ValueError(f"modality {self.name!r}: a likelihood of counts needs shape (features,), got {self.shape}; flatten it")
         if self.unbounded and (len(self.shape) != 3 or self.likelihood not in ("normal", "laplace")):
             raise ValueError(
                 f"modality {self.name!r}: only images of a normal or Laplace likelihood can be unbounded,"
@@ -82,20 +107,65 @@ class Modality:
                 f"modality {self.name!r}: {len(self.words)} words for {self.classes} classes of a {self.likelihood} likelihood;"
                 " give one for each class of a categorical one, or none"
             )
+        for what, given in (("features", self.features), ("units", self.units)):
+            if given and self.shape != (len(given),):
+                raise ValueError(
+                    f"modality {self.name!r}: {len(given)} {what} for shape {self.shape}; give one for each entry of a vector, or none"
+                )
 
     @property
     def unit(self) -> bool:
-        """Whether values lie in [0, 1]: those of images do, unless they are unbounded, and those of Bernoulli vectors."""
-        return self.likelihood == "bernoulli" or (len(self.shape) == 3 and not self.unbounded)
+        """Whether values lie in [0, 1]: those of images do, unless they are unbounded, and those of Bernoulli and beta vectors."""
+        return self.likelihood in ("bernoulli", "beta") or (len(self.shape) == 3 and not self.unbounded)
+
+    @property
+    def counts(self) -> bool:
+        """Whether values are counts: whole numbers of 0 or more, whose total says how much of a row was sampled."""
+        return self.likelihood in COUNTS
+
+    def read(self, stored: Tensor) -> Tensor:
+        """Stored values as models take them: word ids int64; counts float32; other uint8 values float32 in [0, 1], and other numbers float32."""
+        if self.likelihood == "categorical":
+            return stored.long()
+        return stored.float() if self.counts else to_unit(stored)
+
+    def standardised(self, values: Tensor) -> Tensor:
+        """Values (..., *shape) in the units in which they were measured, as models take them."""
+        if not self.units:
+            return values
+        mean, std = values.new_tensor(self.units).unbind(-1)
+        return (values - mean) / std
+
+    def original(self, values: Tensor) -> Tensor:
+        """Values (..., *shape) as models give them, in the units in which they were measured."""
+        if not self.units:
+            return values
+        mean, std = values.new_tensor(self.units).unbind(-1)
+        return values * std + mean
 
     def text(self, ids: Iterable[int]) -> str:
         """One row of ids as text: single characters side by side, words with blanks between them; numbers where no words are known."""
         return spelled(self.words, ids) if self.words else " ".join(str(int(i)) for i in ids)
 
     def identity(self) -> dict[str, Any]:
-        """What checksums are taken of: all fields but ``words``, and ``unbounded`` only where it holds, so that they are what they were before
-        it was a field."""
-        return {key: value for key, value in asdict(self).items() if key != "words" and (key != "unbounded" or value)}
+        """What checksums are taken of: all fields but those that say how values are shown, and ``unbounded`` and ``covariates`` only where there
+        are any, so that they are what they were before those were fields."""
+        return {k: v for k, v in asdict(self).items() if k not in SHOWN and (k not in ("unbounded", "covariates") or v)}
+
+
+def covariates_of(modalities: Iterable[Modality]) -> tuple[str, ...]:
+    """Names of the columns that the decoders of some modalities read.
+
+    Raises:
+        ValueError: two modalities that read different ones.
+    """
+    found = {m.covariates: m.name for m in modalities if m.covariates}
+    if len(found) > 1:
+        (a, b), (first, second) = list(found.values())[:2], list(found)[:2]
+        raise ValueError(
+            f"modality {a!r} reads the covariates {', '.join(first)}, and {b!r} {', '.join(second)}; let each read all or none"
+        )
+    return next(iter(found), ())
 
 
 def of_characters(words: Iterable[str]) -> bool:
@@ -116,10 +186,16 @@ class Batch:
     Attributes:
         x: values by modality, each ``(B, *shape)``; rows that are absent hold zeros.
         present: by modality, ``(B,)`` bool.
+        covariates: what decoders may read beside latents, such as the experimental batch, ``(B, C)`` float32; C = 0 where nothing is known of it.
     """
 
     x: dict[str, Tensor]
     present: dict[str, Tensor]
+    covariates: Tensor = field(default=None)  # type: ignore[assignment]  # (B, 0), once the number of rows is known
+
+    def __post_init__(self) -> None:
+        if self.covariates is None:
+            object.__setattr__(self, "covariates", next(iter(self.present.values())).new_zeros(len(self), 0, dtype=torch.float32))
 
     @staticmethod
     def of(
@@ -127,16 +203,17 @@ class Batch:
         present: Mapping[str, Tensor | np.ndarray] | None = None,
         *,
         modalities: Iterable[Modality],
+        covariates: Covariates | None = None,
         device: torch.device | str | None = None,
     ) -> Batch:
         """Check, move, convert and zero-fill: the only door through which values enter a model.
 
         uint8 images become floats in [0, 1]; word ids become int64. A modality of ``modalities`` that ``x`` lacks is
-        absent in every row.
+        absent in every row. ``covariates`` are as :func:`columns` reads them; None where nothing is known of them.
 
         Raises:
             ValueError: unknown modality, wrong shape, NaN or infinity in a present row, mismatched lengths, ids out of
-                the vocabulary, or a row in which every modality is absent.
+                the vocabulary, counts or proportions that are none, or a row in which every modality is absent.
             TypeError: a dtype that holds no numbers.
         """
         known = {m.name: m for m in modalities}
@@ -170,24 +247,27 @@ class Batch:
         empty = ~torch.stack(list(mask.values())).any(0)
         if bool(empty.any()):
             raise ValueError(f"row {int(empty.nonzero()[0])} has every modality missing; drop such rows before training or inference")
-        return Batch(values, mask)
+        batch = Batch(values, mask)
+        return batch if covariates is None else replace(batch, covariates=columns(covariates, covariates_of(known.values()), rows, device))
 
     def __repr__(self) -> str:
         def count(here: Tensor) -> str:
             return "" if bool(here.all()) else f", {int(here.sum())} present"
 
         parts = (f"{name} {tuple(x.shape[1:])}{count(self.present[name])}" for name, x in self.x.items())
-        return f"Batch({len(self)} rows: {'; '.join(parts)})"
+        columns = self.covariates.shape[1]
+        return f"Batch({len(self)} rows: {'; '.join(parts)}{f'; {columns} covariates' * (columns > 0)})"
 
     def __len__(self) -> int:
         return next(iter(self.present.values())).shape[0]
 
     def __getitem__(self, rows: Tensor | slice) -> Batch:
         """The batch of the chosen rows."""
-        return Batch({k: v[rows] for k, v in self.x.items()}, {k: v[rows] for k, v in self.present.items()})
+        return Batch({k: v[rows] for k, v in self.x.items()}, {k: v[rows] for k, v in self.present.items()}, self.covariates[rows])
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch({k: v.to(device) for k, v in self.x.items()}, {k: v.to(device) for k, v in self.present.items()})
+        x, present = ({k: v.to(device) for k, v in tensors.items()} for tensors in (self.x, self.present))
+        return Batch(x, present, self.covariates.to(device))
 
     def only(self, given: Iterable[str]) -> Batch:
         """The same rows with every modality outside ``given`` marked absent and zeroed.
@@ -204,12 +284,67 @@ class Batch:
         empty = ~torch.stack(list(present.values())).any(0)
         if bool(empty.any()):
             raise ValueError(f"row {int(empty.nonzero()[0])} has none of the given modalities ({', '.join(given)})")
-        return Batch({k: v if k in given else torch.zeros_like(v) for k, v in self.x.items()}, present)
+        return replace(self, x={k: v if k in given else torch.zeros_like(v) for k, v in self.x.items()}, present=present)
+
+
+Covariates = Tensor | np.ndarray | Mapping[str, Any]
+"""Columns of covariates, see :func:`columns`."""
+
+
+def columns(given: Covariates, names: Sequence[str], rows: int, device: torch.device | str | None = None) -> Tensor:
+    """Columns of covariates, (rows, C) float32.
+
+    Args:
+        given: (rows, C), or (C,) for every row; or by name a number for every row, or one for each (rows,), with zeros in the columns that are
+            not named, so that ``{"batch=b": 1}`` is batch b.
+        names: of the C columns.
+
+    Raises:
+        ValueError: no columns, an unknown name, another shape, or what is no finite number.
+    """
+    if not names:
+        raise ValueError("no decoder of this model reads covariates; leave them out")
+    if isinstance(given, Mapping):
+        unknown = [name for name in given if name not in names]
+        if unknown or not given:
+            raise ValueError(f"{f'unknown covariate {unknown[0]!r}' if unknown else 'no covariate given'}; choose from {', '.join(names)}")
+        values = torch.zeros(rows, len(names))
+        for name, column in given.items():
+            numbers = torch.as_tensor(column, dtype=torch.float32)
+            if numbers.shape not in ((), (rows,)):
+                raise ValueError(f"covariate {name!r} has shape {tuple(numbers.shape)}, expected one number, or ({rows},)")
+            values[:, names.index(name)] = numbers
+    else:
+        values = torch.as_tensor(given).float()
+        if values.shape not in ((len(names),), (rows, len(names))):
+            raise ValueError(
+                f"covariates have shape {tuple(values.shape)}, expected ({rows}, {len(names)}) or ({len(names)},): the columns are {', '.join(names)}"
+            )
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError("covariates hold NaN or infinity; give a number for each column, or leave all of them out")
+    return values.expand(rows, -1).to(device)
 
 
 def to_unit(values: Tensor) -> Tensor:
     """uint8 in [0, 255] to float32 in [0, 1]; other numbers pass as float32."""
     return values.float().div_(255) if values.dtype == torch.uint8 else values.float()
+
+
+def wrong_entry(modality: Modality, values: Any, present: Any) -> tuple[int, str] | None:
+    """The first entry of counts or proportions (N, *shape), a tensor or an array, that is none in a row that is there, (N,): the row, and the rest
+    in words. None where there is no such, and for modalities that are neither."""
+    if modality.counts:
+        bad, expected = (values < 0) | (values != values.round()), "counts are whole numbers of 0 or more"
+    elif modality.likelihood == "beta":
+        bad, expected = (values < 0) | (values > 1), "proportions lie in [0, 1]"
+    else:
+        return None
+    bad = bad & present.reshape(-1, *[1] * len(modality.shape))
+    if not bool(bad.any()):
+        return None
+    row, *place = torch.as_tensor(bad).nonzero()[0].tolist()
+    feature = place[0] if len(place) == 1 else tuple(place)
+    return row, f"holds {float(values[(row, *place)]):g} at feature {feature}, and {expected}; mend it, or give another likelihood"
 
 
 def _as_tensor(name: str, values: Tensor | np.ndarray) -> Tensor:
@@ -233,20 +368,22 @@ def _checked(modality: Modality, values: Tensor, present: Tensor) -> Tensor:
     if modality.likelihood == "categorical":
         if values.dtype.is_floating_point:
             raise TypeError(f"modality {modality.name!r}: word ids must be integers, got {values.dtype}")
-        values = values.long().masked_fill(absent, 0)
+        values = modality.read(values).masked_fill(absent, 0)
         if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < (modality.classes or 0):
             raise ValueError(
                 f"modality {modality.name!r}: ids span [{int(values.min())}, {int(values.max())}], expected [0, {(modality.classes or 0) - 1}]"
             )
         return values
     integral = values.dtype == torch.uint8
-    values = to_unit(values).masked_fill(absent, 0.0)
+    values = modality.read(values).masked_fill(absent, 0.0)
     if not integral and not bool(torch.isfinite(values).all()):
         row = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0])
         raise ValueError(f"modality {modality.name!r}: row {row} holds NaN or infinity; mark it absent in 'present' or clean it")
     if modality.likelihood == "bernoulli" and values.numel() and not 0 <= float(values.min()) <= float(values.max()) <= 1:
         span = f"[{float(values.min()):g}, {float(values.max()):g}]"
         raise ValueError(f"modality {modality.name!r}: values span {span}, but a Bernoulli likelihood reads [0, 1]; rescale them")
+    if wrong := wrong_entry(modality, values, present):
+        raise ValueError(f"modality {modality.name!r}: row {wrong[0]} {wrong[1]}")
     return values
 
 

@@ -19,6 +19,7 @@ VERBS = {
     "evaluate": "measure a trained run: one table, the same numbers as JSON",
     "sample": "new examples from a trained run",
     "translate": "some modalities from others",
+    "annotate": "latents and imputed layers, in a copy of the .h5mu file that a run was trained on",
     "report": "one self-contained HTML file about a run",
 }
 

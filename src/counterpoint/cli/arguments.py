@@ -29,8 +29,13 @@ SHORT = {"data": "data.source", "seed": "fit.seed"}
 _STAGES = "fit.stages."
 
 
+_MAPPINGS = ("data.modalities", "data.layers", "data.private_labels", "data.top_features")
+"""Options that are mappings themselves, and no groups of options."""
+
+_LISTS = ("only", "evaluate.only", "labels", "data.labels", "batch", "data.batch")
+
 EVALUATE_SKIPS: set[str | int] = {"method", "data", "cache", "progress", "judge", "feature_extractors"}
-LOAD_SKIPS: set[str | int] = {"source", "present", "labels", "modalities"}
+LOAD_SKIPS: set[str | int] = {"source", "present", "labels", "covariates", "modalities"}
 
 
 @dataclass(frozen=True)
@@ -196,7 +201,18 @@ def settings(words: Sequence[str], *, verb: str = "fit", recipe: Path | None = N
     parser.add_argument("--out", type=Path, default=None, help="run folder to make")
     parser.add_argument("--resume", type=Path, default=None, help="run folder to go on with, in place of --out")
     parser.add_argument("--overwrite", action="store_true", help="remove the run that --out holds")
-    parser.add_argument("--data.source", type=str, default=None, help="name of a data set, a folder, or an .npz file; --data for short")
+    parser.add_argument(
+        "--data.source", type=str, default=None, help="name of a data set, a folder, or a file (.npz, .h5mu, .h5ad); --data for short"
+    )
+    parser.add_argument(
+        "--data.labels", type=list[str] | None, default=None, help="of an .h5mu or .h5ad file: columns of obs that are probed"
+    )
+    parser.add_argument(
+        "--data.modalities",
+        type=dict[str, str | None] | None,
+        default=None,
+        help="of an .h5mu or .h5ad file: those to read and their likelihoods, '{rna: nb, adt: normal}'",
+    )
     parser.add_function_arguments(load, "data", skip=LOAD_SKIPS)
     parser.add_class_arguments(METHODS[name], "model", skip={"modalities"})
     parser.add_class_arguments(FitOptions, "fit")
@@ -204,7 +220,7 @@ def settings(words: Sequence[str], *, verb: str = "fit", recipe: Path | None = N
         parser.add_function_arguments(evaluate, "evaluate", skip=EVALUATE_SKIPS)
     names = option_names(parser)
     from_files = [f"--{key}={_word(value)}" for key, value in _known(entries, names, files)]
-    found = parsed(parser, [*from_files, *expanded(gathered(rest, ("only", "evaluate.only")), names)])
+    found = parsed(parser, [*from_files, *expanded(gathered(rest, _LISTS), names)])
     groups = {key: found.get(key, {}) for key in ("model", "data", "fit", "evaluate")}
     if resumed is not None and (found["out"] is not None or found["overwrite"]):
         raise ValueError(f"--resume {resumed} goes on in its own folder; leave out --out and --overwrite")
@@ -302,7 +318,7 @@ def _stages_joined(words: Sequence[str], entries: Mapping[str, Any]) -> tuple[li
 
 
 def _known(entries: Mapping[str, Any], names: Sequence[str], files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
-    for key, value in entries.items():
+    for key, value in _mapped(entries).items():
         if key not in names and not key.startswith("fit.trainer."):
             close = get_close_matches(key, names, 1)
             group = key.partition(".")[0] + "."
@@ -310,6 +326,18 @@ def _known(entries: Mapping[str, Any], names: Sequence[str], files: Sequence[Pat
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(f"unknown key {key!r} in {' or '.join(map(str, files))}; {hint}choose one of {', '.join(among)}")
         yield key, value
+
+
+def _mapped(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries with those of one mapping joined again."""
+    joined: dict[str, Any] = {}
+    for key, value in entries.items():
+        option, _, name = key.rpartition(".")
+        if option in _MAPPINGS:
+            joined[option] = {**joined.get(option, {}), name: value}
+        else:
+            joined[key] = value
+    return joined
 
 
 def _word(value: Any) -> str:

@@ -19,6 +19,7 @@ class SampleOptions:
         n: how many.
         out: .png for a sheet of pictures, .npz or .json for the numbers.
         prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
+        covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more; columns that are not named are 0. Without any, the average of training.
         autoencoder: its folder: write the images that latents stand for, instead of the latents.
         seed: of the draws.
     """
@@ -27,6 +28,7 @@ class SampleOptions:
     n: int = 64
     out: Path = Path("samples.png")
     prior: str = "auto"
+    covariates: tuple[str, ...] = ()
     autoencoder: Path | None = None
     seed: int = 0
 
@@ -87,14 +89,16 @@ class TranslateOptions:
 
     Args:
         run: run folder.
-        given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy, .json, .csv or .txt; of word ids whose words are known, a .txt
-            file holds a text a line, and MODALITY=TEXT gives a text itself.
+        given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy, .json, .csv or .txt; a .csv may name the features above its columns.
+            Of word ids whose words are known, a .txt file holds a text a line, and MODALITY=TEXT gives a text itself.
         to: MODALITY, repeated for more; all others by default.
         n: how many answers to each row.
-        out: .png for a sheet of pictures, .npz or .json for the numbers; without it, vectors and text are printed, or ids whose words are unknown.
+        out: .png for a sheet of pictures, .npz or .json for the numbers, .csv for those of one vector under the names of its features; without
+            it, vectors and text are printed, or ids whose words are unknown.
         prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
         rule: "own", or "product" for the product of unimodal posteriors, whatever the method was trained with.
         refine: steps of refinement, for a run with a refiner (fit-refiner); none by default.
+        covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more; columns that are not named are 0. Without any, the average of training.
         autoencoder: its folder: read and write the images that latents stand for, instead of the latents.
         seed: of the draws.
     """
@@ -107,6 +111,7 @@ class TranslateOptions:
     prior: str = "auto"
     rule: Literal["own", "product"] = "own"
     refine: int | None = None
+    covariates: tuple[str, ...] = ()
     autoencoder: Path | None = None
     seed: int = 0
 
@@ -125,4 +130,20 @@ class ReportOptions:
     run: Path
     out: Path | None = None
     maps: tuple[str, ...] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class AnnotateOptions:
+    """The latents of every observation and its modalities as the model has them, in a copy of the .h5mu or .h5ad file that a run was trained on.
+
+    Args:
+        run: run folder.
+        out: the .h5mu file to write: obsm X_counterpoint and X_counterpoint_<modality>_private, layers counterpoint_imputed, and obsm
+            counterpoint_imputed_<modality> where observations lack a modality.
+        seed: of what posteriors without a mean draw.
+    """
+
+    run: Path
+    out: Path = Path("annotated.h5mu")
     seed: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..data import Vocabulary
@@ -22,7 +24,8 @@ NUMBERS = (".npy", ".json", ".csv", ".txt")
 
 
 def read_values(modality: Modality, given: str) -> np.ndarray:
-    """Rows (N, *shape) of a modality from a file with one value or a stack of them; of one whose words are known, from a text too.
+    """Rows (N, *shape) of a modality, as models take them, from a file with one value or a stack of them; of one whose words are known, from a
+    text too.
 
     Raises:
         FileNotFoundError: no such file. ValueError: a file that cannot be read, or values of another shape.
@@ -45,7 +48,7 @@ def read_values(modality: Modality, given: str) -> np.ndarray:
         raise ValueError(
             f"{path} holds values of shape {values.shape}; modality {modality.name!r} has {modality.shape}, or a stack of them"
         )
-    return rows
+    return modality.standardised(torch.from_numpy(rows).float()).numpy() if modality.units else rows
 
 
 def _texts(modality: Modality, given: str) -> np.ndarray:
@@ -77,11 +80,26 @@ def _numbers(path: Path, modality: Modality) -> np.ndarray:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             return np.asarray(json.loads(text))
+        if path.suffix == ".csv" and {*text.partition("\n")[0].replace('"', "").split(",")} & {*modality.features}:
+            return _columns(text, modality)
         return np.loadtxt(
             text.replace(",", " ").splitlines(), ndmin=2, dtype=np.int64 if modality.likelihood == "categorical" else np.float32
         )
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path} holds no numbers that can be read ({error})") from None
+
+
+def _columns(text: str, modality: Modality) -> np.ndarray:
+    """The columns of a table that are called as the features are, in their order."""
+    header, *rows = (row for row in csv.reader(text.splitlines()) if row)
+    lacking = [feature for feature in modality.features if feature not in header]
+    if lacking:
+        raise ValueError(f"it lacks {len(lacking)} features of {modality.name!r}, {lacking[0]!r} first")
+    places = [header.index(feature) for feature in modality.features]
+    short = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
+    if short is not None:
+        raise ValueError(f"row {short} has another length than the header")
+    return np.array([[float(row[place]) for place in places] for row in rows], np.float32)
 
 
 def _image(path: Path, modality: Modality) -> np.ndarray:
@@ -113,16 +131,30 @@ def write_values(values: Mapping[str, Tensor], modalities: Sequence[Modality], p
         np.savez(content, **{name: plain(v, known[name]) for name, v in values.items()})  # type: ignore[arg-type]  # a stub of allow_pickle
     elif path.suffix == ".json":
         content.write(json.dumps({name: plain(v, known[name]).tolist() for name, v in values.items()}).encode())
+    elif path.suffix == ".csv":
+        content.write(_table(values, known).encode())
     else:
-        raise ValueError(f"cannot write {path}: end its name in .png for pictures, or in .npz or .json for numbers")
+        raise ValueError(f"cannot write {path}: end its name in .png for pictures, or in .npz, .json or .csv for numbers")
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, content.getvalue())
     return path
 
 
+def _table(values: Mapping[str, Tensor], modalities: Mapping[str, Modality]) -> str:
+    """One vector as a table, a row each, under the names of its features where they are known."""
+    name, *others = values
+    if others or len(modalities[name].shape) != 1:
+        raise ValueError(f"a .csv table holds one vector modality, not {', '.join(values)}; name one by --to, or write .npz")
+    content = io.StringIO()
+    table = csv.writer(content, lineterminator="\n")
+    table.writerows([modalities[name].features] if modalities[name].features else [])
+    table.writerows(plain(values[name], modalities[name]).tolist())
+    return content.getvalue()
+
+
 def plain(values: Tensor, modality: Modality) -> np.ndarray:
-    """Decoder means as numbers: the likeliest ids of a categorical modality."""
-    array: np.ndarray = (values.argmax(-1) if modality.likelihood == "categorical" else values).cpu().numpy()
+    """Decoder means as numbers: the likeliest ids of a categorical modality, other values in the units in which they were measured."""
+    array: np.ndarray = (values.argmax(-1) if modality.likelihood == "categorical" else modality.original(values)).cpu().numpy()
     return array
 
 

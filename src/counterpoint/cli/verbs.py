@@ -32,7 +32,7 @@ from .arguments import (
     run_groups,
     settings,
 )
-from .options import FitRefinerOptions, PriorOptions, ReportOptions, SampleOptions, TranslateOptions
+from .options import AnnotateOptions, FitRefinerOptions, PriorOptions, ReportOptions, SampleOptions, TranslateOptions
 from .values import NUMBERS, printed, read_values, write_values
 
 if TYPE_CHECKING:
@@ -126,7 +126,9 @@ def fit(words: Sequence[str]) -> None:
     """Train a method; leave a run folder."""
     wanted = settings(words)
     if wanted.data["source"] is None:
-        raise ValueError(f"name the data: --data NAME; choose one of {', '.join(datasets.names())}, or give a folder or an .npz file")
+        raise ValueError(
+            f"name the data: --data NAME; choose one of {', '.join(datasets.names())}, or give a folder or a file (.npz, .h5mu, .h5ad)"
+        )
     run = _out(wanted)
     _, result = _trained(wanted, _loaded(wanted.data))
     print(f"{run}: {result.steps} steps, loss {result.metrics.get('train/loss', float('nan')):.4g}")
@@ -199,17 +201,18 @@ def evaluate(words: Sequence[str]) -> None:
 
 def sample(words: Sequence[str]) -> None:
     """New examples of all modalities."""
-    wanted = called(SampleOptions, "sample", words)
+    wanted = called(SampleOptions, "sample", gathered(words, ("covariates",)))
     method = _model(wanted.run)
     _check_count(wanted.n)
     autoencoder = _autoencoder(wanted.autoencoder, method)
-    values = method.sample(wanted.n, prior=wanted.prior, generator=torch.Generator().manual_seed(wanted.seed))
+    covariates, generator = _covariates(wanted.covariates, method), torch.Generator().manual_seed(wanted.seed)
+    values = method.sample(wanted.n, prior=wanted.prior, covariates=covariates, generator=generator)
     print(write_values(*_seen(values, method.modalities, autoencoder), wanted.out))
 
 
 def translate(words: Sequence[str]) -> None:
     """Some modalities from others."""
-    wanted = called(TranslateOptions, "translate", gathered(words, ("given", "to")))
+    wanted = called(TranslateOptions, "translate", gathered(words, ("given", "to", "covariates")))
     method = _model(wanted.run)
     _check_count(wanted.n)
     known = {m.name: m for m in method.modalities}
@@ -228,7 +231,14 @@ def translate(words: Sequence[str]) -> None:
         raise ValueError(f"name what to translate to: --to MODALITY; the modalities are {', '.join(known)}")
     generator = torch.Generator().manual_seed(wanted.seed)
     output = method.translate(
-        given, to=targets, n=wanted.n, prior=wanted.prior, rule=wanted.rule, refine=wanted.refine, generator=generator
+        given,
+        to=targets,
+        n=wanted.n,
+        prior=wanted.prior,
+        rule=wanted.rule,
+        refine=wanted.refine,
+        covariates=_covariates(wanted.covariates, method),
+        generator=generator,
     )
     flat = {name: values.transpose(0, 1).flatten(0, 1) for name, values in output.items()}  # the n answers to a row stand together
     if wanted.out is not None:
@@ -238,6 +248,28 @@ def translate(words: Sequence[str]) -> None:
     if images:
         raise ValueError(f"{images[0]!r} is an image; say where to put it: --out F.png, or F.npz for its numbers")
     print(json.dumps({name: printed(values, known[name]) for name, values in flat.items()}, ensure_ascii=False))
+
+
+def annotate(words: Sequence[str]) -> None:
+    """Latents and imputed layers in a copy of the file that a run was trained on."""
+    from ..annotation import annotate as write_into
+    from ..data import omics
+
+    wanted = called(AnnotateOptions, "annotate", words)
+    if wanted.out.suffix != ".h5mu":
+        raise ValueError(f"cannot write {wanted.out}: end its name in .h5mu")
+    if not wanted.run.is_dir():
+        raise FileNotFoundError(f"no run folder {wanted.run}; make one with counterpoint fit METHOD --data FILE.h5mu --out {wanted.run}")
+    options = run_groups(wanted.run).get("data", {})
+    source = Path(str(options.get("source")))
+    if source.suffix not in omics.SUFFIXES:
+        raise ValueError(f"{wanted.run} was trained on {source}, which is no {' or '.join(omics.SUFFIXES)} file to annotate")
+    if wanted.out.exists() and source.exists() and wanted.out.samefile(source):
+        raise ValueError(f"{wanted.out} is the data themselves; choose another --out")
+    method, data = _opened(wanted.run)
+    mdata = omics.read(source, [*(options.get("modalities") or ())])
+    write_into(mdata, method, data, seed=wanted.seed)
+    print(omics.write(mdata, wanted.out))
 
 
 def report(words: Sequence[str]) -> None:
@@ -257,6 +289,25 @@ def report(words: Sequence[str]) -> None:
 def _check_count(n: int) -> None:
     if n < 1:
         raise ValueError(f"--n {n} must be 1 or more")
+
+
+def _covariates(entries: Sequence[str], method: Method) -> dict[str, float] | None:
+    """Columns and what is in them; None where none is named.
+
+    Raises:
+        ValueError: what is neither a column nor a column and its number.
+    """
+    names = method.model.covariates
+    found: dict[str, float] = {}
+    for entry in entries:
+        column, _, number = entry.rpartition("=")
+        try:
+            found |= {entry: 1.0} if entry in names else {choose(column, [*names], "covariate"): float(number)}
+        except ValueError:
+            raise ValueError(
+                f"--covariates {entry} must be COLUMN or COLUMN=NUMBER; the columns are {', '.join(names) or 'none'}"
+            ) from None
+    return found or None
 
 
 def _autoencoder(folder: Path | None, method: Method) -> datasets.Autoencoder | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..types import Modality
-from . import arrays, polymnist
+from . import arrays, omics, polymnist
 from .captioned import Captions
 from .celebamask import celebamask
 from .cub import Classes, cub
@@ -33,8 +33,14 @@ _OPTIONS = {
     "celebamask": ("size", "incomplete"),
     "circles-squares": ("size",),
     "circles-squares-size": ("size",),
+    "tcga-brca": ("fold",),
+    "scgem": ("fold",),
+    "snareseq": ("fold",),
+    "citeseq": ("fold", "top_features"),
+    "tcga-mortality": ("components",),
     **dict.fromkeys(polymnist.FAMILY, ("size", "views", "draws")),
 }
+_OF_SCVERSE = ("layers", "private_labels", "batch", "splits", "top_features", "standardise", "skip_bad")
 
 _IMAGE_FOLDER = ("size", "length", "min_count", "captions", "tokens", "vocabulary_size", "vocabulary", "skip_bad")
 
@@ -52,6 +58,11 @@ def names() -> dict[str, str]:
         "celebamask": "CelebAMask-HQ's faces, masks and 18 attributes, 3×32×32, 1×32×32 and 18; reads their files",
         "circles-squares": "a circle and a square that are both filled or both outlined, 1×32×32; needs no files",
         "circles-squares-size": "the same, of one size instead; needs no files",
+        "tcga-brca": "348 breast tumours: expression 645, methylation 574 and miRNA 423, 3 classes; reads a file",
+        "scgem": "177 cells: expression 32 and methylation 27, 5 classes; reads a file",
+        "snareseq": "1,047 cells: chromatin 19 and expression 10, 4 classes; reads a file",
+        "citeseq": "500 blood cells: counts of 1,000 genes and 49 antibodies, 5 lineages; reads a file",
+        "tcga-mortality": "TCGA's mRNA and miRNA, 100 components each, and one-year mortality; reads its tables",
     }
 
 
@@ -71,10 +82,19 @@ def load(
     unpaired: bool = False,
     classes: Classes | None = None,
     incomplete: bool = False,
+    fold: int | None = None,
+    components: int | None = None,
+    layers: Mapping[str, str] | None = None,
+    private_labels: Mapping[str, Sequence[str]] | None = None,
+    batch: Sequence[str] | None = None,
+    splits: str | None = None,
+    top_features: int | Mapping[str, int] | None = None,
+    standardise: bool = True,
     seed: int = 0,
     present: Mapping[str, Any] | None = None,
-    labels: Mapping[str, Any] | None = None,
-    modalities: Sequence[Modality] | None = None,
+    labels: Mapping[str, Any] | Sequence[str] | None = None,
+    covariates: Mapping[str, Any] | None = None,
+    modalities: Sequence[Modality] | Mapping[str, str | None] | None = None,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     likelihood: Family | None = None,
     scale: float | None = None,
@@ -91,8 +111,9 @@ def load(
             - a folder of images with ``captions.csv``, ``captions.jsonl``, ``metadata.csv`` or ``metadata.jsonl``
               (:mod:`counterpoint.data.folder`);
             - a folder: one that :func:`prepare` or :func:`pack` made, or ``.npy`` files named ``NAME`` (values), ``present/NAME`` (mask),
-              ``label/LABEL`` (shared) and ``label/LABEL/NAME`` (private), in itself or in sub-folders ``train``, ``val``, ``test``;
+              ``label/LABEL`` (shared), ``label/LABEL/NAME`` (private) and ``covariate/NAME``, in itself or in sub-folders ``train``, ``val``, ``test``;
             - an ``.npz`` file with arrays of these names (``train/NAME`` and so on when split);
+            - an ``.h5mu`` or ``.h5ad`` file of scverse (:func:`counterpoint.setup_mudata`);
             - a mapping of these names to arrays, or of ``train``, ``val`` and ``test`` to such mappings.
         root: where data sets live; by default ``$COUNTERPOINT_DATA``, or else ``~/.cache/counterpoint``.
         size, views, draws: of a named set, where it has them: side of the canvas, number of views, pairings of the training digits.
@@ -103,18 +124,27 @@ def load(
         unpaired, classes: of ``cub`` (:func:`counterpoint.data.cub.cub`): whether to keep images without captions and captions without an image,
             and ``"species"`` or ``"clusters"`` as the label.
         incomplete: of ``celebamask``: keep faces that lack their photo or their mask, marked absent.
-        seed: of the named set's pairs, crops, captions and places of words, or of the division into splits.
+        fold: of ``tcga-brca``, ``scgem``, ``snareseq`` and ``citeseq``: which of five folds is test (0 to 4); the next one is val.
+        components: of ``tcga-mortality``: principal components of each table.
+        layers, private_labels, batch, splits, top_features, standardise: of an ``.h5mu`` or ``.h5ad`` file
+            (:func:`counterpoint.setup_mudata`); ``top_features`` also of ``citeseq``.
+        seed: of the named set's pairs, crops, captions and places of words, or of the division into splits or folds.
         present: of a mapping: masks by modality. A row of NaN is absent without a mask, too.
-        labels: of a mapping: by label, either one array (shared) or arrays by modality (private). Text is numbered alphabetically.
-        modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`).
+        labels: of a mapping: by label, either one array (shared) or arrays by modality (private). Text is numbered alphabetically. Of an
+            ``.h5mu`` or ``.h5ad`` file: columns of its ``obs``.
+        covariates: of a mapping: by name, integers, text or floats (N,), which decoders read beside latents. Integers and text become a column
+            ``NAME=VALUE`` for each value, floats one column, standardised by the train split. The notes say which.
+        modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`). Where none of them names covariates, the
+            decoders of all read those of the data. Of an ``.h5mu`` or ``.h5ad`` file: names of those to read, and their likelihoods.
         fractions: of train, val and test, where the source has no splits.
-        likelihood: ``"normal"``, ``"laplace"`` or ``"bernoulli"``, of every modality but word ids, instead of their own
-            (:meth:`Dataset.with_likelihood`).
+        likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, ``"beta"``, ``"nb"`` or ``"zinb"``, of every modality but word ids and counts,
+            instead of their own (:meth:`Dataset.with_likelihood`); the last two take integers for counts.
         scale: with it, or instead of their own: σ (normal) or b (laplace) of every modality but word ids. A likelihood that is given
             without one learns it.
         missing: hide each training value with this probability, never all of a row, to see what incomplete data costs.
         verify: compare the checksums of a prepared set, not only the sizes of its files.
-        skip_bad: of a folder of images: leave out what is bad, list it in the notes and warn, where it would be an error otherwise.
+        skip_bad: of a folder of images, an ``.h5mu`` or an ``.h5ad`` file: leave out what is bad, list it in the notes and warn, where it
+            would be an error otherwise.
 
     Raises:
         FileNotFoundError: unknown name, no such path, or a set that has to be prepared first.
@@ -123,7 +153,8 @@ def load(
     place = Path(root) if root is not None else default_root()
     named = isinstance(source, str) and source in _OPTIONS
     pictured = not named and not isinstance(source, Mapping) and is_image_folder(Path(source))
-    mine = _OPTIONS[str(source)] if named else _IMAGE_FOLDER if pictured else ()
+    scverse = not named and isinstance(source, str | Path) and Path(source).suffix in omics.SUFFIXES
+    mine = _OPTIONS[str(source)] if named else _IMAGE_FOLDER if pictured else _OF_SCVERSE if scverse else ()
     asked = {
         "size": size,
         "views": views,
@@ -137,19 +168,48 @@ def load(
         "unpaired": unpaired or None,
         "classes": classes,
         "incomplete": incomplete or None,
+        "fold": fold,
+        "components": components,
+        "layers": layers,
+        "private_labels": private_labels,
+        "batch": batch,
+        "splits": splits,
+        "top_features": top_features,
+        "standardise": None if standardise else False,
         "skip_bad": skip_bad or None,
     }
-    given = {key: value for key, value in asked.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     stray = [key for key in given if key not in mine]
-    stray += [k for k, v in {"present": present, "labels": labels}.items() if v is not None and not isinstance(source, Mapping)]
-    stray += ["modalities"] if (named or pictured) and modalities is not None else []
-    stray += ["verify"] if pictured and verify else []
+    arrays_given = isinstance(source, Mapping)
+    applies = {
+        "present": arrays_given,
+        "labels": arrays_given or scverse,
+        "covariates": arrays_given,
+        "modalities": not named and not pictured,
+        "verify": not pictured,
+    }
+    others = {"present": present, "labels": labels, "covariates": covariates, "modalities": modalities, "verify": verify or None}
+    stray += [key for key, value in others.items() if value is not None and not applies[key]]
+    what = "a mapping" if arrays_given else source
     if stray:
-        raise ValueError(f"option {stray[0]!r} does not apply to {'a mapping' if isinstance(source, Mapping) else source}; leave it out")
+        raise ValueError(f"option {stray[0]!r} does not apply to {what}; leave it out")
+    kinds = (("labels", labels, not scverse), ("modalities", modalities, scverse))
+    wrong = [(key, mapped) for key, value, mapped in kinds if value is not None and isinstance(value, Mapping) != mapped]
+    if wrong:
+        kind, other = ("mapping", "list") if wrong[0][1] else ("list", "mapping")
+        raise TypeError(f"{wrong[0][0]!r} of {what} must be a {kind}, not a {other}")
+    records = None if isinstance(modalities, Mapping) else modalities
     if isinstance(source, Mapping):
-        data = arrays.from_mapping("mapping", source, present=present, labels=labels, modalities=modalities, fractions=fractions, seed=seed)
+        by_label = labels if isinstance(labels, Mapping) else None
+        beside = {"present": present, "labels": by_label, "covariates": covariates}
+        data = arrays.from_mapping("mapping", source, **beside, modalities=records, fractions=fractions, seed=seed)
+    elif scverse:
+        families = modalities if isinstance(modalities, Mapping) else None
+        given["labels"] = () if labels is None or isinstance(labels, Mapping) else labels
+        mdata, name = omics.read(Path(source), [*(families or ())]), Path(source).name
+        data = omics.setup_mudata(mdata, modalities=families, fractions=fractions, seed=seed, name=name, **given)
     else:
-        data = _opened(source, place, given, modalities, fractions, seed, verify)
+        data = _opened(source, place, given, records, fractions, seed, verify)
     if likelihood is not None or scale is not None:
         data = data.with_likelihood(likelihood, scale)
     return _with_missing(data, missing, seed) if missing else data
@@ -196,6 +256,8 @@ def _opened(
                 f"{source} is not prepared in {folder}; run 'counterpoint data prepare {source}' with the same root and options"
             )
         return arrays.from_folder(folder, None, fractions, seed, verify=verify)
+    if source in omics.SETS:
+        return omics.SETS[str(source)](place, seed=seed, **options)
     path = Path(source)
     if is_image_folder(path):
         return image_folder(path, fractions=fractions, seed=seed, **options)
@@ -204,7 +266,7 @@ def _opened(
     if path.suffix == ".npz" and path.is_file():
         return arrays.from_npz(path, modalities, fractions, seed)
     if path.exists():
-        raise ValueError(f"{path} is neither a folder nor an .npz file; convert it to one of them")
+        raise ValueError(f"{path} is neither a folder nor an .npz, .h5mu or .h5ad file; convert it to one of them")
     raise FileNotFoundError(f"no data set and no path called {str(source)!r}; the known data sets are {', '.join(names())}")
 
 

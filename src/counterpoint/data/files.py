@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from ..types import Modality
+from ..types import SHOWN, Modality
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -144,7 +144,7 @@ def check_files(
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
-    """One checksum for a prepared set: over its modalities, but for the words that their ids are shown as, and the checksums of its files."""
-    modalities = [{key: value for key, value in modality.items() if key != "words"} for modality in manifest["modalities"]]
+    """One checksum for a prepared set: over its modalities, but for how their values are shown, and the checksums of its files."""
+    modalities = [{k: v for k, v in m.items() if k not in SHOWN and (k != "covariates" or v)} for m in manifest["modalities"]]
     record = {"modalities": modalities, "files": {name: facts["sha256"] for name, facts in manifest["files"].items()}}
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .files import FolderWriter, new_folder, progress_bar
-from .records import Array, Dataset, Split
+from .records import COVARIATES, Array, Dataset, Split
 
 BLOCK = 1 << 25
 """Most bytes of an array that are in memory at once, unless a row is larger."""
@@ -58,5 +58,6 @@ def carry_over(
     for name, values in split.x.items():
         if name not in but:
             writer.array(f"{part}/{name}", blocks(values, made), values.shape, values.dtype)
-    for key, values in {**present, **shared, **private}.items():
+    covariates = {COVARIATES: split.covariates} if split.covariate_names else {}
+    for key, values in {**present, **shared, **private, **covariates}.items():
         writer.array(f"{part}/{key}", [values], values.shape, values.dtype)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
@@ -14,13 +15,16 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from ..types import Batch, Modality, to_unit
+from ..types import COUNTS, Batch, Modality, covariates_of, wrong_entry
 from .images import Pictures
 
 Array = np.ndarray
-Family = Literal["normal", "laplace", "bernoulli"]
+Family = Literal["normal", "laplace", "bernoulli", "beta", "nb", "zinb"]
 Rows = np.ndarray | slice
-_BLOCK = 4096  # rows looked at together while validating, which bounds the memory of the check
+COVARIATES = "covariates/columns"
+"""Name of the array that holds all covariates of a split, as they are, in a prepared folder; its modalities name them."""
+_BLOCK = 4096  # rows read together for a checksum
+_ENTRIES = 4_000_000  # entries looked at together while validating, which bounds the memory of the check
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,21 @@ class Split:
     """The rows of one split.
 
     Args:
-        x: values by modality, each ``(N, *shape)``: uint8 images on [0, 255], floats, or integer word ids. Memory-mapped arrays stay
-            on disk, and :class:`~counterpoint.data.images.Pictures` in their files. A modality that is left out is absent in every row.
+        x: values by modality, each ``(N, *shape)``: uint8 images on [0, 255], floats, integer word ids, or counts of any dtype. Memory-mapped
+            arrays stay on disk, and :class:`~counterpoint.data.images.Pictures` in their files. A modality that is left out is absent in
+            every row.
         modalities: what the values look like; fixes the order.
         present: by modality, ``(N,)`` bool; a modality that is left out is there in every row.
         shared_labels: by label, ``(N,)`` integers, for what all modalities have in common.
         private_labels: by label, then by modality, ``(N,)`` integers.
+        covariates: what decoders may read beside the latents, such as the experimental batch, ``(N, C)`` numbers; C = 0 without any.
+        covariate_names: of the C columns. A modality names all of them, if its decoder reads them, or none.
+        ids: what the rows are called where they were read, ``(N,)`` text, or None; results go back there by it.
 
     Raises:
         ValueError: no rows, mismatched lengths, a wrong shape, an unknown modality, NaN or infinity in a present row, ids out of the
-            vocabulary, or a row in which every modality is missing. Memory-mapped arrays are checked batch by batch instead.
+            vocabulary, counts that are negative or no whole numbers, proportions outside [0, 1], or a row in which every modality is missing.
+            Memory-mapped arrays are checked batch by batch instead.
         TypeError: values, masks or labels of a dtype that does not fit.
     """
 
@@ -46,6 +55,9 @@ class Split:
     present: dict[str, Array] = field(default_factory=dict)
     shared_labels: dict[str, Array] = field(default_factory=dict)
     private_labels: dict[str, dict[str, Array]] = field(default_factory=dict)
+    covariates: Array = field(default=None)  # type: ignore[arg-type]  # (N, 0), once the number of rows is known
+    covariate_names: tuple[str, ...] = ()
+    ids: Array | None = None
 
     def __post_init__(self) -> None:
         modalities = tuple(self.modalities)
@@ -77,12 +89,18 @@ class Split:
             label: {name: _label(f"{label}/{name}", values, rows) for name, values in by_modality.items()}
             for label, by_modality in self.private_labels.items()
         }
+        ids = None if self.ids is None else np.asarray(self.ids, str)
+        if ids is not None and ids.shape != (rows,):
+            raise ValueError(f"ids have shape {ids.shape}, expected ({rows},)")
         for key, value in {
             "modalities": modalities,
             "x": x,
             "present": present,
             "shared_labels": shared,
             "private_labels": private,
+            "covariates": _covariates(self.covariates, tuple(self.covariate_names), modalities, rows),
+            "covariate_names": tuple(self.covariate_names),
+            "ids": ids,
         }.items():
             object.__setattr__(self, key, value)
 
@@ -104,15 +122,16 @@ class Split:
             here = np.array(self.present[modality.name][index])
             stored = self.x[modality.name]
             values = np.array(stored[index])
-            if isinstance(stored, np.memmap):
-                _check_values(modality, values, here)
+            if isinstance(stored, np.memmap) and (wrong := _wrong_row(modality, values, here)):
+                row = int(np.arange(len(self))[index][wrong[0]])
+                raise ValueError(f"modality {modality.name!r}: row {row} {wrong[1]}")
             tensor = torch.from_numpy(values).to(device)
             mask = torch.from_numpy(here).to(device)
-            tensor = tensor.long() if modality.likelihood == "categorical" else to_unit(tensor)
+            tensor = modality.read(tensor)
             if not here.all():
                 tensor = tensor.masked_fill(~mask.view(-1, *[1] * len(modality.shape)), 0)
             x[modality.name], present[modality.name] = tensor, mask
-        return Batch(x, present)
+        return Batch(x, present, torch.from_numpy(np.array(self.covariates[index])).to(device))
 
     def batches(self, size: int, device: torch.device | str | None = None) -> Iterator[Batch]:
         """All rows in order, ``size`` at a time; the last batch may be short."""
@@ -123,12 +142,14 @@ class Split:
 
     def take(self, index: Rows) -> Split:
         """The split of the chosen rows. An index array reads them into memory; a slice does not copy."""
-        return Split(
-            {k: v[index] for k, v in self.x.items()},
-            self.modalities,
-            {k: v[index] for k, v in self.present.items()},
-            {k: v[index] for k, v in self.shared_labels.items()},
-            {label: {k: v[index] for k, v in by.items()} for label, by in self.private_labels.items()},
+        return replace(
+            self,
+            x={k: v[index] for k, v in self.x.items()},
+            present={k: v[index] for k, v in self.present.items()},
+            shared_labels={k: v[index] for k, v in self.shared_labels.items()},
+            private_labels={label: {k: v[index] for k, v in by.items()} for label, by in self.private_labels.items()},
+            covariates=self.covariates[index],
+            ids=None if self.ids is None else self.ids[index],
         )
 
     def with_missing(self, fraction: float, seed: int = 0) -> Split:
@@ -172,48 +193,68 @@ class Dataset:
         for part, split in self.splits().items():
             if split.modalities != tuple(self.modalities):
                 raise ValueError(f"the {part} split of {self.name!r} has other modalities than the data set; build all three alike")
+            if split.covariate_names != self.train.covariate_names:
+                raise ValueError(f"the {part} split of {self.name!r} has other covariates than the train split; build all three alike")
+
+    @property
+    def covariate_names(self) -> tuple[str, ...]:
+        """Names of the columns of covariates."""
+        return self.train.covariate_names
 
     def splits(self) -> dict[str, Split]:
         """The splits by name, in the order train, val, test."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def with_likelihood(self, likelihood: Family | None = None, scale: float | None = None) -> Dataset:
-        """The same values, read by another likelihood: of every modality but word ids.
+        """The same values, read by another likelihood: of every modality but word ids and counts, which know likelihoods of counts alone.
 
         Args:
-            likelihood: ``"normal"``, ``"laplace"`` or ``"bernoulli"`` (values in [0, 1]; no density of grey values, so that its
-                log-likelihoods compare with nothing else); None keeps each modality's own.
+            likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"`` (values in [0, 1]; no density of grey values, so that its
+                log-likelihoods compare with nothing else), ``"beta"`` (values in [0, 1]), ``"nb"`` or ``"zinb"`` (counts; integers without words,
+                which are word ids until somebody says so, are counts, too); None keeps each modality's own.
             scale: σ (normal) or b (laplace). None learns it where ``likelihood`` is given, and keeps it otherwise.
 
         Raises:
-            ValueError: another likelihood, nothing but word ids, values that do not fit, or a scale for a likelihood without one.
+            ValueError: another likelihood, nothing that could take it, values that do not fit, or a scale for a likelihood without one.
         """
         if likelihood is not None and likelihood not in get_args(Family):
             raise ValueError(f"likelihood {likelihood!r} must be one of {', '.join(get_args(Family))}; word ids keep their own")
-        if all(m.likelihood == "categorical" for m in self.modalities):
-            raise ValueError(f"{self.name!r} holds word ids alone, whose likelihood is categorical; leave likelihood and scale out")
+
+        def keeps(modality: Modality) -> bool:
+            ids = modality.likelihood == "categorical"
+            return (ids and (likelihood not in COUNTS or bool(modality.words))) or (modality.counts and likelihood not in COUNTS)
+
+        if all(map(keeps, self.modalities)):
+            kinds = {"counts" if m.counts else "word ids" for m in self.modalities}
+            raise ValueError(
+                f"{self.name!r} holds {' and '.join(sorted(kinds))} alone, which keep their own likelihood; leave likelihood and scale out"
+            )
 
         def read(modality: Modality) -> Modality:
-            if modality.likelihood == "categorical":
+            if keeps(modality):
                 return modality
             family = likelihood or modality.likelihood
-            if family == "bernoulli" and scale is not None:
-                raise ValueError(f"modality {modality.name!r}: a Bernoulli likelihood has no scale, got {scale}; leave it out")
-            return replace(modality, likelihood=family, scale=modality.scale if likelihood is None and scale is None else scale)
+            if family not in ("normal", "laplace") and scale is not None:
+                named = "Bernoulli" if family == "bernoulli" else family
+                raise ValueError(f"modality {modality.name!r}: a {named} likelihood has no scale, got {scale}; leave it out")
+            kept = modality.scale if likelihood is None and scale is None else scale
+            return replace(modality, likelihood=family, scale=kept, classes=None)
 
         modalities = tuple(map(read, self.modalities))
         parts = {part: replace(split, modalities=modalities) for part, split in self.splits().items()}
         return replace(self, modalities=modalities, train=parts["train"], val=parts["val"], test=parts["test"])
 
     def checksum(self) -> str:
-        """A stable hexadecimal checksum of the modalities, values, masks and labels of all splits (SHA-256); of a prepared set, as prepared."""
+        """A stable hexadecimal checksum of the modalities, values, masks, labels and covariates of all splits (SHA-256); of a prepared set, as prepared."""
         if self.digest is not None:
             return self.digest
         total = hashlib.sha256(json.dumps([m.identity() for m in self.modalities], sort_keys=True).encode())
         for part, split in self.splits().items():
             private = {f"label/{label}/{k}": v for label, by in split.private_labels.items() for k, v in by.items()}
             shared = {f"label/{label}": v for label, v in split.shared_labels.items()}
-            arrays: Mapping[str, Array] = {**split.x, **{f"present/{k}": v for k, v in split.present.items()}, **shared, **private}
+            masks = {f"present/{k}": v for k, v in split.present.items()}
+            covariates = {COVARIATES: split.covariates} if split.covariate_names else {}
+            arrays: Mapping[str, Array] = {**split.x, **masks, **shared, **private, **covariates}
             for key in sorted(arrays):
                 total.update(f"{part}/{key}:{arrays[key].dtype.str}{arrays[key].shape}".encode())
                 for start in range(0, len(split), _BLOCK):
@@ -245,27 +286,44 @@ def _values(modality: Modality, given: Array | None, present: Array) -> Array:
         raise TypeError(f"modality {modality.name!r}: dtype {values.dtype} is not supported; give {kind}")
     if values.shape[1:] != modality.shape:
         raise ValueError(f"modality {modality.name!r}: rows have shape {values.shape[1:]}, expected {modality.shape}")
-    if not isinstance(values, np.memmap):
-        _check_values(modality, values, present)
+    if not isinstance(values, np.memmap) and (wrong := _wrong_row(modality, values, present)):
+        raise ValueError(f"modality {modality.name!r}: row {wrong[0]} {wrong[1]}")
     return values
 
 
-def _check_values(modality: Modality, values: Array, present: Array) -> None:
-    if modality.likelihood != "categorical" and values.dtype.kind != "f":
-        return
-    for start in range(0, len(values), _BLOCK):
-        block, here = values[start : start + _BLOCK], present[start : start + _BLOCK]
-        good = np.isfinite(block) if block.dtype.kind == "f" else (block >= 0) & (block < (modality.classes or 0))
+def _wrong_row(modality: Modality, values: Array, present: Array) -> tuple[int, str] | None:
+    """The first row that is there and holds what its modality can't be, and what that is; None where all is well."""
+    ids = modality.likelihood == "categorical"
+    if values.dtype == np.uint8 and not ids and not modality.counts:
+        return None
+    step = max(1, _ENTRIES // math.prod(modality.shape))
+    for start in range(0, len(values), step):
+        block, here = values[start : start + step], present[start : start + step]
+        good = (block >= 0) & (block < (modality.classes or 0)) if ids else np.isfinite(block)
         bad = here & ~good.reshape(len(block), -1).all(1)
         if bad.any():
-            what = "NaN or infinity" if block.dtype.kind == "f" else f"an id outside [0, {(modality.classes or 0) - 1}]"
-            raise ValueError(
-                f"modality {modality.name!r}: row {start + int(bad.argmax())} holds {what}; mark it absent in 'present' or clean it"
-            )
+            what = f"an id outside [0, {(modality.classes or 0) - 1}]" if ids else "NaN or infinity"
+            return start + int(bad.argmax()), f"holds {what}; mark it absent in 'present' or clean it"
         outside = here & ((block < 0) | (block > 1)).reshape(len(block), -1).any(1)
         if modality.likelihood == "bernoulli" and outside.any():
-            row = start + int(outside.argmax())
-            raise ValueError(f"modality {modality.name!r}: row {row} leaves [0, 1], which a Bernoulli likelihood reads; rescale it")
+            return start + int(outside.argmax()), "leaves [0, 1], which a Bernoulli likelihood reads; rescale it"
+        if wrong := wrong_entry(modality, block, here):
+            return start + wrong[0], wrong[1]
+    return None
+
+
+def _covariates(given: Array | None, names: tuple[str, ...], modalities: tuple[Modality, ...], rows: int) -> Array:
+    if (read := covariates_of(modalities)) and read != names:
+        raise ValueError(
+            f"decoders are to read the covariates {', '.join(read)}, and the data have {', '.join(names) or 'none'}; name all of them"
+        )
+    values = np.zeros((rows, 0), np.float32) if given is None else np.asarray(given, np.float32)
+    if values.shape != (rows, len(names)):
+        raise ValueError(f"covariates have shape {values.shape}, expected ({rows}, {len(names)}): a column for each of their names")
+    good = np.isfinite(values).all(1)
+    if not good.all():
+        raise ValueError(f"row {int(good.argmin())} has a covariate of NaN or infinity; fill it in, or drop the row")
+    return values
 
 
 def _label(name: str, given: Array, rows: int) -> Array:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import write
 from . import figures
+from .features import predicted
 from .published import QUADRANT, Published
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ def write_report(
         "published_coherence": _published_coherence(published),
         "quality": _quality(metrics, data),
         "given": _given(metrics, data),
+        "features": predicted(method, data.test, seed=seed),
         "posteriors": _posteriors(metrics),
         "refinement": _refinement(metrics),
         "plane": _plane(method, data, seed),
@@ -334,9 +336,16 @@ def _describe(modality: Any) -> str:
         channels, height, width = modality.shape
         what = f"image{' of unbounded values' * modality.unbounded}, {height} × {width}, {channels} channel{'s' * (channels > 1)}"
     else:
-        what = f"vector of {math.prod(modality.shape)}"
+        names = f" ({', '.join(modality.features[:3])}{', …' * (len(modality.features) > 3)})" if modality.features else ""
+        what = f"vector of {math.prod(modality.shape)}{' counts' * modality.counts}{names}"
     scale = "learned scale" if modality.scale is None else f"scale {modality.scale:g}"
-    return f"{what}; {modality.likelihood} likelihood" + ("" if modality.likelihood in ("categorical", "bernoulli") else f", {scale}")
+    family = {"nb": "negative binomial", "zinb": "zero-inflated negative binomial"}.get(modality.likelihood, modality.likelihood)
+    read = f"; its decoder reads covariates in {len(modality.covariates)} column{'s' * (len(modality.covariates) > 1)}"
+    return (
+        f"{what}; {family} likelihood"
+        + (f", {scale}" if modality.likelihood in ("normal", "laplace") else "")
+        + read * bool(modality.covariates)
+    )
 
 
 def _yaml(values: JSON) -> str:

@@ -135,17 +135,19 @@ def latent_map(points: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray
 def _colours(classes: np.ndarray) -> np.ndarray | list[str]:
     from matplotlib import colormaps
 
-    values, index = np.unique(classes, return_inverse=True)
+    values = np.unique(classes[classes >= 0])
+    index = np.searchsorted(values, classes)
     if len(values) <= len(CLASSES):
-        return [CLASSES[i] for i in index]
+        return [CLASSES[i] if c >= 0 else FAINT for i, c in zip(index, classes, strict=True)]
     result: np.ndarray = colormaps["turbo"](index / (len(values) - 1))
+    result[classes < 0] = colormaps["binary"](0.3)
     return result
 
 
 def _key(axes: Axes, label: str, classes: np.ndarray) -> None:
     """The label's name above a panel and, where they fit, its classes in their colours."""
     axes.text(0, 1.035, label, transform=axes.transAxes, fontsize=9.5, color=INK, ha="left", va="bottom")
-    values = np.unique(classes)
+    values = np.unique(classes[classes >= 0])
     if len(values) <= len(CLASSES) and all(len(str(v)) < 3 for v in values):
         for k, value in enumerate(reversed(values)):
             colour = CLASSES[len(values) - 1 - k]

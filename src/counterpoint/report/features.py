@@ -1,0 +1,81 @@
+"""Which features of a vector the other modalities tell: genes, proteins, whatever has a name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..nn import readable
+from ..types import Modality
+from .figures.rows import batch_of
+
+if TYPE_CHECKING:
+    from ..data import Split
+    from ..methods import Method
+
+FEWEST = 10  # rows that a correlation is worth
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """How well the features of one modality are predicted from the others.
+
+    Attributes:
+        modality: its name.
+        rows: how many rows that was measured on.
+        median: correlation of the median feature.
+        best: names and correlations of the best, in order.
+    """
+
+    modality: str
+    rows: int
+    median: float
+    best: list[tuple[str, float]]
+
+
+def predicted(method: Method, split: Split, *, best: int = 12, most: int = 1000, seed: int = 0) -> list[Predicted]:
+    """Pearson correlations, over rows, of what was measured with what the method makes of the rest of the row, of every modality whose features
+    have names. Counts are compared as logarithms of their shares. Features that do not vary in these rows are left out.
+
+    Args:
+        best: how many features to name.
+        most: rows, at most, drawn at random.
+    """
+    found = []
+    for m in (m for m in method.modalities if m.features and len(method.modalities) > 1):
+        others = [name for name in split.present if name != m.name]
+        rows = np.flatnonzero(split.present[m.name] & np.any([split.present[name] for name in others], axis=0))
+        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
+        if len(rows) < FEWEST:
+            continue
+        r = np.nan_to_num(_correlations(*_pairs(method, split, m, others, rows, seed)), nan=-np.inf)
+        order = np.argsort(-r, kind="stable")
+        order = order[np.isfinite(r[order])]
+        if len(order):
+            named = [(m.features[i], float(r[i])) for i in order[:best]]
+            found.append(Predicted(m.name, len(rows), float(np.median(r[order])), named))
+    return found
+
+
+def _pairs(
+    method: Method, split: Split, modality: Modality, others: list[str], rows: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N, d) as measured, and as predicted from the others."""
+    generator = torch.Generator().manual_seed(seed)
+    measured, made = [], []
+    for start in range(0, len(rows), 256):
+        batch = batch_of(method, split, rows[start : start + 256])
+        output = method.reconstruct(batch.only(others), generator=generator)[modality.name]
+        measured.append(readable(modality, batch.x[modality.name]).cpu().numpy())
+        made.append(readable(modality, output).cpu().numpy())
+    return np.concatenate(measured), np.concatenate(made)
+
+
+def _correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(d,) of columns; NaN of those that are constant."""
+    a, b = (x - x.mean(0, dtype=np.float64) for x in (a, b))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((a * b).sum(0) / np.sqrt((a**2).sum(0) * (b**2).sum(0)))
