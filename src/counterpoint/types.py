@@ -177,6 +177,11 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         return Batch({k: v.to(device) for k, v in self.x.items()}, {k: v.to(device) for k, v in self.present.items()})
 
+    def observed(self, name: str) -> Tensor:
+        """(B, *shape) bool: which values of a modality are there."""
+        here = self.present[name]
+        return here.view(-1, *[1] * (self.x[name].ndim - 1)).expand(self.x[name].shape)
+
     def only(self, given: Iterable[str]) -> Batch:
         """The same rows with every modality outside ``given`` marked absent and zeroed.
 

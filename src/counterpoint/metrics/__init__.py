@@ -1,4 +1,4 @@
-"""Metrics: probes, judges, coherence, matches, quality, dependence, likelihood, and ``evaluate``, which runs them all."""
+"""Metrics: probes, judges, coherence, matches, quality, dependence, likelihood, imputation, and ``evaluate``, which runs them all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from .dependence import Hsic, hsic, infonce, score_dependence
 from .evaluation import GROUPS, Evaluation, evaluate, merge
 from .extractors import read_extractor
 from .generations import Generations
+from .imputation import score_imputation
 from .judges import Judge, JudgeOptions, Judges, Seen, score_judges, train_judges
 from .latents import Means, posterior_means
 from .likelihood import score_likelihood
@@ -45,6 +46,7 @@ __all__ = [
     "score_coherence",
     "score_dependence",
     "score_f1",
+    "score_imputation",
     "score_judges",
     "score_likelihood",
     "score_matches",

@@ -24,6 +24,7 @@ from .coherence import score_coherence
 from .dependence import score_dependence
 from .extractors import Extractor, settled
 from .generations import Generations
+from .imputation import score_imputation
 from .judges import JudgeOptions, score_judges, train_judges
 from .latents import device_of, posterior_means
 from .likelihood import score_likelihood
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ..data import Dataset, Split
     from ..methods import Method
 
-Group = Literal["probe", "coherence", "match", "quality", "dependence", "posterior", "refinement", "likelihood"]
+Group = Literal["probe", "coherence", "match", "quality", "dependence", "posterior", "refinement", "likelihood", "imputation"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 _SECTIONS = (
     ("probe",),
@@ -48,6 +49,7 @@ _SECTIONS = (
     ("posterior",),
     ("refinement",),
     ("loglik",),
+    ("impute",),
 )
 
 
@@ -89,7 +91,7 @@ class Evaluation:
     def chance(self, name: str) -> float | None:
         """What guessing would score on a metric, where that is known."""
         kind, _, rest = name.partition("/")
-        if kind == "hsic":
+        if kind in ("hsic", "impute"):
             return _mean(self.metrics.get(f"chance/{name}"))
         if kind == "match":
             return _mean(self.metrics.get("chance/match"))
@@ -169,7 +171,7 @@ def evaluate(
     refine: int | None = None,
 ) -> Evaluation:
     """Measure a method on held-out rows of a data set: probes, coherence, matches, quality, dependence, posteriors, their refinement,
-    likelihood.
+    likelihood, imputation.
 
     Seeded throughout; the global random state stays as it was. What a method or data set cannot give (no labels, no private latents,
     no exact density) is left out, with the reason in ``meta["left_out"]``.
@@ -181,8 +183,9 @@ def evaluate(
         likelihood_rows, likelihood_samples: rows and samples of likelihood, posteriors and their refinement, which are the dearest metrics.
         cache: a folder in which judges are kept.
         progress: True tells each stage on standard error; a function is called with it instead.
-        only: some of "probe", "coherence", "match", "quality", "dependence", "posterior", "refinement", "likelihood"; without it all, but
-            "match", which trains a judge for each pair of modalities, only where the data have no shared labels.
+        only: some of "probe", "coherence", "match", "quality", "dependence", "posterior", "refinement", "likelihood",
+            "imputation"; without it all, but "match", which trains a judge for each pair of modalities, only where the data have no shared labels.
+            Images are imputed only where that is asked for here.
         split: the held-out split: "test" to report, "val" to choose between recipes.
         judge: how judges are built and trained.
         feature_extractors: by modality, a function (a network, too) from values (B, *shape), images in [0, 1], on the method's device, to
@@ -267,6 +270,10 @@ def evaluate(
                 scores.update(
                     score_likelihood(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed, refine=refine)
                 )
+        if "imputation" in groups:
+            with _stage("imputation", clock, tell):
+                images = only is not None
+                scores.update(score_imputation(method, data.train, held_out, images=images, rows=rows, seed=seed, refine=refine))
     rows_used = {
         "generated_from": len(sources),
         "samples": samples,
