@@ -19,6 +19,7 @@ VERBS = {
     "evaluate": "measure a trained run: one table, the same numbers as JSON",
     "sample": "new examples from a trained run",
     "translate": "some modalities from others",
+    "impute": "what is missing, filled, with an interval for each value",
     "report": "one self-contained HTML file about a run",
 }
 

@@ -6,13 +6,16 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from ..files import write
 from ..types import Modality
+
+if TYPE_CHECKING:
+    from ..inference import Imputation
 
 NUMBERS = (".npy", ".json", ".csv", ".txt")
 """Names of files of numbers end so."""
@@ -89,6 +92,17 @@ def write_values(values: Mapping[str, Tensor], modalities: Sequence[Modality], p
         content.write(json.dumps({name: plain(v, known[name]).tolist() for name, v in values.items()}).encode())
     else:
         raise ValueError(f"cannot write {path}: end its name in .png for pictures, or in .npz or .json for numbers")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, content.getvalue())
+    return path
+
+
+def write_imputation(found: Imputation, path: Path) -> Path:
+    """Write an .npz of what was filled and how sure it is, whole or not at all."""
+    parts = {"": found.mean, "lower/": found.lower, "upper/": found.upper, "probability/": found.probability, "missing/": found.missing}
+    arrays = {f"{kind}{name}": v.cpu().numpy() for kind, by in (parts | {"samples/": found.samples}).items() for name, v in by.items()}
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]  # a stub of allow_pickle
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, content.getvalue())
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 from .. import data as datasets
 from ..methods import METHODS, Method, load
 from ..training.folder import STALE
-from ..types import Modality, to_unit
+from ..types import Batch, Modality, to_unit
 from . import choose
 from .arguments import (
     EVALUATE_SKIPS,
@@ -32,8 +33,8 @@ from .arguments import (
     run_groups,
     settings,
 )
-from .options import FitRefinerOptions, PriorOptions, ReportOptions, SampleOptions, TranslateOptions
-from .values import NUMBERS, printed, read_values, write_values
+from .options import FitRefinerOptions, ImputeOptions, PriorOptions, ReportOptions, SampleOptions, TranslateOptions
+from .values import NUMBERS, printed, read_values, write_imputation, write_values
 
 if TYPE_CHECKING:
     from ..data import Dataset, Split
@@ -194,13 +195,7 @@ def translate(words: Sequence[str]) -> None:
     _check_count(wanted.n)
     known = {m.name: m for m in method.modalities}
     autoencoder = _autoencoder(wanted.autoencoder, method)
-    given = {}
-    for entry in wanted.given:
-        name, equals, file = entry.partition("=")
-        if not equals:
-            raise ValueError(f"--given {entry} must be MODALITY=FILE; the modalities are {', '.join(known)}")
-        modality = known[choose(name, [*known], "modality")]
-        given[name] = _read(modality, Path(file), autoencoder)
+    given = _given(wanted.given, method, autoencoder)
     if not given:
         raise ValueError(f"name what to translate from: --given MODALITY=FILE; the modalities are {', '.join(known)}")
     targets = [choose(name, [*known], "modality") for name in wanted.to] or [name for name in known if name not in given]
@@ -220,6 +215,55 @@ def translate(words: Sequence[str]) -> None:
     print(json.dumps({name: printed(values, known[name]) for name, values in flat.items()}, ensure_ascii=False))
 
 
+def impute(words: Sequence[str]) -> None:
+    """Fill what is missing, with an interval for each value."""
+    from tqdm import tqdm
+
+    wanted = called(ImputeOptions, "impute", gathered(words, ("given", "to")))
+    if wanted.out.suffix != ".npz":
+        raise ValueError(f"cannot write {wanted.out}: end its name in .npz")
+    if (wanted.split is None) == any("=" in entry for entry in wanted.given):
+        method, batch, given = _to_impute(wanted)
+    elif wanted.split is None:
+        raise ValueError("name the rows: --given MODALITY=FILE, or --split test for those of the run's own data")
+    else:
+        raise ValueError(f"--split {wanted.split} reads the run's own data; leave out the files of --given")
+    known = [m.name for m in method.modalities]
+    targets = [choose(name, known, "modality") for name in wanted.to] or known
+    hidden = not sys.stderr.isatty()
+    with tqdm(total=len(batch), desc="impute", unit="row", disable=hidden, dynamic_ncols=True, file=sys.stderr) as bar:
+        found = method.impute(
+            batch,
+            given,
+            to=targets,
+            n=wanted.n,
+            level=wanted.level,
+            samples=wanted.samples,
+            prior=wanted.prior,
+            rule=wanted.rule,
+            refine=wanted.refine,
+            generator=torch.Generator().manual_seed(wanted.seed),
+            progress=bar.update,
+        )
+    counts = {name: int(found.filled(name).sum()) for name in targets}
+    if not any(counts.values()):
+        raise ValueError(f"nothing is missing of {', '.join(targets)}; name what to go by in --given, and the rest is filled")
+    filled = ", ".join(f"{count} of {len(batch)} rows of {name}" for name, count in counts.items() if count)
+    print(f"{write_imputation(found, wanted.out)}: filled {filled}; {100 * wanted.level:g} % intervals by {wanted.n} draws")
+
+
+def _to_impute(wanted: ImputeOptions) -> tuple[Method, Batch, list[str] | None]:
+    """The model, the rows, and what to go by: None for all that is there."""
+    if wanted.split is None:
+        method = _model(wanted.run)
+        x = _given(wanted.given, method, None)
+        present = {name: ~np.isnan(v).reshape(len(v), -1).all(1) for name, v in x.items() if v.dtype.kind == "f"}
+        return method, Batch.of(x, present, modalities=method.modalities), None
+    method, data = _opened(wanted.run)
+    names = [choose(name, [m.name for m in method.modalities], "modality") for name in wanted.given]
+    return method, data.splits()[wanted.split].batch(slice(None)), names or None
+
+
 def report(words: Sequence[str]) -> None:
     """One HTML file about a run."""
     wanted = called(ReportOptions, "report", gathered(words, ("maps",)))
@@ -232,6 +276,18 @@ def report(words: Sequence[str]) -> None:
 
 
 # ----------------------------------------------------------------------------------------------- values
+
+
+def _given(entries: Sequence[str], method: Method, autoencoder: datasets.Autoencoder | None) -> dict[str, np.ndarray]:
+    """Rows by modality from the files of --given."""
+    known = {m.name: m for m in method.modalities}
+    given = {}
+    for entry in entries:
+        name, equals, file = entry.partition("=")
+        if not equals:
+            raise ValueError(f"--given {entry} must be MODALITY=FILE; the modalities are {', '.join(known)}")
+        given[name] = _read(known[choose(name, [*known], "modality")], Path(file), autoencoder)
+    return given
 
 
 def _check_count(n: int) -> None:
