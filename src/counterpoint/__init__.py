@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from counterpoint.metrics import evaluate
     from counterpoint.nn import NetworkOptions
     from counterpoint.report import write_report
+    from counterpoint.studies import tune
     from counterpoint.training import fit
     from counterpoint.types import Batch, Latents, Modality
 
@@ -68,6 +69,7 @@ _HOME = {
     "RefinerOptions": "inference",
     "evaluate": "metrics",
     "fit": "training",
+    "tune": "studies",
     "write_report": "report",
 }
 
@@ -98,6 +100,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load",
+    "tune",
     "write_report",
 ]
 

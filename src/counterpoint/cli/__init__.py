@@ -16,6 +16,7 @@ VERBS = {
     "fit": "train a method on a data set",
     "fit-prior": "fit a sampler to the latents of a trained run: diffusion, score model, flow or Gaussian mixture",
     "fit-refiner": "fit a network that refines the posteriors of a trained run, step by step",
+    "tune": "search fields of a configuration, with Optuna",
     "evaluate": "measure a trained run: one table, the same numbers as JSON",
     "sample": "new examples from a trained run",
     "translate": "some modalities from others",

@@ -25,6 +25,7 @@ from .arguments import (
     LOAD_SKIPS,
     Settings,
     called,
+    check_source,
     expanded,
     gathered,
     option_names,
@@ -34,12 +35,15 @@ from .arguments import (
     settings,
 )
 from .options import FitRefinerOptions, ImputeOptions, PriorOptions, ReportOptions, SampleOptions, TranslateOptions
+from .studies import tune
 from .values import NUMBERS, printed, read_values, write_imputation, write_values
 
 if TYPE_CHECKING:
     from ..data import Dataset, Split
     from ..metrics import Evaluation
     from ..training import FitResult
+
+__all__ = ["data", "demo", "evaluate", "fit", "fit_prior", "fit_refiner", "impute", "report", "sample", "translate", "tune"]
 
 RUN_PARTS = (
     "config.yaml",
@@ -106,8 +110,7 @@ def _latents(words: Sequence[str]) -> Path:
 def fit(words: Sequence[str]) -> None:
     """Train a method; leave a run folder."""
     wanted = settings(words)
-    if wanted.data["source"] is None:
-        raise ValueError(f"name the data: --data NAME; choose one of {', '.join(datasets.names())}, or give a folder or an .npz file")
+    check_source(wanted.data)
     run = _out(wanted)
     _, result = _trained(wanted, _loaded(wanted.data))
     print(f"{run}: {result.steps} steps, loss {result.metrics.get('train/loss', float('nan')):.4g}")
@@ -381,9 +384,7 @@ def _cleared(run: Path) -> None:
 
 
 def _loaded(options: Mapping[str, Any]) -> Dataset:
-    source = str(options["source"])
-    if not Path(source).exists():
-        choose(source, [*datasets.names()], "data set")
+    check_source(options)
     return datasets.load(**options)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .agreement import f1, score_f1
 from .coherence import score_coherence
 from .dependence import Hsic, hsic, infonce, score_dependence
-from .evaluation import GROUPS, Evaluation, evaluate, merge
+from .evaluation import GROUPS, Evaluation, evaluate, group_of, merge
 from .extractors import read_extractor
 from .generations import Generations
 from .imputation import score_imputation
@@ -35,6 +35,7 @@ __all__ = [
     "f1",
     "frechet",
     "frechet_distance",
+    "group_of",
     "hsic",
     "infonce",
     "merge",

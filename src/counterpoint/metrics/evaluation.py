@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -51,6 +52,34 @@ _SECTIONS = (
     ("loglik",),
     ("impute",),
 )
+_KINDS: dict[Group, tuple[str, ...]] = {
+    "probe": ("probe", "mi"),
+    "coherence": ("coherence", "f1"),
+    "match": ("match",),
+    "quality": ("fid", "kid", "precision", "recall", "density", "coverage", "sharpness"),
+    "dependence": ("hsic",),
+    "posterior": ("posterior",),
+    "refinement": ("refinement",),
+    "likelihood": ("loglik",),
+    "imputation": ("impute",),
+}
+"""What the names of each group's metrics begin with."""
+
+
+def group_of(metric: str) -> Group:
+    """The group that measures a metric.
+
+    Raises:
+        ValueError: no group's metrics begin so.
+    """
+    kind = re.split("[/_@]", metric)[0]
+    found = [group for group, kinds in _KINDS.items() if kind in kinds]
+    if not found:
+        kinds = [k for group in _KINDS.values() for k in group]
+        close = get_close_matches(kind, kinds, 1)
+        hint = f"did you mean {close[0] + metric.removeprefix(kind)!r}?" if close else f"metrics begin with {', '.join(kinds)}"
+        raise ValueError(f"unknown metric {metric!r}; {hint}")
+    return "dependence" if metric.startswith("mi/z_i") else found[0]
 
 
 @dataclass
