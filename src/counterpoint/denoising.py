@@ -126,11 +126,13 @@ class DenoiserOptions:
             )
 
     def check(self, modalities: Sequence[Modality]) -> None:
-        """Refuse names that are no modality, and words, by ValueError."""
+        """Refuse names that are no modality, words, and counts, by ValueError."""
         known = {m.name: m for m in modalities}
         for name in self.modalities:
             if name not in known:
                 raise ValueError(f"denoiser: there is no modality {name!r}; the modalities are {', '.join(known)}")
+            if known[name].counts:
+                raise ValueError(f"denoiser: {name!r} holds counts, which diffusion can't draw; leave it to its feed-forward decoder")
             if known[name].likelihood == "categorical":
                 raise ValueError(
                     f"denoiser: {name!r} is a sequence of words, which diffusion can't draw; leave it to its feed-forward decoder"
@@ -188,11 +190,11 @@ class Denoising(Likelihood):
         surrogate = surrogate.unflatten(0, raw.shape[: -len(self.output_shape)])
         return surrogate if self.coarse is None else surrogate + self.coarse.log_prob(raw, x)
 
-    def mean(self, raw: Tensor) -> Tensor:
+    def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         """A sample of x given raw outputs (..., *output_shape)."""
         return self._drawn(raw, self.options.sampler, self.options.sampler_steps)
 
-    def sample(self, raw: Tensor) -> Tensor:
+    def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return self.mean(raw)
 
     def draft(self, raw: Tensor) -> Tensor:

@@ -3,12 +3,24 @@
 A decoder network returns raw outputs y; the likelihood turns them into log p(x | y), summed over the event, and into the
 mean E[x | y]. Constants are kept, so that values are true log-densities.
 
-    Normal       −½((x−μ)/σ)² − log σ − ½ log 2π
-    Laplace      −|x−μ|/b − log 2b
-    Bernoulli    x·y − softplus(y)
-    Categorical  log softmax(y)[x], one vocabulary distribution per position
+    Normal             −½((x−μ)/σ)² − log σ − ½ log 2π
+    Laplace            −|x−μ|/b − log 2b
+    Bernoulli          x·y − softplus(y)
+    Categorical        log softmax(y)[x], one vocabulary distribution per position
+    NegativeBinomial   log Γ(x+θ)/(Γ(θ) x!) − θ softplus(t) − x softplus(−t),   t = log μ − log θ,   μ = ℓ softmax(y)
+    ZeroInflated       log(π [x = 0] + (1−π) NB(x)),   π = sigmoid of a second output for each feature
+    Beta               log Γ(φ)/(Γ(φm) Γ(φ(1−m))) + (φm−1) log x + (φ(1−m)−1) log(1−x),   m = sigmoid(y)
 
-Normal and Laplace scales are fixed, or learned per feature (one parameter for each entry of an example).
+Normal and Laplace scales are fixed, or learned per feature (one parameter for each entry of an example). θ and φ are learned per feature: the
+variance of a count is μ + μ²/θ, that of a proportion m(1−m)/(1+φ).
+
+Counts, as scVI has them (Lopez et al., "Deep generative modeling for single-cell transcriptomics", 2018,
+https://www.nature.com/articles/s41592-018-0229-2), with its names "nb" and "zinb". ℓ is the library size: of a row whose counts are known its own
+total, which is given and not modelled, log p(x | z, w, ℓ), so that depth of sequencing need not pass the latents. What is generated has no total yet and
+takes that of a usual row: e to the mean of log ℓ over the training rows, which the likelihood keeps account of in training and saves with its weights.
+
+A beta density has none to give at exactly 0 and 1. Proportions nearer to either than half a thousandth count as half a thousandth away: what Smithson
+& Verkuilen ("A better lemon squeezer?", 2006, https://doi.org/10.1037/1082-989X.11.1.54) squeeze the values of a thousand rows to, at the ends alone.
 """
 
 from __future__ import annotations
@@ -20,7 +32,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from counterpoint.nn import Statistics
 from counterpoint.types import Modality
+
+NEAREST = 5e-4
+"""How near to 0 and 1 proportions can be."""
 
 
 class Likelihood(nn.Module, ABC):
@@ -35,16 +51,23 @@ class Likelihood(nn.Module, ABC):
         self.output_shape: tuple[int, ...] = modality.shape
 
     @abstractmethod
-    def mean(self, raw: Tensor) -> Tensor:
-        """E[x | raw], differentiable; for words, the probabilities (..., B, length, vocabulary)."""
+    def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
+        """E[x | raw], differentiable; for words, the probabilities (..., B, length, vocabulary).
+
+        Args:
+            x: the values of the same rows, (B, *shape), zeros in those whose are not known: counts have their totals.
+        """
 
     def draft(self, raw: Tensor) -> Tensor:
         """The mean, or what is cheap and like it where the mean is dear: for losses that differentiate through what is generated."""
         return self.mean(raw)
 
     @abstractmethod
-    def sample(self, raw: Tensor) -> Tensor:
-        """A draw of x given raw outputs, of the shape of the values, by torch's own generator."""
+    def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
+        """A draw of x given raw outputs, of the shape of the values, by torch's own generator; ``x`` as in ``mean``."""
+
+    def observe(self, x: Tensor, present: Tensor) -> None:
+        """Take account, in training, of values (B, *shape) of the rows that have them, (B,): of what generation needs to know of the data."""
 
     @abstractmethod
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
@@ -70,7 +93,7 @@ class Located(Likelihood):
         else:
             self.register_buffer("log_scale", initial, persistent=False)
 
-    def mean(self, raw: Tensor) -> Tensor:
+    def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.sigmoid(raw) if self.unit else raw
 
     @property
@@ -88,7 +111,7 @@ class Located(Likelihood):
 
 
 class Normal(Located):
-    def sample(self, raw: Tensor) -> Tensor:
+    def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.normal(self.mean(raw.float()), torch.exp(self.log_scale).expand(raw.shape))
 
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
@@ -97,7 +120,7 @@ class Normal(Located):
 
 
 class Laplace(Located):
-    def sample(self, raw: Tensor) -> Tensor:
+    def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.distributions.Laplace(self.mean(raw.float()), torch.exp(self.log_scale), validate_args=False).sample()
 
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
@@ -105,14 +128,14 @@ class Laplace(Located):
 
 
 class Bernoulli(Likelihood):
-    def sample(self, raw: Tensor) -> Tensor:
+    def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.bernoulli(self.mean(raw.float()))
 
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         raw = raw.float()
         return self.total(x * raw - F.softplus(raw))
 
-    def mean(self, raw: Tensor) -> Tensor:
+    def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.sigmoid(raw)
 
 
@@ -125,18 +148,143 @@ class Categorical(Likelihood):
             raise ValueError(f"modality {modality.name!r}: a categorical likelihood needs classes, the vocabulary's size")
         self.output_shape = (*modality.shape, modality.classes)
 
-    def sample(self, raw: Tensor) -> Tensor:
+    def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.distributions.Categorical(logits=raw.float(), validate_args=False).sample()
 
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         index = x.unsqueeze(-1).expand(*raw.shape[:-1], 1)
         return self.total(F.log_softmax(raw.float(), -1).gather(-1, index).squeeze(-1))
 
-    def mean(self, raw: Tensor) -> Tensor:
+    def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.softmax(raw, -1)
 
 
-_FAMILIES: dict[str, type[Likelihood]] = {"normal": Normal, "laplace": Laplace, "bernoulli": Bernoulli, "categorical": Categorical}
+class Counts(Likelihood, ABC):
+    """Counts of features, ℓ of them in all: NB(μ, θ) with μ = ℓ softmax(y).
+
+    Attributes:
+        log_dispersion: log θ, (features,); θ begins at 1.
+        totals: of log ℓ over the training rows.
+    """
+
+    def __init__(self, modality: Modality) -> None:
+        super().__init__(modality)
+        self.log_dispersion = nn.Parameter(torch.zeros(modality.shape))
+        self.totals = Statistics(1)
+
+    def observe(self, x: Tensor, present: Tensor) -> None:
+        total = x.sum(-1, keepdim=True)[present]
+        self.totals(total[total[:, 0] > 0].log())
+
+    @property
+    def usual_total(self) -> Tensor:
+        """The geometric mean of the totals of the training rows, (1,); 1 before training."""
+        return self.totals.mean.exp()
+
+    def size(self, x: Tensor | None) -> Tensor:
+        """ℓ of what is generated, (B, 1) or (1,): the rows' own totals, and the usual one in rows without counts."""
+        return self.usual_total if x is None else torch.where((own := x.sum(-1, keepdim=True)) > 0, own, self.usual_total)
+
+    def logits(self, y: Tensor, size: Tensor) -> Tensor:
+        """t = log μ − log θ, (..., B, features). A row of nothing but zeros has ℓ = 0, of which there is no logarithm, and all but none in its place."""
+        return size.clamp(min=1e-6).log() + torch.log_softmax(y.float(), -1) - self.log_dispersion
+
+    def negative_binomial(self, y: Tensor, x: Tensor, size: Tensor) -> Tensor:
+        """log NB(x; μ, θ) of each feature, (..., B, features)."""
+        t = self.logits(y, size)
+        theta, n = self.log_dispersion.double().exp(), x.double()  # a small difference of large numbers, which no draw of latents enters
+        ways = torch.lgamma(n + theta) - torch.lgamma(theta) - torch.lgamma(n + 1)
+        return ways.to(t.dtype) - self.log_dispersion.exp() * F.softplus(t) - x * F.softplus(-t)
+
+    def expected(self, y: Tensor, size: Tensor) -> Tensor:
+        """μ."""
+        return size * torch.softmax(y.float(), -1)
+
+    def drawn(self, y: Tensor, size: Tensor) -> Tensor:
+        """A draw of NB(μ, θ)."""
+        theta = self.log_dispersion.exp()
+        return torch.distributions.NegativeBinomial(theta, logits=self.logits(y, size), validate_args=False).sample()
+
+    @abstractmethod
+    def entries(self, raw: Tensor, x: Tensor, size: Tensor) -> Tensor:
+        """log p(x | raw, ℓ) of each feature, (..., B, features)."""
+
+    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
+        """log p(x | raw, ℓ), ℓ the row's own total."""
+        return self.total(self.entries(raw, x, x.sum(-1, keepdim=True)))
+
+
+class NegativeBinomial(Counts):
+    def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
+        return self.expected(raw, self.size(x))
+
+    def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
+        return self.drawn(raw, self.size(x))
+
+    def entries(self, raw: Tensor, x: Tensor, size: Tensor) -> Tensor:
+        return self.negative_binomial(raw, x, size)
+
+
+class ZeroInflated(Counts):
+    """Raw outputs are (..., 2, features): y, and the logit of the probability π that a count was lost."""
+
+    def __init__(self, modality: Modality) -> None:
+        super().__init__(modality)
+        self.output_shape = (2, *modality.shape)
+
+    def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
+        y, lost = raw.unbind(-2)
+        return torch.sigmoid(-lost.float()) * self.expected(y, self.size(x))
+
+    def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
+        y, lost = raw.unbind(-2)
+        return torch.bernoulli(torch.sigmoid(-lost.float())) * self.drawn(y, self.size(x))
+
+    def entries(self, raw: Tensor, x: Tensor, size: Tensor) -> Tensor:
+        y, lost = raw.unbind(-2)
+        lost, here = lost.float(), self.negative_binomial(y, x, size)
+        return torch.where(x == 0, torch.logaddexp(lost, here), here) - F.softplus(lost)
+
+
+class Beta(Likelihood):
+    """Proportions.
+
+    Attributes:
+        log_concentration: log φ, of the shape of an example; φ begins at 1.
+    """
+
+    def __init__(self, modality: Modality) -> None:
+        super().__init__(modality)
+        self.log_concentration = nn.Parameter(torch.zeros(modality.shape))
+
+    def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
+        return torch.sigmoid(raw)
+
+    def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
+        a, b = (log.exp().clamp(min=1e-6) for log in self.log_shapes(raw))
+        return torch.distributions.Beta(a, b, validate_args=False).sample()
+
+    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
+        (log_a, log_b), x = self.log_shapes(raw), x.clamp(NEAREST, 1 - NEAREST)
+        a, b = log_a.exp(), log_b.exp()
+        ways = torch.lgamma(a + b) - torch.lgamma(a + 1) - torch.lgamma(b + 1) + log_a + log_b  # finite also where a or b underflows
+        return self.total(ways + (a - 1) * x.log() + (b - 1) * torch.log1p(-x))
+
+    def log_shapes(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """log φm and log φ(1−m)."""
+        raw = raw.float()
+        return self.log_concentration + F.logsigmoid(raw), self.log_concentration + F.logsigmoid(-raw)
+
+
+_FAMILIES: dict[str, type[Likelihood]] = {
+    "normal": Normal,
+    "laplace": Laplace,
+    "bernoulli": Bernoulli,
+    "categorical": Categorical,
+    "nb": NegativeBinomial,
+    "zinb": ZeroInflated,
+    "beta": Beta,
+}
 
 
 def likelihood(modality: Modality) -> Likelihood:

@@ -164,6 +164,11 @@ class Model(nn.Module):
                 outputs[i][name] = part.unflatten(0, u.shape[:-1])
         return outputs
 
+    def observe(self, batch: Batch) -> None:
+        """Let likelihoods that train take account of what generation needs to know of the data."""
+        for name in self.names:
+            self.likelihood(name).observe(batch.x[name], batch.present[name])
+
     def log_prob(self, name: str, raw: Tensor, x: Tensor, present: Tensor) -> Tensor:
         """log p(x_m | raw), (K, B), of the decoder's raw outputs (K, B, *output_shape), values (B, *shape) and which of them are there (B,);
         0 where they are not."""

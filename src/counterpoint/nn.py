@@ -74,8 +74,14 @@ def kind_for(modality: Modality, kind: NetworkKind) -> NetworkKind:
     return kind
 
 
+def readable(modality: Modality, x: Tensor) -> Tensor:
+    """Values (..., *shape) as networks see them: counts of d features as log(1 + d x / Σ x), whose scale is the same however deeply a row was sampled
+    and however many features there are; others as they are. Differentiable, and 0 where all counts are."""
+    return torch.log1p(x.shape[-1] * F.normalize(x, p=1, dim=-1)) if modality.counts else x
+
+
 def trunk(modality: Modality, options: NetworkOptions) -> Trunk:
-    """A fresh network from values (B, *shape) to features (B, features)."""
+    """A fresh network from values (B, *shape), as :func:`readable`, to features (B, features)."""
     match kind_for(modality, options.kind):
         case "conv":
             return ConvTrunk(modality.shape, options.width, options.hidden[-1], options.norm)
@@ -84,7 +90,7 @@ def trunk(modality: Modality, options: NetworkOptions) -> Trunk:
         case "text":
             return TextTrunk(modality.shape[0], modality.classes or 0, options.width)
         case _:
-            return MLPTrunk(math.prod(modality.shape), options.hidden, options.norm)
+            return MLPTrunk(modality, options.hidden, options.norm)
 
 
 def generator(modality: Modality, latent_dim: int, output_shape: tuple[int, ...], options: NetworkOptions) -> nn.Module:
@@ -175,13 +181,14 @@ def mlp(sizes: Sequence[int], norm: Norm = "none") -> nn.Sequential:
 
 
 class MLPTrunk(Trunk):
-    def __init__(self, size: int, hidden: tuple[int, ...], norm: Norm) -> None:
+    def __init__(self, modality: Modality, hidden: tuple[int, ...], norm: Norm) -> None:
         super().__init__()
+        self.modality = modality
         self.features = hidden[-1]
-        self.layers = mlp((size, *hidden), norm)
+        self.layers = mlp((math.prod(modality.shape), *hidden), norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.flatten(1))
+        return self.layers(readable(self.modality, x).flatten(1))
 
 
 class MLPGenerator(nn.Module):

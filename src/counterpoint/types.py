@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-LikelihoodName = Literal["normal", "laplace", "bernoulli", "categorical"]
-LIKELIHOODS: tuple[str, ...] = ("normal", "laplace", "bernoulli", "categorical")
+LikelihoodName = Literal["normal", "laplace", "bernoulli", "categorical", "nb", "zinb", "beta"]
+LIKELIHOODS: tuple[str, ...] = get_args(LikelihoodName)
+COUNTS: tuple[str, ...] = ("nb", "zinb")
+"""Likelihoods of counts."""
 
 Terms = dict[str, Tensor]
 """Named loss terms, each of shape (B,): one value per example, lower is better. Only the trainer weights, averages and logs them."""
@@ -28,8 +30,9 @@ class Modality:
     Args:
         name: the key of this modality in every dictionary.
         shape: shape of one example: ``(C, H, W)`` for an image, ``(d,)`` for a vector, ``(length,)`` for word ids.
-        likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, or ``"categorical"`` (a sequence of ids in ``[0, classes)``).
-        scale: standard deviation (normal) or diversity b (laplace); ``None`` learns one scale per feature.
+        likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, ``"categorical"`` (a sequence of ids in ``[0, classes)``); of vectors of counts
+            ``"nb"`` (negative binomial) or ``"zinb"`` (zero-inflated); of proportions in [0, 1] ``"beta"``.
+        scale: standard deviation (normal) or diversity b (laplace); ``None`` learns one scale per feature. Other likelihoods have none.
         weight: factor on this modality's log-likelihood in the objective.
         classes: size of the vocabulary of a categorical modality.
         unbounded: the values of an image may be any real numbers, as the latents of an autoencoder are; those of other images lie in [0, 1].
@@ -37,8 +40,8 @@ class Modality:
             Nothing but how ids are shown hangs on them.
 
     Raises:
-        ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape, a missing vocabulary, unbounded values of
-            what is no image or has a likelihood that reads no such, or words that are not as many as ids.
+        ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape, a missing vocabulary, counts that are no vector,
+            unbounded values of what is no image or has a likelihood that reads no such, or words that are not as many as ids.
     """
 
     name: str
@@ -69,6 +72,8 @@ class Modality:
             )
         if self.likelihood == "categorical" and len(self.shape) != 1:
             raise ValueError(f"modality {self.name!r}: a categorical likelihood needs shape (length,), got {self.shape}; flatten it")
+        if self.counts and len(self.shape) != 1:
+            raise ValueError(f"modality {self.name!r}: a likelihood of counts needs shape (features,), got {self.shape}; flatten it")
         if self.unbounded and (len(self.shape) != 3 or self.likelihood not in ("normal", "laplace")):
             raise ValueError(
                 f"modality {self.name!r}: only images of a normal or Laplace likelihood can be unbounded,"
@@ -82,8 +87,19 @@ class Modality:
 
     @property
     def unit(self) -> bool:
-        """Whether values lie in [0, 1]: those of images do, unless they are unbounded, and those of Bernoulli vectors."""
-        return self.likelihood == "bernoulli" or (len(self.shape) == 3 and not self.unbounded)
+        """Whether values lie in [0, 1]: those of images do, unless they are unbounded, and those of Bernoulli and beta vectors."""
+        return self.likelihood in ("bernoulli", "beta") or (len(self.shape) == 3 and not self.unbounded)
+
+    @property
+    def counts(self) -> bool:
+        """Whether values are counts: whole numbers of 0 or more, whose total says how much of a row was sampled."""
+        return self.likelihood in COUNTS
+
+    def read(self, stored: Tensor) -> Tensor:
+        """Stored values as models take them: word ids int64; counts float32; other uint8 values float32 in [0, 1], and other numbers float32."""
+        if self.likelihood == "categorical":
+            return stored.long()
+        return stored.float() if self.counts else to_unit(stored)
 
     def text(self, ids: Iterable[int]) -> str:
         """One row of ids as text: single characters side by side, words with blanks between them; numbers where no words are known."""
@@ -124,7 +140,7 @@ class Batch:
 
         Raises:
             ValueError: unknown modality, wrong shape, NaN or infinity in a present row, mismatched lengths, ids out of
-                the vocabulary, or a row in which every modality is absent.
+                the vocabulary, counts or proportions that are none, or a row in which every modality is absent.
             TypeError: a dtype that holds no numbers.
         """
         known = {m.name: m for m in modalities}
@@ -205,6 +221,23 @@ def to_unit(values: Tensor) -> Tensor:
     return values.float().div_(255) if values.dtype == torch.uint8 else values.float()
 
 
+def wrong_entry(modality: Modality, values: Any, present: Any) -> tuple[int, str] | None:
+    """The first entry of counts or proportions (N, *shape), a tensor or an array, that is none in a row that is there, (N,): the row, and the rest
+    in words. None where there is no such, and for modalities that are neither."""
+    if modality.counts:
+        bad, expected = (values < 0) | (values != values.round()), "counts are whole numbers of 0 or more"
+    elif modality.likelihood == "beta":
+        bad, expected = (values < 0) | (values > 1), "proportions lie in [0, 1]"
+    else:
+        return None
+    bad = bad & present.reshape(-1, *[1] * len(modality.shape))
+    if not bool(bad.any()):
+        return None
+    row, *place = torch.as_tensor(bad).nonzero()[0].tolist()
+    feature = place[0] if len(place) == 1 else tuple(place)
+    return row, f"holds {float(values[(row, *place)]):g} at feature {feature}, and {expected}; mend it, or give another likelihood"
+
+
 def _as_tensor(name: str, values: Tensor | np.ndarray) -> Tensor:
     try:
         tensor = torch.as_tensor(values)
@@ -226,20 +259,22 @@ def _checked(modality: Modality, values: Tensor, present: Tensor) -> Tensor:
     if modality.likelihood == "categorical":
         if values.dtype.is_floating_point:
             raise TypeError(f"modality {modality.name!r}: word ids must be integers, got {values.dtype}")
-        values = values.long().masked_fill(absent, 0)
+        values = modality.read(values).masked_fill(absent, 0)
         if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < (modality.classes or 0):
             raise ValueError(
                 f"modality {modality.name!r}: ids span [{int(values.min())}, {int(values.max())}], expected [0, {(modality.classes or 0) - 1}]"
             )
         return values
     integral = values.dtype == torch.uint8
-    values = to_unit(values).masked_fill(absent, 0.0)
+    values = modality.read(values).masked_fill(absent, 0.0)
     if not integral and not bool(torch.isfinite(values).all()):
         row = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0])
         raise ValueError(f"modality {modality.name!r}: row {row} holds NaN or infinity; mark it absent in 'present' or clean it")
     if modality.likelihood == "bernoulli" and values.numel() and not 0 <= float(values.min()) <= float(values.max()) <= 1:
         span = f"[{float(values.min()):g}, {float(values.max()):g}]"
         raise ValueError(f"modality {modality.name!r}: values span {span}, but a Bernoulli likelihood reads [0, 1]; rescale them")
+    if wrong := wrong_entry(modality, values, present):
+        raise ValueError(f"modality {modality.name!r}: row {wrong[0]} {wrong[1]}")
     return values
 
 

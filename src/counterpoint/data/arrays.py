@@ -245,9 +245,10 @@ def _split(part: str, flat: Flat, x: Flat, modalities: tuple[Modality, ...]) -> 
                 private.setdefault(label, {})[name] = values
             case _:
                 raise ValueError(f"array {key!r} is not understood; expected NAME, present/NAME, label/LABEL or label/LABEL/NAME")
+    counts = {m.name for m in modalities if m.counts}
     for name, values in x.items():
         if values.dtype.kind == "b":
-            x[name] = values.astype(np.uint8) * np.uint8(255)  # a batch divides by 255
+            x[name] = values.astype(np.uint8) * np.uint8(1 if name in counts else 255)  # a batch divides all but counts by 255
         elif values.dtype.kind == "f" and (name not in present or len(present[name]) == len(values)):
             present[name] = present.get(name, True) & ~_all_nan(values)
     try:

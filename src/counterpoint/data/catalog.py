@@ -92,8 +92,8 @@ def load(
         labels: of a mapping: by label, either one array (shared) or arrays by modality (private). Text is numbered alphabetically.
         modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`).
         fractions: of train, val and test, where the source has no splits.
-        likelihood: ``"normal"``, ``"laplace"`` or ``"bernoulli"``, of every modality but word ids, instead of their own
-            (:meth:`Dataset.with_likelihood`).
+        likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, ``"beta"``, ``"nb"`` or ``"zinb"``, of every modality but word ids and counts,
+            instead of their own (:meth:`Dataset.with_likelihood`); the last two take integers for counts.
         scale: with it, or instead of their own: σ (normal) or b (laplace) of every modality but word ids. A likelihood that is given
             without one learns it.
         missing: hide each training value with this probability, never all of a row, to see what incomplete data costs.

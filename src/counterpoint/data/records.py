@@ -14,10 +14,10 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from ..types import Batch, Modality, to_unit
+from ..types import COUNTS, Batch, Modality, wrong_entry
 
 Array = np.ndarray
-Family = Literal["normal", "laplace", "bernoulli"]
+Family = Literal["normal", "laplace", "bernoulli", "beta", "nb", "zinb"]
 Rows = np.ndarray | slice
 _BLOCK = 4096  # rows looked at together while validating, which bounds the memory of the check
 
@@ -27,8 +27,8 @@ class Split:
     """The rows of one split.
 
     Args:
-        x: values by modality, each ``(N, *shape)``: uint8 images on [0, 255], floats, or integer word ids. Memory-mapped arrays stay
-            on disk. A modality that is left out is absent in every row.
+        x: values by modality, each ``(N, *shape)``: uint8 images on [0, 255], floats, integer word ids, or counts of any dtype. Memory-mapped
+            arrays stay on disk. A modality that is left out is absent in every row.
         modalities: what the values look like; fixes the order.
         present: by modality, ``(N,)`` bool; a modality that is left out is there in every row.
         shared_labels: by label, ``(N,)`` integers, for what all modalities have in common.
@@ -36,7 +36,8 @@ class Split:
 
     Raises:
         ValueError: no rows, mismatched lengths, a wrong shape, an unknown modality, NaN or infinity in a present row, ids out of the
-            vocabulary, or a row in which every modality is missing. Memory-mapped arrays are checked batch by batch instead.
+            vocabulary, counts that are negative or no whole numbers, proportions outside [0, 1], or a row in which every modality is missing.
+            Memory-mapped arrays are checked batch by batch instead.
         TypeError: values, masks or labels of a dtype that does not fit.
     """
 
@@ -103,11 +104,12 @@ class Split:
             here = np.array(self.present[modality.name][index])
             stored = self.x[modality.name]
             values = np.array(stored[index])
-            if isinstance(stored, np.memmap):
-                _check_values(modality, values, here)
+            if isinstance(stored, np.memmap) and (wrong := _wrong_row(modality, values, here)):
+                row = int(np.arange(len(self))[index][wrong[0]])
+                raise ValueError(f"modality {modality.name!r}: row {row} {wrong[1]}")
             tensor = torch.from_numpy(values).to(device)
             mask = torch.from_numpy(here).to(device)
-            tensor = tensor.long() if modality.likelihood == "categorical" else to_unit(tensor)
+            tensor = modality.read(tensor)
             if not here.all():
                 tensor = tensor.masked_fill(~mask.view(-1, *[1] * len(modality.shape)), 0)
             x[modality.name], present[modality.name] = tensor, mask
@@ -177,28 +179,39 @@ class Dataset:
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def with_likelihood(self, likelihood: Family | None = None, scale: float | None = None) -> Dataset:
-        """The same values, read by another likelihood: of every modality but word ids.
+        """The same values, read by another likelihood: of every modality but word ids and counts, which know likelihoods of counts alone.
 
         Args:
-            likelihood: ``"normal"``, ``"laplace"`` or ``"bernoulli"`` (values in [0, 1]; no density of grey values, so that its
-                log-likelihoods compare with nothing else); None keeps each modality's own.
+            likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"`` (values in [0, 1]; no density of grey values, so that its
+                log-likelihoods compare with nothing else), ``"beta"`` (values in [0, 1]), ``"nb"`` or ``"zinb"`` (counts; integers without words,
+                which are word ids until somebody says so, are counts, too); None keeps each modality's own.
             scale: σ (normal) or b (laplace). None learns it where ``likelihood`` is given, and keeps it otherwise.
 
         Raises:
-            ValueError: another likelihood, nothing but word ids, values that do not fit, or a scale for a likelihood without one.
+            ValueError: another likelihood, nothing that could take it, values that do not fit, or a scale for a likelihood without one.
         """
         if likelihood is not None and likelihood not in get_args(Family):
             raise ValueError(f"likelihood {likelihood!r} must be one of {', '.join(get_args(Family))}; word ids keep their own")
-        if all(m.likelihood == "categorical" for m in self.modalities):
-            raise ValueError(f"{self.name!r} holds word ids alone, whose likelihood is categorical; leave likelihood and scale out")
+
+        def keeps(modality: Modality) -> bool:
+            ids = modality.likelihood == "categorical"
+            return (ids and (likelihood not in COUNTS or bool(modality.words))) or (modality.counts and likelihood not in COUNTS)
+
+        if all(map(keeps, self.modalities)):
+            kinds = {"counts" if m.counts else "word ids" for m in self.modalities}
+            raise ValueError(
+                f"{self.name!r} holds {' and '.join(sorted(kinds))} alone, which keep their own likelihood; leave likelihood and scale out"
+            )
 
         def read(modality: Modality) -> Modality:
-            if modality.likelihood == "categorical":
+            if keeps(modality):
                 return modality
             family = likelihood or modality.likelihood
-            if family == "bernoulli" and scale is not None:
-                raise ValueError(f"modality {modality.name!r}: a Bernoulli likelihood has no scale, got {scale}; leave it out")
-            return replace(modality, likelihood=family, scale=modality.scale if likelihood is None and scale is None else scale)
+            if family not in ("normal", "laplace") and scale is not None:
+                named = "Bernoulli" if family == "bernoulli" else family
+                raise ValueError(f"modality {modality.name!r}: a {named} likelihood has no scale, got {scale}; leave it out")
+            kept = modality.scale if likelihood is None and scale is None else scale
+            return replace(modality, likelihood=family, scale=kept, classes=None)
 
         modalities = tuple(map(read, self.modalities))
         parts = {part: replace(split, modalities=modalities) for part, split in self.splits().items()}
@@ -244,27 +257,29 @@ def _values(modality: Modality, given: Array | None, present: Array) -> Array:
         raise TypeError(f"modality {modality.name!r}: dtype {values.dtype} is not supported; give {kind}")
     if values.shape[1:] != modality.shape:
         raise ValueError(f"modality {modality.name!r}: rows have shape {values.shape[1:]}, expected {modality.shape}")
-    if not isinstance(values, np.memmap):
-        _check_values(modality, values, present)
+    if not isinstance(values, np.memmap) and (wrong := _wrong_row(modality, values, present)):
+        raise ValueError(f"modality {modality.name!r}: row {wrong[0]} {wrong[1]}")
     return values
 
 
-def _check_values(modality: Modality, values: Array, present: Array) -> None:
-    if modality.likelihood != "categorical" and values.dtype.kind != "f":
-        return
+def _wrong_row(modality: Modality, values: Array, present: Array) -> tuple[int, str] | None:
+    """The first row that is there and holds what its modality can't be, and what that is; None where all is well."""
+    ids = modality.likelihood == "categorical"
+    if values.dtype == np.uint8 and not ids and not modality.counts:
+        return None
     for start in range(0, len(values), _BLOCK):
         block, here = values[start : start + _BLOCK], present[start : start + _BLOCK]
-        good = np.isfinite(block) if block.dtype.kind == "f" else (block >= 0) & (block < (modality.classes or 0))
+        good = (block >= 0) & (block < (modality.classes or 0)) if ids else np.isfinite(block)
         bad = here & ~good.reshape(len(block), -1).all(1)
         if bad.any():
-            what = "NaN or infinity" if block.dtype.kind == "f" else f"an id outside [0, {(modality.classes or 0) - 1}]"
-            raise ValueError(
-                f"modality {modality.name!r}: row {start + int(bad.argmax())} holds {what}; mark it absent in 'present' or clean it"
-            )
+            what = f"an id outside [0, {(modality.classes or 0) - 1}]" if ids else "NaN or infinity"
+            return start + int(bad.argmax()), f"holds {what}; mark it absent in 'present' or clean it"
         outside = here & ((block < 0) | (block > 1)).reshape(len(block), -1).any(1)
         if modality.likelihood == "bernoulli" and outside.any():
-            row = start + int(outside.argmax())
-            raise ValueError(f"modality {modality.name!r}: row {row} leaves [0, 1], which a Bernoulli likelihood reads; rescale it")
+            return start + int(outside.argmax()), "leaves [0, 1], which a Bernoulli likelihood reads; rescale it"
+        if wrong := wrong_entry(modality, block, here):
+            return start + wrong[0], wrong[1]
+    return None
 
 
 def _label(name: str, given: Array, rows: int) -> Array:

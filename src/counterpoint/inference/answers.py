@@ -69,9 +69,14 @@ def completed(model: Model, latents: Latents, targets: Sequence[str], present: d
     return Latents(latents.shared, private)
 
 
-def means(model: Model, draws: Sequence[Draw]) -> list[dict[str, Tensor]]:
-    """Decoder means of each draw by target, (K, B, *shape)."""
-    return [{name: model.likelihood(name).mean(raw.float()) for name, raw in out.items()} for out in model.decode(draws)]
+def means(model: Model, draws: Sequence[Draw], x: Mapping[str, Tensor] | None = None) -> list[dict[str, Tensor]]:
+    """Decoder means of each draw by target, (K, B, *shape).
+
+    Args:
+        x: by modality what is known of the same rows, (B, *shape), zeros in rows where it is not: counts have their totals.
+    """
+    x = x or {}
+    return [{name: model.likelihood(name).mean(raw.float(), x.get(name)) for name, raw in out.items()} for out in model.decode(draws)]
 
 
 def divergence(model: Model, encoding: Encoding, given: tuple[str, ...], samples: int, rule: Rule | None = None) -> Tensor:

@@ -33,7 +33,7 @@ from counterpoint.distributions import Diagonal
 from counterpoint.inference.bounds import Approximation, component_bounds, elbo, parametrised
 from counterpoint.likelihoods import Likelihood
 from counterpoint.model import Draw, Model
-from counterpoint.nn import NetworkOptions, mlp, trunk
+from counterpoint.nn import NetworkOptions, mlp, readable, trunk
 from counterpoint.posteriors import Encoding
 from counterpoint.types import Latents, Modality
 
@@ -265,18 +265,18 @@ def _errors(model: Model, encoding: Encoding, parts: dict[str, Diagonal], given:
         if name not in given:
             found.append(blank)
             continue
-        error = _error(model.likelihood(name), raw[name].float(), encoding.batch.x[name])
+        error = _error(model.modalities[name], model.likelihood(name), raw[name].float(), encoding.batch.x[name])
         error = error if refiner.options.unroll else error.detach()  # decoders learn from the bound alone
         found.append(encoding.batch.present[name].unsqueeze(-1) * reader(error.flatten(0, 1)).unflatten(0, error.shape[:2]))
     return torch.cat(found, -1)
 
 
-def _error(likelihood: Likelihood, raw: Tensor, x: Tensor) -> Tensor:
-    """x − E[x | raw], (S, B, *output_shape); of words, what is and what was thought likely."""
+def _error(modality: Modality, likelihood: Likelihood, raw: Tensor, x: Tensor) -> Tensor:
+    """x − E[x | raw], (S, B, *shape), both as networks see them; of words, what is and what was thought likely."""
     if not likelihood.exact:
         raise ValueError("a diffusion decoder has no mean to take an error from; use signal='gradient'")
-    mean = likelihood.mean(raw)
-    return (F.one_hot(x, mean.shape[-1]) if mean.ndim - 1 > x.ndim else x) - mean
+    mean = likelihood.mean(raw, x)
+    return (F.one_hot(x, mean.shape[-1]) if modality.likelihood == "categorical" else readable(modality, x)) - readable(modality, mean)
 
 
 def _error_reader(modality: Modality, width: int) -> nn.Module:

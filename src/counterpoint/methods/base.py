@@ -141,6 +141,7 @@ class Method(nn.Module):
         step are skipped.
         """
         active = [(loss, weight) for loss, ramp in self.stage.losses if (weight := ramp(step)) > 0]
+        self.model.observe(batch)
         encoding = self.model.encode(batch)
         draws = [loss.draws(self.model, encoding) for loss, _ in active]
         decoded = iter(self.model.decode([draw for part in draws for draw in part]))
@@ -326,7 +327,7 @@ class Method(nn.Module):
                 own = torch.where(batch.present[name].unsqueeze(-1), alone, everything)
                 private = {name: encoding.private[name].centre[None]} if name in encoding.private else {}
                 draws.append(Draw(Latents(own[None], private), (name,)))
-            return {name: out[name].squeeze(0) for name, out in zip(model.names, inference.means(model, draws), strict=True)}
+            return {name: out[name].squeeze(0) for name, out in zip(model.names, inference.means(model, draws, batch.x), strict=True)}
 
     def translate(
         self,
@@ -350,7 +351,7 @@ class Method(nn.Module):
             latents = inference.posterior_latents(model, model.encode(batch), names, n, self._rule(rule), refine)
             draw = partial(model.draw_prior, prior=self._prior(prior))
             latents = inference.completed(model, latents, targets, batch.present, draw)
-            return inference.means(model, [Draw(latents, targets)])[0]
+            return inference.means(model, [Draw(latents, targets)], batch.x)[0]
 
     def impute(
         self,
@@ -431,7 +432,7 @@ class Method(nn.Module):
                 )
             z = model.posterior.condition(what, model.names).centre[None]
             latents = Latents(z, {name: w.centre[None] for name, w in manner.private.items()})
-            return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)])[0].items()}
+            return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)], manner.batch.x)[0].items()}
 
     def log_likelihood(
         self, x: Values, samples: int = 1000, *, refine: int | None = None, generator: torch.Generator | None = None

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..files import write
-from ..nn import NetworkOptions, trunk
-from ..types import Modality, to_unit
+from ..nn import NetworkOptions, readable, trunk
+from ..types import Modality
 from .extractors import Extractor, extracted, name_of
 from .latents import classes_of, labels_of
 from .scores import Array, Scores, chosen, chunks, seed_of
@@ -115,14 +115,15 @@ class Judge(nn.Module):
         statistics = (modality.shape[0], *[1] * (len(modality.shape) - 1)) if _is_image(modality) else modality.shape
         self.register_buffer("mean", torch.zeros(statistics))
         self.register_buffer("std", torch.ones(statistics))
-        self.trunk = trunk(modality, NetworkOptions(width=options.width, hidden=(2 * options.features,), norm="batch"))
+        read = replace(modality, likelihood="normal") if modality.counts else modality  # by then they are standardised
+        self.trunk = trunk(read, NetworkOptions(width=options.width, hidden=(2 * options.features,), norm="batch"))
         self.neck = nn.Sequential(nn.Linear(self.trunk.features, options.features), nn.ReLU())
         self.heads = nn.ModuleList(nn.Linear(options.features, len(values)) for values in self.classes.values())
 
     def features(self, values: Tensor) -> Tensor:
         """(B, F) from values (B, *shape)."""
         if self.modality.likelihood != "categorical":
-            values = (values - self.mean) / self.std
+            values = (readable(self.modality, values) - self.mean) / self.std
         return self.neck(self.trunk(values))
 
     def logits(self, features: Tensor) -> dict[str, Tensor]:
@@ -132,7 +133,7 @@ class Judge(nn.Module):
         """Take the mean and deviation of each channel (of an image) or feature (of a vector) from some real values."""
         if self.modality.likelihood == "categorical":
             return
-        axes = (0, 2, 3) if _is_image(self.modality) else 0
+        values, axes = readable(self.modality, values), (0, 2, 3) if _is_image(self.modality) else 0
         self.mean.copy_(values.mean(axes).view_as(self.mean))
         deviation = values.std(axes, unbiased=False).view_as(self.std)
         self.std.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
@@ -160,7 +161,7 @@ class Components(nn.Module):
     def _flat(self, values: Tensor) -> Tensor:
         if self.modality.likelihood == "categorical":
             values = F.one_hot(values, self.modality.classes or 0).float()
-        return values.flatten(1)
+        return readable(self.modality, values).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ class Judges:
 def values_of(split: Split, name: str, rows: Array, device: torch.device) -> Tensor:
     """The values of one modality alone, as a batch would hold them."""
     values = torch.from_numpy(np.ascontiguousarray(split.x[name][rows])).to(device)
-    return values.long() if _modality(split, name).likelihood == "categorical" else to_unit(values)
+    return _modality(split, name).read(values)
 
 
 def train_judges(

@@ -334,9 +334,10 @@ def _describe(modality: Any) -> str:
         channels, height, width = modality.shape
         what = f"image{' of unbounded values' * modality.unbounded}, {height} × {width}, {channels} channel{'s' * (channels > 1)}"
     else:
-        what = f"vector of {math.prod(modality.shape)}"
+        what = f"vector of {math.prod(modality.shape)}{' counts' * modality.counts}"
     scale = "learned scale" if modality.scale is None else f"scale {modality.scale:g}"
-    return f"{what}; {modality.likelihood} likelihood" + ("" if modality.likelihood in ("categorical", "bernoulli") else f", {scale}")
+    family = {"nb": "negative binomial", "zinb": "zero-inflated negative binomial"}.get(modality.likelihood, modality.likelihood)
+    return f"{what}; {family} likelihood" + (f", {scale}" if modality.likelihood in ("normal", "laplace") else "")
 
 
 def _yaml(values: JSON) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from counterpoint.types import Modality
 
 from .rows import batch_of, chosen_modality, complete_rows
-from .tiles import Tile, mosaic, span_of, tiles
+from .tiles import Tile, mosaic, shown, span_of, tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,4 +103,4 @@ def _first(labels: Mapping[str, Any]) -> np.ndarray | None:
 def _span(values: Tensor, modality: Modality) -> tuple[float, float] | None:
     """One scale for what was observed and what was made, so that bar codes and unbounded images can be compared."""
     picture = len(modality.shape) == 3 and modality.unit
-    return None if modality.likelihood == "categorical" or picture else span_of(values.cpu())
+    return None if modality.likelihood == "categorical" or picture else span_of(shown(values, modality))

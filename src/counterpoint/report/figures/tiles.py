@@ -1,5 +1,5 @@
 """Mosaics of tiles: an image is its own tile, a vector becomes a bar code (one stripe per feature, or per run of neighbouring
-features), word ids become text. Unbounded images are shown between the values that are their darkest and lightest."""
+features; counts as networks see them), word ids become text. Unbounded images are shown between the values that are their darkest and lightest."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from counterpoint.nn import readable
 from counterpoint.types import Modality
 
 from .style import INK
@@ -30,7 +32,7 @@ def tiles(values: Tensor | np.ndarray, modality: Modality, span: tuple[float, fl
         modality: what the values are.
         span: the values drawn darkest and lightest in a bar code or an unbounded image; those of ``values`` by default.
     """
-    array = values.detach().float().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    array = shown(values, modality)
     if modality.likelihood == "categorical":
         ids = array.argmax(-1) if array.ndim > 1 + len(modality.shape) else array
         return [modality.text(row) for row in ids]
@@ -41,6 +43,13 @@ def tiles(values: Tensor | np.ndarray, modality: Modality, span: tuple[float, fl
     if image:
         return [_picture(pixels) for pixels in (array - low) / (high - low)]
     return [_barcode(row.ravel(), low, high) for row in array]
+
+
+def shown(values: Tensor | np.ndarray, modality: Modality) -> np.ndarray:
+    """What is drawn of a stack of values: of counts, what networks see of them."""
+    tensor = values.detach() if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
+    array: np.ndarray = readable(modality, tensor.float()).cpu().numpy()
+    return array
 
 
 def span_of(values: Tensor | np.ndarray) -> tuple[float, float]:
