@@ -241,6 +241,28 @@ def test_a_diffusion_decoder_is_asked_once_for_each_draw() -> None:
     torch.testing.assert_close(found.mean["vector"], found.samples["vector"].mean(0))
 
 
+def test_counts_are_filled_at_the_totals_that_are_known() -> None:
+    """Means sum to the row's total, and where there is none to that of a usual row; intervals are of counts."""
+    modalities = (Modality("vector", (4,), "normal", 0.5), Modality("genes", (6,), "nb"))
+    torch.manual_seed(0)
+    method = cp.MMVAE(modalities, shared_dim=3, networks=cp.NetworkOptions(hidden=(8,)))
+    usual: Any = method.model.likelihood("genes")
+    usual.totals.mean.fill_(np.log(50.0))
+    found = method.impute({"vector": torch.randn(3, 4)}, totals={"genes": torch.tensor([200.0, 0.0, 1000.0])}, generator=seed())
+    torch.testing.assert_close(found.mean["genes"].sum(1), torch.tensor([200.0, 50.0, 1000.0]))
+    assert (found.lower["genes"] >= 0).all() and (found.upper["genes"][2] > 2 * found.upper["genes"][0]).all()
+    plain = method.impute({"vector": torch.randn(3, 4)}, generator=seed(), samples=True)
+    torch.testing.assert_close(plain.mean["genes"].sum(1), torch.full((3,), 50.0))
+    assert torch.equal(plain.samples["genes"], plain.samples["genes"].round())
+    for totals, says in (
+        ({"vector": torch.ones(3)}, "totals name 'vector', which are no counts; the modalities of counts are genes"),
+        ({"genes": torch.ones(2)}, "totals of 'genes' must be 3 numbers that are not negative"),
+        ({"genes": -torch.ones(3)}, "must be 3 numbers that are not negative"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            method.impute({"vector": torch.randn(3, 4)}, totals=totals)
+
+
 @pytest.mark.parametrize("name", cp.METHODS)
 def test_every_method_imputes(name: str) -> None:
     """All that is filled is finite and lies where the modality's means may."""
@@ -300,6 +322,25 @@ def test_a_wrong_scale_is_seen_in_the_coverage_alone(scale: float, at_most: floa
     right, off = (score_imputation(oracle_method(s), train, split, rows=None).metrics for s in (1.0, scale))
     assert at_least < off["impute/coverage90"] < at_most
     assert off["impute/nrmse"] == pytest.approx(right["impute/nrmse"], rel=0.02)
+
+
+def test_hidden_counts_are_covered_at_their_totals_and_compared_without_them() -> None:
+    """A model that knows the shares: counts are negative binomial at each row's total, and errors do not grow with it."""
+    rng = np.random.default_rng(3)
+    modalities = (Modality("side", (1,), "normal", 1.0), Modality("genes", (40,), "nb"))
+    totals, shares, theta = rng.integers(300, 5000, 800), rng.dirichlet(np.ones(40)), 3.0
+    genes = rng.negative_binomial(theta, theta / (theta + totals[:, None] * shares))
+    split = Split({"side": rng.normal(size=(800, 1)).astype(np.float32), "genes": genes}, modalities)
+    method = cp.MMVAE(modalities, shared_dim=2, networks=cp.NetworkOptions(hidden=(4,)))
+    decoder: Any = method.model.decoders["genes"]
+    decoder.network = nn.Sequential(nn.Linear(2, 40))
+    with torch.no_grad():
+        decoder.network[0].weight.zero_()
+        decoder.network[0].bias.copy_(torch.as_tensor(np.log(shares)))
+        decoder.likelihood.log_dispersion.fill_(np.log(theta))
+    found = score_imputation(method, split, split, rows=None).metrics
+    assert 0.89 < found["impute/coverage90/genes"] < 0.94, "counts are discrete, so that an interval may cover somewhat more"
+    assert found["impute/nrmse/genes"] == pytest.approx(1, abs=0.06) and found["impute/rmse/genes"] < 1.5
 
 
 def test_imputation_is_measured_on_rows_that_have_something_to_go_by() -> None:

@@ -148,9 +148,7 @@ class Oracle(nn.Module):
     ) -> Tensor:
         return torch.arange(len(batch), dtype=torch.float32)
 
-    def impute(
-        self, x: Batch, given: Sequence[str], *, to: Sequence[str], n: int, level: float, refine: int | None, generator: torch.Generator
-    ) -> Imputation:
+    def impute(self, x: Batch, given: Sequence[str], *, to: Sequence[str], level: float, **_: Any) -> Imputation:
         """Values of some row of the class and the side of the first given modality, and intervals one wide on each side."""
         found = {name: values[0] for name, values in self.decode(self.encode(x, list(given)[:1]), to).items()}
         found |= {name: values.argmax(-1) for name, values in found.items() if name == "words"}

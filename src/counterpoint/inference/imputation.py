@@ -87,6 +87,7 @@ def imputed(
     rule: Rule | None = None,
     refine: int | None = None,
     samples: bool = False,
+    totals: Mapping[str, Tensor] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Imputation:
     """Fill what is missing of the targets, in rows and draws that bound the memory.
@@ -95,6 +96,7 @@ def imputed(
         n: draws.
         level: of the intervals.
         samples: keep the draws.
+        totals: by modality of counts, (B,): of the rows that are filled, where it is known; 0 and by default that of a usual row.
         progress: called with the number of rows that have just been done.
 
     Raises:
@@ -114,7 +116,8 @@ def imputed(
         latents = completed(model, latents, targets, part.present, draw)
         parts.append(Imputation({}, {}, {}, {}, {}, level))
         for name in targets:
-            _fill(parts[-1], model, name, part, latents, samples)
+            of_rows = None if totals is None or name not in totals else totals[name][start : start + rows]
+            _fill(parts[-1], model, name, part, latents, of_rows, samples)
         if progress is not None:
             progress(len(part))
     return Imputation.cat(parts)
@@ -150,7 +153,7 @@ def interval(draws: Tensor, level: float) -> tuple[Tensor, Tensor]:
     return quantile((1 - level) / 2), quantile((1 + level) / 2)
 
 
-def _fill(found: Imputation, model: Model, name: str, batch: Batch, latents: Latents, keep: bool) -> None:
+def _fill(found: Imputation, model: Model, name: str, batch: Batch, latents: Latents, totals: Tensor | None, keep: bool) -> None:
     """Put one modality of some rows into ``found``."""
     there, x, n = batch.observed(name), batch.x[name], len(latents.shared)
     words = model.modalities[name].classes is not None
@@ -166,7 +169,7 @@ def _fill(found: Imputation, model: Model, name: str, batch: Batch, latents: Lat
     draws: Tensor | None = mean.expand(n, *mean.shape)
     certain = torch.ones(x.shape, device=x.device)
     if len(rows):
-        mean, draws = _predictive(model, name, latents, rows, draw=keep or not words)
+        mean, draws = _predictive(model, name, latents, rows, _like(x[rows], totals, rows), draw=keep or not words)
         if words:
             probability, mean = mean.max(-1)
             certain = torch.where(there, certain, certain.index_copy(0, rows, probability.float()))
@@ -181,7 +184,16 @@ def _fill(found: Imputation, model: Model, name: str, batch: Batch, latents: Lat
         found.samples[name] = whole(draws)
 
 
-def _predictive(model: Model, name: str, latents: Latents, rows: Tensor, *, draw: bool) -> tuple[Tensor, Tensor | None]:
+def _like(x: Tensor, totals: Tensor | None, rows: Tensor) -> Tensor | None:
+    """Counts (R, features) that have the totals of their rows, and nothing else of them."""
+    if totals is None:
+        return None
+    return torch.cat([totals[rows, None].to(x), torch.zeros_like(x[:, 1:])], 1)
+
+
+def _predictive(
+    model: Model, name: str, latents: Latents, rows: Tensor, like: Tensor | None, *, draw: bool
+) -> tuple[Tensor, Tensor | None]:
     """E[x_m | x_S] of some rows, (R, *shape), of words their probabilities (R, length, vocabulary); and draws, (n, R, *shape), if asked for.
 
     The mean is that of the decoder's means, which varies less than that of draws; a decoder whose means are draws is asked once.
@@ -193,8 +205,8 @@ def _predictive(model: Model, name: str, latents: Latents, rows: Tensor, *, draw
         raw = model.decode([Draw(part, (name,))])[0][name]
         raw = raw if raw.dtype == torch.float64 else raw.float()
         if draw:
-            drawn.append(likelihood.sample(raw))
-        means = (likelihood.mean(raw) if likelihood.exact else drawn[-1]).sum(0)
+            drawn.append(likelihood.sample(raw, like))
+        means = (likelihood.mean(raw, like) if likelihood.exact else drawn[-1]).sum(0)
         total = means if total is None else total + means
     assert total is not None  # there is at least one draw
     return total / len(latents.shared), torch.cat(drawn) if draw else None

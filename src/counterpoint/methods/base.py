@@ -365,6 +365,7 @@ class Method(nn.Module):
         prior: str = "auto",
         rule: RuleLike = "own",
         refine: int | None = None,
+        totals: Mapping[str, Tensor] | None = None,
         generator: torch.Generator | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> inference.Imputation:
@@ -379,6 +380,7 @@ class Method(nn.Module):
             samples: return the draws, too.
             prior: of private latents, as in ``sample``.
             rule, refine: of the posterior of z, as in ``encode``.
+            totals: by modality of counts, the totals (B,) of rows that are filled, where they are known; that of a usual row by default.
             generator: of the draws.
             progress: called with a number of rows, whenever so many more are done.
 
@@ -391,6 +393,7 @@ class Method(nn.Module):
         """
         with self._answering() as model, inference.seeded(generator):
             batch, names = self._given(x, given)
+            self._check_totals(totals or {}, len(batch))
             return inference.imputed(
                 model,
                 batch,
@@ -402,6 +405,7 @@ class Method(nn.Module):
                 rule=self._rule(rule),
                 refine=refine,
                 samples=samples,
+                totals=totals,
                 progress=progress,
             )
 
@@ -550,6 +554,15 @@ class Method(nn.Module):
             what = f"unknown modality {unknown[0]!r}" if unknown else "no target modality"
             raise ValueError(f"{what}; choose from {', '.join(self.model.names)}")
         return targets
+
+    def _check_totals(self, totals: Mapping[str, Tensor], rows: int) -> None:
+        """Refuse totals of what are no counts, and those that are not one for each row, by ValueError."""
+        for name, values in totals.items():
+            if name not in self.model.names or not self.model.modalities[name].counts:
+                counts = ", ".join(m.name for m in self.modalities if m.counts) or "none"
+                raise ValueError(f"totals name {name!r}, which are no counts; the modalities of counts are {counts}")
+            if values.shape != (rows,) or bool((values < 0).any()):
+                raise ValueError(f"totals of {name!r} must be {rows} numbers that are not negative, one for each row")
 
     def _rule(self, rule: RuleLike) -> Rule | None:
         if isinstance(rule, Rule):

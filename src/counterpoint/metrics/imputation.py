@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..nn import readable
 from .latents import device_of
 from .scores import Array, Scores, accuracy, chosen, seed_of
 
@@ -38,6 +39,7 @@ def score_imputation(
 
     Of numbers ``impute/rmse/<m>``; ``impute/nrmse/<m>``, over that of the training mean; ``impute/correlation/<m>``, of each feature over rows, mean
     over features; and ``impute/coverage90/<m>``, the share of values within their 90 % interval. Of words and binary values ``impute/accuracy/<m>``.
+    Counts are filled at the totals of their rows, and errors and correlations are of what networks see of them (:func:`counterpoint.nn.readable`).
     ``chance/impute/...`` is what the training mean, or the most frequent value of each place, comes to. All but RMSE have a mean over modalities, too.
 
     Args:
@@ -86,7 +88,9 @@ def _hidden(method: Method, split: Split, name: str, others: list[str], rows: Ar
     """One modality hidden and filled in some rows."""
     generator = torch.Generator().manual_seed(seed_of(seed, f"impute draws/{name}"))
     batch = split.batch(rows, device_of(method))
-    filled = method.impute(batch, others, to=[name], n=DRAWS, level=LEVEL, refine=refine, generator=generator)
+    counts = next(m for m in split.modalities if m.name == name).counts
+    totals = {name: batch.x[name].sum(-1)} if counts else None
+    filled = method.impute(batch, others, to=[name], n=DRAWS, level=LEVEL, refine=refine, totals=totals, generator=generator)
     nothing = batch.x[name][:, :0]
     ends = (filled.lower.get(name, nothing), filled.upper.get(name, nothing))
     return Hidden(*(v.flatten(1).double().cpu().numpy() for v in (_known(batch, name), filled.mean[name], *ends)))
@@ -106,11 +110,12 @@ def _scored(scores: Scores, hidden: Hidden, modality: Modality, train: Split, se
         share, interval = _accuracy(truth, mean)
         scores.add(f"impute/accuracy/{name}", share, interval)
         return {"accuracy": share}
+    share, interval = _share(np.where(np.isnan(truth), np.nan, (hidden.lower <= truth) & (truth <= hidden.upper)))
+    scores.add(f"impute/coverage90/{name}", share, interval)
+    truth, mean = (readable(modality, torch.from_numpy(values)).numpy() for values in (truth, mean))
     error, baseline = _rmse(truth, mean), _rmse(truth, usual)
     scores.add(f"impute/rmse/{name}", error)
     scores.add(f"chance/impute/rmse/{name}", baseline)
-    share, interval = _share(np.where(np.isnan(truth), np.nan, (hidden.lower <= truth) & (truth <= hidden.upper)))
-    scores.add(f"impute/coverage90/{name}", share, interval)
     found = {"nrmse": error / baseline if baseline > 0 else float("nan"), "correlation": _correlation(truth, mean)}
     for kind, value in found.items():
         scores.add(f"impute/{kind}/{name}", value)
@@ -118,10 +123,10 @@ def _scored(scores: Scores, hidden: Hidden, modality: Modality, train: Split, se
 
 
 def _usual(train: Split, modality: Modality, seed: int) -> Array:
-    """(F,): the mean of each value over training rows; of words the most frequent id of each place."""
+    """(F,): the mean over training rows of each value, as networks see it; of words the most frequent id of each place."""
     rows = np.flatnonzero(train.present[modality.name])
     batch = train.batch(rows[chosen(len(rows), USUAL_ROWS, seed_of(seed, "impute usual"))])
-    values = _known(batch, modality.name).flatten(1).numpy()
+    values = readable(modality, _known(batch, modality.name).flatten(1)).numpy()
     if modality.likelihood == "categorical":
         return np.array([np.bincount(place.astype(int)).argmax() for place in values.T], float)
     return np.nan_to_num(np.nansum(values, 0) / np.maximum((~np.isnan(values)).sum(0), 1))
