@@ -15,7 +15,17 @@ from torch import Tensor, nn
 
 from counterpoint.data import Dataset, Split
 from counterpoint.inference import Diagnostics, Imputation
-from counterpoint.metrics import Evaluation, Generations, JudgeOptions, Judges, Matchers, evaluate, posterior_means, train_judges
+from counterpoint.metrics import (
+    Evaluation,
+    Generations,
+    JudgeOptions,
+    Judges,
+    Matchers,
+    evaluate,
+    posterior_means,
+    score_joint_probes,
+    train_judges,
+)
 from counterpoint.metrics.judges import Judge
 from counterpoint.metrics.matching import different, train_matchers
 from counterpoint.types import Batch, Latents, Modality
@@ -229,6 +239,8 @@ def test_a_blind_method_is_as_coherent_as_chance(blind: Evaluation) -> None:
 def test_probes_read_the_oracle_and_leakage_is_chance(oracle: Evaluation) -> None:
     metrics = oracle.metrics
     assert metrics["probe/z/digit"] == metrics["probe/zw/digit"] == metrics["probe/w/side"] == 1
+    assert metrics["probe/joint/digit"] == 1 and oracle.chance("probe/joint/digit") == metrics["chance/digit"]
+    assert "probe/joint/side" not in metrics, "a private label is one of each modality"
     assert metrics["probe/z/side"] == pytest.approx(metrics["chance/side"], abs=0.06)
     assert metrics["probe/w/digit"] == pytest.approx(metrics["chance/digit"], abs=0.06)
     assert metrics["mi/z/digit"] == pytest.approx(np.log(CLASSES), abs=0.05) and metrics["mi/w/digit"] < 0.02
@@ -321,6 +333,26 @@ def test_missing_modalities_are_left_out(data: Dataset) -> None:
     )
     pairs = {given: sum(n for g, n in method.asked if g == given) for given, _ in method.asked}
     assert pairs["image"] == int(holes.test.present["image"].sum())
+
+
+def test_joint_probes_read_what_each_row_has(data: Dataset) -> None:
+    """Words are wrong in a tenth of the rows, and the vector is right: what is left decides how much is read. Unknown labels do not count."""
+    said = data.test.x["words"][:, 0]
+
+    class Reader(Oracle):
+        def encode(self, batch: Batch, given: Sequence[str] | None = None, **_: Any) -> Latents:
+            z = nn.functional.one_hot(batch.x["words"][:, 0], CLASSES).float()
+            known = batch.present["vector"].nonzero()[:, 0]
+            z[known] = nn.functional.one_hot(batch.x["vector"][known, :CLASSES].argmax(1), CLASSES).float()
+            return Latents(z[None])
+
+    right = (data.test.x["vector"][:, :CLASSES].argmax(1), said)
+    for rate in (0.0, 0.5, 1.0):
+        test = data.test.with_missing(rate, 1, among=["vector"])
+        test = replace(test, shared_labels={"digit": np.where(np.arange(400) < 40, -1, test.shared_labels["digit"])})
+        expected = np.where(test.present["vector"], *right)[40:] == data.test.shared_labels["digit"][40:]
+        found = score_joint_probes(Reader(data), data.train, test)
+        assert found.metrics == {"probe/joint/digit": pytest.approx(expected.mean())}
 
 
 @pytest.mark.parametrize("name", ["idmvae", "mopoe"])

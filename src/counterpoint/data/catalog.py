@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from .cub import Captions, cub
 from .digits import digits_quadrant
 from .files import default_root
 from .mnist import URL
-from .records import Dataset, Family
+from .records import Dataset, Family, Missing
 from .shapes import circles_squares
 from .svhn import mnist_svhn
 from .usps import digits_usps
@@ -70,6 +69,7 @@ def load(
     likelihood: Family | None = None,
     scale: float | None = None,
     missing: float = 0.0,
+    missing_how: Missing = "random",
     verify: bool = False,
 ) -> Dataset:
     """A data set from its name, from files, or from arrays.
@@ -96,7 +96,8 @@ def load(
             instead of their own (:meth:`Dataset.with_likelihood`); the last two take integers for counts.
         scale: with it, or instead of their own: σ (normal) or b (laplace) of every modality but word ids. A likelihood that is given
             without one learns it.
-        missing: hide each training value with this probability, never all of a row, to see what incomplete data costs.
+        missing: hide this fraction of each modality's training values, never all of a row, to see what incomplete data costs.
+        missing_how: with it: ``"random"``, or ``"block"``, a run of rows for each modality (:meth:`Split.with_missing`).
         verify: compare the checksums of a prepared set, not only the sizes of its files.
 
     Raises:
@@ -128,14 +129,7 @@ def load(
         data = _opened(source, place, given, modalities, fractions, seed, verify)
     if likelihood is not None or scale is not None:
         data = data.with_likelihood(likelihood, scale)
-    return _with_missing(data, missing, seed) if missing else data
-
-
-def _with_missing(data: Dataset, missing: float, seed: int) -> Dataset:
-    """The same data with training values hidden."""
-    digest = data.digest and f"{data.digest}-missing-{missing}-{seed}"
-    notes = {**data.notes, "missing": f"each training value hidden with probability {missing}"}
-    return replace(data, train=data.train.with_missing(missing, seed), notes=notes, digest=digest)
+    return data.with_missing(missing, seed, missing_how) if missing else data
 
 
 def _opened(

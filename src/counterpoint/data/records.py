@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -18,6 +18,7 @@ from ..types import COUNTS, Batch, Modality, wrong_entry
 
 Array = np.ndarray
 Family = Literal["normal", "laplace", "bernoulli", "beta", "nb", "zinb"]
+Missing = Literal["random", "block"]
 Rows = np.ndarray | slice
 _BLOCK = 4096  # rows looked at together while validating, which bounds the memory of the check
 
@@ -132,20 +133,32 @@ class Split:
             {label: {k: v[index] for k, v in by.items()} for label, by in self.private_labels.items()},
         )
 
-    def with_missing(self, fraction: float, seed: int = 0) -> Split:
-        """The same rows with each value missing with probability ``fraction``, independently, but never all of a row.
+    def with_missing(self, fraction: float, seed: int = 0, how: Missing = "random", among: Sequence[str] | None = None) -> Split:
+        """The same rows with a fraction of the values of each modality missing, but never all of a row.
 
-        A row that would lose everything keeps one of its values, chosen uniformly, so that somewhat fewer are missing when
-        ``fraction`` is large.
+        A row that would lose everything keeps one of its values, so that somewhat fewer are missing when ``fraction`` is large.
+
+        Args:
+            how: ``"random"``: each value with this probability, independently. ``"block"``: one run of the rows in their order, which may go on from
+                the last to the first. The runs of M modalities begin an M-th of the rows apart, in random order and from a random row on, as
+                where each site or each year lacks another instrument; up to (M − 1)/M no row loses everything.
+            among: modalities that may go missing; all by default.
 
         Raises:
-            ValueError: ``fraction`` outside [0, 1].
+            ValueError: ``fraction`` outside [0, 1], or an unknown ``how`` or modality.
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction {fraction} of missing values must lie in [0, 1]")
+        if how not in get_args(Missing):
+            raise ValueError(f"how={how!r} is unknown; choose one of {', '.join(get_args(Missing))}")
         names = [m.name for m in self.modalities]
+        unknown = [name for name in among or () if name not in names]
+        if unknown:
+            raise ValueError(f"among names {unknown[0]!r}; the modalities are {', '.join(names)}")
         had = np.stack([self.present[name] for name in names], 1)
-        luck = np.random.default_rng(seed).random(had.shape)
+        luck = np.full(had.shape, 2.0)
+        touched = [i for i, name in enumerate(names) if among is None or name in among]
+        luck[:, touched] = _luck(len(self), len(touched), how, np.random.default_rng(seed))
         keep = had & (luck >= fraction)
         kept_one = np.arange(len(names)) == np.where(had, luck, -1.0).argmax(1)[:, None]
         keep |= kept_one & ~keep.any(1, keepdims=True)
@@ -217,6 +230,16 @@ class Dataset:
         parts = {part: replace(split, modalities=modalities) for part, split in self.splits().items()}
         return replace(self, modalities=modalities, train=parts["train"], val=parts["val"], test=parts["test"])
 
+    def with_missing(self, fraction: float, seed: int = 0, how: Missing = "random") -> Dataset:
+        """The same data with training values hidden, see :meth:`Split.with_missing`; validation and test stay as they are."""
+        train = self.train.with_missing(fraction, seed, how)
+        digest = self.digest and f"{self.digest}-missing-{fraction}-{seed}" + "-block" * (how == "block")
+        told = {
+            "random": f"each training value hidden with probability {fraction}",
+            "block": f"runs of {fraction} of the training rows hidden",
+        }
+        return replace(self, train=train, notes={**self.notes, "missing": told[how]}, digest=digest)
+
     def checksum(self) -> str:
         """A stable hexadecimal checksum of the modalities, values, masks and labels of all splits (SHA-256); of a prepared set, as prepared."""
         if self.digest is not None:
@@ -231,6 +254,15 @@ class Dataset:
                 for start in range(0, len(split), _BLOCK):
                     total.update(np.ascontiguousarray(arrays[key][start : start + _BLOCK]).data)
         return total.hexdigest()
+
+
+def _luck(rows: int, columns: int, how: Missing, rng: np.random.Generator) -> Array:
+    """Numbers in [0, 1), (rows, columns), of which those below a fraction are missing: random, or in each column how far a row is from where its
+    run begins."""
+    if how == "random":
+        return rng.random((rows, columns))
+    place = (np.arange(rows) + rng.integers(rows)) / rows
+    return (place[:, None] - rng.permutation(columns) / max(columns, 1)) % 1
 
 
 def _mask(name: str, given: Array | None, rows: int, has_values: bool) -> Array:

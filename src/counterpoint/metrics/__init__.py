@@ -10,11 +10,11 @@ from .extractors import read_extractor
 from .generations import Generations
 from .imputation import score_imputation
 from .judges import Judge, JudgeOptions, Judges, Seen, score_judges, train_judges
-from .latents import Means, posterior_means
+from .latents import Means, joint_means, posterior_means
 from .likelihood import score_likelihood
 from .matching import Matchers, score_matches, train_matchers
 from .posteriors import score_posteriors
-from .probes import Probe, probe, score_chance, score_probes
+from .probes import Probe, probe, score_chance, score_joint_probes, score_probes
 from .quality import Prdc, frechet, frechet_distance, prdc, score_quality
 from .refinement import score_refinement
 
@@ -38,6 +38,7 @@ __all__ = [
     "group_of",
     "hsic",
     "infonce",
+    "joint_means",
     "merge",
     "posterior_means",
     "prdc",
@@ -48,6 +49,7 @@ __all__ = [
     "score_dependence",
     "score_f1",
     "score_imputation",
+    "score_joint_probes",
     "score_judges",
     "score_likelihood",
     "score_matches",

@@ -31,7 +31,7 @@ from .latents import device_of, posterior_means
 from .likelihood import score_likelihood
 from .matching import Matchers, score_matches, train_matchers
 from .posteriors import score_posteriors
-from .probes import score_chance, score_probes
+from .probes import score_chance, score_joint_probes, score_probes
 from .quality import score_quality
 from .refinement import score_refinement
 from .scores import Scores, chosen, seed_of
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 Group = Literal["probe", "coherence", "match", "quality", "dependence", "posterior", "refinement", "likelihood", "imputation"]
 GROUPS: tuple[Group, ...] = get_args(Group)
+JOINT_ROWS = 2000
+"""Most rows on either side of the probes of z given everything, which chains may have to draw."""
+
 _SECTIONS = (
     ("probe",),
     ("mi", "hsic"),
@@ -262,6 +265,8 @@ def evaluate(
         if "probe" in groups:
             with _stage("probes", clock, tell):
                 scores.update(score_probes(train_means, held_out_means))
+                few = (part.take(chosen(len(part), JOINT_ROWS, seed_of(seed, "joint rows"))) for part in (data.train, held_out))
+                scores.update(score_joint_probes(method, *few, batch_size=batch_size, refine=refine))
         if {"coherence", "match", "quality"} & groups:
             folder = None if cache is None else Path(cache)
             with _stage("judges", clock, tell):
