@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_origin
@@ -20,7 +21,8 @@ import counterpoint as cp
 from counterpoint.cli import main
 from counterpoint.data import Dataset, Split
 from counterpoint.methods import METHODS
-from counterpoint.studies import Choices, Range, Recipe, fields_of, read_space, tune
+from counterpoint.studies import Choices, Range, Recipe, fields_of, read_space, sweep, tune
+from counterpoint.studies.missing import figure
 from counterpoint.studies.searching import Stopped, _watch
 from counterpoint.studies.space import _takes, placed
 from counterpoint.training import FitOptions
@@ -252,6 +254,170 @@ def test_a_metric_that_is_not_measured_ends_the_study_and_can_be_mended(tmp_path
         search(tmp_path, metric="probe/z/sing", direction="maximize")
     found = search(tmp_path, metric="probe/z/sign", direction="maximize", trials=1)
     assert [t.state for t in found.trials] == ["interrupted", "complete"]
+
+
+# --- sweeps -----------------------------------------------------------------------------------------------------------
+
+QUICK: dict[str, Any] = {"rows": 24, "probe_rows": 64, "likelihood_rows": 4, "likelihood_samples": 5, "only": ["probe", "likelihood"]}
+METHOD = {"mvae": {"model": MODEL}, "mopoe": {"model": MODEL, "fit": {"lr": 2e-3}}}
+
+
+def swept(out: Path, data: Any = DATA, methods: Any = METHOD, **options: Any) -> Any:
+    settings = {"rates": (0.0, 0.5), "fit": {**FIT, "max_epochs": 1}, "evaluation": QUICK, "progress": False, **options}
+    return sweep(methods, data, out=out, **settings)
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The run folders that are trained."""
+    names: list[str] = []
+    trained = Recipe.trained
+
+    def counted(recipe: Recipe, data: Dataset, folder: Path, **options: Any) -> Any:
+        names.append(folder.name)
+        return trained(recipe, data, folder, **options)
+
+    monkeypatch.setattr(Recipe, "trained", counted)
+    return names
+
+
+def test_a_sweep_trains_what_is_new_and_measures_it_on_complete_rows(source: Path, tmp_path: Path, trainings: list[str]) -> None:
+    found = swept(tmp_path, str(source))
+    assert trainings == ["mvae-complete-0-seed0", "mopoe-complete-0-seed0", "mvae-random-0.5-seed0", "mopoe-random-0.5-seed0"]
+    assert swept(tmp_path, str(source)) == found and len(trainings) == 4
+    more = swept(tmp_path, str(source), rates=(0, 0.5), how=("random", "block", "test"))
+    assert trainings[4:] == ["mvae-block-0.5-seed0", "mopoe-block-0.5-seed0"], "'test' measures what complete rows have trained"
+    written = json.loads((tmp_path / "sweep.json").read_text())
+    assert [(r["method"], r["how"], r["rate"]) for r in written["runs"][:3]] == [
+        ("mvae", "complete", 0),
+        ("mopoe", "complete", 0),
+        ("mvae", "random", 0.5),
+    ]
+    whole = cp.data.load(str(source))
+    for how in ("random", "block"):
+        run = tmp_path / "runs" / f"mopoe-{how}-0.5-seed0"
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        assert (config["data"]["missing"], config["data"]["missing_how"], config["fit"]["lr"]) == (0.5, how, 2e-3)
+        trained_on = cp.data.load(**config["data"]).train
+        assert 0.5 <= np.mean([*trained_on.present.values()]) <= 0.75 and trained_on.present["a"].mean() < 1
+        direct = cp.evaluate(cp.load(run), whole, progress=False, **QUICK).metrics
+        assert {m: more.curve(m, "mopoe", how)[0.5] for m in direct} == {m: [pytest.approx(value)] for m, value in direct.items()}
+    assert more.curve("loglik/joint", "mopoe", "random")[0.0] == more.curve("loglik/joint", "mopoe", "block")[0.0]
+    holed = replace(whole, test=whole.test.with_missing(0.5, 0, among=["b"]))
+    complete = cp.load(tmp_path / "runs" / "mvae-complete-0-seed0")
+    direct = cp.evaluate(complete, holed, progress=False, **{**QUICK, "only": ["probe"]}).metrics
+    assert more.curve("probe/joint/sign", "mvae", "test")[0.5] == [pytest.approx(direct["probe/joint/sign"])]
+    assert not more.drawn("loglik/joint", "test") and more.metrics[:2] == ("probe/z/sign", "probe/joint/sign")
+    assert "probe/joint/sign, test" in more.table() and "loglik/joint, test" not in more.table()
+    with pytest.raises(ValueError, match=r"holds a sweep with other options \(methods/mvae\); give the same, or name another folder"):
+        swept(tmp_path, str(source), fit={**FIT, "max_epochs": 2})
+
+
+def test_a_sweep_that_was_stopped_goes_on(tmp_path: Path, trainings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped before its second run was measured, and then within the training of its third: neither the first nor the second is trained again."""
+    done: list[int] = []
+
+    def stopping(*args: Any, **options: Any) -> Any:
+        done.append(1)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return cp.evaluate(*args, **options)
+
+    monkeypatch.setattr("counterpoint.studies.missing.evaluate", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        swept(tmp_path)
+    assert len(trainings) == 2 and len(json.loads((tmp_path / "sweep.json").read_text())["runs"]) == 1
+    whole = swept(tmp_path)
+    assert trainings[2:] == ["mvae-random-0.5-seed0", "mopoe-random-0.5-seed0"] and len(whole.cells) == 4
+    assert whole.cells == swept(tmp_path / "again").cells
+
+
+def test_a_run_that_diverges_is_named_and_the_others_are_measured(tmp_path: Path) -> None:
+    methods = {**METHOD, "mopoe": {"model": MODEL, "fit": {"lr": 1e30, "max_epochs": 3}}}
+    found = swept(tmp_path, methods=methods, rates=(0.5,), evaluation={**QUICK, "only": ["likelihood"]})
+    assert [cell.method for cell, _ in found.cells] == ["mvae"] and "in step" in found.failed["mopoe-random-0.5-seed0"]
+
+
+def test_metrics_that_are_asked_for_later_are_measured_without_training(tmp_path: Path, trainings: list[str]) -> None:
+    swept(tmp_path, methods={"mvae": METHOD["mvae"]}, evaluation={**QUICK, "only": ["likelihood"]}, seeds=(0, 1))
+    assert len(trainings) == 4
+    found = swept(
+        tmp_path, methods={"mvae": METHOD["mvae"]}, evaluation={**QUICK, "only": ["likelihood"]}, metrics=["impute/nrmse"], seeds=(0, 1)
+    )
+    assert len(trainings) == 4 and found.metrics == ("impute/nrmse",)
+    (axes,) = figure(found).axes
+    curve = found.curve("impute/nrmse", "mvae", "random")
+    x, y = axes.lines[0].get_data()
+    assert [*x] == [0, 50] and [*y] == [np.mean(v) for v in curve.values()] and all(len(v) == 2 for v in curve.values())
+    bars = axes.collections[0].get_segments()
+    assert bars[1][:, 1].tolist() == pytest.approx([y[1] - np.std(curve[0.5], ddof=1), y[1] + np.std(curve[0.5], ddof=1)])
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_reads_a_configuration_of_several_methods(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {
+        "data": {"source": str(source)},
+        "fit": {"max_epochs": 1, "tensorboard": False, "progress": False},
+        "evaluate": {**QUICK, "only": ["probe"]},
+        "methods": METHOD,
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    words = ["sweep", "--config", str(tmp_path / "c.yaml"), "--rates", "0", "0.5", "--methods", "mvae", "--out", str(tmp_path / "o")]
+    assert main([*words, "--how", "block", "--seeds", "3", "--batch_size", "16"]) == 0
+    out = capsys.readouterr().out
+    assert (
+        out.splitlines()[0].split() == ["probe/z/sign,", "block", "0", "0.5"]
+        and out.splitlines()[-1] == f"{tmp_path}/o/sweep.json, {tmp_path}/o/sweep.png"
+    )
+    assert sorted(p.name for p in (tmp_path / "o" / "runs").iterdir()) == ["mvae-block-0.5-seed3", "mvae-complete-0-seed3"]
+    saved = yaml.safe_load((tmp_path / "o" / "runs" / "mvae-block-0.5-seed3" / "config.yaml").read_text())
+    assert saved["fit"]["batch_size"] == 16 and saved["fit"]["seed"] == 3 and saved["method"]["config"]["shared_dim"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"rates": (1.0,)}, "rates: 1.0 must lie in [0, 1)"),
+        ({"rates": ()}, "rates is empty; give at least one"),
+        ({"how": ("rows",)}, "how: 'rows' is unknown; choose one of random, block, test"),
+        ({"methods": ["mva"]}, "unknown method 'mva'"),
+        ({"methods": []}, "methods is empty"),
+        ({"methods": {"mvae": {"networks": {}}}}, "methods: mvae has 'networks'; it may have model and fit"),
+        ({"methods": {"mvae": {"model": {"shared_dims": 3}}}}, "mvae has no option 'shared_dims'"),
+        ({"fit": {"lr": -1}}, "lr -1 must be positive"),
+        ({"hidden": "c"}, "hidden='c' is no modality; choose one of a, b"),
+        ({"metrics": ["prob/z"]}, "unknown metric 'prob/z'"),
+        ({"evaluation": {"split": "val"}}, "a sweep is measured on the test split, got split='val'"),
+        ({"data": {"source": "x", "missing": 0.1}}, "the sweep hides values itself; leave out missing=0.1"),
+    ],
+)
+def test_a_wrong_sweep_is_refused_before_it_begins(options: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as refused:
+        swept(tmp_path / "o", **options)
+    assert says in str(refused.value) and not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--data", "digits-quadrant", "--out", "o"], "name the methods: --methods NAME ..., or methods in the configuration"),
+        (["--methods", "mvae", "--out", "o"], "name the data: --data NAME"),
+        (["--methods", "mvae", "--data", "digits-quadrant"], "name the folder of the sweep: --out DIR"),
+        (["--methods", "mvea", "--data", "digits-quadrant", "--out", "o"], "unknown method 'mvea'; did you mean 'mvae'?"),
+        (["--methods", "mvae", "--rates", "few"], "option --study.rates: expected"),
+        (["--config", "list.yaml"], "list.yaml: methods must say what each has of its own"),
+        (["--config", "none.yaml"], "no configuration file none.yaml"),
+        (["--shared_dim", "3"], "unknown option --shared_dim"),
+    ],
+)
+def test_wrong_sweep_commands_are_answered_in_one_line(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.yaml").write_text("methods: [mvae]")
+    assert main(["sweep", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line and not Path("o").exists()
 
 
 # --- search spaces ------------------------------------------------------------------------------------------------------

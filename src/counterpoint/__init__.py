@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from counterpoint.metrics import evaluate
     from counterpoint.nn import NetworkOptions
     from counterpoint.report import write_report
-    from counterpoint.studies import tune
+    from counterpoint.studies import sweep, tune
     from counterpoint.training import fit
     from counterpoint.types import Batch, Latents, Modality
 
@@ -69,6 +69,7 @@ _HOME = {
     "RefinerOptions": "inference",
     "evaluate": "metrics",
     "fit": "training",
+    "sweep": "studies",
     "tune": "studies",
     "write_report": "report",
 }
@@ -100,6 +101,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load",
+    "sweep",
     "tune",
     "write_report",
 ]

@@ -17,6 +17,7 @@ VERBS = {
     "fit-prior": "fit a sampler to the latents of a trained run: diffusion, score model, flow or Gaussian mixture",
     "fit-refiner": "fit a network that refines the posteriors of a trained run, step by step",
     "tune": "search fields of a configuration, with Optuna",
+    "sweep": "what methods lose as more values are missing: a table and a figure",
     "evaluate": "measure a trained run: one table, the same numbers as JSON",
     "sample": "new examples from a trained run",
     "translate": "some modalities from others",

@@ -136,10 +136,10 @@ def full_name(name: str, names: Sequence[str]) -> str:
     raise ValueError(f"unknown option --{name}; " + (f"did you mean --{close[0]}?" if close else f"the options are {', '.join(names)}"))
 
 
-def gathered(words: Sequence[str], names: Sequence[str]) -> list[str]:
-    """``--to a --to b`` and ``--to a b`` alike, as one list each."""
+def gathered(words: Sequence[str], names: Sequence[str], numbers: Sequence[str] = ()) -> list[str]:
+    """``--to a --to b`` and ``--to a b`` alike, as one list each; of numbers in those of ``numbers``."""
     rest: list[str] = []
-    found: dict[str, list[str]] = {name: [] for name in names}
+    found: dict[str, list[str]] = {name: [] for name in (*names, *numbers)}
     current: str | None = None
     for word in words:
         name, equals, value = word.removeprefix("--").partition("=")
@@ -153,7 +153,8 @@ def gathered(words: Sequence[str], names: Sequence[str]) -> list[str]:
             found[current].append(word)
         else:
             rest.append(word)
-    return [*rest, *(f"--{name}={json.dumps(values)}" for name, values in found.items() if values)]
+    listed = {name: f"[{', '.join(values)}]" if name in numbers else json.dumps(values) for name, values in found.items() if values}
+    return [*rest, *(f"--{name}={values}" for name, values in listed.items())]
 
 
 def settings(
@@ -218,6 +219,43 @@ def settings(
         raise ValueError(f"--resume {resumed} goes on in its own folder; leave out --out and --overwrite")
     out = Path(resumed) if resumed is not None else found["out"]
     return Settings(str(name), **groups, out=out, resume=resumed is not None, overwrite=found["overwrite"])
+
+
+def study_settings(
+    words: Sequence[str], verb: str, about: str, study: Callable[[ArgumentParser], object]
+) -> tuple[Settings, dict[str, Any]]:
+    """What a verb that trains several methods was asked for, and its configuration's ``methods``: by name, their own ``model`` and ``fit``.
+
+    Args:
+        study: adds the verb's own options, in the group ``study``.
+
+    Raises:
+        ValueError, FileNotFoundError: as ``settings``.
+    """
+    from ..metrics import evaluate
+    from ..training import FitOptions
+
+    rest, config = _taken(words, "config")
+    content = {} if config is None else read_config(Path(config))
+    methods = content.pop("methods", None) or {}
+    if not isinstance(methods, Mapping) or not all(isinstance(value, Mapping) for value in methods.values()):
+        raise ValueError(f"{config}: methods must say what each has of its own, as in 'methods: {{idmvae: {{model: {{shared_dim: 16}}}}}}'")
+    rest, entries = _stages_joined(rest, dict(leaves(content)))
+    parser = parser_for(verb, about)
+    parser.add_argument(
+        "--config", action="config", help="YAML file of data, fit, evaluate, and of each method's own model and fit in methods"
+    )
+    parser.add_argument("--out", type=Path, default=None, help="folder to make")
+    parser.add_argument("--data.source", type=str, default=None, help="name of a data set, a folder, or an .npz file; --data for short")
+    parser.add_function_arguments(datasets.load, "data", skip=LOAD_SKIPS)
+    parser.add_class_arguments(FitOptions, "fit")
+    parser.add_function_arguments(evaluate, "evaluate", skip=EVALUATE_SKIPS | {"split"})
+    study(parser)
+    names = option_names(parser)
+    from_files = [f"--{key}={_word(value)}" for key, value in _known(entries, names, [Path(config or "")])]
+    found = parsed(parser, [*from_files, *expanded(rest, names)])
+    groups = {key: found.get(key, {}) for key in ("data", "fit", "evaluate", "study")}
+    return Settings("", {}, **groups, out=found["out"], resume=False, overwrite=False), {name: dict(own) for name, own in methods.items()}
 
 
 def read_config(path: Path) -> dict[str, Any]:

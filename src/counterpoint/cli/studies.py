@@ -8,7 +8,9 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from .arguments import check_source, settings
+from ..methods import METHODS
+from . import choose
+from .arguments import check_source, gathered, settings, study_settings
 
 
 def tune(words: Sequence[str]) -> None:
@@ -48,3 +50,35 @@ def tune(words: Sequence[str]) -> None:
     again = shlex.quote(str(wanted.out / "best"))
     print(f"best: trial {found.best.number}, {found.metric} {found.best.value:.6g} on the validation split")
     print(f"next: counterpoint fit --config {shlex.quote(str(found.config))} --out {again}; counterpoint evaluate {again}")
+
+
+def sweep(words: Sequence[str]) -> None:
+    """What methods lose as more values are missing."""
+    from ..studies import sweep as study
+
+    def options(parser: ArgumentParser) -> None:
+        skip: set[str | int] = {"methods", "data", "out", "fit", "evaluation", "progress"}
+        parser.add_argument("--study.methods", type=list[str], default=[], help="names; those of the configuration by default")
+        parser.add_function_arguments(study, "study", skip=skip)
+
+    listed = gathered(words, ("methods", "how", "metrics", "only"), ("rates", "seeds"))
+    wanted, own = study_settings(listed, "sweep", sweep.__doc__ or "", options)
+    names = wanted.study.pop("methods") or [*own]
+    if not names:
+        raise ValueError(f"name the methods: --methods NAME ..., or methods in the configuration; choose from {', '.join(METHODS)}")
+    check_source(wanted.data)
+    if wanted.out is None:
+        raise ValueError("name the folder of the sweep: --out DIR")
+    found = study(
+        {choose(name, [*METHODS], "method"): own.get(name, {}) for name in names},
+        wanted.data,
+        out=wanted.out,
+        fit=wanted.fit,
+        evaluation={key: value for key, value in wanted.evaluate.items() if value is not None},
+        progress=wanted.fit["progress"],
+        **wanted.study,
+    )
+    print(found.table(), end="")
+    for name, reason in found.failed.items():
+        print(f"{name} came to nothing: {reason}")
+    print(f"{wanted.out / 'sweep.json'}, {wanted.out / 'sweep.png'}")

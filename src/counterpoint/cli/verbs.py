@@ -35,7 +35,7 @@ from .arguments import (
     settings,
 )
 from .options import FitRefinerOptions, ImputeOptions, PriorOptions, ReportOptions, SampleOptions, TranslateOptions
-from .studies import tune
+from .studies import sweep, tune
 from .values import NUMBERS, printed, read_values, write_imputation, write_values
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ..metrics import Evaluation
     from ..training import FitResult
 
-__all__ = ["data", "demo", "evaluate", "fit", "fit_prior", "fit_refiner", "impute", "report", "sample", "translate", "tune"]
+__all__ = ["data", "demo", "evaluate", "fit", "fit_prior", "fit_refiner", "impute", "report", "sample", "sweep", "translate", "tune"]
 
 RUN_PARTS = (
     "config.yaml",
