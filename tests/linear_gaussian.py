@@ -1,7 +1,8 @@
 """The linear-Gaussian oracle: a multimodal model whose every quantity is known in closed form.
 
-    z ~ N(0, I),   w_m ~ N(0, I),   x_m = A_m z + C_m w_m + b_m + σ_m ε
+    z ~ N(0, I),   w_m ~ N(0, I),   x_m = A_m z + C_m w_m + B_m c + b_m + σ_m ε
 
+c are covariates that decoders are told; closed forms are those of c = 0, so that what is asked of them is x_m − B_m c.
 The columns of [A_m, C_m] are orthogonal, so that the posteriors of z given any modalities and of every w_m are diagonal and independent
 of each other: the factorised family of the library holds the exact posterior. Closed forms are computed in numpy by conditioning the
 joint Gaussian, which supposes none of that.
@@ -82,6 +83,7 @@ class LinearGaussian:
     """Args:
     shared: A_m by modality, (n_m, D).
     private: C_m by modality, (n_m, D_m); empty without private latents.
+    effect: B_m by modality, (n_m, number of covariates); empty without covariates.
     offset: b_m.
     noise: σ_m.
     """
@@ -90,6 +92,7 @@ class LinearGaussian:
     offset: dict[str, Array]
     noise: dict[str, float]
     private: dict[str, Array] = field(default_factory=dict)
+    effect: dict[str, Array] = field(default_factory=dict)
 
     @staticmethod
     def make(
@@ -120,7 +123,8 @@ class LinearGaussian:
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        return tuple(Modality(n, (len(self.offset[n]),), "normal", scale=self.noise[n]) for n in self.names)
+        told = {n: tuple(f"c{i}" for i in range(effect.shape[1])) for n, effect in self.effect.items()}
+        return tuple(Modality(n, (len(self.offset[n]),), "normal", scale=self.noise[n], covariates=told.get(n, ())) for n in self.names)
 
     # --- closed forms ------------------------------------------------------------------------------------------------
 
@@ -246,12 +250,13 @@ class LinearGaussian:
 
     def _decoder(self, modality: Modality) -> Decoder:
         name = modality.name
-        weight = np.concatenate([self.shared[name], *([self.private[name]] if name in self.private else [])], 1)
+        parts = (self.shared, self.private, self.effect)
+        weight = np.concatenate([part[name] for part in parts if name in part], 1)
         network = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
         with torch.no_grad():
             network.weight.copy_(torch.as_tensor(weight))
             network.bias.copy_(torch.as_tensor(self.offset[name]))
-        return Decoder(network, likelihood(modality))
+        return Decoder(network, likelihood(modality), len(modality.covariates))
 
 
 def perturbed(model: Model, amount: float, seed: int = 3) -> Model:

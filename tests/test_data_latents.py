@@ -113,6 +113,15 @@ def test_all_else_carries_over(data: Dataset, encoded: Dataset, folder: Path) ->
     assert Autoencoder(folder).record["autoencoder"] in about
 
 
+def test_covariates_carry_over_as_they_are(folder: Path, tmp_path: Path) -> None:
+    before = load({**arrays(), "covariate/camera": np.arange(50) % 2, "covariate/hour": np.linspace(0, 24, 50)})
+    after = load(latents(before, folder, tmp_path / "made", progress=False), verify=True)
+    assert after.covariate_names == before.covariate_names == ("camera=0", "camera=1", "hour")
+    assert after.modalities[0].covariates == after.covariate_names and after.notes["covariate/hour"] == before.notes["covariate/hour"]
+    for part, split in after.splits().items():
+        np.testing.assert_array_equal(split.covariates, before.splits()[part].covariates)
+
+
 def test_decoding_is_the_autoencoder_s(folder: Path, network: Any, data: Dataset) -> None:
     """In batches and with leading axes, what the network itself makes of its means."""
     images = data.train.x["image"][:40]

@@ -123,9 +123,9 @@ def test_chunks_of_rows_and_draws_change_the_noise_alone(monkeypatch: pytest.Mon
     seen = []
     decode = Model.decode
 
-    def watched(model: Model, draws: Any) -> Any:
+    def watched(model: Model, draws: Any, covariates: Tensor) -> Any:
         seen.append(draws[0].latents.shared.shape[:2])
-        return decode(model, draws)
+        return decode(model, draws, covariates)
 
     monkeypatch.setattr(imputation, "VALUES", 3000 * 5 * 2)
     monkeypatch.setattr(Model, "decode", watched)
@@ -261,6 +261,22 @@ def test_counts_are_filled_at_the_totals_that_are_known() -> None:
     ):
         with pytest.raises(ValueError, match=says):
             method.impute({"vector": torch.randn(3, 4)}, totals=totals)
+
+
+def test_what_is_filled_has_the_covariates_of_its_row_or_those_that_are_asked_for() -> None:
+    """A decoder that adds ten times the covariate."""
+    modalities = (Modality("a", (2,), "normal", 0.1, covariates=("batch",)), Modality("b", (2,), "normal", 0.1, covariates=("batch",)))
+    torch.manual_seed(0)
+    method = cp.MMVAE(modalities, shared_dim=2, networks=cp.NetworkOptions(hidden=(4,)))
+    decoder: Any = method.model.decoders["b"]
+    decoder.network = nn.Linear(3, 2)
+    with torch.no_grad():
+        decoder.network.weight.zero_()[:, 2] = 10.0
+        decoder.network.bias.zero_()
+    of = Batch.of({"a": torch.randn(3, 2)}, modalities=modalities, covariates={"batch": torch.tensor([0.0, 1.0, 2.0])})
+    own, other = method.impute(of).mean["b"], method.impute(of, covariates={"batch": 3.0}).mean["b"]
+    torch.testing.assert_close(own, torch.tensor([[0.0], [10.0], [20.0]]).expand(3, 2))
+    torch.testing.assert_close(other, torch.full((3, 2), 30.0))
 
 
 @pytest.mark.parametrize("name", cp.METHODS)

@@ -7,6 +7,7 @@ import errno
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,12 @@ MODALITIES = (
     Modality("vector", (5,), "normal", scale=None),
 )
 NAMES = tuple(m.name for m in MODALITIES)
-OMICS = (Modality("rna", (6,), "nb"), Modality("protein", (5,), "zinb", weight=2.0), Modality("methylation", (4,), "beta"))
+COVARIATES = ("batch=a", "batch=b", "age")
+OMICS = (
+    Modality("rna", (6,), "nb", covariates=COVARIATES),
+    Modality("protein", (5,), "zinb", weight=2.0, covariates=COVARIATES),
+    Modality("methylation", (4,), "beta"),
+)
 ROWS = 10
 COMPLETENESS = ("complete", "missing")
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -40,6 +46,15 @@ every_kind_of_data = pytest.mark.parametrize("data", (*COMPLETENESS, "omics", "o
 
 def kind_of(data: str) -> tuple[Modality, ...]:
     return OMICS if "omics" in data else MODALITIES
+
+
+def covariates(data: str, rows: int = ROWS, seed: int = 6) -> Tensor | None:
+    """A batch and an age for each row, of data that have them."""
+    if kind_of(data) is MODALITIES:
+        return None
+    rng = np.random.default_rng(seed)
+    batch = rng.random((rows, 1)) < 0.5
+    return torch.as_tensor(np.concatenate([batch, ~batch, rng.normal(size=(rows, 1))], 1), dtype=torch.float32)
 
 
 def make(name: str, modalities: tuple[Modality, ...] = MODALITIES, *, norm: str = "none", **options: Any) -> Method:
@@ -76,7 +91,7 @@ def values(rows: int = ROWS, seed: int = 1, data: str = "complete") -> dict[str,
 
 
 def batch(data: str = "complete", rows: int = ROWS) -> Batch:
-    return Batch.of(values(rows, data=data), presence(data, rows), modalities=kind_of(data))
+    return Batch.of(values(rows, data=data), presence(data, rows), modalities=kind_of(data), covariates=covariates(data, rows))
 
 
 def losses(model: Method, of: Batch, step: int = 0, seed: int = 7) -> dict[str, Tensor]:
@@ -295,7 +310,7 @@ def test_what_fills_an_absent_row_changes_nothing(name: str, data: str, garbage:
             for n, v in x.items():
                 v[~here[n]] = fill(v)
         model = make(name, kind_of(data), norm=norm)
-        found.append(train_step(model, Batch.of(x, here, modalities=kind_of(data))))
+        found.append(train_step(model, Batch.of(x, here, modalities=kind_of(data), covariates=covariates(data))))
         states.append(model.state_dict())
     for key in found[0]:
         assert torch.equal(found[0][key], found[1][key])
@@ -309,7 +324,7 @@ def test_what_fills_an_absent_row_changes_nothing(name: str, data: str, garbage:
 def test_absent_rows_reach_no_network(name: str, data: str) -> None:
     """Even past the batch's own zeros: values put into absent rows afterwards are not read."""
     clean = batch(data)
-    dirty = Batch({n: v.clone() for n, v in clean.x.items()}, clean.present)
+    dirty = replace(clean, x={n: v.clone() for n, v in clean.x.items()})
     for n, v in dirty.x.items():
         v[~clean.present[n]] = 3
     model = make(name, kind_of(data), norm="batch")
@@ -346,6 +361,60 @@ def test_incomplete_rows_do_not_disturb_complete_ones(name: str) -> None:
     assert 0 < complete.sum() < ROWS
     torch.testing.assert_close(mixed.shared[:, complete], whole.shared[:, complete])
     assert not torch.allclose(mixed.shared[:, ~complete], whole.shared[:, ~complete])
+
+
+# --- covariates ---------------------------------------------------------------------------------------------------------
+
+
+@every_method
+def test_covariates_reach_decoders_alone_and_those_that_read_them(name: str) -> None:
+    """Other covariates, the same latents: what decoders say that read them is another thing, and what the others say is not. What is generated without
+    covariates has the average of the training rows."""
+    model, of = make(name, OMICS), batch("omics")
+    train_step(model, of)
+    other = replace(of, covariates=covariates("omics", seed=7))
+    a, b = (model.encode(x) for x in (of, other))
+    torch.testing.assert_close(a.shared, b.shared, rtol=0, atol=0)
+    usual = {n: model.model.decoder(n).usual for n in ("rna", "protein")}
+    assert all(torch.allclose(u.mean, of.covariates.mean(0)) for u in usual.values() if u is not None)
+    assert model.model.decoder("methylation").usual is None
+    own, others, average = (model.decode(a, covariates=c) for c in (of.covariates, other.covariates, None))
+    for n in ("rna", "protein"):
+        rows = (own[n] != others[n]).any(-1)[0]
+        assert torch.equal(rows, (of.covariates != other.covariates).any(1))
+        torch.testing.assert_close(average[n], model.decode(a, covariates=of.covariates.mean(0))[n])
+    torch.testing.assert_close(own["methylation"], others["methylation"], rtol=0, atol=0)
+    nothing = Batch(of.x, of.present)
+    with pytest.raises(ValueError, match="the batch has no covariates, and decoders read batch=a, batch=b, age"):
+        model.losses(nothing)
+
+    def drawn(x: Batch, **options: Any) -> Tensor:
+        return model.translate(x, to=["rna"], prior="standard", generator=torch.Generator().manual_seed(0), **options)["rna"]
+
+    torch.testing.assert_close(drawn(of, covariates=other.covariates), drawn(other))
+    torch.testing.assert_close(drawn(nothing), drawn(of, covariates=of.covariates.mean(0)))
+    assert not torch.equal(drawn(of), drawn(other))
+    reconstructed, others_ = (model.reconstruct(x)["rna"] for x in (of, other))
+    assert not torch.equal(reconstructed, others_)
+    samples = [
+        model.sample(4, prior="standard", covariates=c, generator=torch.Generator().manual_seed(0))["rna"]
+        for c in (None, of.covariates.mean(0), {"batch=a": 1}, [1, 0, 0], {"batch=a": [1.0] * 4, "age": 0})
+    ]
+    torch.testing.assert_close(samples[0], samples[1])
+    assert torch.equal(samples[2], samples[3]) and torch.equal(samples[2], samples[4]) and not torch.equal(samples[0], samples[2])
+    if not name.startswith("jnf"):  # whose chains take long
+        assert not torch.equal(*(model.log_likelihood(x, 5, generator=torch.Generator().manual_seed(0)) for x in (of, other)))
+
+
+@pytest.mark.parametrize("partner", ["posterior", "prior"])
+def test_augmentations_keep_the_covariates_of_their_row(partner: str) -> None:
+    """Of the row whose z they carry."""
+    model, of = make("idmvae", OMICS, partner=partner, cross_mi=0.0, diffusion=0.0), batch("omics")
+    seen: list[Tensor] = []
+    model.model.decoder("rna").register_forward_hook(lambda module, inputs, output: seen.append(inputs[0][:, -3:]))
+    losses(model, of)
+    assert len(seen) == 1 and len(seen[0]) == ROWS * (3 + (1 if partner == "posterior" else 2))
+    assert torch.equal(seen[0], of.covariates.repeat(len(seen[0]) // ROWS, 1))
 
 
 # --- order --------------------------------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ class Oracle(nn.Module):
                 z[0, i], w[name][0, i, side] = torch.eye(CLASSES)[digit], 1.0
         return Latents(z, w if self.private else {})
 
-    def decode(self, latents: Latents, to: Sequence[str], generator: Any = None) -> dict[str, Tensor]:
+    def decode(self, latents: Latents, to: Sequence[str], covariates: Any = None, generator: Any = None) -> dict[str, Tensor]:
         out = {}
         for name in to:
             digit = self.digits(latents.shared[0])
@@ -145,7 +145,8 @@ class Oracle(nn.Module):
         self.asked.append((",".join(given), len(x)))
         return self.decode(self.encode(x, given), to)
 
-    def sample(self, n: int, *, prior: str = "auto", generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def sample(self, n: int, *, prior: str = "auto", covariates: Any = None, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        assert covariates is None, "these data have none"
         z = torch.eye(CLASSES)[torch.randint(CLASSES, (1, n), generator=generator)]
         return {name: values[0] for name, values in self.decode(Latents(z), [m.name for m in self.modalities]).items()}
 
@@ -262,7 +263,7 @@ def test_quality_of_real_rows_is_high(oracle: Evaluation, blind: Evaluation) -> 
 
 def test_quality_drops_with_noise(data: Dataset) -> None:
     class Noise(Oracle):
-        def decode(self, latents: Latents, to: Sequence[str], generator: Any = None) -> dict[str, Tensor]:
+        def decode(self, latents: Latents, to: Sequence[str], covariates: Any = None, generator: Any = None) -> dict[str, Tensor]:
             return {name: torch.rand_like(values) if values.dim() == 5 else values for name, values in super().decode(latents, to).items()}
 
     found = run(Noise(data), data, only=["quality"]).metrics
@@ -494,7 +495,9 @@ def test_frechet_distance_in_a_space_of_ones_own_is_that_of_the_gaussians(data: 
     """Samples are the held-out rows moved by 2 in each of six coordinates: 6 · 2² where values are their own features."""
 
     class Shifted(Oracle):
-        def sample(self, n: int, *, prior: str = "auto", generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        def sample(
+            self, n: int, *, prior: str = "auto", covariates: Any = None, generator: torch.Generator | None = None
+        ) -> dict[str, Tensor]:
             rows = self.drawn + np.arange(n)
             self.drawn += n
             values = self.test.batch(rows).x

@@ -37,7 +37,7 @@ ABCD = ("a", "b", "c", "d")
 def terms(loss: Loss, model: Model, batch: Batch) -> Terms:
     encoding = model.encode(batch)
     draws = loss.draws(model, encoding)
-    return loss.terms(model, encoding, draws, model.decode(draws))
+    return loss.terms(model, encoding, draws, model.decode(draws, encoding.batch.covariates))
 
 
 # --- routes -------------------------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def test_rescaling_makes_a_small_modality_count_as_much() -> None:
     bounds = [Bound(everything_to_everything, private="own", rescale=rescale) for rescale in (False, True)]
     encoding = model.encode(rows)
     draws = bounds[0].draws(model, encoding)
-    decoded = model.decode(draws)
+    decoded = model.decode(draws, None)
     plain, scaled = (bound.terms(model, encoding, draws, decoded) for bound in bounds)
     each = {n: -model.likelihood(n).log_prob(decoded[0][n], rows.x[n])[0] for n in model.names}
     torch.testing.assert_close(scaled["nll"], torch.stack([factors[n] * v for n, v in each.items()]).sum(0))

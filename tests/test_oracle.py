@@ -83,7 +83,7 @@ def loss_of(bound: Bound, model: Model, batch: Batch) -> dict[str, Tensor]:
     """The terms of one bound, every encoder and every decoder run once."""
     encoding = model.encode(batch)
     draws = bound.draws(model, encoding)
-    return bound.terms(model, encoding, draws, model.decode(draws))
+    return bound.terms(model, encoding, draws, model.decode(draws, encoding.batch.covariates))
 
 
 def total(terms: dict[str, Tensor]) -> Tensor:
@@ -618,6 +618,38 @@ def test_importance_sampled_likelihood_of_an_inexact_posterior_converges(rule: s
     for i, here in enumerate(GIVEN):
         rows = slice(2 * i, 2 * i + 2)
         assert_mean(np.exp(estimates[:, rows] - PRIVATE.log_prob(x, here)[rows]), 1.0)  # the weights' mean is unbiased, its log is not
+
+
+def told(rows: int, times: int = 1) -> tuple[LinearGaussian, dict[str, Array], dict[str, Array], Batch]:
+    """An oracle with two covariates, rows x and the rows x + B c that covariates have shifted, and the batch of the latter, ``times`` over."""
+    rng = np.random.default_rng(5)
+    oracle = replace(PRIVATE, effect={n: rng.normal(size=(len(PRIVATE.offset[n]), 2)) for n in NAMES if n != "c"})
+    x, c = PRIVATE.draw(rows), 0.5 * rng.normal(size=(rows, 2))
+    shifted = {n: v + c @ oracle.effect[n].T if n in oracle.effect else v for n, v in x.items()}
+    batch = oracle.batch({n: np.tile(v, (times, 1)) for n, v in shifted.items()})
+    return oracle, x, shifted, replace(batch, covariates=torch.as_tensor(np.tile(c, (times, 1))))
+
+
+def test_covariates_shift_the_elbo_to_that_of_what_is_left() -> None:
+    """Encoders see the shifted rows, and decoders explain what covariates leave of them."""
+    oracle, x, shifted, batch = told(3, times=3000)
+    model = oracle.model(Product(prior_expert=True), experts="likelihood")
+    found = total(loss_of(Bound(everything_to_everything, private="own"), model, batch)).detach().numpy().reshape(3000, 3)
+    z, w = PRIVATE.posterior(shifted, NAMES), {n: PRIVATE.private_posterior(shifted, n) for n in NAMES}
+    expected = gaussian_kl(z) + private_kl(shifted, NAMES)
+    assert_mean(found, expected - sum(PRIVATE.expected_log_likelihood(x[n], n, z, w[n]) for n in NAMES))
+    ignorant = expected - sum(PRIVATE.expected_log_likelihood(shifted[n], n, z, w[n]) for n in NAMES)
+    assert (np.abs(found.mean(0) - ignorant) > 20 * found.std(0) / 3000**0.5).any(), "the check would notice"
+
+
+def test_covariates_shift_the_likelihood_to_that_of_what_is_left() -> None:
+    oracle, x, shifted, batch = told(3)
+    model = oracle.model(Product(prior_expert=True), experts="likelihood")
+    with torch.no_grad():
+        encoding = model.encode(batch)
+        estimates = torch.stack([inference.log_likelihood(model, encoding, 4000) for _ in range(20)]).numpy()
+    np.testing.assert_allclose(estimates.mean(0), PRIVATE.log_prob(x, NAMES), atol=0.02)
+    assert np.abs(estimates.mean(0) - PRIVATE.log_prob(shifted, NAMES)).max() > 0.2, "the check would notice"
 
 
 def test_importance_sampled_likelihood_in_chunks_counts_every_draw() -> None:

@@ -151,7 +151,7 @@ def terms(loss: Loss, model: Model, batch: Batch) -> tuple[Encoding, Tensor]:
     """The encoding, and the loss's one term."""
     encoding = model.encode(batch)
     draws = loss.draws(model, encoding)
-    (term,) = loss.terms(model, encoding, draws, model.decode(draws)).values()
+    (term,) = loss.terms(model, encoding, draws, model.decode(draws, encoding.batch.covariates)).values()
     return encoding, term
 
 
@@ -203,7 +203,7 @@ def test_genaug_value_is_that_of_the_formula(partner: str, match: str) -> None:
     draws = loss.draws(model, encoding)
     each = {"posterior": 1, "prior": 2}[partner]
     assert [d.targets for d in draws] == [(n,) for n in NAMES for _ in range(each)]
-    term = loss.terms(model, encoding, draws, model.decode(draws))["genaug"].detach().numpy()
+    term = loss.terms(model, encoding, draws, model.decode(draws, encoding.batch.covariates))["genaug"].detach().numpy()
     expected = np.zeros(4)
     for i, n in enumerate(NAMES):
         images = []

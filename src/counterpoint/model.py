@@ -2,6 +2,8 @@
 
     p(z, w, x) = p(z) ∏_m p(w_m) p(x_m | z, w_m),      q(z, w | x) = q(z | x_S) ∏_m q(w_m | x_m)
 
+A decoder may read covariates c beside the latents, p(x_m | z, w_m, c): what is known of a row and should not have to pass them.
+
 ``encode`` runs every encoder once. ``decode`` runs every decoder once on all the draws that need it, stacked along the rows.
 """
 
@@ -17,9 +19,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from counterpoint.likelihoods import Likelihood
+from counterpoint.nn import Statistics
 from counterpoint.posteriors import Encoding, Posterior
 from counterpoint.priors import Prior, Sampler, samplers
-from counterpoint.types import Batch, Latents, Modality
+from counterpoint.types import Batch, Latents, Modality, covariates_of
 
 CPU_ROWS = 256
 """Most rows of a decoder call on a CPU: with 6,400 rows of small convolutions a step took twice as long (docs/results/speed)."""
@@ -39,15 +42,23 @@ class Draw:
 
 
 class Decoder(nn.Module):
-    """p(x_m | z, w_m): a network from [z, w_m] to raw outputs and the likelihood that reads them."""
+    """p(x_m | z, w_m, c): a network from [z, w_m, c] to raw outputs and the likelihood that reads them.
 
-    def __init__(self, network: nn.Module, likelihood: Likelihood) -> None:
+    Args:
+        covariates: C; 0 for none.
+
+    Attributes:
+        usual: average of the covariates of the training rows that have the modality, which stands for those that nobody knows; None for none.
+    """
+
+    def __init__(self, network: nn.Module, likelihood: Likelihood, covariates: int = 0) -> None:
         super().__init__()
         self.network = network
         self.likelihood = likelihood
+        self.usual = Statistics(covariates) if covariates else None
 
     def forward(self, u: Tensor) -> Tensor:
-        """Raw outputs (N, *output_shape) of latents (N, D + D_m)."""
+        """Raw outputs (N, *output_shape) of latents and covariates (N, D + D_m + C)."""
         return self.network(u)
 
 
@@ -84,6 +95,7 @@ class Model(nn.Module):
         if decoder_rows is not None and decoder_rows < 1:
             raise ValueError(f"decoder_rows={decoder_rows} must be 1 or more, or None for the device's own limit")
         self.modalities = {m.name: m for m in modalities}
+        self.covariates = covariates_of(modalities)
         self.prior = prior
         self.private_priors = nn.ModuleDict(private_priors)
         self.private_dims = {name: prior.dim for name, prior in private_priors.items()}
@@ -120,8 +132,11 @@ class Model(nn.Module):
         """Sizes of z ("z") and of every w_m ("w_" and the modality)."""
         return {"z": self.shared_dim} | {f"w_{name}": dim for name, dim in self.private_dims.items()}
 
+    def decoder(self, name: str) -> Decoder:
+        return cast(Decoder, self.decoders[name])
+
     def likelihood(self, name: str) -> Likelihood:
-        return cast(Decoder, self.decoders[name]).likelihood
+        return self.decoder(name).likelihood
 
     @property
     def surrogates(self) -> list[str]:
@@ -151,23 +166,46 @@ class Model(nn.Module):
         self.samplers[kind] = made
         self.sampler_sizes = {**{k: v for k, v in self.sampler_sizes.items() if k != kind}, kind: used}
 
-    def decode(self, draws: Sequence[Draw]) -> list[dict[str, Tensor]]:
-        """Raw decoder outputs of each draw, by target, (K, B, *output_shape)."""
+    def decode(self, draws: Sequence[Draw], covariates: Tensor | None) -> list[dict[str, Tensor]]:
+        """Raw decoder outputs of each draw, by target, (K, B, *output_shape).
+
+        Args:
+            covariates: of the rows of all draws, (B, C). None, and C = 0, stand for the average of the training rows. Where no decoder reads any,
+                they change nothing.
+
+        Raises:
+            ValueError: another number of columns.
+        """
+        if self.covariates and covariates is not None and covariates.shape[-1] not in (0, len(self.covariates)):
+            raise ValueError(
+                f"there are {covariates.shape[-1]} covariates, and decoders read {', '.join(self.covariates)}; give all of them"
+            )
         outputs: list[dict[str, Tensor]] = [{} for _ in draws]
         for name, decoder in self.decoders.items():
             wanted = [i for i, draw in enumerate(draws) if name in draw.targets]
             if not wanted:
                 continue
-            inputs = [self._input(draws[i].latents, name) for i in wanted]
+            inputs = [self._input(draws[i].latents, name, covariates) for i in wanted]
             raw = self._in_chunks(decoder, torch.cat([u.flatten(0, -2) for u in inputs]))
             for i, u, part in zip(wanted, inputs, raw.split([u.shape[:-1].numel() for u in inputs]), strict=True):
                 outputs[i][name] = part.unflatten(0, u.shape[:-1])
         return outputs
 
     def observe(self, batch: Batch) -> None:
-        """Let likelihoods that train take account of what generation needs to know of the data."""
+        """Let decoders that train take account of what generation needs to know of the data.
+
+        Raises:
+            ValueError: a batch without the covariates that decoders read.
+        """
+        if self.covariates and batch.covariates.shape[1] == 0:
+            raise ValueError(
+                f"the batch has no covariates, and decoders read {', '.join(self.covariates)}; give them to the split or the batch"
+            )
         for name in self.names:
-            self.likelihood(name).observe(batch.x[name], batch.present[name])
+            present = batch.present[name]
+            self.likelihood(name).observe(batch.x[name], present)
+            if (usual := self.decoder(name).usual) is not None:
+                usual(batch.covariates[present])
 
     def log_prob(self, name: str, raw: Tensor, x: Tensor, present: Tensor) -> Tensor:
         """log p(x_m | raw), (K, B), of the decoder's raw outputs (K, B, *output_shape), values (B, *shape) and which of them are there (B,);
@@ -196,10 +234,15 @@ class Model(nn.Module):
         """The function, or one that computes its value again in the backward pass and keeps only its inputs until then."""
         return partial(checkpoint, function, use_reentrant=False) if self.recompute and torch.is_grad_enabled() else function
 
-    def _input(self, latents: Latents, name: str) -> Tensor:
-        if name not in self.private_priors:
-            return latents.shared
-        return torch.cat([latents.shared, latents.private[name]], -1)
+    def _input(self, latents: Latents, name: str, covariates: Tensor | None) -> Tensor:
+        """[z, w_m, c], (K, B, D + D_m + C)."""
+        parts, usual = [latents.shared], self.decoder(name).usual
+        if name in self.private_priors:
+            parts.append(latents.private[name])
+        if usual is not None:
+            known = usual.mean if covariates is None or covariates.shape[-1] == 0 else covariates
+            parts.append(known.expand(*latents.shared.shape[:-1], -1))
+        return torch.cat(parts, -1)
 
     def draw_prior(self, name: str, shape: tuple[int, ...], *, prior: str = "standard") -> Tensor:
         """Latents of the prior, (*shape, dim); ``name`` is "z", or "w_" and a modality.

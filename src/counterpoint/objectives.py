@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal, cast, get_args
 
@@ -310,7 +310,7 @@ def _hidden(batch: Batch) -> Batch:
     whole = torch.rand(len(batch), device=had.device) < 0.5
     kept = had & ((luck > 0.5) | (luck == luck.amax(0)) | whole)
     x = {name: torch.where(here.view(-1, *[1] * (v.ndim - 1)), v, 0) for (name, v), here in zip(batch.x.items(), kept, strict=True)}
-    return Batch(x, dict(zip(batch.present, kept, strict=True)))
+    return replace(batch, x=x, present=dict(zip(batch.present, kept, strict=True)))
 
 
 class Alignment(Loss):

@@ -6,8 +6,8 @@ an empty dictionary for methods without private latents.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -38,10 +38,11 @@ class Modality:
         unbounded: the values of an image may be any real numbers, as the latents of an autoencoder are; those of other images lie in [0, 1].
         words: what the ids of a categorical modality stand for, one for each of its ``classes``, where that is known; ``""`` for padding.
             Nothing but how ids are shown hangs on them.
+        covariates: names of the columns of ``Batch.covariates``, which its decoder reads beside the latents: all of them, or none.
 
     Raises:
         ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape, a missing vocabulary, counts that are no vector,
-            unbounded values of what is no image or has a likelihood that reads no such, or words that are not as many as ids.
+            unbounded values of what is no image or has a likelihood that reads no such, words that are not as many as ids, or a covariate twice.
     """
 
     name: str
@@ -52,10 +53,18 @@ class Modality:
     classes: int | None = None
     unbounded: bool = False
     words: tuple[str, ...] = field(default=(), repr=False)
+    covariates: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(s) for s in self.shape))
         object.__setattr__(self, "words", tuple(self.words))
+        if isinstance(self.covariates, str):
+            raise ValueError(
+                f"modality {self.name!r}: covariates={self.covariates!r} must be a list of names, such as [{self.covariates!r}]"
+            )
+        object.__setattr__(self, "covariates", tuple(self.covariates))
+        if len(set(self.covariates)) < len(self.covariates):
+            raise ValueError(f"modality {self.name!r}: covariates repeat in {', '.join(self.covariates)}; name each column once")
         if not self.name or "/" in self.name or "." in self.name:
             raise ValueError(f"modality name {self.name!r} must be non-empty and free of '/' and '.'")
         if not self.shape or min(self.shape) < 1:
@@ -108,9 +117,24 @@ class Modality:
         return between.join(word for word in shown if word)
 
     def identity(self) -> dict[str, Any]:
-        """What checksums are taken of: all fields but ``words``, and ``unbounded`` only where it holds, so that they are what they were before
-        it was a field."""
-        return {key: value for key, value in asdict(self).items() if key != "words" and (key != "unbounded" or value)}
+        """What checksums are taken of: all fields but ``words``, and ``unbounded`` and ``covariates`` only where there are any, so that they are
+        what they were before those were fields."""
+        return {key: value for key, value in asdict(self).items() if key != "words" and (key not in ("unbounded", "covariates") or value)}
+
+
+def covariates_of(modalities: Iterable[Modality]) -> tuple[str, ...]:
+    """Names of the columns that the decoders of some modalities read.
+
+    Raises:
+        ValueError: two modalities that read different ones.
+    """
+    found = {m.covariates: m.name for m in modalities if m.covariates}
+    if len(found) > 1:
+        (a, b), (first, second) = list(found.values())[:2], list(found)[:2]
+        raise ValueError(
+            f"modality {a!r} reads the covariates {', '.join(first)}, and {b!r} {', '.join(second)}; let each read all or none"
+        )
+    return next(iter(found), ())
 
 
 @dataclass(frozen=True)
@@ -120,10 +144,16 @@ class Batch:
     Attributes:
         x: values by modality, each ``(B, *shape)``; rows that are absent hold zeros.
         present: by modality, ``(B,)`` bool.
+        covariates: what decoders may read beside latents, such as the experimental batch, ``(B, C)`` float32; C = 0 where nothing is known of it.
     """
 
     x: dict[str, Tensor]
     present: dict[str, Tensor]
+    covariates: Tensor = field(default=None)  # type: ignore[assignment]  # (B, 0), once the number of rows is known
+
+    def __post_init__(self) -> None:
+        if self.covariates is None:
+            object.__setattr__(self, "covariates", next(iter(self.present.values())).new_zeros(len(self), 0, dtype=torch.float32))
 
     @staticmethod
     def of(
@@ -131,12 +161,13 @@ class Batch:
         present: Mapping[str, Tensor | np.ndarray] | None = None,
         *,
         modalities: Iterable[Modality],
+        covariates: Covariates | None = None,
         device: torch.device | str | None = None,
     ) -> Batch:
         """Check, move, convert and zero-fill: the only door through which values enter a model.
 
         uint8 images become floats in [0, 1]; word ids become int64. A modality of ``modalities`` that ``x`` lacks is
-        absent in every row.
+        absent in every row. ``covariates`` are as :func:`columns` reads them; None where nothing is known of them.
 
         Raises:
             ValueError: unknown modality, wrong shape, NaN or infinity in a present row, mismatched lengths, ids out of
@@ -174,24 +205,27 @@ class Batch:
         empty = ~torch.stack(list(mask.values())).any(0)
         if bool(empty.any()):
             raise ValueError(f"row {int(empty.nonzero()[0])} has every modality missing; drop such rows before training or inference")
-        return Batch(values, mask)
+        batch = Batch(values, mask)
+        return batch if covariates is None else replace(batch, covariates=columns(covariates, covariates_of(known.values()), rows, device))
 
     def __repr__(self) -> str:
         def count(here: Tensor) -> str:
             return "" if bool(here.all()) else f", {int(here.sum())} present"
 
         parts = (f"{name} {tuple(x.shape[1:])}{count(self.present[name])}" for name, x in self.x.items())
-        return f"Batch({len(self)} rows: {'; '.join(parts)})"
+        columns = self.covariates.shape[1]
+        return f"Batch({len(self)} rows: {'; '.join(parts)}{f'; {columns} covariates' * (columns > 0)})"
 
     def __len__(self) -> int:
         return next(iter(self.present.values())).shape[0]
 
     def __getitem__(self, rows: Tensor | slice) -> Batch:
         """The batch of the chosen rows."""
-        return Batch({k: v[rows] for k, v in self.x.items()}, {k: v[rows] for k, v in self.present.items()})
+        return Batch({k: v[rows] for k, v in self.x.items()}, {k: v[rows] for k, v in self.present.items()}, self.covariates[rows])
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch({k: v.to(device) for k, v in self.x.items()}, {k: v.to(device) for k, v in self.present.items()})
+        x, present = ({k: v.to(device) for k, v in tensors.items()} for tensors in (self.x, self.present))
+        return Batch(x, present, self.covariates.to(device))
 
     def observed(self, name: str) -> Tensor:
         """(B, *shape) bool: which values of a modality are there."""
@@ -213,7 +247,45 @@ class Batch:
         empty = ~torch.stack(list(present.values())).any(0)
         if bool(empty.any()):
             raise ValueError(f"row {int(empty.nonzero()[0])} has none of the given modalities ({', '.join(given)})")
-        return Batch({k: v if k in given else torch.zeros_like(v) for k, v in self.x.items()}, present)
+        return replace(self, x={k: v if k in given else torch.zeros_like(v) for k, v in self.x.items()}, present=present)
+
+
+Covariates = Tensor | np.ndarray | Mapping[str, Any]
+"""Columns of covariates, see :func:`columns`."""
+
+
+def columns(given: Covariates, names: Sequence[str], rows: int, device: torch.device | str | None = None) -> Tensor:
+    """Columns of covariates, (rows, C) float32.
+
+    Args:
+        given: (rows, C), or (C,) for every row; or by name a number for every row, or one for each (rows,), with zeros in the columns that are
+            not named, so that ``{"batch=b": 1}`` is batch b.
+        names: of the C columns.
+
+    Raises:
+        ValueError: no columns, an unknown name, another shape, or what is no finite number.
+    """
+    if not names:
+        raise ValueError("no decoder of this model reads covariates; leave them out")
+    if isinstance(given, Mapping):
+        unknown = [name for name in given if name not in names]
+        if unknown or not given:
+            raise ValueError(f"{f'unknown covariate {unknown[0]!r}' if unknown else 'no covariate given'}; choose from {', '.join(names)}")
+        values = torch.zeros(rows, len(names))
+        for name, column in given.items():
+            numbers = torch.as_tensor(column, dtype=torch.float32)
+            if numbers.shape not in ((), (rows,)):
+                raise ValueError(f"covariate {name!r} has shape {tuple(numbers.shape)}, expected one number, or ({rows},)")
+            values[:, names.index(name)] = numbers
+    else:
+        values = torch.as_tensor(given).float()
+        if values.shape not in ((len(names),), (rows, len(names))):
+            raise ValueError(
+                f"covariates have shape {tuple(values.shape)}, expected ({rows}, {len(names)}) or ({len(names)},): the columns are {', '.join(names)}"
+            )
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError("covariates hold NaN or infinity; give a number for each column, or leave all of them out")
+    return values.expand(rows, -1).to(device)
 
 
 def to_unit(values: Tensor) -> Tensor:

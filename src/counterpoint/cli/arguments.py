@@ -31,7 +31,7 @@ _STAGES = "fit.stages."
 
 
 EVALUATE_SKIPS: set[str | int] = {"method", "data", "cache", "progress", "judge", "feature_extractors"}
-LOAD_SKIPS: set[str | int] = {"source", "present", "labels", "modalities"}
+LOAD_SKIPS: set[str | int] = {"source", "present", "labels", "covariates", "modalities"}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ class SampleOptions:
         n: how many.
         out: .png for a sheet of pictures, .npz or .json for the numbers.
         prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
+        covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more; columns that are not named are 0. Without any, the average of training.
         autoencoder: its folder: write the images that latents stand for, instead of the latents.
         seed: of the draws.
     """
@@ -27,6 +28,7 @@ class SampleOptions:
     n: int = 64
     out: Path = Path("samples.png")
     prior: str = "auto"
+    covariates: tuple[str, ...] = ()
     autoencoder: Path | None = None
     seed: int = 0
 
@@ -94,6 +96,7 @@ class TranslateOptions:
         prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
         rule: "own", or "product" for the product of unimodal posteriors, whatever the method was trained with.
         refine: steps of refinement, for a run with a refiner (fit-refiner); none by default.
+        covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more; columns that are not named are 0. Without any, the average of training.
         autoencoder: its folder: read and write the images that latents stand for, instead of the latents.
         seed: of the draws.
     """
@@ -106,6 +109,7 @@ class TranslateOptions:
     prior: str = "auto"
     rule: Literal["own", "product"] = "own"
     refine: int | None = None
+    covariates: tuple[str, ...] = ()
     autoencoder: Path | None = None
     seed: int = 0
 
@@ -128,6 +132,8 @@ class ImputeOptions:
         prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
         rule: "own", or "product" for the product of unimodal posteriors, whatever the method was trained with.
         refine: steps of refinement, for a run with a refiner (fit-refiner); none by default.
+        covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more; columns that are not named are 0. Without any, those of the rows, or
+            the average of training.
         seed: of the draws.
     """
 
@@ -142,6 +148,7 @@ class ImputeOptions:
     prior: str = "auto"
     rule: Literal["own", "product"] = "own"
     refine: int | None = None
+    covariates: tuple[str, ...] = ()
     seed: int = 0
 
 

@@ -183,17 +183,18 @@ def evaluate(words: Sequence[str]) -> None:
 
 def sample(words: Sequence[str]) -> None:
     """New examples of all modalities."""
-    wanted = called(SampleOptions, "sample", words)
+    wanted = called(SampleOptions, "sample", gathered(words, ("covariates",)))
     method = _model(wanted.run)
     _check_count(wanted.n)
     autoencoder = _autoencoder(wanted.autoencoder, method)
-    values = method.sample(wanted.n, prior=wanted.prior, generator=torch.Generator().manual_seed(wanted.seed))
+    covariates, generator = _covariates(wanted.covariates, method), torch.Generator().manual_seed(wanted.seed)
+    values = method.sample(wanted.n, prior=wanted.prior, covariates=covariates, generator=generator)
     print(write_values(*_seen(values, method.modalities, autoencoder), wanted.out))
 
 
 def translate(words: Sequence[str]) -> None:
     """Some modalities from others."""
-    wanted = called(TranslateOptions, "translate", gathered(words, ("given", "to")))
+    wanted = called(TranslateOptions, "translate", gathered(words, ("given", "to", "covariates")))
     method = _model(wanted.run)
     _check_count(wanted.n)
     known = {m.name: m for m in method.modalities}
@@ -206,7 +207,14 @@ def translate(words: Sequence[str]) -> None:
         raise ValueError(f"name what to translate to: --to MODALITY; the modalities are {', '.join(known)}")
     generator = torch.Generator().manual_seed(wanted.seed)
     output = method.translate(
-        given, to=targets, n=wanted.n, prior=wanted.prior, rule=wanted.rule, refine=wanted.refine, generator=generator
+        given,
+        to=targets,
+        n=wanted.n,
+        prior=wanted.prior,
+        rule=wanted.rule,
+        refine=wanted.refine,
+        covariates=_covariates(wanted.covariates, method),
+        generator=generator,
     )
     flat = {name: values.transpose(0, 1).flatten(0, 1) for name, values in output.items()}  # the n answers to a row stand together
     if wanted.out is not None:
@@ -222,7 +230,7 @@ def impute(words: Sequence[str]) -> None:
     """Fill what is missing, with an interval for each value."""
     from tqdm import tqdm
 
-    wanted = called(ImputeOptions, "impute", gathered(words, ("given", "to")))
+    wanted = called(ImputeOptions, "impute", gathered(words, ("given", "to", "covariates")))
     if wanted.out.suffix != ".npz":
         raise ValueError(f"cannot write {wanted.out}: end its name in .npz")
     if (wanted.split is None) == any("=" in entry for entry in wanted.given):
@@ -245,6 +253,7 @@ def impute(words: Sequence[str]) -> None:
             prior=wanted.prior,
             rule=wanted.rule,
             refine=wanted.refine,
+            covariates=_covariates(wanted.covariates, method),
             generator=torch.Generator().manual_seed(wanted.seed),
             progress=bar.update,
         )
@@ -296,6 +305,25 @@ def _given(entries: Sequence[str], method: Method, autoencoder: datasets.Autoenc
 def _check_count(n: int) -> None:
     if n < 1:
         raise ValueError(f"--n {n} must be 1 or more")
+
+
+def _covariates(entries: Sequence[str], method: Method) -> dict[str, float] | None:
+    """Columns and what is in them; None where none is named.
+
+    Raises:
+        ValueError: what is neither a column nor a column and its number.
+    """
+    names = method.model.covariates
+    found: dict[str, float] = {}
+    for entry in entries:
+        column, _, number = entry.rpartition("=")
+        try:
+            found |= {entry: 1.0} if entry in names else {choose(column, [*names], "covariate"): float(number)}
+        except ValueError:
+            raise ValueError(
+                f"--covariates {entry} must be COLUMN or COLUMN=NUMBER; the columns are {', '.join(names) or 'none'}"
+            ) from None
+    return found or None
 
 
 def _autoencoder(folder: Path | None, method: Method) -> datasets.Autoencoder | None:

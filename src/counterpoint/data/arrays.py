@@ -1,23 +1,27 @@
 """Any user's arrays: a mapping, an ``.npz`` file, or a folder of ``.npy`` files.
 
 All three name their arrays alike: ``NAME`` for the values of a modality, ``present/NAME`` for its mask, ``label/LABEL`` for a shared
-label and ``label/LABEL/NAME`` for a private one. With splits, the same names stand below ``train/``, ``val/`` and ``test/``.
+label and ``label/LABEL/NAME`` for a private one, ``covariate/NAME`` for what decoders may read beside latents. With splits, the same names stand below
+``train/``, ``val/`` and ``test/``.
 """
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..types import Modality
+from ..types import Modality, covariates_of
 from .files import MANIFEST, check_files, manifest_digest, read_manifest
-from .records import Array, Dataset, Split
+from .records import COVARIATES, Array, Dataset, Split
 
 PARTS = ("train", "val", "test")
+MOST_VALUES = 1000
+"""Most values of a covariate that is no quantity."""
 Flat = dict[str, Array]
 
 
@@ -27,17 +31,19 @@ def from_mapping(
     *,
     present: Mapping[str, Any] | None = None,
     labels: Mapping[str, Any] | None = None,
+    covariates: Mapping[str, Any] | None = None,
     modalities: Sequence[Modality] | None = None,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     seed: int = 0,
 ) -> Dataset:
     """A data set from arrays; see :func:`counterpoint.data.load`."""
     if data.keys() == set(PARTS) and all(isinstance(v, Mapping) for v in data.values()):
-        if present is not None or labels is not None:
-            raise ValueError("with train, val and test given, put 'present/NAME' and 'label/LABEL' into each of them")
+        if present is not None or labels is not None or covariates is not None:
+            raise ValueError("with train, val and test given, put 'present/NAME', 'label/LABEL' and 'covariate/NAME' into each of them")
         return from_flat(name, {part: _flat(data[part]) for part in PARTS}, modalities)
     flat = _flat(data)
     flat |= {f"present/{k}": _array(f"present/{k}", v) for k, v in (present or {}).items()}
+    flat |= {f"covariate/{k}": _array(f"covariate/{k}", v) for k, v in (covariates or {}).items()}
     for label, values in (labels or {}).items():
         flat |= _flat({f"label/{label}/{k}": v for k, v in values.items()} if isinstance(values, Mapping) else {f"label/{label}": values})
     return from_flat(name, _divide(flat, fractions, seed), modalities)
@@ -88,6 +94,7 @@ def from_flat(
 ) -> Dataset:
     """A data set from the named arrays of its three splits; modalities that are not given are inferred from the values."""
     parts, codes = _number_labels(parts)
+    columns, names, scales = _columns(parts, covariates_of(modalities or ()))
     given = {m.name: m for m in modalities or ()}
     keys = [k for k in dict.fromkeys(k for part in PARTS for k in parts[part]) if "/" not in k]
     unknown = [k for k in keys if modalities and k not in given]
@@ -97,8 +104,12 @@ def from_flat(
         )
     arrays = {k: {part: _as_values(k, parts[part][k], given.get(k)) for part in PARTS if k in parts[part]} for k in keys}
     found = tuple(modalities) if modalities else tuple(infer(k, list(arrays[k].values())) for k in keys)
-    splits = {part: _split(part, parts[part], {k: v[part] for k, v in arrays.items() if part in v}, found) for part in PARTS}
-    return Dataset(name, found, splits["train"], splits["val"], splits["test"], {**(notes or {}), **codes}, digest)
+    if not covariates_of(found):
+        found = tuple(replace(m, covariates=names) for m in found)
+    splits = {
+        part: _split(part, parts[part], {k: v[part] for k, v in arrays.items() if part in v}, found, columns[part], names) for part in PARTS
+    }
+    return Dataset(name, found, splits["train"], splits["val"], splits["test"], {**(notes or {}), **codes, **scales}, digest)
 
 
 def infer(name: str, arrays: Sequence[Array]) -> Modality:
@@ -230,7 +241,62 @@ def _all_nan(values: Array, block: int = 4096) -> Array:
     return np.concatenate([np.zeros(0, bool), *parts])
 
 
-def _split(part: str, flat: Flat, x: Flat, modalities: tuple[Modality, ...]) -> Split:
+def _columns(parts: Mapping[str, Flat], named: tuple[str, ...]) -> tuple[Flat, tuple[str, ...], dict[str, str]]:
+    """Columns of covariates by split, their names, and notes that say what they are: floats make one column, all else one for each value.
+
+    Args:
+        named: the columns that the modalities name, which a prepared folder holds as they are.
+    """
+    if all(COVARIATES in flat for flat in parts.values()):
+        return {part: flat[COVARIATES] for part, flat in parts.items()}, named, {}
+    found = {part: [np.zeros((len(next(iter(flat.values()), ())), 0))] for part, flat in parts.items()}
+    names: list[str] = []
+    notes = {}
+    for key in dict.fromkeys(k for flat in parts.values() for k in flat if k.startswith("covariate/")):
+        given = {part: _covariate(part, key, flat.get(key), len(found[part][0])) for part, flat in parts.items()}
+        kinds = {"number" if values.dtype.kind == "f" else "name" for values in given.values()}
+        if len(kinds) > 1:
+            raise TypeError(f"array {key!r} holds floats in some splits and none in others; give it the same dtype in all")
+        made, own, notes[key] = (_standardised if kinds == {"number"} else _one_hot)(key, given)
+        names += own
+        for part, values in made.items():
+            found[part].append(values)
+    return {part: np.concatenate(columns, 1, dtype=np.float32) for part, columns in found.items()}, tuple(names), notes
+
+
+def _covariate(part: str, key: str, given: Array | None, rows: int) -> Array:
+    if given is None:
+        raise ValueError(f"{part}: array {key!r} is missing; give it in all of train, val and test, or in none")
+    if given.shape != (rows,):
+        raise ValueError(f"{part}: array {key!r} has shape {given.shape}, expected ({rows},): a number or a name for each row")
+    if given.dtype.kind == "f" and not np.isfinite(given).all():
+        raise ValueError(
+            f"{part}: array {key!r} holds NaN or infinity in row {int(np.isfinite(given).argmin())}; fill it in, or drop the row"
+        )
+    return given if given.dtype.kind == "f" else np.asarray(given).astype(str)
+
+
+def _standardised(key: str, given: Flat) -> tuple[Flat, list[str], str]:
+    """Numbers as one column, of mean 0 and variance 1 in training."""
+    mean, scale = float(given["train"].mean(dtype=np.float64)), float(given["train"].std(dtype=np.float64))
+    scale = scale if scale > 0 else 1.0
+    columns = {part: (values[:, None] - mean) / scale for part, values in given.items()}
+    return columns, [key.removeprefix("covariate/")], f"standardised by mean {mean:g} and scale {scale:g} of the training rows"
+
+
+def _one_hot(key: str, given: Flat) -> tuple[Flat, list[str], str]:
+    """Names, and numbers that stand for such, as a column for each that training has. Of others nothing is known: such rows have the average of training."""
+    values = np.unique(given["train"])
+    if len(values) > MOST_VALUES:
+        raise ValueError(f"array {key!r} has {len(values)} values, and each would be a column; give floats where it is a quantity")
+    hits = {part: own[:, None] == values for part, own in given.items()}
+    columns = {part: np.where(hit.any(1, keepdims=True), hit, hits["train"].mean(0)) for part, hit in hits.items()}
+    strange = sorted({value for part, own in given.items() for value in own[~hits[part].any(1)].tolist()})
+    note = f"one of {', '.join(values)}" + f"; of {', '.join(strange)}, which training does not have, nothing is known" * bool(strange)
+    return columns, [f"{key.removeprefix('covariate/')}={value}" for value in values], note
+
+
+def _split(part: str, flat: Flat, x: Flat, modalities: tuple[Modality, ...], covariates: Array, covariate_names: tuple[str, ...]) -> Split:
     present, shared = {}, {}
     private: dict[str, dict[str, Array]] = {}
     for key, values in flat.items():
@@ -243,8 +309,13 @@ def _split(part: str, flat: Flat, x: Flat, modalities: tuple[Modality, ...]) -> 
                 shared[label] = values
             case ["label", label, name]:
                 private.setdefault(label, {})[name] = values
+            case ["covariate", *_]:
+                continue
+            case _ if key == COVARIATES and covariate_names:
+                continue
             case _:
-                raise ValueError(f"array {key!r} is not understood; expected NAME, present/NAME, label/LABEL or label/LABEL/NAME")
+                expected = "NAME, present/NAME, label/LABEL, label/LABEL/NAME or covariate/NAME"
+                raise ValueError(f"array {key!r} is not understood; expected {expected}")
     counts = {m.name for m in modalities if m.counts}
     for name, values in x.items():
         if values.dtype.kind == "b":
@@ -252,6 +323,6 @@ def _split(part: str, flat: Flat, x: Flat, modalities: tuple[Modality, ...]) -> 
         elif values.dtype.kind == "f" and (name not in present or len(present[name]) == len(values)):
             present[name] = present.get(name, True) & ~_all_nan(values)
     try:
-        return Split(x, modalities, present, shared, private)
+        return Split(x, modalities, present, shared, private, covariates, covariate_names)
     except (ValueError, TypeError) as error:
         raise type(error)(f"{part}: {error}") from error

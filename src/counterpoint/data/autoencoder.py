@@ -27,7 +27,7 @@ from torch import Tensor
 from ..extras import required
 from ..types import Modality, to_unit
 from .files import FolderWriter, new_folder, progress_bar
-from .records import Dataset, Split
+from .records import COVARIATES, Dataset, Split
 
 ROWS = 32
 """Most rows that pass through an autoencoder at once."""
@@ -199,6 +199,7 @@ def _carry_over(writer: FolderWriter, part: str, split: Split, encoded: str) -> 
         **{f"present/{name}": mask for name, mask in split.present.items() if not mask.all()},
         **{f"label/{label}": values for label, values in split.shared_labels.items()},
         **private,
+        **({COVARIATES: split.covariates} if split.covariate_names else {}),
     }
     for key, values in arrays.items():
         blocks = (values[start : start + 1024] for start in range(0, len(values), 1024))

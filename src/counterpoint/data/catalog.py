@@ -64,6 +64,7 @@ def load(
     seed: int = 0,
     present: Mapping[str, Any] | None = None,
     labels: Mapping[str, Any] | None = None,
+    covariates: Mapping[str, Any] | None = None,
     modalities: Sequence[Modality] | None = None,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     likelihood: Family | None = None,
@@ -79,7 +80,7 @@ def load(
 
             - a name of :func:`names`;
             - a folder: one that :func:`prepare` made, or ``.npy`` files named ``NAME`` (values), ``present/NAME`` (mask),
-              ``label/LABEL`` (shared) and ``label/LABEL/NAME`` (private), in itself or in sub-folders ``train``, ``val``, ``test``;
+              ``label/LABEL`` (shared), ``label/LABEL/NAME`` (private) and ``covariate/NAME``, in itself or in sub-folders ``train``, ``val``, ``test``;
             - an ``.npz`` file with arrays of these names (``train/NAME`` and so on when split);
             - a mapping of these names to arrays, or of ``train``, ``val`` and ``test`` to such mappings.
         root: where data sets live; by default ``$COUNTERPOINT_DATA``, or else ``~/.cache/counterpoint``.
@@ -90,7 +91,10 @@ def load(
         seed: of the named set's pairs, crops, captions and places of words, or of the division into splits.
         present: of a mapping: masks by modality. A row of NaN is absent without a mask, too.
         labels: of a mapping: by label, either one array (shared) or arrays by modality (private). Text is numbered alphabetically.
-        modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`).
+        covariates: of a mapping: by name, integers, text or floats (N,), which decoders read beside latents. Integers and text become a column
+            ``NAME=VALUE`` for each value, floats one column, standardised by the train split. The notes say which.
+        modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`). Where none of them names covariates, the
+            decoders of all read those of the data.
         fractions: of train, val and test, where the source has no splits.
         likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, ``"beta"``, ``"nb"`` or ``"zinb"``, of every modality but word ids and counts,
             instead of their own (:meth:`Dataset.with_likelihood`); the last two take integers for counts.
@@ -119,12 +123,13 @@ def load(
     }
     given = {key: value for key, value in asked.items() if value is not None}
     stray = [key for key in given if key not in mine]
-    stray += [k for k, v in {"present": present, "labels": labels}.items() if v is not None and not isinstance(source, Mapping)]
+    mappings_own = {"present": present, "labels": labels, "covariates": covariates}
+    stray += [k for k, v in mappings_own.items() if v is not None and not isinstance(source, Mapping)]
     stray += ["modalities"] if named and modalities is not None else []
     if stray:
         raise ValueError(f"option {stray[0]!r} does not apply to {'a mapping' if isinstance(source, Mapping) else source}; leave it out")
     if isinstance(source, Mapping):
-        data = arrays.from_mapping("mapping", source, present=present, labels=labels, modalities=modalities, fractions=fractions, seed=seed)
+        data = arrays.from_mapping("mapping", source, **mappings_own, modalities=modalities, fractions=fractions, seed=seed)
     else:
         data = _opened(source, place, given, modalities, fractions, seed, verify)
     if likelihood is not None or scale is not None:

@@ -145,6 +145,6 @@ def check_files(
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
     """One checksum for a prepared set: over its modalities, but for the words that their ids are shown as, and the checksums of its files."""
-    modalities = [{key: value for key, value in modality.items() if key != "words"} for modality in manifest["modalities"]]
+    modalities = [{k: v for k, v in modality.items() if k != "words" and (k != "covariates" or v)} for modality in manifest["modalities"]]
     record = {"modalities": modalities, "files": {name: facts["sha256"] for name, facts in manifest["files"].items()}}
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

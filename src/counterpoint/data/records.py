@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
@@ -14,13 +15,16 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from ..types import COUNTS, Batch, Modality, wrong_entry
+from ..types import COUNTS, Batch, Modality, covariates_of, wrong_entry
 
 Array = np.ndarray
 Family = Literal["normal", "laplace", "bernoulli", "beta", "nb", "zinb"]
 Missing = Literal["random", "block"]
 Rows = np.ndarray | slice
-_BLOCK = 4096  # rows looked at together while validating, which bounds the memory of the check
+COVARIATES = "covariates/columns"
+"""Name of the array that holds all covariates of a split, as they are, in a prepared folder; its modalities name them."""
+_BLOCK = 4096  # rows read together for a checksum
+_ENTRIES = 4_000_000  # entries looked at together while validating, which bounds the memory of the check
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Split:
         present: by modality, ``(N,)`` bool; a modality that is left out is there in every row.
         shared_labels: by label, ``(N,)`` integers, for what all modalities have in common.
         private_labels: by label, then by modality, ``(N,)`` integers.
+        covariates: what decoders may read beside the latents, such as the experimental batch, ``(N, C)`` numbers; C = 0 without any.
+        covariate_names: of the C columns. A modality names all of them, if its decoder reads them, or none.
 
     Raises:
         ValueError: no rows, mismatched lengths, a wrong shape, an unknown modality, NaN or infinity in a present row, ids out of the
@@ -47,6 +53,8 @@ class Split:
     present: dict[str, Array] = field(default_factory=dict)
     shared_labels: dict[str, Array] = field(default_factory=dict)
     private_labels: dict[str, dict[str, Array]] = field(default_factory=dict)
+    covariates: Array = field(default=None)  # type: ignore[arg-type]  # (N, 0), once the number of rows is known
+    covariate_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         modalities = tuple(self.modalities)
@@ -84,6 +92,8 @@ class Split:
             "present": present,
             "shared_labels": shared,
             "private_labels": private,
+            "covariates": _covariates(self.covariates, tuple(self.covariate_names), modalities, rows),
+            "covariate_names": tuple(self.covariate_names),
         }.items():
             object.__setattr__(self, key, value)
 
@@ -114,7 +124,7 @@ class Split:
             if not here.all():
                 tensor = tensor.masked_fill(~mask.view(-1, *[1] * len(modality.shape)), 0)
             x[modality.name], present[modality.name] = tensor, mask
-        return Batch(x, present)
+        return Batch(x, present, torch.from_numpy(np.array(self.covariates[index])).to(device))
 
     def batches(self, size: int, device: torch.device | str | None = None) -> Iterator[Batch]:
         """All rows in order, ``size`` at a time; the last batch may be short."""
@@ -125,12 +135,13 @@ class Split:
 
     def take(self, index: Rows) -> Split:
         """The split of the chosen rows. An index array reads them into memory; a slice does not copy."""
-        return Split(
-            {k: v[index] for k, v in self.x.items()},
-            self.modalities,
-            {k: v[index] for k, v in self.present.items()},
-            {k: v[index] for k, v in self.shared_labels.items()},
-            {label: {k: v[index] for k, v in by.items()} for label, by in self.private_labels.items()},
+        return replace(
+            self,
+            x={k: v[index] for k, v in self.x.items()},
+            present={k: v[index] for k, v in self.present.items()},
+            shared_labels={k: v[index] for k, v in self.shared_labels.items()},
+            private_labels={label: {k: v[index] for k, v in by.items()} for label, by in self.private_labels.items()},
+            covariates=self.covariates[index],
         )
 
     def with_missing(self, fraction: float, seed: int = 0, how: Missing = "random", among: Sequence[str] | None = None) -> Split:
@@ -186,6 +197,13 @@ class Dataset:
         for part, split in self.splits().items():
             if split.modalities != tuple(self.modalities):
                 raise ValueError(f"the {part} split of {self.name!r} has other modalities than the data set; build all three alike")
+            if split.covariate_names != self.train.covariate_names:
+                raise ValueError(f"the {part} split of {self.name!r} has other covariates than the train split; build all three alike")
+
+    @property
+    def covariate_names(self) -> tuple[str, ...]:
+        """Names of the columns of covariates."""
+        return self.train.covariate_names
 
     def splits(self) -> dict[str, Split]:
         """The splits by name, in the order train, val, test."""
@@ -241,14 +259,16 @@ class Dataset:
         return replace(self, train=train, notes={**self.notes, "missing": told[how]}, digest=digest)
 
     def checksum(self) -> str:
-        """A stable hexadecimal checksum of the modalities, values, masks and labels of all splits (SHA-256); of a prepared set, as prepared."""
+        """A stable hexadecimal checksum of the modalities, values, masks, labels and covariates of all splits (SHA-256); of a prepared set, as prepared."""
         if self.digest is not None:
             return self.digest
         total = hashlib.sha256(json.dumps([m.identity() for m in self.modalities], sort_keys=True).encode())
         for part, split in self.splits().items():
             private = {f"label/{label}/{k}": v for label, by in split.private_labels.items() for k, v in by.items()}
             shared = {f"label/{label}": v for label, v in split.shared_labels.items()}
-            arrays: Mapping[str, Array] = {**split.x, **{f"present/{k}": v for k, v in split.present.items()}, **shared, **private}
+            masks = {f"present/{k}": v for k, v in split.present.items()}
+            covariates = {COVARIATES: split.covariates} if split.covariate_names else {}
+            arrays: Mapping[str, Array] = {**split.x, **masks, **shared, **private, **covariates}
             for key in sorted(arrays):
                 total.update(f"{part}/{key}:{arrays[key].dtype.str}{arrays[key].shape}".encode())
                 for start in range(0, len(split), _BLOCK):
@@ -299,8 +319,9 @@ def _wrong_row(modality: Modality, values: Array, present: Array) -> tuple[int, 
     ids = modality.likelihood == "categorical"
     if values.dtype == np.uint8 and not ids and not modality.counts:
         return None
-    for start in range(0, len(values), _BLOCK):
-        block, here = values[start : start + _BLOCK], present[start : start + _BLOCK]
+    step = max(1, _ENTRIES // math.prod(modality.shape))
+    for start in range(0, len(values), step):
+        block, here = values[start : start + step], present[start : start + step]
         good = (block >= 0) & (block < (modality.classes or 0)) if ids else np.isfinite(block)
         bad = here & ~good.reshape(len(block), -1).all(1)
         if bad.any():
@@ -312,6 +333,20 @@ def _wrong_row(modality: Modality, values: Array, present: Array) -> tuple[int, 
         if wrong := wrong_entry(modality, block, here):
             return start + wrong[0], wrong[1]
     return None
+
+
+def _covariates(given: Array | None, names: tuple[str, ...], modalities: tuple[Modality, ...], rows: int) -> Array:
+    if (read := covariates_of(modalities)) and read != names:
+        raise ValueError(
+            f"decoders are to read the covariates {', '.join(read)}, and the data have {', '.join(names) or 'none'}; name all of them"
+        )
+    values = np.zeros((rows, 0), np.float32) if given is None else np.asarray(given, np.float32)
+    if values.shape != (rows, len(names)):
+        raise ValueError(f"covariates have shape {values.shape}, expected ({rows}, {len(names)}): a column for each of their names")
+    good = np.isfinite(values).all(1)
+    if not good.all():
+        raise ValueError(f"row {int(good.argmin())} has a covariate of NaN or infinity; fill it in, or drop the row")
+    return values
 
 
 def _label(name: str, given: Array, rows: int) -> Array:

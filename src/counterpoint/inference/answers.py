@@ -69,14 +69,16 @@ def completed(model: Model, latents: Latents, targets: Sequence[str], present: d
     return Latents(latents.shared, private)
 
 
-def means(model: Model, draws: Sequence[Draw], x: Mapping[str, Tensor] | None = None) -> list[dict[str, Tensor]]:
+def means(model: Model, draws: Sequence[Draw], covariates: Tensor | None, x: Mapping[str, Tensor] | None = None) -> list[dict[str, Tensor]]:
     """Decoder means of each draw by target, (K, B, *shape).
 
     Args:
+        covariates: of the rows, (B, C), as in ``Model.decode``.
         x: by modality what is known of the same rows, (B, *shape), zeros in rows where it is not: counts have their totals.
     """
     x = x or {}
-    return [{name: model.likelihood(name).mean(raw.float(), x.get(name)) for name, raw in out.items()} for out in model.decode(draws)]
+    decoded = model.decode(draws, covariates)
+    return [{name: model.likelihood(name).mean(raw.float(), x.get(name)) for name, raw in out.items()} for out in decoded]
 
 
 def divergence(model: Model, encoding: Encoding, given: tuple[str, ...], samples: int, rule: Rule | None = None) -> Tensor:
@@ -162,7 +164,7 @@ def _log_weights(model: Model, encoding: Encoding, q: Posterior, privates: Mappi
     for name, posterior in privates.items():
         w = private[name] = posterior.rsample(torch.Size((k,)))
         total = total + encoding.batch.present[name] * (model.private_priors[name]().log_prob(w) - posterior.log_prob(w))
-    raw = model.decode([Draw(Latents(z, private), model.names)])[0]
+    raw = model.decode([Draw(Latents(z, private), model.names)], encoding.batch.covariates)[0]
     for name in model.names:
         total = total + encoding.batch.present[name] * model.likelihood(name).log_prob(raw[name], encoding.batch.x[name])
     return total

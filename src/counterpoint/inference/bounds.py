@@ -121,8 +121,8 @@ def component_bounds(
     """L of each component, (S, B), over its draws (K, S, B, D) of z, and (K, S, B, D_m) or (K, 1, B, D_m) of w_m."""
     lead = drawn["z"].shape[:2]
     private = {name: drawn[f"w_{name}"].expand(*lead, -1, -1).flatten(0, 1) for name in given if f"w_{name}" in drawn}
-    raw = model.decode([Draw(Latents(drawn["z"].flatten(0, 1), private), given)])[0]
     batch = encoding.batch
+    raw = model.decode([Draw(Latents(drawn["z"].flatten(0, 1), private), given)], batch.covariates)[0]
     total = -beta * dist.kl(parts["z"], model.prior())
     for name in given:
         said = model.log_prob(name, raw[name], batch.x[name], batch.present[name])

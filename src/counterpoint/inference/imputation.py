@@ -169,7 +169,9 @@ def _fill(found: Imputation, model: Model, name: str, batch: Batch, latents: Lat
     draws: Tensor | None = mean.expand(n, *mean.shape)
     certain = torch.ones(x.shape, device=x.device)
     if len(rows):
-        mean, draws = _predictive(model, name, latents, rows, _like(x[rows], totals, rows), draw=keep or not words)
+        mean, draws = _predictive(
+            model, name, _of(latents, name, rows), batch.covariates[rows], _like(x[rows], totals, rows), draw=keep or not words
+        )
         if words:
             probability, mean = mean.max(-1)
             certain = torch.where(there, certain, certain.index_copy(0, rows, probability.float()))
@@ -191,18 +193,24 @@ def _like(x: Tensor, totals: Tensor | None, rows: Tensor) -> Tensor | None:
     return torch.cat([totals[rows, None].to(x), torch.zeros_like(x[:, 1:])], 1)
 
 
+def _of(latents: Latents, name: str, rows: Tensor) -> Latents:
+    """What the decoder of one modality reads of some rows."""
+    private = {name: latents.private[name][:, rows]} if name in latents.private else {}
+    return Latents(latents.shared[:, rows], private)
+
+
 def _predictive(
-    model: Model, name: str, latents: Latents, rows: Tensor, like: Tensor | None, *, draw: bool
+    model: Model, name: str, latents: Latents, covariates: Tensor, like: Tensor | None, *, draw: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """E[x_m | x_S] of some rows, (R, *shape), of words their probabilities (R, length, vocabulary); and draws, (n, R, *shape), if asked for.
+    """E[x_m | x_S], (R, *shape), of words their probabilities (R, length, vocabulary); and draws, (n, R, *shape), if asked for.
 
     The mean is that of the decoder's means, which varies less than that of draws; a decoder whose means are draws is asked once.
     """
     likelihood = model.likelihood(name)
     total: Tensor | None = None
     drawn = []
-    for part in _parts(latents, name, rows, math.prod(likelihood.output_shape)):
-        raw = model.decode([Draw(part, (name,))])[0][name]
+    for part in _parts(latents, math.prod(likelihood.output_shape)):
+        raw = model.decode([Draw(part, (name,))], covariates)[0][name]
         raw = raw if raw.dtype == torch.float64 else raw.float()
         if draw:
             drawn.append(likelihood.sample(raw, like))
@@ -212,10 +220,10 @@ def _predictive(
     return total / len(latents.shared), torch.cat(drawn) if draw else None
 
 
-def _parts(latents: Latents, name: str, rows: Tensor, size: int) -> Iterator[Latents]:
-    """Latents of one modality's rows, so many draws at a time that their raw outputs, ``size`` numbers each, are bounded."""
-    draws = max(1, VALUES // (len(rows) * size))
-    for start in range(0, len(latents.shared), draws):
+def _parts(latents: Latents, size: int) -> Iterator[Latents]:
+    """So many draws at a time that their raw outputs, ``size`` numbers each, are bounded."""
+    n, rows = latents.shared.shape[:2]
+    draws = max(1, VALUES // (rows * size))
+    for start in range(0, n, draws):
         some = slice(start, start + draws)
-        private = {name: latents.private[name][some][:, rows]} if name in latents.private else {}
-        yield Latents(latents.shared[some][:, rows], private)
+        yield Latents(latents.shared[some], {name: w[some] for name, w in latents.private.items()})

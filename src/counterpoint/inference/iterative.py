@@ -258,7 +258,7 @@ def _errors(model: Model, encoding: Encoding, parts: dict[str, Diagonal], given:
     """(S, B, features): how each given modality differs from what is decoded at μ; zeros where it is not there."""
     at = {key: part.loc for key, part in parts.items()}
     private = {name: at[f"w_{name}"].expand(len(at["z"]), -1, -1) for name in given if f"w_{name}" in at}
-    raw = model.decode([Draw(Latents(at["z"], private), given)])[0]
+    raw = model.decode([Draw(Latents(at["z"], private), given)], encoding.batch.covariates)[0]
     blank = at["z"].new_zeros(*at["z"].shape[:-1], refiner.options.width)
     found = []
     for name, reader in refiner.errors.items():

@@ -28,7 +28,7 @@ from counterpoint.model import Draw, Model
 from counterpoint.nn import Trunk
 from counterpoint.posteriors import PosteriorProduct, Rule
 from counterpoint.priors import SamplerName
-from counterpoint.types import Batch, Latents, Modality, Terms
+from counterpoint.types import Batch, Covariates, Latents, Modality, Terms, columns
 
 if TYPE_CHECKING:
     from counterpoint.data import Dataset, Split
@@ -144,7 +144,7 @@ class Method(nn.Module):
         self.model.observe(batch)
         encoding = self.model.encode(batch)
         draws = [loss.draws(self.model, encoding) for loss, _ in active]
-        decoded = iter(self.model.decode([draw for part in draws for draw in part]))
+        decoded = iter(self.model.decode([draw for part in draws for draw in part], batch.covariates))
         terms: Terms = {}
         for (loss, weight), part in zip(active, draws, strict=True):
             named = loss.terms(self.model, encoding, part, [next(decoded) for _ in part])
@@ -293,12 +293,20 @@ class Method(nn.Module):
             bounds = inference.measured(model, encoding, trace.steps, names, samples=samples, beta=beta)
             return dataclasses.replace(trace, elbo=bounds)
 
-    def decode(self, latents: Latents, to: Sequence[str] | None = None, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def decode(
+        self,
+        latents: Latents,
+        to: Sequence[str] | None = None,
+        *,
+        covariates: Covariates | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
         """Decoder means (K, B, *shape) by modality; for words, probabilities (K, B, length, vocabulary).
 
         Args:
             latents: of ``encode``, for instance.
             to: modalities to decode; by default those whose private latents are there.
+            covariates: what decoders read beside latents, as :func:`~counterpoint.types.columns`; by default the average of the training rows.
             generator: of what diffusion decoders draw.
 
         Raises:
@@ -311,8 +319,9 @@ class Method(nn.Module):
             raise ValueError(
                 f"decoding {lacking[0]!r} needs its private latent, which is not given; use translate to draw it from the prior"
             )
+        known = self._columns(covariates, latents.shared.shape[1])
         with self._answering() as model, inference.seeded(generator):
-            return inference.means(model, [Draw(latents, targets)])[0]
+            return inference.means(model, [Draw(latents, targets)], known)[0]
 
     def reconstruct(self, x: Values, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Every modality from its own posterior means, (B, *shape); where a row lacks it, from the rest of the row, with w at the
@@ -327,7 +336,8 @@ class Method(nn.Module):
                 own = torch.where(batch.present[name].unsqueeze(-1), alone, everything)
                 private = {name: encoding.private[name].centre[None]} if name in encoding.private else {}
                 draws.append(Draw(Latents(own[None], private), (name,)))
-            return {name: out[name].squeeze(0) for name, out in zip(model.names, inference.means(model, draws, batch.x), strict=True)}
+            made = inference.means(model, draws, batch.covariates, batch.x)
+            return {name: out[name].squeeze(0) for name, out in zip(model.names, made, strict=True)}
 
     def translate(
         self,
@@ -338,20 +348,23 @@ class Method(nn.Module):
         prior: str = "auto",
         rule: RuleLike = "own",
         refine: int | None = None,
+        covariates: Covariates | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Generate the target modalities from those in ``x``, (n, B, *shape) means.
 
         z comes from the posterior, by ``rule`` and ``refine`` as in ``encode``; the private latent of a target from its own posterior if it is in ``x``,
-        else from the prior.
+        else from the prior. What is decoded has the ``covariates`` given, as in ``decode``, whatever those of ``x`` are; without, it has those of ``x``,
+        or the average of the training rows where it has none. To translate to itself with other covariates is to take their effect away.
         """
         with self._answering() as model, inference.seeded(generator):
             batch, names = self._given(x, None)
+            known = batch.covariates if covariates is None else self._columns(covariates, len(batch))
             targets = self._targets(to)
             latents = inference.posterior_latents(model, model.encode(batch), names, n, self._rule(rule), refine)
             draw = partial(model.draw_prior, prior=self._prior(prior))
             latents = inference.completed(model, latents, targets, batch.present, draw)
-            return inference.means(model, [Draw(latents, targets)], batch.x)[0]
+            return inference.means(model, [Draw(latents, targets)], known, batch.x)[0]
 
     def impute(
         self,
@@ -365,6 +378,7 @@ class Method(nn.Module):
         prior: str = "auto",
         rule: RuleLike = "own",
         refine: int | None = None,
+        covariates: Covariates | None = None,
         totals: Mapping[str, Tensor] | None = None,
         generator: torch.Generator | None = None,
         progress: Callable[[int], object] | None = None,
@@ -380,6 +394,7 @@ class Method(nn.Module):
             samples: return the draws, too.
             prior: of private latents, as in ``sample``.
             rule, refine: of the posterior of z, as in ``encode``.
+            covariates: as in ``translate``.
             totals: by modality of counts, the totals (B,) of rows that are filled, where they are known; that of a usual row by default.
             generator: of the draws.
             progress: called with a number of rows, whenever so many more are done.
@@ -394,6 +409,8 @@ class Method(nn.Module):
         with self._answering() as model, inference.seeded(generator):
             batch, names = self._given(x, given)
             self._check_totals(totals or {}, len(batch))
+            if (known := self._columns(covariates, len(batch))) is not None:
+                batch = dataclasses.replace(batch, covariates=known)
             return inference.imputed(
                 model,
                 batch,
@@ -409,19 +426,24 @@ class Method(nn.Module):
                 progress=progress,
             )
 
-    def sample(self, n: int, *, prior: str = "auto", generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def sample(
+        self, n: int, *, prior: str = "auto", covariates: Covariates | None = None, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
         """Unconditional samples of all modalities, (n, *shape) means.
 
         Args:
             prior: ``"standard"``, the kind of a learned sampler, or ``"auto"``: the sampler learned last, where there is one.
+            covariates: as in ``decode``.
         """
+        known = self._columns(covariates, n)
         with self._answering() as model, inference.seeded(generator):
             draw = partial(model.draw_prior, prior=self._prior(prior))
             latents = inference.completed(model, Latents(draw("z", (1, n))), model.names, {}, draw)
-            return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)])[0].items()}
+            return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)], known)[0].items()}
 
     def recombine(self, shared: Values, private: Values, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """What ``shared`` says in the manner of ``private``: each modality decoded from the z of the one and the w of the other, (B, *shape).
+        """What ``shared`` says in the manner of ``private``: each modality decoded from the z of the one and the w, the covariates and the totals of
+        counts of the other, (B, *shape).
 
         Raises:
             ValueError: a method without private latents.
@@ -436,7 +458,8 @@ class Method(nn.Module):
                 )
             z = model.posterior.condition(what, model.names).centre[None]
             latents = Latents(z, {name: w.centre[None] for name, w in manner.private.items()})
-            return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)], manner.batch.x)[0].items()}
+            made = inference.means(model, [Draw(latents, model.names)], manner.batch.covariates, manner.batch.x)[0]
+            return {name: x.squeeze(0) for name, x in made.items()}
 
     def log_likelihood(
         self, x: Values, samples: int = 1000, *, refine: int | None = None, generator: torch.Generator | None = None
@@ -544,6 +567,9 @@ class Method(nn.Module):
         if given is None:
             given = [name for name in self.model.names if bool(batch.present[name].any())]
         return batch.only(given), tuple(name for name in self.model.names if name in given)
+
+    def _columns(self, covariates: Covariates | None, rows: int) -> Tensor | None:
+        return None if covariates is None else columns(covariates, self.model.covariates, rows, self.device)
 
     def _targets(self, to: Sequence[str] | None) -> tuple[str, ...]:
         if isinstance(to, str):

@@ -75,13 +75,14 @@ def build(
         return Encoder(modality, shared_dim, private_dim, networks=networks, posterior=posterior, towers=towers)
 
     def decoder(modality: Modality) -> Decoder:
-        latent_dim = shared_dim + private_dim
+        covariates = len(modality.covariates)
+        size = shared_dim + private_dim + covariates
         if modality.name not in denoiser.modalities:
             reads = likelihood(modality)
-            return Decoder(generator(modality, latent_dim, reads.output_shape, networks), reads)
-        by_denoising = Denoising(modality, latent_dim, denoiser)
-        draft = nn.Identity() if by_denoising.coarse is None else generator(modality, latent_dim, by_denoising.output_shape, networks)
-        return Decoder(draft, by_denoising)
+            return Decoder(generator(modality, size, reads.output_shape, networks), reads, covariates)
+        by_denoising = Denoising(modality, size, denoiser)
+        draft = nn.Identity() if by_denoising.coarse is None else generator(modality, size, by_denoising.output_shape, networks)
+        return Decoder(draft, by_denoising, covariates)
 
     def private_priors(learned: bool) -> dict[str, Prior]:
         return {name: Prior(private_dim, posterior, learned_scale=learned) for name in names if private_dim}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..inference import seeded
-from ..types import Latents
+from ..types import Latents, covariates_of
 from .agreement import f1
 from .judges import Judges, Seen, values_of
 from .latents import device_of
@@ -107,12 +107,12 @@ class Generations:
         return found
 
     def joint(self, prior: str = "auto") -> dict[str, Seen]:
-        """By modality, unconditional samples from a prior; "auto" is the last of the method's."""
+        """By modality, unconditional samples from a prior, with the covariates of the rows in turn; "auto" is the last of the method's."""
         prior = self.method.priors[-1] if prior == "auto" else prior
         if prior not in self._joint:
             generator = self._generator("joint")
             parts = [
-                self._seen(self.method.sample(len(rows), prior=prior, generator=generator), rows)
+                self._seen(self.method.sample(len(rows), prior=prior, covariates=self._covariates(rows), generator=generator), rows)
                 for rows in chunks(np.arange(self.samples), self.batch_size)
             ]
             self._joint[prior] = _cat(parts)
@@ -143,7 +143,7 @@ class Generations:
             for rows in chunks(np.flatnonzero(self.split.present[name]), self.batch_size):
                 latents = self.method.encode(self.split.batch(rows, device), given=[name])
                 given = Latents(shared[:, torch.from_numpy(rows)], {name: latents.private[name]})
-                values = self.method.decode(given, to=[name], generator=generator)
+                values = self.method.decode(given, to=[name], covariates=self._covariates(rows), generator=generator)
                 parts.append(self._seen({name: values[name][0]}, rows))
             found.update(_cat(parts))
         return found
@@ -177,6 +177,11 @@ class Generations:
         rows = rows % len(self.split)
         found = f1(values_of(self.split, name, rows, drawn.device), drawn).cpu().numpy()
         return np.where(self.split.present[name][rows], found, np.nan)
+
+    def _covariates(self, rows: Array) -> Array | None:
+        """Those of some rows, which begin anew where there are no more; None where no decoder reads any."""
+        read = covariates_of(self.split.modalities)
+        return self.split.covariates[rows % len(self.split)] if read else None
 
     def _generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(seed_of(self.seed, purpose))

@@ -337,7 +337,12 @@ def _describe(modality: Any) -> str:
         what = f"vector of {math.prod(modality.shape)}{' counts' * modality.counts}"
     scale = "learned scale" if modality.scale is None else f"scale {modality.scale:g}"
     family = {"nb": "negative binomial", "zinb": "zero-inflated negative binomial"}.get(modality.likelihood, modality.likelihood)
-    return f"{what}; {family} likelihood" + (f", {scale}" if modality.likelihood in ("normal", "laplace") else "")
+    read = f"; its decoder reads covariates in {len(modality.covariates)} column{'s' * (len(modality.covariates) > 1)}"
+    return (
+        f"{what}; {family} likelihood"
+        + (f", {scale}" if modality.likelihood in ("normal", "laplace") else "")
+        + read * bool(modality.covariates)
+    )
 
 
 def _yaml(values: JSON) -> str:

@@ -85,7 +85,7 @@ def _log_posterior(method: Method, example: Batch, given: Sequence[str], reach: 
         z = torch.cartesian_prod(*(torch.as_tensor(axis) for axis in axes)).to(next(method.parameters())).unsqueeze(1)
         parts = []
         for some in z.split(512):
-            raw = model.decode([Draw(Latents(some, {}), names)])[0]
+            raw = model.decode([Draw(Latents(some, {}), names)], example.covariates)[0]
             parts.append(model.prior().log_prob(some) + sum(model.likelihood(name).log_prob(raw[name], example.x[name]) for name in names))
         density = torch.cat(parts).reshape(_SIDE, _SIDE).double().cpu().numpy()
         if turn + 1 < _ROUNDS:
