@@ -372,7 +372,7 @@ def test_imputation_is_measured_on_rows_that_have_something_to_go_by() -> None:
     never = replace(split, present={"a": here, "b": ~here, "c": np.zeros(60, bool)})
     assert set(score_imputation(method, split, never).left_out) == {"impute/a", "impute/b", "impute/c"}
     alone = Split({"a": split.x["a"]}, ORACLE.modalities[:1])
-    assert score_imputation(method, alone, alone).left_out == {"impute": "there is only one modality"}
+    assert score_imputation(method, alone, alone).left_out == {"impute/a": "no row has it and another modality"}
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

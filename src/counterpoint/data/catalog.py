@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ..types import Modality
 from . import arrays, polymnist
@@ -69,8 +69,9 @@ def load(
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     likelihood: Family | None = None,
     scale: float | None = None,
+    nan: arrays.Nan = "error",
     missing: float = 0.0,
-    missing_how: Missing = "random",
+    missing_how: Missing | Literal["entries"] = "random",
     verify: bool = False,
 ) -> Dataset:
     """A data set from its name, from files, or from arrays.
@@ -100,8 +101,11 @@ def load(
             instead of their own (:meth:`Dataset.with_likelihood`); the last two take integers for counts.
         scale: with it, or instead of their own: σ (normal) or b (laplace) of every modality but word ids. A likelihood that is given
             without one learns it.
+        nan: of files and mappings: ``"missing"`` takes NaN in part of a row for entries that are missing (``Modality.gaps``) and not for a mistake.
+            A row of nothing but NaN is absent in any case.
         missing: hide this fraction of each modality's training values, never all of a row, to see what incomplete data costs.
-        missing_how: with it: ``"random"``, or ``"block"``, a run of rows for each modality (:meth:`Split.with_missing`).
+        missing_how: with it: ``"random"``; ``"block"``, a run of rows for each modality (:meth:`Split.with_missing`); or ``"entries"``, single
+            entries of vectors (:meth:`Dataset.with_gaps`).
         verify: compare the checksums of a prepared set, not only the sizes of its files.
 
     Raises:
@@ -110,7 +114,7 @@ def load(
     """
     place = Path(root) if root is not None else default_root()
     named = isinstance(source, str) and source in _OPTIONS
-    mine = _OPTIONS[str(source)] if named else ()
+    mine = _OPTIONS[str(source)] if named else ("nan",)
     asked = {
         "size": size,
         "views": views,
@@ -120,7 +124,10 @@ def load(
         "captions": captions,
         "unpaired": unpaired or None,
         "incomplete": incomplete or None,
+        "nan": None if nan == "error" else nan,
     }
+    if nan not in get_args(arrays.Nan):
+        raise ValueError(f"nan={nan!r} is unknown; choose one of {', '.join(get_args(arrays.Nan))}")
     given = {key: value for key, value in asked.items() if value is not None}
     stray = [key for key in given if key not in mine]
     mappings_own = {"present": present, "labels": labels, "covariates": covariates}
@@ -129,11 +136,13 @@ def load(
     if stray:
         raise ValueError(f"option {stray[0]!r} does not apply to {'a mapping' if isinstance(source, Mapping) else source}; leave it out")
     if isinstance(source, Mapping):
-        data = arrays.from_mapping("mapping", source, **mappings_own, modalities=modalities, fractions=fractions, seed=seed)
+        data = arrays.from_mapping("mapping", source, **mappings_own, modalities=modalities, fractions=fractions, seed=seed, nan=nan)
     else:
         data = _opened(source, place, given, modalities, fractions, seed, verify)
     if likelihood is not None or scale is not None:
         data = data.with_likelihood(likelihood, scale)
+    if missing_how == "entries":
+        return data.with_gaps(missing, seed) if missing else data
     return data.with_missing(missing, seed, missing_how) if missing else data
 
 
@@ -173,9 +182,9 @@ def _opened(
         return arrays.from_folder(folder, None, fractions, seed, verify=verify)
     path = Path(source)
     if path.is_dir():
-        return arrays.from_folder(path, modalities, fractions, seed, verify=verify)
+        return arrays.from_folder(path, modalities, fractions, seed, verify=verify, **options)
     if path.suffix == ".npz" and path.is_file():
-        return arrays.from_npz(path, modalities, fractions, seed)
+        return arrays.from_npz(path, modalities, fractions, seed, **options)
     if path.exists():
         raise ValueError(f"{path} is neither a folder nor an .npz file; convert it to one of them")
     raise FileNotFoundError(f"no data set and no path called {str(source)!r}; the known data sets are {', '.join(names())}")

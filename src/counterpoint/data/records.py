@@ -42,7 +42,8 @@ class Split:
         covariate_names: of the C columns. A modality names all of them, if its decoder reads them, or none.
 
     Raises:
-        ValueError: no rows, mismatched lengths, a wrong shape, an unknown modality, NaN or infinity in a present row, ids out of the
+        ValueError: no rows, mismatched lengths, a wrong shape, an unknown modality, NaN or infinity in a present row (but for NaN in some of the
+            entries of a modality with gaps), ids out of the
             vocabulary, counts that are negative or no whole numbers, proportions outside [0, 1], or a row in which every modality is missing.
             Memory-mapped arrays are checked batch by batch instead.
         TypeError: values, masks or labels of a dtype that does not fit.
@@ -110,7 +111,7 @@ class Split:
 
         Values travel in the dtype in which they are stored and are converted once, there.
         """
-        x, present = {}, {}
+        x, present, entries = {}, {}, {}
         for modality in self.modalities:
             here = np.array(self.present[modality.name][index])
             stored = self.x[modality.name]
@@ -120,11 +121,13 @@ class Split:
                 raise ValueError(f"modality {modality.name!r}: row {row} {wrong[1]}")
             tensor = torch.from_numpy(values).to(device)
             mask = torch.from_numpy(here).to(device)
+            if modality.gaps:
+                entries[modality.name] = ~tensor.isnan()
             tensor = modality.read(tensor)
             if not here.all():
                 tensor = tensor.masked_fill(~mask.view(-1, *[1] * len(modality.shape)), 0)
             x[modality.name], present[modality.name] = tensor, mask
-        return Batch(x, present, torch.from_numpy(np.array(self.covariates[index])).to(device))
+        return Batch(x, present, torch.from_numpy(np.array(self.covariates[index])).to(device), entries)
 
     def batches(self, size: int, device: torch.device | str | None = None) -> Iterator[Batch]:
         """All rows in order, ``size`` at a time; the last batch may be short."""
@@ -258,6 +261,33 @@ class Dataset:
         }
         return replace(self, train=train, notes={**self.notes, "missing": told[how]}, digest=digest)
 
+    def with_gaps(self, fraction: float, seed: int = 0, among: Sequence[str] | None = None) -> Dataset:
+        """The same data with single entries of training vectors hidden, each with probability ``fraction``, but never all that a row has of a
+        modality; validation and test stay as they are.
+
+        Args:
+            among: modalities that get gaps; by default all vectors but word ids and counts.
+
+        Raises:
+            ValueError: ``fraction`` outside [0, 1], or a modality that can't have gaps.
+        """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fraction {fraction} of missing entries must lie in [0, 1]")
+        able = [m.name for m in self.modalities if len(m.shape) == 1 and m.likelihood != "categorical" and not m.counts]
+        chosen = able if among is None else list(among)
+        if unable := [name for name in chosen if name not in able]:
+            raise ValueError(f"entries of {unable[0]!r} can't be hidden; vectors that can have gaps are {', '.join(able) or 'none'}")
+        if not chosen:
+            raise ValueError(f"no entries to hide: {self.name!r} has no vector that can have gaps, or none is named")
+        rng = np.random.default_rng(seed)
+        x = {m.name: _with_gaps(m, self.train.x[m.name], fraction, rng) for m in self.modalities if m.name in chosen}
+        modalities = tuple(replace(m, gaps=m.gaps or m.name in chosen) for m in self.modalities)
+        train = replace(self.train, x={**self.train.x, **x}, modalities=modalities)
+        val, test = (replace(split, modalities=modalities) for split in (self.val, self.test))
+        notes = {**self.notes, "missing": f"each training entry of {', '.join(chosen)} hidden with probability {fraction}"}
+        digest = self.digest and f"{self.digest}-gaps-{fraction}-{seed}-{','.join(chosen)}"
+        return replace(self, modalities=modalities, train=train, val=val, test=test, notes=notes, digest=digest)
+
     def checksum(self) -> str:
         """A stable hexadecimal checksum of the modalities, values, masks, labels and covariates of all splits (SHA-256); of a prepared set, as prepared."""
         if self.digest is not None:
@@ -283,6 +313,15 @@ def _luck(rows: int, columns: int, how: Missing, rng: np.random.Generator) -> Ar
         return rng.random((rows, columns))
     place = (np.arange(rows) + rng.integers(rows)) / rows
     return (place[:, None] - rng.permutation(columns) / max(columns, 1)) % 1
+
+
+def _with_gaps(modality: Modality, values: Array, fraction: float, rng: np.random.Generator) -> Array:
+    """Vectors (N, features) as floats, NaN where they are hidden or were before."""
+    read = replace(modality, gaps=False).read(torch.from_numpy(np.array(values))).numpy().copy()
+    luck = np.where(np.isnan(read), -1.0, rng.random(read.shape))
+    hidden = (luck < fraction) & (luck < luck.max(1, keepdims=True))
+    read[hidden] = np.nan
+    return read
 
 
 def _mask(name: str, given: Array | None, rows: int, has_values: bool) -> Array:
@@ -323,10 +362,16 @@ def _wrong_row(modality: Modality, values: Array, present: Array) -> tuple[int, 
     for start in range(0, len(values), step):
         block, here = values[start : start + step], present[start : start + step]
         good = (block >= 0) & (block < (modality.classes or 0)) if ids else np.isfinite(block)
+        if modality.gaps:
+            gaps = np.isnan(block)
+            if (blank := here & gaps.reshape(len(block), -1).all(1)).any():
+                return start + int(blank.argmax()), "holds nothing but NaN; mark it absent in 'present'"
+            good |= gaps
         bad = here & ~good.reshape(len(block), -1).all(1)
         if bad.any():
             what = f"an id outside [0, {(modality.classes or 0) - 1}]" if ids else "NaN or infinity"
-            return start + int(bad.argmax()), f"holds {what}; mark it absent in 'present' or clean it"
+            mend = "clean it" if ids or modality.gaps or modality.counts else "clean it, or let it have gaps (nan='missing')"
+            return start + int(bad.argmax()), f"holds {what}; mark it absent in 'present' or {mend}"
         outside = here & ((block < 0) | (block > 1)).reshape(len(block), -1).any(1)
         if modality.likelihood == "bernoulli" and outside.any():
             return start + int(outside.argmax()), "leaves [0, 1], which a Bernoulli likelihood reads; rescale it"

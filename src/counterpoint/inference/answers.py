@@ -166,5 +166,5 @@ def _log_weights(model: Model, encoding: Encoding, q: Posterior, privates: Mappi
         total = total + encoding.batch.present[name] * (model.private_priors[name]().log_prob(w) - posterior.log_prob(w))
     raw = model.decode([Draw(Latents(z, private), model.names)], encoding.batch.covariates)[0]
     for name in model.names:
-        total = total + encoding.batch.present[name] * model.likelihood(name).log_prob(raw[name], encoding.batch.x[name])
+        total = total + model.log_prob(name, raw[name], encoding.batch)
     return total

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 DRAWS, LEVEL = 100, 0.9
 """Draws of the predictive distribution, and the level of its intervals."""
+
+SHARE = 0.1
+"""Of the entries of modalities with gaps, how many are hidden."""
 
 USUAL_ROWS = 10_000
 """Most training rows of which the mean is the baseline."""
@@ -39,6 +42,7 @@ def score_imputation(
 
     Of numbers ``impute/rmse/<m>``; ``impute/nrmse/<m>``, over that of the training mean; ``impute/correlation/<m>``, of each feature over rows, mean
     over features; and ``impute/coverage90/<m>``, the share of values within their 90 % interval. Of words and binary values ``impute/accuracy/<m>``.
+    Of modalities with gaps ``impute/entries/<the same>``, too: a tenth of the entries hidden in rows of which all else is given.
     Counts are filled at the totals of their rows, and errors and correlations are of what networks see of them (:func:`counterpoint.nn.readable`).
     ``chance/impute/...`` is what the training mean, or the most frequent value of each place, comes to. All but RMSE have a mean over modalities, too.
 
@@ -48,9 +52,6 @@ def score_imputation(
         refine: steps by which posteriors are refined; None for none.
     """
     scores = Scores()
-    if len(split.modalities) == 1:
-        scores.left_out["impute"] = "there is only one modality"
-        return scores
     found: dict[str, list[float]] = {}
     for modality in split.modalities:
         name = modality.name
@@ -65,6 +66,12 @@ def score_imputation(
             hidden = _hidden(method, split, name, others, kept, seed, refine)
             for kind, value in _scored(scores, hidden, modality, train, seed).items():
                 found.setdefault(kind, []).append(value)
+        if modality.gaps and split.present[name].any() and train.present[name].any():
+            whole = np.flatnonzero(split.present[name])
+            kept = whole[chosen(len(whole), rows, seed_of(seed, f"impute/entries/{name}"))]
+            entries = _hidden_entries(method, split, name, kept, seed, refine)
+            for kind, value in _scored(scores, entries, modality, train, seed, "entries/").items():
+                found.setdefault(f"entries/{kind}", []).append(value)
     for kind, values in found.items():
         scores.add(f"impute/{kind}", float(np.mean(values)))
     return scores
@@ -96,29 +103,42 @@ def _hidden(method: Method, split: Split, name: str, others: list[str], rows: Ar
     return Hidden(*(v.flatten(1).double().cpu().numpy() for v in (_known(batch, name), filled.mean[name], *ends)))
 
 
+def _hidden_entries(method: Method, split: Split, name: str, rows: Array, seed: int, refine: int | None) -> Hidden:
+    """Some entries of a modality hidden and filled, but never all of a row."""
+    purpose = f"impute entries/{name}"
+    batch, generator = split.batch(rows, device_of(method)), torch.Generator().manual_seed(seed_of(seed, purpose))
+    there = batch.observed(name)
+    luck = torch.rand(there.shape, generator=generator).to(there.device).masked_fill(~there, -1.0)
+    taken = there & (luck < SHARE) & (luck < luck.flatten(1).amax(1).view(-1, *[1] * (there.ndim - 1)))
+    entries, x = {**batch.entries, name: there & ~taken}, {**batch.x, name: batch.x[name].masked_fill(taken, 0)}
+    filled = method.impute(replace(batch, x=x, entries=entries), to=[name], n=DRAWS, level=LEVEL, refine=refine, generator=generator)
+    truth = batch.x[name].double().masked_fill(~taken, torch.nan)
+    return Hidden(*(v.flatten(1).double().cpu().numpy() for v in (truth, filled.mean[name], filled.lower[name], filled.upper[name])))
+
+
 def _known(batch: Batch, name: str) -> Tensor:
     """The values of a modality (B, *shape), NaN where they are not there."""
     return batch.x[name].double().masked_fill(~batch.observed(name), torch.nan)
 
 
-def _scored(scores: Scores, hidden: Hidden, modality: Modality, train: Split, seed: int) -> dict[str, float]:
-    """Add what concerns one modality; what has a mean over modalities is returned by kind."""
+def _scored(scores: Scores, hidden: Hidden, modality: Modality, train: Split, seed: int, what: str = "") -> dict[str, float]:
+    """Add what concerns one modality, below ``impute/<what>``; what has a mean over modalities is returned by kind."""
     name, truth, mean = modality.name, hidden.truth, hidden.mean
     usual = _usual(train, modality, seed)
     if modality.likelihood in ("categorical", "bernoulli"):
-        scores.add(f"chance/impute/accuracy/{name}", _accuracy(truth, usual)[0])
+        scores.add(f"chance/impute/{what}accuracy/{name}", _accuracy(truth, usual)[0])
         share, interval = _accuracy(truth, mean)
-        scores.add(f"impute/accuracy/{name}", share, interval)
+        scores.add(f"impute/{what}accuracy/{name}", share, interval)
         return {"accuracy": share}
     share, interval = _share(np.where(np.isnan(truth), np.nan, (hidden.lower <= truth) & (truth <= hidden.upper)))
-    scores.add(f"impute/coverage90/{name}", share, interval)
+    scores.add(f"impute/{what}coverage90/{name}", share, interval)
     truth, mean = (readable(modality, torch.from_numpy(values)).numpy() for values in (truth, mean))
     error, baseline = _rmse(truth, mean), _rmse(truth, usual)
-    scores.add(f"impute/rmse/{name}", error)
-    scores.add(f"chance/impute/rmse/{name}", baseline)
+    scores.add(f"impute/{what}rmse/{name}", error)
+    scores.add(f"chance/impute/{what}rmse/{name}", baseline)
     found = {"nrmse": error / baseline if baseline > 0 else float("nan"), "correlation": _correlation(truth, mean)}
     for kind, value in found.items():
-        scores.add(f"impute/{kind}/{name}", value)
+        scores.add(f"impute/{what}{kind}/{name}", value)
     return found | {"coverage90": share}
 
 
