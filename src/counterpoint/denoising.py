@@ -126,7 +126,7 @@ class DenoiserOptions:
             )
 
     def check(self, modalities: Sequence[Modality]) -> None:
-        """Refuse names that are no modality, words, and counts, by ValueError."""
+        """Refuse names that are no modality, words, counts, and modalities with gaps, by ValueError."""
         known = {m.name: m for m in modalities}
         for name in self.modalities:
             if name not in known:
