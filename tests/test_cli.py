@@ -372,6 +372,76 @@ def test_translate_takes_images_and_arrays(run: Path, tmp_path: Path, capsys: py
     assert "say where to put it: --out F.png" in refused(capsys, "translate", run, "--given", here, "--to", "view1")
 
 
+def test_impute_fills_what_files_lack(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row of NaN is missing; what is there is written as it is, between ends that are the same."""
+    x = cp.data.load("digits-quadrant", draws=1).test.batch(slice(0, 4)).x
+    holed = x["view0"].numpy().copy()
+    holed[2] = np.nan
+    np.save(tmp_path / "a.npy", holed)
+    np.save(tmp_path / "b.npy", x["view1"].numpy())
+    given = ["--given", f"view0={tmp_path / 'a.npy'}", "--given", f"view1={tmp_path / 'b.npy'}"]
+    out = tmp_path / "sub" / "o.npz"
+    assert main(["impute", str(run), *given, "--n", "40", "--level", "0.8", "--samples", "true", "--out", str(out)]) == 0
+    assert f"{out}: filled 1 of 4 rows of view0, 4 of 4 rows of view2; 80 % intervals by 40 draws" in capsys.readouterr().out
+    with np.load(out, allow_pickle=False) as found:
+        kinds = ("", "lower/", "upper/", "missing/", "samples/")
+        assert {*found} == {f"{kind}view{i}" for kind in kinds for i in range(3)}
+        assert found["samples/view2"].shape == (40, 4, 3, 16, 16) and found["missing/view2"].all() and not found["missing/view1"].any()
+        here = np.array([0, 1, 3])
+        for kind in ("", "lower/", "upper/"):
+            assert (found[f"{kind}view0"][here] == holed[here]).all()
+        assert np.isfinite(found["view0"]).all() and (found["lower/view0"][2] < found["upper/view0"][2]).all()
+        first = found["view2"]
+    assert main(["impute", str(run), *given, "--to", "view2", "--n", "40", "--out", str(out)]) == 0
+    with np.load(out, allow_pickle=False) as found:
+        assert {*found} == {"view2", "lower/view2", "upper/view2", "missing/view2"} and np.allclose(found["view2"], first, atol=0.05)
+
+
+def test_impute_fills_a_split_of_the_run_s_data(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = tmp_path / "run"
+    shutil.copytree(run, small)
+    data = cp.data.load("digits-quadrant", draws=1)
+    rows = {part: data.splits()[part].take(np.arange(8)) for part in ("train", "val", "test")}
+    arrays = {f"{part}/{name}": v for part, split in rows.items() for name, v in split.x.items()}
+    arrays |= {"test/present/view1": np.arange(8) < 5}
+    np.savez(tmp_path / "small.npz", **arrays)
+    config = yaml.safe_load((small / "config.yaml").read_text())
+    (small / "config.yaml").write_text(yaml.safe_dump({**config, "data": {"source": str(tmp_path / "small.npz")}}))
+    out = tmp_path / "o.npz"
+    assert main(["impute", str(small), "--split", "test", "--n", "19", "--out", str(out)]) == 0
+    assert "filled 3 of 8 rows of view1; 90 % intervals by 19 draws" in capsys.readouterr().out
+    assert main(["impute", str(small), "--split", "val", "--given", "view0", "view2", "--n", "19", "--out", str(out)]) == 0
+    assert "filled 8 of 8 rows of view1; " in capsys.readouterr().out
+    out.unlink()
+    assert "nothing is missing of view0, view1, view2; name what to go by" in refused(capsys, "impute", small, "--split", "val")
+    assert "has none of the given modalities" in refused(capsys, "impute", small, "--split", "test", "--given", "view1")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "name the rows: --given MODALITY=FILE, or --split test for those of the run's own data"),
+        (["--given", "view0"], "name the rows: --given MODALITY=FILE"),
+        (["--split", "test", "--given", "view0=a.npy"], "--split test reads the run's own data; leave out the files of --given"),
+        (["--split", "all"], "option --split: expected one of"),
+        (["--given", "view7=a.npy"], "unknown modality 'view7'"),
+        (["--split", "test", "--given", "vew0"], "unknown modality 'vew0'; did you mean 'view0'?"),
+        (["--split", "test", "--to", "view7"], "unknown modality 'view7'"),
+        (["--split", "test", "--given", "view0", "--n", "5"], "n=5 draws bound no 90 % interval; give 19 or more"),
+        (["--split", "test", "--given", "view0", "--level", "90"], "level=90.0 must lie between 0 and 1"),
+        (["--split", "test", "--out", "o.png"], "cannot write o.png: end its name in .npz"),
+        (["--given", "view0=none.npy"], "no file none.npy for modality 'view0'"),
+    ],
+)
+def test_what_cannot_be_imputed_is_said_in_one_line(
+    run: Path, words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert says in refused(capsys, "impute", run, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_data_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [*cp.data.names()]

@@ -228,6 +228,12 @@ def test_missing_hides_training_values_only_and_changes_the_checksum() -> None:
     assert np.stack([holed.train.present[m.name] for m in holed.modalities]).any(0).all()
     assert all(holed.test.present[m.name].all() for m in holed.modalities)
     assert holed.checksum() != whole.checksum() and "0.3" in holed.notes["missing"]
+    blocks = load("digits-quadrant", draws=1, missing=0.3, missing_how="block")
+    runs = np.stack([~blocks.train.present[m.name] for m in blocks.modalities])
+    assert ((runs != np.roll(runs, 1, 1)).sum(1) == 2).all() and blocks.notes["missing"].startswith("runs of 0.3")
+    assert blocks.checksum() not in (holed.checksum(), whole.checksum())
+    with pytest.raises(ValueError, match="how='rows' is unknown"):
+        load("digits-quadrant", draws=1, missing=0.3, missing_how="rows")  # type: ignore[arg-type]
 
 
 def test_another_likelihood_is_that_of_every_modality_but_word_ids() -> None:

@@ -106,6 +106,51 @@ def test_with_missing_at_one_keeps_each_modality_equally_often() -> None:
     np.testing.assert_allclose(kept, 1 / 3, atol=0.04)
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 0.6])
+def test_blocks_of_rows_lack_a_modality_each(fraction: float) -> None:
+    """Of 300 rows: one circular run of the fraction for each modality, a third apart; up to two thirds no row is in all three."""
+    split = Split(arrays(300), ALL)
+    lossy = split.with_missing(fraction, seed=4, how="block")
+    missing = ~np.stack([lossy.present[m.name] for m in ALL], 1)
+    np.testing.assert_allclose(missing.mean(0), fraction, atol=1 / 300)
+    assert not missing.all(1).any()
+    if fraction == 0:
+        return
+    assert ((missing != np.roll(missing, 1, 0)).sum(0) == 2).all(), "one run each, of rows that follow each other"
+    begins = np.sort((missing & ~np.roll(missing, 1, 0)).argmax(0))
+    np.testing.assert_allclose(np.diff([*begins, begins[0] + 300]), 100, atol=1)
+    other = split.with_missing(fraction, seed=5, how="block")
+    assert any((other.present[m.name] != lossy.present[m.name]).any() for m in ALL)
+
+
+def test_blocks_beyond_what_rows_can_lose_keep_one_value_of_each_row() -> None:
+    lossy = Split(arrays(300), ALL).with_missing(0.9, seed=4, how="block")
+    has = np.stack([lossy.present[m.name] for m in ALL], 1)
+    assert (has.sum(1) >= 1).all() and (has.sum(0) >= 99).all() and has.mean() == pytest.approx(1 / 3, abs=0.01)
+
+
+@pytest.mark.parametrize("how", ["random", "block"])
+def test_only_some_modalities_may_go_missing(how: Any) -> None:
+    split = Split(arrays(1000), ALL, {"image": np.arange(1000) % 10 > 0})
+    lossy = split.with_missing(0.5, seed=1, how=how, among=["vector"])
+    assert (lossy.present["image"] == split.present["image"]).all() and lossy.present["words"].all()
+    assert (~lossy.present["vector"]).mean() == pytest.approx(0.5, abs=0.05)
+    assert all(s.all() for s in split.with_missing(1.0, how=how, among=[]).take(np.arange(1, 10)).present.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"fraction": 1.1}, "fraction 1.1 of missing values must lie in"),
+        ({"fraction": 0.1, "how": "blocks"}, "how='blocks' is unknown; choose one of random, block"),
+        ({"fraction": 0.1, "among": ["sound"]}, "among names 'sound'; the modalities are image, vector, words"),
+    ],
+)
+def test_what_cannot_go_missing_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Split(arrays(10), ALL).with_missing(**options)
+
+
 def broken(**changes: Any) -> Any:
     return lambda: Split(**{"x": arrays(), "modalities": ALL, **changes})
 

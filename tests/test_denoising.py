@@ -185,7 +185,7 @@ def test_denoisers_do_not_see_what_is_absent(absent: range) -> None:
     there = torch.tensor([row not in absent for row in range(12)])
     encoding = method.model.encode(Batch({**full.x, "image": full.x["image"] * there.view(-1, 1, 1, 1)}, {**full.present, "image": there}))
     raw = torch.randn(2, 12, 3)
-    found = method.model.log_prob("image", raw, encoding.batch.x["image"], there)
+    found = method.model.log_prob("image", raw, encoding.batch)
     assert sum(seen) == 2 * int(there.sum())
     assert bool((found[:, ~there] == 0).all()) and bool((found[:, there] < 0).all())
     assert all(bool(torch.isfinite(v).all()) for v in method.losses(encoding.batch).values())

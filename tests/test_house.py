@@ -76,7 +76,7 @@ def test_public_names_import() -> None:
     assert len(set(cp.__all__)) == len(cp.__all__)
 
 
-@pytest.mark.parametrize("name", ["evaluate", "fit", "write_report"])
+@pytest.mark.parametrize("name", ["evaluate", "fit", "sweep", "tune", "write_report"])
 def test_a_lazy_name_is_the_same_function_every_time(name: str) -> None:
     """A module of the same name must not take a function's place once it is imported."""
     assert python(f"import counterpoint as cp; first = cp.{name}; print(callable(first) and cp.{name} is first)") == "True"

@@ -14,8 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.data import Dataset, Split
-from counterpoint.inference import Diagnostics
-from counterpoint.metrics import Evaluation, Generations, JudgeOptions, Judges, Matchers, evaluate, posterior_means, train_judges
+from counterpoint.inference import Diagnostics, Imputation
+from counterpoint.metrics import (
+    Evaluation,
+    Generations,
+    JudgeOptions,
+    Judges,
+    Matchers,
+    evaluate,
+    posterior_means,
+    score_joint_probes,
+    train_judges,
+)
 from counterpoint.metrics.judges import Judge
 from counterpoint.metrics.matching import different, train_matchers
 from counterpoint.types import Batch, Latents, Modality
@@ -149,6 +159,13 @@ class Oracle(nn.Module):
     ) -> Tensor:
         return torch.arange(len(batch), dtype=torch.float32)
 
+    def impute(self, x: Batch, given: Sequence[str], *, to: Sequence[str], level: float, **_: Any) -> Imputation:
+        """Values of some row of the class and the side of the first given modality, and intervals one wide on each side."""
+        found = {name: values[0] for name, values in self.decode(self.encode(x, list(given)[:1]), to).items()}
+        found |= {name: values.argmax(-1) for name, values in found.items() if name == "words"}
+        ends = [{name: values + by for name, values in found.items() if name != "words"} for by in (-1.0, 1.0)]
+        return Imputation(found, *ends, {}, {}, level)
+
     def divergence(self, x: Batch, given: Sequence[str], *, samples: int, generator: torch.Generator) -> Tensor:
         return torch.full((len(x),), 3.0 - len(given))
 
@@ -223,6 +240,8 @@ def test_a_blind_method_is_as_coherent_as_chance(blind: Evaluation) -> None:
 def test_probes_read_the_oracle_and_leakage_is_chance(oracle: Evaluation) -> None:
     metrics = oracle.metrics
     assert metrics["probe/z/digit"] == metrics["probe/zw/digit"] == metrics["probe/w/side"] == 1
+    assert metrics["probe/joint/digit"] == 1 and oracle.chance("probe/joint/digit") == metrics["chance/digit"]
+    assert "probe/joint/side" not in metrics, "a private label is one of each modality"
     assert metrics["probe/z/side"] == pytest.approx(metrics["chance/side"], abs=0.06)
     assert metrics["probe/w/digit"] == pytest.approx(metrics["chance/digit"], abs=0.06)
     assert metrics["mi/z/digit"] == pytest.approx(np.log(CLASSES), abs=0.05) and metrics["mi/w/digit"] < 0.02
@@ -256,6 +275,21 @@ def test_likelihood_is_a_mean_with_its_interval(oracle: Evaluation) -> None:
     assert oracle.metrics["loglik/joint"] == pytest.approx(np.arange(32).mean())
     low, high = oracle.meta["intervals"]["loglik/joint"]
     assert (low + high) / 2 == pytest.approx(15.5) and high - low == pytest.approx(2 * 1.96 * np.arange(32).std(ddof=1) / 32**0.5, rel=1e-3)
+
+
+def test_imputation_is_scored_against_the_usual_values(oracle: Evaluation, data: Dataset) -> None:
+    """Another row of the right class: noise of σ = 1 twice, so that a value within one of it is P(|N(0, 2)| < 1). The image is left out unasked."""
+    metrics = oracle.metrics
+    vector = data.test.x["vector"]
+    assert metrics["chance/impute/rmse/vector"] == pytest.approx(np.sqrt(vector.var(0).mean()), rel=0.02)
+    assert oracle.chance("impute/rmse/vector") == metrics["chance/impute/rmse/vector"]
+    assert metrics["impute/nrmse/vector"] == pytest.approx(metrics["impute/rmse/vector"] / metrics["chance/impute/rmse/vector"])
+    first = [metrics["impute/nrmse/vector"], metrics["impute/correlation/vector"], metrics["impute/accuracy/words"]]
+    assert first[0] < 1.2 and first[1] > 0.2 and first[2] > oracle.chance("impute/accuracy/words") + 0.1  # type: ignore[operator]
+    assert metrics["impute/coverage90/vector"] < 0.6
+    assert "where the group is asked for" in oracle.meta["left_out"]["impute/image"] and "impute/rmse/image" not in metrics
+    asked = run(Oracle(data), data, only=["imputation"], rows=100)
+    assert {"impute/rmse/image", "impute/coverage90/image"} <= set(asked.metrics) and asked.meta["left_out"] == {}
 
 
 def test_evaluation_repeats_and_leaves_the_random_state_alone(data: Dataset) -> None:
@@ -302,6 +336,26 @@ def test_missing_modalities_are_left_out(data: Dataset) -> None:
     assert pairs["image"] == int(holes.test.present["image"].sum())
 
 
+def test_joint_probes_read_what_each_row_has(data: Dataset) -> None:
+    """Words are wrong in a tenth of the rows, and the vector is right: what is left decides how much is read. Unknown labels do not count."""
+    said = data.test.x["words"][:, 0]
+
+    class Reader(Oracle):
+        def encode(self, batch: Batch, given: Sequence[str] | None = None, **_: Any) -> Latents:
+            z = nn.functional.one_hot(batch.x["words"][:, 0], CLASSES).float()
+            known = batch.present["vector"].nonzero()[:, 0]
+            z[known] = nn.functional.one_hot(batch.x["vector"][known, :CLASSES].argmax(1), CLASSES).float()
+            return Latents(z[None])
+
+    right = (data.test.x["vector"][:, :CLASSES].argmax(1), said)
+    for rate in (0.0, 0.5, 1.0):
+        test = data.test.with_missing(rate, 1, among=["vector"])
+        test = replace(test, shared_labels={"digit": np.where(np.arange(400) < 40, -1, test.shared_labels["digit"])})
+        expected = np.where(test.present["vector"], *right)[40:] == data.test.shared_labels["digit"][40:]
+        found = score_joint_probes(Reader(data), data.train, test)
+        assert found.metrics == {"probe/joint/digit": pytest.approx(expected.mean())}
+
+
 @pytest.mark.parametrize("name", ["idmvae", "mopoe"])
 def test_real_methods_are_evaluated_with_holes_in_the_data(data: Dataset, name: str) -> None:
     from counterpoint.methods import METHODS
@@ -311,7 +365,7 @@ def test_real_methods_are_evaluated_with_holes_in_the_data(data: Dataset, name: 
     method = METHODS[name].for_data(holes, shared_dim=4, **({"private_dim": 3} if name == "idmvae" else {}))
     method.train()
     found = run(method, holes, samples=24, rows=48, probe_rows=300, likelihood_rows=4, likelihood_samples=5)
-    lacking = {"refinement"} | (set() if name == "idmvae" else {"coherence/recombine", "hsic/z,w"})
+    lacking = {"refinement", "impute/image"} | (set() if name == "idmvae" else {"coherence/recombine", "hsic/z,w"})
     assert method.training and found.meta["left_out"].keys() == lacking
     assert found.metrics["coherence/joint/digit"] == found.metrics[f"coherence/joint/digit@{method.priors[-1]}"]
     if name == "idmvae":  # each prior has a distance of its own, and the last prior's is that of "auto"

@@ -147,6 +147,20 @@ def test_validation_is_the_mean_over_rows_and_does_not_move_the_training_noise()
     assert result.metrics["val/loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_watcher_sees_every_validation_and_may_end_the_run() -> None:
+    seen: list[float] = []
+
+    def watch(means: Any) -> None:
+        seen.append(means["val/loss"])
+        if len(seen) == 3:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        fit(small(), rows(32), rows(16, 1), max_epochs=5, watch=watch, **BASE)
+    history = fit(small(), rows(32), rows(16, 1), max_epochs=3, **BASE).history["val/loss"]
+    assert seen == [value for value in history if not math.isnan(value)]
+
+
 def test_torch_s_generator_is_as_before() -> None:
     method = small()
     before = torch.get_rng_state()

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from counterpoint.metrics import evaluate
     from counterpoint.nn import NetworkOptions
     from counterpoint.report import write_report
+    from counterpoint.studies import sweep, tune
     from counterpoint.training import fit
     from counterpoint.types import Batch, Latents, Modality
 
@@ -72,6 +73,8 @@ _HOME = {
     "evaluate": "metrics",
     "fit": "training",
     "setup_mudata": "data.omics",
+    "sweep": "studies",
+    "tune": "studies",
     "write_report": "report",
 }
 
@@ -104,6 +107,8 @@ __all__ = [
     "fit",
     "load",
     "setup_mudata",
+    "sweep",
+    "tune",
     "write_report",
 ]
 

@@ -126,13 +126,17 @@ class DenoiserOptions:
             )
 
     def check(self, modalities: Sequence[Modality]) -> None:
-        """Refuse names that are no modality, words, and counts, by ValueError."""
+        """Refuse names that are no modality, words, counts, and modalities with gaps, by ValueError."""
         known = {m.name: m for m in modalities}
         for name in self.modalities:
             if name not in known:
                 raise ValueError(f"denoiser: there is no modality {name!r}; the modalities are {', '.join(known)}")
             if known[name].counts:
                 raise ValueError(f"denoiser: {name!r} holds counts, which diffusion can't draw; leave it to its feed-forward decoder")
+            if known[name].gaps:
+                raise ValueError(
+                    f"denoiser: {name!r} has gaps, and diffusion takes values that are all there; leave it to its feed-forward decoder"
+                )
             if known[name].likelihood == "categorical":
                 raise ValueError(
                     f"denoiser: {name!r} is a sequence of words, which diffusion can't draw; leave it to its feed-forward decoder"
@@ -176,7 +180,7 @@ class Denoising(Likelihood):
             )
         self.nothing = nn.Parameter(torch.zeros(self.output_shape)) if options.drop else None
 
-    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
+    def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         """−λ times the denoising error of each row at a random time, (K, B): no density, and random."""
         condition = raw.flatten(0, -1 - len(self.output_shape))
         values = self._signed(x).expand(*raw.shape[: -len(self.output_shape)], *self.shape).flatten(0, -1 - len(self.shape))

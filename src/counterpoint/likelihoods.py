@@ -48,6 +48,7 @@ class Likelihood(nn.Module, ABC):
     def __init__(self, modality: Modality) -> None:
         super().__init__()
         self.shape = modality.shape
+        self.gaps = modality.gaps
         self.output_shape: tuple[int, ...] = modality.shape
 
     @abstractmethod
@@ -70,12 +71,12 @@ class Likelihood(nn.Module, ABC):
         """Take account, in training, of values (B, *shape) of the rows that have them, (B,): of what generation needs to know of the data."""
 
     @abstractmethod
-    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
-        """log p(x | raw), (..., B), in float32 whatever the precision of the network."""
+    def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
+        """log p(x | raw), (..., B), in float32 whatever the precision of the network: of the entries that are ``there`` (B, *shape), all by default."""
 
-    def total(self, entries: Tensor) -> Tensor:
-        """Sum over the event axes."""
-        return entries.flatten(-len(self.shape)).sum(-1)
+    def total(self, entries: Tensor, there: Tensor | None = None) -> Tensor:
+        """Sum over the event axes, of the entries that are there."""
+        return (entries if there is None else entries * there).flatten(-len(self.shape)).sum(-1)
 
 
 class Located(Likelihood):
@@ -96,44 +97,45 @@ class Located(Likelihood):
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.sigmoid(raw) if self.unit else raw
 
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
+    def size(self, there: Tensor | None) -> Tensor | int:
+        """How many entries are there."""
+        return math.prod(self.shape) if there is None else there.flatten(-len(self.shape)).sum(-1)
 
-    def log_volume(self) -> Tensor:
+    def log_volume(self, there: Tensor | None) -> Tensor:
         """Σ log scale over the event."""
-        return self.log_scale.sum() if self.log_scale.ndim else self.size * self.log_scale
+        return self.total(self.log_scale, there) if self.log_scale.ndim else self.size(there) * self.log_scale
 
-    def scaled_total(self, deviation: Tensor, power: int) -> Tensor:
+    def scaled_total(self, deviation: Tensor, power: int, there: Tensor | None) -> Tensor:
         """Σ deviation · scale^power over the event; one multiplication after the sum where the scale is a single number."""
         factor = torch.exp(power * self.log_scale)
-        return self.total(deviation * factor) if self.log_scale.ndim else self.total(deviation) * factor
+        return self.total(deviation * factor, there) if self.log_scale.ndim else self.total(deviation, there) * factor
 
 
 class Normal(Located):
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.normal(self.mean(raw.float()), torch.exp(self.log_scale).expand(raw.shape))
 
-    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
-        squares = self.scaled_total((x - self.mean(raw.float())).square(), -2)
-        return -0.5 * squares - self.log_volume() - 0.5 * self.size * math.log(2 * math.pi)
+    def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
+        squares = self.scaled_total((x - self.mean(raw.float())).square(), -2, there)
+        return -0.5 * squares - self.log_volume(there) - 0.5 * self.size(there) * math.log(2 * math.pi)
 
 
 class Laplace(Located):
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.distributions.Laplace(self.mean(raw.float()), torch.exp(self.log_scale), validate_args=False).sample()
 
-    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
-        return -self.scaled_total((x - self.mean(raw.float())).abs(), -1) - self.log_volume() - self.size * math.log(2)
+    def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
+        deviations = self.scaled_total((x - self.mean(raw.float())).abs(), -1, there)
+        return -deviations - self.log_volume(there) - self.size(there) * math.log(2)
 
 
 class Bernoulli(Likelihood):
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.bernoulli(self.mean(raw.float()))
 
-    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
+    def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         raw = raw.float()
-        return self.total(x * raw - F.softplus(raw))
+        return self.total(x * raw - F.softplus(raw), there)
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.sigmoid(raw)
@@ -151,9 +153,9 @@ class Categorical(Likelihood):
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.distributions.Categorical(logits=raw.float(), validate_args=False).sample()
 
-    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
+    def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         index = x.unsqueeze(-1).expand(*raw.shape[:-1], 1)
-        return self.total(F.log_softmax(raw.float(), -1).gather(-1, index).squeeze(-1))
+        return self.total(F.log_softmax(raw.float(), -1).gather(-1, index).squeeze(-1), there)
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.softmax(raw, -1)
@@ -209,9 +211,9 @@ class Counts(Likelihood, ABC):
     def entries(self, raw: Tensor, x: Tensor, size: Tensor) -> Tensor:
         """log p(x | raw, ℓ) of each feature, (..., B, features)."""
 
-    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
+    def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         """log p(x | raw, ℓ), ℓ the row's own total."""
-        return self.total(self.entries(raw, x, x.sum(-1, keepdim=True)))
+        return self.total(self.entries(raw, x, x.sum(-1, keepdim=True)), there)
 
 
 class NegativeBinomial(Counts):
@@ -264,11 +266,11 @@ class Beta(Likelihood):
         a, b = (log.exp().clamp(min=1e-6) for log in self.log_shapes(raw))
         return torch.distributions.Beta(a, b, validate_args=False).sample()
 
-    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
+    def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         (log_a, log_b), x = self.log_shapes(raw), x.clamp(NEAREST, 1 - NEAREST)
         a, b = log_a.exp(), log_b.exp()
         ways = torch.lgamma(a + b) - torch.lgamma(a + 1) - torch.lgamma(b + 1) + log_a + log_b  # finite also where a or b underflows
-        return self.total(ways + (a - 1) * x.log() + (b - 1) * torch.log1p(-x))
+        return self.total(ways + (a - 1) * x.log() + (b - 1) * torch.log1p(-x), there)
 
     def log_shapes(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """log φm and log φ(1−m)."""

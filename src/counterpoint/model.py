@@ -10,7 +10,7 @@ A decoder may read covariates c beside the latents, p(x_m | z, w_m, c): what is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from counterpoint.likelihoods import Likelihood
-from counterpoint.nn import Statistics
+from counterpoint.nn import Statistics, Usual
 from counterpoint.posteriors import Encoding, Posterior
 from counterpoint.priors import Prior, Sampler, samplers
 from counterpoint.types import Batch, Latents, Modality, covariates_of
@@ -49,6 +49,7 @@ class Decoder(nn.Module):
 
     Attributes:
         usual: average of the covariates of the training rows that have the modality, which stands for those that nobody knows; None for none.
+        filler: what encoders read in the place of entries that are missing; None where the modality has no gaps.
     """
 
     def __init__(self, network: nn.Module, likelihood: Likelihood, covariates: int = 0) -> None:
@@ -56,6 +57,7 @@ class Decoder(nn.Module):
         self.network = network
         self.likelihood = likelihood
         self.usual = Statistics(covariates) if covariates else None
+        self.filler = Usual(likelihood.shape) if likelihood.gaps else None
 
     def forward(self, u: Tensor) -> Tensor:
         """Raw outputs (N, *output_shape) of latents and covariates (N, D + D_m + C)."""
@@ -148,7 +150,12 @@ class Model(nn.Module):
         return cast(Sampler, cast(nn.ModuleDict, self.samplers[kind])[name])
 
     def encode(self, batch: Batch) -> Encoding:
-        return self.posterior.encode(batch)
+        """What the encoders say of a batch, in whose gaps they read what is usual there."""
+        fillers = {name: filler for name in batch.entries if (filler := self.decoder(name).filler) is not None}
+        if not fillers:
+            return self.posterior.encode(batch)
+        filled = {name: filler(batch.x[name], batch.entries[name]) for name, filler in fillers.items()}
+        return self.posterior.encode(replace(batch, x={**batch.x, **filled}))
 
     def add_samplers(self, kind: str, size: int | None = None) -> None:
         """Samplers of one kind for z and every w_m, not yet fitted, in the place of any that are there; keys "z", and "w_" and a modality.
@@ -206,13 +213,15 @@ class Model(nn.Module):
             self.likelihood(name).observe(batch.x[name], present)
             if (usual := self.decoder(name).usual) is not None:
                 usual(batch.covariates[present])
+            if (filler := self.decoder(name).filler) is not None:
+                filler.observe(batch.x[name], batch.observed(name))
 
-    def log_prob(self, name: str, raw: Tensor, x: Tensor, present: Tensor) -> Tensor:
-        """log p(x_m | raw), (K, B), of the decoder's raw outputs (K, B, *output_shape), values (B, *shape) and which of them are there (B,);
-        0 where they are not."""
-        likelihood = self.likelihood(name)
+    def log_prob(self, name: str, raw: Tensor, batch: Batch) -> Tensor:
+        """log p(x_m | raw), (K, B), of the decoder's raw outputs (K, B, *output_shape) and what of a batch is there; 0 in rows without the modality."""
+        likelihood, x, present = self.likelihood(name), batch.x[name], batch.present[name]
         if likelihood.exact:
-            return present * self._economical(likelihood.log_prob)(raw, x)
+            there = batch.observed(name) if name in batch.entries else None
+            return present * self._economical(likelihood.log_prob)(raw, x, there)
         lead = raw.shape[: raw.ndim - len(likelihood.output_shape)]
         values = x.expand(*lead, *likelihood.shape).flatten(0, len(lead) - 1)
         rows = present.expand(lead).flatten().nonzero().squeeze(1)  # a surrogate has a network of its own to run on every draw

@@ -158,6 +158,33 @@ class Statistics(nn.BatchNorm1d):
         return self.get_buffer("running_var")
 
 
+class Usual(nn.Module):
+    """The mean of every entry over all that were there in training, which stands for those that are missing.
+
+    Args:
+        shape: of one example.
+    """
+
+    mean: Tensor
+    count: Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("count", torch.zeros(shape))
+
+    @torch.no_grad()
+    def observe(self, x: Tensor, there: Tensor) -> None:
+        """Take account, when training, of values (B, *shape), where they are there."""
+        if self.training:
+            self.count.add_(there.sum(0))
+            self.mean.add_(((x - self.mean) * there).sum(0) / self.count.clamp(min=1))
+
+    def forward(self, x: Tensor, there: Tensor) -> Tensor:
+        """Values (B, *shape) with the mean in the place of those that are not there."""
+        return torch.where(there, x, self.mean.to(x.dtype))
+
+
 @contextmanager
 def untracked(network: nn.Module) -> Iterator[None]:
     """Let batch normalisation use each batch's own statistics without moving the running ones: for inputs that are not data."""

@@ -216,7 +216,7 @@ class Bound(Loss):
         for name in draw.targets:
             factor = model.modalities[name].weight * (1.0 if name in draw.route.given else draw.route.cross_weight)
             factor *= max(sizes.values()) / sizes[name] if self.rescale else 1.0
-            total = total - factor * model.log_prob(name, raw[name], encoding.batch.x[name], encoding.batch.present[name])
+            total = total - factor * model.log_prob(name, raw[name], encoding.batch)
         return total
 
     def _privates(self, draw: RouteDraw) -> list[str]:

@@ -48,11 +48,13 @@ class Modality:
         features: what the entries of a vector are called (genes, proteins), one each, where that is known.
         units: of a vector that was standardised the mean and the standard deviation of each entry before. Files are read and written in the
             units of before; nothing else hangs on them, or on names of features.
+        gaps: single entries of a row may be missing, which NaN marks: encoders read the mean of the training rows in their place, and the
+            log-likelihood is that of the entries that are there. Neither word ids nor counts, whose total would not be known, can have gaps.
 
     Raises:
         ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape, a missing vocabulary, counts that are no vector,
             unbounded values of what is no image or has a likelihood that reads no such, words, features or units that are not as many as ids or
-            entries, or a covariate twice.
+            entries, a covariate twice, or gaps in word ids or counts.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Modality:
     covariates: tuple[str, ...] = field(default=(), repr=False)
     features: tuple[str, ...] = field(default=(), repr=False)
     units: tuple[tuple[float, float], ...] = field(default=(), repr=False)
+    gaps: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(s) for s in self.shape))
@@ -102,6 +105,11 @@ class Modality:
                 f"modality {self.name!r}: only images of a normal or Laplace likelihood can be unbounded,"
                 f" got shape {self.shape} and {self.likelihood!r}; leave it out"
             )
+        if self.gaps and (self.counts or self.likelihood == "categorical"):
+            raise ValueError(
+                f"modality {self.name!r}: {'counts' if self.counts else 'word ids'} can't have gaps; leave rows of which not all is known"
+                " out, by NaN in all of them or in 'present', or read them by another likelihood"
+            )
         if self.words and (self.likelihood != "categorical" or len(self.words) != self.classes):
             raise ValueError(
                 f"modality {self.name!r}: {len(self.words)} words for {self.classes} classes of a {self.likelihood} likelihood;"
@@ -124,10 +132,12 @@ class Modality:
         return self.likelihood in COUNTS
 
     def read(self, stored: Tensor) -> Tensor:
-        """Stored values as models take them: word ids int64; counts float32; other uint8 values float32 in [0, 1], and other numbers float32."""
+        """Stored values as models take them: word ids int64; counts float32; other uint8 values float32 in [0, 1], and other numbers float32, with
+        zeros in gaps."""
         if self.likelihood == "categorical":
             return stored.long()
-        return stored.float() if self.counts else to_unit(stored)
+        values = stored.float() if self.counts else to_unit(stored)
+        return values.masked_fill(values.isnan(), 0) if self.gaps else values
 
     def standardised(self, values: Tensor) -> Tensor:
         """Values (..., *shape) in the units in which they were measured, as models take them."""
@@ -148,9 +158,10 @@ class Modality:
         return spelled(self.words, ids) if self.words else " ".join(str(int(i)) for i in ids)
 
     def identity(self) -> dict[str, Any]:
-        """What checksums are taken of: all fields but those that say how values are shown, and ``unbounded`` and ``covariates`` only where there
-        are any, so that they are what they were before those were fields."""
-        return {k: v for k, v in asdict(self).items() if k not in SHOWN and (k not in ("unbounded", "covariates") or v)}
+        """What checksums are taken of: all fields but those that say how values are shown, and ``unbounded``, ``covariates`` and ``gaps`` only
+        where there are any, so that they are what they were before those were fields."""
+        later = ("unbounded", "covariates", "gaps")
+        return {key: value for key, value in asdict(self).items() if key not in SHOWN and (key not in later or value)}
 
 
 def covariates_of(modalities: Iterable[Modality]) -> tuple[str, ...]:
@@ -187,11 +198,13 @@ class Batch:
         x: values by modality, each ``(B, *shape)``; rows that are absent hold zeros.
         present: by modality, ``(B,)`` bool.
         covariates: what decoders may read beside latents, such as the experimental batch, ``(B, C)`` float32; C = 0 where nothing is known of it.
+        entries: of modalities with gaps, ``(B, *shape)`` bool: which entries are there, in rows that are; the others hold zeros.
     """
 
     x: dict[str, Tensor]
     present: dict[str, Tensor]
     covariates: Tensor = field(default=None)  # type: ignore[assignment]  # (B, 0), once the number of rows is known
+    entries: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.covariates is None:
@@ -209,10 +222,10 @@ class Batch:
         """Check, move, convert and zero-fill: the only door through which values enter a model.
 
         uint8 images become floats in [0, 1]; word ids become int64. A modality of ``modalities`` that ``x`` lacks is
-        absent in every row. ``covariates`` are as :func:`columns` reads them; None where nothing is known of them.
+        absent in every row. NaN is missing in modalities with gaps. ``covariates`` are as :func:`columns` reads them; None where nothing is known of them.
 
         Raises:
-            ValueError: unknown modality, wrong shape, NaN or infinity in a present row, mismatched lengths, ids out of
+            ValueError: unknown modality, wrong shape, NaN or infinity in a present row, or nothing but NaN, mismatched lengths, ids out of
                 the vocabulary, counts or proportions that are none, or a row in which every modality is absent.
             TypeError: a dtype that holds no numbers.
         """
@@ -232,7 +245,7 @@ class Batch:
             raise ValueError(
                 f"modalities have different numbers of rows: {lengths}; mark missing rows in 'present' instead of leaving them out"
             )
-        values, mask = {}, {}
+        values, mask, entries = {}, {}, {}
         for name, modality in known.items():
             if name not in x:
                 kind = torch.int64 if modality.likelihood == "categorical" else torch.float32
@@ -244,10 +257,12 @@ class Batch:
                 raise ValueError(f"'present' of {name!r} has shape {tuple(here.shape)}, expected ({rows},)")
             mask[name] = torch.ones(rows, dtype=torch.bool, device=device) if here is None else here.to(device)
             values[name] = _checked(modality, tensors[name].to(device), mask[name])
+            if modality.gaps:
+                entries[name] = ~tensors[name].to(device).isnan()
         empty = ~torch.stack(list(mask.values())).any(0)
         if bool(empty.any()):
             raise ValueError(f"row {int(empty.nonzero()[0])} has every modality missing; drop such rows before training or inference")
-        batch = Batch(values, mask)
+        batch = Batch(values, mask, entries=entries)
         return batch if covariates is None else replace(batch, covariates=columns(covariates, covariates_of(known.values()), rows, device))
 
     def __repr__(self) -> str:
@@ -263,11 +278,17 @@ class Batch:
 
     def __getitem__(self, rows: Tensor | slice) -> Batch:
         """The batch of the chosen rows."""
-        return Batch({k: v[rows] for k, v in self.x.items()}, {k: v[rows] for k, v in self.present.items()}, self.covariates[rows])
+        x, present, entries = ({k: v[rows] for k, v in tensors.items()} for tensors in (self.x, self.present, self.entries))
+        return Batch(x, present, self.covariates[rows], entries)
 
     def to(self, device: torch.device | str) -> Batch:
-        x, present = ({k: v.to(device) for k, v in tensors.items()} for tensors in (self.x, self.present))
-        return Batch(x, present, self.covariates.to(device))
+        x, present, entries = ({k: v.to(device) for k, v in tensors.items()} for tensors in (self.x, self.present, self.entries))
+        return Batch(x, present, self.covariates.to(device), entries)
+
+    def observed(self, name: str) -> Tensor:
+        """(B, *shape) bool: which values of a modality are there."""
+        here = self.present[name].view(-1, *[1] * (self.x[name].ndim - 1)).expand(self.x[name].shape)
+        return here & self.entries[name] if name in self.entries else here
 
     def only(self, given: Iterable[str]) -> Batch:
         """The same rows with every modality outside ``given`` marked absent and zeroed.
@@ -375,6 +396,8 @@ def _checked(modality: Modality, values: Tensor, present: Tensor) -> Tensor:
             )
         return values
     integral = values.dtype == torch.uint8
+    if modality.gaps and bool((blank := present & values.isnan().flatten(1).all(1)).any()):
+        raise ValueError(f"modality {modality.name!r}: row {int(blank.nonzero()[0])} holds nothing but NaN; mark it absent in 'present'")
     values = modality.read(values).masked_fill(absent, 0.0)
     if not integral and not bool(torch.isfinite(values).all()):
         row = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0])

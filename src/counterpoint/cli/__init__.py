@@ -16,9 +16,12 @@ VERBS = {
     "fit": "train a method on a data set",
     "fit-prior": "fit a sampler to the latents of a trained run: diffusion, score model, flow or Gaussian mixture",
     "fit-refiner": "fit a network that refines the posteriors of a trained run, step by step",
+    "tune": "search fields of a configuration, with Optuna",
+    "sweep": "what methods lose as more values are missing: a table and a figure",
     "evaluate": "measure a trained run: one table, the same numbers as JSON",
     "sample": "new examples from a trained run",
     "translate": "some modalities from others",
+    "impute": "what is missing, filled, with an interval for each value",
     "annotate": "latents and imputed layers, in a copy of the .h5mu file that a run was trained on",
     "report": "one self-contained HTML file about a run",
 }

@@ -19,11 +19,12 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentParser
 
+from .. import data as datasets
 from . import choose
 
 Result = TypeVar("Result")
 
-SHORT = {"data": "data.source", "seed": "fit.seed"}
+SHORT = {"data": "data.source", "seed": "fit.seed", "batch_size": "fit.batch_size"}
 """What a bare name stands for where several groups, or a group itself, have it."""
 
 _STAGES = "fit.stages."
@@ -46,7 +47,8 @@ class Settings:
         method: name of the method; ``model`` the keywords of its constructor.
         data: keywords of ``data.load``, ``source`` among them.
         fit: fields of ``FitOptions``.
-        evaluate: keywords of ``metrics.evaluate``, for a verb with a recipe.
+        evaluate: keywords of ``metrics.evaluate``, for a verb that measures.
+        study: keywords of what the verb does with runs, for one that makes many.
     """
 
     method: str
@@ -54,6 +56,7 @@ class Settings:
     data: dict[str, Any]
     fit: dict[str, Any]
     evaluate: dict[str, Any]
+    study: dict[str, Any]
     out: Path | None
     resume: bool
     overwrite: bool
@@ -138,10 +141,10 @@ def full_name(name: str, names: Sequence[str]) -> str:
     raise ValueError(f"unknown option --{name}; " + (f"did you mean --{close[0]}?" if close else f"the options are {', '.join(names)}"))
 
 
-def gathered(words: Sequence[str], names: Sequence[str]) -> list[str]:
-    """``--to a --to b`` and ``--to a b`` alike, as one list each."""
+def gathered(words: Sequence[str], names: Sequence[str], numbers: Sequence[str] = ()) -> list[str]:
+    """``--to a --to b`` and ``--to a b`` alike, as one list each; of numbers in those of ``numbers``."""
     rest: list[str] = []
-    found: dict[str, list[str]] = {name: [] for name in names}
+    found: dict[str, list[str]] = {name: [] for name in (*names, *numbers)}
     current: str | None = None
     for word in words:
         name, equals, value = word.removeprefix("--").partition("=")
@@ -155,21 +158,24 @@ def gathered(words: Sequence[str], names: Sequence[str]) -> list[str]:
             found[current].append(word)
         else:
             rest.append(word)
-    return [*rest, *(f"--{name}={json.dumps(values)}" for name, values in found.items() if values)]
+    listed = {name: f"[{', '.join(values)}]" if name in numbers else json.dumps(values) for name, values in found.items() if values}
+    return [*rest, *(f"--{name}={values}" for name, values in listed.items())]
 
 
-def settings(words: Sequence[str], *, verb: str = "fit", recipe: Path | None = None) -> Settings:
+def settings(
+    words: Sequence[str], *, verb: str = "fit", recipe: Path | None = None, study: Callable[[ArgumentParser], object] | None = None
+) -> Settings:
     """What ``counterpoint fit`` (or another verb that trains) was asked for.
 
     Args:
         words: the words after the verb; the first may be the method.
         recipe: a configuration that comes before all else.
+        study: adds the options of a verb that makes many runs, in the group ``study``.
 
     Raises:
         ValueError: an unknown method or option, or a configuration that is not one, or a value of the wrong type.
         FileNotFoundError: no such configuration file.
     """
-    from ..data import load
     from ..methods import METHODS
     from ..metrics import evaluate
     from ..training import FitOptions
@@ -180,8 +186,9 @@ def settings(words: Sequence[str], *, verb: str = "fit", recipe: Path | None = N
     rest, resumed = _taken(rest, "resume")
     files = [Path(path) for path in (recipe, None if resumed is None else Path(resumed) / "config.yaml", config) if path is not None]
     entries: dict[str, Any] = {}
+    measures = recipe is not None or study is not None
     for path in files:
-        entries |= {key: value for key, value in leaves(read_config(path)) if recipe or not key.startswith("evaluate.")}
+        entries |= {key: value for key, value in leaves(read_config(path)) if measures or not key.startswith("evaluate.")}
     rest, flag = _taken(rest, "method")
     rest, entries = _stages_joined(rest, entries)
     name = method or flag or entries.pop("method", None)
@@ -213,19 +220,58 @@ def settings(words: Sequence[str], *, verb: str = "fit", recipe: Path | None = N
         default=None,
         help="of an .h5mu or .h5ad file: those to read and their likelihoods, '{rna: nb, adt: normal}'",
     )
-    parser.add_function_arguments(load, "data", skip=LOAD_SKIPS)
+    parser.add_function_arguments(datasets.load, "data", skip=LOAD_SKIPS)
     parser.add_class_arguments(METHODS[name], "model", skip={"modalities"})
     parser.add_class_arguments(FitOptions, "fit")
-    if recipe:
-        parser.add_function_arguments(evaluate, "evaluate", skip=EVALUATE_SKIPS)
+    if measures:
+        parser.add_function_arguments(evaluate, "evaluate", skip=EVALUATE_SKIPS | ({"only", "split"} if study else set()))
+    if study is not None:
+        study(parser)
     names = option_names(parser)
     from_files = [f"--{key}={_word(value)}" for key, value in _known(entries, names, files)]
     found = parsed(parser, [*from_files, *expanded(gathered(rest, _LISTS), names)])
-    groups = {key: found.get(key, {}) for key in ("model", "data", "fit", "evaluate")}
+    groups = {key: found.get(key, {}) for key in ("model", "data", "fit", "evaluate", "study")}
     if resumed is not None and (found["out"] is not None or found["overwrite"]):
         raise ValueError(f"--resume {resumed} goes on in its own folder; leave out --out and --overwrite")
     out = Path(resumed) if resumed is not None else found["out"]
     return Settings(str(name), **groups, out=out, resume=resumed is not None, overwrite=found["overwrite"])
+
+
+def study_settings(
+    words: Sequence[str], verb: str, about: str, study: Callable[[ArgumentParser], object]
+) -> tuple[Settings, dict[str, Any]]:
+    """What a verb that trains several methods was asked for, and its configuration's ``methods``: by name, their own ``model`` and ``fit``.
+
+    Args:
+        study: adds the verb's own options, in the group ``study``.
+
+    Raises:
+        ValueError, FileNotFoundError: as ``settings``.
+    """
+    from ..metrics import evaluate
+    from ..training import FitOptions
+
+    rest, config = _taken(words, "config")
+    content = {} if config is None else read_config(Path(config))
+    methods = content.pop("methods", None) or {}
+    if not isinstance(methods, Mapping) or not all(isinstance(value, Mapping) for value in methods.values()):
+        raise ValueError(f"{config}: methods must say what each has of its own, as in 'methods: {{idmvae: {{model: {{shared_dim: 16}}}}}}'")
+    rest, entries = _stages_joined(rest, dict(leaves(content)))
+    parser = parser_for(verb, about)
+    parser.add_argument(
+        "--config", action="config", help="YAML file of data, fit, evaluate, and of each method's own model and fit in methods"
+    )
+    parser.add_argument("--out", type=Path, default=None, help="folder to make")
+    parser.add_argument("--data.source", type=str, default=None, help="name of a data set, a folder, or an .npz file; --data for short")
+    parser.add_function_arguments(datasets.load, "data", skip=LOAD_SKIPS)
+    parser.add_class_arguments(FitOptions, "fit")
+    parser.add_function_arguments(evaluate, "evaluate", skip=EVALUATE_SKIPS | {"split"})
+    study(parser)
+    names = option_names(parser)
+    from_files = [f"--{key}={_word(value)}" for key, value in _known(entries, names, [Path(config or "")])]
+    found = parsed(parser, [*from_files, *expanded(rest, names)])
+    groups = {key: found.get(key, {}) for key in ("data", "fit", "evaluate", "study")}
+    return Settings("", {}, **groups, out=found["out"], resume=False, overwrite=False), {name: dict(own) for name, own in methods.items()}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -259,6 +305,16 @@ def leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]
             yield from leaves(value, f"{here}.")
         else:
             yield here, value
+
+
+def check_source(data: Mapping[str, Any]) -> None:
+    """Refuse data that nothing names, and a name that is neither a data set's nor a path, by ValueError."""
+    if data.get("source") is None:
+        raise ValueError(
+            f"name the data: --data NAME; choose one of {', '.join(datasets.names())}, or give a folder or a file (.npz, .h5mu, .h5ad)"
+        )
+    if not Path(str(data["source"])).exists():
+        choose(str(data["source"]), [*datasets.names()], "data set")
 
 
 def run_groups(path: Path) -> dict[str, Any]:

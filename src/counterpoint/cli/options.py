@@ -117,6 +117,44 @@ class TranslateOptions:
 
 
 @dataclass(frozen=True)
+class ImputeOptions:
+    """Fill what is missing, with an interval for each value.
+
+    Args:
+        run: run folder.
+        given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy, .json, .csv or .txt; a row of NaN is missing. With --split,
+            MODALITY alone: go by these, and fill all others in every row.
+        split: fill rows of the run's own data instead: "train", "val" or "test".
+        to: MODALITY, repeated for more: those to fill; all by default.
+        out: .npz of values as NAME, ends of intervals as lower/NAME and upper/NAME, probabilities of words as probability/NAME, and what was filled
+            as missing/NAME.
+        n: draws of each row.
+        level: probability with which a value lies inside its interval, if the model is right.
+        samples: write the draws, too, as samples/NAME.
+        prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
+        rule: "own", or "product" for the product of unimodal posteriors, whatever the method was trained with.
+        refine: steps of refinement, for a run with a refiner (fit-refiner); none by default.
+        covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more; columns that are not named are 0. Without any, those of the rows, or
+            the average of training.
+        seed: of the draws.
+    """
+
+    run: Path
+    given: tuple[str, ...] = ()
+    split: Literal["train", "val", "test"] | None = None
+    to: tuple[str, ...] = ()
+    out: Path = Path("imputed.npz")
+    n: int = 100
+    level: float = 0.9
+    samples: bool = False
+    prior: str = "auto"
+    rule: Literal["own", "product"] = "own"
+    refine: int | None = None
+    covariates: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class ReportOptions:
     """One self-contained HTML file about a run.
 

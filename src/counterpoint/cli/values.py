@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from torch import Tensor
 from ..data import Vocabulary
 from ..files import write
 from ..types import Modality
+
+if TYPE_CHECKING:
+    from ..inference import Imputation
 
 NUMBERS = (".npy", ".json", ".csv", ".txt")
 """Names of files of numbers end so."""
@@ -150,6 +153,20 @@ def _table(values: Mapping[str, Tensor], modalities: Mapping[str, Modality]) -> 
     table.writerows([modalities[name].features] if modalities[name].features else [])
     table.writerows(plain(values[name], modalities[name]).tolist())
     return content.getvalue()
+
+
+def write_imputation(found: Imputation, modalities: Sequence[Modality], path: Path) -> Path:
+    """Write an .npz of what was filled and how sure it is, in the units in which it was measured; whole or not at all."""
+    known = {m.name: m for m in modalities}
+    values = {"": found.mean, "lower/": found.lower, "upper/": found.upper, "samples/": found.samples}
+    measured = {f"{kind}{name}": known[name].original(v) for kind, by in values.items() for name, v in by.items()}
+    beside = {"probability/": found.probability, "missing/": found.missing}
+    arrays = {**measured, **{f"{kind}{name}": v for kind, by in beside.items() for name, v in by.items()}}
+    content = io.BytesIO()
+    np.savez(content, **{key: v.cpu().numpy() for key, v in arrays.items()})  # type: ignore[arg-type]  # a stub of allow_pickle
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, content.getvalue())
+    return path
 
 
 def plain(values: Tensor, modality: Modality) -> np.ndarray:

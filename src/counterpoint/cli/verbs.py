@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,14 @@ from torch import Tensor
 from .. import data as datasets
 from ..methods import METHODS, Method, load
 from ..training.folder import STALE
-from ..types import Modality, to_unit
+from ..types import Batch, Modality, to_unit
 from . import choose
 from .arguments import (
     EVALUATE_SKIPS,
     LOAD_SKIPS,
     Settings,
     called,
+    check_source,
     expanded,
     gathered,
     option_names,
@@ -32,8 +34,9 @@ from .arguments import (
     run_groups,
     settings,
 )
-from .options import AnnotateOptions, FitRefinerOptions, PriorOptions, ReportOptions, SampleOptions, TranslateOptions
-from .values import NUMBERS, printed, read_values, write_values
+from .options import AnnotateOptions, FitRefinerOptions, ImputeOptions, PriorOptions, ReportOptions, SampleOptions, TranslateOptions
+from .studies import sweep, tune
+from .values import NUMBERS, printed, read_values, write_imputation, write_values
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from ..data import Dataset, Split
     from ..metrics import Evaluation
     from ..training import FitResult
+
+__all__ = ["data", "demo", "evaluate", "fit", "fit_prior", "fit_refiner", "impute", "report", "sample", "sweep", "translate", "tune"]
 
 RUN_PARTS = (
     "config.yaml",
@@ -125,10 +130,7 @@ def _source_parser(verb: str, about: str) -> ArgumentParser:
 def fit(words: Sequence[str]) -> None:
     """Train a method; leave a run folder."""
     wanted = settings(words)
-    if wanted.data["source"] is None:
-        raise ValueError(
-            f"name the data: --data NAME; choose one of {', '.join(datasets.names())}, or give a folder or a file (.npz, .h5mu, .h5ad)"
-        )
+    check_source(wanted.data)
     run = _out(wanted)
     _, result = _trained(wanted, _loaded(wanted.data))
     print(f"{run}: {result.steps} steps, loss {result.metrics.get('train/loss', float('nan')):.4g}")
@@ -217,13 +219,7 @@ def translate(words: Sequence[str]) -> None:
     _check_count(wanted.n)
     known = {m.name: m for m in method.modalities}
     autoencoder = _autoencoder(wanted.autoencoder, method)
-    given = {}
-    for entry in wanted.given:
-        name, equals, file = entry.partition("=")
-        if not equals:
-            raise ValueError(f"--given {entry} must be MODALITY=FILE, or MODALITY=TEXT of words; the modalities are {', '.join(known)}")
-        modality = known[choose(name, [*known], "modality")]
-        given[name] = _read(modality, file, autoencoder)
+    given = _given(wanted.given, method, autoencoder)
     if not given:
         raise ValueError(f"name what to translate from: --given MODALITY=FILE; the modalities are {', '.join(known)}")
     targets = [choose(name, [*known], "modality") for name in wanted.to] or [name for name in known if name not in given]
@@ -272,6 +268,58 @@ def annotate(words: Sequence[str]) -> None:
     print(omics.write(mdata, wanted.out))
 
 
+def impute(words: Sequence[str]) -> None:
+    """Fill what is missing, with an interval for each value."""
+    from tqdm import tqdm
+
+    wanted = called(ImputeOptions, "impute", gathered(words, ("given", "to", "covariates")))
+    if wanted.out.suffix != ".npz":
+        raise ValueError(f"cannot write {wanted.out}: end its name in .npz")
+    if (wanted.split is None) == any("=" in entry for entry in wanted.given):
+        method, batch, given = _to_impute(wanted)
+    elif wanted.split is None:
+        raise ValueError("name the rows: --given MODALITY=FILE, or --split test for those of the run's own data")
+    else:
+        raise ValueError(f"--split {wanted.split} reads the run's own data; leave out the files of --given")
+    known = [m.name for m in method.modalities]
+    targets = [choose(name, known, "modality") for name in wanted.to] or known
+    hidden = not sys.stderr.isatty()
+    with tqdm(total=len(batch), desc="impute", unit="row", disable=hidden, dynamic_ncols=True, file=sys.stderr) as bar:
+        found = method.impute(
+            batch,
+            given,
+            to=targets,
+            n=wanted.n,
+            level=wanted.level,
+            samples=wanted.samples,
+            prior=wanted.prior,
+            rule=wanted.rule,
+            refine=wanted.refine,
+            covariates=_covariates(wanted.covariates, method),
+            generator=torch.Generator().manual_seed(wanted.seed),
+            progress=bar.update,
+        )
+    counts = {name: int(found.filled(name).sum()) for name in targets}
+    if not any(counts.values()):
+        raise ValueError(f"nothing is missing of {', '.join(targets)}; name what to go by in --given, and the rest is filled")
+    filled = ", ".join(f"{count} of {len(batch)} rows of {name}" for name, count in counts.items() if count)
+    print(
+        f"{write_imputation(found, method.modalities, wanted.out)}: filled {filled}; {100 * wanted.level:g} % intervals by {wanted.n} draws"
+    )
+
+
+def _to_impute(wanted: ImputeOptions) -> tuple[Method, Batch, list[str] | None]:
+    """The model, the rows, and what to go by: None for all that is there."""
+    if wanted.split is None:
+        method = _model(wanted.run)
+        x = _given(wanted.given, method, None)
+        present = {name: ~np.isnan(v).reshape(len(v), -1).all(1) for name, v in x.items() if v.dtype.kind == "f"}
+        return method, Batch.of(x, present, modalities=method.modalities), None
+    method, data = _opened(wanted.run)
+    names = [choose(name, [m.name for m in method.modalities], "modality") for name in wanted.given]
+    return method, data.splits()[wanted.split].batch(slice(None)), names or None
+
+
 def report(words: Sequence[str]) -> None:
     """One HTML file about a run."""
     wanted = called(ReportOptions, "report", gathered(words, ("maps",)))
@@ -284,6 +332,18 @@ def report(words: Sequence[str]) -> None:
 
 
 # ----------------------------------------------------------------------------------------------- values
+
+
+def _given(entries: Sequence[str], method: Method, autoencoder: datasets.Autoencoder | None) -> dict[str, np.ndarray]:
+    """Rows by modality from the files of --given."""
+    known = {m.name: m for m in method.modalities}
+    given = {}
+    for entry in entries:
+        name, equals, file = entry.partition("=")
+        if not equals:
+            raise ValueError(f"--given {entry} must be MODALITY=FILE, or MODALITY=TEXT of words; the modalities are {', '.join(known)}")
+        given[name] = _read(known[choose(name, [*known], "modality")], file, autoencoder)
+    return given
 
 
 def _check_count(n: int) -> None:
@@ -396,9 +456,7 @@ def _cleared(run: Path) -> None:
 
 
 def _loaded(options: Mapping[str, Any]) -> Dataset:
-    source = str(options["source"])
-    if not Path(source).exists():
-        choose(source, [*datasets.names()], "data set")
+    check_source(options)
     return datasets.load(**options)
 
 

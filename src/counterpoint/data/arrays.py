@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ PARTS = ("train", "val", "test")
 MOST_VALUES = 1000
 """Most values of a covariate that is no quantity."""
 Flat = dict[str, Array]
+Nan = Literal["error", "missing"]
 
 
 def from_mapping(
@@ -35,21 +36,24 @@ def from_mapping(
     modalities: Sequence[Modality] | None = None,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     seed: int = 0,
+    nan: Nan = "error",
 ) -> Dataset:
     """A data set from arrays; see :func:`counterpoint.data.load`."""
     if data.keys() == set(PARTS) and all(isinstance(v, Mapping) for v in data.values()):
         if present is not None or labels is not None or covariates is not None:
             raise ValueError("with train, val and test given, put 'present/NAME', 'label/LABEL' and 'covariate/NAME' into each of them")
-        return from_flat(name, {part: _flat(data[part]) for part in PARTS}, modalities)
+        return from_flat(name, {part: _flat(data[part]) for part in PARTS}, modalities, nan=nan)
     flat = _flat(data)
     flat |= {f"present/{k}": _array(f"present/{k}", v) for k, v in (present or {}).items()}
     flat |= {f"covariate/{k}": _array(f"covariate/{k}", v) for k, v in (covariates or {}).items()}
     for label, values in (labels or {}).items():
         flat |= _flat({f"label/{label}/{k}": v for k, v in values.items()} if isinstance(values, Mapping) else {f"label/{label}": values})
-    return from_flat(name, _divide(flat, fractions, seed), modalities)
+    return from_flat(name, _divide(flat, fractions, seed), modalities, nan=nan)
 
 
-def from_npz(path: Path, modalities: Sequence[Modality] | None, fractions: tuple[float, float, float], seed: int) -> Dataset:
+def from_npz(
+    path: Path, modalities: Sequence[Modality] | None, fractions: tuple[float, float, float], seed: int, *, nan: Nan = "error"
+) -> Dataset:
     """A data set from an ``.npz`` file, read into memory."""
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is truncated or not an .npz file; write it again with numpy.savez")
@@ -60,12 +64,18 @@ def from_npz(path: Path, modalities: Sequence[Modality] | None, fractions: tuple
         _need_all_parts(
             path, [part for part in PARTS if nested[part]], [k for k in flat if not k.startswith(tuple(f"{p}/" for p in PARTS))]
         )
-        return from_flat(path.stem, nested, modalities)
-    return from_flat(path.stem, _divide(flat, fractions, seed), modalities)
+        return from_flat(path.stem, nested, modalities, nan=nan)
+    return from_flat(path.stem, _divide(flat, fractions, seed), modalities, nan=nan)
 
 
 def from_folder(
-    folder: Path, modalities: Sequence[Modality] | None, fractions: tuple[float, float, float], seed: int, *, verify: bool = False
+    folder: Path,
+    modalities: Sequence[Modality] | None,
+    fractions: tuple[float, float, float],
+    seed: int,
+    *,
+    verify: bool = False,
+    nan: Nan = "error",
 ) -> Dataset:
     """A data set from a folder, whose ``.npy`` files stay on disk as memory maps (without sub-folders train, val, test: read into memory)."""
     manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
@@ -81,8 +91,8 @@ def from_folder(
     else:
         parts = _divide(_open_folder(folder), fractions, seed)
     if manifest is None:
-        return from_flat(folder.name, parts, modalities)
-    return from_flat(manifest["name"], parts, modalities, manifest["notes"], manifest_digest(manifest))
+        return from_flat(folder.name, parts, modalities, nan=nan)
+    return from_flat(manifest["name"], parts, modalities, manifest["notes"], manifest_digest(manifest), nan=nan)
 
 
 def from_flat(
@@ -91,8 +101,14 @@ def from_flat(
     modalities: Sequence[Modality] | None = None,
     notes: Mapping[str, str] | None = None,
     digest: str | None = None,
+    *,
+    nan: Nan = "error",
 ) -> Dataset:
-    """A data set from the named arrays of its three splits; modalities that are not given are inferred from the values."""
+    """A data set from the named arrays of its three splits; modalities that are not given are inferred from the values.
+
+    Args:
+        nan: ``"missing"``: modalities of which some rows are NaN in part have gaps.
+    """
     parts, codes = _number_labels(parts)
     columns, names, scales = _columns(parts, covariates_of(modalities or ()))
     given = {m.name: m for m in modalities or ()}
@@ -104,6 +120,8 @@ def from_flat(
         )
     arrays = {k: {part: _as_values(k, parts[part][k], given.get(k)) for part in PARTS if k in parts[part]} for k in keys}
     found = tuple(modalities) if modalities else tuple(infer(k, list(arrays[k].values())) for k in keys)
+    if nan == "missing":
+        found = tuple(replace(m, gaps=m.gaps or any(map(_has_gaps, arrays.get(m.name, {}).values()))) for m in found)
     if not covariates_of(found):
         found = tuple(replace(m, covariates=names) for m in found)
     splits = {
@@ -247,6 +265,14 @@ def _all_nan(values: Array, block: int = 4096) -> Array:
     """Which rows are NaN entirely: that is how tables mark what is missing. Memory maps are read block by block."""
     parts = [np.isnan(values[i : i + block]).reshape(len(values[i : i + block]), -1).all(1) for i in range(0, len(values), block)]
     return np.concatenate([np.zeros(0, bool), *parts])
+
+
+def _has_gaps(values: Array, block: int = 4096) -> bool:
+    """Whether some row is NaN in part."""
+    if values.dtype.kind != "f":
+        return False
+    parts = (np.isnan(values[i : i + block]).reshape(len(values[i : i + block]), -1) for i in range(0, len(values), block))
+    return any(bool((part.any(1) & ~part.all(1)).any()) for part in parts)
 
 
 def _columns(parts: Mapping[str, Flat], named: tuple[str, ...]) -> tuple[Flat, tuple[str, ...], dict[str, str]]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ..types import Modality
 from . import arrays, omics, polymnist
@@ -16,7 +15,7 @@ from .digits import digits_quadrant
 from .files import default_root
 from .folder import image_folder, is_image_folder
 from .mnist import URL
-from .records import Dataset, Family
+from .records import Dataset, Family, Missing
 from .shapes import circles_squares
 from .svhn import mnist_svhn
 from .text import Tokens
@@ -98,7 +97,9 @@ def load(
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     likelihood: Family | None = None,
     scale: float | None = None,
+    nan: arrays.Nan = "error",
     missing: float = 0.0,
+    missing_how: Missing | Literal["entries"] = "random",
     verify: bool = False,
     skip_bad: bool = False,
 ) -> Dataset:
@@ -141,7 +142,11 @@ def load(
             instead of their own (:meth:`Dataset.with_likelihood`); the last two take integers for counts.
         scale: with it, or instead of their own: σ (normal) or b (laplace) of every modality but word ids. A likelihood that is given
             without one learns it.
-        missing: hide each training value with this probability, never all of a row, to see what incomplete data costs.
+        nan: of files and mappings: ``"missing"`` takes NaN in part of a row for entries that are missing (``Modality.gaps``) and not for a mistake.
+            A row of nothing but NaN is absent in any case.
+        missing: hide this fraction of each modality's training values, never all of a row, to see what incomplete data costs.
+        missing_how: with it: ``"random"``; ``"block"``, a run of rows for each modality (:meth:`Split.with_missing`); or ``"entries"``, single
+            entries of vectors (:meth:`Dataset.with_gaps`).
         verify: compare the checksums of a prepared set, not only the sizes of its files.
         skip_bad: of a folder of images, an ``.h5mu`` or an ``.h5ad`` file: leave out what is bad, list it in the notes and warn, where it
             would be an error otherwise.
@@ -154,7 +159,7 @@ def load(
     named = isinstance(source, str) and source in _OPTIONS
     pictured = not named and not isinstance(source, Mapping) and is_image_folder(Path(source))
     scverse = not named and isinstance(source, str | Path) and Path(source).suffix in omics.SUFFIXES
-    mine = _OPTIONS[str(source)] if named else _IMAGE_FOLDER if pictured else _OF_SCVERSE if scverse else ()
+    mine = _OPTIONS[str(source)] if named else _IMAGE_FOLDER if pictured else _OF_SCVERSE if scverse else ("nan",)
     asked = {
         "size": size,
         "views": views,
@@ -176,8 +181,11 @@ def load(
         "splits": splits,
         "top_features": top_features,
         "standardise": None if standardise else False,
+        "nan": None if nan == "error" else nan,
         "skip_bad": skip_bad or None,
     }
+    if nan not in get_args(arrays.Nan):
+        raise ValueError(f"nan={nan!r} is unknown; choose one of {', '.join(get_args(arrays.Nan))}")
     given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     stray = [key for key in given if key not in mine]
     arrays_given = isinstance(source, Mapping)
@@ -202,7 +210,7 @@ def load(
     if isinstance(source, Mapping):
         by_label = labels if isinstance(labels, Mapping) else None
         beside = {"present": present, "labels": by_label, "covariates": covariates}
-        data = arrays.from_mapping("mapping", source, **beside, modalities=records, fractions=fractions, seed=seed)
+        data = arrays.from_mapping("mapping", source, **beside, modalities=records, fractions=fractions, seed=seed, nan=nan)
     elif scverse:
         families = modalities if isinstance(modalities, Mapping) else None
         given["labels"] = () if labels is None or isinstance(labels, Mapping) else labels
@@ -212,14 +220,9 @@ def load(
         data = _opened(source, place, given, records, fractions, seed, verify)
     if likelihood is not None or scale is not None:
         data = data.with_likelihood(likelihood, scale)
-    return _with_missing(data, missing, seed) if missing else data
-
-
-def _with_missing(data: Dataset, missing: float, seed: int) -> Dataset:
-    """The same data with training values hidden."""
-    digest = data.digest and f"{data.digest}-missing-{missing}-{seed}"
-    notes = {**data.notes, "missing": f"each training value hidden with probability {missing}"}
-    return replace(data, train=data.train.with_missing(missing, seed), notes=notes, digest=digest)
+    if missing_how == "entries":
+        return data.with_gaps(missing, seed) if missing else data
+    return data.with_missing(missing, seed, missing_how) if missing else data
 
 
 def _opened(
@@ -262,9 +265,9 @@ def _opened(
     if is_image_folder(path):
         return image_folder(path, fractions=fractions, seed=seed, **options)
     if path.is_dir():
-        return arrays.from_folder(path, modalities, fractions, seed, verify=verify)
+        return arrays.from_folder(path, modalities, fractions, seed, verify=verify, **options)
     if path.suffix == ".npz" and path.is_file():
-        return arrays.from_npz(path, modalities, fractions, seed)
+        return arrays.from_npz(path, modalities, fractions, seed, **options)
     if path.exists():
         raise ValueError(f"{path} is neither a folder nor an .npz, .h5mu or .h5ad file; convert it to one of them")
     raise FileNotFoundError(f"no data set and no path called {str(source)!r}; the known data sets are {', '.join(names())}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -20,6 +20,7 @@ from .images import Pictures
 
 Array = np.ndarray
 Family = Literal["normal", "laplace", "bernoulli", "beta", "nb", "zinb"]
+Missing = Literal["random", "block"]
 Rows = np.ndarray | slice
 COVARIATES = "covariates/columns"
 """Name of the array that holds all covariates of a split, as they are, in a prepared folder; its modalities name them."""
@@ -44,7 +45,8 @@ class Split:
         ids: what the rows are called where they were read, ``(N,)`` text, or None; results go back there by it.
 
     Raises:
-        ValueError: no rows, mismatched lengths, a wrong shape, an unknown modality, NaN or infinity in a present row, ids out of the
+        ValueError: no rows, mismatched lengths, a wrong shape, an unknown modality, NaN or infinity in a present row (but for NaN in some of the
+            entries of a modality with gaps), ids out of the
             vocabulary, counts that are negative or no whole numbers, proportions outside [0, 1], or a row in which every modality is missing.
             Memory-mapped arrays are checked batch by batch instead.
         TypeError: values, masks or labels of a dtype that does not fit.
@@ -117,7 +119,7 @@ class Split:
 
         Values travel in the dtype in which they are stored and are converted once, there.
         """
-        x, present = {}, {}
+        x, present, entries = {}, {}, {}
         for modality in self.modalities:
             here = np.array(self.present[modality.name][index])
             stored = self.x[modality.name]
@@ -127,11 +129,13 @@ class Split:
                 raise ValueError(f"modality {modality.name!r}: row {row} {wrong[1]}")
             tensor = torch.from_numpy(values).to(device)
             mask = torch.from_numpy(here).to(device)
+            if modality.gaps:
+                entries[modality.name] = ~tensor.isnan()
             tensor = modality.read(tensor)
             if not here.all():
                 tensor = tensor.masked_fill(~mask.view(-1, *[1] * len(modality.shape)), 0)
             x[modality.name], present[modality.name] = tensor, mask
-        return Batch(x, present, torch.from_numpy(np.array(self.covariates[index])).to(device))
+        return Batch(x, present, torch.from_numpy(np.array(self.covariates[index])).to(device), entries)
 
     def batches(self, size: int, device: torch.device | str | None = None) -> Iterator[Batch]:
         """All rows in order, ``size`` at a time; the last batch may be short."""
@@ -152,20 +156,32 @@ class Split:
             ids=None if self.ids is None else self.ids[index],
         )
 
-    def with_missing(self, fraction: float, seed: int = 0) -> Split:
-        """The same rows with each value missing with probability ``fraction``, independently, but never all of a row.
+    def with_missing(self, fraction: float, seed: int = 0, how: Missing = "random", among: Sequence[str] | None = None) -> Split:
+        """The same rows with a fraction of the values of each modality missing, but never all of a row.
 
-        A row that would lose everything keeps one of its values, chosen uniformly, so that somewhat fewer are missing when
-        ``fraction`` is large.
+        A row that would lose everything keeps one of its values, so that somewhat fewer are missing when ``fraction`` is large.
+
+        Args:
+            how: ``"random"``: each value with this probability, independently. ``"block"``: one run of the rows in their order, which may go on from
+                the last to the first. The runs of M modalities begin an M-th of the rows apart, in random order and from a random row on, as
+                where each site or each year lacks another instrument; up to (M − 1)/M no row loses everything.
+            among: modalities that may go missing; all by default.
 
         Raises:
-            ValueError: ``fraction`` outside [0, 1].
+            ValueError: ``fraction`` outside [0, 1], or an unknown ``how`` or modality.
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction {fraction} of missing values must lie in [0, 1]")
+        if how not in get_args(Missing):
+            raise ValueError(f"how={how!r} is unknown; choose one of {', '.join(get_args(Missing))}")
         names = [m.name for m in self.modalities]
+        unknown = [name for name in among or () if name not in names]
+        if unknown:
+            raise ValueError(f"among names {unknown[0]!r}; the modalities are {', '.join(names)}")
         had = np.stack([self.present[name] for name in names], 1)
-        luck = np.random.default_rng(seed).random(had.shape)
+        luck = np.full(had.shape, 2.0)
+        touched = [i for i, name in enumerate(names) if among is None or name in among]
+        luck[:, touched] = _luck(len(self), len(touched), how, np.random.default_rng(seed))
         keep = had & (luck >= fraction)
         kept_one = np.arange(len(names)) == np.where(had, luck, -1.0).argmax(1)[:, None]
         keep |= kept_one & ~keep.any(1, keepdims=True)
@@ -244,6 +260,43 @@ class Dataset:
         parts = {part: replace(split, modalities=modalities) for part, split in self.splits().items()}
         return replace(self, modalities=modalities, train=parts["train"], val=parts["val"], test=parts["test"])
 
+    def with_missing(self, fraction: float, seed: int = 0, how: Missing = "random") -> Dataset:
+        """The same data with training values hidden, see :meth:`Split.with_missing`; validation and test stay as they are."""
+        train = self.train.with_missing(fraction, seed, how)
+        digest = self.digest and f"{self.digest}-missing-{fraction}-{seed}" + "-block" * (how == "block")
+        told = {
+            "random": f"each training value hidden with probability {fraction}",
+            "block": f"runs of {fraction} of the training rows hidden",
+        }
+        return replace(self, train=train, notes={**self.notes, "missing": told[how]}, digest=digest)
+
+    def with_gaps(self, fraction: float, seed: int = 0, among: Sequence[str] | None = None) -> Dataset:
+        """The same data with single entries of training vectors hidden, each with probability ``fraction``, but never all that a row has of a
+        modality; validation and test stay as they are.
+
+        Args:
+            among: modalities that get gaps; by default all vectors but word ids and counts.
+
+        Raises:
+            ValueError: ``fraction`` outside [0, 1], or a modality that can't have gaps.
+        """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fraction {fraction} of missing entries must lie in [0, 1]")
+        able = [m.name for m in self.modalities if len(m.shape) == 1 and m.likelihood != "categorical" and not m.counts]
+        chosen = able if among is None else list(among)
+        if unable := [name for name in chosen if name not in able]:
+            raise ValueError(f"entries of {unable[0]!r} can't be hidden; vectors that can have gaps are {', '.join(able) or 'none'}")
+        if not chosen:
+            raise ValueError(f"no entries to hide: {self.name!r} has no vector that can have gaps, or none is named")
+        rng = np.random.default_rng(seed)
+        x = {m.name: _with_gaps(m, self.train.x[m.name], fraction, rng) for m in self.modalities if m.name in chosen}
+        modalities = tuple(replace(m, gaps=m.gaps or m.name in chosen) for m in self.modalities)
+        train = replace(self.train, x={**self.train.x, **x}, modalities=modalities)
+        val, test = (replace(split, modalities=modalities) for split in (self.val, self.test))
+        notes = {**self.notes, "missing": f"each training entry of {', '.join(chosen)} hidden with probability {fraction}"}
+        digest = self.digest and f"{self.digest}-gaps-{fraction}-{seed}-{','.join(chosen)}"
+        return replace(self, modalities=modalities, train=train, val=val, test=test, notes=notes, digest=digest)
+
     def checksum(self) -> str:
         """A stable hexadecimal checksum of the modalities, values, masks, labels and covariates of all splits (SHA-256); of a prepared set, as prepared."""
         if self.digest is not None:
@@ -260,6 +313,24 @@ class Dataset:
                 for start in range(0, len(split), _BLOCK):
                     total.update(np.ascontiguousarray(arrays[key][start : start + _BLOCK]).data)
         return total.hexdigest()
+
+
+def _luck(rows: int, columns: int, how: Missing, rng: np.random.Generator) -> Array:
+    """Numbers in [0, 1), (rows, columns), of which those below a fraction are missing: random, or in each column how far a row is from where its
+    run begins."""
+    if how == "random":
+        return rng.random((rows, columns))
+    place = (np.arange(rows) + rng.integers(rows)) / rows
+    return (place[:, None] - rng.permutation(columns) / max(columns, 1)) % 1
+
+
+def _with_gaps(modality: Modality, values: Array, fraction: float, rng: np.random.Generator) -> Array:
+    """Vectors (N, features) as floats, NaN where they are hidden or were before."""
+    read = replace(modality, gaps=False).read(torch.from_numpy(np.array(values))).numpy().copy()
+    luck = np.where(np.isnan(read), -1.0, rng.random(read.shape))
+    hidden = (luck < fraction) & (luck < luck.max(1, keepdims=True))
+    read[hidden] = np.nan
+    return read
 
 
 def _mask(name: str, given: Array | None, rows: int, has_values: bool) -> Array:
@@ -300,10 +371,16 @@ def _wrong_row(modality: Modality, values: Array, present: Array) -> tuple[int, 
     for start in range(0, len(values), step):
         block, here = values[start : start + step], present[start : start + step]
         good = (block >= 0) & (block < (modality.classes or 0)) if ids else np.isfinite(block)
+        if modality.gaps:
+            gaps = np.isnan(block)
+            if (blank := here & gaps.reshape(len(block), -1).all(1)).any():
+                return start + int(blank.argmax()), "holds nothing but NaN; mark it absent in 'present'"
+            good |= gaps
         bad = here & ~good.reshape(len(block), -1).all(1)
         if bad.any():
             what = f"an id outside [0, {(modality.classes or 0) - 1}]" if ids else "NaN or infinity"
-            return start + int(bad.argmax()), f"holds {what}; mark it absent in 'present' or clean it"
+            mend = "clean it" if ids or modality.gaps or modality.counts else "clean it, or let it have gaps (nan='missing')"
+            return start + int(bad.argmax()), f"holds {what}; mark it absent in 'present' or {mend}"
         outside = here & ((block < 0) | (block > 1)).reshape(len(block), -1).any(1)
         if modality.likelihood == "bernoulli" and outside.any():
             return start + int(outside.argmax()), "leaves [0, 1], which a Bernoulli likelihood reads; rescale it"

@@ -14,11 +14,13 @@ from .answers import (
     seeded,
 )
 from .bounds import Approximation, approximation, elbo, measured
+from .imputation import Imputation, imputed, interval
 from .iterative import Refiner, RefinerOptions, Trace, ascended, refined, refinement, refiner_of
 
 __all__ = [
     "Approximation",
     "Diagnostics",
+    "Imputation",
     "Refiner",
     "RefinerOptions",
     "Trace",
@@ -28,6 +30,8 @@ __all__ = [
     "diagnose",
     "divergence",
     "elbo",
+    "imputed",
+    "interval",
     "log_likelihood",
     "means",
     "measured",

@@ -6,7 +6,7 @@ Functions of a model and an encoding; they hold no state. Gradients and modes ar
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -49,7 +49,11 @@ def posterior_latents(
     return Latents(q.rsample(k), {name: w.rsample(k) for name, w in private.items()})
 
 
-def completed(model: Model, latents: Latents, targets: Sequence[str], present: dict[str, Tensor], *, prior: str) -> Latents:
+PriorDraws = Callable[[str, tuple[int, ...]], Tensor]
+"""Name of a latent and shape → draws of its prior, as :meth:`Model.draw_prior` gives them."""
+
+
+def completed(model: Model, latents: Latents, targets: Sequence[str], present: dict[str, Tensor], draw: PriorDraws) -> Latents:
     """Add a private latent from the prior wherever a target has none: not given, or absent in that row."""
     k, rows = latents.shared.shape[:2]
     private = {}
@@ -60,7 +64,7 @@ def completed(model: Model, latents: Latents, targets: Sequence[str], present: d
         if own is not None and bool(present[name].all()):
             private[name] = own
             continue
-        drawn = model.draw_prior(f"w_{name}", (k, rows), prior=prior)
+        drawn = draw(f"w_{name}", (k, rows))
         private[name] = drawn if own is None else torch.where(present[name].view(1, -1, 1), own, drawn)
     return Latents(latents.shared, private)
 
@@ -162,5 +166,5 @@ def _log_weights(model: Model, encoding: Encoding, q: Posterior, privates: Mappi
         total = total + encoding.batch.present[name] * (model.private_priors[name]().log_prob(w) - posterior.log_prob(w))
     raw = model.decode([Draw(Latents(z, private), model.names)], encoding.batch.covariates)[0]
     for name in model.names:
-        total = total + encoding.batch.present[name] * model.likelihood(name).log_prob(raw[name], encoding.batch.x[name])
+        total = total + model.log_prob(name, raw[name], encoding.batch)
     return total

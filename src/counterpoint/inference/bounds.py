@@ -125,7 +125,7 @@ def component_bounds(
     raw = model.decode([Draw(Latents(drawn["z"].flatten(0, 1), private), given)], batch.covariates)[0]
     total = -beta * dist.kl(parts["z"], model.prior())
     for name in given:
-        said = model.log_prob(name, raw[name], batch.x[name], batch.present[name])
+        said = model.log_prob(name, raw[name], batch)
         total = total + model.modalities[name].weight * said.unflatten(0, lead).mean(0)
     for name in private:
         total = total - beta * batch.present[name] * dist.kl(parts[f"w_{name}"], model.private_priors[name]())

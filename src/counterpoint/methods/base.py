@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -361,8 +362,69 @@ class Method(nn.Module):
             known = batch.covariates if covariates is None else self._columns(covariates, len(batch))
             targets = self._targets(to)
             latents = inference.posterior_latents(model, model.encode(batch), names, n, self._rule(rule), refine)
-            latents = inference.completed(model, latents, targets, batch.present, prior=self._prior(prior))
+            draw = partial(model.draw_prior, prior=self._prior(prior))
+            latents = inference.completed(model, latents, targets, batch.present, draw)
             return inference.means(model, [Draw(latents, targets)], known, batch.x)[0]
+
+    def impute(
+        self,
+        x: Values,
+        given: Sequence[str] | None = None,
+        *,
+        to: Sequence[str] | None = None,
+        n: int = 100,
+        level: float = 0.9,
+        samples: bool = False,
+        prior: str = "auto",
+        rule: RuleLike = "own",
+        refine: int | None = None,
+        covariates: Covariates | None = None,
+        totals: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> inference.Imputation:
+        """Fill what is missing by the mean of its predictive distribution, with an interval for each value (:mod:`counterpoint.inference.imputation`).
+
+        Args:
+            x: a batch, or arrays by modality.
+            given: names of the modalities to go by, all that are there by default; others are filled in every row, as if they were not there.
+            to: modalities to fill; all by default.
+            n: draws of the latents and of the values; 199 or more for intervals of 99 %.
+            level: probability with which a value lies inside its interval, if the model is right.
+            samples: return the draws, too.
+            prior: of private latents, as in ``sample``.
+            rule, refine: of the posterior of z, as in ``encode``.
+            covariates: as in ``translate``.
+            totals: by modality of counts, the totals (B,) of rows that are filled, where they are known; that of a usual row by default.
+            generator: of the draws.
+            progress: called with a number of rows, whenever so many more are done.
+
+        Returns:
+            By modality, values with what is there kept, (B, *shape); ends of the intervals, and for words, which have none, probabilities; what was
+            filled; draws (n, B, *shape) where asked for.
+
+        Raises:
+            ValueError: an unknown or empty ``given`` or ``to``, a row with none of ``given``, a level outside (0, 1), or too few draws for it.
+        """
+        with self._answering() as model, inference.seeded(generator):
+            batch, names = self._given(x, given)
+            self._check_totals(totals or {}, len(batch))
+            if (known := self._columns(covariates, len(batch))) is not None:
+                batch = dataclasses.replace(batch, covariates=known)
+            return inference.imputed(
+                model,
+                batch,
+                names,
+                self._targets(to),
+                n=n,
+                level=level,
+                prior=self._prior(prior),
+                rule=self._rule(rule),
+                refine=refine,
+                samples=samples,
+                totals=totals,
+                progress=progress,
+            )
 
     def sample(
         self, n: int, *, prior: str = "auto", covariates: Covariates | None = None, generator: torch.Generator | None = None
@@ -375,9 +437,8 @@ class Method(nn.Module):
         """
         known = self._columns(covariates, n)
         with self._answering() as model, inference.seeded(generator):
-            chosen = self._prior(prior)
-            latents = Latents(model.draw_prior("z", (1, n), prior=chosen))
-            latents = inference.completed(model, latents, model.names, {}, prior=chosen)
+            draw = partial(model.draw_prior, prior=self._prior(prior))
+            latents = inference.completed(model, Latents(draw("z", (1, n))), model.names, {}, draw)
             return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)], known)[0].items()}
 
     def recombine(self, shared: Values, private: Values, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
@@ -519,6 +580,15 @@ class Method(nn.Module):
             what = f"unknown modality {unknown[0]!r}" if unknown else "no target modality"
             raise ValueError(f"{what}; choose from {', '.join(self.model.names)}")
         return targets
+
+    def _check_totals(self, totals: Mapping[str, Tensor], rows: int) -> None:
+        """Refuse totals of what are no counts, and those that are not one for each row, by ValueError."""
+        for name, values in totals.items():
+            if name not in self.model.names or not self.model.modalities[name].counts:
+                counts = ", ".join(m.name for m in self.modalities if m.counts) or "none"
+                raise ValueError(f"totals name {name!r}, which are no counts; the modalities of counts are {counts}")
+            if values.shape != (rows,) or bool((values < 0).any()):
+                raise ValueError(f"totals of {name!r} must be {rows} numbers that are not negative, one for each row")
 
     def _rule(self, rule: RuleLike) -> Rule | None:
         if isinstance(rule, Rule):

@@ -1,19 +1,20 @@
-"""Metrics: probes, judges, coherence, matches, quality, dependence, likelihood, and ``evaluate``, which runs them all."""
+"""Metrics: probes, judges, coherence, matches, quality, dependence, likelihood, imputation, and ``evaluate``, which runs them all."""
 
 from __future__ import annotations
 
 from .agreement import f1, score_f1
 from .coherence import score_coherence
 from .dependence import Hsic, hsic, infonce, score_dependence
-from .evaluation import GROUPS, Evaluation, evaluate, merge
+from .evaluation import GROUPS, Evaluation, evaluate, group_of, merge
 from .extractors import read_extractor
 from .generations import Generations
+from .imputation import score_imputation
 from .judges import Judge, JudgeOptions, Judges, Seen, score_judges, train_judges
-from .latents import Means, posterior_means
+from .latents import Means, joint_means, posterior_means
 from .likelihood import score_likelihood
 from .matching import Matchers, score_matches, train_matchers
 from .posteriors import score_posteriors
-from .probes import Probe, probe, score_chance, score_probes
+from .probes import Probe, probe, score_chance, score_joint_probes, score_probes
 from .quality import Prdc, frechet, frechet_distance, prdc, score_quality
 from .refinement import score_refinement
 
@@ -34,8 +35,10 @@ __all__ = [
     "f1",
     "frechet",
     "frechet_distance",
+    "group_of",
     "hsic",
     "infonce",
+    "joint_means",
     "merge",
     "posterior_means",
     "prdc",
@@ -45,6 +48,8 @@ __all__ = [
     "score_coherence",
     "score_dependence",
     "score_f1",
+    "score_imputation",
+    "score_joint_probes",
     "score_judges",
     "score_likelihood",
     "score_matches",

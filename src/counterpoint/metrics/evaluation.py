@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -24,12 +25,13 @@ from .coherence import score_coherence
 from .dependence import score_dependence
 from .extractors import Extractor, settled
 from .generations import Generations
+from .imputation import score_imputation
 from .judges import JudgeOptions, score_judges, train_judges
 from .latents import device_of, posterior_means
 from .likelihood import score_likelihood
 from .matching import Matchers, score_matches, train_matchers
 from .posteriors import score_posteriors
-from .probes import score_chance, score_probes
+from .probes import score_chance, score_joint_probes, score_probes
 from .quality import score_quality
 from .refinement import score_refinement
 from .scores import Scores, chosen, seed_of
@@ -38,8 +40,11 @@ if TYPE_CHECKING:
     from ..data import Dataset, Split
     from ..methods import Method
 
-Group = Literal["probe", "coherence", "match", "quality", "dependence", "posterior", "refinement", "likelihood"]
+Group = Literal["probe", "coherence", "match", "quality", "dependence", "posterior", "refinement", "likelihood", "imputation"]
 GROUPS: tuple[Group, ...] = get_args(Group)
+JOINT_ROWS = 2000
+"""Most rows on either side of the probes of z given everything, which chains may have to draw."""
+
 _SECTIONS = (
     ("probe",),
     ("mi", "hsic"),
@@ -48,7 +53,36 @@ _SECTIONS = (
     ("posterior",),
     ("refinement",),
     ("loglik",),
+    ("impute",),
 )
+_KINDS: dict[Group, tuple[str, ...]] = {
+    "probe": ("probe", "mi"),
+    "coherence": ("coherence", "f1"),
+    "match": ("match",),
+    "quality": ("fid", "kid", "precision", "recall", "density", "coverage", "sharpness"),
+    "dependence": ("hsic",),
+    "posterior": ("posterior",),
+    "refinement": ("refinement",),
+    "likelihood": ("loglik",),
+    "imputation": ("impute",),
+}
+"""What the names of each group's metrics begin with."""
+
+
+def group_of(metric: str) -> Group:
+    """The group that measures a metric.
+
+    Raises:
+        ValueError: no group's metrics begin so.
+    """
+    kind = re.split("[/_@]", metric)[0]
+    found = [group for group, kinds in _KINDS.items() if kind in kinds]
+    if not found:
+        kinds = [k for group in _KINDS.values() for k in group]
+        close = get_close_matches(kind, kinds, 1)
+        hint = f"did you mean {close[0] + metric.removeprefix(kind)!r}?" if close else f"metrics begin with {', '.join(kinds)}"
+        raise ValueError(f"unknown metric {metric!r}; {hint}")
+    return "dependence" if metric.startswith("mi/z_i") else found[0]
 
 
 @dataclass
@@ -89,7 +123,7 @@ class Evaluation:
     def chance(self, name: str) -> float | None:
         """What guessing would score on a metric, where that is known."""
         kind, _, rest = name.partition("/")
-        if kind == "hsic":
+        if kind in ("hsic", "impute"):
             return _mean(self.metrics.get(f"chance/{name}"))
         if kind == "match":
             return _mean(self.metrics.get("chance/match"))
@@ -169,7 +203,7 @@ def evaluate(
     refine: int | None = None,
 ) -> Evaluation:
     """Measure a method on held-out rows of a data set: probes, coherence, matches, quality, dependence, posteriors, their refinement,
-    likelihood.
+    likelihood, imputation.
 
     Seeded throughout; the global random state stays as it was. What a method or data set cannot give (no labels, no private latents,
     no exact density) is left out, with the reason in ``meta["left_out"]``.
@@ -181,8 +215,9 @@ def evaluate(
         likelihood_rows, likelihood_samples: rows and samples of likelihood, posteriors and their refinement, which are the dearest metrics.
         cache: a folder in which judges are kept.
         progress: True tells each stage on standard error; a function is called with it instead.
-        only: some of "probe", "coherence", "match", "quality", "dependence", "posterior", "refinement", "likelihood"; without it all, but
-            "match", which trains a judge for each pair of modalities, only where the data have no shared labels.
+        only: some of "probe", "coherence", "match", "quality", "dependence", "posterior", "refinement", "likelihood",
+            "imputation"; without it all, but "match", which trains a judge for each pair of modalities, only where the data have no shared labels.
+            Images are imputed only where that is asked for here.
         split: the held-out split: "test" to report, "val" to choose between recipes.
         judge: how judges are built and trained.
         feature_extractors: by modality, a function (a network, too) from values (B, *shape), images in [0, 1], on the method's device, to
@@ -230,6 +265,8 @@ def evaluate(
         if "probe" in groups:
             with _stage("probes", clock, tell):
                 scores.update(score_probes(train_means, held_out_means))
+                few = (part.take(chosen(len(part), JOINT_ROWS, seed_of(seed, "joint rows"))) for part in (data.train, held_out))
+                scores.update(score_joint_probes(method, *few, batch_size=batch_size, refine=refine))
         if {"coherence", "match", "quality"} & groups:
             folder = None if cache is None else Path(cache)
             with _stage("judges", clock, tell):
@@ -267,6 +304,10 @@ def evaluate(
                 scores.update(
                     score_likelihood(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed, refine=refine)
                 )
+        if "imputation" in groups:
+            with _stage("imputation", clock, tell):
+                images = only is not None
+                scores.update(score_imputation(method, data.train, held_out, images=images, rows=rows, seed=seed, refine=refine))
     rows_used = {
         "generated_from": len(sources),
         "samples": samples,

@@ -91,3 +91,10 @@ def posterior_means(method: Method, split: Split, *, batch_size: int = 512, refi
         present={name: np.asarray(mask) for name, mask in split.present.items()},
         labels={name: labels_of(split, name) for name in shared},
     )
+
+
+def joint_means(method: Method, split: Split, *, batch_size: int = 512, refine: int | None = None) -> Array:
+    """(N, D): the mean of q(z | x_S), S all that a row has, refined by so many steps where ``refine`` is given."""
+    device, parts = device_of(method), chunks(np.arange(len(split)), batch_size)
+    means = [method.encode(split.batch(rows, device), refine=refine).shared[0] for rows in parts]
+    return np.concatenate([m.detach().float().cpu().numpy() for m in means])

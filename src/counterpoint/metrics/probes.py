@@ -1,7 +1,8 @@
 """Probes: how well a linear classifier reads each label from each latent.
 
 Logistic regression (L-BFGS, C = 1, standardised features) is fitted on posterior means of the train split and scored on held-out rows,
-for every modality, latent (z, w, and both) and label. Leakage is what z tells of a private label and w of a shared one, against chance.
+for every modality, latent (z, w, and both) and label; and on z given all that a row has. Leakage is what z tells of a private label and w of
+a shared one, against chance.
 The probe's cross-entropy also bounds mutual information from below, I(y; z) ≥ H(y) − CE (Barber and Agakov, "The IM algorithm", 2003).
 """
 
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .latents import Means, classes_of, labels_of
+from .latents import Means, classes_of, joint_means, labels_of
 from .scores import Array, Scores
 
 if TYPE_CHECKING:
     from ..data import Split
+    from ..methods import Method
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,26 @@ def score_probes(train: Means, test: Means) -> Scores:
         scores.left_out["probe"] = "the data set has no labels"
     if unconverged:
         scores.extra["probes_unconverged"] = unconverged
+    return scores
+
+
+def score_joint_probes(method: Method, train: Split, test: Split, *, batch_size: int = 256, refine: int | None = None) -> Scores:
+    """``probe/joint/<label>``: shared labels read from z given all that a row has, whatever that is.
+
+    Raises:
+        ValueError: a label with one class.
+    """
+    scores = Scores()
+    labels = [label for label, values in test.shared_labels.items() if label in train.shared_labels and (values >= 0).any()]
+    if not labels:
+        return scores
+    latents = [joint_means(method, split, batch_size=batch_size, refine=refine) for split in (train, test)]
+    for label in labels:
+        fit, held = (split.shared_labels[label] for split in (train, test))
+        classes_of(fit, label, "z")
+        hits = np.full(len(held), np.nan)
+        hits[held >= 0] = probe(latents[0][fit >= 0], fit[fit >= 0], latents[1][held >= 0], held[held >= 0]).hits
+        scores.add_accuracy(f"probe/joint/{label}", {"all": hits}, each=False)
     return scores
 
 

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from .checkpoint import save
 from .folder import History, RunFolder
 from .options import FitOptions
+from .run import Watch
 from .step import Parcel, Step, Sums
 
 SAVE, STOP = 1, 2
@@ -72,8 +73,8 @@ class Signals:
 class Validation(Callback):
     """Isolates the noise of validation, logs its means, and remembers the best weights."""
 
-    def __init__(self, signals: Signals, history: History) -> None:
-        self.signals, self.history = signals, history
+    def __init__(self, signals: Signals, history: History, watch: Watch | None = None) -> None:
+        self.signals, self.history, self.watch = signals, history, watch
         self.best = math.inf
         self.weights: dict[str, Tensor] | None = None
         self.unsaved = False
@@ -103,6 +104,8 @@ class Validation(Callback):
         if means["val/loss"] < self.best:
             self.best, self.unsaved = means["val/loss"], True
             self.weights = {name: value.detach().cpu().clone() for name, value in module.method.state_dict().items()}
+        if self.watch is not None:
+            self.watch(means)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}

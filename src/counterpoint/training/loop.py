@@ -25,7 +25,7 @@ from .checkpoint import CheckpointFile, read
 from .folder import History, RunFolder
 from .keeper import Keeper, Signals, Validation
 from .options import FitOptions
-from .run import FitResult
+from .run import FitResult, Watch
 from .step import Parcel, Step, lay_out
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Run:
     Args:
         title: what the summary line calls it.
         hands_over: another stage follows, so that the best weights by ``val`` are taken where there are any.
+        watch: called with the means of every validation.
     """
 
     def __init__(
@@ -51,13 +52,14 @@ class Run:
         *,
         title: str,
         hands_over: bool = False,
+        watch: Watch | None = None,
     ) -> None:
         unknown = [name for name in options.trainer if name not in signature(pl.Trainer.__init__).parameters]
         if unknown:
             raise TypeError(f"unknown option {unknown[0]!r}; it is neither a field of FitOptions nor a keyword of Lightning's Trainer")
         self.method, self.options, self.folder, self.history = method, options, folder, history
         self.signals = Signals()
-        self.validation = Validation(self.signals, history)
+        self.validation = Validation(self.signals, history, watch)
         self.average = None if options.ema is None else WeightAveraging(multi_avg_fn=moving_average(options.ema))
         self.keeper = Keeper(title, options, folder, history, self.signals, self.validation)
         self.hands_over = hands_over

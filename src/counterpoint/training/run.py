@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,9 @@ from .options import FitOptions, as_config, for_stage, plain, with_changes
 if TYPE_CHECKING:
     from ..data import Split
     from ..methods import Method
+
+
+Watch = Callable[[Mapping[str, float]], None]
 
 
 class NonFiniteLoss(ValueError):
@@ -62,6 +65,7 @@ def fit(
     resume: bool = False,
     describe: Mapping[str, Any] | None = None,
     options: FitOptions | None = None,
+    watch: Watch | None = None,
     **changes: Any,
 ) -> FitResult:
     """Train ``method`` in place: minimise the mean over the batch of the sum of its named terms, with Adam.
@@ -83,6 +87,7 @@ def fit(
         out: the run folder.
         resume: go on in ``out``; where nothing has been saved yet, begin.
         describe: what config.yaml says of the data: name, options.
+        watch: called with the means of every validation, by name; an exception that it raises ends the run and reaches the caller.
         options: how to train; ``changes`` are fields of it, or further keywords of Lightning's ``Trainer``.
 
     Raises:
@@ -124,7 +129,7 @@ def fit(
             part = None if folder is None else folder.stage(name)
             if staged:
                 method.begin(method_stages[i])
-            run = Run(method, train, val, own, part, history, title=title, hands_over=i + 1 < len(stages))
+            run = Run(method, train, val, own, part, history, title=title, hands_over=i + 1 < len(stages), watch=watch)
             if i == first and folder is not None and run.leads:
                 folder.check(config, resume)
                 folder.prepare(config)

@@ -86,7 +86,7 @@ def _log_posterior(method: Method, example: Batch, given: Sequence[str], reach: 
         parts = []
         for some in z.split(512):
             raw = model.decode([Draw(Latents(some, {}), names)], example.covariates)[0]
-            parts.append(model.prior().log_prob(some) + sum(model.likelihood(name).log_prob(raw[name], example.x[name]) for name in names))
+            parts.append(model.prior().log_prob(some) + sum(model.log_prob(name, raw[name], example) for name in names))
         density = torch.cat(parts).reshape(_SIDE, _SIDE).double().cpu().numpy()
         if turn + 1 < _ROUNDS:
             here = np.argwhere(density > density.max() - 12)  # nats

@@ -1,0 +1,84 @@
+"""What a run is made of, as studies vary it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data import Dataset, load
+from ..methods import Method
+from ..training import FitOptions, FitResult, fit
+from ..training.run import Watch
+from .space import placed
+
+Source = Dataset | Mapping[str, Any] | str | Path
+"""A data set, what names one, or keywords of ``data.load``, ``source`` among them."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method, data and how to train.
+
+    Args:
+        method: the method.
+        data: keywords of ``data.load``; empty where ``loaded`` is a data set of the caller's.
+        model: keywords of the method.
+        fit: fields of ``FitOptions``.
+        loaded: the data set of these keywords, where it is there already.
+    """
+
+    method: type[Method]
+    data: Mapping[str, Any]
+    model: Mapping[str, Any]
+    fit: Mapping[str, Any]
+    loaded: Dataset | None = None
+
+    @staticmethod
+    def of(method: type[Method], data: Source, model: Mapping[str, Any] | None, fit: Mapping[str, Any] | FitOptions | None) -> Recipe:
+        """A recipe of what a caller has."""
+        keywords = {} if isinstance(data, Dataset) else dict(data) if isinstance(data, Mapping) else {"source": str(data)}
+        given: Any = vars(fit) if isinstance(fit, FitOptions) else fit or {}
+        plain = {
+            key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value for key, value in (model or {}).items()
+        }
+        return Recipe(method, keywords, plain, {**given, "progress": False}, data if isinstance(data, Dataset) else None)
+
+    def changed(self, values: Mapping[str, Any]) -> Recipe:
+        """The same with other values of some fields, by dotted name (:mod:`counterpoint.studies.space`).
+
+        Raises:
+            ValueError: a field of the data, where these are a data set that has been loaded.
+        """
+        tree: dict[str, Any] = {"model": self.model, "fit": self.fit, "data": self.data}
+        for name, value in values.items():
+            tree = placed(tree, name, value)
+        of_data = [name for name in values if name.startswith("data.")]
+        if of_data and not self.data:
+            raise ValueError(f"{of_data[0]} can't be varied of a data set that is loaded; give what data.load takes, such as its name")
+        loaded = None if of_data else self.loaded
+        return replace(self, model=tree["model"], fit=tree["fit"], data=tree["data"], loaded=loaded)
+
+    def dataset(self) -> Dataset:
+        """The data, loaded if they are not yet."""
+        return load(**self.data) if self.loaded is None else self.loaded
+
+    def made(self, data: Dataset) -> Method:
+        """The method, not yet trained; its first weights follow the seed of the training.
+
+        Raises:
+            ValueError, TypeError: options that do not go together.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(FitOptions(**self.fit).seed)
+            return self.method.from_config(data.modalities, self.model)
+
+    def trained(self, data: Dataset, folder: Path, *, resume: bool = False, watch: Watch | None = None) -> tuple[Method, FitResult]:
+        """The method, trained in a run folder."""
+        method = self.made(data)
+        described = {key: value for key, value in self.data.items() if value is not None}
+        options = FitOptions(**self.fit)
+        return method, fit(method, data.train, data.val, out=folder, resume=resume, describe=described, options=options, watch=watch)
