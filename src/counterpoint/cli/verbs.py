@@ -82,13 +82,14 @@ def demo(words: Sequence[str]) -> None:
 
 
 def data(words: Sequence[str]) -> None:
-    """List data sets, prepare one, write one as arrays, or encode one's images."""
+    """List data sets, prepare one, index one of shards, write one as arrays, or encode one's images."""
     if not words or words[0] in ("-h", "--help"):
         print("usage: counterpoint data list\n       counterpoint data prepare NAME --root DIR [options]")
+        print("       counterpoint data index FOLDER [--out FILE] [options]")
         print("       counterpoint data pack SOURCE --out FOLDER [options]")
         print("       counterpoint data latents SOURCE --autoencoder DIR --out FOLDER [options]")
         return
-    verb = choose(words[0], ["list", "prepare", "pack", "latents"], "command")
+    verb = choose(words[0], ["list", "prepare", "index", "pack", "latents"], "command")
     if verb == "list":
         parsed(parser_for("data list", "Known data sets."), words[1:])
         width = max(map(len, datasets.names()))
@@ -97,7 +98,13 @@ def data(words: Sequence[str]) -> None:
     if verb == "prepare":
         print(called(datasets.prepare, "data prepare", words[1:]))
     else:
-        print((_pack if verb == "pack" else _latents)(words[1:]))
+        print({"index": _index, "pack": _pack, "latents": _latents}[verb](words[1:]))
+
+
+def _index(words: Sequence[str]) -> str:
+    """What an index that is made now says."""
+    path = called(datasets.index, "data index", gathered(words, ("columns",)))
+    return datasets.Index.load(path).about(path)
 
 
 def _pack(words: Sequence[str]) -> Path:

@@ -20,7 +20,8 @@ from pytorch_lightning.profilers import PassThroughProfiler
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..data import BatchLoader, Split
+from ..data import BatchLoader, Split, Stream, StreamLoader
+from ..data.loader import Loader
 from .checkpoint import CheckpointFile, read
 from .folder import History, RunFolder
 from .keeper import Keeper, Signals, Validation
@@ -44,7 +45,7 @@ class Run:
     def __init__(
         self,
         method: Method,
-        train: Split,
+        train: Split | Stream,
         val: Split | None,
         options: FitOptions,
         folder: RunFolder | None,
@@ -175,7 +176,7 @@ class Unprofiled(PassThroughProfiler):
 class Feed:
     """A loader that begins a pass only when its first batch is asked for: Lightning also calls ``iter`` just to look."""
 
-    def __init__(self, loader: BatchLoader) -> None:
+    def __init__(self, loader: Loader) -> None:
         self.loader = loader
 
     def __len__(self) -> int:
@@ -189,7 +190,7 @@ class Feed:
 class Data(pl.LightningDataModule):
     """The loaders of this process, and the place in the order of the rows."""
 
-    def __init__(self, train: Split, val: Split | None, options: FitOptions) -> None:
+    def __init__(self, train: Split | Stream, val: Split | None, options: FitOptions) -> None:
         super().__init__()
         self.train, self.val, self.options = train, val, options
 
@@ -212,26 +213,22 @@ class Data(pl.LightningDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.loader.load_state_dict(state)
 
-    def _loader(self, split: Split, shuffle: bool) -> BatchLoader:
+    def _loader(self, rows: Split | Stream, shuffle: bool) -> Loader:
         trainer, size = self.trainer, self.options.batch_size
         assert trainer is not None  # Lightning attaches it before setup
         world = trainer.world_size
-        if len(split) < 2 * world:
-            raise ValueError(f"{len(split)} rows are too few for {world} processes; each needs at least 2 (contrast compares rows)")
-        full, rest = divmod(len(split), size * world)
+        if len(rows) < 2 * world:
+            raise ValueError(f"{len(rows)} rows are too few for {world} processes; each needs at least 2 (contrast compares rows)")
+        full, rest = divmod(len(rows), size * world)
+        of_this_process: dict[str, Any] = {"rank": trainer.global_rank, "world_size": world, "device": trainer.strategy.root_device}
+        order: dict[str, Any] = {"seed": self.options.seed, "shuffle": shuffle}
+        if isinstance(rows, Stream):
+            full, rest = divmod(len(rows) // world, size)
+            return StreamLoader(rows, size, drop_last=full > 0 and rest == 1, **order, **of_this_process)
         uneven = rest % world != 0  # processes exchange vectors, so each needs as many as the others
         if uneven and full == 0:
-            raise ValueError(f"{len(split)} rows do not fill one batch of {size} × {world} processes; lower batch_size")
-        return BatchLoader(
-            split,
-            size,
-            seed=self.options.seed,
-            shuffle=shuffle,
-            drop_last=full > 0 and (rest < 2 * world or uneven),
-            rank=trainer.global_rank,
-            world_size=world,
-            device=trainer.strategy.root_device,
-        )
+            raise ValueError(f"{len(rows)} rows do not fill one batch of {size} × {world} processes; lower batch_size")
+        return BatchLoader(rows, size, drop_last=full > 0 and (rest < 2 * world or uneven), **order, **of_this_process)
 
 
 def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
