@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import data as datasets
 from ..methods import METHODS, Method, load
-from ..training.folder import STALE
+from ..training.folder import STALE, leads
 from ..types import Batch, Modality, to_unit
 from . import choose
 from .arguments import (
@@ -75,6 +75,8 @@ def demo(words: Sequence[str]) -> None:
     run = _out(wanted)
     data = _loaded(wanted.data)
     method, _ = _trained(wanted, data)
+    if not leads():
+        return
     evaluation = _evaluated(method, data, run, wanted.evaluate)
     path = _reported(method, data, evaluation, run)
     print(evaluation.table())
@@ -140,6 +142,8 @@ def fit(words: Sequence[str]) -> None:
     check_source(wanted.data)
     run = _out(wanted)
     _, result = _trained(wanted, _loaded(wanted.data))
+    if not leads():
+        return
     print(f"{run}: {result.steps} steps, loss {result.metrics.get('train/loss', float('nan')):.4g}")
     print(f"next: counterpoint evaluate {shlex.quote(str(run))}; counterpoint report {shlex.quote(str(run))}")
 
@@ -428,6 +432,8 @@ def _out(wanted: Settings) -> Path:
     """
     if wanted.out is None:
         raise ValueError("name the run folder: --out RUN")
+    if not leads():  # the process that does may have begun to fill it
+        return wanted.out
     if wanted.out.exists() and not wanted.out.is_dir():
         raise ValueError(f"{wanted.out} is a file; name a folder: --out RUN")
     if not wanted.resume and not wanted.overwrite and wanted.out.is_dir() and any(wanted.out.iterdir()):
@@ -445,7 +451,7 @@ def _trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
     torch.manual_seed(options.seed)  # the weights that training starts from
     method = METHODS[wanted.method].from_config(data.modalities, wanted.model)
     run = _out(wanted)
-    if wanted.overwrite:
+    if wanted.overwrite and leads():
         _cleared(run)
     described = {key: value for key, value in wanted.data.items() if value is not None}
     return method, train(method, data.train, data.val, out=run, resume=wanted.resume, describe=described, options=options)

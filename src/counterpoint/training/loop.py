@@ -27,6 +27,7 @@ from .folder import History, RunFolder
 from .keeper import Keeper, Signals, Validation
 from .options import FitOptions
 from .run import FitResult, Watch
+from .sharded import Sharded, SharedStep, gathered, is_sharded
 from .step import Parcel, Step, lay_out
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Run:
         if unknown:
             raise TypeError(f"unknown option {unknown[0]!r}; it is neither a field of FitOptions nor a keyword of Lightning's Trainer")
         self.method, self.options, self.folder, self.history = method, options, folder, history
+        self.sharded = is_sharded(options)
         self.signals = Signals()
         self.validation = Validation(self.signals, history, watch)
         self.average = None if options.ema is None else WeightAveraging(multi_avg_fn=moving_average(options.ema))
@@ -85,7 +87,7 @@ class Run:
         home = next((p.device for p in self.method.parameters()), torch.device("cpu"))
         resumed = self.folder.last if self.folder is not None and self.folder.last.exists() else None
         self.method.train()
-        step = Step(self.method, self.options)
+        step = (SharedStep if self.sharded else Step)(self.method, self.options)
         with quiet(), self.signals, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             try:
                 self.trainer.fit(step, datamodule=self.data, ckpt_path=resumed, weights_only=True)
@@ -98,6 +100,8 @@ class Run:
             self.history.rewind(self.trainer.global_step)
             if self.average is not None:
                 self.average.on_train_end(self.trainer, step)
+        if self.sharded:
+            self.method.load_state_dict(gathered(step))
         if self.options.select == "best" or (self.hands_over and math.isfinite(self.validation.best)):
             self.method.load_state_dict(self._best_weights())
 
@@ -157,9 +161,11 @@ class Run:
             plugins=[*plugins, CheckpointFile()],
         )
 
-    def _strategy(self) -> str:
+    def _strategy(self) -> str | Sharded:
         """Several processes expect weights without a gradient: a method may leave out decoders, or terms whose weight is still 0."""
         options = self.options
+        if self.sharded:
+            return Sharded()
         several = options.num_nodes > 1 or options.devices not in (1, "1", "auto")
         return "ddp_find_unused_parameters_true" if options.strategy == "auto" and several else options.strategy
 
