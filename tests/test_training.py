@@ -23,7 +23,7 @@ import counterpoint as cp
 from counterpoint.data import Split
 from counterpoint.methods import MMVAE
 from counterpoint.training import FitOptions, NonFiniteLoss, fit
-from counterpoint.training.folder import History, write
+from counterpoint.training.folder import History, leads, write
 from counterpoint.training.options import with_changes
 from counterpoint.types import Batch, Modality
 
@@ -578,6 +578,69 @@ fit(small(), rows(32), out={part!r}, resume=True, **options)
     history = History(tmp_path / "two" / "metrics.csv")
     history.rewind(12)
     assert history.latest()["val/loss"] == pytest.approx(result.metrics["val/loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_shared_out_weights_train_as_whole_ones(tmp_path: Path) -> None:
+    """``fsdp`` on two processes takes the steps of one, keeps whole weights in its files, and a stopped run goes on bitwise."""
+    options = {**BASE, "devices": 2, "batch_size": 4, "max_epochs": 3, "strategy": "fsdp"}
+    code = f"""
+options, out = {options}, Path({str(tmp_path)!r})
+fit(small(noise=0.0), rows(32), rows(12, seed=1), out=out / "two", select="best", clip=0.5, **options)
+fit(small(), rows(32), out=out / "whole", **options)
+fit(small(), rows(32), out=out / "part", max_steps=5, **options)
+rest = small()
+nn.init.zeros_(rest.nets["a"][0].weight)
+fit(rest, rows(32), out=out / "part", resume=True, **options)
+torch.save(rest.state_dict(), out / f"rank{{os.environ.get('LOCAL_RANK', 0)}}.pt")
+"""
+    run = script(tmp_path / "train.py", code)
+    _, complained = run.communicate(timeout=200)
+    assert run.returncode == 0, complained
+    one = small(noise=0.0)
+    result = fit(one, rows(32), rows(12, seed=1), max_epochs=3, clip=0.5, **BASE)
+    weights = {name: torch.load(tmp_path / name / "model" / "weights.pt", weights_only=True) for name in ("two", "part", "whole")}
+    assert result.best == result.metrics["val/loss"]  # so that the best weights are the last
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(weights["two"][name], value, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(weights["part"][name], value) for name, value in weights["whole"].items())
+    for rank in range(2):  # the method itself has them, in every process
+        state = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+        assert all(torch.equal(state[name], value) for name, value in weights["part"].items() if "running" not in name)
+    kept = torch.load(tmp_path / "part" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert kept["state_dict"]["method.nets.a.0.weight"].shape == (5, 6) and kept["global_step"] == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "fsdp", "ema": 0.9}, "ema keeps whole weights, which strategy='fsdp' shares out"),
+        ({"strategy": "fsdp", "channels_last": True}, "channels_last lays weights out anew"),
+        ({"strategy": "fsdp_cpu_offload"}, "leaves no whole weights; use 'fsdp'"),
+    ],
+)
+def test_options_that_shared_out_weights_refuse(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit(small(), rows(16), **{**BASE, **options})
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, True),
+        ({"RANK": "0", "SLURM_PROCID": "3"}, True),  # torchrun, started by srun
+        ({"RANK": "8", "LOCAL_RANK": "0"}, False),
+        ({"SLURM_PROCID": "0", "LOCAL_RANK": "1"}, False),  # Lightning's own, within a batch job
+        ({"SLURM_PROCID": "2"}, False),
+        ({"NODE_RANK": "1"}, False),
+    ],
+)
+def test_who_writes_the_files(environment: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert leads() is expected
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 VERBS = {
     "demo": "train, evaluate and report on the embedded data, in minutes on two cores",
-    "data": "list data sets, prepare one from its public files, write one as memory maps, or encode one's images as latents",
+    "data": "list data sets, prepare one from its public files, index one of shards, write one as memory maps, or encode one's images as latents",
     "fit": "train a method on a data set",
     "fit-prior": "fit a sampler to the latents of a trained run: diffusion, score model, flow or Gaussian mixture",
     "fit-refiner": "fit a network that refines the posteriors of a trained run, step by step",

@@ -33,7 +33,7 @@ _STAGES = "fit.stages."
 _MAPPINGS = ("data.modalities", "data.layers", "data.private_labels", "data.top_features")
 """Options that are mappings themselves, and no groups of options."""
 
-_LISTS = ("only", "evaluate.only", "labels", "data.labels", "batch", "data.batch")
+_LISTS = ("only", "evaluate.only", "labels", "data.labels", "batch", "data.batch", "columns", "data.columns")
 
 EVALUATE_SKIPS: set[str | int] = {"method", "data", "cache", "progress", "judge", "feature_extractors"}
 LOAD_SKIPS: set[str | int] = {"source", "present", "labels", "covariates", "modalities"}

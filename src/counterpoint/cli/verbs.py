@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import data as datasets
 from ..methods import METHODS, Method, load
-from ..training.folder import STALE
+from ..training.folder import STALE, leads
 from ..types import Batch, Modality, to_unit
 from . import choose
 from .arguments import (
@@ -75,6 +75,8 @@ def demo(words: Sequence[str]) -> None:
     run = _out(wanted)
     data = _loaded(wanted.data)
     method, _ = _trained(wanted, data)
+    if not leads():
+        return
     evaluation = _evaluated(method, data, run, wanted.evaluate)
     path = _reported(method, data, evaluation, run)
     print(evaluation.table())
@@ -82,13 +84,14 @@ def demo(words: Sequence[str]) -> None:
 
 
 def data(words: Sequence[str]) -> None:
-    """List data sets, prepare one, write one as arrays, or encode one's images."""
+    """List data sets, prepare one, index one of shards, write one as arrays, or encode one's images."""
     if not words or words[0] in ("-h", "--help"):
         print("usage: counterpoint data list\n       counterpoint data prepare NAME --root DIR [options]")
+        print("       counterpoint data index FOLDER [--out FILE] [options]")
         print("       counterpoint data pack SOURCE --out FOLDER [options]")
         print("       counterpoint data latents SOURCE --autoencoder DIR --out FOLDER [options]")
         return
-    verb = choose(words[0], ["list", "prepare", "pack", "latents"], "command")
+    verb = choose(words[0], ["list", "prepare", "index", "pack", "latents"], "command")
     if verb == "list":
         parsed(parser_for("data list", "Known data sets."), words[1:])
         width = max(map(len, datasets.names()))
@@ -97,7 +100,13 @@ def data(words: Sequence[str]) -> None:
     if verb == "prepare":
         print(called(datasets.prepare, "data prepare", words[1:]))
     else:
-        print((_pack if verb == "pack" else _latents)(words[1:]))
+        print({"index": _index, "pack": _pack, "latents": _latents}[verb](words[1:]))
+
+
+def _index(words: Sequence[str]) -> str:
+    """What an index that is made now says."""
+    path = called(datasets.index, "data index", gathered(words, ("columns",)))
+    return datasets.Index.load(path).about(path)
 
 
 def _pack(words: Sequence[str]) -> Path:
@@ -133,6 +142,8 @@ def fit(words: Sequence[str]) -> None:
     check_source(wanted.data)
     run = _out(wanted)
     _, result = _trained(wanted, _loaded(wanted.data))
+    if not leads():
+        return
     print(f"{run}: {result.steps} steps, loss {result.metrics.get('train/loss', float('nan')):.4g}")
     print(f"next: counterpoint evaluate {shlex.quote(str(run))}; counterpoint report {shlex.quote(str(run))}")
 
@@ -421,6 +432,8 @@ def _out(wanted: Settings) -> Path:
     """
     if wanted.out is None:
         raise ValueError("name the run folder: --out RUN")
+    if not leads():  # the process that does may have begun to fill it
+        return wanted.out
     if wanted.out.exists() and not wanted.out.is_dir():
         raise ValueError(f"{wanted.out} is a file; name a folder: --out RUN")
     if not wanted.resume and not wanted.overwrite and wanted.out.is_dir() and any(wanted.out.iterdir()):
@@ -438,7 +451,7 @@ def _trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
     torch.manual_seed(options.seed)  # the weights that training starts from
     method = METHODS[wanted.method].from_config(data.modalities, wanted.model)
     run = _out(wanted)
-    if wanted.overwrite:
+    if wanted.overwrite and leads():
         _cleared(run)
     described = {key: value for key, value in wanted.data.items() if value is not None}
     return method, train(method, data.train, data.val, out=run, resume=wanted.resume, describe=described, options=options)

@@ -7,6 +7,23 @@ from .catalog import load, names, prepare
 from .loader import BatchLoader
 from .packing import pack
 from .records import Dataset, Split
+from .streams import Index, Stream, StreamLoader
+from .streams.survey import index
 from .text import Vocabulary
 
-__all__ = ["Autoencoder", "BatchLoader", "Dataset", "Split", "Vocabulary", "latents", "load", "names", "pack", "prepare"]
+__all__ = [
+    "Autoencoder",
+    "BatchLoader",
+    "Dataset",
+    "Index",
+    "Split",
+    "Stream",
+    "StreamLoader",
+    "Vocabulary",
+    "index",
+    "latents",
+    "load",
+    "names",
+    "pack",
+    "prepare",
+]

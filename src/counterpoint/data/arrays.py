@@ -118,7 +118,7 @@ def from_flat(
         raise ValueError(
             f"array {unknown[0]!r} belongs to none of the modalities {', '.join(given)}; add a Modality for it or leave it out"
         )
-    arrays = {k: {part: _as_values(k, parts[part][k], given.get(k)) for part in PARTS if k in parts[part]} for k in keys}
+    arrays = {k: {part: as_values(k, parts[part][k], given.get(k)) for part in PARTS if k in parts[part]} for k in keys}
     found = tuple(modalities) if modalities else tuple(infer(k, list(arrays[k].values())) for k in keys)
     if nan == "missing":
         found = tuple(replace(m, gaps=m.gaps or any(map(_has_gaps, arrays.get(m.name, {}).values()))) for m in found)
@@ -243,7 +243,7 @@ def _number_labels(parts: Mapping[str, Flat]) -> tuple[dict[str, Flat], dict[str
     return numbered, notes
 
 
-def _as_values(name: str, values: Array, modality: Modality | None) -> Array:
+def as_values(name: str, values: Array, modality: Modality | None) -> Array:
     """Give values the axes of a modality: a feature axis for numbers, channels first for images."""
     if values.dtype.kind in "US":
         raise TypeError(f"modality {name!r} holds text; give word ids, or name it 'label/{name}' if it is a label")
@@ -261,7 +261,7 @@ def _as_values(name: str, values: Array, modality: Modality | None) -> Array:
     return values
 
 
-def _all_nan(values: Array, block: int = 4096) -> Array:
+def all_nan(values: Array, block: int = 4096) -> Array:
     """Which rows are NaN entirely: that is how tables mark what is missing. Memory maps are read block by block."""
     parts = [np.isnan(values[i : i + block]).reshape(len(values[i : i + block]), -1).all(1) for i in range(0, len(values), block)]
     return np.concatenate([np.zeros(0, bool), *parts])
@@ -355,7 +355,7 @@ def _split(part: str, flat: Flat, x: Flat, modalities: tuple[Modality, ...], cov
         if values.dtype.kind == "b":
             x[name] = values.astype(np.uint8) * np.uint8(1 if name in counts else 255)  # a batch divides all but counts by 255
         elif values.dtype.kind == "f" and (name not in present or len(present[name]) == len(values)):
-            present[name] = present.get(name, True) & ~_all_nan(values)
+            present[name] = present.get(name, True) & ~all_nan(values)
     try:
         return Split(x, modalities, present, shared, private, covariates, covariate_names)
     except (ValueError, TypeError) as error:

@@ -148,7 +148,7 @@ def latents(
             blocks = _encoded(encoder, split, image.name, shape, lambda made: bar.advance(task, made))
             writer.array(f"{part}/{image.name}", blocks, (len(split), *shape), np.float32)
             carry_over(writer, part, split, but=[image.name])
-        spread = _deviation(folder / "train" / f"{image.name}.npy", data.train.present[image.name])
+        spread = _deviation(folder / "train" / f"{image.name}.npy", data.splits()["train"].present[image.name])
         if not 0.5 <= spread <= 2:
             warnings.warn(
                 f"the latents of {image.name!r} have a standard deviation of {spread:.2g}, and diffusion expects about 1;"

@@ -17,6 +17,7 @@ from .folder import image_folder, is_image_folder
 from .mnist import URL
 from .records import Dataset, Family, Missing
 from .shapes import circles_squares
+from .streams import Wanted, find, is_stream
 from .svhn import mnist_svhn
 from .text import Tokens
 from .usps import digits_usps
@@ -42,6 +43,7 @@ _OPTIONS = {
 _OF_SCVERSE = ("layers", "private_labels", "batch", "splits", "top_features", "standardise", "skip_bad")
 
 _IMAGE_FOLDER = ("size", "length", "min_count", "captions", "tokens", "vocabulary_size", "vocabulary", "skip_bad")
+_STREAM = ("columns", "size", "length", "min_count", "tokens", "vocabulary_size", "vocabulary", "nan", "skip_bad", "buffer")
 
 
 def names() -> dict[str, str]:
@@ -78,6 +80,8 @@ def load(
     tokens: Tokens | None = None,
     vocabulary_size: int | None = None,
     vocabulary: str | Path | None = None,
+    columns: list[str] | None = None,
+    buffer: int | None = None,
     unpaired: bool = False,
     classes: Classes | None = None,
     incomplete: bool = False,
@@ -113,15 +117,18 @@ def load(
               (:mod:`counterpoint.data.folder`);
             - a folder: one that :func:`prepare` or :func:`pack` made, or ``.npy`` files named ``NAME`` (values), ``present/NAME`` (mask),
               ``label/LABEL`` (shared), ``label/LABEL/NAME`` (private) and ``covariate/NAME``, in itself or in sub-folders ``train``, ``val``, ``test``;
+            - a folder of ``.parquet`` or ``.tar`` shards, one of them, or an index (:func:`index`): train is a :class:`Stream`
+              (:mod:`counterpoint.data.streams.survey`);
             - an ``.npz`` file with arrays of these names (``train/NAME`` and so on when split);
             - an ``.h5mu`` or ``.h5ad`` file of scverse (:func:`counterpoint.setup_mudata`);
             - a mapping of these names to arrays, or of ``train``, ``val`` and ``test`` to such mappings.
         root: where data sets live; by default ``$COUNTERPOINT_DATA``, or else ``~/.cache/counterpoint``.
         size, views, draws: of a named set, where it has them: side of the canvas, number of views, pairings of the training digits.
-        length, min_count, captions: of ``cub`` and of a folder of images, as ``size`` is: tokens of a caption (32), how often a word must occur to
-            have an id (3), and one caption of each image or all.
-        tokens, vocabulary_size, vocabulary: of a folder of images (:func:`counterpoint.data.folder.image_folder`): ``"words"`` or ``"pieces"`` of them,
-            most tokens, and the file of a vocabulary to take instead of a learned one.
+        length, min_count, captions: of ``cub`` and of a folder of images, and but for captions of shards, as ``size`` is: tokens of a caption (32), how often
+            a word must occur to have an id (3), and one caption of each image or all.
+        tokens, vocabulary_size, vocabulary: of a folder of images (:func:`counterpoint.data.folder.image_folder`) and of shards: ``"words"`` or
+            ``"pieces"`` of them, most tokens, and the file of a vocabulary to take instead of a learned one.
+        columns, buffer: of shards: the columns to read, all by default, and megabytes of rows that are shuffled together (128), two of which are in memory.
         unpaired, classes: of ``cub`` (:func:`counterpoint.data.cub.cub`): whether to keep images without captions and captions without an image,
             and ``"species"`` or ``"clusters"`` as the label.
         incomplete: of ``celebamask``: keep faces that lack their photo or their mask, marked absent.
@@ -142,14 +149,14 @@ def load(
             instead of their own (:meth:`Dataset.with_likelihood`); the last two take integers for counts.
         scale: with it, or instead of their own: σ (normal) or b (laplace) of every modality but word ids. A likelihood that is given
             without one learns it.
-        nan: of files and mappings: ``"missing"`` takes NaN in part of a row for entries that are missing (``Modality.gaps``) and not for a mistake.
+        nan: of files, shards and mappings: ``"missing"`` takes NaN in part of a row for entries that are missing (``Modality.gaps``) and not for a mistake.
             A row of nothing but NaN is absent in any case.
         missing: hide this fraction of each modality's training values, never all of a row, to see what incomplete data costs.
         missing_how: with it: ``"random"``; ``"block"``, a run of rows for each modality (:meth:`Split.with_missing`); or ``"entries"``, single
             entries of vectors (:meth:`Dataset.with_gaps`).
         verify: compare the checksums of a prepared set, not only the sizes of its files.
-        skip_bad: of a folder of images, an ``.h5mu`` or an ``.h5ad`` file: leave out what is bad, list it in the notes and warn, where it
-            would be an error otherwise.
+        skip_bad: of a folder of images, of shards, an ``.h5mu`` or an ``.h5ad`` file: leave out what is bad, list it in the notes and warn, where it
+            would be an error otherwise. Of shards, every row is read beforehand, unless their index was made so.
 
     Raises:
         FileNotFoundError: unknown name, no such path, or a set that has to be prepared first.
@@ -159,7 +166,9 @@ def load(
     named = isinstance(source, str) and source in _OPTIONS
     pictured = not named and not isinstance(source, Mapping) and is_image_folder(Path(source))
     scverse = not named and isinstance(source, str | Path) and Path(source).suffix in omics.SUFFIXES
-    mine = _OPTIONS[str(source)] if named else _IMAGE_FOLDER if pictured else _OF_SCVERSE if scverse else ("nan",)
+    streamed = not named and not isinstance(source, Mapping) and not pictured and not scverse and is_stream(Path(source))
+    kinds_of_files = ((pictured, _IMAGE_FOLDER), (scverse, _OF_SCVERSE), (streamed, _STREAM))
+    mine = _OPTIONS[str(source)] if named else next((options for it_is, options in kinds_of_files if it_is), ("nan",))
     asked = {
         "size": size,
         "views": views,
@@ -170,6 +179,8 @@ def load(
         "tokens": tokens,
         "vocabulary_size": vocabulary_size,
         "vocabulary": vocabulary,
+        "columns": columns,
+        "buffer": buffer,
         "unpaired": unpaired or None,
         "classes": classes,
         "incomplete": incomplete or None,
@@ -193,10 +204,18 @@ def load(
         "present": arrays_given,
         "labels": arrays_given or scverse,
         "covariates": arrays_given,
-        "modalities": not named and not pictured,
-        "verify": not pictured,
+        "modalities": not named and not pictured and not streamed,
+        "verify": not pictured and not streamed,
+        "missing": not streamed,
     }
-    others = {"present": present, "labels": labels, "covariates": covariates, "modalities": modalities, "verify": verify or None}
+    others = {
+        "present": present,
+        "labels": labels,
+        "covariates": covariates,
+        "modalities": modalities,
+        "verify": verify or None,
+        "missing": missing or None,
+    }
     stray += [key for key, value in others.items() if value is not None and not applies[key]]
     what = "a mapping" if arrays_given else source
     if stray:
@@ -264,6 +283,8 @@ def _opened(
     path = Path(source)
     if is_image_folder(path):
         return image_folder(path, fractions=fractions, seed=seed, **options)
+    if is_stream(path):
+        return _streamed(path, options, fractions, seed)
     if path.is_dir():
         return arrays.from_folder(path, modalities, fractions, seed, verify=verify, **options)
     if path.suffix == ".npz" and path.is_file():
@@ -271,6 +292,17 @@ def _opened(
     if path.exists():
         raise ValueError(f"{path} is neither a folder nor an .npz, .h5mu or .h5ad file; convert it to one of them")
     raise FileNotFoundError(f"no data set and no path called {str(source)!r}; the known data sets are {', '.join(names())}")
+
+
+def _streamed(path: Path, options: dict[str, Any], fractions: tuple[float, float, float], seed: int) -> Dataset:
+    """A data set of shards."""
+    chosen = {name: value for name, value in options.items() if name != "buffer"}
+    if "columns" in chosen:
+        chosen["columns"] = tuple(chosen["columns"])
+    if "vocabulary" in chosen:
+        chosen["vocabulary"] = str(chosen["vocabulary"])
+    buffer = {name: value for name, value in options.items() if name == "buffer"}
+    return find(path, Wanted(**chosen), chosen).dataset(fractions, seed, **buffer)
 
 
 def prepare(

@@ -35,7 +35,7 @@ from ..types import Modality
 from .arrays import PARTS, divided
 from .captioned import Captions, captioned, picked
 from .files import MANIFEST
-from .images import decode, shrink
+from .images import decode, middle
 from .records import Dataset, Split
 from .text import Tokens, Vocabulary, words_of
 
@@ -159,10 +159,7 @@ def image_folder(
 
 def _pixels(photo: _Photo, size: int) -> np.ndarray:
     """The largest square in the middle of a photo, (3, size, size)."""
-    image = decode(photo.path, f"{photo.path} ({photo.where})", "RGB")
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    return shrink(image, size, (left, top, left + side, top + side))
+    return middle(decode(photo.path, f"{photo.path} ({photo.where})", "RGB"), size)
 
 
 def _entries(folder: Path, vocabulary: Vocabulary | None, bad: _Bad) -> list[_Entry]:

@@ -26,20 +26,34 @@ def decode(content: Path | bytes, name: str, mode: Literal["RGB", "L"]) -> Image
     Raises:
         ValueError: it cannot be read.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as image:
-            return ImageOps.exif_transpose(image).convert(mode)
+            ImageOps.exif_transpose(image, in_place=True)
+            return image.convert(mode)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:  # what Pillow raises on corrupt files
-        raise ValueError(f"cannot read photo {name}: {' '.join(str(error).split())}; remove or replace it") from error
+        why = "it is no image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+        raise ValueError(f"cannot read photo {name}: {why}; remove or replace it") from error
 
 
 def shrink(image: Image, size: int, box: Box | None = None) -> np.ndarray:
-    """The image, or a box (left, top, right, bottom) of it, as (3, size, size): bilinear, smoothed when shrinking."""
+    """The image, or a box (left, top, right, bottom) of it, as (C, size, size): bilinear, smoothed when shrinking."""
     from PIL.Image import Resampling
 
-    return np.asarray(image.resize((size, size), Resampling.BILINEAR, box=box)).transpose(2, 0, 1)
+    return channels_first(image.resize((size, size), Resampling.BILINEAR, box=box))
+
+
+def channels_first(image: Image) -> np.ndarray:
+    """The pixels of an image, (C, H, W): C is 1 where it is grey."""
+    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+
+
+def middle(image: Image, size: int) -> np.ndarray:
+    """The largest square in the middle of an image, (C, size, size)."""
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    return shrink(image, size, (left, top, left + side, top + side))
 
 
 def square(bounds: Box, extent: tuple[int, int]) -> Box:

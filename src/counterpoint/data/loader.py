@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,11 +13,93 @@ from ..types import Batch
 from .records import Split
 
 
-class BatchLoader:
-    """An iterable of :class:`~counterpoint.types.Batch`, one pass over a split per ``iter``; each pass is an epoch of its own.
+class Loader(ABC):
+    """An iterable of :class:`~counterpoint.types.Batch`, one pass over the rows per ``iter``; each pass is an epoch of its own.
 
-    The order of a pass is a permutation fixed by ``(seed, epoch)``. With several processes, batch ``r`` of all ranks together is batch
-    ``r`` of one process with ``world_size * batch_size`` rows. There are no worker processes: indexing is faster than talking to them.
+    The order of a pass is fixed by ``(seed, epoch)``, and its state is two integers: ``position`` batches of ``epoch`` have been handed out.
+
+    Raises:
+        ValueError: sizes below 1, or a rank outside ``[0, world_size)``.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if batch_size < 1 or world_size < 1:
+            raise ValueError(f"batch_size {batch_size} and world_size {world_size} must be 1 or more")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} must lie in [0, {world_size})")
+        if seed < 0:
+            raise ValueError(f"seed {seed} must be 0 or more")
+        self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
+        self.rank, self.world_size, self.device = rank, world_size, device
+        self.epoch = 0
+        self.position = 0
+        self._go_on = True  # whether the next pass continues at (epoch, position): nothing was handed out since it was set
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Batches of a pass, the same for every process."""
+
+    @abstractmethod
+    def _batches(self, epoch: int, position: int) -> Iterator[Batch]:
+        """The batches of this process in a pass, from the given one on."""
+
+    @abstractmethod
+    def _identity(self) -> dict[str, Any]:
+        """What fixes the order of a pass."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        # a generator: where the pass begins is settled when its first batch is asked for, since Lightning calls iter before set_epoch
+        if not self._go_on or self.position >= len(self):
+            self.epoch, self.position = self.epoch + 1, 0
+        epoch = self.epoch
+        for r, batch in enumerate(self._batches(epoch, self.position), self.position):
+            if self.epoch == epoch:  # a pass that was left open must not move a newer one's position
+                self.position, self._go_on = r + 1, False
+            yield batch
+
+    @property
+    def sampler(self) -> Self:
+        """The loader itself: Lightning calls ``loader.sampler.set_epoch`` before each epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next pass the given epoch: from its start, or from where :meth:`load_state_dict` has just put it within that epoch."""
+        if epoch != self.epoch or not self._go_on:
+            self.epoch, self.position, self._go_on = epoch, 0, True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader is: ``position`` batches of ``epoch`` have been handed out."""
+        return {"epoch": self.epoch, "position": self.position, **self._identity()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next pass continue exactly where ``state`` was taken.
+
+        Raises:
+            ValueError: the state belongs to another order: of other rows, another seed, or another number of rows a step.
+        """
+        for key, mine in self._identity().items():
+            if state.get(key) != mine:
+                raise ValueError(
+                    f"cannot resume the data order: {key} was {state.get(key)} and is now {mine}; use the same value or start anew"
+                )
+        self.epoch, self.position, self._go_on = int(state["epoch"]), int(state["position"]), True
+
+
+class BatchLoader(Loader):
+    """Batches of a split.
+
+    The order of a pass is a permutation. With several processes, batch ``r`` of all ranks together is batch ``r`` of one process with
+    ``world_size * batch_size`` rows. There are no worker processes: indexing is faster than talking to them.
 
     The last batch of a pass may be short. Where one row is not a batch (contrastive terms, batch norm), or where ranks must weigh
     exactly alike, use ``drop_last=True``. A rest too small to give each rank a row is always dropped, or the ranks would wait for each other.
@@ -46,68 +129,23 @@ class BatchLoader:
         world_size: int = 1,
         device: torch.device | str | None = None,
     ) -> None:
-        if batch_size < 1 or world_size < 1:
-            raise ValueError(f"batch_size {batch_size} and world_size {world_size} must be 1 or more")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank {rank} must lie in [0, {world_size})")
-        if seed < 0:
-            raise ValueError(f"seed {seed} must be 0 or more")
-        self.split, self.batch_size, self.seed, self.shuffle, self.drop_last = split, batch_size, seed, shuffle, drop_last
-        self.rank, self.world_size, self.device = rank, world_size, device
+        super().__init__(batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, rank=rank, world_size=world_size, device=device)
+        self.split = split
         if len(self) == 0:
             together = f"batch_size {batch_size} × world_size {world_size}"
             raise ValueError(
                 f"{len(split)} rows give no batch with {together} and drop_last={drop_last}; lower batch_size or keep the last batch"
             )
-        self.epoch = 0
-        self.position = 0
-        self._go_on = True  # whether the next pass continues at (epoch, position): nothing was handed out since it was set
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.split), self.batch_size * self.world_size)
         return full + (not self.drop_last and rest >= self.world_size)
 
-    def __iter__(self) -> Iterator[Batch]:
-        # a generator: where the pass begins is settled when its first batch is asked for, since Lightning calls iter before set_epoch
-        if not self._go_on or self.position >= len(self):
-            self.epoch, self.position = self.epoch + 1, 0
-        epoch, order, step = self.epoch, self._order(self.epoch), self.batch_size * self.world_size
-        for r in range(self.position, len(self)):
-            batch = self.split.batch(order[r * step : (r + 1) * step][self.rank :: self.world_size], self.device)
-            if self.epoch == epoch:  # a pass that was left open must not move a newer one's position
-                self.position, self._go_on = r + 1, False
-            yield batch
-
-    @property
-    def sampler(self) -> BatchLoader:
-        """The loader itself: Lightning calls ``loader.sampler.set_epoch`` before each epoch."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Make the next pass the given epoch: from its start, or from where :meth:`load_state_dict` has just put it within that epoch."""
-        if epoch != self.epoch or not self._go_on:
-            self.epoch, self.position, self._go_on = epoch, 0, True
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the loader is: ``position`` batches of ``epoch`` have been handed out."""
-        return {"epoch": self.epoch, "position": self.position, **self._identity()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next pass continue exactly where ``state`` was taken.
-
-        Raises:
-            ValueError: the state belongs to another order (other rows, seed, shuffle, or rows per step of all processes together).
-        """
-        for key, mine in self._identity().items():
-            if state.get(key) != mine:
-                raise ValueError(
-                    f"cannot resume the data order: {key} was {state.get(key)} and is now {mine}; use the same value or start anew"
-                )
-        self.epoch, self.position, self._go_on = int(state["epoch"]), int(state["position"]), True
+    def _batches(self, epoch: int, position: int) -> Iterator[Batch]:
+        rows, step = len(self.split), self.batch_size * self.world_size
+        order = np.random.default_rng((self.seed, epoch)).permutation(rows) if self.shuffle else np.arange(rows)
+        for r in range(position, len(self)):
+            yield self.split.batch(order[r * step : (r + 1) * step][self.rank :: self.world_size], self.device)
 
     def _identity(self) -> dict[str, Any]:
         return {"rows": len(self.split), "seed": self.seed, "shuffle": self.shuffle, "step_rows": self.batch_size * self.world_size}
-
-    def _order(self, epoch: int) -> np.ndarray:
-        rows = len(self.split)
-        return np.random.default_rng((self.seed, epoch)).permutation(rows) if self.shuffle else np.arange(rows)

@@ -10,13 +10,17 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 
 from ..types import COUNTS, Batch, Modality, covariates_of, wrong_entry
 from .images import Pictures
+
+if TYPE_CHECKING:
+    from .streams import Stream
 
 Array = np.ndarray
 Family = Literal["normal", "laplace", "bernoulli", "beta", "nb", "zinb"]
@@ -193,20 +197,21 @@ class Dataset:
     """Three splits of the same modalities.
 
     Attributes:
+        train: rows to learn from, in memory or on disk: a split, or a :class:`~counterpoint.data.Stream`.
         notes: what a reader of results must know, e.g. where the backgrounds come from.
         digest: checksum known beforehand (prepared sets bring it in their manifest).
     """
 
     name: str
     modalities: tuple[Modality, ...]
-    train: Split
+    train: Split | Stream
     val: Split
     test: Split
     notes: dict[str, str] = field(default_factory=dict)
     digest: str | None = None
 
     def __post_init__(self) -> None:
-        for part, split in self.splits().items():
+        for part, split in (("train", self.train), ("val", self.val), ("test", self.test)):
             if split.modalities != tuple(self.modalities):
                 raise ValueError(f"the {part} split of {self.name!r} has other modalities than the data set; build all three alike")
             if split.covariate_names != self.train.covariate_names:
@@ -217,8 +222,21 @@ class Dataset:
         """Names of the columns of covariates."""
         return self.train.covariate_names
 
+    @cached_property
+    def train_split(self) -> Split:
+        """Training rows in memory, for who looks at them beside training: all of a split, a sample of a stream."""
+        return self.train if isinstance(self.train, Split) else self.train.sample()
+
     def splits(self) -> dict[str, Split]:
-        """The splits by name, in the order train, val, test."""
+        """The splits by name, in the order train, val, test.
+
+        Raises:
+            ValueError: train is a stream, of which there is no split.
+        """
+        if not isinstance(self.train, Split):
+            raise ValueError(
+                f"the {len(self.train):,} training rows of {self.name!r} are a stream, and all are wanted in memory; give a data set of arrays"
+            )
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def with_likelihood(self, likelihood: Family | None = None, scale: float | None = None) -> Dataset:
@@ -257,12 +275,13 @@ class Dataset:
             return replace(modality, likelihood=family, scale=kept, classes=None)
 
         modalities = tuple(map(read, self.modalities))
-        parts = {part: replace(split, modalities=modalities) for part, split in self.splits().items()}
-        return replace(self, modalities=modalities, train=parts["train"], val=parts["val"], test=parts["test"])
+        train = replace(self.train, modalities=modalities)
+        val, test = (replace(part, modalities=modalities) for part in (self.val, self.test))
+        return replace(self, modalities=modalities, train=train, val=val, test=test)
 
     def with_missing(self, fraction: float, seed: int = 0, how: Missing = "random") -> Dataset:
         """The same data with training values hidden, see :meth:`Split.with_missing`; validation and test stay as they are."""
-        train = self.train.with_missing(fraction, seed, how)
+        train = self.splits()["train"].with_missing(fraction, seed, how)
         digest = self.digest and f"{self.digest}-missing-{fraction}-{seed}" + "-block" * (how == "block")
         told = {
             "random": f"each training value hidden with probability {fraction}",
@@ -289,9 +308,10 @@ class Dataset:
         if not chosen:
             raise ValueError(f"no entries to hide: {self.name!r} has no vector that can have gaps, or none is named")
         rng = np.random.default_rng(seed)
-        x = {m.name: _with_gaps(m, self.train.x[m.name], fraction, rng) for m in self.modalities if m.name in chosen}
+        whole = self.splits()["train"]
+        x = {m.name: _with_gaps(m, whole.x[m.name], fraction, rng) for m in self.modalities if m.name in chosen}
         modalities = tuple(replace(m, gaps=m.gaps or m.name in chosen) for m in self.modalities)
-        train = replace(self.train, x={**self.train.x, **x}, modalities=modalities)
+        train = replace(whole, x={**whole.x, **x}, modalities=modalities)
         val, test = (replace(split, modalities=modalities) for split in (self.val, self.test))
         notes = {**self.notes, "missing": f"each training entry of {', '.join(chosen)} hidden with probability {fraction}"}
         digest = self.digest and f"{self.digest}-gaps-{fraction}-{seed}-{','.join(chosen)}"

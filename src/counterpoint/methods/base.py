@@ -31,7 +31,7 @@ from counterpoint.priors import SamplerName
 from counterpoint.types import Batch, Covariates, Latents, Modality, Terms, columns
 
 if TYPE_CHECKING:
-    from counterpoint.data import Dataset, Split
+    from counterpoint.data import Dataset, Split, Stream
     from counterpoint.training import FitResult
 
 Values = Batch | Mapping[str, Tensor | np.ndarray]
@@ -152,7 +152,7 @@ class Method(nn.Module):
                 terms[name] = terms[name] + weight * value if name in terms else weight * value
         return terms
 
-    def fit(self, train: Split, val: Split | None = None, **options: Any) -> FitResult:
+    def fit(self, train: Split | Stream, val: Split | None = None, **options: Any) -> FitResult:
         """Train with Lightning; see ``counterpoint.training.fit`` for the options."""
         from counterpoint.training import fit
 
@@ -160,7 +160,7 @@ class Method(nn.Module):
 
     def fit_prior(
         self,
-        train: Split,
+        train: Split | Stream,
         *,
         kind: SamplerName = "diffusion",
         size: int | None = None,
@@ -183,7 +183,7 @@ class Method(nn.Module):
 
         return fit_prior(self, train, kind=kind, size=size, of=of, **options)
 
-    def fit_refiner(self, train: Split, *, refiner: inference.RefinerOptions | None = None, **options: Any) -> list[float]:
+    def fit_refiner(self, train: Split | Stream, *, refiner: inference.RefinerOptions | None = None, **options: Any) -> list[float]:
         """Fit a network that refines the posteriors of a trained method, which stays as it is (:mod:`counterpoint.inference.iterative`).
 
         Args:

@@ -260,12 +260,12 @@ def evaluate(
                     posterior_means(
                         method, part.take(chosen(len(part), probe_rows, seed_of(seed, "probe rows"))), batch_size=batch_size, refine=refine
                     )
-                    for part in (data.train, held_out)
+                    for part in (data.train_split, held_out)
                 )
         if "probe" in groups:
             with _stage("probes", clock, tell):
                 scores.update(score_probes(train_means, held_out_means))
-                few = (part.take(chosen(len(part), JOINT_ROWS, seed_of(seed, "joint rows"))) for part in (data.train, held_out))
+                few = (part.take(chosen(len(part), JOINT_ROWS, seed_of(seed, "joint rows"))) for part in (data.train_split, held_out))
                 scores.update(score_joint_probes(method, *few, batch_size=batch_size, refine=refine))
         if {"coherence", "match", "quality"} & groups:
             folder = None if cache is None else Path(cache)
@@ -307,11 +307,11 @@ def evaluate(
         if "imputation" in groups:
             with _stage("imputation", clock, tell):
                 images = only is not None
-                scores.update(score_imputation(method, data.train, held_out, images=images, rows=rows, seed=seed, refine=refine))
+                scores.update(score_imputation(method, data.train_split, held_out, images=images, rows=rows, seed=seed, refine=refine))
     rows_used = {
         "generated_from": len(sources),
         "samples": samples,
-        "probe_train": _most(data.train, probe_rows),
+        "probe_train": _most(data.train_split, probe_rows),
         "probe_test": _most(held_out, probe_rows),
     }
     asked = {"split": split, "groups": [group for group in GROUPS if group in groups], "seed": seed, "rows": rows_used, "refine": refine}

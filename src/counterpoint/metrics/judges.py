@@ -231,14 +231,16 @@ def train_judges(
     judges: dict[str, Judge | Components] = {}
     checksum = "" if cache is None else data.checksum()
     for modality in data.modalities:
-        labels = labels_of(data.train, modality.name)
-        classes = {label: classes_of(values[data.train.present[modality.name]], label, modality.name) for label, values in labels.items()}
+        labels = labels_of(data.train_split, modality.name)
+        classes = {
+            label: classes_of(values[data.train_split.present[modality.name]], label, modality.name) for label, values in labels.items()
+        }
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(seed, f"judge/{modality.name}"))
             if not classes:
-                sample = np.flatnonzero(data.train.present[modality.name])
+                sample = np.flatnonzero(data.train_split.present[modality.name])
                 sample = sample[chosen(len(sample), 2000, seed)]
-                judges[modality.name] = Components(modality, values_of(data.train, modality.name, sample, device), options.features)
+                judges[modality.name] = Components(modality, values_of(data.train_split, modality.name, sample, device), options.features)
                 continue
             judge = Judge(modality, classes, options).to(device)
             described = {"modality": modality.identity(), "classes": {label: values.tolist() for label, values in classes.items()}}
@@ -272,15 +274,15 @@ def _fit(judge: Judge, data: Dataset, options: JudgeOptions, seed: int) -> None:
     name = judge.modality.name
     device = judge.mean.device
     rng = np.random.default_rng(seed_of(seed, f"rows/{name}"))
-    rows = np.flatnonzero(data.train.present[name])
-    targets = _targets(judge, data.train, device)
-    judge.standardise(values_of(data.train, name, np.sort(rng.choice(rows, min(len(rows), 2000), replace=False)), device))
+    rows = np.flatnonzero(data.train_split.present[name])
+    targets = _targets(judge, data.train_split, device)
+    judge.standardise(values_of(data.train_split, name, np.sort(rng.choice(rows, min(len(rows), 2000), replace=False)), device))
     held = np.flatnonzero(data.val.present[name])
     held = held[chosen(len(held), 1000, seed)]
     held_values, held_targets = values_of(data.val, name, held, device), _targets(judge, data.val, device)
     optimise(
         judge,
-        (_loss(judge, values_of(data.train, name, part, device), targets, part) for part in shuffled(rows, options.batch_size, rng)),
+        (_loss(judge, values_of(data.train_split, name, part, device), targets, part) for part in shuffled(rows, options.batch_size, rng)),
         (lambda: _loss(judge, held_values, held_targets, held)) if len(held) else None,
         options,
     )

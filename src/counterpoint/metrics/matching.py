@@ -96,7 +96,7 @@ def train_matchers(
     matchers, left_out = {}, {}
     for pair in combinations(data.modalities, 2):
         a, b = names = (pair[0].name, pair[1].name)
-        if len(_paired(data.train, names)) < 2:
+        if len(_paired(data.train_split, names)) < 2:
             left_out[f"match/{a},{b}"] = f"fewer than two training rows have both {a} and {b}"
             continue
         with torch.random.fork_rng():
@@ -170,18 +170,18 @@ def different(split: Split, names: tuple[str, str], rows: Array) -> Array:
 
 def _fit(matcher: Matcher, data: Dataset, options: JudgeOptions, seed: int, device: torch.device) -> None:
     rng = np.random.default_rng(seed_of(seed, f"pairs/{','.join(matcher.names)}"))
-    rows = _paired(data.train, matcher.names)
+    rows = _paired(data.train_split, matcher.names)
     held = _paired(data.val, matcher.names)
     held = held[chosen(len(held), 1000, seed)]
     for name, tower in zip(matcher.names, (matcher.a, matcher.b), strict=True):
-        tower.standardise(values_of(data.train, name, np.sort(rng.choice(rows, min(len(rows), 2000), replace=False)), device))
+        tower.standardise(values_of(data.train_split, name, np.sort(rng.choice(rows, min(len(rows), 2000), replace=False)), device))
 
     def loss(split: Split, part: Array) -> Tensor:
         a, b = (values_of(split, name, part, device) for name in matcher.names)
         return matcher.loss((a, b), torch.from_numpy(different(split, matcher.names, part)))
 
     held_loss = (lambda: loss(data.val, held)) if len(held) > 1 else None
-    optimise(matcher, (loss(data.train, part) for part in shuffled(rows, options.batch_size, rng)), held_loss, options)
+    optimise(matcher, (loss(data.train_split, part) for part in shuffled(rows, options.batch_size, rng)), held_loss, options)
 
 
 def _paired(split: Split, names: tuple[str, str]) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ from .options import FREE
 
 STALE = ("evaluation.json", "evaluation-partial.json", "report.html")
 """What was measured on a run, and no longer holds when its model changes."""
+
+
+def leads() -> bool:
+    """Whether this process writes the files: the first of those that torchrun, srun or Lightning started, as their environment says."""
+    ranks = [os.environ.get("RANK")] if "RANK" in os.environ else [os.environ.get(n) for n in ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")]
+    return all(int(rank or 0) == 0 for rank in ranks)
 
 
 class RunFolder:

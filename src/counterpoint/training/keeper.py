@@ -28,6 +28,7 @@ from .checkpoint import save
 from .folder import History, RunFolder
 from .options import FitOptions
 from .run import Watch
+from .sharded import gathered
 from .step import Parcel, Step, Sums
 
 SAVE, STOP = 1, 2
@@ -103,7 +104,7 @@ class Validation(Callback):
         log(trainer, self.history, {"step": trainer.global_step, "epoch": trainer.current_epoch, **means})
         if means["val/loss"] < self.best:
             self.best, self.unsaved = means["val/loss"], True
-            self.weights = {name: value.detach().cpu().clone() for name, value in module.method.state_dict().items()}
+            self.weights = gathered(module)
         if self.watch is not None:
             self.watch(means)
 

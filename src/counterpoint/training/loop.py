@@ -20,12 +20,14 @@ from pytorch_lightning.profilers import PassThroughProfiler
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..data import BatchLoader, Split
+from ..data import BatchLoader, Split, Stream, StreamLoader
+from ..data.loader import Loader
 from .checkpoint import CheckpointFile, read
 from .folder import History, RunFolder
 from .keeper import Keeper, Signals, Validation
 from .options import FitOptions
 from .run import FitResult, Watch
+from .sharded import Sharded, SharedStep, gathered, is_sharded
 from .step import Parcel, Step, lay_out
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Run:
     def __init__(
         self,
         method: Method,
-        train: Split,
+        train: Split | Stream,
         val: Split | None,
         options: FitOptions,
         folder: RunFolder | None,
@@ -58,6 +60,7 @@ class Run:
         if unknown:
             raise TypeError(f"unknown option {unknown[0]!r}; it is neither a field of FitOptions nor a keyword of Lightning's Trainer")
         self.method, self.options, self.folder, self.history = method, options, folder, history
+        self.sharded = is_sharded(options)
         self.signals = Signals()
         self.validation = Validation(self.signals, history, watch)
         self.average = None if options.ema is None else WeightAveraging(multi_avg_fn=moving_average(options.ema))
@@ -84,7 +87,7 @@ class Run:
         home = next((p.device for p in self.method.parameters()), torch.device("cpu"))
         resumed = self.folder.last if self.folder is not None and self.folder.last.exists() else None
         self.method.train()
-        step = Step(self.method, self.options)
+        step = (SharedStep if self.sharded else Step)(self.method, self.options)
         with quiet(), self.signals, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             try:
                 self.trainer.fit(step, datamodule=self.data, ckpt_path=resumed, weights_only=True)
@@ -97,6 +100,8 @@ class Run:
             self.history.rewind(self.trainer.global_step)
             if self.average is not None:
                 self.average.on_train_end(self.trainer, step)
+        if self.sharded:
+            self.method.load_state_dict(gathered(step))
         if self.options.select == "best" or (self.hands_over and math.isfinite(self.validation.best)):
             self.method.load_state_dict(self._best_weights())
 
@@ -156,9 +161,11 @@ class Run:
             plugins=[*plugins, CheckpointFile()],
         )
 
-    def _strategy(self) -> str:
+    def _strategy(self) -> str | Sharded:
         """Several processes expect weights without a gradient: a method may leave out decoders, or terms whose weight is still 0."""
         options = self.options
+        if self.sharded:
+            return Sharded()
         several = options.num_nodes > 1 or options.devices not in (1, "1", "auto")
         return "ddp_find_unused_parameters_true" if options.strategy == "auto" and several else options.strategy
 
@@ -175,7 +182,7 @@ class Unprofiled(PassThroughProfiler):
 class Feed:
     """A loader that begins a pass only when its first batch is asked for: Lightning also calls ``iter`` just to look."""
 
-    def __init__(self, loader: BatchLoader) -> None:
+    def __init__(self, loader: Loader) -> None:
         self.loader = loader
 
     def __len__(self) -> int:
@@ -189,7 +196,7 @@ class Feed:
 class Data(pl.LightningDataModule):
     """The loaders of this process, and the place in the order of the rows."""
 
-    def __init__(self, train: Split, val: Split | None, options: FitOptions) -> None:
+    def __init__(self, train: Split | Stream, val: Split | None, options: FitOptions) -> None:
         super().__init__()
         self.train, self.val, self.options = train, val, options
 
@@ -212,26 +219,22 @@ class Data(pl.LightningDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.loader.load_state_dict(state)
 
-    def _loader(self, split: Split, shuffle: bool) -> BatchLoader:
+    def _loader(self, rows: Split | Stream, shuffle: bool) -> Loader:
         trainer, size = self.trainer, self.options.batch_size
         assert trainer is not None  # Lightning attaches it before setup
         world = trainer.world_size
-        if len(split) < 2 * world:
-            raise ValueError(f"{len(split)} rows are too few for {world} processes; each needs at least 2 (contrast compares rows)")
-        full, rest = divmod(len(split), size * world)
+        if len(rows) < 2 * world:
+            raise ValueError(f"{len(rows)} rows are too few for {world} processes; each needs at least 2 (contrast compares rows)")
+        full, rest = divmod(len(rows), size * world)
+        of_this_process: dict[str, Any] = {"rank": trainer.global_rank, "world_size": world, "device": trainer.strategy.root_device}
+        order: dict[str, Any] = {"seed": self.options.seed, "shuffle": shuffle}
+        if isinstance(rows, Stream):
+            full, rest = divmod(len(rows) // world, size)
+            return StreamLoader(rows, size, drop_last=full > 0 and rest == 1, **order, **of_this_process)
         uneven = rest % world != 0  # processes exchange vectors, so each needs as many as the others
         if uneven and full == 0:
-            raise ValueError(f"{len(split)} rows do not fill one batch of {size} × {world} processes; lower batch_size")
-        return BatchLoader(
-            split,
-            size,
-            seed=self.options.seed,
-            shuffle=shuffle,
-            drop_last=full > 0 and (rest < 2 * world or uneven),
-            rank=trainer.global_rank,
-            world_size=world,
-            device=trainer.strategy.root_device,
-        )
+            raise ValueError(f"{len(rows)} rows do not fill one batch of {size} × {world} processes; lower batch_size")
+        return BatchLoader(rows, size, drop_last=full > 0 and (rest < 2 * world or uneven), **order, **of_this_process)
 
 
 def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:

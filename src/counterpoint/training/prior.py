@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import torch
 from tqdm import tqdm
 
+from ..data.streams import in_memory
 from ..priors import GaussianMixture, SamplerName, Trained
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..data import Split
+    from ..data import Split, Stream
     from ..distributions import Posterior
     from ..methods import Method
 
@@ -24,7 +25,7 @@ Item = TypeVar("Item")
 
 def fit_prior(
     method: Method,
-    train: Split,
+    train: Split | Stream,
     *,
     kind: SamplerName = "diffusion",
     size: int | None = None,
@@ -42,7 +43,7 @@ def fit_prior(
 
     Args:
         method: a trained method.
-        train: the rows whose posteriors to learn.
+        train: the rows whose posteriors to learn; of a stream, :meth:`~counterpoint.data.Stream.sample`.
         kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"`` or ``"gmm"``.
         size: width of the networks, or number of the mixture's components; None for 512, 512, 512, 128 or 10.
         of: learn posterior ``"means"``, or one of the ``"samples"`` of each row.
@@ -63,7 +64,7 @@ def fit_prior(
         raise ValueError(f"of={of!r} is unknown; choose 'means' or 'samples'")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        latents = _posteriors(method, train, of, progress)
+        latents = _posteriors(method, in_memory(train), of, progress)
         method.model.add_samplers(kind, size)
         made = {key: method.model.sampler(kind, key).to(method.device) for key in latents}
         if kind == "gmm":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..data.streams import in_memory
 from ..distributions import Diagonal
 from ..inference import Refiner, RefinerOptions
 from ..objectives import RefinerLoss
@@ -15,13 +16,13 @@ from .prior import shown
 from .run import NonFiniteLoss
 
 if TYPE_CHECKING:
-    from ..data import Split
+    from ..data import Split, Stream
     from ..methods import Method
 
 
 def fit_refiner(
     method: Method,
-    train: Split,
+    train: Split | Stream,
     *,
     refiner: RefinerOptions | None = None,
     beta: float = 1.0,
@@ -38,7 +39,7 @@ def fit_refiner(
 
     Args:
         method: a trained method.
-        train: the rows whose posteriors to refine.
+        train: the rows whose posteriors to refine; of a stream, :meth:`~counterpoint.data.Stream.sample`.
         refiner: its steps, signals and sizes; the usual where None.
         beta: β of the ELBO that it learns to raise.
         steps: Adam steps.
@@ -61,7 +62,7 @@ def fit_refiner(
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            loss, rows = _loss(method, train)
+            loss, rows = _loss(method, in_memory(train))
             fresh = Refiner(method.modalities, method.model.latents, refiner or RefinerOptions(), beta=beta).to(next(method.parameters()))
             method.model.put_refiner(fresh)
             history = _train(method, fresh, loss, rows, steps, batch_size, lr, seed, progress)

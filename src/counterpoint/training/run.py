@@ -13,7 +13,7 @@ from .folder import History, RunFolder
 from .options import FitOptions, as_config, for_stage, plain, with_changes
 
 if TYPE_CHECKING:
-    from ..data import Split
+    from ..data import Split, Stream
     from ..methods import Method
 
 
@@ -58,7 +58,7 @@ class FitResult:
 
 def fit(
     method: Method,
-    train: Split,
+    train: Split | Stream,
     val: Split | None = None,
     *,
     out: str | Path | None = None,
@@ -82,7 +82,7 @@ def fit(
 
     Args:
         method: has ``losses(batch, step) -> {term: (B,)}``, ``name``, ``config`` and ``save_pretrained(folder)``.
-        train: rows to learn from.
+        train: rows to learn from, in memory or as a stream.
         val: rows to validate on after every ``val_every`` epochs: with the averaged weights if there is ``ema``, and always with the same noise.
         out: the run folder.
         resume: go on in ``out``; where nothing has been saved yet, begin.

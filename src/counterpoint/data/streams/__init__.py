@@ -1,0 +1,9 @@
+"""Rows in shards on disk, more than memory holds: Parquet files, and tar archives as webdataset has them."""
+
+from __future__ import annotations
+
+from .index import Index, Wanted
+from .stream import BadRow, Stream, StreamLoader, in_memory
+from .survey import find, is_stream
+
+__all__ = ["BadRow", "Index", "Stream", "StreamLoader", "Wanted", "find", "in_memory", "is_stream"]

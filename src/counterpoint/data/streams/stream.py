@@ -1,0 +1,343 @@
+"""Streams: rows in shards on disk, more than memory holds, that are trained from block by block.
+
+An epoch's order is fixed by (seed, epoch). The chunks of all shards are permuted; in this order, each of W processes takes a contiguous share of
+⌊N / W⌋ rows, so that a process reads no shard that it does not need, but for a chunk on the border of two shares. A share is cut into blocks of
+as many rows as fit in ``buffer`` megabytes, in whole batches, and the rows of a block are permuted. So a batch mixes the chunks of its block; two rows that
+stand together in a chunk meet again and again, and shards that are sorted by class should be shuffled once when they are written.
+
+While a block is trained on, a thread reads the next and others decode its images, so that two blocks are in memory. Where a pass stands is an integer;
+going on from there reads the block that it is in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from ...types import Batch, Modality
+from ..arrays import all_nan
+from ..loader import Loader
+from ..records import Array, Split
+from ..text import Vocabulary
+from .columns import BadCell, Column, Map, arrays, ids, images, labels, row_bytes
+from .shards import Cells, Shard
+
+MOST_ROWS = 10_000
+"""Most rows of a stream that are held in memory at once where something looks at rows beside training: as many as probes take."""
+
+MOST_CHUNKS = 64
+"""Chunks among which such rows are spread."""
+
+DECODERS = min(4, os.cpu_count() or 1)
+"""Threads that decode the images of a block."""
+
+
+class BadRow(ValueError):
+    """A row that cannot be used.
+
+    Attributes:
+        shard, row: where it stands; rows count from 0. ``row`` is None where it is all of the shard, or a chunk of it.
+        why: what is wrong with it.
+    """
+
+    def __init__(self, shard: Shard, row: int | None, why: str) -> None:
+        self.shard, self.row, self.why = shard, row, why
+        where = shard.path if row is None else f"{shard.path} row {row}"
+        super().__init__(f"{where}: {why}; mend it, or pass skip_bad to leave out what is bad")
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Rows that are read together.
+
+    Attributes:
+        shard: of the stream.
+        place: where in the shard it begins.
+        first: number of its first row in the shard.
+        size: rows that stand there.
+        rows: those that belong to the stream, (n,), counted from ``first``.
+    """
+
+    shard: int
+    place: int
+    first: int
+    size: int
+    rows: Array
+
+
+Pick = tuple[Chunk, Array]
+"""A chunk, and which of its rows (counted from its first)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """The rows of a split that does not fit in memory.
+
+    :func:`counterpoint.data.load` makes one of a folder of shards, and ``fit`` trains from it as from a :class:`Split`.
+
+    Attributes:
+        shards, chunks: the files, and where the rows stand in them.
+        columns: what is read of each row.
+        modalities: what the values look like; fixes the order.
+        digest: of what fixes which rows these are.
+        buffer: megabytes of rows that are shuffled together; two such blocks are in memory.
+    """
+
+    shards: tuple[Shard, ...]
+    chunks: tuple[Chunk, ...]
+    columns: tuple[Column, ...]
+    modalities: tuple[Modality, ...]
+    digest: str = ""
+    buffer: int = 128
+    covariate_names: ClassVar[tuple[str, ...]] = ()  # shards hold none
+
+    def __post_init__(self) -> None:
+        if self.buffer < 1:
+            raise ValueError(f"buffer {self.buffer} must be 1 megabyte or more")
+
+    def __len__(self) -> int:
+        return int(self.counts.sum())
+
+    def __repr__(self) -> str:
+        return f"Stream({len(self):,} rows in {len(self.shards)} shards: {', '.join(m.name for m in self.modalities)})"
+
+    @cached_property
+    def counts(self) -> Array:
+        """Rows of each chunk."""
+        return np.array([len(chunk.rows) for chunk in self.chunks], np.int64)
+
+    @property
+    def block_rows(self) -> int:
+        """Rows that fit in the buffer."""
+        return max(1, self.buffer * 10**6 // row_bytes(self.columns, self.modalities))
+
+    def sample(self, rows: int = MOST_ROWS, seed: int = 0) -> Split:
+        """Some rows in memory: all if they are no more than ``rows`` and fit in the buffer, else random ones of random chunks."""
+        return Reader(self).read(spread(self.chunks, min(rows, self.block_rows), np.random.default_rng((seed, 1))))
+
+    @cached_property
+    def vocabularies(self) -> dict[str, Vocabulary]:
+        """By modality of text."""
+        text = {column.name for column in self.columns if column.kind == "text"}
+        return {m.name: Vocabulary(m.words) for m in self.modalities if m.name in text}
+
+
+def in_memory(rows: Split | Stream) -> Split:
+    """Rows that fit in memory: a split itself, and a sample of a stream."""
+    return rows if isinstance(rows, Split) else rows.sample()
+
+
+def spread(chunks: Sequence[Chunk], rows: int, rng: np.random.Generator) -> list[Pick]:
+    """So many random rows (all, if there are no more), of :data:`MOST_CHUNKS` random chunks where these have enough; in the order of the chunks."""
+    share = -(-rows // min(len(chunks), MOST_CHUNKS)) if chunks else 0
+    found: dict[int, Array] = {}
+    for i in rng.permutation(len(chunks)).tolist():
+        most = min(share, rows - sum(map(len, found.values())))
+        if most <= 0:
+            break
+        found[i] = np.sort(rng.permutation(chunks[i].rows)[:most])
+    missing = min(rows, sum(len(c.rows) for c in chunks)) - sum(map(len, found.values()))
+    for i in [*found] if missing else []:  # chunks were too small for their share, and there are no others
+        more = rng.permutation(np.setdiff1d(chunks[i].rows, found[i]))[:missing]
+        found[i], missing = np.sort(np.concatenate([found[i], more])), missing - len(more)
+    return [(chunks[i], found[i]) for i in sorted(found)]
+
+
+class Reader:
+    """Reads rows of a stream.
+
+    The cells of the last chunk are kept, because the next rows are often of the same.
+
+    Args:
+        map: decodes images; a pool's, to decode side by side.
+    """
+
+    def __init__(self, stream: Stream, map: Map = map) -> None:
+        self.stream, self.map = stream, map
+        self.last: tuple[Chunk, dict[str, Cells]] | None = None
+
+    def read(self, picks: Sequence[Pick]) -> Split:
+        """The chosen rows.
+
+        Raises:
+            BadRow: one cannot be used.
+        """
+        stream, total = self.stream, sum(len(rows) for _, rows in picks)
+        shapes = {m.name: m.shape for m in stream.modalities}
+        values = {c.name: np.zeros((total, *shapes.get(c.name, ())), c.dtype) for c in stream.columns}
+        present = {c.name: np.zeros(total, bool) for c in stream.columns}
+        start = 0
+        for chunk, rows in picks:
+            part = slice(start, start + len(rows))
+            for column in stream.columns:
+                cells = self._cells(chunk)[column.name].take(rows)
+                here = np.flatnonzero(cells.present)
+                try:
+                    made = self._decoded(column, cells.values)
+                except BadCell as error:
+                    row = chunk.first + int(rows[here[error.index]])
+                    raise BadRow(stream.shards[chunk.shard], row, f"column {column.name!r}: {error}") from None
+                if column.kind == "array" and made.dtype.kind == "f" and all_nan(made).any():
+                    here, made = here[~all_nan(made)], made[~all_nan(made)]
+                values[column.name][start + here] = made
+                present[column.name][start + here] = True
+            start = part.stop
+        try:
+            return self._split(values, present)
+        except ValueError as error:
+            raise self._bad_row(picks, values, present, error) from None
+
+    def _cells(self, chunk: Chunk) -> dict[str, Cells]:
+        if self.last is None or self.last[0] is not chunk:
+            shard = self.stream.shards[chunk.shard]
+            self.last = None  # before the next is read, so that one is in memory
+            try:
+                self.last = chunk, shard.cells(chunk.place, chunk.size, [column.name for column in self.stream.columns])
+            except ValueError as error:
+                raise BadRow(shard, None, f"rows {chunk.first} to {chunk.first + chunk.size - 1}: {error}") from None
+        return self.last[1]
+
+    def _decoded(self, column: Column, cells: Sequence[Any] | Array) -> Array:
+        """Values of the cells of a column."""
+        if column.kind == "label":
+            return labels(cells)
+        modality = next(m for m in self.stream.modalities if m.name == column.name)
+        if column.kind == "image":
+            return images(cells, modality.shape, column.resize, self.map)
+        if column.kind == "text":
+            return ids(cells, self.stream.vocabularies[column.name], modality.shape[0], column.strict)
+        return arrays(column.name, cells, modality, column.dtype)
+
+    def _split(self, values: dict[str, Array], present: dict[str, Array]) -> Split:
+        names = {m.name for m in self.stream.modalities}
+        shared: dict[str, Array] = {}
+        private: dict[str, dict[str, Array]] = {}
+        for name in (name for name in values if name not in names):
+            label, _, of = name.removeprefix("label/").partition("/")
+            known = np.where(present[name], values[name], -1)
+            if of:
+                private.setdefault(label, {})[of] = known
+            else:
+                shared[label] = known
+        return Split(
+            {k: v for k, v in values.items() if k in names},
+            self.stream.modalities,
+            {k: v for k, v in present.items() if k in names},
+            shared,
+            private,
+        )
+
+    def _bad_row(self, picks: Sequence[Pick], values: dict[str, Array], present: dict[str, Array], error: ValueError) -> BadRow:
+        """Which of the rows a split refuses; asked of each alone, and only when there is one."""
+        places = [(chunk, int(row)) for chunk, rows in picks for row in rows]
+        for i, (chunk, row) in enumerate(places):
+            try:
+                self._split({k: v[i : i + 1] for k, v in values.items()}, {k: v[i : i + 1] for k, v in present.items()})
+            except ValueError as why:  # which calls the only row its row 0
+                return BadRow(self.stream.shards[chunk.shard], chunk.first + row, str(why).replace("row 0 ", "", 1))
+        raise error
+
+
+class StreamLoader(Loader):
+    """Batches of a stream, in the order that is explained at the top of :mod:`counterpoint.data.streams.stream`.
+
+    Each process sees ⌊N / W⌋ rows in as many batches as the others; up to W − 1 rows are left out of a pass, other ones in each. The last batch may be
+    short, and is left out with ``drop_last``.
+
+    Args:
+        stream: the rows.
+        batch_size: rows per batch and per process.
+        seed: fixes the order together with the epoch.
+        shuffle: ``False`` keeps the order of the shards.
+        drop_last: leave out a last batch that is not full.
+        rank, world_size: which of how many processes this is.
+        device: where the tensors are made.
+
+    Raises:
+        ValueError: sizes below 1, a rank outside ``[0, world_size)``, or options that leave no batch; from a pass, a :class:`BadRow`.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, rank=rank, world_size=world_size, device=device)
+        self.stream = stream
+        self.share = len(stream) // world_size
+        self.block = batch_size * max(1, stream.block_rows // batch_size)
+        if len(self) == 0:
+            raise ValueError(
+                f"{len(stream)} rows give no batch with batch_size {batch_size}, world_size {world_size} and drop_last={drop_last};"
+                " lower batch_size or keep the last batch"
+            )
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.share, self.batch_size)
+        return full + (not self.drop_last and rest > 0)
+
+    def _batches(self, epoch: int, position: int) -> Iterator[Batch]:
+        per_block = self.block // self.batch_size
+        first, skip = divmod(position, per_block)
+        with _threads(DECODERS) as decoders, _threads(1) as ahead:
+            blocks = self._blocks(epoch, first, Reader(self.stream, decoders.map))
+            coming = ahead.submit(next, blocks, None)
+            while (block := coming.result()) is not None:
+                coming = ahead.submit(next, blocks, None)
+                split, order = block
+                for i in range(skip * self.batch_size, len(order), self.batch_size):
+                    yield split.batch(order[i : i + self.batch_size], self.device)
+                skip = 0
+                del block, split  # before the next but one is read
+
+    def _blocks(self, epoch: int, first: int, reader: Reader) -> Iterator[tuple[Split, Array]]:
+        """The rows of each block of this process's share, and the order in which they come."""
+        counts, begins = self.stream.counts, self.rank * self.share
+        rows = min(self.share, len(self) * self.batch_size)
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(counts)) if self.shuffle else np.arange(len(counts))
+        ends = np.cumsum(counts[order])
+        for b in range(first, -(-rows // self.block)):
+            low, high = begins + b * self.block, begins + min((b + 1) * self.block, rows)
+            chunks = range(int(np.searchsorted(ends, low, "right")), int(np.searchsorted(ends, high, "left")) + 1)
+            picks = []
+            for i in chunks:
+                chunk, before = self.stream.chunks[order[i]], int(ends[i] - counts[order[i]])
+                picks.append((chunk, chunk.rows[max(0, low - before) : high - before]))
+            rng = np.random.default_rng((self.seed, epoch, self.rank, b))
+            yield reader.read(picks), rng.permutation(high - low) if self.shuffle else np.arange(high - low)
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "rows": len(self.stream),
+            "stream": self.stream.digest,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "batch_size": self.batch_size,
+            "world_size": self.world_size,
+            "block_rows": self.block,
+        }
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that are gone when the block ends, however it does."""
+    pool = ThreadPoolExecutor(count, thread_name_prefix="counterpoint-stream")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
