@@ -10,9 +10,9 @@ stage, ours, teaches it the rest.
 Which way the KL goes is left open. Ours makes unimodal posteriors as narrow as what they aim at, so that their draws stay where the decoders were
 trained; the other way they cover all that the refined one may be, and translate worse (docs/results/iterative).
 
-Without refinement, and with a KL the other way whose gradient reaches the joint encoder too, this is JMVAE. The paper supposes complete data and leaves open how
-subsets are joined. Ours: the joint encoder reads a learned vector in the place of an absent modality's features, so that incomplete rows train; several
-modalities, but not all, take the product of what their encoders say, as in JMVAE.
+Without refinement, and with a KL the other way whose gradient reaches the joint encoder too, this is JMVAE. The paper supposes complete data and leaves
+open how subsets are joined. Ours: the joint encoder reads a learned vector in the place of an absent modality's features, so that incomplete rows
+train; several modalities, but not all, take the product of what their encoders say, as in JMVAE.
 """
 
 from __future__ import annotations
