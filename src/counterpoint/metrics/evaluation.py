@@ -151,7 +151,7 @@ class Evaluation:
         """Whether it has every group of metrics that is measured unasked of every method, on the test split, of posteriors as they are."""
         return (
             self.meta.get("split") == "test"
-            and set(self.meta.get("groups", ())) >= set(GROUPS) - {"match", "refinement"}
+            and set(self.meta.get("groups", ())) >= set(GROUPS) - {"match", "imputation", "refinement"}
             and not self.meta.get("refine")
         )
 
