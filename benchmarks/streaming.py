@@ -1,6 +1,6 @@
 """Training from a stream beside training from memory, and a stream that is killed and goes on.
 
-    python benchmarks/streaming.py FOLDER [--gigabytes 0.2] [--jpeg] [--buffer 128] [--steps 100] [--rounds 5] [--kills 3]
+    python benchmarks/streaming.py FOLDER [--gigabytes 0.2] [--jpeg] [--buffer 128] [--steps 500] [--rounds 5] [--kills 3]
 
 FOLDER gets parquet shards of two images of 3×64×64 and a row number, as many as the gigabytes are (if it does not hold them already); pixels are
 noise, as bytes of .npy files, or one of 1,000 JPEGs. Then:
@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=0.2)
     parser.add_argument("--jpeg", action="store_true", help="images as JPEGs, which must be decoded")
     parser.add_argument("--buffer", type=int, default=128, help="MB of a block")
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rows", type=int, default=10_000, help="rows in memory")
     parser.add_argument("--rounds", type=int, default=5)

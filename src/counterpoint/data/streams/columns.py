@@ -196,12 +196,14 @@ def labels(cells: Sequence[Any] | Array) -> Array:
 
 def _npy(cells: Sequence[Any]) -> Array | None:
     """Contents of ``.npy`` files as one array (N, ...), where all have the header of the first; None where they have not."""
-    first = cells[0] if len(cells) else None
-    if not isinstance(first, bytes | memoryview) or any(not isinstance(c, bytes | memoryview) or len(c) != len(first) for c in cells):
+    try:
+        if len({*map(len, cells)}) != 1:
+            return None
+        joined = np.frombuffer(b"".join(cells), np.uint8).reshape(len(cells), -1)
+    except TypeError:  # what is not bytes has no length, or does not join
         return None
-    one = _load(0, first)
-    begins = len(first) - one.nbytes
-    joined = np.frombuffer(b"".join(cells), np.uint8).reshape(len(cells), len(first))
+    one = _load(0, cells[0])
+    begins = joined.shape[1] - one.nbytes
     if not one.nbytes or (joined[:, :begins] != joined[0, :begins]).any() or not one.flags.c_contiguous:
         return None
     return joined[:, begins:].view(one.dtype).reshape(len(cells), *one.shape)

@@ -153,9 +153,7 @@ def _arrow_cells(name: str, column: Any) -> Cells:
     """The cells of a column of a table."""
     pyarrow, compute = required("pyarrow", "streams"), required("pyarrow.compute", "streams")
     types = pyarrow.types
-    array = column.combine_chunks()
-    if isinstance(array, pyarrow.ChunkedArray):
-        array = pyarrow.concat_arrays(array.chunks)
+    array = column.chunk(0) if column.num_chunks == 1 else pyarrow.concat_arrays(column.chunks)  # the latter copies
     if isinstance(array, pyarrow.ExtensionArray):
         array = array.storage
     if types.is_dictionary(array.type):
