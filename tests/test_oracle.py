@@ -265,16 +265,21 @@ def expected_mvtcae(x: dict[str, Array], here: tuple[str, ...]) -> Array:
     return (3 - 0.6) / 3 * reconstruction(PLAIN, x, q, here, ()) + 0.7 * (0.4 * gaussian_kl(q) + 0.6 / 3 * matches)
 
 
-def expected_jmvae(x: dict[str, Array], here: tuple[str, ...], alpha: float = 0.3) -> Array:
-    """ELBO under the joint encoder (the product where a modality is absent) plus α times the KLs to the unimodal posteriors."""
+def expected_jmvae(x: dict[str, Array], here: tuple[str, ...], alpha: float = 0.3, reverse: bool = False) -> Array:
+    """ELBO under the joint encoder (the product where a modality is absent) plus α times the KLs to the unimodal posteriors, or from them."""
     experts = [PLAIN.posterior(x, [n]) for n in here]
     q = PLAIN.posterior(x, NAMES) if here == NAMES else gaussian_product(experts)
-    matches = np.sum([gaussian_kl(q, e) for e in experts], 0)
+    matches = np.sum([gaussian_kl(e, q) if reverse else gaussian_kl(q, e) for e in experts], 0)
     return reconstruction(PLAIN, x, q, here, ()) + 0.7 * gaussian_kl(q) + alpha * matches
 
 
 def expected_iterative(x: dict[str, Array], here: tuple[str, ...]) -> Array:
-    """JMVAE's bound, the mean of equal ones where refinement moves nothing, and the KLs to the unimodal posteriors once."""
+    """JMVAE's bound, the mean of equal ones where refinement moves nothing, and the KLs from the unimodal posteriors once."""
+    return expected_jmvae(x, here, alpha=1.0, reverse=True)
+
+
+def expected_forward(x: dict[str, Array], here: tuple[str, ...]) -> Array:
+    """The same with the KLs to the unimodal posteriors."""
     return expected_jmvae(x, here, alpha=1.0)
 
 
@@ -319,6 +324,7 @@ CASES: dict[str, tuple[type[Method], dict[str, Any], LinearGaussian, Expected]] 
     "jmvae": (JMVAE, {"alpha": 0.3}, PLAIN, expected_jmvae),
     "jnf": (JNF, {}, PLAIN, expected_jnf),
     "iterative": (IterativeMVAE, {"refiner": RefinerOptions(steps=2, width=4)}, PLAIN, expected_iterative),
+    "iterative forward": (IterativeMVAE, {"refiner": RefinerOptions(steps=2, width=4), "direction": "forward"}, PLAIN, expected_forward),
     "mopoe": (MoPoE, {}, PLAIN, expected_mopoe),
     "diff-mvae": (DiffMVAE, {"score": False}, PLAIN, expected_mopoe),
     "mmvae": (MMVAE, {"estimator": "elbo", "samples": 2, "posterior": "normal", "prior_scale": False}, PLAIN, mixture_elbo(PLAIN)),
