@@ -951,6 +951,28 @@ def test_options_of_options_are_checked() -> None:
         cp.FlowOptions(hidden=128)  # type: ignore[arg-type]
 
 
+def test_linear_networks_are_a_factor_analysis() -> None:
+    """With no hidden layer and normal likelihoods of the data's own noise, a product of experts reaches the density the data came from."""
+    rng = np.random.default_rng(0)
+    loadings = rng.normal(size=(9, 2))
+    x = (rng.normal(size=(2600, 2)) @ loadings.T + rng.normal(size=(2600, 9))).astype(np.float32)
+    data = cp.data.load({"a": x[:, :5], "b": x[:, 5:]}, likelihood="normal", scale=1.0)
+    torch.manual_seed(0)
+    model = cp.MVAE.for_data(data, shared_dim=2, networks=cp.NetworkOptions(hidden=()))
+    model.fit(data.train, max_steps=600, max_epochs=-1, batch_size=256, lr=1e-2, cooldown=200, progress=False)
+    covariance = loadings @ loadings.T + np.eye(9)
+    held = np.concatenate([data.test.x["a"], data.test.x["b"]], 1).astype(np.float64)
+    exact = -0.5 * ((held @ np.linalg.inv(covariance) * held).sum(1) + np.linalg.slogdet(2 * np.pi * covariance)[1]).mean()
+    assert float(model.log_likelihood(data.test.batch(slice(None))).mean()) == pytest.approx(exact, abs=0.1)
+
+
+@pytest.mark.parametrize("make", [lambda m, n: cp.MVAE(m, networks=n), lambda m, n: cp.JNFShared(m[:2], networks=n)])
+def test_networks_that_need_a_hidden_layer_say_so(make: Callable[..., Method]) -> None:
+    modalities = (Modality("a", (3,)), Modality("b", (2,)), Modality("image", (1, 8, 8)))
+    with pytest.raises(ValueError, match=r"hidden=\(\) makes vectors' networks linear; images, and the flows of jnf-shared, need a width"):
+        make(modalities, cp.NetworkOptions(hidden=()))
+
+
 def test_samplers_of_a_joint_encoder_learn_from_what_incomplete_rows_say() -> None:
     """Without a place for gaps in its joint encoder, JMVAE reads an incomplete row by its unimodal posteriors, and so does the aggregate."""
     rng = np.random.default_rng(0)

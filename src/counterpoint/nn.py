@@ -36,7 +36,7 @@ class NetworkOptions:
         kind: ``"auto"`` takes ``conv`` for images, ``text`` for word ids and ``mlp`` for vectors.
         width: channels of the first convolution, which double at each halving (up to 8 times as many); ``text``: channels.
         hidden: widths of the hidden layers of ``mlp``, mirrored in its generator; the last one also is the width of the
-            dense layer of ``conv``.
+            dense layer of ``conv``. ``()`` leaves ``mlp`` linear, and with normal likelihoods the model a factor analysis.
         norm: ``"batch"`` normalises in the encoder's trunk of ``mlp`` and ``conv``, and changes nothing in ``resnet`` and ``text``;
             contrast needs it when training is short (see docs/concepts).
     """
@@ -54,8 +54,21 @@ class NetworkOptions:
             )
         if self.norm == "batch" and self.kind in ("resnet", "text"):
             raise ValueError(f"networks: kind={self.kind!r} has no normalisation; give norm='none', or kind='conv', 'mlp' or 'auto'")
-        if self.width < 1 or not self.hidden or min(self.hidden) < 1:
+        if self.width < 1 or min(self.hidden, default=1) < 1:
             raise ValueError(f"networks: width={self.width} and every entry of hidden={self.hidden} must be 1 or more")
+
+    @property
+    def dense(self) -> int:
+        """Width of the dense layer of networks that have one.
+
+        Raises:
+            ValueError: there are no hidden layers.
+        """
+        if not self.hidden:
+            raise ValueError(
+                "networks: hidden=() makes vectors' networks linear; images, and the flows of jnf-shared, need a width, such as (256,)"
+            )
+        return self.hidden[-1]
 
 
 def kind_for(modality: Modality, kind: NetworkKind) -> NetworkKind:
@@ -84,7 +97,7 @@ def trunk(modality: Modality, options: NetworkOptions) -> Trunk:
     """A fresh network from values (B, *shape), as :func:`readable`, to features (B, features)."""
     match kind_for(modality, options.kind):
         case "conv":
-            return ConvTrunk(modality.shape, options.width, options.hidden[-1], options.norm)
+            return ConvTrunk(modality.shape, options.width, options.dense, options.norm)
         case "resnet":
             return ResNetTrunk(modality.shape, options.width)
         case "text":
@@ -97,7 +110,7 @@ def generator(modality: Modality, latent_dim: int, output_shape: tuple[int, ...]
     """A fresh network from latents (N, latent_dim) to raw outputs (N, *output_shape)."""
     match kind_for(modality, options.kind):
         case "conv":
-            return ConvGenerator(latent_dim, output_shape, options.width, options.hidden[-1])
+            return ConvGenerator(latent_dim, output_shape, options.width, options.dense)
         case "resnet":
             return ResNetGenerator(latent_dim, output_shape, options.width)
         case "text":
@@ -210,9 +223,10 @@ def mlp(sizes: Sequence[int], norm: Norm = "none") -> nn.Sequential:
 class MLPTrunk(Trunk):
     def __init__(self, modality: Modality, hidden: tuple[int, ...], norm: Norm) -> None:
         super().__init__()
+        sizes = (math.prod(modality.shape), *hidden)
         self.modality = modality
-        self.features = hidden[-1]
-        self.layers = mlp((math.prod(modality.shape), *hidden), norm)
+        self.features = sizes[-1]
+        self.layers = mlp(sizes, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(readable(self.modality, x).flatten(1))
@@ -221,9 +235,10 @@ class MLPTrunk(Trunk):
 class MLPGenerator(nn.Module):
     def __init__(self, latent_dim: int, output_shape: tuple[int, ...], hidden: tuple[int, ...]) -> None:
         super().__init__()
+        sizes = (latent_dim, *hidden)
         self.output_shape = output_shape
-        self.layers = mlp((latent_dim, *hidden))
-        self.head = nn.Linear(hidden[-1], math.prod(output_shape))
+        self.layers = mlp(sizes)
+        self.head = nn.Linear(sizes[-1], math.prod(output_shape))
 
     def forward(self, u: Tensor) -> Tensor:
         return self.head(self.layers(u)).unflatten(-1, self.output_shape)

@@ -126,7 +126,7 @@ class JNFShared(Method):
             raise ValueError(f"projection_dim={projection_dim} must be 1 or more")
         if align not in ("contrast", "correlation"):
             raise ValueError(f"align={align!r} is unknown; choose 'contrast' or 'correlation'")
-        width = networks.hidden[-1]
+        width = networks.dense
         projectors = {m.name: Projector(m, projection_dim, networks=networks) for m in modalities}
         encoders = {n: FlowEncoder(mlp((projection_dim, width, width)), width, shared_dim, flow, g) for n, g in projectors.items()}
         rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), PosteriorProduct(hmc))
