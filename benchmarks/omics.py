@@ -2,11 +2,13 @@
 
     python benchmarks/omics.py DATA --peer PEER/bin/python --out DIR [--sets tcga-brca ...] [--methods idmvae ...] [--folds 0 1 2 3 4]
 
-DATA holds ``omics/``. Each method is trained as ``experiments/omics.yaml`` says but for its own options, and keeps the weights of the best validation
-loss. Everything is fitted to the train rows of a fold without their labels; a logistic regression on standardised latents (posterior means given all
-modalities) is scored by balanced accuracy on the test rows. Peers see train rows only, too, and are tried at the size of z and at twice that; the
-better one, by the mean over the folds, is shown. Imputation: each modality from the others, root mean squared error over that of the
-train mean, standardised features, of counts log1p at a common total. What is done already in DIR is not done again.
+DATA holds ``omics/``. Each method is trained as ``experiments/omics.yaml`` says but for its own options and for the networks, of which there are three:
+those of the recipe, linear ones, and linear ones with weight decay. It keeps the weights of the best validation loss. Everything is fitted to the train
+rows of a fold without their labels; a logistic regression on standardised latents (posterior means given all modalities) is scored by balanced accuracy
+on the test rows. Imputation: each modality from the others, root mean squared error over that of the train mean, standardised features, of counts
+log1p at a common total. Networks are chosen in every fold by its validation rows: for probes those whose probe of the same latents and label is best
+there, for imputation those whose error is least. Peers see train rows only, too, and are tried at 16 dimensions and at 32; the better ones, by the mean
+over the test rows of all folds, are shown. What is done already in DIR is not done again.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import subprocess
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +26,7 @@ import yaml
 from omics_peers import probe
 
 import counterpoint as cp
+from counterpoint import NetworkOptions
 from counterpoint.data import Dataset, Split
 from counterpoint.metrics.dependence import hsic
 from counterpoint.types import COUNTS, Batch
@@ -31,13 +35,21 @@ RECIPE = Path(cp.__file__).parent / "experiments" / "omics.yaml"
 SETS = ("tcga-brca", "scgem", "snareseq", "citeseq")
 SIZES = (16, 32)
 OPTIONS = {
-    "idmvae": ("shared_dim", "private_dim", "beta", "cross_mi", "genaug", "diffusion", "networks"),
-    "mmvae+": ("shared_dim", "private_dim", "beta", "networks"),
-    "mvtcae": ("shared_dim", "networks"),
-    "mopoe": ("shared_dim", "beta", "networks"),
-    "jmvae": ("shared_dim", "networks"),
+    "idmvae": ("private_dim", "beta", "cross_mi", "genaug", "diffusion"),
+    "mmvae+": ("private_dim", "beta"),
+    "mvtcae": (),
+    "mopoe": ("beta",),
+    "jmvae": (),
 }
-"""What each method takes from the recipe."""
+"""What each method takes from the recipe, beside ``shared_dim`` and ``networks``."""
+
+LINEAR = NetworkOptions(hidden=())
+CANDIDATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "recipe": ({}, {}),
+    "linear": ({"shared_dim": 64, "networks": LINEAR}, {}),
+    "decay": ({"shared_dim": 64, "networks": LINEAR}, {"weight_decay": 3.0}),
+}
+"""What differs from the recipe, in the model and in its training."""
 
 
 class Scale:
@@ -78,38 +90,51 @@ def embedded(method: cp.Method, split: Split) -> tuple[np.ndarray, np.ndarray | 
     return z, np.concatenate(w, 1) if w else None
 
 
-def measured(method: cp.Method, data: Dataset) -> dict[str, float]:
-    """Probes, imputation and the dependence of z and w."""
-    (z, w), (z_test, w_test) = embedded(method, data.train), embedded(method, data.test)
+def measured(method: cp.Method, data: Dataset, held: Split) -> dict[str, float]:
+    """Probes, imputation and the dependence of z and w on held-out rows."""
+    (z, w), (z_held, w_held) = embedded(method, data.train), embedded(method, held)
     found = {}
-    latents = {"z": (z, z_test)}
-    if w is not None and w_test is not None:
-        latents |= {"w": (w, w_test), "zw": (np.concatenate([z, w], 1), np.concatenate([z_test, w_test], 1))}
-        dependence = hsic(z_test, w_test)
-        found["hsic"] = dependence.value
-        found["hsic/null"] = dependence.null
+    latents = {"z": (z, z_held)}
+    if w is not None and w_held is not None:
+        latents |= {"w": (w, w_held), "zw": (np.concatenate([z, w], 1), np.concatenate([z_held, w_held], 1))}
+        dependence = hsic(z_held, w_held)
+        found = {"hsic": dependence.value, "hsic/null": dependence.null}
     for label, values in data.train.shared_labels.items():
-        labels = {"train": values, "test": data.test.shared_labels[label]}
+        labels = {"train": values, "test": held.shared_labels[label]}
         found |= {f"probe/{kind}/{label}": probe(*pair, labels) for kind, pair in latents.items()}
     names = [m.name for m in data.modalities]
-    whole: Batch = data.test.batch(slice(None))
+    whole: Batch = held.batch(slice(None))
     for name in names:
         scale = Scale(data, name)
         given = whole.only([other for other in names if other != name])
         means = method.translate(given, to=[name], n=50, generator=torch.Generator().manual_seed(0))[name].mean(0).numpy()
-        truth = scale(data.test.x[name])
+        truth = scale(held.x[name])
         found[f"nrmse/{name}"] = float(np.sqrt(np.mean((scale(means) - truth) ** 2)) / np.sqrt(np.mean(truth**2)))
     return found
 
 
-def trained(name: str, data: Dataset, seed: int) -> cp.Method:
+def trained(name: str, data: Dataset, seed: int, candidate: str) -> cp.Method:
     """A method fitted to the train rows."""
     recipe = yaml.safe_load(RECIPE.read_text())
-    options = {key: recipe["model"][key] for key in OPTIONS[name]}
+    model, fit = CANDIDATES[candidate]
+    options = {key: recipe["model"][key] for key in ("shared_dim", "networks", *OPTIONS[name])}
     torch.manual_seed(seed)
-    method = cp.METHODS[name].for_data(data, **options)
-    method.fit(data.train, val=data.val, seed=seed, progress=False, **recipe["fit"])
+    method = cp.METHODS[name].for_data(data, **{**options, **model})
+    method.fit(data.train, val=data.val, seed=seed, progress=False, **{**recipe["fit"], **fit})
     return method
+
+
+def chosen(candidates: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
+    """The test figures of one fold: of each kind, those of the candidate that is best on validation rows."""
+
+    def error(candidate: str, key: str) -> float:
+        on_val = candidates[candidate]["val"]
+        if key.startswith("probe"):
+            return -on_val[key]
+        return mean(value for name, value in on_val.items() if name.startswith("nrmse"))
+
+    keys = next(iter(candidates.values()))["test"]
+    return {key: candidates[min(candidates, key=lambda c: error(c, key))]["test"][key] for key in keys}
 
 
 def table(results: dict[str, dict[str, list[dict[str, float]]]]) -> str:
@@ -155,10 +180,15 @@ def main() -> None:
         for fold in options.folds:
             data = cp.data.load(name, root=options.data, fold=fold)
             for method in options.methods:
-                path = options.out / f"{name}-{fold}-{method}.json"
-                if not path.exists():
-                    path.write_text(json.dumps(measured(trained(method, data, fold), data), indent=2) + "\n")
-                results[name][method].append(json.loads(path.read_text()))
+                candidates = {}
+                for candidate in CANDIDATES:
+                    path = options.out / f"{name}-{fold}-{method}-{candidate}.json"
+                    if not path.exists():
+                        fitted = trained(method, data, fold, candidate)
+                        both = {"val": measured(fitted, data, data.val), "test": measured(fitted, data, data.test)}
+                        path.write_text(json.dumps(both, indent=2) + "\n")
+                    candidates[candidate] = json.loads(path.read_text())
+                results[name][method].append(chosen(candidates))
             for size, folds in by_size.items():
                 path, arrays = options.out / f"{name}-{fold}-peers-{size}.json", options.out / f"{name}-{fold}.npz"
                 if not path.exists():

@@ -53,7 +53,7 @@ def mofa(train: Views, test: Views, dim: int) -> tuple[np.ndarray, np.ndarray]:
         entry = entry_point()
         entry.set_data_options(scale_views=True)
         entry.set_data_matrix([[x] for x in train.values()], likelihoods=["gaussian"] * len(train))
-        entry.set_model_options(factors=dim)
+        entry.set_model_options(factors=min(dim, sum(x.shape[1] for x in train.values())))
         entry.set_train_options(seed=0, convergence_mode="medium")
         entry.build()
         entry.run()
