@@ -111,9 +111,11 @@ class Trained(Sampler):
 
 
 class DiffusionPrior(Trained):
-    """DDPM of latent vectors: T = 1000, sigmoid schedule, x0-prediction, loss weight SNR clamped to [1, 100]; sampled by 100 steps of DDIM, η = 0.
+    """DDPM of latent vectors: T = 1000, sigmoid schedule, error of x̂_0 weighted by SNR clamped to [1, 100]; sampled by 100 steps of DDIM, η = 0.
 
-    IDMVAE (2025, https://arxiv.org/abs/2509.23548) trains one for z, on every modality's posterior mean, and one per w_m.
+    IDMVAE (2025, https://arxiv.org/abs/2509.23548) trains one for z, on every modality's posterior mean, and one per w_m. Its network predicts x_0;
+    ours predicts v, from which the same x̂_0 and the same loss follow: where there is little noise, x̂_0 is next to what the network is shown,
+    which it need not reproduce then.
 
     Args:
         dim: number of latent dimensions.
@@ -122,7 +124,7 @@ class DiffusionPrior(Trained):
 
     def __init__(self, dim: int, *, width: int = 512) -> None:
         super().__init__(dim)
-        self.process = GaussianDiffusion(steps=1000, schedule="sigmoid")
+        self.process = GaussianDiffusion(steps=1000, schedule="sigmoid", predicts="v", weight="clamped")
         self.network = TimeMLP(dim, width)
 
     def standard_loss(self, u: Tensor) -> Tensor:
