@@ -18,7 +18,7 @@ from time import perf_counter
 
 import torch
 
-from counterpoint.cli.verbs import _opened
+from counterpoint.cli.runs import opened
 from counterpoint.mcmc import HMC
 from counterpoint.metrics import evaluate
 from counterpoint.products import ImproperProduct
@@ -36,7 +36,7 @@ def main() -> None:
     wanted = parser.parse_args()
     torch.set_num_threads(wanted.threads)
     warnings.simplefilter("ignore", ImproperProduct)  # their share is reported
-    method, data = _opened(wanted.run)
+    method, data = opened(wanted.run)
     rule = method.model.posterior.rule.subsets
     encoders = method.model.posterior.encoders.values()
     statistics = [encoder.statistics for encoder in encoders]

@@ -307,7 +307,7 @@ def test_evaluate_takes_feature_extractors_from_files(
         asked.update(options)
         return Evaluation({"fid/view0": 1.0})
 
-    monkeypatch.setattr("counterpoint.cli.verbs._evaluated", keep)
+    monkeypatch.setattr("counterpoint.cli.verbs.evaluated", keep)
     (tmp_path / "scale.py").write_text("TWO = 2")
     (tmp_path / "twice.py").write_text("from scale import TWO\ndef features(values):\n    return TWO * values.flatten(1)")
     assert main(["evaluate", str(run), "--only", "quality", "--feature_extractors", f"view0={tmp_path / 'twice.py'}"]) == 0

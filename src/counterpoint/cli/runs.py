@@ -1,0 +1,149 @@
+"""Run folders: where commands train, and what they find again."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .. import data as datasets
+from ..methods import METHODS, Method, load
+from ..training.folder import STALE, leads
+from .arguments import Settings, check_source, run_groups
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..metrics import Evaluation
+    from ..training import FitResult
+
+RUN_PARTS = (
+    "config.yaml",
+    "metrics.csv",
+    "evaluation.json",
+    "evaluation-partial.json",
+    "report.html",
+    "model",
+    "checkpoints",
+    "judges",
+    "tensorboard",
+)
+"""What a run folder may hold, and all that --overwrite removes."""
+
+
+def out_folder(wanted: Settings) -> Path:
+    """The run folder, if a run may be made there.
+
+    Raises:
+        ValueError: none named, or it holds something already.
+    """
+    if wanted.out is None:
+        raise ValueError("name the run folder: --out RUN")
+    if not leads():  # the process that does may have begun to fill it
+        return wanted.out
+    if wanted.out.exists() and not wanted.out.is_dir():
+        raise ValueError(f"{wanted.out} is a file; name a folder: --out RUN")
+    if not wanted.resume and not wanted.overwrite and wanted.out.is_dir() and any(wanted.out.iterdir()):
+        raise ValueError(
+            f"{wanted.out} is not empty; go on with it by --resume {wanted.out}, replace it by --overwrite, or choose another --out"
+        )
+    return wanted.out
+
+
+def trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
+    from ..training import FitOptions
+    from ..training import fit as train
+
+    options = FitOptions(**wanted.fit)
+    torch.manual_seed(options.seed)  # the weights that training starts from
+    method = METHODS[wanted.method].from_config(data.modalities, wanted.model)
+    run = out_folder(wanted)
+    if wanted.overwrite and leads():
+        _cleared(run)
+    described = {key: value for key, value in wanted.data.items() if value is not None}
+    return method, train(method, data.train, data.val, out=run, resume=wanted.resume, describe=described, options=options)
+
+
+def _cleared(run: Path) -> None:
+    """Remove a run, and nothing else that its folder may hold."""
+    if run.is_dir() and any(run.iterdir()) and not (run / "config.yaml").is_file():
+        raise ValueError(f"{run} holds no run (no config.yaml), so --overwrite leaves it alone; choose another --out")
+    for part in (run / name for name in RUN_PARTS):
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def loaded(options: Mapping[str, Any]) -> Dataset:
+    check_source(options)
+    return datasets.load(**options)
+
+
+def opened_model(run: Path) -> Method:
+    if not run.is_dir():
+        raise FileNotFoundError(f"no run folder {run}; make one with counterpoint fit METHOD --data NAME --out {run}")
+    return load(run).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def saved(method: Method, run: Path) -> None:
+    """Keep the model in its run, and nothing that was measured on what it was before."""
+    method.save_pretrained(run / "model")
+    for name in STALE:
+        (run / name).unlink(missing_ok=True)
+
+
+def opened(run: Path) -> tuple[Method, Dataset]:
+    method = opened_model(run)
+    groups = run_groups(run)
+    if not groups.get("data", {}).get("source"):
+        raise ValueError(f"{run / 'config.yaml'} does not say what data the run was trained on; add 'data: {{source: NAME}}'")
+    return method, loaded(groups["data"])
+
+
+def evaluated(method: Method, data: Dataset, run: Path, options: Mapping[str, Any]) -> Evaluation:
+    from ..metrics import evaluate as measure
+
+    evaluation = measure(method, data, cache=run / "judges", **options)
+    evaluation.to_json(run / ("evaluation.json" if evaluation.complete else "evaluation-partial.json"))
+    return evaluation
+
+
+def measured(method: Method, data: Dataset, run: Path) -> Evaluation:
+    from ..metrics import Evaluation
+
+    path = run / "evaluation.json"
+    return Evaluation.from_json(path) if path.is_file() else evaluated(method, data, run, {})
+
+
+def reported(
+    method: Method,
+    data: Dataset,
+    evaluation: Evaluation,
+    run: Path,
+    out: Path | None = None,
+    maps: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Path:
+    from ..report import write_report as write
+
+    history, name, again = run / "metrics.csv", shlex.quote(str(run)), shlex.quote(f"{run}-again")
+    commands = [
+        f"counterpoint fit --config {name}/config.yaml --out {again}",
+        f"counterpoint evaluate {again}",
+        f"counterpoint report {again}",
+    ]
+    return write(
+        method,
+        data,
+        evaluation,
+        history if history.is_file() else None,
+        out or run / "report.html",
+        config=run_groups(run),
+        commands=commands,
+        maps=maps,
+        seed=seed,
+    )
