@@ -58,7 +58,7 @@ class Scale:
     def __init__(self, data: Dataset, name: str) -> None:
         self.counts = next(m for m in data.modalities if m.name == name).likelihood in COUNTS
         values = np.asarray(data.train.x[name], np.float64)
-        self.total = float(np.median(values.sum(1)))
+        self.total = float(np.median(values.sum(-1)))
         self.mean, self.std = 0.0, 1.0
         plain = self(values)
         self.mean, self.std = plain.mean(0), plain.std(0) + 1e-9
@@ -66,7 +66,7 @@ class Scale:
     def __call__(self, values: np.ndarray) -> np.ndarray:
         values = np.asarray(values, np.float64)
         if self.counts:
-            values = np.log1p(values * self.total / values.sum(1, keepdims=True))
+            values = np.log1p(values * self.total / values.sum(-1, keepdims=True))
         return (values - self.mean) / self.std
 
 
@@ -107,10 +107,18 @@ def measured(method: cp.Method, data: Dataset, held: Split) -> dict[str, float]:
     for name in names:
         scale = Scale(data, name)
         given = whole.only([other for other in names if other != name])
-        means = method.translate(given, to=[name], n=50, generator=torch.Generator().manual_seed(0))[name].mean(0).numpy()
-        truth = scale(held.x[name])
-        found[f"nrmse/{name}"] = float(np.sqrt(np.mean((scale(means) - truth) ** 2)) / np.sqrt(np.mean(truth**2)))
+        guess, truth = predicted(method, given, name, scale), scale(held.x[name])
+        found[f"nrmse/{name}"] = float(np.sqrt(np.mean((guess - truth) ** 2)) / np.sqrt(np.mean(truth**2)))
     return found
+
+
+def predicted(method: cp.Method, given: Batch, name: str, scale: Scale) -> np.ndarray:
+    """The mean of a modality on the scale of its errors: of counts that of the scaled draws, since the mean of a logarithm is not that of the counts."""
+    generator = torch.Generator().manual_seed(0)
+    if scale.counts:
+        draws = method.impute(given, to=[name], n=200, samples=True, generator=generator).samples[name]
+        return scale(draws.numpy()).mean(0)
+    return scale(method.translate(given, to=[name], n=50, generator=generator)[name].mean(0).numpy())
 
 
 def trained(name: str, data: Dataset, seed: int, candidate: str) -> cp.Method:
