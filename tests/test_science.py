@@ -9,8 +9,15 @@ from pathlib import Path
 
 import pytest
 
-BARS = {"probe/z/digit": (0.93, 1.0), "probe/w/quadrant": (0.97, 1.0), "probe/z/quadrant": (0.0, 0.35), "probe/w/digit": (0.0, 0.25)}
-"""What the demo promises on the test split; chance is .25 for the quadrant and .10 for the digit."""
+BARS = {
+    "probe/z/digit": (0.93, 1.0),
+    "probe/w/quadrant": (0.97, 1.0),
+    "probe/z/quadrant": (0.0, 0.35),
+    "probe/w/digit": (0.0, 0.25),
+    "coherence/cross/digit": (0.85, 1.0),
+    "coherence/joint/digit": (0.8, 1.0),
+}
+"""What the demo promises on the test split; chance is .25 for the quadrant, .10 for the digit and .01 for three judges that agree on it."""
 
 
 def demo(out: Path, *options: str) -> dict[str, float]:
