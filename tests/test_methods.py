@@ -941,6 +941,20 @@ def test_fitted_priors_follow_their_seed_and_are_saved(kind: Any, size: int, tol
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+def test_priors_that_predicted_x0_are_refused(tmp_path: Path) -> None:
+    """Read as predicting v, their weights would fit and draw nonsense."""
+    from safetensors.torch import load_file, save_file
+
+    model = cp.MVAE((Modality("a", (3,)),), shared_dim=2, networks=cp.NetworkOptions(hidden=(4,)))
+    model.model.add_samplers("diffusion", 8)
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    assert sum("velocity" in key for key in weights) > 4
+    save_file({key.replace("velocity", "network"): value for key, value in weights.items()}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="is damaged, of another model or of another version"):
+        cp.load(tmp_path)
+
+
 def test_options_of_options_are_checked() -> None:
     modalities = (Modality("a", (3,)), Modality("b", (2,)))
     with pytest.raises(TypeError, match=r"flow='nsf' must be FlowOptions\(...\), whose options are kind, transforms, hidden"):

@@ -125,13 +125,13 @@ class DiffusionPrior(Trained):
     def __init__(self, dim: int, *, width: int = 512) -> None:
         super().__init__(dim)
         self.process = GaussianDiffusion(steps=1000, schedule="sigmoid", predicts="v", weight="clamped")
-        self.network = TimeMLP(dim, width)
+        self.velocity = TimeMLP(dim, width)  # not ``network``, which predicted x_0: models saved then are refused, not misread
 
     def standard_loss(self, u: Tensor) -> Tensor:
-        return self.process.loss(self.network, u)
+        return self.process.loss(self.velocity, u)
 
     def standard_sample(self, n: int) -> Tensor:
-        return diffusion.sample(self.process, self.network, torch.randn(n, self.dim, device=self.mean.device), steps=100)
+        return diffusion.sample(self.process, self.velocity, torch.randn(n, self.dim, device=self.mean.device), steps=100)
 
 
 class ScorePrior(Trained):
