@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any, Self
+from collections.abc import Iterator, Sized
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -12,18 +12,30 @@ import torch
 from ..types import Batch
 from .records import Split
 
+Rows = TypeVar("Rows", bound=Sized)
 
-class Loader(ABC):
+
+class Loader(ABC, Generic[Rows]):
     """An iterable of :class:`~counterpoint.types.Batch`, one pass over the rows per ``iter``; each pass is an epoch of its own.
 
     The order of a pass is fixed by ``(seed, epoch)``, and its state is two integers: ``position`` batches of ``epoch`` have been handed out.
 
+    Args:
+        rows: what to pass over.
+        batch_size: rows per batch and per process.
+        seed: fixes the order together with the epoch.
+        shuffle: ``False`` keeps the order of the rows.
+        drop_last: leave out a last batch that is not full.
+        rank, world_size: which of how many processes this is.
+        device: where the tensors are made.
+
     Raises:
-        ValueError: sizes below 1, or a rank outside ``[0, world_size)``.
+        ValueError: sizes below 1, a rank outside ``[0, world_size)``, or options that leave no batch.
     """
 
     def __init__(
         self,
+        rows: Rows,
         batch_size: int,
         *,
         seed: int = 0,
@@ -39,11 +51,16 @@ class Loader(ABC):
             raise ValueError(f"rank {rank} must lie in [0, {world_size})")
         if seed < 0:
             raise ValueError(f"seed {seed} must be 0 or more")
-        self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
+        self.rows, self.batch_size, self.seed, self.shuffle, self.drop_last = rows, batch_size, seed, shuffle, drop_last
         self.rank, self.world_size, self.device = rank, world_size, device
         self.epoch = 0
         self.position = 0
         self._go_on = True  # whether the next pass continues at (epoch, position): nothing was handed out since it was set
+        if len(self) == 0:
+            together = f"batch_size {batch_size} × world_size {world_size}"
+            raise ValueError(
+                f"{len(rows)} rows give no batch with {together} and drop_last={drop_last}; lower batch_size or keep the last batch"
+            )
 
     @abstractmethod
     def __len__(self) -> int:
@@ -95,57 +112,25 @@ class Loader(ABC):
         self.epoch, self.position, self._go_on = int(state["epoch"]), int(state["position"]), True
 
 
-class BatchLoader(Loader):
-    """Batches of a split.
+class BatchLoader(Loader[Split]):
+    """Batches of a split; see :class:`Loader` for its arguments.
 
     The order of a pass is a permutation. With several processes, batch ``r`` of all ranks together is batch ``r`` of one process with
     ``world_size * batch_size`` rows. There are no worker processes: indexing is faster than talking to them.
 
     The last batch of a pass may be short. Where one row is not a batch (contrastive terms, batch norm), or where ranks must weigh
     exactly alike, use ``drop_last=True``. A rest too small to give each rank a row is always dropped, or the ranks would wait for each other.
-
-    Args:
-        split: the rows.
-        batch_size: rows per batch and per process.
-        seed: fixes the order together with the epoch.
-        shuffle: ``False`` keeps the order of the split.
-        drop_last: leave out a last batch that is not full.
-        rank, world_size: which of how many processes this is.
-        device: where the tensors are made.
-
-    Raises:
-        ValueError: sizes below 1, a rank outside ``[0, world_size)``, or options that leave no batch.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        shuffle: bool = True,
-        drop_last: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, rank=rank, world_size=world_size, device=device)
-        self.split = split
-        if len(self) == 0:
-            together = f"batch_size {batch_size} × world_size {world_size}"
-            raise ValueError(
-                f"{len(split)} rows give no batch with {together} and drop_last={drop_last}; lower batch_size or keep the last batch"
-            )
-
     def __len__(self) -> int:
-        full, rest = divmod(len(self.split), self.batch_size * self.world_size)
+        full, rest = divmod(len(self.rows), self.batch_size * self.world_size)
         return full + (not self.drop_last and rest >= self.world_size)
 
     def _batches(self, epoch: int, position: int) -> Iterator[Batch]:
-        rows, step = len(self.split), self.batch_size * self.world_size
+        rows, step = len(self.rows), self.batch_size * self.world_size
         order = np.random.default_rng((self.seed, epoch)).permutation(rows) if self.shuffle else np.arange(rows)
         for r in range(position, len(self)):
-            yield self.split.batch(order[r * step : (r + 1) * step][self.rank :: self.world_size], self.device)
+            yield self.rows.batch(order[r * step : (r + 1) * step][self.rank :: self.world_size], self.device)
 
     def _identity(self) -> dict[str, Any]:
-        return {"rows": len(self.split), "seed": self.seed, "shuffle": self.shuffle, "step_rows": self.batch_size * self.world_size}
+        return {"rows": len(self.rows), "seed": self.seed, "shuffle": self.shuffle, "step_rows": self.batch_size * self.world_size}

@@ -182,7 +182,7 @@ class Unprofiled(PassThroughProfiler):
 class Feed:
     """A loader that begins a pass only when its first batch is asked for: Lightning also calls ``iter`` just to look."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader[Any]) -> None:
         self.loader = loader
 
     def __len__(self) -> int:
@@ -219,7 +219,7 @@ class Data(pl.LightningDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.loader.load_state_dict(state)
 
-    def _loader(self, rows: Split | Stream, shuffle: bool) -> Loader:
+    def _loader(self, rows: Split | Stream, shuffle: bool) -> Loader[Any]:
         trainer, size = self.trainer, self.options.batch_size
         assert trainer is not None  # Lightning attaches it before setup
         world = trainer.world_size

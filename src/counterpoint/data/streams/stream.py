@@ -20,7 +20,6 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from ...types import Batch, Modality
 from ..arrays import all_nan
@@ -246,46 +245,23 @@ class Reader:
         raise error
 
 
-class StreamLoader(Loader):
-    """Batches of a stream, in the order that is explained at the top of :mod:`counterpoint.data.streams.stream`.
+class StreamLoader(Loader[Stream]):
+    """Batches of a stream, in the order that is explained at the top of :mod:`counterpoint.data.streams.stream`; see
+    :class:`~counterpoint.data.loader.Loader` for its arguments. A pass may raise :class:`BadRow`.
 
     Each process sees ⌊N / W⌋ rows in as many batches as the others; up to W − 1 rows are left out of a pass, other ones in each. The last batch may be
     short, and is left out with ``drop_last``.
-
-    Args:
-        stream: the rows.
-        batch_size: rows per batch and per process.
-        seed: fixes the order together with the epoch.
-        shuffle: ``False`` keeps the order of the shards.
-        drop_last: leave out a last batch that is not full.
-        rank, world_size: which of how many processes this is.
-        device: where the tensors are made.
-
-    Raises:
-        ValueError: sizes below 1, a rank outside ``[0, world_size)``, or options that leave no batch; from a pass, a :class:`BadRow`.
     """
 
-    def __init__(
-        self,
-        stream: Stream,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        shuffle: bool = True,
-        drop_last: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, rank=rank, world_size=world_size, device=device)
-        self.stream = stream
-        self.share = len(stream) // world_size
-        self.block = batch_size * max(1, stream.block_rows // batch_size)
-        if len(self) == 0:
-            raise ValueError(
-                f"{len(stream)} rows give no batch with batch_size {batch_size}, world_size {world_size} and drop_last={drop_last};"
-                " lower batch_size or keep the last batch"
-            )
+    @property
+    def share(self) -> int:
+        """Rows of each process in a pass."""
+        return len(self.rows) // self.world_size
+
+    @property
+    def block(self) -> int:
+        """Rows that are read at once, a whole number of batches."""
+        return self.batch_size * max(1, self.rows.block_rows // self.batch_size)
 
     def __len__(self) -> int:
         full, rest = divmod(self.share, self.batch_size)
@@ -295,7 +271,7 @@ class StreamLoader(Loader):
         per_block = self.block // self.batch_size
         first, skip = divmod(position, per_block)
         with _threads(DECODERS) as decoders, _threads(1) as ahead:
-            blocks = self._blocks(epoch, first, Reader(self.stream, decoders.map))
+            blocks = self._blocks(epoch, first, Reader(self.rows, decoders.map))
             coming = ahead.submit(next, blocks, None)
             while (block := coming.result()) is not None:
                 coming = ahead.submit(next, blocks, None)
@@ -307,7 +283,7 @@ class StreamLoader(Loader):
 
     def _blocks(self, epoch: int, first: int, reader: Reader) -> Iterator[tuple[Split, Array]]:
         """The rows of each block of this process's share, and the order in which they come."""
-        counts, begins = self.stream.counts, self.rank * self.share
+        counts, begins = self.rows.counts, self.rank * self.share
         rows = min(self.share, len(self) * self.batch_size)
         order = np.random.default_rng((self.seed, epoch)).permutation(len(counts)) if self.shuffle else np.arange(len(counts))
         ends = np.cumsum(counts[order])
@@ -316,15 +292,15 @@ class StreamLoader(Loader):
             chunks = range(int(np.searchsorted(ends, low, "right")), int(np.searchsorted(ends, high, "left")) + 1)
             picks = []
             for i in chunks:
-                chunk, before = self.stream.chunks[order[i]], int(ends[i] - counts[order[i]])
+                chunk, before = self.rows.chunks[order[i]], int(ends[i] - counts[order[i]])
                 picks.append((chunk, chunk.rows[max(0, low - before) : high - before]))
             rng = np.random.default_rng((self.seed, epoch, self.rank, b))
             yield reader.read(picks), rng.permutation(high - low) if self.shuffle else np.arange(high - low)
 
     def _identity(self) -> dict[str, Any]:
         return {
-            "rows": len(self.stream),
-            "stream": self.stream.digest,
+            "rows": len(self.rows),
+            "stream": self.rows.digest,
             "seed": self.seed,
             "shuffle": self.shuffle,
             "batch_size": self.batch_size,
