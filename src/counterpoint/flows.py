@@ -11,9 +11,12 @@ autoregressive ``"maf"`` and ``"nsf"``. The maps are zuko's (https://zuko.readth
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 import zuko
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -66,21 +69,52 @@ class Flow(nn.Module):
 
     def __init__(self, dim: int, context: int, options: FlowOptions) -> None:
         super().__init__()
-        self.context = context
+        self.context, self.build = context, (dim, context, options)
         if options.kind == "none":
             raise ValueError("kind 'none' asks for no flow; choose maf, nsf or coupling")
         if options.kind == "coupling" and dim < 2:
             raise ValueError("a coupling flow splits its dimensions in two, so it needs 2 or more; use 'maf' or 'nsf' for one")
-        kind = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF, "coupling": zuko.flows.RealNVP}[options.kind]
-        self.map = kind(dim, context, transforms=options.transforms, hidden_features=options.hidden).transform
-        for network in [part for part in self.map.modules() if isinstance(part, zuko.nn.MaskedMLP)]:
+        self.layers = _LAYERS[options.kind](dim, context, options)
+        for network in [part for part in self.layers.modules() if isinstance(part, zuko.nn.MaskedMLP)]:
             for i, layer in enumerate(network):
                 if isinstance(layer, zuko.nn.MaskedLinear):
                     network[i] = _masked(layer)
 
     def forward(self, context: Tensor | None = None) -> Bijection:
         """The map f from z to the base, under a context (B, features)."""
-        return self.map(context)
+        return self.layers(context)
+
+
+class _Affine(zuko.flows.autoregressive.MaskedAutoregressiveTransform):  # type: ignore[misc]  # zuko has no types
+    """An affine autoregressive layer whose network answers with all shifts, then all scales. zuko's answers with the two of each dimension side by
+    side, which compiled programs read one number at a time: the gradient of a product of flows takes a fifth longer by it."""
+
+    def __init__(self, dim: int, context: int, order: Tensor, hidden: tuple[int, ...]) -> None:
+        super().__init__(dim, context, order=order, hidden_features=hidden)
+        self.hyper[-1].mask = self.hyper[-1].mask.unflatten(0, (dim, 2)).transpose(0, 1).flatten(0, 1).contiguous()
+
+    def meta(self, c: Tensor | None, x: Tensor) -> zuko.transforms.Transform:
+        if c is not None:
+            x = torch.cat(zuko.utils.broadcast(x, c, ignore=1), -1)
+        shift, scale = self.hyper(x).chunk(2, -1)
+        return zuko.transforms.DependentTransform(self.univariate(shift, scale), 1)
+
+
+def _maf(dim: int, context: int, options: FlowOptions) -> nn.Module:
+    order = torch.arange(dim)
+    layers = [_Affine(dim, context, order.flip(0) if i % 2 else order, options.hidden) for i in range(options.transforms)]
+    return zuko.lazy.LazyComposedTransform(*layers)
+
+
+def _nsf(dim: int, context: int, options: FlowOptions) -> nn.Module:
+    return zuko.flows.NSF(dim, context, transforms=options.transforms, hidden_features=options.hidden).transform
+
+
+def _coupling(dim: int, context: int, options: FlowOptions) -> nn.Module:
+    return zuko.flows.RealNVP(dim, context, transforms=options.transforms, hidden_features=options.hidden).transform
+
+
+_LAYERS = {"maf": _maf, "nsf": _nsf, "coupling": _coupling}
 
 
 class _Mask(nn.Module):
@@ -102,3 +136,34 @@ def _masked(layer: zuko.nn.MaskedLinear) -> nn.Linear:
     linear.load_state_dict(layer.state_dict(keep_vars=True), strict=False)  # the mask is no part of it
     parametrize.register_parametrization(linear, "weight", _Mask(layer.mask))
     return linear
+
+
+def side_by_side(flows: Sequence[Flow]) -> Callable[[Tensor | None], Bijection]:
+    """Flows of one build as one, which takes no more calls than each of them, and half the time in all. Weights are what they are now, and no
+    gradient reaches them.
+
+    Returns:
+        From contexts (M, ..., features), or None, to the map of values (M, ..., D), flow i's of values i.
+
+    Raises:
+        ValueError: flows of different builds.
+    """
+    if len({flow.build for flow in flows}) != 1:
+        raise ValueError(f"only flows of one build go side by side, got {[flow.build for flow in flows]}")
+    layers = copy.deepcopy(flows[0].layers)
+    for name, part in flows[0].layers.named_modules():
+        if isinstance(part, nn.Linear | zuko.nn.Linear):
+            layers.set_submodule(name, _Linears([flow.layers.get_submodule(name) for flow in flows]))  # type: ignore[misc]
+    return layers
+
+
+class _Linears(nn.Module):
+    """M linear layers of inputs (M, ..., features)."""
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        self.weight = torch.stack([layer.weight.detach() for layer in layers]).transpose(1, 2).contiguous()
+        self.bias = torch.stack([layer.bias.detach() for layer in layers]).unsqueeze(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x.flatten(1, -2), self.weight).unflatten(1, x.shape[1:-1])

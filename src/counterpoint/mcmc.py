@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -114,12 +115,12 @@ def step(target: Target, state: State, *, step_size: Tensor, leapfrogs: int, var
         variance: v, broadcast to (C, B, D).
     """
     size = step_size.unsqueeze(-1)
+    stride = size * variance
     momentum = torch.randn_like(state.position) * variance.rsqrt()
-    end, p = state, momentum
-    for _ in range(leapfrogs):
-        p = p + 0.5 * size * end.gradient
-        end = init(target, end.position + size * variance * p)
-        p = p + 0.5 * size * end.gradient
+    end, p = state, momentum + 0.5 * size * state.gradient
+    for i in range(leapfrogs):
+        end = init(target, torch.addcmul(end.position, stride, p))
+        p = p + (size if i + 1 < leapfrogs else 0.5 * size) * end.gradient  # two halves that meet are one
     after = _energy(end, p, variance)
     rise = after - _energy(state, momentum, variance)  # −∞ where a chain begins outside its density's support
     rise = torch.where(torch.isfinite(after) & ~rise.isnan(), rise, math.inf)
@@ -218,16 +219,22 @@ def sample(log_density: LogDensity, position: Tensor, settings: HMC) -> Chains:
     """
     target = differentiated(log_density, compiled=settings.compile)
     state = init(target, position)
-    first = 0.5 * position.shape[-1] ** -0.25  # acceptance at a fixed step size falls with D^¼
+    with torch.compiler.set_stance("default", skip_guard_eval_unsafe=True) if settings.compile else nullcontext():
+        return _explored(target, state, settings)  # after the first call, nothing changes that a compiled density must be checked for
+
+
+def _explored(target: Target, state: State, settings: HMC) -> Chains:
+    chains = len(state.position)
+    first = 0.5 * state.position.shape[-1] ** -0.25  # acceptance at a fixed step size falls with D^¼
     sizes = StepSize.start(first, state.log_density)
-    variance = _variance(position) if len(position) >= 8 else torch.ones_like(position[0])
+    variance = _variance(state.position) if chains >= 8 else torch.ones_like(state.position[0])
     visited: list[Tensor] = []
     for t in range(settings.warmup):
         state, info = _jittered(target, state, sizes.log_size.exp(), variance, settings)
         sizes = sizes.updated(info.acceptance, settings.acceptance)
         if settings.warmup // 4 <= t < settings.warmup // 2:
             visited.append(state.position)
-        if t + 1 == settings.warmup // 2 and len(visited) * len(position) >= 20:
+        if t + 1 == settings.warmup // 2 and len(visited) * chains >= 20:
             variance = _variance(torch.cat(visited))
             sizes = StepSize.start(first, state.log_density)
     size = sizes.log_average.exp() if settings.warmup else sizes.log_size.exp()

@@ -38,6 +38,7 @@ from torch.nn.utils import parametrize
 from counterpoint import distributions as dist
 from counterpoint import mcmc
 from counterpoint.distributions import Diagonal, Expert, Flowed, Normal
+from counterpoint.flows import Flow, side_by_side
 from counterpoint.mcmc import HMC, Chains
 
 FAR = (16.0, 32.0)
@@ -127,6 +128,9 @@ class ProductOfPosteriors(Distribution):
 
     def _grows(self) -> Tensor:
         """(B,) bool: rows whose product grows along some ray, beyond the experts: 48 axes at most and 16 random directions, both ways."""
+        bounded = self._bounded()
+        if bool(bounded.all()):
+            return ~bounded
         dim = self.event_shape[0]
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(0)
@@ -134,7 +138,7 @@ class ProductOfPosteriors(Distribution):
             rays = torch.cat([some, -some]).to(self.prior.loc).unsqueeze(1)
             at = [self.prior.loc + (self._reach + radius * self.prior.scale) * rays for radius in FAR]
             near, far = (self._log_density(z, None) for z in at)
-        return ((far >= near) & (far > -math.inf)).any(0) & ~self._bounded()
+        return ((far >= near) & (far > -math.inf)).any(0) & ~bounded
 
     def _bounded(self) -> Tensor:
         """(B,) bool: rows whose quotients are all bounded, because what x says is narrower in every dimension than what is said over all rows."""
@@ -154,9 +158,25 @@ class ProductOfPosteriors(Distribution):
         return ~self.improper if bool(self.improper.any()) else None
 
     def _log_density(self, z: Tensor, proper: Tensor | None) -> Tensor:
-        prior = self.prior.log_prob(z) if proper is None else torch.where(proper, self.prior.log_prob(z), 0.0)
+        prior = self._prior(z, proper)
         said = [torch.where(here, _added(q, z, prior, proper), 0.0) for q, here in zip(self.experts, self.members, strict=True)]
         return prior + torch.stack(said).sum(0)
+
+    def _prior(self, z: Tensor, proper: Tensor | None) -> Tensor:
+        return self.prior.log_prob(z) if proper is None else torch.where(proper, self.prior.log_prob(z), 0.0)
+
+    def _fast_log_density(self) -> mcmc.LogDensity:
+        """``log_prob`` for chains, which call it a thousand times: experts alike are evaluated side by side."""
+        proper, together = self._proper, _side_by_side(self.experts)
+        if together is None:
+            return partial(self._log_density, proper=proper)
+        members = self.members.unsqueeze(1)
+
+        def log_density(z: Tensor) -> Tensor:
+            prior = self._prior(z, proper)
+            return prior + torch.where(members, _added(together, z.expand(len(members), *z.shape), prior, proper), 0.0).sum(0)
+
+        return log_density
 
     def chains(self, count: int | None = None) -> Chains:
         """The chains of each row, (steps, C, B, D), started at draws from its experts in turn. Rows whose chains leave the prior's range are
@@ -197,12 +217,17 @@ class ProductOfPosteriors(Distribution):
 
     def _run(self, count: int) -> Chains:
         with torch.no_grad(), parametrize.cached():  # flows multiply their masks in once, not at every step
-            draws = torch.stack([q.rsample(torch.Size((count,))) for q in self.experts])  # (M, C, B, D)
-            turn = torch.arange(count, device=draws.device).unsqueeze(-1)
+            turn = torch.arange(count, device=self.members.device).unsqueeze(-1)
             size = self.members.sum(0).clamp(min=1)
             nth = torch.cumsum(self.members, 0) - 1  # (M, B): the how-manieth expert of its row each is
-            start = (self.members & (nth == (turn % size).unsqueeze(1))).permute(1, 0, 2).unsqueeze(-1)  # (M, C, B, 1)
-            return mcmc.sample(partial(self._log_density, proper=self._proper), (draws * start).sum(0), self.hmc)
+            begins = (self.members & (nth == (turn % size).unsqueeze(1))).permute(1, 0, 2).unsqueeze(-1)  # (M, C, B, 1)
+            start = self.prior.loc.new_zeros(count, *self.batch_shape, *self.event_shape)
+            for q, rows in zip(self.experts, begins, strict=True):
+                if bool(rows.any()):  # flows take a pass for every dimension to draw
+                    start = torch.where(rows, q.rsample(torch.Size((count,))), start)
+            log_density = self._fast_log_density()
+            log_density(start)  # multiplies the masks in, which a compiled density has to find done
+            return mcmc.sample(log_density, start, self.hmc)
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
         """The last positions of as many chains as draws; no gradient reaches the experts."""
@@ -334,6 +359,28 @@ def log_normaliser(q: dist.Posterior, like: dist.Posterior, samples: int) -> Ten
     z = torch.cat([fitted.rsample(half), like.rsample(half)])
     proposal = torch.logaddexp(fitted.log_prob(z), like.log_prob(z)) - math.log(2)
     return torch.logsumexp(q.log_prob(z) - proposal, 0) - math.log(len(z))
+
+
+def _side_by_side(experts: Sequence[Expert]) -> Flowed | None:
+    """Experts behind flows of one build as one distribution with parameters (M, 1, B, D); None for others."""
+    flowed = [q for q in experts if isinstance(q, Flowed) and isinstance(q.flow, Flow)]
+    flows = [q.flow for q in flowed if isinstance(q.flow, Flow)]
+    marginals = [q.marginal for q in flowed if q.marginal is not None]
+    alike = len({(flow.build, type(q.base)) for flow, q in zip(flows, flowed, strict=True)}) == 1
+    if len(flowed) < len(experts) or not alike or len(marginals) not in (0, len(experts)):
+        return None
+    context = [q.context for q in flowed if q.context is not None]
+    return Flowed(
+        _spread(dist.stacked([q.base for q in flowed])),
+        side_by_side(flows),
+        torch.stack(context).unsqueeze(1) if context else None,
+        _spread(_spread(dist.stacked(marginals))) if marginals else None,
+    )
+
+
+def _spread(q: Diagonal) -> Diagonal:
+    """Parameters (M, ...) as (M, 1, ...)."""
+    return type(q)(q.loc.unsqueeze(1), q.scale.unsqueeze(1))
 
 
 def _added(q: Expert, z: Tensor, prior: Tensor, proper: Tensor | None) -> Tensor:
