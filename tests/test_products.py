@@ -438,7 +438,7 @@ def test_an_improper_product_is_reported_and_mended() -> None:
 
 def test_chains_that_go_astray_are_found_out() -> None:
     """A product that grows along a narrow valley between the rays (Pyro's NUTS follows it to a million, too)."""
-    experts = [flowed(kind, seed=i, rows=1) for i, kind in enumerate(("maf", "coupling", "maf"))]
+    experts = [flowed(kind, seed=i, rows=1) for i, kind in enumerate(("maf", "coupling", "maf"), 1)]
     q = ProductOfPosteriors(experts, torch.ones(3, 1, dtype=torch.bool), unit(2), HMC(warmup=100, steps=150))
     assert q.improper.tolist() == [False]
     torch.manual_seed(0)
