@@ -25,6 +25,7 @@ from counterpoint.products import (
     MixtureOfExperts,
     ProductOfPosteriors,
     StuckChains,
+    _side_by_side,
     chained,
     log_normaliser,
     normalised,
@@ -83,15 +84,16 @@ def test_a_mask_is_multiplied_in_as_zuko_does() -> None:
             torch.testing.assert_close(ours(context).call_and_ladj(z), expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "dim"), [("maf", 2), ("nsf", 2), ("coupling", 2), ("maf", 1), ("nsf", 1)])
 @pytest.mark.parametrize("context", [0, 3])
 @pytest.mark.parametrize("marginals", [True, False])
-def test_flows_side_by_side_are_what_they_are_alone(kind: str, context: int, marginals: bool) -> None:
-    """In rows that have all experts or one, of products that are divided by marginals, the prior, or nothing."""
-    alone = [flowed(kind, context=context, seed=m) for m in range(3)]
-    experts = [Flowed(q.base, q.flow, q.context, Normal(torch.randn(2), torch.rand(2) + 1) if marginals else None) for q in alone]
-    q = ProductOfPosteriors(experts, torch.tensor([[1, 1, 0], [1, 0, 1], [1, 1, 0]], dtype=torch.bool), unit(2), HMC())
-    z = torch.randn(4, 3, 2)
+def test_flows_side_by_side_are_what_they_are_alone(kind: str, dim: int, context: int, marginals: bool) -> None:
+    """In rows that have two experts, one or none, of products that are divided by marginals, the prior, or nothing; flows of one dimension stay alone."""
+    alone = [flowed(kind, dim, context=context, seed=m) for m in range(3)]
+    experts = [Flowed(q.base, q.flow, q.context, Normal(torch.randn(dim), torch.rand(dim) + 1) if marginals else None) for q in alone]
+    q = ProductOfPosteriors(experts, torch.tensor([[1, 0, 0], [1, 0, 1], [0, 0, 0]], dtype=torch.bool), unit(dim), HMC())
+    assert (_side_by_side(experts) is None) == (dim == 1)
+    z = torch.randn(4, 3, dim)
     for improper in (torch.zeros(3, dtype=torch.bool), torch.tensor([True, False, True])):
         q._improper = improper
         ours, theirs = (mcmc.differentiated(density)(z) for density in (q._fast_log_density(), q.log_prob))
@@ -100,12 +102,14 @@ def test_flows_side_by_side_are_what_they_are_alone(kind: str, context: int, mar
 
 def test_flows_of_different_builds_are_evaluated_one_by_one() -> None:
     experts = [flowed(kind) for kind in KINDS]
-    with pytest.raises(ValueError, match="only flows of one build go side by side, got"):
+    with pytest.raises(ValueError, match="only flows of one build and of two or more dimensions go side by side, got"):
         side_by_side([q.flow for q in experts])  # type: ignore[misc]
-    q = ProductOfPosteriors(experts, torch.ones(3, 3, dtype=torch.bool), unit(2), HMC())
-    q._improper = torch.zeros(3, dtype=torch.bool)
-    z = torch.randn(4, 3, 2)
-    torch.testing.assert_close(q._fast_log_density()(z), q.log_prob(z))
+    assert _side_by_side(experts) is None
+
+
+def test_a_flow_of_one_dimension_has_the_widths_that_were_asked_for() -> None:
+    shapes = {tuple(weight.shape) for weight in Flow(1, 2, FlowOptions("maf", hidden=(7,))).parameters()}
+    assert shapes == {(7, 2), (7,), (2, 7), (2,)}
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's compiler itself
@@ -131,7 +135,8 @@ def test_a_compiled_density_is_the_same(mixed: bool, alike: bool) -> None:
         drawn = []
         for compile in (False, True):
             torch.manual_seed(0)
-            drawn.append(mcmc.sample(log_density, z, HMC(warmup=2, steps=4, leapfrogs=2, compile=compile)).draws)
+            q.hmc = HMC(warmup=2, steps=4, leapfrogs=2, compile=compile)
+            drawn.append(q._run(4).draws)
         torch.testing.assert_close(*drawn, rtol=1e-3, atol=1e-3)
         programs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
     assert programs[0] == programs[1]

@@ -69,7 +69,7 @@ class Flow(nn.Module):
 
     def __init__(self, dim: int, context: int, options: FlowOptions) -> None:
         super().__init__()
-        self.context, self.build = context, (dim, context, options)
+        self.dim, self.context, self.build = dim, context, (dim, context, options)
         if options.kind == "none":
             raise ValueError("kind 'none' asks for no flow; choose maf, nsf or coupling")
         if options.kind == "coupling" and dim < 2:
@@ -101,6 +101,8 @@ class _Affine(zuko.flows.autoregressive.MaskedAutoregressiveTransform):  # type:
 
 
 def _maf(dim: int, context: int, options: FlowOptions) -> nn.Module:
+    if dim == 1:  # no order to keep
+        return zuko.flows.MAF(dim, context, transforms=options.transforms, hidden_features=options.hidden).transform
     order = torch.arange(dim)
     layers = [_Affine(dim, context, order.flip(0) if i % 2 else order, options.hidden) for i in range(options.transforms)]
     return zuko.lazy.LazyComposedTransform(*layers)
@@ -139,17 +141,18 @@ def _masked(layer: zuko.nn.MaskedLinear) -> nn.Linear:
 
 
 def side_by_side(flows: Sequence[Flow]) -> Callable[[Tensor | None], Bijection]:
-    """Flows of one build as one, which takes no more calls than each of them, and half the time in all. Weights are what they are now, and no
+    """Flows of one build and of two or more dimensions as one, which takes no more calls than each of them. Weights are what they are now, and no
     gradient reaches them.
 
     Returns:
         From contexts (M, ..., features), or None, to the map of values (M, ..., D), flow i's of values i.
 
     Raises:
-        ValueError: flows of different builds.
+        ValueError: flows of different builds, or of one dimension, which may have no layers to stack.
     """
-    if len({flow.build for flow in flows}) != 1:
-        raise ValueError(f"only flows of one build go side by side, got {[flow.build for flow in flows]}")
+    builds = {flow.build for flow in flows}
+    if len(builds) != 1 or flows[0].dim < 2:
+        raise ValueError(f"only flows of one build and of two or more dimensions go side by side, got {sorted(map(str, builds))}")
     layers = copy.deepcopy(flows[0].layers)
     for name, part in flows[0].layers.named_modules():
         if isinstance(part, nn.Linear | zuko.nn.Linear):

@@ -173,8 +173,8 @@ class HMC:
         steps: steps of each chain after it; the last one is the draw.
         leapfrogs: most leapfrogs of a step; each step takes a random number from 1 to it.
         acceptance: what the step size aims at; 0.65 is the best for long paths in many dimensions (Beskos et al. 2013, https://arxiv.org/abs/1001.4460).
-        compile: compile the density and its gradient, which takes tens of seconds for every set of given modalities and every size of batch, and
-            then halves the time. Needs torch 2.13.
+        compile: compile the density and its gradient, which takes seconds to tens of seconds for every number of given modalities and every size of
+            batch, and then halves the time. For one thread at a time. Needs torch 2.13.
 
     Raises:
         ValueError: a number out of its range.
@@ -218,7 +218,7 @@ def sample(log_density: LogDensity, position: Tensor, settings: HMC) -> Chains:
     Random numbers come from torch's own generator.
     """
     target = differentiated(log_density, compiled=settings.compile)
-    state = init(target, position)
+    state = init(target, position.contiguous())
     with torch.compiler.set_stance("default", skip_guard_eval_unsafe=True) if settings.compile else nullcontext():
         return _explored(target, state, settings)  # after the first call, nothing changes that a compiled density must be checked for
 

@@ -226,7 +226,7 @@ class ProductOfPosteriors(Distribution):
                 if bool(rows.any()):  # flows take a pass for every dimension to draw
                     start = torch.where(rows, q.rsample(torch.Size((count,))), start)
             log_density = self._fast_log_density()
-            log_density(start)  # multiplies the masks in, which a compiled density has to find done
+            log_density(start)  # multiplies masks in where flows are not stacked: a compiled density has to find it done
             return mcmc.sample(log_density, start, self.hmc)
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
@@ -362,12 +362,12 @@ def log_normaliser(q: dist.Posterior, like: dist.Posterior, samples: int) -> Ten
 
 
 def _side_by_side(experts: Sequence[Expert]) -> Flowed | None:
-    """Experts behind flows of one build as one distribution with parameters (M, 1, B, D); None for others."""
+    """Experts behind flows of one build as one distribution with parameters (M, 1, B, D); None for others, or in one dimension."""
     flowed = [q for q in experts if isinstance(q, Flowed) and isinstance(q.flow, Flow)]
     flows = [q.flow for q in flowed if isinstance(q.flow, Flow)]
     marginals = [q.marginal for q in flowed if q.marginal is not None]
-    alike = len({(flow.build, type(q.base)) for flow, q in zip(flows, flowed, strict=True)}) == 1
-    if len(flowed) < len(experts) or not alike or len(marginals) not in (0, len(experts)):
+    kinds = {(flow.build, type(q.base), type(q.marginal)) for flow, q in zip(flows, flowed, strict=True)}
+    if len(flowed) < len(experts) or len(kinds) != 1 or flows[0].dim < 2:
         return None
     context = [q.context for q in flowed if q.context is not None]
     return Flowed(
