@@ -355,7 +355,7 @@ def test_hidden_counts_are_covered_at_their_totals_and_compared_without_them() -
         decoder.network[0].bias.copy_(torch.as_tensor(np.log(shares)))
         decoder.likelihood.log_dispersion.fill_(np.log(theta))
     found = score_imputation(method, split, split, rows=None).metrics
-    assert 0.89 < found["impute/coverage90/genes"] < 0.94, "counts are discrete, so that an interval may cover somewhat more"
+    assert found["impute/coverage90/genes"] == pytest.approx(0.9, abs=0.01), "by rank, since an interval between counts covers more"
     assert found["impute/nrmse/genes"] == pytest.approx(1, abs=0.06) and found["impute/rmse/genes"] < 1.5
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..inference.imputation import VALUES, Imputation
 from ..nn import readable
 from .latents import device_of
 from .scores import Array, Scores, accuracy, chosen, seed_of
@@ -41,7 +43,9 @@ def score_imputation(
     """Each modality hidden in turn in rows that have it and another one, and filled given the others they have.
 
     Of numbers ``impute/rmse/<m>``; ``impute/nrmse/<m>``, over that of the training mean; ``impute/correlation/<m>``, of each feature over rows, mean
-    over features; and ``impute/coverage90/<m>``, the share of values within their 90 % interval. Of words and binary values ``impute/accuracy/<m>``.
+    over features; and ``impute/coverage90/<m>``, the share of values within their 90 % interval. An interval that ends at a count holds more than its
+    level, so of counts it is the share of random ranks among the draws, ties broken at random, that are within it (Czado, Gneiting & Held 2009,
+    https://doi.org/10.1111/j.1541-0420.2009.01191.x): .9, too, of a model that is right. Of words and binary values ``impute/accuracy/<m>``.
     Of modalities with gaps ``impute/entries/<the same>``, too: a tenth of the entries hidden in rows of which all else is given.
     Counts are filled at the totals of their rows, and errors and correlations are of what networks see of them (:func:`counterpoint.nn.readable`).
     ``chance/impute/...`` is what the training mean, or the most frequent value of each place, comes to. All but RMSE have a mean over modalities, too.
@@ -79,28 +83,34 @@ def score_imputation(
 
 @dataclass(frozen=True)
 class Hidden:
-    """What was hidden, and what it was filled by, each (N, F): the values of a row side by side. NaN where the truth is not known either.
+    """What was hidden, and what it was filled by, each (N, F): the values of a row side by side.
 
     Attributes:
-        lower, upper: empty for words.
+        truth: NaN where it is not known either.
+        mean: of the predictive distribution.
+        inside: probability that its interval holds the truth; empty for words.
     """
 
     truth: Array
     mean: Array
-    lower: Array
-    upper: Array
+    inside: Array
 
 
 def _hidden(method: Method, split: Split, name: str, others: list[str], rows: Array, seed: int, refine: int | None) -> Hidden:
-    """One modality hidden and filled in some rows."""
+    """One modality hidden and filled in some rows; counts in as few at a time as their draws take memory for."""
     generator = torch.Generator().manual_seed(seed_of(seed, f"impute draws/{name}"))
-    batch = split.batch(rows, device_of(method))
-    counts = next(m for m in split.modalities if m.name == name).counts
-    totals = {name: batch.x[name].sum(-1)} if counts else None
-    filled = method.impute(batch, others, to=[name], n=DRAWS, level=LEVEL, refine=refine, totals=totals, generator=generator)
-    nothing = batch.x[name][:, :0]
-    ends = (filled.lower.get(name, nothing), filled.upper.get(name, nothing))
-    return Hidden(*(v.flatten(1).double().cpu().numpy() for v in (_known(batch, name), filled.mean[name], *ends)))
+    modality = next(m for m in split.modalities if m.name == name)
+    at_once = max(1, VALUES // (DRAWS * math.prod(modality.shape))) if modality.counts else len(rows)
+    parts = []
+    for start in range(0, len(rows), at_once):
+        batch = split.batch(rows[start : start + at_once], device_of(method))
+        totals = {name: batch.x[name].sum(-1)} if modality.counts else None
+        filled = method.impute(
+            batch, others, to=[name], n=DRAWS, level=LEVEL, refine=refine, samples=modality.counts, totals=totals, generator=generator
+        )
+        truth = _known(batch, name)
+        parts.append((truth, filled.mean[name], _ranked(truth, filled.samples[name]) if modality.counts else _inside(truth, filled, name)))
+    return Hidden(*(torch.cat(v).flatten(1).double().cpu().numpy() for v in zip(*parts, strict=True)))
 
 
 def _hidden_entries(method: Method, split: Split, name: str, rows: Array, seed: int, refine: int | None) -> Hidden:
@@ -113,7 +123,25 @@ def _hidden_entries(method: Method, split: Split, name: str, rows: Array, seed: 
     entries, x = {**batch.entries, name: there & ~taken}, {**batch.x, name: batch.x[name].masked_fill(taken, 0)}
     filled = method.impute(replace(batch, x=x, entries=entries), to=[name], n=DRAWS, level=LEVEL, refine=refine, generator=generator)
     truth = batch.x[name].double().masked_fill(~taken, torch.nan)
-    return Hidden(*(v.flatten(1).double().cpu().numpy() for v in (truth, filled.mean[name], filled.lower[name], filled.upper[name])))
+    return Hidden(*(v.flatten(1).double().cpu().numpy() for v in (truth, filled.mean[name], _inside(truth, filled, name))))
+
+
+def _inside(truth: Tensor, filled: Imputation, name: str) -> Tensor:
+    """Whether each value lies within its interval, NaN where there is no value; empty for words, which have no interval."""
+    if name not in filled.lower:
+        return truth[:, :0]
+    within = (filled.lower[name] <= truth) & (truth <= filled.upper[name])
+    return within.double().masked_fill(truth.isnan(), torch.nan)
+
+
+def _ranked(truth: Tensor, draws: Tensor) -> Tensor:
+    """Probability that the rank of each value among its draws (n, B, *shape), ties broken at random, lies in the central ``LEVEL`` of all ranks."""
+    places = len(draws) + 1
+    first = (draws < truth).sum(0) / places
+    last = first + ((draws == truth).sum(0) + 1) / places
+    tail = (1 - LEVEL) / 2
+    held = (last.clamp(max=1 - tail) - first.clamp(min=tail)).clamp(min=0)
+    return (held / (last - first)).double().masked_fill(truth.isnan(), torch.nan)
 
 
 def _known(batch: Batch, name: str) -> Tensor:
@@ -130,7 +158,7 @@ def _scored(scores: Scores, hidden: Hidden, modality: Modality, train: Split, se
         share, interval = _accuracy(truth, mean)
         scores.add(f"impute/{what}accuracy/{name}", share, interval)
         return {"accuracy": share}
-    share, interval = _share(np.where(np.isnan(truth), np.nan, (hidden.lower <= truth) & (truth <= hidden.upper)))
+    share, interval = _share(hidden.inside)
     scores.add(f"impute/{what}coverage90/{name}", share, interval)
     truth, mean = (readable(modality, torch.from_numpy(values)).numpy() for values in (truth, mean))
     error, baseline = _rmse(truth, mean), _rmse(truth, usual)
