@@ -123,8 +123,14 @@ class ProductOfPosteriors(Distribution):
     def _reach(self) -> Tensor:
         """How far from the prior's location the experts say anything, (B, 1)."""
         with torch.no_grad():
-            away = [(q.centre - self.prior.loc).abs().amax(-1) * here for q, here in zip(self.experts, self.members, strict=True)]
-        return torch.stack(away).amax(0).nan_to_num().unsqueeze(-1)
+            centres = torch.stack([q.centre for q in self.experts]) if self._together is None else self._together.centre.squeeze(1)
+            away = torch.where(self.members, (centres - self.prior.loc).abs().amax(-1), 0.0)
+        return away.amax(0).nan_to_num().unsqueeze(-1)
+
+    @cached_property
+    def _together(self) -> Flowed | None:
+        """The experts side by side, where they are of one build."""
+        return _side_by_side(self.experts)
 
     def _grows(self) -> Tensor:
         """(B,) bool: rows whose product grows along some ray, beyond the experts: 48 axes at most and 16 random directions, both ways."""
@@ -167,7 +173,7 @@ class ProductOfPosteriors(Distribution):
 
     def _fast_log_density(self) -> mcmc.LogDensity:
         """``log_prob`` for chains, which call it a thousand times: experts alike are evaluated side by side."""
-        proper, together = self._proper, _side_by_side(self.experts)
+        proper, together = self._proper, self._together
         if together is None:
             return partial(self._log_density, proper=proper)
         members = self.members.unsqueeze(1)
