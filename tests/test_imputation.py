@@ -340,8 +340,10 @@ def test_a_wrong_scale_is_seen_in_the_coverage_alone(scale: float, at_most: floa
     assert off["impute/nrmse"] == pytest.approx(right["impute/nrmse"], rel=0.02)
 
 
-def test_hidden_counts_are_covered_at_their_totals_and_compared_without_them() -> None:
-    """A model that knows the shares: counts are negative binomial at each row's total, and errors do not grow with it."""
+@pytest.mark.parametrize("at_once", [37, 800])
+def test_hidden_counts_are_covered_at_their_totals_and_compared_without_them(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that knows the shares: counts are negative binomial at each row's total, and errors do not grow with it, however many are drawn at once."""
+    monkeypatch.setattr("counterpoint.metrics.imputation.VALUES", at_once * 40 * 100)
     rng = np.random.default_rng(3)
     modalities = (Modality("side", (1,), "normal", 1.0), Modality("genes", (40,), "nb"))
     totals, shares, theta = rng.integers(300, 5000, 800), rng.dirichlet(np.ones(40)), 3.0

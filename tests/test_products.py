@@ -45,6 +45,11 @@ def flowed(kind: str, dim: int = 2, rows: int = 3, context: int = 0, seed: int =
     torch.manual_seed(seed)
     flow = Flow(dim, context, FlowOptions(kind, transforms=2, hidden=(16, 16)))  # type: ignore[arg-type]
     with torch.no_grad():
+        for layer in (
+            flow.layers.transforms if kind == "maf" and dim > 1 else ()
+        ):  # the maps that zuko's order of shifts and scales makes of a seed
+            for rows_of in layer.hyper[-1].parameters():
+                rows_of.copy_(rows_of.unflatten(0, (dim, 2)).transpose(0, 1).flatten(0, 1))
         for weight in flow.parameters():
             weight.mul_(1.5)
     base = Normal(0.5 * torch.randn(rows, dim), narrow * (torch.rand(rows, dim) + 0.3))
@@ -443,7 +448,7 @@ def test_an_improper_product_is_reported_and_mended() -> None:
 
 def test_chains_that_go_astray_are_found_out() -> None:
     """A product that grows along a narrow valley between the rays (Pyro's NUTS follows it to a million, too)."""
-    experts = [flowed(kind, seed=i, rows=1) for i, kind in enumerate(("maf", "coupling", "maf"), 1)]
+    experts = [flowed(kind, seed=i, rows=1) for i, kind in enumerate(("maf", "coupling", "maf"))]
     q = ProductOfPosteriors(experts, torch.ones(3, 1, dtype=torch.bool), unit(2), HMC(warmup=100, steps=150))
     assert q.improper.tolist() == [False]
     torch.manual_seed(0)

@@ -74,7 +74,7 @@ class Flow(nn.Module):
             raise ValueError("kind 'none' asks for no flow; choose maf, nsf or coupling")
         if options.kind == "coupling" and dim < 2:
             raise ValueError("a coupling flow splits its dimensions in two, so it needs 2 or more; use 'maf' or 'nsf' for one")
-        self.layers = _LAYERS[options.kind](dim, context, options)
+        self.layers = _layers(dim, context, options)
         for network in [part for part in self.layers.modules() if isinstance(part, zuko.nn.MaskedMLP)]:
             for i, layer in enumerate(network):
                 if isinstance(layer, zuko.nn.MaskedLinear):
@@ -100,23 +100,14 @@ class _Affine(zuko.flows.autoregressive.MaskedAutoregressiveTransform):  # type:
         return zuko.transforms.DependentTransform(self.univariate(shift, scale), 1)
 
 
-def _maf(dim: int, context: int, options: FlowOptions) -> nn.Module:
-    if dim == 1:  # no order to keep
-        return zuko.flows.MAF(dim, context, transforms=options.transforms, hidden_features=options.hidden).transform
-    order = torch.arange(dim)
-    layers = [_Affine(dim, context, order.flip(0) if i % 2 else order, options.hidden) for i in range(options.transforms)]
-    return zuko.lazy.LazyComposedTransform(*layers)
-
-
-def _nsf(dim: int, context: int, options: FlowOptions) -> nn.Module:
-    return zuko.flows.NSF(dim, context, transforms=options.transforms, hidden_features=options.hidden).transform
-
-
-def _coupling(dim: int, context: int, options: FlowOptions) -> nn.Module:
-    return zuko.flows.RealNVP(dim, context, transforms=options.transforms, hidden_features=options.hidden).transform
-
-
-_LAYERS = {"maf": _maf, "nsf": _nsf, "coupling": _coupling}
+def _layers(dim: int, context: int, options: FlowOptions) -> nn.Module:
+    """zuko's map, affine layers as above; those of one dimension have no order to keep, and zuko makes them otherwise."""
+    if options.kind == "maf" and dim > 1:
+        order = torch.arange(dim)
+        layers = [_Affine(dim, context, order.flip(0) if i % 2 else order, options.hidden) for i in range(options.transforms)]
+        return zuko.lazy.LazyComposedTransform(*layers)
+    kind = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF, "coupling": zuko.flows.RealNVP}[options.kind]
+    return kind(dim, context, transforms=options.transforms, hidden_features=options.hidden).transform
 
 
 class _Mask(nn.Module):
