@@ -12,6 +12,7 @@ import torch
 from networks import NETWORKS, TowerEncoder, joint_networks
 from worker import SCALE, SHAPE, Case, add_case, images, read_case, serve, trainable
 
+from counterpoint import mcmc
 from counterpoint.encoders import Towers
 from counterpoint.mcmc import HMC
 from counterpoint.methods import JNF, MVTCAE, Method, MMVAEPlus, MoPoE
@@ -32,7 +33,7 @@ class Settings:
         rows: most rows of one decoder call; 0 for the library's own choice.
         cross_targets: random other targets of each source; 0 for all.
         towers: trunks of z and w, ``"separate"`` or ``"shared"``.
-        leapfrogs: most of a Hamiltonian step, which takes from 1 to so many: 19 are the peer's ten on average.
+        leapfrogs: most of a Hamiltonian step, which takes from 1 to so many; by default the peer's ten, whatever luck says.
     """
 
     precision: str = "fp32"
@@ -142,7 +143,10 @@ def stepper(method: Method, case: Case, settings: Settings) -> Callable[[], floa
     return step
 
 
-def drawer(method: Method, case: Case) -> Callable[[], float]:
+def drawer(method: Method, case: Case, settings: Settings) -> Callable[[], float]:
+    """Draws of the posterior, by as many leapfrogs in all as the peer's: ten a step, where 1 to 19 of each step's own luck would be ten on average."""
+    if settings.leapfrogs == Settings.leapfrogs:
+        mcmc._jittered = lambda target, state, size, variance, _: mcmc.step(target, state, step_size=size, leapfrogs=10, variance=variance)
     batch = Batch.of(images(case), modalities=method.modalities)
     method.eval()
     return lambda: method.encode(batch, case.names[: case.given], samples=1).shared.mean().item()
@@ -158,7 +162,7 @@ def main() -> None:
     method = build(case, settings)
     model = method.model
     serve(
-        drawer(method, case) if case.method == "jnf-draws" else stepper(method, case, settings),
+        drawer(method, case, settings) if case.method == "jnf-draws" else stepper(method, case, settings),
         {
             "who": "counterpoint",
             "torch": torch.__version__,
