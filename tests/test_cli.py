@@ -303,7 +303,7 @@ def test_evaluate_takes_feature_extractors_from_files(
 ) -> None:
     asked = {}
 
-    def keep(method: object, data: object, folder: Path, options: dict[str, Any]) -> Evaluation:
+    def keep(method: object, data: object, folder: Path, options: dict[str, Any], usual: bool) -> Evaluation:
         asked.update(options)
         return Evaluation({"fid/view0": 1.0})
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, cast, get_args
 
@@ -124,6 +124,15 @@ class DenoiserOptions:
             raise ValueError(
                 f"denoiser: guidance={self.guidance} needs a network that has learned to do without latents; train with drop=0.1"
             )
+
+    def drawing_by(self, guidance: float | None, sampler: Sampler | None, sampler_steps: int | None) -> DenoiserOptions:
+        """The same but for how values are drawn; None leaves as it is."""
+        return replace(
+            self,
+            guidance=self.guidance if guidance is None else guidance,
+            sampler=sampler or self.sampler,
+            sampler_steps=self.sampler_steps if sampler_steps is None else sampler_steps,
+        )
 
     def check(self, modalities: Sequence[Modality]) -> None:
         """Refuse names that are no modality, words, counts, and modalities with gaps, by ValueError."""

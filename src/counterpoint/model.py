@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from counterpoint.denoising import DenoiserOptions, Denoising
 from counterpoint.likelihoods import Likelihood
 from counterpoint.nn import Statistics, Usual
 from counterpoint.posteriors import Encoding, Posterior
@@ -63,6 +64,23 @@ class Decoder(nn.Module):
         """Raw outputs (N, *output_shape) of latents and covariates (N, D + D_m + C)."""
         return self.network(u)
 
+    def denoised(self, denoising: Denoising) -> Decoder:
+        """The same modality's decoder by diffusion; where that reads a draft, this one's network draws it, and goes on to.
+
+        Raises:
+            ValueError: there is nothing to draw the draft.
+        """
+        made = Decoder(nn.Identity(), denoising)
+        made.usual, made.filler = self.usual, self.filler
+        if denoising.coarse is not None:
+            drawn = self.likelihood.coarse if isinstance(self.likelihood, Denoising) else self.likelihood
+            if drawn is None:
+                raise ValueError(
+                    "condition='concat' reads what a feed-forward decoder draws, and this decoder is none; take 'embed' or 'film'"
+                )
+            denoising.coarse, made.network = drawn, self.network
+        return made
+
 
 class Model(nn.Module):
     """The generative model and its posterior; it knows nothing of losses.
@@ -78,6 +96,7 @@ class Model(nn.Module):
             CPU, no limit elsewhere.
 
     Attributes:
+        denoisers: the diffusion decoders that took the place of a trained one, by modality.
         recompute: decode and compare again in the backward pass instead of keeping what decoders and likelihoods computed, which must not
             depend on how often they are called (no batch normalisation).
     """
@@ -107,6 +126,7 @@ class Model(nn.Module):
         self.samplers = nn.ModuleDict()
         self.refiners = nn.ModuleList()
         self.sampler_sizes: dict[str, int] = {}
+        self.denoisers: dict[str, DenoiserOptions] = {}
         self.decoder_rows = decoder_rows
         self.recompute = False
 
@@ -120,6 +140,22 @@ class Model(nn.Module):
         while len(self.refiners):
             del self.refiners[0]
         self.refiners.extend([] if refiner is None else [refiner])
+
+    def put_denoisers(self, options: DenoiserOptions) -> None:
+        """Untrained diffusion decoders in the place of those of the modalities that ``options`` name.
+
+        Raises:
+            ValueError: no name, an unknown one, or a modality that can't be drawn so.
+        """
+        options.check([*self.modalities.values()])
+        if not options.modalities:
+            raise ValueError(f"denoiser names no modality; choose some of {', '.join(self.names)}")
+        made = {}
+        for name in options.modalities:
+            size = self.shared_dim + self.private_dims.get(name, 0) + len(self.modalities[name].covariates)
+            made[name] = self.decoder(name).denoised(Denoising(self.modalities[name], size, options))
+        self.decoders.update(made)
+        self.denoisers |= {name: replace(options, modalities=(name,)) for name in made}
 
     @property
     def names(self) -> tuple[str, ...]:

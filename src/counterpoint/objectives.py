@@ -368,6 +368,30 @@ class PosteriorFit(Loss):
         return {"fit": torch.stack(losses).sum(0)}
 
 
+class DecoderFit(Loss):
+    """−log p(x_m | z, w_m), or the surrogate of it, of some modalities: what a decoder learns by from a posterior that stays as it is. z is drawn from what
+    the aggregate posterior is made of, one part a row (:meth:`~counterpoint.posteriors.Posterior.aggregated`), and w_m given x_m. Term: ``decoder``.
+
+    Args:
+        names: the modalities.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+
+    def draws(self, model: Model, encoding: Encoding) -> Sequence[Draw]:
+        with torch.no_grad():
+            parts = model.posterior.aggregated(encoding)
+            part = torch.stack([rows for _, rows in parts]).float().T.multinomial(1)  # (B, 1)
+            z = torch.stack([q.rsample() for q, _ in parts]).take_along_dim(part.T.unsqueeze(-1), 0)  # (1, B, D)
+            private = {name: encoding.private[name].rsample(torch.Size((1,))) for name in self.names if name in model.private_dims}
+        return [Draw(Latents(z, private), self.names)]
+
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        return {"decoder": -torch.stack([model.log_prob(name, raw, encoding.batch)[0] for name, raw in decoded[0].items()]).sum(0)}
+
+
 def joint_posterior(encoding: Encoding) -> dist.Normal:
     """q(z | X) of the joint encoder.
 

@@ -14,6 +14,7 @@ VERBS = {
     "demo": "train, evaluate and report on the embedded data, in minutes on two cores",
     "data": "list data sets, prepare one from its public files, index one of shards, write one as memory maps, or encode one's images as latents",
     "fit": "train a method on a data set",
+    "fit-decoder": "fit a diffusion decoder in the place of one of a trained run's, which else stays as it is",
     "fit-prior": "fit a sampler to the latents of a trained run: diffusion, score model, flow or Gaussian mixture",
     "fit-refiner": "fit a network that refines the posteriors of a trained run, step by step",
     "tune": "search fields of a configuration, with Optuna",

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..denoising import DenoiserOptions
 from ..inference import RefinerOptions
 from ..priors import SamplerName
+from ..training import FitOptions
+
+DECODER_FIT = FitOptions(max_epochs=-1, max_steps=3000, cooldown=1000, lr=1e-3, ema=0.998)
+"""How fit-decoder trains, but for what is said otherwise."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,8 @@ class SampleOptions:
         prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
         covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more; columns that are not named are 0. Without any, the average of training.
         autoencoder: its folder: write the images that latents stand for, instead of the latents.
+        guidance: of diffusion decoders: more than 1 exaggerates what latents say; what they were made with by default.
+        sampler_steps: of diffusion decoders; what they were made with by default.
         seed: of the draws.
     """
 
@@ -30,6 +37,8 @@ class SampleOptions:
     prior: str = "auto"
     covariates: tuple[str, ...] = ()
     autoencoder: Path | None = None
+    guidance: float | None = None
+    sampler_steps: int | None = None
     seed: int = 0
 
 
@@ -57,6 +66,22 @@ class PriorOptions:
     batch_size: int = 512
     lr: float = 1e-3
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class FitDecoderOptions:
+    """Fit diffusion decoders in the place of some of a trained run's; everything else stays as it is. Measure again afterwards: evaluation.json and
+    report.html are removed.
+
+    Args:
+        run: run folder.
+        denoiser: which modalities, and what kind of decoder.
+        fit: how to train.
+    """
+
+    run: Path
+    denoiser: DenoiserOptions = DenoiserOptions()
+    fit: FitOptions = DECODER_FIT
 
 
 @dataclass(frozen=True)
@@ -100,6 +125,8 @@ class TranslateOptions:
         refine: steps of refinement, for a run with a refiner (fit-refiner); none by default.
         covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more; columns that are not named are 0. Without any, the average of training.
         autoencoder: its folder: read and write the images that latents stand for, instead of the latents.
+        guidance: of diffusion decoders: more than 1 exaggerates what latents say; what they were made with by default.
+        sampler_steps: of diffusion decoders; what they were made with by default.
         seed: of the draws.
     """
 
@@ -113,6 +140,8 @@ class TranslateOptions:
     refine: int | None = None
     covariates: tuple[str, ...] = ()
     autoencoder: Path | None = None
+    guidance: float | None = None
+    sampler_steps: int | None = None
     seed: int = 0
 
 

@@ -104,11 +104,12 @@ def opened(run: Path) -> tuple[Method, Dataset]:
     return method, loaded(groups["data"])
 
 
-def evaluated(method: Method, data: Dataset, run: Path, options: Mapping[str, Any]) -> Evaluation:
+def evaluated(method: Method, data: Dataset, run: Path, options: Mapping[str, Any], usual: bool = True) -> Evaluation:
+    """Measure, and leave the numbers in the run: what is complete, and of the model as its run has it, is what its report rests on."""
     from ..metrics import evaluate as measure
 
     evaluation = measure(method, data, cache=run / "judges", **options)
-    evaluation.to_json(run / ("evaluation.json" if evaluation.complete else "evaluation-partial.json"))
+    evaluation.to_json(run / ("evaluation.json" if evaluation.complete and usual else "evaluation-partial.json"))
     return evaluation
 
 

@@ -15,7 +15,7 @@ from ..training.folder import leads
 from . import choose
 from .answers import annotate, impute, sample, translate
 from .arguments import EVALUATE_SKIPS, called, check_source, expanded, gathered, option_names, parsed, parser_for, settings
-from .options import FitRefinerOptions, PriorOptions, ReportOptions
+from .options import FitDecoderOptions, FitRefinerOptions, PriorOptions, ReportOptions
 from .runs import evaluated, loaded, measured, opened, out_folder, reported, saved, trained
 from .sets import data
 from .studies import sweep, tune
@@ -29,6 +29,7 @@ __all__ = [
     "demo",
     "evaluate",
     "fit",
+    "fit_decoder",
     "fit_prior",
     "fit_refiner",
     "impute",
@@ -69,6 +70,20 @@ def fit(words: Sequence[str]) -> None:
         return
     print(f"{run}: {result.steps} steps, loss {result.metrics.get('train/loss', float('nan')):.4g}")
     print(f"next: counterpoint evaluate {shlex.quote(str(run))}; counterpoint report {shlex.quote(str(run))}")
+
+
+def fit_decoder(words: Sequence[str]) -> None:
+    """Fit diffusion decoders in the place of some of a trained run's; everything else stays as it is."""
+    wanted = called(FitDecoderOptions, "fit-decoder", words)
+    method, data = opened(wanted.run)
+    result = method.fit_decoder(data.train, data.val, denoiser=wanted.denoiser, fit=wanted.fit)
+    if not leads():
+        return
+    saved(method, wanted.run)
+    print(
+        f"{wanted.run}: {', '.join(wanted.denoiser.modalities)} by diffusion, {result.steps} steps, loss {result.metrics['train/loss']:.4g}"
+    )
+    print(f"next: counterpoint evaluate {shlex.quote(str(wanted.run))}")
 
 
 def fit_prior(words: Sequence[str]) -> None:
@@ -119,9 +134,12 @@ def evaluate(words: Sequence[str]) -> None:
         default=[],
         help="MODALITY=FILE.py, repeated for more: a Python file, which is run, whose features(values) takes the place of the judge's features",
     )
+    parser.add_argument("--guidance", type=float | None, default=None, help="of diffusion decoders; what they were made with by default")
+    parser.add_argument("--sampler_steps", type=int | None, default=None, help="of diffusion decoders; what they were made with by default")
     parser.add_function_arguments(measure, skip=EVALUATE_SKIPS)
     values = parsed(parser, expanded(gathered(words, ("only", "feature_extractors")), option_names(parser)))
     run, copy, detail = (values.pop(key) for key in ("run", "json", "detail"))
+    drawn = {key: values.pop(key) for key in ("guidance", "sampler_steps")}
     extractors = {}
     for entry in values.pop("feature_extractors"):
         name, equals, file = entry.partition("=")
@@ -129,7 +147,9 @@ def evaluate(words: Sequence[str]) -> None:
             raise ValueError(f"--feature_extractors {entry} must be MODALITY=FILE.py")
         extractors[name] = read_extractor(Path(file))
     method, data = opened(run)
-    evaluation = evaluated(method, data, run, {**values, "feature_extractors": extractors})
+    method.draw_by(**drawn)
+    usual = all(value is None for value in drawn.values())
+    evaluation = evaluated(method, data, run, {**values, "feature_extractors": extractors}, usual)
     if copy is not None:
         evaluation.to_json(copy)
     print(evaluation.table(detail=detail))

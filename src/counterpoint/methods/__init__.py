@@ -6,6 +6,7 @@ import json
 import textwrap
 from pathlib import Path
 
+from counterpoint.denoising import DenoiserOptions
 from counterpoint.inference import Refiner, RefinerOptions, refiner_of
 from counterpoint.methods.base import Method
 from counterpoint.methods.diffmvae import DiffMVAE
@@ -77,6 +78,8 @@ def load(folder: str | Path) -> Method:
         fresh = method(record["method"]).from_config(modalities, record["config"])
         for kind, size in record["samplers"].items():
             fresh.model.add_samplers(kind, size)
+        for options in record.get("denoisers", ()):
+            fresh.model.put_denoisers(DenoiserOptions(**options))
         if found := record.get("refiner"):
             fresh.model.put_refiner(Refiner(modalities, found["latents"], RefinerOptions(**found["options"]), beta=found["beta"]))
             refiner_of(fresh.model)

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint import inference
-from counterpoint.denoising import Denoising
+from counterpoint.denoising import DenoiserOptions, Denoising
+from counterpoint.diffusion import Sampler
 from counterpoint.files import replacing
 from counterpoint.methods.stages import Stage
 from counterpoint.model import Draw, Model
@@ -32,7 +33,7 @@ from counterpoint.types import Batch, Covariates, Latents, Modality, Terms, colu
 
 if TYPE_CHECKING:
     from counterpoint.data import Dataset, Split, Stream
-    from counterpoint.training import FitResult
+    from counterpoint.training import FitOptions, FitResult
 
 Values = Batch | Mapping[str, Tensor | np.ndarray]
 RuleLike = Rule | Literal["own", "product"]
@@ -183,6 +184,22 @@ class Method(nn.Module):
 
         return fit_prior(self, train, kind=kind, size=size, of=of, **options)
 
+    def fit_decoder(
+        self, train: Split | Stream, val: Split | None = None, *, denoiser: DenoiserOptions, fit: FitOptions | None = None, **options: Any
+    ) -> FitResult:
+        """Fit diffusion decoders in the place of some of a trained method's, which otherwise stays as it is: sharp images of the same latents
+        (:func:`counterpoint.training.fit_decoder`).
+
+        Args:
+            train: the rows to learn from.
+            val: the rows to validate on.
+            denoiser: which modalities, and what kind of decoder.
+            fit: how to train; ``options`` are fields of it.
+        """
+        from counterpoint.training import fit_decoder
+
+        return fit_decoder(self, train, val, denoiser=denoiser, options=fit, **options)
+
     def fit_refiner(self, train: Split | Stream, *, refiner: inference.RefinerOptions | None = None, **options: Any) -> list[float]:
         """Fit a network that refines the posteriors of a trained method, which stays as it is (:mod:`counterpoint.inference.iterative`).
 
@@ -210,6 +227,25 @@ class Method(nn.Module):
         denoisers = [part.network for part in self.model.decoders.modules() if isinstance(part, Denoising)]
         for network in (*self.model.posterior.encoders.values(), *trunks, *self.model.decoders.values(), *denoisers):
             network.compile()
+
+    def draw_by(self, *, guidance: float | None = None, sampler: Sampler | None = None, sampler_steps: int | None = None) -> None:
+        """How diffusion decoders draw from now on; None leaves as it is what each was made with. It is not saved.
+
+        Args:
+            guidance: g: more than 1 exaggerates what latents say, at twice the cost; for decoders that were trained with dropped latents.
+            sampler: from noise to values.
+            sampler_steps: how many steps it takes.
+
+        Raises:
+            ValueError: no decoder draws by diffusion, or options that a decoder can't take.
+        """
+        wanted = [value for value in (guidance, sampler, sampler_steps) if value is not None]
+        denoisings = [part for part in self.model.decoders.modules() if isinstance(part, Denoising)]
+        if wanted and not denoisings:
+            raise ValueError("no decoder of this model draws by diffusion; leave out guidance and samplers, or fit one with fit_decoder")
+        changed = [part.options.drawing_by(guidance, sampler, sampler_steps) for part in denoisings]
+        for part, options in zip(denoisings, changed, strict=True):
+            part.options = options
 
     # --- inference ---------------------------------------------------------------------------------------------------
 
@@ -512,6 +548,7 @@ class Method(nn.Module):
             "modalities": [dataclasses.asdict(m) for m in self.modalities],
             "config": self.config,
             "samplers": self.model.sampler_sizes,
+            "denoisers": [dataclasses.asdict(options) for options in self.model.denoisers.values()],
         }
         if isinstance(refiner := self.model.refiner, inference.Refiner):
             record["refiner"] = {"latents": refiner.latents, "options": dataclasses.asdict(refiner.options), "beta": refiner.beta}

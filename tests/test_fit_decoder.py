@@ -1,0 +1,198 @@
+"""Diffusion decoders fitted to a trained method: against closed forms on the linear-Gaussian oracle, what stays as it was, and bad inputs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from linear_gaussian import LinearGaussian
+from torch import Tensor
+
+import counterpoint as cp
+from counterpoint.cli import main
+from counterpoint.data import Dataset, Split
+from counterpoint.denoising import DenoiserOptions, Denoising
+from counterpoint.methods import DMVAE, MMVAE, Method, MoPoE, load
+from counterpoint.metrics import Evaluation
+from counterpoint.metrics.evaluation import GROUPS
+from counterpoint.objectives import DecoderFit
+from counterpoint.posteriors import Mixture, Product
+from counterpoint.training import NonFiniteLoss
+from counterpoint.types import Batch
+
+ORACLE = LinearGaussian.make()
+NETWORKS = cp.NetworkOptions(width=4, hidden=(16,))
+IMAGE = DenoiserOptions(("image",), width=8, sampler_steps=5)
+
+
+def exact() -> Method:
+    """A method whose model is the exact one."""
+    method = DMVAE(ORACLE.modalities, shared_dim=2, private_dim=1, networks=NETWORKS)
+    method.model = ORACLE.model(Product(prior_expert=True), experts="likelihood")
+    return method.float().eval()
+
+
+def rows(count: int, seed: int) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(v).float() for name, v in ORACLE.draw(count, seed).items()}
+
+
+def data() -> Dataset:
+    rng = np.random.default_rng(0)
+    return cp.data.load({"image": rng.random((40, 1, 8, 8), np.float32), "vector": rng.normal(size=(40, 3)).astype(np.float32)})
+
+
+def weights(method: Method) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in method.state_dict().items()}
+
+
+def test_what_is_drawn_has_the_exact_predictive_distribution() -> None:
+    """a given b and c, and a from nothing: means, and the covariance of what is drawn, noise included; of the rest no bit changes."""
+    method, x = exact(), rows(4000, 1)
+    before = weights(method)
+    split = Split({name: v.numpy() for name, v in x.items()}, ORACLE.modalities)
+    stages = method.stages
+    method.fit_decoder(
+        split, denoiser=DenoiserOptions(("a",), width=6), max_steps=1500, max_epochs=-1, cooldown=700, lr=3e-3, progress=False
+    )
+    after = weights(method)
+    assert method.stages is stages and not method.training and all(p.requires_grad for p in method.parameters())
+    kept = [name for name in before if not name.startswith("model.decoders.a.")]
+    assert len(kept) > 20 and all(torch.equal(before[name], after[name]) for name in kept)
+    assert method.model.surrogates == ["a"]
+
+    given = {name: v[:40] for name, v in rows(40, 2).items() if name != "a"}
+    drawn = method.translate(given, ["a"], n=1500, generator=torch.Generator().manual_seed(0))["a"].double().numpy()
+    mean, covariance = ORACLE.marginal(("b", "c", "a"))
+    gain = np.linalg.solve(covariance[:-4, :-4], covariance[:-4, -4:]).T
+    seen = np.concatenate([given["b"].numpy(), given["c"].numpy()], 1)
+    left = covariance[-4:, -4:] - gain @ covariance[:-4, -4:]
+    spread = np.sqrt(np.diag(left))
+    expected = mean[-4:] + (seen - mean[:-4]) @ gain.T
+    assert expected.std(0).max() > 0.9 * spread.max()  # so that the next line says something
+    assert np.sqrt(((drawn.mean(0) - expected) ** 2).mean(0)).max() < 0.12
+    centred = (drawn - drawn.mean(0)).reshape(-1, 4)
+    assert np.abs(centred.T @ centred / len(centred) - left).max() < 0.1 * np.diag(left).max()
+
+    alone = method.sample(20_000, generator=torch.Generator().manual_seed(0))["a"].double().numpy()
+    mean, covariance = ORACLE.marginal(("a",))
+    assert np.abs(alone.mean(0) - mean).max() < 0.1
+    assert np.abs(np.cov(alone.T) - covariance).max() < 0.12 * np.diag(covariance).max()
+
+
+def test_a_mixture_teaches_the_decoder_with_every_modality_that_a_row_has() -> None:
+    method = MMVAE(ORACLE.modalities, shared_dim=2, networks=NETWORKS, estimator="elbo", samples=1)
+    method.model = ORACLE.model(Mixture(), experts="posterior")
+    method.float().eval()
+    x = {name: v[:2] for name, v in rows(2, 3).items()}
+    present = {"a": torch.tensor([True, True]), "b": torch.tensor([True, False]), "c": torch.tensor([False, False])}
+    batch = Batch({name: v * present[name].unsqueeze(1) for name, v in x.items()}, present)
+    encoding = method.model.encode(batch)
+    torch.manual_seed(0)
+    draws = [DecoderFit(["a"]).draws(method.model, encoding)[0].latents for _ in range(4000)]
+    z, w = torch.cat([d.shared for d in draws]), torch.cat([d.private["a"] for d in draws])
+    a, b = (encoding.shared[name].rsample(torch.Size((4000,))).detach() for name in "ab")  # type: ignore[union-attr]
+    half = torch.cat([a[:2000, 0], b[:2000, 0]])
+    torch.testing.assert_close(z[:, 0].mean(0), half.mean(0), atol=0.06, rtol=0)
+    torch.testing.assert_close(z[:, 0].std(0), half.std(0), atol=0, rtol=0.06)
+    torch.testing.assert_close(z[:, 1].mean(0), encoding.shared["a"].loc[1], atol=0.06, rtol=0)  # type: ignore[union-attr]
+    torch.testing.assert_close(w.mean(0), encoding.private["a"].loc, atol=0.06, rtol=0)
+    assert float((half.mean(0) - a[:, 0].mean(0)).abs().max()) > 0.2  # the two differ
+
+
+@pytest.mark.parametrize("condition", ["embed", "concat"])
+def test_a_fitted_decoder_is_saved_and_its_draft_stays(condition: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    split = data().train
+    method = MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS)
+    method.fit(split, max_steps=3, progress=False)
+    draft = {name: v.clone() for name, v in method.model.decoder("image").network.state_dict().items()}
+    method.fit_decoder(split, denoiser=replace(IMAGE, condition=condition), max_steps=3, progress=False)
+    if condition == "concat":
+        now = method.model.decoder("image").network.state_dict()
+        assert draft and all(torch.equal(v, now[name]) for name, v in draft.items())
+    method.fit_decoder(split, denoiser=DenoiserOptions(("vector",), width=1), max_steps=2, progress=False)
+    method.save_pretrained(tmp_path)
+    again = load(tmp_path)
+    assert again.model.surrogates == ["image", "vector"] and isinstance(again.model.likelihood("image"), Denoising)
+    drawn = [m.sample(4, generator=torch.Generator().manual_seed(0)) for m in (method, again)]
+    assert all(torch.equal(drawn[0][name], drawn[1][name]) and float(drawn[0][name].std()) > 1e-3 for name in ("image", "vector"))
+
+
+def test_what_goes_wrong_leaves_the_method_as_it_was() -> None:
+    torch.manual_seed(0)
+    split = data().train
+    method = MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS)
+    before, stages = weights(method), method.stages
+    with pytest.raises(NonFiniteLoss):
+        method.fit_decoder(split, denoiser=IMAGE, max_steps=50, lr=1e25, progress=False)
+    now = weights(method)
+    assert before.keys() == now.keys() and all(torch.equal(before[name], now[name]) for name in before)
+    assert method.stages is stages and method.model.surrogates == [] and not method.model.denoisers
+    for options, message in (
+        (DenoiserOptions(), "denoiser names no modality; choose some of image, vector"),
+        (DenoiserOptions(("photo",)), "there is no modality 'photo'; the modalities are image, vector"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            method.fit_decoder(split, denoiser=options, progress=False)
+    drawn = MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS, denoiser=IMAGE)
+    with pytest.raises(ValueError, match="condition='concat' reads what a feed-forward decoder draws, and this decoder is none"):
+        drawn.fit_decoder(split, denoiser=replace(IMAGE, condition="concat"), max_steps=1, progress=False)
+
+
+def test_how_values_are_drawn_may_change_afterwards() -> None:
+    """Guidance of 0 forgets latents, of more exaggerates them; the solver and its steps are counted by calls of the network."""
+    torch.manual_seed(0)
+    method = MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS, denoiser=replace(IMAGE, drop=0.1)).eval()
+    calls: list[int] = []
+    method.model.likelihood("image").network.register_forward_hook(lambda *_: calls.append(1))  # type: ignore[union-attr]
+
+    def drawn(shift: float) -> Tensor:
+        z = torch.full((1, 4, 3), shift)
+        return method.decode(cp.Latents(z, {}), ["image"], generator=torch.Generator().manual_seed(0))["image"]
+
+    plain = drawn(1.0)
+    assert len(calls) == 5
+    method.draw_by(guidance=0.0, sampler="ddim", sampler_steps=3)
+    calls.clear()
+    assert torch.equal(drawn(1.0), drawn(-1.0)) and len(calls) == 2 * 2 * 3
+    method.draw_by(guidance=4.0, sampler="dpm++", sampler_steps=5)
+    exaggerated = drawn(1.0)
+    method.draw_by(guidance=1.0)
+    assert torch.equal(drawn(1.0), plain) and float((exaggerated - plain).abs().max()) > 0.01
+    method.draw_by()
+    with pytest.raises(ValueError, match=r"sampler_steps=2000 .* must lie between 1 and steps=1000"):
+        method.draw_by(sampler_steps=2000)
+    with pytest.raises(
+        ValueError, match="no decoder of this model draws by diffusion; leave out guidance and samplers, or fit one with fit_decoder"
+    ):
+        MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS).draw_by(guidance=2.0)
+
+
+def test_the_command_replaces_the_decoder_of_a_run(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, picture = tmp_path / "run", str(tmp_path / "a.png")
+    assert main(["fit", "mopoe", "--data", "digits-quadrant", "--max_steps", "2", "--networks.width", "2", "--out", str(run)]) == 0
+    (run / "evaluation.json").write_text("{}")
+    words = ["fit-decoder", str(run), "--denoiser.modalities", "[view1]", "--denoiser.width", "8", "--max_steps", "2", "--cooldown", "1"]
+    assert main(words) == 0
+    assert not (run / "evaluation.json").exists() and load(run).model.surrogates == ["view1"]
+    assert f"{run}: view1 by diffusion, 2 steps, loss " in capsys.readouterr().out
+    assert main(["sample", str(run), "--n", "2", "--sampler_steps", "2", "--out", picture]) == 0
+    whole = Evaluation({"fid": 1.0}, meta={"split": "test", "groups": [*GROUPS]})
+    assert whole.complete
+    with monkeypatch.context() as patch:
+        patch.setattr("counterpoint.metrics.evaluate", lambda *_, **__: whole)
+        for options, name in (([], "evaluation.json"), (["--sampler_steps", "3"], "evaluation-partial.json")):
+            assert main(["evaluate", str(run), *options]) == 0
+            assert (run / name).exists() and len([*run.glob("evaluation*.json")]) == 1
+            (run / name).unlink()
+    capsys.readouterr()
+    assert main(["sample", str(run), "--n", "2", "--guidance", "2", "--out", picture]) == 2
+    assert capsys.readouterr().err == (
+        "counterpoint: error: denoiser: guidance=2.0 needs a network that has learned to do without latents; train with drop=0.1\n"
+    )
+    assert main(["fit-decoder", str(run)]) == 2
+    assert capsys.readouterr().err == "counterpoint: error: denoiser names no modality; choose some of view0, view1, view2\n"
