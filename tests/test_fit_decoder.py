@@ -16,6 +16,7 @@ import counterpoint as cp
 from counterpoint.cli import main
 from counterpoint.data import Dataset, Split
 from counterpoint.denoising import DenoiserOptions, Denoising
+from counterpoint.diffusion import UNet
 from counterpoint.methods import DMVAE, MMVAE, Method, MoPoE, load
 from counterpoint.metrics import Evaluation
 from counterpoint.metrics.evaluation import GROUPS
@@ -143,6 +144,67 @@ def test_what_goes_wrong_leaves_the_method_as_it_was() -> None:
         drawn.fit_decoder(split, denoiser=replace(IMAGE, condition="concat"), max_steps=1, progress=False)
 
 
+def test_rows_without_the_modality_teach_nothing() -> None:
+    """Few rows have an image, and most batches would have none; of a stream's, which are not chosen, such a batch counts 0."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    x = {"image": rng.random((40, 1, 8, 8), np.float32), "vector": rng.normal(size=(40, 3)).astype(np.float32)}
+    method = MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS)
+    present = {"image": np.arange(40) % 20 == 7, "vector": np.ones(40, bool)}
+    x["image"][~present["image"]] = 0
+    split = Split(x, method.modalities, present)
+    seen: list[int] = []
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda module, inputs: seen.append(len(inputs[0])) if isinstance(module, UNet) else None
+    )
+    method.fit_decoder(split, denoiser=IMAGE, max_steps=3, batch_size=8, progress=False)
+    hook.remove()
+    assert seen == [2, 2, 2]
+    method.begin(None)
+    (loss,) = DecoderFit(["image"]).terms(*_decoded(method, split.batch(np.arange(4)))).values()
+    loss.mean().backward()
+    learned = [p.grad for p in method.model.likelihood("image").parameters()]
+    assert torch.equal(loss, torch.zeros(4)) and all(g is not None and not g.any() for g in learned)
+    nobody = {"image": np.zeros(40, bool), "vector": np.ones(40, bool)}
+    with pytest.raises(ValueError, match="no row of train has image; give rows from which to learn what they look like"):
+        method.fit_decoder(Split({**x, "image": 0 * x["image"]}, method.modalities, nobody), denoiser=IMAGE, max_steps=1, progress=False)
+
+
+def _decoded(method: Method, batch: Batch) -> Any:
+    encoding = method.model.encode(batch)
+    draws = DecoderFit(["image"]).draws(method.model, encoding)
+    return method.model, encoding, draws, method.model.decode(draws, batch.covariates)
+
+
+def test_the_likelihood_of_a_draft_does_not_learn() -> None:
+    torch.manual_seed(0)
+    told = cp.Modality("image", (1, 8, 8), "normal", scale=None)
+    split = Split({"image": np.random.default_rng(0).random((40, 1, 8, 8), np.float32)}, (told,))
+    method = MoPoE((told,), shared_dim=3, networks=NETWORKS)
+    before = weights(method)
+    draws_by = replace(IMAGE, condition="concat")
+    with pytest.raises(NonFiniteLoss):
+        method.fit_decoder(split, denoiser=draws_by, max_steps=50, lr=1e25, progress=False)
+    now = weights(method)
+    assert before.keys() == now.keys() and all(torch.equal(before[name], now[name]) for name in before)
+    method.fit_decoder(split, denoiser=draws_by, max_steps=3, lr=0.1, progress=False)
+    kept = method.model.likelihood("image").coarse.state_dict()  # type: ignore[union-attr]
+    assert torch.equal(kept["log_scale"], before["model.decoders.image.likelihood.log_scale"])
+
+
+def test_what_needs_means_or_densities_is_refused_afterwards() -> None:
+    torch.manual_seed(0)
+    split = data().train
+    method = MMVAE.for_data(data(), shared_dim=3, networks=NETWORKS, estimator="dreg", samples=2)
+    method.fit_decoder(split, denoiser=IMAGE, max_steps=1, progress=False)
+    with pytest.raises(ValueError, match="estimator='dreg' weighs draws by their density, and the decoder of 'image' has none"):
+        method.fit(split, max_steps=1, progress=False)
+    method = MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS)
+    method.fit_refiner(split, refiner=cp.RefinerOptions(steps=2, width=8, signal="error"), steps=1, progress=False)
+    with pytest.raises(ValueError, match="compares values with decoded means, and diffusion has none; fit one with signal='gradient'"):
+        method.fit_decoder(split, denoiser=IMAGE, max_steps=1, progress=False)
+
+
 def test_how_values_are_drawn_may_change_afterwards() -> None:
     """Guidance of 0 forgets latents, of more exaggerates them; the solver and its steps are counted by calls of the network."""
     torch.manual_seed(0)
@@ -176,7 +238,7 @@ def test_the_command_replaces_the_decoder_of_a_run(tmp_path: Path, capsys: Any, 
     run, picture = tmp_path / "run", str(tmp_path / "a.png")
     assert main(["fit", "mopoe", "--data", "digits-quadrant", "--max_steps", "2", "--networks.width", "2", "--out", str(run)]) == 0
     (run / "evaluation.json").write_text("{}")
-    words = ["fit-decoder", str(run), "--denoiser.modalities", "[view1]", "--denoiser.width", "8", "--max_steps", "2", "--cooldown", "1"]
+    words = ["fit-decoder", str(run), "--denoiser.modalities", "[view1]", "--denoiser.width", "8", "--max_steps", "2"]
     assert main(words) == 0
     assert not (run / "evaluation.json").exists() and load(run).model.surrogates == ["view1"]
     assert f"{run}: view1 by diffusion, 2 steps, loss " in capsys.readouterr().out

@@ -162,6 +162,7 @@ class Denoising(Likelihood):
 
     Attributes:
         coarse: the likelihood of the feed-forward mean that ``concat`` reads, or None.
+        draft_learns: whether what draws that mean is trained by its likelihood, beside the denoiser.
 
     Raises:
         ValueError: images of a size that the network can't take, or a vector with another network or conditioned by other means than ``embed``.
@@ -176,6 +177,7 @@ class Denoising(Likelihood):
         self.unit = modality.unit
         self.process = GaussianDiffusion(steps=options.steps, schedule=options.schedule, predicts=options.predicts, weight=options.weight)
         self.coarse = likelihood(modality) if options.condition == "concat" else None
+        self.draft_learns = self.coarse is not None
         self.output_shape = (latent_dim,) if self.coarse is None else self.coarse.output_shape
         if len(modality.shape) == 3:
             context, extra = (latent_dim, 0) if self.coarse is None else (0, modality.shape[0])
@@ -201,7 +203,7 @@ class Denoising(Likelihood):
         size = math.prod(self.shape)
         surrogate = -self.options.factor * size * self.process.loss(partial(self._predicted, seen), values)
         surrogate = surrogate.unflatten(0, raw.shape[: -len(self.output_shape)])
-        return surrogate if self.coarse is None else surrogate + self.coarse.log_prob(raw, x)
+        return surrogate + self.coarse.log_prob(raw, x) if self.coarse is not None and self.draft_learns else surrogate
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         """A sample of x given raw outputs (..., *output_shape)."""

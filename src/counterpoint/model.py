@@ -65,20 +65,20 @@ class Decoder(nn.Module):
         return self.network(u)
 
     def denoised(self, denoising: Denoising) -> Decoder:
-        """The same modality's decoder by diffusion; where that reads a draft, this one's network draws it, and goes on to.
+        """The same modality's decoder by diffusion; where that reads a draft, this one's network draws it, and is to stay as it is.
 
         Raises:
             ValueError: there is nothing to draw the draft.
         """
         made = Decoder(nn.Identity(), denoising)
-        made.usual, made.filler = self.usual, self.filler
+        made.usual = self.usual
         if denoising.coarse is not None:
             drawn = self.likelihood.coarse if isinstance(self.likelihood, Denoising) else self.likelihood
             if drawn is None:
                 raise ValueError(
                     "condition='concat' reads what a feed-forward decoder draws, and this decoder is none; take 'embed' or 'film'"
                 )
-            denoising.coarse, made.network = drawn, self.network
+            denoising.coarse, denoising.draft_learns, made.network = drawn, False, self.network
         return made
 
 

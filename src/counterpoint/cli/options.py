@@ -10,9 +10,7 @@ from ..denoising import DenoiserOptions
 from ..inference import RefinerOptions
 from ..priors import SamplerName
 from ..training import FitOptions
-
-DECODER_FIT = FitOptions(max_epochs=-1, max_steps=3000, cooldown=1000, lr=1e-3, ema=0.998)
-"""How fit-decoder trains, but for what is said otherwise."""
+from ..training.decoder import USUAL
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class FitDecoderOptions:
 
     run: Path
     denoiser: DenoiserOptions = DenoiserOptions()
-    fit: FitOptions = DECODER_FIT
+    fit: FitOptions = USUAL
 
 
 @dataclass(frozen=True)

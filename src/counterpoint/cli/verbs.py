@@ -76,7 +76,7 @@ def fit_decoder(words: Sequence[str]) -> None:
     """Fit diffusion decoders in the place of some of a trained run's; everything else stays as it is."""
     wanted = called(FitDecoderOptions, "fit-decoder", words)
     method, data = opened(wanted.run)
-    result = method.fit_decoder(data.train, data.val, denoiser=wanted.denoiser, fit=wanted.fit)
+    result = method.fit_decoder(data.train, data.val, denoiser=wanted.denoiser, options=wanted.fit)
     if not leads():
         return
     saved(method, wanted.run)

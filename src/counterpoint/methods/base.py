@@ -33,7 +33,7 @@ from counterpoint.types import Batch, Covariates, Latents, Modality, Terms, colu
 
 if TYPE_CHECKING:
     from counterpoint.data import Dataset, Split, Stream
-    from counterpoint.training import FitOptions, FitResult
+    from counterpoint.training import FitResult
 
 Values = Batch | Mapping[str, Tensor | np.ndarray]
 RuleLike = Rule | Literal["own", "product"]
@@ -184,9 +184,7 @@ class Method(nn.Module):
 
         return fit_prior(self, train, kind=kind, size=size, of=of, **options)
 
-    def fit_decoder(
-        self, train: Split | Stream, val: Split | None = None, *, denoiser: DenoiserOptions, fit: FitOptions | None = None, **options: Any
-    ) -> FitResult:
+    def fit_decoder(self, train: Split | Stream, val: Split | None = None, *, denoiser: DenoiserOptions, **options: Any) -> FitResult:
         """Fit diffusion decoders in the place of some of a trained method's, which otherwise stays as it is: sharp images of the same latents
         (:func:`counterpoint.training.fit_decoder`).
 
@@ -194,11 +192,11 @@ class Method(nn.Module):
             train: the rows to learn from.
             val: the rows to validate on.
             denoiser: which modalities, and what kind of decoder.
-            fit: how to train; ``options`` are fields of it.
+            options: how to train, as for ``fit``.
         """
         from counterpoint.training import fit_decoder
 
-        return fit_decoder(self, train, val, denoiser=denoiser, options=fit, **options)
+        return fit_decoder(self, train, val, denoiser=denoiser, **options)
 
     def fit_refiner(self, train: Split | Stream, *, refiner: inference.RefinerOptions | None = None, **options: Any) -> list[float]:
         """Fit a network that refines the posteriors of a trained method, which stays as it is (:mod:`counterpoint.inference.iterative`).
@@ -229,7 +227,7 @@ class Method(nn.Module):
             network.compile()
 
     def draw_by(self, *, guidance: float | None = None, sampler: Sampler | None = None, sampler_steps: int | None = None) -> None:
-        """How diffusion decoders draw from now on; None leaves as it is what each was made with. It is not saved.
+        """How diffusion decoders draw from now on; None leaves as it is. It is not saved.
 
         Args:
             guidance: g: more than 1 exaggerates what latents say, at twice the cost; for decoders that were trained with dropped latents.

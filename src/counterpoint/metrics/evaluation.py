@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 
+from ..denoising import Denoising
 from ..files import write
 from ..inference import refiner_of
 from .agreement import score_f1
@@ -320,8 +321,10 @@ def evaluate(
 
 def _origin(method: Method, data: Dataset) -> dict[str, Any]:
     """What was measured, on what, and by which versions."""
+    reads = {name: method.model.likelihood(name) for name in method.model.names}
+    drawn = {name: asdict(r.options) for name, r in reads.items() if isinstance(r, Denoising)}
     return {
-        "method": {"name": method.name, "config": method.config},
+        "method": {"name": method.name, "config": method.config, "denoisers": drawn},
         "data": {"name": data.name, "notes": dict(data.notes), "checksum": data.checksum()},
         "versions": {name: _version(name) for name in ("counterpoint", "torch", "numpy", "scikit-learn")},
     }

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
+from ..data import Split
 from ..denoising import DenoiserOptions
+from ..inference import Refiner
 from ..methods.stages import Ramp, Stage
 from ..objectives import DecoderFit
 from .options import FitOptions, with_changes
 from .run import FitResult, fit
 
 if TYPE_CHECKING:
-    from ..data import Split, Stream
+    from ..data import Stream
     from ..methods import Method
+
+USUAL = FitOptions(max_epochs=-1, max_steps=3000, lr=1e-3, ema=0.998)
+"""How decoders are fitted, but for what is said otherwise."""
 
 
 def fit_decoder(
@@ -23,38 +29,47 @@ def fit_decoder(
     val: Split | None = None,
     *,
     denoiser: DenoiserOptions,
-    options: FitOptions | None = None,
+    options: FitOptions = USUAL,
     **changes: Any,
 ) -> FitResult:
     """Fit diffusion decoders in the place of some of a method's, whose encoders and other decoders stay as they are.
 
     Trained with the rest, a diffusion decoder leaves the latents little to say, for it finds in the noisy image itself what they would have told; of latents
     that a feed-forward decoder shaped it draws what they say, and makes up only what they don't. With ``condition="concat"`` it reads beside
-    x_t what that decoder draws (DiffuseVAE, Pandey et al. 2022, https://arxiv.org/abs/2201.00308); with the others, latents. Ours is that
-    it learns from whatever the aggregate posterior is made of (:class:`~counterpoint.objectives.DecoderFit`), and not from all modalities alone.
+    x_t what that decoder draws (DiffuseVAE, Pandey et al. 2022, https://arxiv.org/abs/2201.00308); with the others, latents. Ours is that it
+    learns from all that the aggregate posterior is made of (:class:`~counterpoint.objectives.DecoderFit`): of a mixture, from what each set of modalities says.
+
+    A refiner that was fitted to the former decoders should be fitted again.
 
     Args:
         method: a trained method.
-        train: the rows to learn from.
+        train: the rows to learn from; those that have none of the modalities are left out, but for a stream's.
         val: the rows to validate on.
         denoiser: which modalities, and what kind of decoder.
-        options: how to train; ``changes`` are fields of it.
+        options: how to train; ``changes`` are fields of it, or further keywords of Lightning's ``Trainer``.
 
     Raises:
-        ValueError: a modality that diffusion can't draw, ``concat`` without a feed-forward decoder, or an option out of its range.
-        NonFiniteLoss: the loss became NaN or infinite. After any error the method is as it was.
+        ValueError: a modality that diffusion can't draw, ``concat`` without a feed-forward decoder, a refiner that compares values with what is
+            decoded, or an option out of its range.
+        TypeError: an unknown option.
+        ModuleNotFoundError: the network needs diffusers, which is not installed.
+        NonFiniteLoss: the loss became NaN or infinite. After any error the method has its former decoders, and the weights that it had.
     """
-    options = with_changes(options or FitOptions(), changes)
+    options = with_changes(options, changes)
     model, stages = method.model, method.stages
+    if isinstance(model.refiner, Refiner) and model.refiner.options.signal == "error":
+        raise ValueError(
+            "the refiner of this model compares values with decoded means, and diffusion has none; fit one with signal='gradient'"
+        )
     before, denoisers = {name: model.decoder(name) for name in model.names}, dict(model.denoisers)
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)  # the weights that training starts from
+        model.put_denoisers(denoiser)
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(options.seed)  # the weights that training starts from
-            model.put_denoisers(denoiser)
         model.to(method.device)
         loss = DecoderFit(denoiser.modalities)
         method.stages = (Stage([(loss, Ramp(1.0))], trains=[model.likelihood(name) for name in denoiser.modalities]),)
-        return fit(method, train, val, options=options)
+        return fit(method, _having(train, denoiser.modalities), val, options=options)
     except BaseException:
         model.decoders.update(before)
         model.denoisers = denoisers
@@ -62,3 +77,17 @@ def fit_decoder(
     finally:
         method.stages = stages
         method.begin(None)
+
+
+def _having(train: Split | Stream, names: tuple[str, ...]) -> Split | Stream:
+    """The rows of a split that have any of the modalities.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not isinstance(train, Split):
+        return train
+    rows = np.flatnonzero(np.logical_or.reduce([train.present[name] for name in names]))
+    if len(rows) == 0:
+        raise ValueError(f"no row of train has {' or '.join(names)}; give rows from which to learn what they look like")
+    return train if len(rows) == len(train) else train.take(rows)

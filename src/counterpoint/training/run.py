@@ -91,7 +91,8 @@ def fit(
         options: how to train; ``changes`` are fields of it, or further keywords of Lightning's ``Trainer``.
 
     Raises:
-        ValueError: an option out of its range, too few rows, a folder that holds another run, or a checkpoint that cannot be read.
+        ValueError: an option out of its range, a loss that can't train the decoders, too few rows,
+            a folder that holds another run, or a checkpoint that cannot be read.
         TypeError: an unknown keyword.
         NonFiniteLoss: a term became NaN or infinite; the last checkpoint is from before.
         OSError: the run folder cannot be written; the last checkpoint is intact.
@@ -119,6 +120,9 @@ def fit(
     from .loop import Run
 
     method_stages = getattr(method, "stages", ())
+    for stage in method_stages:  # again: decoders may have been replaced since the method was made
+        for loss, _ in stage.losses:
+            loss.check(method.model)
     staged = len(method_stages) > 1 or any(stage.trains is not None for stage in method_stages)
     begun = [i for i, (stage, _) in enumerate(stages) if folder is not None and folder.stage(stage).last.exists()]
     first = begun[-1] if resume and begun else 0  # a later stage's checkpoint has the weights of those before it
