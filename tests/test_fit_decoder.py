@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,32 @@ def test_what_goes_wrong_leaves_the_method_as_it_was() -> None:
         drawn.fit_decoder(split, denoiser=replace(IMAGE, condition="concat"), max_steps=1, progress=False)
 
 
+def test_a_fit_that_was_stopped_goes_on_bitwise(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    split = data().train
+    base = MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS)
+    ends = []
+    for name, parts in (("whole", (4,)), ("parts", (2, 4))):
+        for steps in parts:
+            method = deepcopy(base)
+            method.fit_decoder(
+                split,
+                denoiser=replace(IMAGE, condition="concat"),
+                out=tmp_path / name,
+                resume=True,
+                max_steps=steps,
+                batch_size=8,
+                progress=False,
+            )
+        ends.append(weights(method))
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+    with pytest.raises(ValueError, match="already holds a run"):
+        deepcopy(base).fit_decoder(split, denoiser=IMAGE, out=tmp_path / "whole", max_steps=4, batch_size=8, progress=False)
+    with pytest.raises(ValueError, match=r"cannot resume .*: data.denoiser.width was 8 and is now 16"):
+        wider = replace(IMAGE, condition="concat", width=16)
+        deepcopy(base).fit_decoder(split, denoiser=wider, out=tmp_path / "whole", resume=True, max_steps=4, batch_size=8, progress=False)
+
+
 def test_rows_without_the_modality_teach_nothing() -> None:
     """Few rows have an image, and most batches would have none; of a stream's, which are not chosen, such a batch counts 0."""
     torch.manual_seed(0)
@@ -241,7 +268,9 @@ def test_the_command_replaces_the_decoder_of_a_run(tmp_path: Path, capsys: Any, 
     words = ["fit-decoder", str(run), "--denoiser.modalities", "[view1]", "--denoiser.width", "8", "--max_steps", "2"]
     assert main(words) == 0
     assert not (run / "evaluation.json").exists() and load(run).model.surrogates == ["view1"]
-    assert f"{run}: view1 by diffusion, 2 steps, loss " in capsys.readouterr().out
+    assert (run / "decoder" / "checkpoints" / "last.ckpt").exists() and main(words) == 0  # another takes its place
+    assert main([*words[:-1], "3", "--resume", "true"]) == 0
+    assert f"{run}: view1 by diffusion, 3 steps, loss " in capsys.readouterr().out
     assert main(["sample", str(run), "--n", "2", "--sampler_steps", "2", "--out", picture]) == 0
     whole = Evaluation({"fid": 1.0}, meta={"split": "test", "groups": [*GROUPS]})
     assert whole.complete

@@ -75,11 +75,13 @@ class FitDecoderOptions:
         run: run folder.
         denoiser: which modalities, and what kind of decoder.
         fit: how to train.
+        resume: go on with a fit that was stopped, with the same options.
     """
 
     run: Path
     denoiser: DenoiserOptions = DenoiserOptions()
     fit: FitOptions = USUAL
+    resume: bool = False
 
 
 @dataclass(frozen=True)

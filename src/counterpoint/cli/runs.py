@@ -28,6 +28,7 @@ RUN_PARTS = (
     "report.html",
     "model",
     "checkpoints",
+    "decoder",
     "judges",
     "tensorboard",
 )
@@ -65,6 +66,14 @@ def trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
         _cleared(run)
     described = {key: value for key, value in wanted.data.items() if value is not None}
     return method, train(method, data.train, data.val, out=run, resume=wanted.resume, describe=described, options=options)
+
+
+def decoder_folder(run: Path, resume: bool) -> Path:
+    """Where the fit of a run's decoders is kept; what was there of another is removed, unless that goes on."""
+    folder = run / "decoder"
+    if not resume and leads():
+        _cleared(folder)
+    return folder
 
 
 def _cleared(run: Path) -> None:

@@ -16,7 +16,7 @@ from . import choose
 from .answers import annotate, impute, sample, translate
 from .arguments import EVALUATE_SKIPS, called, check_source, expanded, gathered, option_names, parsed, parser_for, settings
 from .options import FitDecoderOptions, FitRefinerOptions, PriorOptions, ReportOptions
-from .runs import evaluated, loaded, measured, opened, out_folder, reported, saved, trained
+from .runs import decoder_folder, evaluated, loaded, measured, opened, out_folder, reported, saved, trained
 from .sets import data
 from .studies import sweep, tune
 
@@ -76,7 +76,15 @@ def fit_decoder(words: Sequence[str]) -> None:
     """Fit diffusion decoders in the place of some of a trained run's; everything else stays as it is."""
     wanted = called(FitDecoderOptions, "fit-decoder", words)
     method, data = opened(wanted.run)
-    result = method.fit_decoder(data.train, data.val, denoiser=wanted.denoiser, options=wanted.fit)
+    result = method.fit_decoder(
+        data.train,
+        data.val,
+        denoiser=wanted.denoiser,
+        options=wanted.fit,
+        out=decoder_folder(wanted.run, wanted.resume),
+        resume=wanted.resume,
+        again="the same command and --resume true",
+    )
     if not leads():
         return
     saved(method, wanted.run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +31,9 @@ def fit_decoder(
     val: Split | None = None,
     *,
     denoiser: DenoiserOptions,
+    out: str | Path | None = None,
+    resume: bool = False,
+    again: str | None = None,
     options: FitOptions = USUAL,
     **changes: Any,
 ) -> FitResult:
@@ -46,11 +51,14 @@ def fit_decoder(
         train: the rows to learn from; those that have none of the modalities are left out, but for a stream's.
         val: the rows to validate on.
         denoiser: which modalities, and what kind of decoder.
+        out: a run folder for this fit, from which it can go on where it was stopped.
+        resume: go on in ``out``; where nothing has been saved yet, begin.
+        again: the command that goes on, see :func:`~counterpoint.training.fit`.
         options: how to train; ``changes`` are fields of it, or further keywords of Lightning's ``Trainer``.
 
     Raises:
         ValueError: a modality that diffusion can't draw, ``concat`` without a feed-forward decoder, a refiner that compares values with what is
-            decoded, or an option out of its range.
+            decoded, an option out of its range, or ``out`` that holds another run.
         TypeError: an unknown option.
         ModuleNotFoundError: the network needs diffusers, which is not installed.
         NonFiniteLoss: the loss became NaN or infinite. After any error the method has its former decoders, and the weights that it had.
@@ -69,7 +77,8 @@ def fit_decoder(
         model.to(method.device)
         loss = DecoderFit(denoiser.modalities)
         method.stages = (Stage([(loss, Ramp(1.0))], trains=[model.likelihood(name) for name in denoiser.modalities]),)
-        return fit(method, _having(train, denoiser.modalities), val, options=options)
+        rows, described = _having(train, denoiser.modalities), {"denoiser": asdict(denoiser)}
+        return fit(method, rows, val, out=out, resume=resume, describe=described, again=again, options=options)
     except BaseException:
         model.decoders.update(before)
         model.denoisers = denoisers

@@ -64,6 +64,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     describe: Mapping[str, Any] | None = None,
+    again: str | None = None,
     options: FitOptions | None = None,
     watch: Watch | None = None,
     **changes: Any,
@@ -87,6 +88,7 @@ def fit(
         out: the run folder.
         resume: go on in ``out``; where nothing has been saved yet, begin.
         describe: what config.yaml says of the data: name, options.
+        again: the command that goes on with a run that was stopped, for the line that says so; by default that of ``counterpoint fit``.
         watch: called with the means of every validation, by name; an exception that it raises ends the run and reaches the caller.
         options: how to train; ``changes`` are fields of it, or further keywords of Lightning's ``Trainer``.
 
@@ -144,7 +146,7 @@ def fit(
             history.before = results[-1].steps
     except Stopped as stop:
         if run.leads:
-            print(_farewell(history.before + stop.step, signal.Signals(stop.signum).name, folder), file=sys.stderr)
+            print(_farewell(history.before + stop.step, signal.Signals(stop.signum).name, folder, again), file=sys.stderr)
         if stop.signum == signal.SIGINT:
             raise KeyboardInterrupt from None
         raise SystemExit(128 + stop.signum) from None
@@ -178,7 +180,8 @@ def _joined(results: Sequence[FitResult]) -> FitResult:
     return replace(results[-1], seconds=seconds, samples_per_second=rows / seconds if seconds else 0.0)
 
 
-def _farewell(step: int, cause: str, folder: RunFolder | None) -> str:
+def _farewell(step: int, cause: str, folder: RunFolder | None, again: str | None) -> str:
     if folder is None:
         return f"stopped by {cause} after {step} steps; nothing is saved, because the run has no folder (out)"
-    return f"stopped by {cause} after {step} steps, which are saved; go on with resume=True, or: counterpoint fit --resume {folder.path}"
+    again = again or f"counterpoint fit --resume {folder.path}"
+    return f"stopped by {cause} after {step} steps, which are saved; go on with resume=True, or: {again}"
