@@ -27,6 +27,7 @@ from counterpoint.products import (
     StuckChains,
     _side_by_side,
     chained,
+    chosen,
     log_normaliser,
     normalised,
     product_of_posteriors,
@@ -483,6 +484,19 @@ def test_a_choice_takes_each_row_from_its_own() -> None:
     assert draws.mean((0, 2)).round().tolist() == [0, 50, 0]
     assert q.centre[:, 0].tolist() == [0, 50, 0]
     torch.testing.assert_close(q.log_prob(draws)[:, 1], second.log_prob(draws[:, 1:2])[:, 0])
+
+
+def test_complete_rows_beside_rows_of_one_expert_take_no_chains() -> None:
+    """Of two modalities rows have both, whose posterior is another one, or one: no row is left to take chains."""
+    a, b = flowed("maf", rows=4), flowed("maf", rows=4, seed=1)
+    members = torch.tensor([[1, 1, 0, 1], [1, 0, 1, 0]], dtype=torch.bool)
+    joint = Normal(torch.arange(8.0).view(4, 2), torch.ones(4, 2))
+    q = chosen(members.all(0), joint, product_of_posteriors([a, b], members, unit(2), HMC(), ("a", "b")))
+    assert chained(q) is None
+    for row, alone in ((0, joint), (1, a), (2, b), (3, a)):
+        torch.testing.assert_close(q.centre[row], alone.centre[row])
+    z = torch.randn(5, 4, 2)
+    torch.testing.assert_close(q.log_prob(z)[:, 2], b.log_prob(z)[:, 2])
 
 
 def test_what_importance_samples_come_from_is_a_density() -> None:

@@ -334,6 +334,8 @@ def _taken(q: dist.Posterior, rows: Tensor) -> dist.Posterior:
     if isinstance(q, Choice):
         place = torch.cumsum(~q.rows, 0) - 1  # of each row among those of the second
         here = q.rows[rows]
+        if bool(here.all()):  # or chains would run for no row
+            return _taken(q.first, rows)
         return Choice(here, _taken(q.first, rows), _taken(q.second, place[rows[~here]]))
     raise TypeError(f"rows of a {type(q).__name__} can't be taken")
 
