@@ -1,6 +1,6 @@
 """What runs on birds and captions generate from each other, as one picture.
 
-    python benchmarks/birds.py RUN [RUN ...] --root DATA --plot FILE.png [--rows 6] [--draws 4] [--seed 0]
+    python benchmarks/birds.py RUN [RUN ...] --root DATA --plot FILE.png [--rows 6] [--draws 4] [--guidance 1] [--seed 0]
 
 Above, captions of test birds, the real image, and images that each run draws from the caption. Below, images of test birds, the real
 caption, and the likeliest words of each run, given the image.
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 import counterpoint as cp
+from counterpoint.denoising import Denoising
 
 
 def main() -> None:
@@ -26,6 +27,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=6)
     parser.add_argument("--draws", type=int, default=4)
+    parser.add_argument("--guidance", type=float, help="of the runs whose diffusion decoders have learned to do without latents")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     data = cp.data.load("cub", root=options.root, unpaired=True)  # the vocabulary that the runs were trained with
@@ -33,6 +35,10 @@ def main() -> None:
     both = np.flatnonzero(data.test.present["image"] & data.test.present["caption"])
     batch = data.test.batch(np.sort(np.random.default_rng(options.seed).choice(both, options.rows, replace=False)))
     runs = {run.name: cp.load(run) for run in options.runs}
+    for method in runs.values():
+        read = method.model.likelihood("image")
+        if isinstance(read, Denoising) and read.options.drop:
+            method.draw_by(guidance=options.guidance)
 
     def generator() -> torch.Generator:
         return torch.Generator().manual_seed(options.seed)
