@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from counterpoint.denoising import DenoiserOptions, Denoising
 from counterpoint.diffusion import UNet
 from counterpoint.methods import DMVAE, MMVAE, Method, MoPoE, load
 from counterpoint.metrics import Evaluation
-from counterpoint.metrics.evaluation import GROUPS
+from counterpoint.metrics.evaluation import GROUPS, _origin
 from counterpoint.objectives import DecoderFit
 from counterpoint.posteriors import Mixture, Product
 from counterpoint.training import NonFiniteLoss
@@ -250,6 +251,8 @@ def test_how_values_are_drawn_may_change_afterwards() -> None:
     assert torch.equal(drawn(1.0), drawn(-1.0)) and len(calls) == 2 * 2 * 3
     method.draw_by(guidance=4.0, sampler="dpm++", sampler_steps=5)
     exaggerated = drawn(1.0)
+    noted = _origin(method, data())["method"]
+    assert noted["denoisers"]["image"]["guidance"] == 4.0 and json.loads(json.dumps(noted)) == noted
     method.draw_by(guidance=1.0)
     assert torch.equal(drawn(1.0), plain) and float((exaggerated - plain).abs().max()) > 0.01
     method.draw_by()

@@ -322,9 +322,9 @@ def evaluate(
 def _origin(method: Method, data: Dataset) -> dict[str, Any]:
     """What was measured, on what, and by which versions."""
     reads = {name: method.model.likelihood(name) for name in method.model.names}
-    drawn = {name: asdict(r.options) for name, r in reads.items() if isinstance(r, Denoising)}
+    drawn = {name: asdict(r.options) | {"modalities": [name]} for name, r in reads.items() if isinstance(r, Denoising)}
     return {
-        "method": {"name": method.name, "config": method.config, "denoisers": drawn},
+        "method": {"name": method.name, "config": method.config} | ({"denoisers": drawn} if drawn else {}),
         "data": {"name": data.name, "notes": dict(data.notes), "checksum": data.checksum()},
         "versions": {name: _version(name) for name in ("counterpoint", "torch", "numpy", "scikit-learn")},
     }
