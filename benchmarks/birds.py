@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 import counterpoint as cp
-from counterpoint.denoising import Denoising
 
 
 def main() -> None:
@@ -36,8 +35,7 @@ def main() -> None:
     batch = data.test.batch(np.sort(np.random.default_rng(options.seed).choice(both, options.rows, replace=False)))
     runs = {run.name: cp.load(run) for run in options.runs}
     for method in runs.values():
-        read = method.model.likelihood("image")
-        if isinstance(read, Denoising) and read.options.drop:
+        if (by := method.model.denoisings.get("image")) is not None and by.options.drop:
             method.draw_by(guidance=options.guidance)
 
     def generator() -> torch.Generator:

@@ -1,14 +1,14 @@
 """What rows that lack a modality add: training on pairs alone, and on pairs and unpaired rows, measured on the same held-out pairs.
 
-    python benchmarks/unpaired.py DATA --out DIR [--captions one] [--steps 3000 6000] [--seeds 0 1]
+    python benchmarks/unpaired.py DATA --out DIR [--captions one] [--steps 3000 6000] [--select best] [--seeds 0 1]
 
 CUB birds with captions: 837 training birds with captions, 2,024 images without captions and the captions of 647 birds without an image. Both arms have one
-vocabulary, one validation set of complete rows, by whose loss the step is chosen (every hundred), and one judge of matches, which is trained on all pairs
-with all their captions. With ``--captions one`` models see one caption of each bird, with ``all`` all ten.
+vocabulary, one validation set of complete rows, by whose loss the step is chosen (every hundred) unless the last is asked for, and one judge of matches, which
+is trained on all pairs with all their captions. With ``--captions one`` models see one caption of each bird and a tenth of the captions without an image, with
+``all`` all of them.
 
 Prints, of the test split, how often the judge finds what a generated caption or image belongs to, of two (chance .5), how often the cosine of posterior means
-of z given either alone does ("retrieval"), and the means over seeds. The two numbers of --steps are the most steps of pairs alone and of both: the same
-choice of the best step ends them where they overfit.
+of z given either alone does ("retrieval"), and the means over seeds.
 """
 
 from __future__ import annotations
@@ -53,12 +53,44 @@ def retrieval(method: cp.Method, split: cp.data.Split) -> float:
     return float(np.nanmean([forced_choice(z[0], z[1], others), forced_choice(z[1], z[0], others)]))
 
 
+def measured(
+    options: argparse.Namespace, data: cp.data.Dataset, rows: cp.data.Split, steps: int, seed: int
+) -> tuple[int, float, float, dict[str, float]]:
+    """Train on the rows: the step whose weights are measured, their loss and match on validation pairs, and their metrics on the test split."""
+    torch.manual_seed(seed)
+    best = options.select == "best"
+    method = cp.MoPoE.for_data(data, shared_dim=64, networks=cp.NetworkOptions(hidden=(256,)))
+    result = method.fit(
+        rows,
+        data.val.take(data.val.complete),
+        max_epochs=-1,
+        max_steps=steps,
+        cooldown=0 if best else steps // 3,
+        batch_size=options.batch,
+        lr=1e-3,
+        ema=0.998,
+        seed=seed,
+        select=options.select,
+        val_every=max(1, 100 * options.batch // len(rows)),
+        precision="bf16-mixed",
+        channels_last=True,
+        progress=False,
+    )
+    losses = np.array(result.history["val/loss"])
+    at = int(np.nanargmin(losses)) if best else int(np.flatnonzero(~np.isnan(losses))[-1])
+    judged = {"only": ["match"], "rows": None, "cache": options.out / "judges", "progress": False}
+    test = {name: float(value) for name, value in evaluate(method, data, **judged).metrics.items() if name in METRICS}
+    val = float(evaluate(method, data, split="val", **judged).metrics["match"])
+    step = int(result.history["step"][at]) if best else result.steps
+    return step, float(losses[at]), val, test | {"retrieval": retrieval(method, data.test.take(data.test.complete))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="where judges and numbers are kept")
     parser.add_argument("--captions", choices=("one", "all"), default="one")
-    parser.add_argument("--steps", type=int, nargs=2, default=[3000, 6000])
+    parser.add_argument("--steps", type=int, nargs=2, default=[3000, 6000], help="most of pairs alone, and with unpaired rows")
     parser.add_argument(
         "--select", choices=("best", "last"), default="best", help="weights: of the best validation loss, or the last, with a cooldown"
     )
@@ -69,52 +101,20 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     data = cp.data.load("cub", root=options.data, captions="all", unpaired=True, likelihood="laplace")
     train = one_of_each(data.train_split) if options.captions == "one" else data.train_split
-    arms = {ARMS["pairs"]: train.take(train.complete), ARMS["both"]: train}
-    arms = {name: arms[name] for name in (ARMS[key] for key in options.arms)}
-    most = dict(zip(ARMS.values(), options.steps, strict=True))
-    val = data.val.take(data.val.complete)
+    rows, most = {"pairs": train.take(train.complete), "both": train}, dict(zip(ARMS, options.steps, strict=True))
     print("| seed | trained on | rows | step | loss on validation pairs | match of these | " + " | ".join(METRICS) + " |")
     print("|---|---|---|---|---|---|" + "---|" * len(METRICS))
-    found: dict[str, list[list[float]]] = {}
+    found: dict[str, list[dict[str, float]]] = {arm: [] for arm in options.arms}
     for seed in options.seeds:
-        for arm, rows in arms.items():
-            torch.manual_seed(seed)
-            method = cp.MoPoE.for_data(data, shared_dim=64, networks=cp.NetworkOptions(hidden=(256,)))
-            result = method.fit(
-                rows,
-                val,
-                max_epochs=-1,
-                max_steps=most[arm],
-                cooldown=most[arm] // 3 if options.select == "last" else 0,
-                batch_size=options.batch,
-                lr=1e-3,
-                ema=0.998,
-                seed=seed,
-                select=options.select,
-                val_every=max(1, 100 * options.batch // len(rows)),
-                precision="bf16-mixed",
-                channels_last=True,
-                progress=False,
-            )
-            losses = np.array(result.history["val/loss"])
-            step = int(result.history["step"][int(np.nanargmin(losses))]) if options.select == "best" else result.steps
-            loss = float(np.nanmin(losses)) if options.select == "best" else float(losses[~np.isnan(losses)][-1])
-            judged = {"only": ["match"], "rows": None, "cache": options.out / "judges", "progress": False}
-            metrics = evaluate(method, data, **judged).metrics
-            chosen_by = float(evaluate(method, data, split="val", **judged).metrics["match"])
-            metrics |= {"retrieval": retrieval(method, data.test.take(data.test.complete))}
-            values = [float(metrics[name]) for name in METRICS]
-            found.setdefault(arm, []).append(values)
-            name = f"{options.captions}-{options.select}{most[arm]}-{arm.replace(' ', '-')}-{seed}"
-            (options.out / f"{name}.json").write_text(json.dumps({"step": step, "loss": loss, "val/match": chosen_by, **metrics}))
-            print(
-                f"| {seed} | {arm} | {len(rows):,} | {step} | {loss:.0f} | {chosen_by:.3f} | "
-                + " | ".join(f"{v:.3f}" for v in values)
-                + " |",
-                flush=True,
-            )
+        for arm in options.arms:
+            step, loss, val, metrics = measured(options, data, rows[arm], most[arm], seed)
+            found[arm].append(metrics)
+            file = options.out / f"{options.captions}-{options.select}{most[arm]}-{arm}-{seed}.json"
+            file.write_text(json.dumps({"step": step, "loss": loss, "val/match": val, **metrics}))
+            values = " | ".join(f"{metrics[name]:.3f}" for name in METRICS)
+            print(f"| {seed} | {ARMS[arm]} | {len(rows[arm]):,} | {step} | {loss:.0f} | {val:.3f} | {values} |", flush=True)
     for arm, each in found.items():
-        print(f"{arm}: " + ", ".join(f"{name} {np.mean([v[i] for v in each]):.3f}" for i, name in enumerate(METRICS)))
+        print(f"{ARMS[arm]}: " + ", ".join(f"{name} {np.mean([m[name] for m in each]):.3f}" for name in METRICS))
 
 
 if __name__ == "__main__":

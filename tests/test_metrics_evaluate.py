@@ -76,7 +76,10 @@ class Oracle(nn.Module):
         super().__init__()
         self.modalities, self.config, self.priors, self.private = data.modalities, {"private": private}, priors, private
         self.model = SimpleNamespace(
-            private_dims={m.name: SIDES for m in data.modalities} if private else {}, draw_prior=self.draw_prior, refiner=None, names=()
+            private_dims={m.name: SIDES for m in data.modalities} if private else {},
+            draw_prior=self.draw_prior,
+            refiner=None,
+            denoisings={},
         )
         self.test = data.test
         self.labels: dict[str, dict[bytes, tuple[int, int]]] = {m.name: {} for m in data.modalities}

@@ -507,6 +507,17 @@ def test_a_signal_saves_and_says_how_to_go_on(
     name = signal.Signals(number).name
     assert f"stopped by {name} after {saved} steps, which are saved; go on with resume=True, or: counterpoint" in capsys.readouterr().err
     assert torch.load(tmp_path / "r" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == saved
+    with pytest.raises(ends):
+        fit(
+            Signalled(number, step, validating),
+            rows(32),
+            rows(20, seed=1),
+            out=tmp_path / "own",
+            again="mine --resume",
+            max_epochs=4,
+            **BASE,
+        )
+    assert "go on with resume=True, or: mine --resume\n" in capsys.readouterr().err
     rest, whole = small(), small()
     fit(rest, rows(32), rows(20, seed=1), out=tmp_path / "r", resume=True, max_epochs=4, **BASE)
     fit(whole, rows(32), max_epochs=4, **BASE)

@@ -177,6 +177,12 @@ class Model(nn.Module):
         return self.decoder(name).likelihood
 
     @property
+    def denoisings(self) -> dict[str, Denoising]:
+        """By modality, what draws it by diffusion."""
+        reads = {name: self.likelihood(name) for name in self.names}
+        return {name: by for name, by in reads.items() if isinstance(by, Denoising)}
+
+    @property
     def surrogates(self) -> list[str]:
         """Modalities whose decoder has no exact density."""
         return [name for name in self.names if not self.likelihood(name).exact]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint import inference
-from counterpoint.denoising import DenoiserOptions, Denoising
+from counterpoint.denoising import DenoiserOptions
 from counterpoint.diffusion import Sampler
 from counterpoint.files import replacing
 from counterpoint.methods.stages import Stage
@@ -222,7 +222,7 @@ class Method(nn.Module):
         if isinstance(self.model.refiner, inference.Refiner) and self.model.refiner.options.unroll:
             raise ValueError("compile=True can't differentiate twice, as the refiner's unroll=True asks; leave out one of them")
         trunks = [part for part in self.model.posterior.rule.modules() if isinstance(part, Trunk)]
-        denoisers = [part.network for part in self.model.decoders.modules() if isinstance(part, Denoising)]
+        denoisers = [part.network for part in self.model.denoisings.values()]
         for network in (*self.model.posterior.encoders.values(), *trunks, *self.model.decoders.values(), *denoisers):
             network.compile()
 
@@ -238,7 +238,7 @@ class Method(nn.Module):
             ValueError: no decoder draws by diffusion, or options that a decoder can't take.
         """
         wanted = [value for value in (guidance, sampler, sampler_steps) if value is not None]
-        denoisings = [part for part in self.model.decoders.modules() if isinstance(part, Denoising)]
+        denoisings = [*self.model.denoisings.values()]
         if wanted and not denoisings:
             raise ValueError("no decoder of this model draws by diffusion; leave out guidance and samplers, or fit one with fit_decoder")
         changed = [part.options.drawing_by(guidance, sampler, sampler_steps) for part in denoisings]

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 
-from ..denoising import Denoising
 from ..files import write
 from ..inference import refiner_of
 from .agreement import score_f1
@@ -321,8 +320,7 @@ def evaluate(
 
 def _origin(method: Method, data: Dataset) -> dict[str, Any]:
     """What was measured, on what, and by which versions."""
-    reads = {name: method.model.likelihood(name) for name in method.model.names}
-    drawn = {name: asdict(r.options) | {"modalities": [name]} for name, r in reads.items() if isinstance(r, Denoising)}
+    drawn = {name: asdict(by.options) | {"modalities": [name]} for name, by in method.model.denoisings.items()}
     return {
         "method": {"name": method.name, "config": method.config} | ({"denoisers": drawn} if drawn else {}),
         "data": {"name": data.name, "notes": dict(data.notes), "checksum": data.checksum()},
