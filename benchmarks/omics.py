@@ -7,8 +7,8 @@ those of the recipe, linear ones, and linear ones with weight decay. It keeps th
 rows of a fold without their labels; a logistic regression on standardised latents (posterior means given all modalities) is scored by balanced accuracy
 on the test rows. Imputation: each modality from the others, root mean squared error over that of the train mean, standardised features, of counts
 log1p at a common total. Networks are chosen in every fold by its validation rows: for probes those whose probe of the same latents and label is best
-there, for imputation those whose error is least. Peers see train rows only, too, and are tried at 16 dimensions and at 32; the better ones, by the mean
-over the test rows of all folds, are shown. What is done already in DIR is not done again.
+there, for imputation those whose error is least. Peers see train rows only, too, and their number of dimensions (16, 32 or 64) is chosen in the same way.
+What is done already in DIR is not done again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from omics_peers import probe
+from omics_peers import PARTS, probe
 
 import counterpoint as cp
 from counterpoint import NetworkOptions
@@ -33,7 +33,7 @@ from counterpoint.types import COUNTS, Batch
 
 RECIPE = Path(cp.__file__).parent / "experiments" / "omics.yaml"
 SETS = ("tcga-brca", "scgem", "snareseq", "citeseq")
-SIZES = (16, 32)
+SIZES = (16, 32, 64)
 OPTIONS = {
     "idmvae": ("private_dim", "beta", "cross_mi", "genaug", "diffusion"),
     "mmvae+": ("private_dim", "beta"),
@@ -73,7 +73,7 @@ class Scale:
 def exported(data: Dataset, path: Path) -> None:
     """A fold as omics_peers.py reads it."""
     arrays = {}
-    for part in ("train", "test"):
+    for part in PARTS:
         split: Split = getattr(data, part)
         for m in data.modalities:
             arrays[f"{part}/{m.name}"] = Scale(data, m.name)(split.x[m.name])
@@ -158,16 +158,33 @@ def table(results: dict[str, dict[str, list[dict[str, float]]]]) -> str:
     return "\n".join(text)
 
 
-def best(by_size: dict[int, list[dict[str, float]]]) -> dict[str, list[dict[str, float]]]:
-    """Peers' figures by peer, each probe at the size that is better over the folds."""
-    found: dict[str, list[dict[str, float]]] = {}
-    for folds in by_size.values():
-        for key in folds[0]:
-            kind, peer, what = key.split("/")
-            better = max(by_size.values(), key=lambda other: mean(fold[key] for fold in other) * (1 if kind == "probe" else -1))
-            rows = found.setdefault(peer, [{} for _ in folds])
-            for row, fold in zip(rows, better, strict=True):
-                row[f"probe/z/{what}" if kind == "probe" else f"nrmse/{what}"] = fold[key]
+def ours(method: str, data: Dataset, fold: int, out: Path) -> dict[str, float]:
+    """The test figures of a method, its networks chosen."""
+    candidates = {}
+    for candidate in CANDIDATES:
+        path = out / f"{data.name}-{fold}-{method}-{candidate}.json"
+        if not path.exists():
+            fitted = trained(method, data, fold, candidate)
+            both = {"val": measured(fitted, data, data.val), "test": measured(fitted, data, data.test)}
+            path.write_text(json.dumps(both, indent=2) + "\n")
+        candidates[candidate] = json.loads(path.read_text())
+    return chosen(candidates)
+
+
+def peers(python: str, data: Dataset, fold: int, out: Path) -> dict[str, dict[str, float]]:
+    """The test figures of every peer, their dimensions chosen."""
+    arrays, candidates = out / f"{data.name}-{fold}.npz", {}
+    for size in SIZES:
+        path = out / f"{data.name}-{fold}-peers-{size}.json"
+        if not path.exists():
+            exported(data, arrays)
+            command = [python, str(Path(__file__).with_name("omics_peers.py")), str(arrays), "--dim", str(size), "--out", str(path)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        candidates[str(size)] = json.loads(path.read_text())
+    found: dict[str, dict[str, float]] = {}
+    for key, value in chosen(candidates).items():
+        kind, peer, what = key.split("/")
+        found.setdefault(peer, {})[f"probe/z/{what}" if kind == "probe" else f"nrmse/{what}"] = value
     return found
 
 
@@ -183,28 +200,14 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, list[dict[str, float]]]] = {}
     for name in options.sets:
-        results[name] = {method: [] for method in options.methods}
-        by_size: dict[int, list[dict[str, float]]] = {size: [] for size in SIZES} if options.peer else {}
+        results[name] = {}
         for fold in options.folds:
             data = cp.data.load(name, root=options.data, fold=fold)
-            for method in options.methods:
-                candidates = {}
-                for candidate in CANDIDATES:
-                    path = options.out / f"{name}-{fold}-{method}-{candidate}.json"
-                    if not path.exists():
-                        fitted = trained(method, data, fold, candidate)
-                        both = {"val": measured(fitted, data, data.val), "test": measured(fitted, data, data.test)}
-                        path.write_text(json.dumps(both, indent=2) + "\n")
-                    candidates[candidate] = json.loads(path.read_text())
-                results[name][method].append(chosen(candidates))
-            for size, folds in by_size.items():
-                path, arrays = options.out / f"{name}-{fold}-peers-{size}.json", options.out / f"{name}-{fold}.npz"
-                if not path.exists():
-                    exported(data, arrays)
-                    script = str(Path(__file__).with_name("omics_peers.py"))
-                    subprocess.run([options.peer, script, arrays, "--dim", str(size), "--out", path], check=True, stdout=subprocess.DEVNULL)
-                folds.append(json.loads(path.read_text()))
-        results[name] |= best(by_size)
+            found = {method: ours(method, data, fold, options.out) for method in options.methods}
+            if options.peer:
+                found |= peers(options.peer, data, fold, options.out)
+            for method, figures in found.items():
+                results[name].setdefault(method, []).append(figures)
     print(table(results))
 
 

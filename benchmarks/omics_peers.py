@@ -2,8 +2,9 @@
 
     PEER/bin/python benchmarks/omics_peers.py FOLD.npz --dim 10 --out FOLD.json
 
-``FOLD.npz`` holds, for each modality, ``train/NAME`` and ``test/NAME`` as omics.py wrote them (standardised, of counts log1p at a common total), counts
-as ``counts/train/NAME``, and labels ``label/train/LABEL``. Everything is fitted to the rows of train without their labels; the rows of test are projected.
+``FOLD.npz`` holds, for each modality, ``train/NAME``, ``val/NAME`` and ``test/NAME`` as omics.py wrote them (standardised, of counts log1p at a common
+total), counts as ``counts/train/NAME``, and labels ``label/train/LABEL``. Everything is fitted to the rows of train without their labels; those of val and
+test are projected. ``FOLD.json`` gets the figures of both.
 """
 
 from __future__ import annotations
@@ -19,36 +20,40 @@ from pathlib import Path
 import numpy as np
 
 Views = dict[str, np.ndarray]
+Parts = dict[str, Views]
+"""What train, val and test hold of each modality."""
+
+PARTS = ("train", "val", "test")
 
 
-def pca(train: Views, test: Views, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Principal components of the concatenation, each modality scaled to a total variance of 1."""
+def pca(parts: Parts, dim: int) -> Views:
+    """Principal components of the concatenation, each modality scaled to a total variance of 1; of each part."""
     from sklearn.decomposition import PCA
 
-    weight = {name: 1 / np.sqrt(x.var(0).sum()) for name, x in train.items()}
-    together = [np.concatenate([x * weight[name] for name, x in views.items()], 1) for views in (train, test)]
-    model = PCA(min(dim, *together[0].shape), random_state=0).fit(together[0])
-    return model.transform(together[0]), model.transform(together[1])
+    weight = {name: 1 / np.sqrt(x.var(0).sum()) for name, x in parts["train"].items()}
+    together = {part: np.concatenate([x * weight[name] for name, x in views.items()], 1) for part, views in parts.items()}
+    model = PCA(min(dim, *together["train"].shape), random_state=0).fit(together["train"])
+    return {part: model.transform(x) for part, x in together.items()}
 
 
-def cca(train: Views, test: Views, dim: int) -> tuple[np.ndarray, np.ndarray]:
+def cca(parts: Parts, dim: int) -> Views:
     """Multiset canonical correlations, half of each covariance shrunk to the identity, on 50 principal components of each modality; the mean of the
     modalities' projections."""
     from cca_zoo.linear import MCCA
     from sklearn.decomposition import PCA
 
-    reduced = {n: PCA(min(50, x.shape[1], len(x) - 1), random_state=0).fit(x) for n, x in train.items()}
-    views = [[reduced[n].transform(x) for n, x in part.items()] for part in (train, test)]
-    model = MCCA(min(dim, *(v.shape[1] for v in views[0])), shrinkage=0.5).fit(views[0])
-    first, second = (np.mean(model.transform(v), 0) for v in views)
-    return first, second
+    reduced = {name: PCA(min(50, x.shape[1], len(x) - 1), random_state=0).fit(x) for name, x in parts["train"].items()}
+    views = {part: [reduced[name].transform(x) for name, x in of.items()] for part, of in parts.items()}
+    model = MCCA(min(dim, *(v.shape[1] for v in views["train"])), shrinkage=0.5).fit(views["train"])
+    return {part: np.mean(model.transform(v), 0) for part, v in views.items()}
 
 
-def mofa(train: Views, test: Views, dim: int) -> tuple[np.ndarray, np.ndarray]:
+def mofa(parts: Parts, dim: int) -> Views:
     """MOFA+ (Argelaguet et al. 2020, https://doi.org/10.1186/s13059-020-02015-1) at its defaults; factors of new rows by its loadings and noise:
     (I + Σ_m W_mᵀ τ_m W_m)⁻¹ Σ_m W_mᵀ τ_m x_m, the mean of their posterior."""
     from mofapy2.run.entry_point import entry_point
 
+    train = parts["train"]
     with contextlib.redirect_stdout(io.StringIO()):
         entry = entry_point()
         entry.set_data_options(scale_views=True)
@@ -66,27 +71,26 @@ def mofa(train: Views, test: Views, dim: int) -> tuple[np.ndarray, np.ndarray]:
         scaled = [(x - train[n].mean(0)) / train[n].std() for n, x in views.items()]  # as scale_views does
         return np.linalg.solve(precision, sum((w.T * t) @ x.T for w, t, x in zip(loadings, noise, scaled, strict=True))).T
 
-    return factors(train), factors(test)
+    return {part: factors(views) for part, views in parts.items()}
 
 
-def totalvi(counts: dict[str, Views], dim: int) -> tuple[np.ndarray, np.ndarray]:
+def totalvi(counts: Parts, dim: int) -> Views:
     """totalVI (Gayoso et al. 2021, https://doi.org/10.1038/s41592-020-01050-x) at its defaults: RNA and surface proteins."""
     import anndata
     import scvi
 
     scvi.settings.seed = 0
-    made = []
-    for part in ("train", "test"):
-        data = anndata.AnnData(counts[part]["rna"].astype(np.float32))
-        data.obsm["protein"] = counts[part]["adt"].astype(np.float32)
-        made.append(data)
-    scvi.model.TOTALVI.setup_anndata(made[0], protein_expression_obsm_key="protein")
-    model = scvi.model.TOTALVI(made[0], n_latent=dim)
+    made = {}
+    for part in PARTS:
+        made[part] = anndata.AnnData(counts[part]["rna"].astype(np.float32))
+        made[part].obsm["protein"] = counts[part]["adt"].astype(np.float32)
+    scvi.model.TOTALVI.setup_anndata(made["train"], protein_expression_obsm_key="protein")
+    model = scvi.model.TOTALVI(made["train"], n_latent=dim)
     model.train(max_epochs=400, accelerator="cpu", enable_progress_bar=False)
-    return model.get_latent_representation(made[0]), model.get_latent_representation(made[1])
+    return {part: model.get_latent_representation(data) for part, data in made.items()}
 
 
-def probe(train: np.ndarray, test: np.ndarray, labels: dict[str, np.ndarray]) -> float:
+def probe(train: np.ndarray, test: np.ndarray, labels: Views) -> float:
     """Balanced accuracy of a logistic regression on standardised features; rows of unknown class left out."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import balanced_accuracy_score
@@ -122,22 +126,23 @@ def main() -> None:
     warnings.simplefilter("ignore")
     with np.load(options.fold, allow_pickle=False) as file:
         flat = dict(file)
-    views = {part: {k.split("/", 1)[1]: v for k, v in flat.items() if k.startswith(f"{part}/")} for part in ("train", "test")}
-    counts = {part: {k.split("/", 2)[2]: v for k, v in flat.items() if k.startswith(f"counts/{part}/")} for part in ("train", "test")}
+    views = {part: {k.split("/", 1)[1]: v for k, v in flat.items() if k.startswith(f"{part}/")} for part in PARTS}
+    counts = {part: {k.split("/", 2)[2]: v for k, v in flat.items() if k.startswith(f"counts/{part}/")} for part in PARTS}
     names = sorted({k.split("/", 2)[2] for k in flat if k.startswith("label/")})
-    labels = {name: {part: flat[f"label/{part}/{name}"] for part in ("train", "test")} for name in names}
-    peers: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
-        "pca": lambda: pca(views["train"], views["test"], options.dim),
-        "cca": lambda: cca(views["train"], views["test"], options.dim),
-        "mofa+": lambda: mofa(views["train"], views["test"], options.dim),
+    peers: dict[str, Callable[[], Views]] = {
+        "pca": lambda: pca(views, options.dim),
+        "cca": lambda: cca(views, options.dim),
+        "mofa+": lambda: mofa(views, options.dim),
     }
     if {"rna", "adt"} <= counts["train"].keys():
         peers["totalvi"] = lambda: totalvi(counts, options.dim)
-    found: dict[str, float] = {}
-    for name, fit in peers.items():
-        latents = fit()
-        found |= {f"probe/{name}/{label}": probe(*latents, classes) for label, classes in labels.items()}
-    found |= {f"nrmse/{name}": value for name, value in imputation(views["train"], views["test"]).items()}
+    latents = {peer: fit() for peer, fit in peers.items()}
+    found = {}
+    for held in ("val", "test"):
+        found[held] = {f"nrmse/{name}": value for name, value in imputation(views["train"], views[held]).items()}
+        for label in names:
+            labels = {"train": flat[f"label/train/{label}"], "test": flat[f"label/{held}/{label}"]}
+            found[held] |= {f"probe/{peer}/{label}": probe(of["train"], of[held], labels) for peer, of in latents.items()}
     options.out.write_text(json.dumps(found, indent=2) + "\n")
 
 
