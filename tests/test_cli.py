@@ -508,6 +508,30 @@ def test_fitted_samplers_stay_with_the_run(run: Path, tmp_path: Path, capsys: py
     assert "has no prior 'flow'" in refused(capsys, "sample", copy, "--prior", "flow")
 
 
+def test_what_is_fitted_afterwards_outlives_a_resumed_run_that_was_over(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is trained, so that the model keeps its samplers; trained further it loses them and says so. The report says how all was made."""
+    out = tmp_path / "prior"  # a name that is a value of an option, too
+    shutil.copytree(run, out)
+    assert main(["fit-prior", "--kind", "gmm", "--of", "means", str(out), "--size", "2"]) == 0
+    said: list[str] = []
+    monkeypatch.setattr("counterpoint.report.write_report", lambda *_, commands, **__: said.extend(commands))
+    (out / "evaluation.json").write_text('{"metrics": {}}')
+    assert main(["report", str(out)]) == 0
+    assert said[1] == f"counterpoint fit-prior {out}-again --kind gmm --of means --size 2" and len(said) == 4
+    weights = (out / "model" / "model.safetensors").read_bytes()
+    capsys.readouterr()
+    assert main(["fit", "--resume", str(out)]) == 0 and "further" not in capsys.readouterr().err
+    assert (out / "model" / "model.safetensors").read_bytes() == weights
+    more = str(len((out / "metrics.csv").read_text().splitlines()) + 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["fit", "--resume", str(out), "--max_epochs=-1", "--max_steps", more]) == 0
+    assert "is trained further, so what fit-prior had added to its model is forgotten" in capsys.readouterr().err
+    assert cp.load(out).priors == ("standard",) and not (out / "afterwards.json").exists()
+
+
 def test_a_fitted_refiner_stays_with_the_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its steps are not those of training; what was measured before is gone, what it gains is said, measured and shown."""
     copy = tmp_path / "run"

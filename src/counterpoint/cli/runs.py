@@ -12,7 +12,7 @@ import torch
 
 from .. import data as datasets
 from ..methods import METHODS, Method, load
-from ..training.folder import STALE, leads
+from ..training.folder import STALE, RunFolder, leads
 from .arguments import Settings, check_source, run_groups
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ RUN_PARTS = (
     "report.html",
     "model",
     "checkpoints",
+    "afterwards.json",
     "decoder",
     "judges",
     "tensorboard",
@@ -98,9 +99,11 @@ def opened_model(run: Path) -> Method:
     return load(run).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def saved(method: Method, run: Path) -> None:
-    """Keep the model in its run, and nothing that was measured on what it was before."""
+def saved(method: Method, run: Path, verb: str, words: Sequence[str]) -> None:
+    """Keep the model in its run, with the command that added to it, and nothing that was measured on what it was before."""
     method.save_pretrained(run / "model")
+    place = next(i for i, word in enumerate(words) if Path(word) == run and not (i and words[i - 1].startswith("--")))
+    RunFolder(run).fit_by([verb, *words[:place], *words[place + 1 :]])
     for name in STALE:
         (run / name).unlink(missing_ok=True)
 
@@ -143,6 +146,7 @@ def reported(
     history, name, again = run / "metrics.csv", shlex.quote(str(run)), shlex.quote(f"{run}-again")
     commands = [
         f"counterpoint fit --config {name}/config.yaml --out {again}",
+        *(shlex.join(["counterpoint", verb, f"{run}-again", *words]) for verb, *words in RunFolder(run).fitted()),
         f"counterpoint evaluate {again}",
         f"counterpoint report {again}",
     ]

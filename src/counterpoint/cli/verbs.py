@@ -16,7 +16,7 @@ from . import choose
 from .answers import annotate, impute, sample, translate
 from .arguments import EVALUATE_SKIPS, called, check_source, expanded, gathered, option_names, parsed, parser_for, settings
 from .options import FitDecoderOptions, FitRefinerOptions, PriorOptions, ReportOptions
-from .runs import decoder_folder, evaluated, loaded, measured, opened, out_folder, reported, saved, trained
+from .runs import decoder_folder, evaluated, loaded, measured, opened, opened_model, out_folder, reported, saved, trained
 from .sets import data
 from .studies import sweep, tune
 
@@ -51,9 +51,10 @@ def demo(words: Sequence[str]) -> None:
     wanted = settings([*words] if _names_folder(words) else ["--out=runs/demo", *words], verb="demo", recipe=RECIPE)
     run = out_folder(wanted)
     data = loaded(wanted.data)
-    method, _ = trained(wanted, data)
+    trained(wanted, data)
     if not leads():
         return
+    method = opened_model(run)  # with what was fitted afterwards, where the run was over already
     evaluation = evaluated(method, data, run, wanted.evaluate)
     path = reported(method, data, evaluation, run)
     print(evaluation.table())
@@ -87,7 +88,7 @@ def fit_decoder(words: Sequence[str]) -> None:
     )
     if not leads():
         return
-    saved(method, wanted.run)
+    saved(method, wanted.run, "fit-decoder", words)
     print(
         f"{wanted.run}: {', '.join(wanted.denoiser.modalities)} by diffusion, {result.steps} steps, loss {result.metrics['train/loss']:.4g}"
     )
@@ -100,7 +101,7 @@ def fit_prior(words: Sequence[str]) -> None:
     method, data = opened(wanted.run)
     options = {key: value for key, value in vars(wanted).items() if key != "run"}
     history = method.fit_prior(data.train, **options)
-    saved(method, wanted.run)
+    saved(method, wanted.run, "fit-prior", words)
     print(
         f"{wanted.run}: {wanted.kind} samplers of {', '.join(method.model.latents)}, loss {history[-1]:.4g}; generation draws from them now"
     )
@@ -113,7 +114,7 @@ def fit_refiner(words: Sequence[str]) -> None:
     method, data = opened(wanted.run)
     options = {key: value for key, value in vars(wanted).items() if key != "run"}
     method.fit_refiner(data.train, **options)
-    saved(method, wanted.run)
+    saved(method, wanted.run, "fit-refiner", words)
     print(f"{wanted.run}: {_gain(method, data.val, wanted.seed)}")
     print(f"next: counterpoint evaluate {shlex.quote(str(wanted.run))}")
 

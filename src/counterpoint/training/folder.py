@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ def leads() -> bool:
 class RunFolder:
     """Where everything about one run lies.
 
-    ``config.yaml``, ``checkpoints/last.ckpt`` (exact resumption), ``checkpoints/best.ckpt`` (weights), ``metrics.csv``, ``model/``.
+    ``config.yaml``, ``checkpoints/last.ckpt`` (exact resumption), ``checkpoints/best.ckpt`` (weights), ``metrics.csv``, ``model/``, and
+    ``afterwards.json``: the commands that fitted something to the trained model, which ``model/`` holds and no checkpoint does.
 
     Args:
         path: the folder.
@@ -39,6 +42,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.csv"
         self.model = self.path / "model"
+        self.afterwards = self.path / "afterwards.json"
         self.last = self.path / "checkpoints" / stage / "last.ckpt"
         self.best = self.path / "checkpoints" / stage / "best.ckpt"
 
@@ -75,6 +79,30 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
         self.last.parent.mkdir(parents=True, exist_ok=True)
         write(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
+
+    def trains(self) -> None:
+        """Forget what was fitted to former weights, with a warning."""
+        if self.afterwards.exists():
+            what = " and ".join(dict.fromkeys(command[0] for command in self.fitted()))
+            warnings.warn(f"{self.path} is trained further, so what {what} had added to its model is forgotten; run it again", stacklevel=2)
+            self.afterwards.unlink()
+
+    def fitted(self) -> list[list[str]]:
+        """The commands that added to the trained model, in order: each its verb, and its words without the run.
+
+        Raises:
+            ValueError: their file cannot be read.
+        """
+        if not self.afterwards.exists():
+            return []
+        try:
+            return [[str(word) for word in command] for command in json.loads(self.afterwards.read_text(encoding="utf-8"))]
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ValueError(f"{self.afterwards} cannot be read as JSON; restore it, or remove it") from error
+
+    def fit_by(self, command: Sequence[str]) -> None:
+        """Keep a command that has added to the model."""
+        write(self.afterwards, (json.dumps([*self.fitted(), [*command]], ensure_ascii=False) + "\n").encode())
 
 
 class History:

@@ -73,7 +73,8 @@ def fit(
 
     The run folder ``out`` gets ``config.yaml``, ``checkpoints/``, ``metrics.csv`` and, at the end, ``model/``. A run that was stopped, by
     SIGTERM, Ctrl-C or by force, goes on with ``resume=True`` from its last checkpoint, and on a CPU ends with the very same weights
-    as if it had not been stopped. Noise comes from torch's generators, which are seeded for the run and put back afterwards.
+    as if it had not been stopped. Where there is nothing left to do, ``model/`` keeps what was fitted afterwards by command (a prior, a decoder);
+    the method given does not have it. Noise comes from torch's generators, which are seeded for the run and put back afterwards.
 
     A method of several stages goes through them one after the other, each with the whole budget unless ``options.stages`` says
     otherwise, and each from the best weights of the one before where there is ``val``. Their checkpoints lie in folders of their own.
@@ -128,7 +129,7 @@ def fit(
     staged = len(method_stages) > 1 or any(stage.trains is not None for stage in method_stages)
     begun = [i for i, (stage, _) in enumerate(stages) if folder is not None and folder.stage(stage).last.exists()]
     first = begun[-1] if resume and begun else 0  # a later stage's checkpoint has the weights of those before it
-    results = []
+    results, went_on = [], False
     try:
         for i, (name, own) in enumerate(stages[first:], first):
             title = method.name if len(stages) == 1 else f"{method.name}, stage {i + 1} of {len(stages)} ({name})"
@@ -142,6 +143,7 @@ def fit(
             if part is not None:
                 part.last.parent.mkdir(parents=True, exist_ok=True)
             run.go()
+            went_on = went_on or run.keeper.rows > 0
             results.append(run.result())
             history.before = results[-1].steps
     except Stopped as stop:
@@ -153,7 +155,7 @@ def fit(
     finally:
         if staged:
             method.begin(None)
-    if folder is not None and run.leads:
+    if folder is not None and run.leads and (went_on or not folder.afterwards.exists()):
         method.save_pretrained(folder.model)
     return _joined(results)
 
