@@ -23,10 +23,8 @@ import torch
 
 import counterpoint as cp
 from counterpoint.metrics import evaluate
-from counterpoint.metrics.matching import different, forced_choice
 
 ARMS = {"pairs": "pairs", "both": "pairs and unpaired rows"}
-NAMES = ("image", "caption")
 METRICS = ("match", "match/caption>image", "match/image>caption", "retrieval")
 
 
@@ -45,13 +43,6 @@ def one_of_each(split: cp.data.Split, texts: int, seed: int = 0) -> cp.data.Spli
             kept.append(row)
     alone = [row for row in order.tolist() if not images[row]]
     return split.take(np.sort(np.array(kept + alone[: len(alone) // texts])))
-
-
-def retrieval(method: cp.Method, split: cp.data.Split) -> float:
-    """How often z of a caption is nearer to z of its image than of another, and the reverse."""
-    z = [torch.nn.functional.normalize(method.encode(split.batch(slice(None)).only([name])).shared[0], dim=1).numpy() for name in NAMES]
-    others = different(split, NAMES, np.arange(len(split)))
-    return float(np.nanmean([forced_choice(z[0], z[1], others), forced_choice(z[1], z[0], others)]))
 
 
 def measured(
@@ -79,11 +70,11 @@ def measured(
     )
     losses = np.array(result.history["val/loss"])
     at = int(np.nanargmin(losses)) if best else int(np.flatnonzero(~np.isnan(losses))[-1])
-    judged = {"only": ["match"], "rows": None, "cache": options.out / "judges", "progress": False}
+    judged = {"only": ["match", "retrieval"], "rows": None, "cache": options.out / "judges", "progress": False}
     test = {name: float(value) for name, value in evaluate(method, data, **judged).metrics.items() if name in METRICS}
     val = float(evaluate(method, data, split="val", **judged).metrics["match"])
     step = int(result.history["step"][at]) if best else result.steps
-    return step, float(losses[at]), val, test | {"retrieval": retrieval(method, data.test.take(data.test.complete))}
+    return step, float(losses[at]), val, test
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
+from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor, nn
 
 from counterpoint.data import Dataset, Split
@@ -27,7 +29,9 @@ from counterpoint.metrics import (
     train_judges,
 )
 from counterpoint.metrics.judges import Judge
+from counterpoint.metrics.latents import Means
 from counterpoint.metrics.matching import different, train_matchers
+from counterpoint.metrics.retrieval import score_retrieval
 from counterpoint.types import Batch, Latents, Modality
 
 MODALITIES = (
@@ -395,6 +399,41 @@ def test_matches_of_an_oracle_and_of_a_blind_method(data: Dataset, tmp_path: Pat
     again = run(Blind(data), data, only=["match"], cache=tmp_path)
     assert len(written) == 3 and written == {file: file.stat().st_mtime_ns for file in tmp_path.glob("match-*.safetensors")}
     assert again.metrics["match"] == pytest.approx(0.5, abs=0.03) and again.metrics["judge/match"] == seen.metrics["judge/match"]
+
+
+def test_retrieval_of_an_oracle(data: Dataset) -> None:
+    """z is the class: another class is told apart always, the same one by chance. Labels are there, so that it has to be asked for."""
+    digit = data.test.shared_labels["digit"]
+    same = np.array([(digit == one).sum() - 1 for one in digit])
+    found = run(Oracle(data), data, only=["retrieval"])
+    expected = 1 - same.mean() / 2 / (len(digit) - 1)
+    assert found.metrics["retrieval/image>vector"] == pytest.approx(expected) == found.metrics["retrieval"]
+    assert found.metrics["retrieval@10"] == 0 and found.metrics["chance/retrieval@10"] == pytest.approx(10 / 400)
+    assert found.chance("retrieval/vector>words") == 0.5 and found.chance("retrieval@1/image>words") == pytest.approx(1 / 400)
+    assert sum(name.startswith("retrieval/") for name in found.metrics) == 6 and not found.complete
+    assert "retrieval" not in run(Oracle(data), data, only=["coherence"]).metrics
+
+
+def test_retrieval_is_that_of_an_independent_implementation(data: Dataset) -> None:
+    """Rows are noisy, and some lack a modality; every row is there twice, which is no alternative to itself."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(60, 5))
+    z = {name: np.repeat(truth + noise * rng.normal(size=truth.shape), 2, 0) for name, noise in (("image", 0.4), ("words", 0.8))}
+    split = data.test.take(np.repeat(np.arange(60), 2)).with_missing(0.3, 1, among=["image"])
+    kept = {"x": {k: split.x[k] for k in z}, "present": {k: split.present[k] for k in z}}
+    split = replace(split, **kept, modalities=(MODALITIES[0], MODALITIES[2]), private_labels={})
+    found = score_retrieval(Means(z, {}, split.present, {}), split)
+    rows = np.flatnonzero(split.present["image"])
+    cosines = cosine_similarity(z["image"][rows], z["words"][rows])
+    for way, s in (("image>words", cosines), ("words>image", cosines.T)):
+        areas, ranks = [], []
+        for i, row in enumerate(rows):
+            others = [j for j, other in enumerate(rows) if other // 2 != row // 2]
+            areas.append(roc_auc_score([1] + [0] * len(others), [s[i, i], *s[i, others]]))
+            ranks.append(1 + int((s[i, others] > s[i, i]).sum()))
+        assert found.metrics[f"retrieval/{way}"] == pytest.approx(np.mean(areas)) and 0.6 < np.mean(areas) < 1
+        for k in (1, 10):
+            assert found.metrics[f"retrieval@{k}/{way}"] == pytest.approx(np.mean(np.array(ranks) <= k))
 
 
 def test_rows_that_share_a_value_are_no_alternatives(data: Dataset) -> None:

@@ -120,6 +120,8 @@ METRICS: Mapping[str, Any] = {
     "judge/match": 0.9375,
     "judge/match/caption>photo": 0.9375,
     "chance/match": 0.5,
+    "retrieval/caption>photo": 0.8125,
+    "retrieval@10/caption>photo": 0.1875,
     "f1/given2": 0.6,
     "f1/given2/photo+caption>genes": 0.6125,
     "chance/f1/genes": 0.2875,
@@ -198,8 +200,8 @@ def test_report_says_what_was_measured(written: Path) -> None:
     assert "reads the digit from z 88 % of the time (chance 10 %), and the quadrant from w 75 % of the time (chance 25 %)" in text
     assert "the quadrant from z 25 % of the time (chance 25 %), and the digit from w 12 % of the time" in text
     assert ".750 ± .125" in text and "12.3" in text
-    assert "modalitygivenmatch ↑match of real pairsF1 ↑Fréchet distance ↓" in text
-    assert "photonothing–––12.3 photocaption.713.938–23.4 genesnothing––.287– genesphoto, caption––.613–" in text
+    assert "modalitygivenmatch ↑match of real pairsretrieval of two ↑among ten ↑F1 ↑Fréchet distance ↓" in text
+    assert "photonothing–––––12.3 photocaption.713.938.812.188–23.4 genesnothing––––.287– genesphoto, caption––––.613–" in text
     assert "from 2 modalities" in text and "unconditional: all judges agree, standard prior" in text
 
 

@@ -1,4 +1,4 @@
-"""Metrics: probes, judges, coherence, matches, quality, dependence, likelihood, imputation, and ``evaluate``, which runs them all."""
+"""Metrics: probes, judges, coherence, matches, retrieval, quality, dependence, likelihood, imputation, and ``evaluate``, which runs them all."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .posteriors import score_posteriors
 from .probes import Probe, probe, score_chance, score_joint_probes, score_probes
 from .quality import Prdc, frechet, frechet_distance, prdc, score_quality
 from .refinement import score_refinement
+from .retrieval import score_retrieval
 
 __all__ = [
     "GROUPS",
@@ -57,6 +58,7 @@ __all__ = [
     "score_probes",
     "score_quality",
     "score_refinement",
+    "score_retrieval",
     "train_judges",
     "train_matchers",
 ]

@@ -34,21 +34,25 @@ from .posteriors import score_posteriors
 from .probes import score_chance, score_joint_probes, score_probes
 from .quality import score_quality
 from .refinement import score_refinement
+from .retrieval import score_retrieval
 from .scores import Scores, chosen, seed_of
 
 if TYPE_CHECKING:
     from ..data import Dataset, Split
     from ..methods import Method
 
-Group = Literal["probe", "coherence", "match", "quality", "dependence", "posterior", "refinement", "likelihood", "imputation"]
+Group = Literal["probe", "coherence", "match", "retrieval", "quality", "dependence", "posterior", "refinement", "likelihood", "imputation"]
 GROUPS: tuple[Group, ...] = get_args(Group)
+UNASKED = ("match", "retrieval")
+"""Groups that say of data without shared labels what coherence says of others, and are measured unasked only there."""
+
 JOINT_ROWS = 2000
 """Most rows on either side of the probes of z given everything, which chains may have to draw."""
 
 _SECTIONS = (
     ("probe",),
     ("mi", "hsic"),
-    ("judge", "coherence", "match", "f1"),
+    ("judge", "coherence", "match", "retrieval", "f1"),
     ("fid", "kid", "precision", "recall", "density", "coverage", "sharpness"),
     ("posterior",),
     ("refinement",),
@@ -59,6 +63,7 @@ _KINDS: dict[Group, tuple[str, ...]] = {
     "probe": ("probe", "mi"),
     "coherence": ("coherence", "f1"),
     "match": ("match",),
+    "retrieval": ("retrieval",),
     "quality": ("fid", "kid", "precision", "recall", "density", "coverage", "sharpness"),
     "dependence": ("hsic",),
     "posterior": ("posterior",),
@@ -125,8 +130,8 @@ class Evaluation:
         kind, _, rest = name.partition("/")
         if kind in ("hsic", "impute"):
             return _mean(self.metrics.get(f"chance/{name}"))
-        if kind == "match":
-            return _mean(self.metrics.get("chance/match"))
+        if kind == "match" or kind.startswith("retrieval"):
+            return _mean(self.metrics.get(f"chance/{kind}"))
         if kind == "f1":
             target = rest.partition("/")[2].rpartition(">")[2]
             return _mean(self.metrics.get(f"chance/f1/{target}" if target else "chance/f1"))
@@ -151,7 +156,7 @@ class Evaluation:
         """Whether it has every group of metrics that is measured unasked of every method, on the test split, of posteriors as they are."""
         return (
             self.meta.get("split") == "test"
-            and set(self.meta.get("groups", ())) >= set(GROUPS) - {"match", "imputation", "refinement"}
+            and set(self.meta.get("groups", ())) >= set(GROUPS) - {*UNASKED, "imputation", "refinement"}
             and not self.meta.get("refine")
         )
 
@@ -215,8 +220,9 @@ def evaluate(
         likelihood_rows, likelihood_samples: rows and samples of likelihood, posteriors and their refinement, which are the dearest metrics.
         cache: a folder in which judges are kept.
         progress: True tells each stage on standard error; a function is called with it instead.
-        only: some of "probe", "coherence", "match", "quality", "dependence", "posterior", "refinement", "likelihood",
-            "imputation"; without it all, but "match", which trains a judge for each pair of modalities, only where the data have no shared labels.
+        only: some of "probe", "coherence", "match", "retrieval", "quality", "dependence", "posterior", "refinement", "likelihood",
+            "imputation"; without it all, but "match", which trains a judge for each pair of modalities, and "retrieval" only where the data have
+            no shared labels.
             Images are imputed only where that is asked for here.
         split: the held-out split: "test" to report, "val" to choose between recipes.
         judge: how judges are built and trained.
@@ -286,6 +292,9 @@ def evaluate(
         if "match" in groups:
             with _stage("match", clock, tell):
                 scores.update(score_matches(generations))
+        if "retrieval" in groups:
+            with _stage("retrieval", clock, tell):
+                scores.update(score_retrieval(posterior_means(method, sources, batch_size=batch_size, refine=refine), sources, seed=seed))
         if "quality" in groups:
             with _stage("quality", clock, tell):
                 scores.update(score_quality(generations, real))
@@ -371,7 +380,7 @@ def _checked(
         raise TypeError(
             f"the feature extractor of {uncalled[0]!r} is {kind}; expected a function from values (B, *shape) to features (B, F)"
         )
-    return set(only or (group for group in GROUPS if group != "match" or not data.test.shared_labels))
+    return set(only or (group for group in GROUPS if group not in UNASKED or not data.test.shared_labels))
 
 
 @contextmanager

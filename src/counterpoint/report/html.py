@@ -53,6 +53,9 @@ QUALITY = {
 GIVEN = {
     "match": "match ↑",
     "judge/match": "match of real pairs",
+    "retrieval": "retrieval of two ↑",
+    "retrieval@1": "first of all ↑",
+    "retrieval@10": "among ten ↑",
     "f1": "F1 ↑",
     "fid": "Fréchet distance ↓",
 }
@@ -303,7 +306,7 @@ def _given(metrics: Mapping[str, JSON], data: Dataset) -> dict[str, JSON]:
     """Column titles and rows (modality, what it was generated from, one text per column), as far as measured; nothing given comes first."""
     found: dict[str, dict[str, dict[str, JSON]]] = {}
     for name, value in metrics.items():
-        parts = re.fullmatch(r"(match|judge/match|f1|fid)(?:[/_]given\d+)?/([^/>]+)>([^/>]+)", name)
+        parts = re.fullmatch(r"(match|judge/match|retrieval(?:@\d+)?|f1|fid)(?:[/_]given\d+)?/([^/>]+)>([^/>]+)", name)
         if parts:
             kind, given, target = parts.groups()
             nothing = {"f1": metrics.get(f"chance/f1/{target}"), "fid": metrics.get(f"fid/{target}")}
