@@ -393,11 +393,14 @@ def test_matches_of_an_oracle_and_of_a_blind_method(data: Dataset, tmp_path: Pat
     )
     assert seen.metrics["match"] == pytest.approx(np.mean([v for name, v in seen.metrics.items() if name.startswith("match/")]))
     assert sum(name.startswith("judge/match/") for name in seen.metrics) == 6 and not seen.complete
+    assert seen.metrics["match_joint"] == pytest.approx(seen.metrics["judge/match"], abs=0.03), "samples agree in their class"
+    assert seen.metrics["match_joint@standard"] == seen.metrics["match_joint"] and seen.chance("match_joint@standard") == 0.5
     low, high = seen.meta["intervals"]["match/image>words"]
     assert low < seen.metrics["match/image>words"] < high
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("match-*.safetensors")}
     again = run(Blind(data), data, only=["match"], cache=tmp_path)
     assert len(written) == 3 and written == {file: file.stat().st_mtime_ns for file in tmp_path.glob("match-*.safetensors")}
+    assert again.metrics["match_joint"] == pytest.approx(0.5, abs=0.05)
     assert again.metrics["match"] == pytest.approx(0.5, abs=0.03) and again.metrics["judge/match"] == seen.metrics["judge/match"]
 
 

@@ -130,7 +130,9 @@ class Evaluation:
         kind, _, rest = name.partition("/")
         if kind in ("hsic", "impute"):
             return _mean(self.metrics.get(f"chance/{name}"))
-        if kind == "match" or kind.startswith("retrieval"):
+        if kind.startswith("match"):
+            return _mean(self.metrics.get("chance/match"))
+        if kind.startswith("retrieval"):
             return _mean(self.metrics.get(f"chance/{kind}"))
         if kind == "f1":
             target = rest.partition("/")[2].rpartition(">")[2]

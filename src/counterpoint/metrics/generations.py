@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import combinations
@@ -34,7 +34,7 @@ class Generations:
     Nothing is generated before it is asked for. Every piece has a random generator of its own, on the CPU.
 
     Args:
-        matchers: what places values that are generated from one modality; empty where no matches are asked for.
+        matchers: what places values that are generated from one modality, or from none; empty where no matches are asked for.
         samples: how many unconditional samples.
         refine: steps by which posteriors are refined before anything is drawn from them; None for none.
     """
@@ -112,7 +112,9 @@ class Generations:
         if prior not in self._joint:
             generator = self._generator("joint")
             parts = [
-                self._seen(self.method.sample(len(rows), prior=prior, covariates=self._covariates(rows), generator=generator), rows)
+                self._seen(
+                    self.method.sample(len(rows), prior=prior, covariates=self._covariates(rows), generator=generator), rows, self.names
+                )
                 for rows in chunks(np.arange(self.samples), self.batch_size)
             ]
             self._joint[prior] = _cat(parts)
@@ -158,16 +160,15 @@ class Generations:
         parts = []
         for part in chunks(rows, self.batch_size):
             values = self.method.translate(self.split.batch(part, device).only(given), to, refine=self.refine, generator=generator)
-            parts.append(self._seen({name: drawn[0] for name, drawn in values.items()}, part, given))
+            parts.append(self._seen({name: drawn[0] for name, drawn in values.items()}, part, given if len(given) == 1 else ()))
         return _cat(parts)
 
-    def _seen(self, values: dict[str, Tensor], rows: Array, given: tuple[str, ...] = ()) -> dict[str, Seen]:
+    def _seen(self, values: dict[str, Tensor], rows: Array, partners: Sequence[str] = ()) -> dict[str, Seen]:
+        """What judges make of values, and where those that match them with ``partners`` place them."""
         found = {}
         for name, drawn in values.items():
-            seen = replace(self.judges.see(name, drawn, rows), f1=self._f1(name, drawn, rows))
-            if len(given) == 1 and given[0] != name:
-                seen = replace(seen, points=self.matchers.place(given[0], name, drawn))
-            found[name] = seen
+            points = self.matchers.places(name, [partner for partner in partners if partner != name], drawn)
+            found[name] = replace(self.judges.see(name, drawn, rows), f1=self._f1(name, drawn, rows), points=points)
         return found
 
     def _f1(self, name: str, drawn: Tensor, rows: Array) -> Array:

@@ -64,7 +64,7 @@ class Seen:
         features: (n, F).
         detail: (n,) how much fine detail an image has; NaN for what is no image, or an unbounded one.
         f1: (n,) F1 against the values that the rows really have; NaN where those are absent or not binary, or were not compared.
-        points: (n, F) where the judge that matches the values with what they were generated from places them; F is 0 where none did.
+        points: by another modality, (n, F) where the judge that matches the two places the values, as far as one was asked.
     """
 
     rows: Array
@@ -72,13 +72,16 @@ class Seen:
     features: Array
     detail: Array
     f1: Array
-    points: Array
+    points: dict[str, Array]
 
     @staticmethod
     def cat(parts: list[Seen]) -> Seen:
-        labels = {label: np.concatenate([p.labels[label] for p in parts]) for label in parts[0].labels}
-        arrays = {key: np.concatenate([getattr(p, key) for p in parts]) for key in ("rows", "features", "detail", "f1", "points")}
-        return Seen(labels=labels, **arrays)
+        arrays = {key: np.concatenate([getattr(p, key) for p in parts]) for key in ("rows", "features", "detail", "f1")}
+        labels, points = (
+            {name: np.concatenate([getattr(p, key)[name] for p in parts]) for name in getattr(parts[0], key)}
+            for key in ("labels", "points")
+        )
+        return Seen(labels=labels, points=points, **arrays)
 
     def hits(self, label: str, truth: Array) -> Array:
         """(N,): 1 where the prediction of a row meets ``truth`` (N,), 0 where not, NaN for rows not seen or of unknown truth."""
@@ -180,8 +183,8 @@ class Judges:
         labels = {label: judge.classes[label][logits.argmax(-1).cpu().numpy()] for label, logits in judge.logits(features).items()}
         if name in self.extractors:
             features = extracted(name, self.extractors[name], values)
-        unknown, nowhere = np.full(len(rows), np.nan), np.empty((len(rows), 0), np.float32)
-        return Seen(rows, labels, features.float().cpu().numpy(), detail(values, judge.modality).cpu().numpy(), unknown, nowhere)
+        unknown = np.full(len(rows), np.nan)
+        return Seen(rows, labels, features.float().cpu().numpy(), detail(values, judge.modality).cpu().numpy(), unknown, {})
 
     def look(self, split: Split, *, batch_size: int = 512) -> dict[str, Seen]:
         """Look at the real values of a split, of every modality that is there."""

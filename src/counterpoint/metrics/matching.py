@@ -16,6 +16,7 @@ operating characteristic curves", 1988, https://doi.org/10.2307/2531595). The u_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import log
@@ -73,12 +74,10 @@ class Matchers:
     left_out: dict[str, str]
 
     @torch.no_grad()
-    def place(self, source: str, target: str, values: Tensor) -> Array:
-        """(n, F): where the judge of both places values of ``target``, real or generated; F is 0 where there is no judge."""
-        matcher = self.by_pair.get((source, target)) or self.by_pair.get((target, source))
-        if matcher is None:
-            return np.empty((len(values), 0), np.float32)
-        return matcher.place(target, values).float().cpu().numpy()
+    def places(self, name: str, others: Sequence[str], values: Tensor) -> dict[str, Array]:
+        """By other modality, (n, F): where the judge of both places values of ``name``, real or generated; without those that have no judge."""
+        matchers = {other: self.by_pair.get((other, name)) or self.by_pair.get((name, other)) for other in others}
+        return {other: matcher.place(name, values).float().cpu().numpy() for other, matcher in matchers.items() if matcher is not None}
 
 
 def train_matchers(
@@ -112,7 +111,9 @@ def train_matchers(
 
 def score_matches(generations: Generations, *, rows: int = 2000) -> Scores:
     """``match/<a>><b>``: how often b, generated from a row's a, is nearer to it than to another row's a, and ``judge/match/<a>><b>``, the same
-    of the real b; each has its mean over pairs. ``chance/match`` is a half. ``rows`` caps the rows, which all are compared with each other.
+    of the real b; each has its mean over pairs. ``match_joint`` is the same of unconditional samples: how often their b is nearer to the a
+    that was drawn with it than to that of another sample; every prior of the method has its own as ``match_joint@<prior>``. ``chance/match``
+    is a half. ``rows`` caps the rows, which all are compared with each other.
     """
     split, matchers = generations.split, generations.matchers
     scores = Scores(left_out=dict(matchers.left_out))
@@ -130,7 +131,7 @@ def score_matches(generations: Generations, *, rows: int = 2000) -> Scores:
         for source, target in (pair, pair[::-1]):
             given, own = (_placed(matchers, split, *names, kept_rows) for names in ((target, source), (source, target)))
             seen = generations.singles[source][target]
-            drawn = seen.points[np.searchsorted(seen.rows, kept_rows)]
+            drawn = seen.points[source][np.searchsorted(seen.rows, kept_rows)]
             for into, points in ((generated, drawn), (real, own)):
                 into[f"{source}>{target}"] = hits = np.full(len(split), np.nan)
                 hits[kept_rows] = forced_choice(points, given, others)
@@ -138,7 +139,22 @@ def score_matches(generations: Generations, *, rows: int = 2000) -> Scores:
         scores.add_accuracy("match", generated)
         scores.add_accuracy("judge/match", real)
         scores.add("chance/match", 0.5)
+        _score_joint(scores, generations, rows)
     return scores
+
+
+def _score_joint(scores: Scores, generations: Generations, rows: int) -> None:
+    for suffix, prior in (("", "auto"), *((f"@{prior}", prior) for prior in generations.method.priors)):
+        drawn = generations.joint(prior)
+        others = ~np.eye(min(generations.samples, rows), dtype=bool)
+        if not others.any():
+            scores.left_out["match_joint"] = "a single sample has no alternatives"
+            return
+        hits: dict[str, Array] = {}
+        for a, b in generations.matchers.by_pair:
+            points = {a: drawn[a].points[b][:rows], b: drawn[b].points[a][:rows]}
+            hits |= {f"{s}>{t}": forced_choice(points[t], points[s], others) for s, t in ((a, b), (b, a))}
+        scores.add_accuracy(f"match_joint{suffix}", hits, each=not suffix)
 
 
 def forced_choice(points: Array, given: Array, others: Array) -> Array:
@@ -192,4 +208,5 @@ def _paired(split: Split, names: tuple[str, str]) -> Array:
 def _placed(matchers: Matchers, split: Split, source: str, target: str, rows: Array) -> Array:
     """(n, F): the real values of ``target``, as the judge of both places them."""
     device = device_of(next(iter(matchers.by_pair.values())))
-    return np.concatenate([matchers.place(source, target, values_of(split, target, part, device)) for part in chunks(rows, 512)])
+    parts = [matchers.places(target, [source], values_of(split, target, part, device)) for part in chunks(rows, 512)]
+    return np.concatenate([part[source] for part in parts])
