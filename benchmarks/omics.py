@@ -7,8 +7,8 @@ those of the recipe, linear ones, linear ones with weight decay, and the same wi
 validation loss. Everything is fitted to the train rows of a fold without their labels; a logistic regression on standardised latents (posterior means
 given all modalities) is scored by balanced accuracy on the test rows. Imputation: each modality from the others, root mean squared error over that of the
 train mean, standardised features, of counts log1p at a common total. Networks are chosen in every fold by its validation rows: for probes those whose
-probe of the same latents and label is best there, for imputation those whose error is least. Peers see train rows only, too, and their number of
-dimensions (16, 32 or 64) is chosen in the same way. What is done already in DIR is not done again.
+probe of the same latents and label is best there, for imputation, and for the dependence of z and w, those whose error is least. Peers see train rows
+only, too, and their number of dimensions (16, 32 or 64) is chosen in the same way. What is done already in DIR is not done again.
 """
 
 from __future__ import annotations

@@ -20,13 +20,18 @@ from pathlib import Path
 import numpy as np
 
 Views = dict[str, np.ndarray]
+"""What there is of each modality."""
+
 Parts = dict[str, Views]
-"""What train, val and test hold of each modality."""
+"""The views of train, val and test."""
+
+Latents = dict[str, np.ndarray]
+"""(n, dim) of train, val and test each."""
 
 PARTS = ("train", "val", "test")
 
 
-def pca(parts: Parts, dim: int) -> Views:
+def pca(parts: Parts, dim: int) -> Latents:
     """Principal components of the concatenation, each modality scaled to a total variance of 1; of each part."""
     from sklearn.decomposition import PCA
 
@@ -36,7 +41,7 @@ def pca(parts: Parts, dim: int) -> Views:
     return {part: model.transform(x) for part, x in together.items()}
 
 
-def cca(parts: Parts, dim: int) -> Views:
+def cca(parts: Parts, dim: int) -> Latents:
     """Multiset canonical correlations, half of each covariance shrunk to the identity, on 50 principal components of each modality; the mean of the
     modalities' projections."""
     from cca_zoo.linear import MCCA
@@ -48,7 +53,7 @@ def cca(parts: Parts, dim: int) -> Views:
     return {part: np.mean(model.transform(v), 0) for part, v in views.items()}
 
 
-def mofa(parts: Parts, dim: int) -> Views:
+def mofa(parts: Parts, dim: int) -> Latents:
     """MOFA+ (Argelaguet et al. 2020, https://doi.org/10.1186/s13059-020-02015-1) at its defaults; factors of new rows by its loadings and noise:
     (I + Σ_m W_mᵀ τ_m W_m)⁻¹ Σ_m W_mᵀ τ_m x_m, the mean of their posterior."""
     from mofapy2.run.entry_point import entry_point
@@ -74,7 +79,7 @@ def mofa(parts: Parts, dim: int) -> Views:
     return {part: factors(views) for part, views in parts.items()}
 
 
-def totalvi(counts: Parts, dim: int) -> Views:
+def totalvi(counts: Parts, dim: int) -> Latents:
     """totalVI (Gayoso et al. 2021, https://doi.org/10.1038/s41592-020-01050-x) at its defaults: RNA and surface proteins."""
     import anndata
     import scvi
@@ -90,7 +95,7 @@ def totalvi(counts: Parts, dim: int) -> Views:
     return {part: model.get_latent_representation(data) for part, data in made.items()}
 
 
-def probe(train: np.ndarray, test: np.ndarray, labels: Views) -> float:
+def probe(train: np.ndarray, test: np.ndarray, labels: dict[str, np.ndarray]) -> float:
     """Balanced accuracy of a logistic regression on standardised features; rows of unknown class left out."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import balanced_accuracy_score
@@ -129,7 +134,7 @@ def main() -> None:
     views = {part: {k.split("/", 1)[1]: v for k, v in flat.items() if k.startswith(f"{part}/")} for part in PARTS}
     counts = {part: {k.split("/", 2)[2]: v for k, v in flat.items() if k.startswith(f"counts/{part}/")} for part in PARTS}
     names = sorted({k.split("/", 2)[2] for k in flat if k.startswith("label/")})
-    peers: dict[str, Callable[[], Views]] = {
+    peers: dict[str, Callable[[], Latents]] = {
         "pca": lambda: pca(views, options.dim),
         "cca": lambda: cca(views, options.dim),
         "mofa+": lambda: mofa(views, options.dim),

@@ -3,10 +3,10 @@
     python benchmarks/unpaired.py DATA --out DIR [--method mopoe] [--captions one] [--steps 3000 6000] [--select best] [--seeds 0 1]
 
 CUB birds with captions: 837 training birds with captions, 2,024 images without captions and the captions of 647 birds without an image. Both arms have one
-vocabulary, one validation set of complete rows, by whose loss the step is chosen (every hundred) unless the last is asked for, and one judge of matches, which
+vocabulary, one validation set of complete rows, by whose loss the step is chosen unless the last is asked for, and one judge of matches, which
 is trained on all pairs with all their captions. With ``--captions one`` models see one caption of each bird and a tenth of the captions without an image, with
 ``one-pair`` one caption of each pair and all those without an image, with ``all`` all of them. With ``--repeat`` a pair is there several times beside the
-unpaired rows, so that more of a batch are pairs.
+unpaired rows, so that more of a batch are pairs. The loss is taken at the end of the pass through the rows that ends a hundred steps, or of each pass.
 
 Prints, of the test split, how often the judge finds what a generated caption or image belongs to, of two (chance .5), how often the cosine of posterior means
 of z given either alone does ("retrieval"), and the means over seeds.
@@ -43,8 +43,8 @@ OWN: dict[str, dict[str, Any]] = {
 METRICS = ("match", "match/caption>image", "match/image>caption", "retrieval")
 
 
-def one_of_each(split: cp.data.Split, texts: int, seed: int = 0) -> cp.data.Split:
-    """A random row of each image, and of the captions without one every so manieth."""
+def one_of_each(split: cp.data.Split, texts: float, seed: int = 0) -> cp.data.Split:
+    """A random row of each image, and a share of the captions that have none."""
     rng = np.random.default_rng(seed)
     order, images = rng.permutation(len(split)), split.present["image"]
     seen: set[bytes] = set()
@@ -57,7 +57,7 @@ def one_of_each(split: cp.data.Split, texts: int, seed: int = 0) -> cp.data.Spli
             seen.add(key)
             kept.append(row)
     alone = [row for row in order.tolist() if not images[row]]
-    return split.take(np.sort(np.array(kept + alone[: len(alone) // texts])))
+    return split.take(np.sort(np.array(kept + alone[: int(texts * len(alone))])))
 
 
 def measured(
@@ -85,7 +85,7 @@ def measured(
     )
     losses = np.array(result.history["val/loss"])
     at = int(np.nanargmin(losses)) if best else int(np.flatnonzero(~np.isnan(losses))[-1])
-    judged = {"only": ["match", "retrieval"], "rows": None, "cache": options.out / "judges", "progress": False}
+    judged = {"only": ["match", "retrieval"], "rows": None, "samples": 2, "cache": options.out / "judges", "progress": False}
     test = {name: float(value) for name, value in evaluate(method, data, **judged).metrics.items() if name in METRICS}
     val = float(evaluate(method, data, split="val", **judged).metrics["match"])
     step = int(result.history["step"][at]) if best else result.steps
@@ -111,7 +111,7 @@ def main() -> None:
     data = cp.data.load("cub", root=options.data, captions="all", unpaired=True, likelihood="laplace")
     train = data.train_split
     if options.captions != "all":
-        train = one_of_each(train, texts=10 if options.captions == "one" else 1)
+        train = one_of_each(train, texts=0.1 if options.captions == "one" else 1.0)
     balanced = train.take(np.concatenate([np.arange(len(train)), np.tile(train.complete, options.repeat - 1)]))
     rows = {"pairs": train.take(train.complete), "both": balanced}
     most, batch = (dict(zip(ARMS, each, strict=True)) for each in (options.steps, options.batch))
@@ -122,10 +122,8 @@ def main() -> None:
         for arm in options.arms:
             step, loss, val, metrics = measured(options, data, rows[arm], most[arm], batch[arm], seed)
             found[arm].append(metrics)
-            file = (
-                options.out
-                / f"{options.method}-{options.captions}-{options.select}{most[arm]}-{batch[arm]}x{options.repeat}-{arm}-{seed}.json"
-            )
+            name = [options.method, options.captions, f"{options.select}{most[arm]}", f"{batch[arm]}x{options.repeat}", arm, str(seed)]
+            file = options.out / f"{'-'.join(name)}.json"
             file.write_text(json.dumps({"step": step, "loss": loss, "val/match": val, **metrics}))
             values = " | ".join(f"{metrics[name]:.3f}" for name in METRICS)
             print(f"| {seed} | {ARMS[arm]} | {len(rows[arm]):,} | {step} | {loss:.0f} | {val:.3f} | {values} |", flush=True)

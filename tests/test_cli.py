@@ -19,7 +19,8 @@ import yaml
 
 import counterpoint as cp
 from counterpoint.cli import VERBS, choose, main
-from counterpoint.cli.arguments import expanded, explained, full_name, read_config, settings
+from counterpoint.cli.arguments import called, expanded, explained, full_name, read_config, settings, words_for
+from counterpoint.cli.options import FitDecoderOptions
 from counterpoint.inference import Refiner
 from counterpoint.metrics import Evaluation
 
@@ -512,24 +513,52 @@ def test_what_is_fitted_afterwards_outlives_a_resumed_run_that_was_over(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is trained, so that the model keeps its samplers; trained further it loses them and says so. The report says how all was made."""
-    out = tmp_path / "prior"  # a name that is a value of an option, too
+    out = tmp_path / "run"
     shutil.copytree(run, out)
-    assert main(["fit-prior", "--kind", "gmm", "--of", "means", str(out), "--size", "2"]) == 0
+    assert main(["fit-prior", "--kind=gmm", str(out) + "/", "--of", "samples", "--size", "2"]) == 0
     said: list[str] = []
     monkeypatch.setattr("counterpoint.report.write_report", lambda *_, commands, **__: said.extend(commands))
     (out / "evaluation.json").write_text('{"metrics": {}}')
     assert main(["report", str(out)]) == 0
-    assert said[1] == f"counterpoint fit-prior {out}-again --kind gmm --of means --size 2" and len(said) == 4
+    assert said[1] == f"counterpoint fit-prior {out}-again --kind gmm --size 2 --of samples" and len(said) == 4
     weights = (out / "model" / "model.safetensors").read_bytes()
     capsys.readouterr()
     assert main(["fit", "--resume", str(out)]) == 0 and "further" not in capsys.readouterr().err
     assert (out / "model" / "model.safetensors").read_bytes() == weights
+    (out / "decoder").mkdir()  # of a fit to former weights, which must not go on
     more = str(len((out / "metrics.csv").read_text().splitlines()) + 100)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         assert main(["fit", "--resume", str(out), "--max_epochs=-1", "--max_steps", more]) == 0
-    assert "is trained further, so what fit-prior had added to its model is forgotten" in capsys.readouterr().err
-    assert cp.load(out).priors == ("standard",) and not (out / "afterwards.json").exists()
+    assert "so what fit-prior had added to its model is forgotten" in capsys.readouterr().err
+    assert cp.load(out).priors == ("standard",) and not (out / "afterwards.json").exists() and not (out / "decoder").exists()
+
+
+def test_a_resumed_run_that_chooses_other_weights_forgets_what_was_added(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    assert main(["fit-prior", str(out), "--kind", "gmm", "--size", "2"]) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["fit", "--resume", str(out), "--fit.select", "best"]) == 0
+    assert "chooses other weights" in capsys.readouterr().err and cp.load(out).priors == ("standard",)
+    shutil.rmtree(out / "model")
+    assert main(["fit", "--resume", str(out)]) == 0 and cp.load(out).priors == ("standard",)
+    for content in ("{}", "[[]]", "[", "\xff"):
+        (out / "afterwards.json").write_bytes(content.encode("latin-1"))
+        assert "afterwards.json is no list of commands" in refused(capsys, "fit-prior", out, "--kind", "gmm")
+        assert "afterwards.json is no list of commands" in refused(capsys, "fit", "--resume", out)
+
+
+def test_words_make_the_same_options() -> None:
+    """What is recorded of a command gives the options that it was given, nested ones and lists too."""
+    words = ["--denoiser.modalities", "[image, text]", "--denoiser.width", "24", "--max_steps", "7", "--lr", "0.01", "--fit.ema", "0.9"]
+    wanted = called(FitDecoderOptions, "fit-decoder", ["runs/a", *words])
+    recorded = words_for(wanted, FitDecoderOptions(Path("runs/a")))
+    assert called(FitDecoderOptions, "fit-decoder", ["runs/a", *recorded]) == wanted and len(recorded) == len(words)
+    assert recorded[:2] == ["--denoiser.modalities", "[image, text]"]
 
 
 def test_a_fitted_refiner_stays_with_the_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -411,9 +411,12 @@ def test_retrieval_of_an_oracle(data: Dataset) -> None:
     found = run(Oracle(data), data, only=["retrieval"])
     expected = 1 - same.mean() / 2 / (len(digit) - 1)
     assert found.metrics["retrieval/image>vector"] == pytest.approx(expected) == found.metrics["retrieval"]
-    assert found.metrics["retrieval@10"] == 0 and found.metrics["chance/retrieval@10"] == pytest.approx(10 / 400)
+    assert found.metrics["retrieval@10/words>image"] == pytest.approx((10 / (1 + same)).mean()) == found.metrics["retrieval@10"]
     assert found.chance("retrieval/vector>words") == 0.5 and found.chance("retrieval@1/image>words") == pytest.approx(1 / 400)
     assert sum(name.startswith("retrieval/") for name in found.metrics) == 6 and not found.complete
+    blank = replace(posterior_means(Oracle(data), data.test), shared={m.name: np.ones((400, 3)) for m in MODALITIES})
+    told = score_retrieval(blank, data.test).metrics
+    assert all(told[name] == pytest.approx(told[f"chance/{name}"]) for name in ("retrieval", "retrieval@1", "retrieval@10/image>words"))
     assert "retrieval" not in run(Oracle(data), data, only=["coherence"]).metrics
 
 

@@ -10,7 +10,7 @@ import json
 import re
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
@@ -20,6 +20,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from .. import data as datasets
+from ..training.options import plain
 from . import choose
 
 Result = TypeVar("Result")
@@ -76,6 +77,26 @@ def called(target: Callable[..., Result], verb: str, words: Sequence[str]) -> Re
     values = parsed(parser, expanded(words, option_names(parser)))
     kinds = {name: type(parameter.default) for name, parameter in signature(target).parameters.items()}
     return target(**{key: kinds[key](**value) if is_dataclass(kinds[key]) else value for key, value in values.items()})
+
+
+def words_for(options: Any, usual: Any, group: str = "") -> list[str]:
+    """The words that ``called`` makes a record of options from: a flag and a value for each entry that differs from the usual ones."""
+    words = []
+    for entry in fields(options):
+        name, value, default = group + entry.name, getattr(options, entry.name), getattr(usual, entry.name)
+        if value == default:
+            continue
+        if is_dataclass(value):
+            words += words_for(value, default, f"{name}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value) if isinstance(value, int | float | None) else _flow(value)
+            words += [f"--{name}", text]
+    return words
+
+
+def _flow(value: Any) -> str:
+    """A sequence or a mapping as YAML on one line."""
+    return str(yaml.safe_dump(plain(value), default_flow_style=True, width=10_000)).strip()
 
 
 def parsed(parser: ArgumentParser, words: Sequence[str]) -> dict[str, Any]:

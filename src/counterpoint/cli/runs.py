@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,17 @@ import torch
 
 from .. import data as datasets
 from ..methods import METHODS, Method, load
-from ..training.folder import STALE, RunFolder, leads
-from .arguments import Settings, check_source, run_groups
+from ..training.folder import RunFolder, leads
+from .arguments import Settings, check_source, run_groups, words_for
+from .options import FitDecoderOptions, FitRefinerOptions, PriorOptions
 
 if TYPE_CHECKING:
     from ..data import Dataset
     from ..metrics import Evaluation
     from ..training import FitResult
+
+Addition = PriorOptions | FitDecoderOptions | FitRefinerOptions
+"""What asks for something to be added to a trained run."""
 
 RUN_PARTS = (
     "config.yaml",
@@ -71,7 +76,7 @@ def trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
 
 def decoder_folder(run: Path, resume: bool) -> Path:
     """Where the fit of a run's decoders is kept; what was there of another is removed, unless that goes on."""
-    folder = run / "decoder"
+    folder = RunFolder(run).decoder
     if not resume and leads():
         _cleared(folder)
     return folder
@@ -99,13 +104,19 @@ def opened_model(run: Path) -> Method:
     return load(run).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def saved(method: Method, run: Path, verb: str, words: Sequence[str]) -> None:
+def saved(method: Method, verb: str, options: Addition) -> None:
     """Keep the model in its run, with the command that added to it, and nothing that was measured on what it was before."""
-    method.save_pretrained(run / "model")
-    place = next(i for i, word in enumerate(words) if Path(word) == run and not (i and words[i - 1].startswith("--")))
-    RunFolder(run).fit_by([verb, *words[:place], *words[place + 1 :]])
-    for name in STALE:
-        (run / name).unlink(missing_ok=True)
+    usual = type(options)(options.run)
+    if isinstance(options, FitDecoderOptions):
+        options = replace(options, resume=False)
+    RunFolder(options.run).add([verb, *words_for(options, usual)])
+    method.save_pretrained(options.run / "model")
+
+
+def opened_to_add(run: Path) -> tuple[Method, Dataset]:
+    """As ``opened``, a record that cannot be added to being found out beforehand."""
+    RunFolder(run).additions()
+    return opened(run)
 
 
 def opened(run: Path) -> tuple[Method, Dataset]:
@@ -146,7 +157,7 @@ def reported(
     history, name, again = run / "metrics.csv", shlex.quote(str(run)), shlex.quote(f"{run}-again")
     commands = [
         f"counterpoint fit --config {name}/config.yaml --out {again}",
-        *(shlex.join(["counterpoint", verb, f"{run}-again", *words]) for verb, *words in RunFolder(run).fitted()),
+        *(shlex.join(["counterpoint", verb, f"{run}-again", *words]) for verb, *words in RunFolder(run).additions()),
         f"counterpoint evaluate {again}",
         f"counterpoint report {again}",
     ]

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 Group = Literal["probe", "coherence", "match", "retrieval", "quality", "dependence", "posterior", "refinement", "likelihood", "imputation"]
 GROUPS: tuple[Group, ...] = get_args(Group)
-UNASKED = ("match", "retrieval")
-"""Groups that say of data without shared labels what coherence says of others, and are measured unasked only there."""
+UNLABELLED = ("match", "retrieval")
+"""Groups that say of data without shared labels what coherence says of others; where there are labels they have to be asked for."""
 
 JOINT_ROWS = 2000
 """Most rows on either side of the probes of z given everything, which chains may have to draw."""
@@ -133,7 +133,7 @@ class Evaluation:
         if kind.startswith("match"):
             return _mean(self.metrics.get("chance/match"))
         if kind.startswith("retrieval"):
-            return _mean(self.metrics.get(f"chance/{kind}"))
+            return _mean(self.metrics.get(f"chance/{name}"))
         if kind == "f1":
             target = rest.partition("/")[2].rpartition(">")[2]
             return _mean(self.metrics.get(f"chance/f1/{target}" if target else "chance/f1"))
@@ -158,7 +158,7 @@ class Evaluation:
         """Whether it has every group of metrics that is measured unasked of every method, on the test split, of posteriors as they are."""
         return (
             self.meta.get("split") == "test"
-            and set(self.meta.get("groups", ())) >= set(GROUPS) - {*UNASKED, "imputation", "refinement"}
+            and set(self.meta.get("groups", ())) >= set(GROUPS) - {*UNLABELLED, "imputation", "refinement"}
             and not self.meta.get("refine")
         )
 
@@ -209,8 +209,8 @@ def evaluate(
     feature_extractors: Mapping[str, Extractor] | None = None,
     refine: int | None = None,
 ) -> Evaluation:
-    """Measure a method on held-out rows of a data set: probes, coherence, matches, quality, dependence, posteriors, their refinement,
-    likelihood, imputation.
+    """Measure a method on held-out rows of a data set: probes, coherence, matches, retrieval, quality, dependence, posteriors, their
+    refinement, likelihood, imputation.
 
     Seeded throughout; the global random state stays as it was. What a method or data set cannot give (no labels, no private latents,
     no exact density) is left out, with the reason in ``meta["left_out"]``.
@@ -382,7 +382,7 @@ def _checked(
         raise TypeError(
             f"the feature extractor of {uncalled[0]!r} is {kind}; expected a function from values (B, *shape) to features (B, F)"
         )
-    return set(only or (group for group in GROUPS if group not in UNASKED or not data.test.shared_labels))
+    return set(only or (group for group in GROUPS if group not in UNLABELLED or not data.test.shared_labels))
 
 
 @contextmanager

@@ -112,8 +112,8 @@ def train_matchers(
 def score_matches(generations: Generations, *, rows: int = 2000) -> Scores:
     """``match/<a>><b>``: how often b, generated from a row's a, is nearer to it than to another row's a, and ``judge/match/<a>><b>``, the same
     of the real b; each has its mean over pairs. ``match_joint`` is the same of unconditional samples: how often their b is nearer to the a
-    that was drawn with it than to that of another sample; every prior of the method has its own as ``match_joint@<prior>``. ``chance/match``
-    is a half. ``rows`` caps the rows, which all are compared with each other.
+    that was drawn with it than to that of another sample, which differs in both; every prior of the method has its own as
+    ``match_joint@<prior>``. ``chance/match`` is a half. ``rows`` caps the rows, which all are compared with each other.
     """
     split, matchers = generations.split, generations.matchers
     scores = Scores(left_out=dict(matchers.left_out))
@@ -138,6 +138,7 @@ def score_matches(generations: Generations, *, rows: int = 2000) -> Scores:
     if generated:
         scores.add_accuracy("match", generated)
         scores.add_accuracy("judge/match", real)
+    if matchers.by_pair:
         scores.add("chance/match", 0.5)
         _score_joint(scores, generations, rows)
     return scores
@@ -146,14 +147,12 @@ def score_matches(generations: Generations, *, rows: int = 2000) -> Scores:
 def _score_joint(scores: Scores, generations: Generations, rows: int) -> None:
     for suffix, prior in (("", "auto"), *((f"@{prior}", prior) for prior in generations.method.priors)):
         drawn = generations.joint(prior)
-        others = ~np.eye(min(generations.samples, rows), dtype=bool)
-        if not others.any():
-            scores.left_out["match_joint"] = "a single sample has no alternatives"
-            return
         hits: dict[str, Array] = {}
         for a, b in generations.matchers.by_pair:
-            points = {a: drawn[a].points[b][:rows], b: drawn[b].points[a][:rows]}
-            hits |= {f"{s}>{t}": forced_choice(points[t], points[s], others) for s, t in ((a, b), (b, a))}
+            points = drawn[a].points[b][:rows], drawn[b].points[a][:rows]
+            others = unequal(*points)
+            for way, (made, given) in {f"{b}>{a}": points, f"{a}>{b}": points[::-1]}.items():
+                hits[way] = forced_choice(made, given, others)
         scores.add_accuracy(f"match_joint{suffix}", hits, each=not suffix)
 
 
@@ -177,10 +176,15 @@ def forced_choice(points: Array, given: Array, others: Array) -> Array:
 
 def different(split: Split, names: tuple[str, str], rows: Array) -> Array:
     """(n, n) bool: whether two rows have different values in each of two modalities."""
+    return unequal(*(split.x[name][rows] for name in names))
+
+
+def unequal(*values: Array) -> Array:
+    """(n, n) bool: whether two rows differ in each of some arrays (n, ...)."""
     numbers = []
-    for name in names:
+    for array in values:
         known: dict[bytes, int] = {}
-        numbers.append(np.array([known.setdefault(value.tobytes(), len(known)) for value in split.x[name][rows]]))
+        numbers.append(np.array([known.setdefault(value.tobytes(), len(known)) for value in array]))
     return np.logical_and.reduce([number[:, None] != number for number in numbers])
 
 

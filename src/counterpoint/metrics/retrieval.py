@@ -1,8 +1,10 @@
 """Retrieval: whether z given one modality finds the row's other modality among those of other rows, with nothing trained or generated.
 
-Rows i and j that have modalities a and b are as near as the cosine s_ij of the posterior means of z given a_i alone and given b_j alone. Alternatives of row i
-are the rows that differ from it in both (captions of one image are no alternatives of each other), and its rank is 1 + #{j: s_ij > s_ii}, equals counting a
-half. Like judges' (``matching.py``), the choice between two is the area under the ROC curve within each row.
+Rows i and j that have modalities a and b are as near as the cosine s_ij of the posterior means of z given a_i alone and given b_j alone. Alternatives of
+row i are the n_i rows that differ from it in both (captions of one image are no alternatives of each other). With A_i of them nearer than its own b and T_i
+as near, the choice between two is right (n_i − A_i − T_i / 2) / n_i of the time, which is the area under the ROC curve within the row, as of judges
+(``matching.py``), and its own b is among the first k with probability (k − A_i) / (1 + T_i), between 0 and 1, whatever is as near being put in random order.
+Guessing comes to ½ and to k / (1 + n_i).
 """
 
 from __future__ import annotations
@@ -34,43 +36,46 @@ def score_retrieval(means: Means, split: Split, *, rows: int = 2000, seed: int =
     scores = Scores()
     if len(split.modalities) < 2:
         scores.left_out["retrieval"] = "a single modality has nothing to find"
-    hits: dict[str, dict[str, Array]] = {}
-    chance: dict[str, list[float]] = {}
+    found: dict[str, dict[str, Array]] = {}
+    chance: dict[str, dict[str, float]] = {}
     for pair in combinations([m.name for m in split.modalities], 2):
         kept = np.flatnonzero(means.present[pair[0]] & means.present[pair[1]])
         kept = kept[chosen(len(kept), rows, seed_of(seed, "retrieval"))]
         others = different(split, pair, kept)
-        if not others.any():
+        number = others.sum(1)
+        if not number.any():
             scores.left_out[f"retrieval/{','.join(pair)}"] = f"no two held-out rows have both {' and '.join(pair)}, and differ in both"
             continue
-        a, b = (_unit(means.shared[name][kept]) for name in pair)
-        for way, (given, sought) in {f"{pair[0]}>{pair[1]}": (a, b), f"{pair[1]}>{pair[0]}": (b, a)}.items():
-            found = {"retrieval": forced_choice(given, sought, others)}
-            rank = ranks(given, sought, others)
-            found |= {f"retrieval@{k}": np.where(others.any(1), rank <= k, np.nan) for k in FIRST}
-            for name, values in found.items():
-                hits.setdefault(name, {})[way] = np.full(len(split), np.nan)
-                hits[name][way][kept] = values
-            for k in FIRST:
-                chance.setdefault(f"chance/retrieval@{k}", []).append(float(np.minimum(1, k / (1 + others.sum(1))).mean()))
-    for name, by_way in hits.items():
+        z = [_unit(means.shared[name][kept]) for name in pair]
+        for way, (given, sought) in {f"{pair[0]}>{pair[1]}": z, f"{pair[1]}>{pair[0]}": z[::-1]}.items():
+            hits = {"retrieval": forced_choice(given, sought, others)} | {f"retrieval@{k}": among(k, given, sought, others) for k in FIRST}
+            for name, values in hits.items():
+                found.setdefault(name, {})[way] = np.full(len(split), np.nan)
+                found[name][way][kept] = values
+            for name, guess in {
+                "retrieval": 0.5,
+                **{f"retrieval@{k}": np.minimum(1, k / (1 + number[number > 0])).mean() for k in FIRST},
+            }.items():
+                chance.setdefault(f"chance/{name}", {})[way] = float(guess)
+    for name, by_way in found.items():
         scores.add_accuracy(name, by_way)
-    for name, each in chance.items():
-        scores.add(name, float(np.mean(each)))
-    if hits:
-        scores.add("chance/retrieval", 0.5)
+    for name, guesses in chance.items():
+        scores.add_mean(name, guesses)
     return scores
 
 
-def ranks(given: Array, sought: Array, others: Array) -> Array:
-    """(n,): the place, from 1, of row i of ``sought`` in the order of nearness to row i of ``given``, among itself and its alternatives.
+def among(k: int, given: Array, sought: Array, others: Array) -> Array:
+    """(n,): with what probability row i of ``sought`` is among the k that are nearest to row i of ``given``, of itself and its alternatives; NaN
+    without any.
 
     Args:
         given, sought: (n, F), of length 1.
         others: (n, n) bool: the alternatives of each row.
     """
     scores = given.astype(np.float64) @ sought.T
-    return 1 + ((0.5 + 0.5 * np.sign(scores - scores.diagonal()[:, None])) * others).sum(1)
+    own = scores.diagonal()[:, None]
+    nearer, equal = ((scores > own) & others).sum(1), ((scores == own) & others).sum(1)
+    return np.where(others.any(1), np.clip((k - nearer) / (1 + equal), 0, 1), np.nan)
 
 
 def _unit(z: Array) -> Array:

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,8 @@ class RunFolder:
     """Where everything about one run lies.
 
     ``config.yaml``, ``checkpoints/last.ckpt`` (exact resumption), ``checkpoints/best.ckpt`` (weights), ``metrics.csv``, ``model/``, and
-    ``afterwards.json``: the commands that fitted something to the trained model, which ``model/`` holds and no checkpoint does.
+    ``afterwards.json``: the commands that have added something to the trained model, which ``model/`` holds and no checkpoint does; ``decoder/``: the
+    fit of one of them.
 
     Args:
         path: the folder.
@@ -43,6 +45,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.csv"
         self.model = self.path / "model"
         self.afterwards = self.path / "afterwards.json"
+        self.decoder = self.path / "decoder"
         self.last = self.path / "checkpoints" / stage / "last.ckpt"
         self.best = self.path / "checkpoints" / stage / "best.ckpt"
 
@@ -50,14 +53,17 @@ class RunFolder:
         """The same folder, for one stage of training."""
         return RunFolder(self.path, name)
 
-    def check(self, config: Mapping[str, Any], resume: bool) -> None:
+    def check(self, config: Mapping[str, Any], resume: bool) -> set[str]:
         """Whether a run with this configuration may begin here, or go on here.
+
+        Returns:
+            The free options that have another value than in the run that goes on, by name.
 
         Raises:
             ValueError: the folder holds a run and ``resume`` is false, or that run was configured differently.
         """
         if not self.config.exists():
-            return
+            return set()
         if not resume:
             raise ValueError(f"{self.path} already holds a run; pass resume=True to go on with it, or choose another out")
         try:
@@ -65,30 +71,25 @@ class RunFolder:
         except (yaml.YAMLError, AttributeError) as error:
             raise ValueError(f"{self.config} cannot be read as YAML; restore it, or choose another out") from error
         now = dict(_leaves(yaml.safe_load(yaml.safe_dump(dict(config)))))
-        for key in sorted(then.keys() | now.keys()):
-            # An option that a run knew nothing of, from a later version, was off.
-            if (then.get(key) or None) != (now.get(key) or None) and not _free(key):
+        self.additions()  # unreadable, they are found out before anything is trained
+        # An option that a run knew nothing of, from a later version, was off.
+        differ = [key for key in sorted(then.keys() | now.keys()) if (then.get(key) or None) != (now.get(key) or None)]
+        for key in differ:
+            if not _free(key):
                 was, here = then.get(key, "not set"), now.get(key, "not set")
                 raise ValueError(
                     f"cannot resume {self.path}: {key} was {was!r} and is now {here!r}; use the same value, or choose another out"
                 )
+        return {key.rpartition(".")[2] for key in differ}
 
     def prepare(self, config: Mapping[str, Any]) -> None:
         """Make the folder, write config.yaml, and remove what was measured on former weights."""
-        for name in STALE:
-            (self.path / name).unlink(missing_ok=True)
+        self._remove_measures()
         self.last.parent.mkdir(parents=True, exist_ok=True)
         write(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
 
-    def trains(self) -> None:
-        """Forget what was fitted to former weights, with a warning."""
-        if self.afterwards.exists():
-            what = " and ".join(dict.fromkeys(command[0] for command in self.fitted()))
-            warnings.warn(f"{self.path} is trained further, so what {what} had added to its model is forgotten; run it again", stacklevel=2)
-            self.afterwards.unlink()
-
-    def fitted(self) -> list[list[str]]:
-        """The commands that added to the trained model, in order: each its verb, and its words without the run.
+    def additions(self) -> list[list[str]]:
+        """The commands that have added to the trained model, in order: each its verb, and its words without the run.
 
         Raises:
             ValueError: their file cannot be read.
@@ -96,13 +97,35 @@ class RunFolder:
         if not self.afterwards.exists():
             return []
         try:
-            return [[str(word) for word in command] for command in json.loads(self.afterwards.read_text(encoding="utf-8"))]
-        except (json.JSONDecodeError, TypeError) as error:
-            raise ValueError(f"{self.afterwards} cannot be read as JSON; restore it, or remove it") from error
+            found = json.loads(self.afterwards.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            found = None
+        if not isinstance(found, list) or not all(isinstance(command, list) and command for command in found):
+            raise ValueError(
+                f"{self.afterwards} is no list of commands; restore it, or remove it, and the run keeps no record of what was added to it"
+            )
+        return [[str(word) for word in command] for command in found]
 
-    def fit_by(self, command: Sequence[str]) -> None:
-        """Keep a command that has added to the model."""
-        write(self.afterwards, (json.dumps([*self.fitted(), [*command]], ensure_ascii=False) + "\n").encode())
+    def add(self, command: Sequence[str]) -> None:
+        """Record a command that adds to the model, and remove what was measured before."""
+        self._remove_measures()
+        write(self.afterwards, (json.dumps([*self.additions(), [*command]], ensure_ascii=False) + "\n").encode())
+
+    def forget_additions(self) -> None:
+        """Forget what was added to a model that will be another one, with a warning."""
+        verbs = [command[0] for command in self.additions()]
+        self.afterwards.unlink(missing_ok=True)
+        shutil.rmtree(self.decoder, ignore_errors=True)  # its checkpoint holds the former model
+        if verbs:
+            warnings.warn(
+                f"{self.path} is trained further, or chooses other weights, so what {' and '.join(dict.fromkeys(verbs))} had added to its model "
+                "is forgotten; run it again",
+                stacklevel=2,
+            )
+
+    def _remove_measures(self) -> None:
+        for name in STALE:
+            (self.path / name).unlink(missing_ok=True)
 
 
 class History:

@@ -154,7 +154,7 @@ class Keeper(Checkpoint):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Parcel, index: int) -> None:
         if self.rows == 0 and self.folder is not None and trainer.is_global_zero:
-            self.folder.trains()
+            self.folder.forget_additions()
         self.rows += len(batch.batch) * trainer.world_size
         step = trainer.global_step
         if step == self._step:  # gradients are still being accumulated, which no checkpoint holds
