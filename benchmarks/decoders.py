@@ -3,7 +3,8 @@
     python benchmarks/decoders.py [--side 32] [--width 32] [--rows 128] [--images 64] [--threads 2] [--rounds 5]
 
 Diff-MVAE on random images of three channels and vectors of 18, bf16 in training. All kinds live in one process and take turns; a figure is the
-median over the rounds, and the ratio that of each round to the feed-forward decoder's. Peak memory is that of a process of its own that does nothing else.
+median over the rounds, and the ratio that of each round to the feed-forward decoder's. Peak memory is that of a process of its own that does nothing else,
+and the same for any number of steps of the solver.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ def draw(method: cp.DiffMVAE, images: int, steps: int) -> Callable[[], None]:
     return run
 
 
-def peak(kind: str, side: int, width: int, rows: int, threads: int) -> float:
-    """MB that two steps add to a process."""
-    torch.set_num_threads(threads)
-    return added_memory(training_step(built(kind, side, width), rows))
+def peak(kind: str, what: str, wanted: argparse.Namespace) -> float:
+    """MB that two training steps, or drawing images twice, add to a process."""
+    torch.set_num_threads(wanted.threads)
+    method = built(kind, wanted.side, wanted.width)
+    return added_memory(training_step(method, wanted.rows) if what == "step" else draw(method, wanted.images, min(STEPS)))
 
 
 def main() -> None:
@@ -56,7 +58,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     wanted = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        memory = {k: pool.apply(peak, (k, wanted.side, wanted.width, wanted.rows, wanted.threads)) for k in KINDS}
+        kinds = [*((kind, "step") for kind in KINDS), (KINDS[0], "images"), ("embed", "images")]
+        memory = {(kind, what): pool.apply(peak, (kind, what, wanted)) for kind, what in kinds}
     torch.set_num_threads(wanted.threads)
     torch.manual_seed(0)
     methods = {kind: built(kind, wanted.side, wanted.width) for kind in KINDS}
@@ -64,11 +67,10 @@ def main() -> None:
     tasks[KINDS[0], "images"] = draw(methods[KINDS[0]], wanted.images, 1)
     tasks |= {("embed", f"images, {steps} steps"): draw(methods["embed"], wanted.images, steps) for steps in STEPS}
     times = in_turns(tasks, wanted.rounds)
-    print("| decoder | what | seconds | over feed-forward (least–most) | peak memory of training, MB |\n|---|---|---|---|---|")
+    print("| decoder | what | seconds | over feed-forward (least–most) | peak memory, MB |\n|---|---|---|---|---|")
     for (kind, what), taken in times.items():
-        base = times[KINDS[0], what.partition(",")[0]]
-        own = f"{memory[kind]:.0f}" if what == "step" else ""
-        print(f"| {kind} | {what} | {statistics.median(taken):.3f} | {over(taken, base)} | {own} |")
+        task = what.partition(",")[0]
+        print(f"| {kind} | {what} | {statistics.median(taken):.3f} | {over(taken, times[KINDS[0], task])} | {memory[kind, task]:.0f} |")
 
 
 if __name__ == "__main__":
