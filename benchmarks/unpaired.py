@@ -1,6 +1,6 @@
 """What rows that lack a modality add: training on pairs alone, and on pairs and unpaired rows, measured on the same held-out pairs.
 
-    python benchmarks/unpaired.py DATA --out DIR [--method mopoe] [--captions one] [--steps 3000 6000] [--select best] [--seeds 0 1]
+    python benchmarks/unpaired.py DATA --out DIR [--captions one] [--steps 3000 6000] [--select best] [--seeds 0 1]
 
 CUB birds with captions: 837 training birds with captions, 2,024 images without captions and the captions of 647 birds without an image. Both arms have one
 vocabulary, one validation set of complete rows, by whose loss the step is chosen unless the last is asked for, and one judge of matches, which
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,20 +25,6 @@ import counterpoint as cp
 from counterpoint.metrics import evaluate
 
 ARMS = {"pairs": "pairs", "both": "pairs and unpaired rows"}
-OWN: dict[str, dict[str, Any]] = {
-    "mopoe": {},
-    "idmvae": {
-        "private_dim": 32,
-        "samples": 1,
-        "estimator": "elbo",
-        "cross_mi": 300.0,
-        "genaug": 0.0,
-        "diffusion": 0.0,
-        "temperature": 0.1,
-    },
-}
-"""Options of each method beside those that both have."""
-
 METRICS = ("match", "match/caption>image", "match/image>caption", "retrieval")
 
 
@@ -66,7 +51,7 @@ def measured(
     """Train on the rows: the step whose weights are measured, their loss and match on validation pairs, and their metrics on the test split."""
     torch.manual_seed(seed)
     best = options.select == "best"
-    method = cp.METHODS[options.method].for_data(data, shared_dim=64, networks=cp.NetworkOptions(hidden=(256,)), **OWN[options.method])
+    method = cp.MoPoE.for_data(data, shared_dim=64, networks=cp.NetworkOptions(hidden=(256,)))
     result = method.fit(
         rows,
         data.val.take(data.val.complete),
@@ -96,7 +81,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="where judges and numbers are kept")
-    parser.add_argument("--method", choices=tuple(OWN), default="mopoe")
     parser.add_argument("--captions", choices=("one", "one-pair", "all"), default="one")
     parser.add_argument("--steps", type=int, nargs=2, default=[3000, 6000], help="most of pairs alone, and with unpaired rows")
     parser.add_argument(
@@ -122,7 +106,7 @@ def main() -> None:
         for arm in options.arms:
             step, loss, val, metrics = measured(options, data, rows[arm], most[arm], batch[arm], seed)
             found[arm].append(metrics)
-            name = [options.method, options.captions, f"{options.select}{most[arm]}", f"{batch[arm]}x{options.repeat}", arm, str(seed)]
+            name = [options.captions, f"{options.select}{most[arm]}", f"{batch[arm]}x{options.repeat}", arm, str(seed)]
             file = options.out / f"{'-'.join(name)}.json"
             file.write_text(json.dumps({"step": step, "loss": loss, "val/match": val, **metrics}))
             values = " | ".join(f"{metrics[name]:.3f}" for name in METRICS)
