@@ -8,7 +8,8 @@ validation loss. Everything is fitted to the train rows of a fold without their 
 given all modalities) is scored by balanced accuracy on the test rows. Imputation: each modality from the others, root mean squared error over that of the
 train mean, standardised features, of counts log1p at a common total. Networks are chosen in every fold by its validation rows: for probes those whose
 probe of the same latents and label is best there, for imputation, and for the dependence of z and w, those whose error is least. Peers see train rows
-only, too, and their number of dimensions (16, 32 or 64) is chosen in the same way. What is done already in DIR is not done again.
+only, too, and their number of dimensions (16, 32 or 64) is chosen in the same way. A second table of each set has the method and the latents (z or z and
+w) chosen so, too, of ours and of the peers. What is done already in DIR is not done again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -42,6 +44,9 @@ OPTIONS = {
     "jmvae": (),
 }
 """What each method takes from the recipe, beside ``shared_dim`` and ``networks``."""
+
+Figures = dict[str, dict[str, float]]
+"""What was measured on rows of val and of test."""
 
 LINEAR = NetworkOptions(hidden=())
 CANDIDATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -134,7 +139,7 @@ def trained(name: str, data: Dataset, seed: int, candidate: str) -> cp.Method:
     return method
 
 
-def chosen(candidates: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
+def chosen(candidates: Mapping[str, Figures]) -> dict[str, float]:
     """The test figures of one fold: of each kind, those of the candidate that is best on validation rows."""
 
     def error(candidate: str, key: str) -> float:
@@ -160,8 +165,8 @@ def table(results: dict[str, dict[str, list[dict[str, float]]]]) -> str:
     return "\n".join(text)
 
 
-def ours(method: str, data: Dataset, fold: int, out: Path) -> dict[str, float]:
-    """The test figures of a method, its networks chosen."""
+def ours(method: str, data: Dataset, fold: int, out: Path) -> dict[str, Figures]:
+    """The figures of a method with each of the networks."""
     candidates = {}
     for candidate in CANDIDATES:
         path = out / f"{data.name}-{fold}-{method}-{candidate}.json"
@@ -170,24 +175,36 @@ def ours(method: str, data: Dataset, fold: int, out: Path) -> dict[str, float]:
             both = {"val": measured(fitted, data, data.val), "test": measured(fitted, data, data.test)}
             path.write_text(json.dumps(both, indent=2) + "\n")
         candidates[candidate] = json.loads(path.read_text())
-    return chosen(candidates)
+    return candidates
 
 
-def peers(python: str, data: Dataset, fold: int, out: Path) -> dict[str, dict[str, float]]:
-    """The test figures of every peer, their dimensions chosen."""
-    arrays, candidates = out / f"{data.name}-{fold}.npz", {}
+def peers(python: str, data: Dataset, fold: int, out: Path) -> dict[str, dict[str, Figures]]:
+    """By peer, its figures in each number of dimensions, named as those of ours are."""
+    arrays = out / f"{data.name}-{fold}.npz"
+    found: dict[str, dict[str, Figures]] = {}
     for size in SIZES:
         path = out / f"{data.name}-{fold}-peers-{size}.json"
         if not path.exists():
             exported(data, arrays)
             command = [python, str(Path(__file__).with_name("omics_peers.py")), str(arrays), "--dim", str(size), "--out", str(path)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        candidates[str(size)] = json.loads(path.read_text())
-    found: dict[str, dict[str, float]] = {}
-    for key, value in chosen(candidates).items():
-        kind, peer, what = key.split("/")
-        found.setdefault(peer, {})[f"probe/z/{what}" if kind == "probe" else f"nrmse/{what}"] = value
+        for held, figures in json.loads(path.read_text()).items():
+            for key, value in figures.items():
+                kind, peer, what = key.split("/")
+                name = f"probe/z/{what}" if kind == "probe" else f"nrmse/{what}"
+                found.setdefault(peer, {}).setdefault(str(size), {}).setdefault(held, {})[name] = value
     return found
+
+
+def overall(candidates: Iterable[Figures]) -> dict[str, float]:
+    """The test figures of one fold where everything, the method and the latents too, is chosen by validation rows: probes of z or of z and w, errors."""
+    tried: dict[str, list[tuple[float, float]]] = {}
+    for figures in candidates:
+        for key, value in figures["val"].items():
+            kind, *what = key.split("/")
+            if kind == "nrmse" or (kind == "probe" and what[0] in ("z", "zw")):
+                tried.setdefault(f"{kind}/{what[-1]}", []).append((value if kind == "probe" else -value, figures["test"][key]))
+    return {task: max(values)[1] for task, values in tried.items()}
 
 
 def main() -> None:
@@ -202,14 +219,20 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, list[dict[str, float]]]] = {}
     for name in options.sets:
-        results[name] = {}
+        by_method: dict[str, list[dict[str, float]]] = {}
+        by_side: dict[str, list[dict[str, float]]] = {}
         for fold in options.folds:
             data = cp.data.load(name, root=options.data, fold=fold)
-            found = {method: ours(method, data, fold, options.out) for method in options.methods}
+            sides = {"ours": {method: ours(method, data, fold, options.out) for method in options.methods}}
             if options.peer:
-                found |= peers(options.peer, data, fold, options.out)
-            for method, figures in found.items():
-                results[name].setdefault(method, []).append(figures)
+                sides["peers"] = peers(options.peer, data, fold, options.out)
+            for side, found in sides.items():
+                by_side.setdefault(side, []).append(
+                    overall(figures for by_candidate in found.values() for figures in by_candidate.values())
+                )
+                for method, by_candidate in found.items():
+                    by_method.setdefault(method, []).append(chosen(by_candidate))
+        results |= {name: by_method, f"{name}, the method chosen too": by_side}
     print(table(results))
 
 
