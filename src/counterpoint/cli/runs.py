@@ -114,7 +114,11 @@ def saved(method: Method, verb: str, options: Addition) -> None:
 
 
 def opened_to_add(run: Path) -> tuple[Method, Dataset]:
-    """As ``opened``, a record that cannot be added to being found out beforehand."""
+    """A trained run to which something is to be fitted.
+
+    Raises:
+        ValueError: also where the record of what was added cannot be read, before anything is trained.
+    """
     RunFolder(run).additions()
     return opened(run)
 

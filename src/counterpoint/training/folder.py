@@ -88,6 +88,11 @@ class RunFolder:
         self.last.parent.mkdir(parents=True, exist_ok=True)
         write(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
 
+    @property
+    def extended(self) -> bool:
+        """Whether ``model/`` has something that no checkpoint has."""
+        return self.afterwards.exists() and self.model.is_dir()
+
     def additions(self) -> list[list[str]]:
         """The commands that have added to the trained model, in order: each its verb, and its words without the run.
 

@@ -130,7 +130,8 @@ def fit(
     begun = [i for i, (stage, _) in enumerate(stages) if folder is not None and folder.stage(stage).last.exists()]
     first = begun[-1] if resume and begun else 0  # a later stage's checkpoint has the weights of those before it
     results: list[FitResult] = []
-    same = folder is not None and resume and folder.afterwards.exists() and folder.model.is_dir()
+    changed: set[str] = set()
+    trained = False
     try:
         for i, (name, own) in enumerate(stages[first:], first):
             title = method.name if len(stages) == 1 else f"{method.name}, stage {i + 1} of {len(stages)} ({name})"
@@ -140,12 +141,11 @@ def fit(
             run = Run(method, train, val, own, part, history, title=title, hands_over=i + 1 < len(stages), watch=watch)
             if i == first and folder is not None and run.leads:
                 changed = folder.check(config, resume)
-                same = same and "select" not in changed
                 folder.prepare(config)
             if part is not None:
                 part.last.parent.mkdir(parents=True, exist_ok=True)
             run.go()
-            same = same and run.keeper.rows == 0
+            trained = trained or run.keeper.rows > 0
             results.append(run.result())
             history.before = results[-1].steps
     except Stopped as stop:
@@ -157,7 +157,7 @@ def fit(
     finally:
         if staged:
             method.begin(None)
-    if folder is not None and run.leads and not same:  # else the model of before has all that this one has, and what was added since
+    if folder is not None and run.leads and (trained or "select" in changed or not folder.extended):
         folder.forget_additions()
         method.save_pretrained(folder.model)
     return _joined(results)
