@@ -47,20 +47,16 @@ def score_retrieval(means: Means, split: Split, *, rows: int = 2000, seed: int =
             scores.left_out[f"retrieval/{','.join(pair)}"] = f"no two held-out rows have both {' and '.join(pair)}, and differ in both"
             continue
         z = [_unit(means.shared[name][kept]) for name in pair]
+        guess = {"retrieval": 0.5} | {f"retrieval@{k}": float(np.minimum(1, k / (1 + number[number > 0])).mean()) for k in FIRST}
         for way, (given, sought) in {f"{pair[0]}>{pair[1]}": z, f"{pair[1]}>{pair[0]}": z[::-1]}.items():
             hits = {"retrieval": forced_choice(given, sought, others)} | {f"retrieval@{k}": among(k, given, sought, others) for k in FIRST}
             for name, values in hits.items():
                 found.setdefault(name, {})[way] = np.full(len(split), np.nan)
                 found[name][way][kept] = values
-            for name, guess in {
-                "retrieval": 0.5,
-                **{f"retrieval@{k}": np.minimum(1, k / (1 + number[number > 0])).mean() for k in FIRST},
-            }.items():
-                chance.setdefault(f"chance/{name}", {})[way] = float(guess)
+                chance.setdefault(name, {})[way] = guess[name]
     for name, by_way in found.items():
         scores.add_accuracy(name, by_way)
-    for name, guesses in chance.items():
-        scores.add_mean(name, guesses)
+        scores.add_mean(f"chance/{name}", chance[name])
     return scores
 
 
