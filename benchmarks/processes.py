@@ -1,6 +1,7 @@
 """Several processes: what a step costs and sends, what that means for many GPUs, and weak scaling from one process to two here.
 
     python benchmarks/processes.py [--views 5] [--side 64] [--batch 128] [--steps 10] [--rounds 5] [--sustained 10 50 200] [--bandwidth 25] [--latency 5]
+    python benchmarks/processes.py --gpu [--steps 40] [--batches 128 512]
 
 First on paper, for IDMVAE with its own networks: floating-point operations of a training sample (counted by torch as a step runs), bytes read, and bytes
 sent each step: gradients, which are averaged over all processes, and vectors that contrasts compare, which everybody gets from everybody. The
@@ -11,6 +12,9 @@ or all but the gradients that are sent while the backward pass, two thirds of a 
 Then measured: `fit` with one process and with two, the same rows for each process, in turns; the ratio is the rate of two over twice that of one.
 Each process has one thread. Two processes on two cores share caches and memory, and say little about GPUs. On a busy machine look at processor
 seconds of one process over those that a process of two takes for as many rows, which leave out the waiting for a core and for each other.
+
+With ``--gpu`` what one GPU sustains is measured instead of assumed: `fit` from memory, rows and learning rates and logs and all, at several
+precisions and batches, after ten steps that are not counted; operations are those counted on paper, whatever a library makes of them.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pytorch_lightning import Callback, Trainer
 from torch.utils.flop_counter import FlopCounterMode
 
 import counterpoint as cp
@@ -33,6 +38,7 @@ from counterpoint import regularisers
 
 PROBE_ROWS = 8
 WORLDS = (1, 2, 8, 64, 512)
+WARM = 10  # steps that are not timed
 
 
 def data(options: argparse.Namespace, rows: int) -> cp.data.Split:
@@ -48,7 +54,8 @@ def method(split: cp.data.Split) -> cp.IDMVAE:
     return cp.IDMVAE(split.modalities, shared_dim=32, private_dim=128)
 
 
-def on_paper(options: argparse.Namespace) -> None:
+def on_paper(options: argparse.Namespace) -> float:
+    """Print what a step costs and sends, and what is expected of that; the operations of a sample."""
     split = data(options, PROBE_ROWS)
     model = method(split)
     vectors: list[int] = []  # numbers that a row hands over, by contrast
@@ -91,6 +98,38 @@ def on_paper(options: argparse.Namespace) -> None:
         print(f"| {world} | {1e3 * averaging:.2f} | {1e3 * handing:.2f} | {' | '.join(shown)} |")
     reading = [f"{rate * 1e12 / flops * stored / 1e9:.2f}" for rate in options.sustained]
     print(f"\na process reads {', '.join(reading)} GB/s at these rates")
+    return flops
+
+
+class Clock(Callback):
+    """The time from the end of step ``first`` to the end of training, when the device has done what it was told."""
+
+    def __init__(self, first: int) -> None:
+        self.first, self.start, self.seconds = first, 0.0, 0.0
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        torch.cuda.synchronize()
+        if trainer.global_step == self.first:
+            self.start = time.perf_counter()
+        self.seconds = time.perf_counter() - self.start
+
+
+def on_gpu(options: argparse.Namespace, flops: float) -> None:
+    """What one GPU sustains."""
+    print(f"\n{torch.cuda.get_device_name()}, torch {torch.__version__}\n")
+    print("| precision | batch | samples/s | TFLOP/s | ms a step | GPU memory, GB |\n|---|---|---|---|---|---|")
+    for precision, tf32 in (("32-true", False), ("32-true", True), ("bf16-mixed", True)):
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
+        for batch in options.batches:
+            split, clock = data(options, 4 * batch), Clock(WARM)
+            torch.cuda.reset_peak_memory_stats()
+            quiet: dict[str, Any] = {"progress": False, "tensorboard": False, "callbacks": [clock], "max_epochs": -1, "channels_last": True}
+            method(split).fit(split, max_steps=WARM + options.steps, batch_size=batch, accelerator="gpu", precision=precision, **quiet)
+            rate = options.steps * batch / clock.seconds
+            named = {"32-true": "fp32", "bf16-mixed": "bf16"}[precision] + (" (TF32)" if tf32 and precision == "32-true" else "")
+            memory = torch.cuda.max_memory_allocated() / 1e9
+            print(f"| {named} | {batch} | {rate:,.0f} | {rate * flops / 1e12:.1f} | {1e3 * batch / rate:.1f} | {memory:.1f} |", flush=True)
 
 
 def measured(options: argparse.Namespace) -> None:
@@ -134,12 +173,16 @@ def main() -> None:
     parser.add_argument("--sustained", type=float, nargs="+", default=[10, 50, 200], help="TFLOP/s that a process sustains")
     parser.add_argument("--bandwidth", type=float, default=25, help="GB/s that a process sends")
     parser.add_argument("--latency", type=float, default=5, help="µs of a hop")
+    parser.add_argument("--gpu", action="store_true", help="measure what a GPU sustains, and nothing of processes")
+    parser.add_argument("--batches", type=int, nargs="+", default=[128, 512], help="rows a step on a GPU")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         return worker(options)
-    on_paper(options)
-    if options.rounds:
+    flops = on_paper(options)
+    if options.gpu:
+        on_gpu(options, flops)
+    elif options.rounds:
         measured(options)
 
 
