@@ -233,6 +233,8 @@ def test_each_pass_is_a_new_permutation_fixed_by_seed_and_epoch() -> None:
     loader.set_epoch(1)
     assert rows_of(loader) == second
     assert rows_of(BatchLoader(numbered(5), 2, shuffle=False)) == [[0, 1], [2, 3], [4]]
+    once = BatchLoader(numbered(50), 8, seed=3, shuffle="once")
+    assert rows_of(once) == rows_of(once) == first
 
 
 @pytest.mark.parametrize("drop_last", [False, True])

@@ -147,6 +147,17 @@ def test_validation_is_the_mean_over_rows_and_does_not_move_the_training_noise()
     assert result.metrics["val/loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_order_of_validation_rows_makes_no_negatives_of_neighbours(digits: cp.data.Dataset) -> None:
+    """Copies of a row that stand beside each other are no more often in one batch than copies that stand apart: each would cost a contrast log 2."""
+    losses, networks = [], cp.NetworkOptions(width=4, hidden=(32,), norm="batch")
+    for copies in (np.repeat(np.arange(64), 4), np.tile(np.arange(64), 4)):
+        torch.manual_seed(0)
+        method = cp.IDMVAE.for_data(digits, shared_dim=8, private_dim=4, networks=networks, temperature=0.1)
+        metrics = method.fit(digits.train_split, digits.val.take(copies), max_epochs=4, **{**BASE, "batch_size": 16}).metrics
+        losses.append(metrics["val/cross_mi"])
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
 def test_a_watcher_sees_every_validation_and_may_end_the_run() -> None:
     seen: list[float] = []
 

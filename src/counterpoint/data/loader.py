@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sized
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ class Loader(ABC, Generic[Rows]):
         rows: what to pass over.
         batch_size: rows per batch and per process.
         seed: fixes the order together with the epoch.
-        shuffle: ``False`` keeps the order of the rows.
+        shuffle: ``False`` keeps the order of the rows, ``"once"`` has the random order of the first pass in all of them.
         drop_last: leave out a last batch that is not full.
         rank, world_size: which of how many processes this is.
         device: where the tensors are made.
@@ -39,7 +39,7 @@ class Loader(ABC, Generic[Rows]):
         batch_size: int,
         *,
         seed: int = 0,
-        shuffle: bool = True,
+        shuffle: bool | Literal["once"] = True,
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
@@ -68,7 +68,7 @@ class Loader(ABC, Generic[Rows]):
 
     @abstractmethod
     def _batches(self, epoch: int, position: int) -> Iterator[Batch]:
-        """The batches of this process in a pass, from the given one on."""
+        """The batches of this process in the order of an epoch, from the given one on."""
 
     @abstractmethod
     def _identity(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Loader(ABC, Generic[Rows]):
         if not self._go_on or self.position >= len(self):
             self.epoch, self.position = self.epoch + 1, 0
         epoch = self.epoch
-        for r, batch in enumerate(self._batches(epoch, self.position), self.position):
+        for r, batch in enumerate(self._batches(0 if self.shuffle == "once" else epoch, self.position), self.position):
             if self.epoch == epoch:  # a pass that was left open must not move a newer one's position
                 self.position, self._go_on = r + 1, False
             yield batch

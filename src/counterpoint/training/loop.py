@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -202,7 +202,8 @@ class Data(pl.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         self.loader = self._loader(self.train, shuffle=True)
-        self.val_loader = None if self.val is None else self._loader(self.val, shuffle=False)
+        # Rows that stand beside each other are often alike (sorted by class, captions of one image), and poor negatives of each other.
+        self.val_loader = None if self.val is None else self._loader(self.val, shuffle="once")
 
     def train_dataloader(self) -> Feed:
         return Feed(self.loader)
@@ -219,7 +220,7 @@ class Data(pl.LightningDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.loader.load_state_dict(state)
 
-    def _loader(self, rows: Split | Stream, shuffle: bool) -> Loader[Any]:
+    def _loader(self, rows: Split | Stream, shuffle: bool | Literal["once"]) -> Loader[Any]:
         trainer, size = self.trainer, self.options.batch_size
         assert trainer is not None  # Lightning attaches it before setup
         world = trainer.world_size
