@@ -148,7 +148,8 @@ def test_validation_is_the_mean_over_rows_and_does_not_move_the_training_noise()
 
 
 def test_the_order_of_validation_rows_makes_no_negatives_of_neighbours(digits: cp.data.Dataset) -> None:
-    """Copies of a row that stand beside each other are no more often in one batch than copies that stand apart: each would cost a contrast log 2."""
+    """Copies of a row that stand beside each other are no more often in one batch than copies that stand apart; there they would be negatives that
+    nothing tells from what is sought."""
     losses, networks = [], cp.NetworkOptions(width=4, hidden=(32,), norm="batch")
     for copies in (np.repeat(np.arange(64), 4), np.tile(np.arange(64), 4)):
         torch.manual_seed(0)
@@ -734,6 +735,22 @@ def test_processes_get_equally_many_rows(count: int, batches: int) -> None:
         data.setup("fit")
         sizes.append([len(part) for part in data.loader])
     assert sizes[0] == sizes[1] and len(sizes[0]) == batches and min(sizes[0]) >= 2
+
+
+def test_processes_validate_together_on_one_order_that_no_seed_changes() -> None:
+    from counterpoint.training.loop import Data
+
+    def passes(rank: int, world: int, size: int, seed: int) -> list[list[list[float]]]:
+        data = Data(rows(40), rows(19), FitOptions(batch_size=size, seed=seed))
+        data.trainer = SimpleNamespace(world_size=world, global_rank=rank, strategy=SimpleNamespace(root_device="cpu"))  # type: ignore[assignment]
+        data.setup("fit")
+        loader = data.val_dataloader()
+        return [[sorted(parcel.batch.x["a"][:, 0].tolist()) for parcel in loader] for _ in range(2)]
+
+    alone, (one, two) = passes(0, 1, 8, 0), (passes(rank, 2, 4, 1) for rank in range(2))
+    assert alone[0] == alone[1] and sum(map(len, alone[0])) == 19
+    assert [sorted(a + b) for a, b in zip(one[0], two[0], strict=True)] == alone[0][:2]  # a rest of three is no batch for two
+    assert alone[0][0] != sorted(rows(19).x["a"][:8, 0].tolist())
 
 
 def test_too_few_rows_for_even_shares_are_refused() -> None:

@@ -18,7 +18,8 @@ Rows = TypeVar("Rows", bound=Sized)
 class Loader(ABC, Generic[Rows]):
     """An iterable of :class:`~counterpoint.types.Batch`, one pass over the rows per ``iter``; each pass is an epoch of its own.
 
-    The order of a pass is fixed by ``(seed, epoch)``, and its state is two integers: ``position`` batches of ``epoch`` have been handed out.
+    The order of a pass is fixed by ``(seed, epoch)``, or by the seed alone with ``shuffle="once"``. Its state is two integers: ``position`` batches of
+    ``epoch`` have been handed out.
 
     Args:
         rows: what to pass over.
@@ -68,7 +69,7 @@ class Loader(ABC, Generic[Rows]):
 
     @abstractmethod
     def _batches(self, epoch: int, position: int) -> Iterator[Batch]:
-        """The batches of this process in the order of an epoch, from the given one on."""
+        """The batches of this process in the order of ``epoch``, from batch ``position`` on."""
 
     @abstractmethod
     def _identity(self) -> dict[str, Any]:

@@ -228,7 +228,7 @@ class Data(pl.LightningDataModule):
             raise ValueError(f"{len(rows)} rows are too few for {world} processes; each needs at least 2 (contrast compares rows)")
         full, rest = divmod(len(rows), size * world)
         of_this_process: dict[str, Any] = {"rank": trainer.global_rank, "world_size": world, "device": trainer.strategy.root_device}
-        order: dict[str, Any] = {"seed": self.options.seed, "shuffle": shuffle}
+        order: dict[str, Any] = {"seed": 0 if shuffle == "once" else self.options.seed, "shuffle": shuffle}  # runs validate alike
         if isinstance(rows, Stream):
             full, rest = divmod(len(rows) // world, size)
             return StreamLoader(rows, size, drop_last=full > 0 and rest == 1, **order, **of_this_process)
