@@ -290,7 +290,14 @@ def test_state_of_another_order_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"batch_size": 0}, {"batch_size": 2, "rank": 1}, {"batch_size": 9, "drop_last": True}, {"batch_size": 2, "seed": -1}]
+    "options",
+    [
+        {"batch_size": 0},
+        {"batch_size": 2, "rank": 1},
+        {"batch_size": 9, "drop_last": True},
+        {"batch_size": 2, "seed": -1},
+        {"batch_size": 2, "shuffle": "twice"},
+    ],
 )
 def test_loader_refuses_bad_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError):

@@ -299,6 +299,8 @@ def test_the_order_is_fixed_by_seed_and_epoch_and_mixes_shards(tmp_path: Path) -
     assert rows_of(again) == second
     assert np.mean([len({row // 40 for row in batch}) for batch in first[:-1]]) > 1.5
     assert [*chain(*rows_of(StreamLoader(source, 8, shuffle=False)))] == all_numbers(source)
+    once = StreamLoader(source, 8, seed=1, shuffle="once")
+    assert rows_of(once) == rows_of(once) == first
 
 
 @pytest.mark.parametrize("rank", [0, 1])

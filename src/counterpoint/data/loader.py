@@ -31,7 +31,7 @@ class Loader(ABC, Generic[Rows]):
         device: where the tensors are made.
 
     Raises:
-        ValueError: sizes below 1, a rank outside ``[0, world_size)``, or options that leave no batch.
+        ValueError: sizes below 1, a rank outside ``[0, world_size)``, another ``shuffle``, or options that leave no batch.
     """
 
     def __init__(
@@ -52,6 +52,8 @@ class Loader(ABC, Generic[Rows]):
             raise ValueError(f"rank {rank} must lie in [0, {world_size})")
         if seed < 0:
             raise ValueError(f"seed {seed} must be 0 or more")
+        if shuffle not in (True, False, "once"):
+            raise ValueError(f"shuffle {shuffle!r} must be True, False or 'once'")
         self.rows, self.batch_size, self.seed, self.shuffle, self.drop_last = rows, batch_size, seed, shuffle, drop_last
         self.rank, self.world_size, self.device = rank, world_size, device
         self.epoch = 0
