@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,7 +21,7 @@ from counterpoint.priors import SamplerName
 GPU = "cuda"
 QUIET: dict[str, Any] = {"max_epochs": -1, "batch_size": 32, "progress": False, "tensorboard": False}
 pytestmark = [
-    pytest.mark.skipif(GPU == "cuda" and not torch.cuda.is_available(), reason="no GPU"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
     pytest.mark.filterwarnings("ignore:.*TF32"),  # torch's advice to trade accuracy for speed
 ]
 
@@ -34,15 +35,13 @@ def exact() -> Iterator[None]:
 
 def make(name: str, data: Dataset) -> Method:
     networks = cp.NetworkOptions(width=4, hidden=(32,))
-    torch.manual_seed(0)
     kind: Any = METHODS[name]
-    plain = kind(data.modalities, networks=networks)
-    options = {"private_dim": 4} if plain.model.private_dims else {}
+    options = {"private_dim": 4} if "private_dim" in signature(kind).parameters else {}
     torch.manual_seed(0)
     return kind(data.modalities, shared_dim=6, networks=networks, **options)
 
 
-def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-3) -> None:
+def assert_close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-3) -> None:
     """Equal up to what another order of summation does."""
     torch.testing.assert_close(b.cpu(), a, atol=tolerance, rtol=tolerance)
 
@@ -53,12 +52,12 @@ def test_answers_are_those_of_the_processor(name: str, digits: Dataset) -> None:
     there = copy.deepcopy(here).to(GPU)
     x, first = digits.test.batch(slice(0, 16)).x, digits.modalities[0].name
     a, b = here.encode(x, [first]), there.encode(x, [first])
-    close(a.shared, b.shared)
+    assert_close(a.shared, b.shared)
     for modality, w in a.private.items():
-        close(w, b.private[modality])
+        assert_close(w, b.private[modality])
     moved = cp.Latents(a.shared.to(GPU), {modality: w.to(GPU) for modality, w in a.private.items()})
     if first not in here.model.surrogates:  # a diffusion decoder draws
-        close(here.decode(a, [first])[first], there.decode(moved, [first])[first])
+        assert_close(here.decode(a, [first])[first], there.decode(moved, [first])[first])
     for values in [*there.encode(x).private.values(), *there.translate({first: x[first]}).values(), *there.sample(8).values()]:
         assert values.device.type == torch.device(GPU).type
         assert torch.isfinite(values).all()
@@ -85,7 +84,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_went_through(tmp_path: 
             method.fit(digits.train_split, max_steps=most, accelerator=GPU, out=out, resume=out.exists(), checkpoint_seconds=0, **QUIET)
         ends.append(method.state_dict())
     for key, value in ends[0].items():
-        close(value, ends[1][key], 1e-5)
+        assert_close(value, ends[1][key], 1e-5)
 
 
 @pytest.mark.parametrize("name", ["mmvae+", "jmvae"])
@@ -107,7 +106,7 @@ def test_measures_are_those_of_the_processor(name: str, digits: Dataset, tmp_pat
 
 @pytest.mark.parametrize("kind", get_args(SamplerName))
 def test_priors_are_fitted_there(kind: SamplerName, digits: Dataset) -> None:
-    """To latents whose spread is known: what is drawn has it."""
+    """What is drawn has the means and the covariance of the latents."""
     method = make("mopoe", digits)
     method.fit(digits.train_split, max_steps=60, lr=2e-3, accelerator=GPU, **QUIET)
     method.to(GPU)
@@ -116,7 +115,9 @@ def test_priors_are_fitted_there(kind: SamplerName, digits: Dataset) -> None:
     with torch.no_grad():
         drawn = method.model.sampler(kind, "z").sample(500)
     assert drawn.device.type == torch.device(GPU).type
-    assert float(drawn.std()) == pytest.approx(float(z.std()), rel=0.4)
+    assert float((drawn.mean(0) - z.mean(0)).abs().max()) < 0.1  # the means of N(0, I) are off by 1.6
+    apart = torch.linalg.matrix_norm(drawn.T.cov() - z.T.cov()) / torch.linalg.matrix_norm(z.T.cov())
+    assert float(apart) < 0.8  # that of N(0, I) is 450
     assert all(torch.isfinite(values).all() for values in method.sample(8).values())
 
 
