@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +83,18 @@ class Retrieving(Callback):
 
 
 def method_of(options: argparse.Namespace, data: cp.data.Dataset) -> cp.Method:
-    networks = cp.NetworkOptions(hidden=(256,))
     if options.method == "mopoe":
-        return cp.MoPoE.for_data(data, shared_dim=64, networks=networks)
-    contrasts = {"cross_mi": 1000.0, "genaug": 0.0, "diffusion": 0.0, "temperature": options.temperature}
+        return cp.MoPoE.for_data(data, shared_dim=64, networks=cp.NetworkOptions(hidden=(256,)))
     return cp.IDMVAE.for_data(
-        data, shared_dim=32, private_dim=32, beta=1.0, networks=replace(networks, width=16, norm="batch"), **contrasts
+        data,
+        shared_dim=32,
+        private_dim=32,
+        beta=1.0,
+        cross_mi=1000.0,
+        genaug=0.0,
+        diffusion=0.0,
+        temperature=options.temperature,
+        networks=cp.NetworkOptions(width=16, hidden=(256,), norm="batch"),
     )
 
 
