@@ -19,8 +19,9 @@ from counterpoint.data import BatchLoader, Dataset, Split, load
 from counterpoint.data.files import FolderWriter, manifest_digest, new_folder, read_manifest
 from counterpoint.data.records import COVARIATES
 from counterpoint.metrics import JudgeOptions, evaluate
+from counterpoint.reading import columns
 from counterpoint.report import write_report
-from counterpoint.types import Batch, Modality, columns, covariates_of
+from counterpoint.types import Batch, Modality, covariates_of
 
 ROWS = 40
 SMALL = cp.NetworkOptions(hidden=(16,))

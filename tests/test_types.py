@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.types import Batch, Modality, to_unit
+from counterpoint.reading import to_unit
+from counterpoint.types import Batch, Modality
 
 IMAGE = Modality("image", (1, 2, 2))
 WORDS = Modality("words", (3,), "categorical", classes=5)
@@ -113,9 +114,9 @@ def test_a_batch_converts_what_it_takes() -> None:
 
 
 def test_floats_are_not_divided_and_the_givers_array_is_untouched() -> None:
-    x = {"image": np.full((2, 1, 2, 2), 3.0), "vector": np.ones((2, 2), np.float32)}
+    x = {"image": np.full((2, 1, 2, 2), 0.75), "vector": np.ones((2, 2), np.float32)}
     batch = Batch.of(x, {"vector": np.array([True, False])}, modalities=ALL)
-    assert float(batch.x["image"].max()) == 3.0
+    assert float(batch.x["image"].max()) == 0.75
     assert batch.x["vector"].tolist() == [[1, 1], [0, 0]]
     assert (x["vector"] == 1).all()
     assert to_unit(torch.tensor([255, 51], dtype=torch.uint8)).tolist() == pytest.approx([1.0, 0.2])
@@ -125,7 +126,7 @@ def test_absent_rows_hold_zeros_whatever_was_there() -> None:
     x, here = values(), np.array([True, False, True, False])
     x["vector"][~here] = np.nan
     x["words"][~here] = 99
-    x["image"] = x["image"].astype(np.float32)
+    x["image"] = x["image"].astype(np.float32) / 255
     x["image"][~here] = np.inf
     x["extra"] = np.zeros((4, 1))
     batch = Batch.of(x, {n: here for n in ("image", "words", "vector")}, modalities=[*ALL, Modality("extra", (1,))])
@@ -185,8 +186,8 @@ def put(array: Any, at: object, value: object) -> Any:
         (with_value("vector", lambda v: v[:, :1]), r"'vector': rows have shape \(1,\), expected \(2,\)"),
         (with_value("vector", lambda v: put(v, (1, 0), np.nan)), "'vector': row 1 holds NaN or infinity"),
         (with_value("vector", lambda v: put(v, (3, 1), -np.inf)), "'vector': row 3 holds NaN or infinity"),
-        (with_value("words", lambda v: put(v, (0, 0), 5)), r"'words': ids span \[\d, 5\], expected \[0, 4\]"),
-        (with_value("words", lambda v: put(v, (0, 0), -1)), r"'words': ids span \[-1, \d\], expected \[0, 4\]"),
+        (with_value("words", lambda v: put(v, (0, 0), 5)), r"'words': row 0 holds 5, an id outside \[0, 4\]"),
+        (with_value("words", lambda v: put(v, (0, 0), -1)), r"'words': row 0 holds -1, an id outside \[0, 4\]"),
         (with_value("vector", lambda v: np.float32(3)), "'vector': got a single number"),
     ],
 )
@@ -198,16 +199,16 @@ def test_bernoulli_values_outside_the_unit_interval_are_refused() -> None:
     mask = Modality("mask", (2,), "bernoulli")
     assert Batch.of({"mask": np.array([[0.0, 1.0]])}, modalities=[mask]).x["mask"].tolist() == [[0.0, 1.0]]
     message = refusal(ValueError, lambda: Batch.of({"mask": np.array([[0.0, 1.5]])}, modalities=[mask]))
-    assert "'mask': values span [0, 1.5]" in message
+    assert "'mask': row 0 spans [0, 1.5]" in message
 
 
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (with_value("words", lambda v: v.astype(float)), "'words': word ids must be integers, got torch.float64"),
-        (with_value("vector", lambda v: v.astype(complex)), "'vector': dtype torch.complex128 is not supported"),
+        (with_value("words", lambda v: v.astype(float)), "'words': word ids must be integers, got float64"),
+        (with_value("vector", lambda v: v.astype(complex)), "'vector': dtype complex128 is not supported"),
         (with_value("vector", lambda v: v.astype(str)), "'vector': values of <U32 are no numbers"),
-        (with_value("vector", lambda v: v.astype(object)), "'vector': values of object are no numbers"),
+        (with_value("vector", lambda v: np.full(v.shape, "x", object)), "'vector': values of ndarray are no numbers"),
     ],
 )
 def test_a_wrong_dtype_is_refused(call: Callable[[], Batch], named: str) -> None:

@@ -43,7 +43,8 @@ def annotate(mdata: MuData, method: Method, data: Dataset, *, batch_size: int = 
 
     Args:
         mdata: what the data set was made of, or at least its observations and features.
-        method: trained on it.
+        method: trained on it, or on other observations with features of the same names: values are read as it reads them, features by name and in
+            the units of its training rows.
         data: :func:`counterpoint.setup_mudata` made it, or ``data.load`` from a file.
         batch_size: rows at a time.
         seed: of what posteriors without a mean draw.
@@ -52,16 +53,17 @@ def annotate(mdata: MuData, method: Method, data: Dataset, *, batch_size: int = 
         ValueError: a data set without ids of its rows, or whose ids or features ``mdata`` lacks, or modalities that differ.
     """
     places = {part: _places(mdata, split) for part, split in data.splits().items()}
-    known = {m.name: m for m in data.modalities}
-    columns = {m.name: _columns(mdata, m.name, m.features) for m in data.modalities}
+    known, own = {m.name: m for m in method.modalities}, {m.name: m.features for m in data.modalities}
+    columns = {m.name: _columns(mdata, m.name, m.features, own[m.name]) for m in method.modalities if m.name in own}
     shared = _blank(mdata.n_obs, method.model.shared_dim)
     private = {name: _blank(mdata.n_obs, dim) for name, dim in method.model.private_dims.items()}
-    values = {m.name: _blank(mdata.n_obs, len(m.features)) for m in data.modalities}
-    present = {m.name: np.zeros(mdata.n_obs, bool) for m in data.modalities}
+    values = {name: _blank(mdata.n_obs, m.shape[0]) for name, m in known.items()}
+    present = {name: np.zeros(mdata.n_obs, bool) for name in known}
     generator = torch.Generator().manual_seed(seed)
     for part, split in data.splits().items():
         for start in range(0, len(split), batch_size):
             batch, rows = split.batch(slice(start, start + batch_size), method.device), places[part][start : start + batch_size]
+            batch = batch.read_as(method.modalities)
             latents, means = method.encode(batch, generator=generator), method.reconstruct(batch, generator=generator)
             shared[rows] = latents.shared[0].cpu().numpy()
             for name, here in batch.present.items():
@@ -73,10 +75,11 @@ def annotate(mdata: MuData, method: Method, data: Dataset, *, batch_size: int = 
     for name, w in private.items():
         mdata.obsm[f"X_{KEY}_{name}_private"] = w
     for name, found in values.items():
-        mdata[name].layers[f"{KEY}_imputed"] = _layer(mdata, name, found, present[name], columns[name])
+        if name in columns:
+            mdata[name].layers[f"{KEY}_imputed"] = _layer(mdata, name, found, present[name], columns[name])
         if not present[name].all():
             mdata.obsm[f"{KEY}_imputed_{name}"] = found
-    features = {m.name: np.array(m.features, object) for m in data.modalities}
+    features = {m.name: np.array(m.features, object) for m in method.modalities}
     mdata.uns[KEY] = {"method": method.name, "version": version(KEY), "features": features}
 
 
@@ -91,13 +94,14 @@ def _places(mdata: MuData, split: Split) -> Array:
     return _found(mdata.obs_names, split.ids, "observation")
 
 
-def _columns(mdata: MuData, name: str, features: tuple[str, ...]) -> Array:
-    """Where the features of a modality stand in its table."""
+def _columns(mdata: MuData, name: str, features: tuple[str, ...], own: tuple[str, ...]) -> Array:
+    """Where the features of a modality stand in its table; −1 for those that its data never had."""
     if name not in mdata.mod:
         raise ValueError(
             f"modality {name!r} is not in mdata, which has {', '.join(mdata.mod)}; annotate the MuData that the data set was made of"
         )
-    return _found(mdata[name].var_names, features, f"feature of {name}")
+    place = dict(zip(own, _found(mdata[name].var_names, own, f"feature of {name}"), strict=True))
+    return np.array([place.get(feature, -1) for feature in features])
 
 
 def _found(names: Iterable[str], wanted: Iterable[str], what: str) -> Array:
@@ -114,5 +118,5 @@ def _layer(mdata: MuData, name: str, values: Array, present: Array, columns: Arr
     rows = np.asarray(mdata.obsmap[name]).reshape(-1).astype(np.int64) - 1
     kept = present & (rows >= 0)
     layer = _blank(mdata[name].n_obs, mdata[name].n_vars)
-    layer[np.ix_(rows[kept], columns)] = values[kept]
+    layer[np.ix_(rows[kept], columns[columns >= 0])] = values[kept][:, columns >= 0]
     return layer

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from counterpoint.denoising import DenoiserOptions, Denoising
 from counterpoint.likelihoods import Likelihood
-from counterpoint.nn import Statistics, Usual
+from counterpoint.nn import ByName, Statistics, Usual
 from counterpoint.posteriors import Encoding, Posterior
 from counterpoint.priors import Prior, Sampler, samplers
 from counterpoint.types import Batch, Latents, Modality, covariates_of
@@ -118,11 +118,11 @@ class Model(nn.Module):
         self.modalities = {m.name: m for m in modalities}
         self.covariates = covariates_of(modalities)
         self.prior = prior
-        self.private_priors = nn.ModuleDict(private_priors)
+        self.private_priors = ByName(private_priors)
         self.private_dims = {name: prior.dim for name, prior in private_priors.items()}
-        self.auxiliary_priors = nn.ModuleDict(auxiliary_priors or {})
+        self.auxiliary_priors = ByName(auxiliary_priors or {})
         self.posterior = posterior
-        self.decoders = nn.ModuleDict(decoders)
+        self.decoders = ByName(decoders)
         self.samplers = nn.ModuleDict()
         self.refiners = nn.ModuleList()
         self.sampler_sizes: dict[str, int] = {}

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,24 @@ NetworkKind = Literal["auto", "mlp", "conv", "resnet", "text"]
 Norm = Literal["none", "batch"]
 COARSE_BOUND = 3.0
 """Soft bound of a conv decoder's coarse image; ours."""
+
+
+class ByName(nn.ModuleDict):
+    """Modules by the name of a modality. PyTorch's own dictionary refuses names that its methods have, such as ``type`` or ``keys``."""
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        self._modules[name] = module  # type: ignore[assignment]  # as torch's own does
+
+
+class VectorsByName(nn.ParameterDict):
+    """Parameters by the name of a modality, whatever that is, as :class:`ByName`."""
+
+    def __setitem__(self, key: str, value: nn.Parameter) -> None:
+        self._keys[key] = None
+        self._parameters[key] = value
+
+    def __getitem__(self, key: str) -> nn.Parameter:
+        return cast(nn.Parameter, self._parameters[key])
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from counterpoint import distributions as dist
 from counterpoint.distributions import Diagonal, Expert, Normal, scattered, stacked
 from counterpoint.encoders import Head
 from counterpoint.mcmc import HMC
-from counterpoint.nn import NetworkOptions, mlp, trunk
+from counterpoint.nn import ByName, NetworkOptions, VectorsByName, mlp, trunk
 from counterpoint.products import chosen, product_of_posteriors
 from counterpoint.types import Batch, Modality
 
@@ -190,8 +190,8 @@ class JointEncoder(nn.Module):
     ) -> None:
         super().__init__()
         trunks = {m.name: trunk(m, networks) for m in modalities}
-        self.trunks = nn.ModuleDict(trunks)
-        self.tokens = nn.ParameterDict({name: nn.Parameter(torch.zeros(t.features)) for name, t in trunks.items()} if tokens else {})
+        self.trunks = ByName(trunks)
+        self.tokens = VectorsByName({name: nn.Parameter(torch.zeros(t.features)) for name, t in trunks.items()} if tokens else {})
         self.layers = mlp((sum(t.features for t in trunks.values()), hidden, hidden))
         self.head = Head(hidden, shared_dim, "normal")
 
@@ -246,7 +246,7 @@ class Posterior(nn.Module):
 
     def __init__(self, encoders: Mapping[str, nn.Module], rule: Rule) -> None:
         super().__init__()
-        self.encoders = nn.ModuleDict(encoders)
+        self.encoders = ByName(encoders)
         self.rule = rule
 
     def encode(self, batch: Batch) -> Encoding:

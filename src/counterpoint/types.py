@@ -8,19 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from operator import index
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .reading import Covariates, as_mask, as_rows, columns, read_as, to_tensors, wrong_row
+
 LikelihoodName = Literal["normal", "laplace", "bernoulli", "categorical", "nb", "zinb", "beta"]
 LIKELIHOODS: tuple[str, ...] = get_args(LikelihoodName)
 COUNTS: tuple[str, ...] = ("nb", "zinb")
 """Likelihoods of counts."""
 
-SHOWN = ("words", "features", "units")
-"""Fields of a modality that say how values are shown, and nothing else."""
+SHOWN = ("words", "features", "units", "covariate_units")
+"""Fields of a modality that say how values are named and measured; checksums leave them out."""
+
+PARTS_NAMES = "/.+>@,="
+"""Signs that part the names of metrics, weights and options; no name of a modality holds one."""
 
 GOES_ON = "##"
 """Begins a piece that goes on with the word before it, among the words that ids stand for."""
@@ -48,6 +54,9 @@ class Modality:
         features: what the entries of a vector are called (genes, proteins), one each, where that is known.
         units: of a vector that was standardised the mean and the standard deviation of each entry before. Files are read and written in the
             units of before; nothing else hangs on them, or on names of features.
+        full_scale: of values in [0, 1], the whole number that stands for 1: by default 255 of images, as in 8-bit files, and 1 of vectors. Values
+            that come as floats are in [0, 1] already.
+        covariate_units: mean and standard deviation of each covariate before it was standardised; (0, 1) of categories.
         gaps: single entries of a row may be missing, which NaN marks: encoders read the mean of the training rows in their place, and the
             log-likelihood is that of the entries that are there. Neither word ids nor counts, whose total would not be known, can have gaps.
 
@@ -69,9 +78,14 @@ class Modality:
     features: tuple[str, ...] = field(default=(), repr=False)
     units: tuple[tuple[float, float], ...] = field(default=(), repr=False)
     gaps: bool = False
+    full_scale: int = 0
+    covariate_units: tuple[tuple[float, float], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(int(s) for s in self.shape))
+        object.__setattr__(self, "shape", _shape(self.name, self.shape))
+        if self.full_scale == 0:
+            object.__setattr__(self, "full_scale", 255 if len(self.shape) == 3 else 1)
+        object.__setattr__(self, "covariate_units", tuple((float(mean), float(std)) for mean, std in self.covariate_units))
         object.__setattr__(self, "words", tuple(self.words))
         if isinstance(self.covariates, str):
             raise ValueError(
@@ -82,8 +96,8 @@ class Modality:
             raise ValueError(f"modality {self.name!r}: covariates repeat in {', '.join(self.covariates)}; name each column once")
         object.__setattr__(self, "features", tuple(self.features))
         object.__setattr__(self, "units", tuple((float(mean), float(std)) for mean, std in self.units))
-        if not self.name or "/" in self.name or "." in self.name:
-            raise ValueError(f"modality name {self.name!r} must be non-empty and free of '/' and '.'")
+        if not isinstance(self.name, str) or not self.name.strip() or {*self.name} & {*PARTS_NAMES}:
+            raise ValueError(f"modality name {self.name!r} must be text that is not empty and free of {' '.join(PARTS_NAMES)}")
         if not self.shape or min(self.shape) < 1:
             raise ValueError(f"modality {self.name!r}: shape {self.shape} must have at least one axis, each of length 1 or more")
         if self.likelihood not in LIKELIHOODS:
@@ -115,6 +129,14 @@ class Modality:
                 f"modality {self.name!r}: {len(self.words)} words for {self.classes} classes of a {self.likelihood} likelihood;"
                 " give one for each class of a categorical one, or none"
             )
+        if self.full_scale < 1:
+            raise ValueError(f"modality {self.name!r}: full_scale {self.full_scale} must be a whole number of 1 or more")
+        if not self.covariates:
+            object.__setattr__(self, "covariate_units", ())
+        if self.covariate_units and len(self.covariate_units) != len(self.covariates):
+            raise ValueError(
+                f"modality {self.name!r}: {len(self.covariate_units)} covariate_units for {len(self.covariates)} covariates; give one for each, or none"
+            )
         for what, given in (("features", self.features), ("units", self.units)):
             if given and self.shape != (len(given),):
                 raise ValueError(
@@ -132,12 +154,24 @@ class Modality:
         return self.likelihood in COUNTS
 
     def read(self, stored: Tensor) -> Tensor:
-        """Stored values as models take them: word ids int64; counts float32; other uint8 values float32 in [0, 1], and other numbers float32, with
-        zeros in gaps."""
+        """Stored values as models take them: word ids int64; others float32, whole numbers of values in [0, 1] divided by ``full_scale``, with zeros
+        in gaps."""
         if self.likelihood == "categorical":
             return stored.long()
-        values = stored.float() if self.counts else to_unit(stored)
+        values = stored.float()
+        if self.unit and not stored.is_floating_point():
+            values = values.div_(self.full_scale)
         return values.masked_fill(values.isnan(), 0) if self.gaps else values
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        """What values are stored as where there are none."""
+        return np.int64 if self.likelihood == "categorical" else np.float32
+
+    @property
+    def covariate_scales(self) -> tuple[tuple[float, float], ...]:
+        """Mean and standard deviation of each covariate before it was standardised."""
+        return self.covariate_units or ((0.0, 1.0),) * len(self.covariates)
 
     def standardised(self, values: Tensor) -> Tensor:
         """Values (..., *shape) in the units in which they were measured, as models take them."""
@@ -158,10 +192,25 @@ class Modality:
         return spelled(self.words, ids) if self.words else " ".join(str(int(i)) for i in ids)
 
     def identity(self) -> dict[str, Any]:
-        """What checksums are taken of: all fields but those that say how values are shown, and ``unbounded``, ``covariates`` and ``gaps`` only
-        where there are any, so that they are what they were before those were fields."""
-        later = ("unbounded", "covariates", "gaps")
-        return {key: value for key, value in asdict(self).items() if key not in SHOWN and (key not in later or value)}
+        """What checksums are taken of: all fields but those that say how values are shown, and ``unbounded``, ``covariates``, ``gaps`` and
+        ``full_scale`` only where they are not the usual, so that they are what they were before those were fields."""
+        usual = {"unbounded": False, "covariates": (), "gaps": False, "full_scale": 255 if len(self.shape) == 3 else 1}
+        return {key: value for key, value in asdict(self).items() if key not in SHOWN and (key not in usual or value != usual[key])}
+
+
+def _shape(name: str, given: Any) -> tuple[int, ...]:
+    """A shape as whole numbers; one number is that of a vector.
+
+    Raises:
+        TypeError: what is none.
+    """
+    sizes = (given,) if isinstance(given, int | np.integer) and not isinstance(given, bool) else given
+    try:
+        if isinstance(sizes, str | bytes):
+            raise TypeError
+        return tuple(map(index, sizes))
+    except TypeError:
+        raise TypeError(f"modality {name!r}: shape {given!r} must be whole numbers, such as (3, 32, 32) or (5,)") from None
 
 
 def covariates_of(modalities: Iterable[Modality]) -> tuple[str, ...]:
@@ -199,12 +248,14 @@ class Batch:
         present: by modality, ``(B,)`` bool.
         covariates: what decoders may read beside latents, such as the experimental batch, ``(B, C)`` float32; C = 0 where nothing is known of it.
         entries: of modalities with gaps, ``(B, *shape)`` bool: which entries are there, in rows that are; the others hold zeros.
+        modalities: how the values were read; empty for a batch that somebody made by hand.
     """
 
     x: dict[str, Tensor]
     present: dict[str, Tensor]
     covariates: Tensor = field(default=None)  # type: ignore[assignment]  # (B, 0), once the number of rows is known
     entries: dict[str, Tensor] = field(default_factory=dict)
+    modalities: tuple[Modality, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.covariates is None:
@@ -212,17 +263,18 @@ class Batch:
 
     @staticmethod
     def of(
-        x: Mapping[str, Tensor | np.ndarray],
-        present: Mapping[str, Tensor | np.ndarray] | None = None,
+        x: Mapping[str, Any],
+        present: Mapping[str, Any] | None = None,
         *,
         modalities: Iterable[Modality],
         covariates: Covariates | None = None,
         device: torch.device | str | None = None,
     ) -> Batch:
-        """Check, move, convert and zero-fill: the only door through which values enter a model.
+        """Check, convert, move and zero-fill what ``modalities`` say how to read (:mod:`counterpoint.reading`).
 
-        uint8 images become floats in [0, 1]; word ids become int64. A modality of ``modalities`` that ``x`` lacks is
-        absent in every row. NaN is missing in modalities with gaps. ``covariates`` are as :func:`columns` reads them; None where nothing is known of them.
+        Whole numbers of images become floats in [0, 1]; word ids become int64. Tables are read by name. A modality of
+        ``modalities`` that ``x`` lacks is absent in every row. NaN is missing in modalities with gaps. ``covariates`` are as
+        :func:`~counterpoint.reading.columns` reads them; None where nothing is known of them.
 
         Raises:
             ValueError: unknown modality, wrong shape, NaN or infinity in a present row, or nothing but NaN, mismatched lengths, ids out of
@@ -238,32 +290,36 @@ class Batch:
         stray = [name for name in present or {} if name not in x]
         if stray:
             raise ValueError(f"'present' names {stray[0]!r}, which has no values; give values for it or leave it out of 'present'")
-        tensors = {name: _as_tensor(name, values) for name, values in x.items()}
-        lengths = {name: len(values) for name, values in tensors.items()}
+        arrays = {name: as_rows(known[name], values) for name, values in x.items()}
+        lengths = {name: len(values) for name, values in arrays.items()}
         rows = next(iter(lengths.values()))
         if len(set(lengths.values())) > 1:
             raise ValueError(
                 f"modalities have different numbers of rows: {lengths}; mark missing rows in 'present' instead of leaving them out"
             )
-        values, mask, entries = {}, {}, {}
+        masks = {name: as_mask(name, given, rows) for name, given in (present or {}).items()}
+        masks = {name: masks.get(name, np.full(rows, name in x)) for name in known}
+        empty = ~np.logical_or.reduce([*masks.values()])
+        if empty.any():
+            raise ValueError(f"row {int(empty.argmax())} has every modality missing; drop such rows before training or inference")
+        seen, here, entries = {}, {}, {}
         for name, modality in known.items():
-            if name not in x:
-                kind = torch.int64 if modality.likelihood == "categorical" else torch.float32
-                values[name] = torch.zeros(rows, *modality.shape, dtype=kind, device=device)
-                mask[name] = torch.zeros(rows, dtype=torch.bool, device=device)
-                continue
-            here = None if present is None or name not in present else torch.as_tensor(present[name], dtype=torch.bool)
-            if here is not None and here.shape != (rows,):
-                raise ValueError(f"'present' of {name!r} has shape {tuple(here.shape)}, expected ({rows},)")
-            mask[name] = torch.ones(rows, dtype=torch.bool, device=device) if here is None else here.to(device)
-            values[name] = _checked(modality, tensors[name].to(device), mask[name])
-            if modality.gaps:
-                entries[name] = ~tensors[name].to(device).isnan()
-        empty = ~torch.stack(list(mask.values())).any(0)
-        if bool(empty.any()):
-            raise ValueError(f"row {int(empty.nonzero()[0])} has every modality missing; drop such rows before training or inference")
-        batch = Batch(values, mask, entries=entries)
+            values = arrays[name] if name in arrays else np.zeros((rows, *modality.shape), modality.dtype)
+            if wrong := wrong_row(modality, values, masks[name]):
+                raise ValueError(f"modality {name!r}: row {wrong[0]} {wrong[1]}")
+            seen[name], here[name], there = to_tensors(modality, values, masks[name], device)
+            if there is not None:
+                entries[name] = there
+        batch = Batch(seen, here, entries=entries, modalities=tuple(known.values()))
         return batch if covariates is None else replace(batch, covariates=columns(covariates, covariates_of(known.values()), rows, device))
+
+    def read_as(self, modalities: Sequence[Modality]) -> Batch:
+        """The batch as a model of these modalities reads it, and itself where nothing differs (:mod:`counterpoint.reading`).
+
+        Raises:
+            ValueError: the first thing that differs and can't be converted. TypeError: a batch made by hand of other dtypes.
+        """
+        return read_as(self, modalities)
 
     def __repr__(self) -> str:
         def count(here: Tensor) -> str:
@@ -279,11 +335,11 @@ class Batch:
     def __getitem__(self, rows: Tensor | slice) -> Batch:
         """The batch of the chosen rows."""
         x, present, entries = ({k: v[rows] for k, v in tensors.items()} for tensors in (self.x, self.present, self.entries))
-        return Batch(x, present, self.covariates[rows], entries)
+        return Batch(x, present, self.covariates[rows], entries, self.modalities)
 
     def to(self, device: torch.device | str) -> Batch:
         x, present, entries = ({k: v.to(device) for k, v in tensors.items()} for tensors in (self.x, self.present, self.entries))
-        return Batch(x, present, self.covariates.to(device), entries)
+        return Batch(x, present, self.covariates.to(device), entries, self.modalities)
 
     def observed(self, name: str) -> Tensor:
         """(B, *shape) bool: which values of a modality are there."""
@@ -306,108 +362,6 @@ class Batch:
         if bool(empty.any()):
             raise ValueError(f"row {int(empty.nonzero()[0])} has none of the given modalities ({', '.join(given)})")
         return replace(self, x={k: v if k in given else torch.zeros_like(v) for k, v in self.x.items()}, present=present)
-
-
-Covariates = Tensor | np.ndarray | Mapping[str, Any]
-"""Columns of covariates, see :func:`columns`."""
-
-
-def columns(given: Covariates, names: Sequence[str], rows: int, device: torch.device | str | None = None) -> Tensor:
-    """Columns of covariates, (rows, C) float32.
-
-    Args:
-        given: (rows, C), or (C,) for every row; or by name a number for every row, or one for each (rows,), with zeros in the columns that are
-            not named, so that ``{"batch=b": 1}`` is batch b.
-        names: of the C columns.
-
-    Raises:
-        ValueError: no columns, an unknown name, another shape, or what is no finite number.
-    """
-    if not names:
-        raise ValueError("no decoder of this model reads covariates; leave them out")
-    if isinstance(given, Mapping):
-        unknown = [name for name in given if name not in names]
-        if unknown or not given:
-            raise ValueError(f"{f'unknown covariate {unknown[0]!r}' if unknown else 'no covariate given'}; choose from {', '.join(names)}")
-        values = torch.zeros(rows, len(names))
-        for name, column in given.items():
-            numbers = torch.as_tensor(column, dtype=torch.float32)
-            if numbers.shape not in ((), (rows,)):
-                raise ValueError(f"covariate {name!r} has shape {tuple(numbers.shape)}, expected one number, or ({rows},)")
-            values[:, names.index(name)] = numbers
-    else:
-        values = torch.as_tensor(given).float()
-        if values.shape not in ((len(names),), (rows, len(names))):
-            raise ValueError(
-                f"covariates have shape {tuple(values.shape)}, expected ({rows}, {len(names)}) or ({len(names)},): the columns are {', '.join(names)}"
-            )
-    if not bool(torch.isfinite(values).all()):
-        raise ValueError("covariates hold NaN or infinity; give a number for each column, or leave all of them out")
-    return values.expand(rows, -1).to(device)
-
-
-def to_unit(values: Tensor) -> Tensor:
-    """uint8 in [0, 255] to float32 in [0, 1]; other numbers pass as float32."""
-    return values.float().div_(255) if values.dtype == torch.uint8 else values.float()
-
-
-def wrong_entry(modality: Modality, values: Any, present: Any) -> tuple[int, str] | None:
-    """The first entry of counts or proportions (N, *shape), a tensor or an array, that is none in a row that is there, (N,): the row, and the rest
-    in words. None where there is no such, and for modalities that are neither."""
-    if modality.counts:
-        bad, expected = (values < 0) | (values != values.round()), "counts are whole numbers of 0 or more"
-    elif modality.likelihood == "beta":
-        bad, expected = (values < 0) | (values > 1), "proportions lie in [0, 1]"
-    else:
-        return None
-    bad = bad & present.reshape(-1, *[1] * len(modality.shape))
-    if not bool(bad.any()):
-        return None
-    row, *place = torch.as_tensor(bad).nonzero()[0].tolist()
-    feature = place[0] if len(place) == 1 else tuple(place)
-    return row, f"holds {float(values[(row, *place)]):g} at feature {feature}, and {expected}; mend it, or give another likelihood"
-
-
-def _as_tensor(name: str, values: Tensor | np.ndarray) -> Tensor:
-    try:
-        tensor = torch.as_tensor(values)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"modality {name!r}: values of {getattr(values, 'dtype', type(values).__name__)} are no numbers; encode them first"
-        ) from error
-    if tensor.ndim == 0:
-        raise ValueError(f"modality {name!r}: got a single number; give one row for each example")
-    return tensor
-
-
-def _checked(modality: Modality, values: Tensor, present: Tensor) -> Tensor:
-    if tuple(values.shape[1:]) != modality.shape:
-        raise ValueError(f"modality {modality.name!r}: rows have shape {tuple(values.shape[1:])}, expected {modality.shape}")
-    if values.dtype.is_complex:
-        raise TypeError(f"modality {modality.name!r}: dtype {values.dtype} is not supported; give uint8, an integer or a float type")
-    absent = (~present).view(-1, *[1] * len(modality.shape))
-    if modality.likelihood == "categorical":
-        if values.dtype.is_floating_point:
-            raise TypeError(f"modality {modality.name!r}: word ids must be integers, got {values.dtype}")
-        values = modality.read(values).masked_fill(absent, 0)
-        if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < (modality.classes or 0):
-            raise ValueError(
-                f"modality {modality.name!r}: ids span [{int(values.min())}, {int(values.max())}], expected [0, {(modality.classes or 0) - 1}]"
-            )
-        return values
-    integral = values.dtype == torch.uint8
-    if modality.gaps and bool((blank := present & values.isnan().flatten(1).all(1)).any()):
-        raise ValueError(f"modality {modality.name!r}: row {int(blank.nonzero()[0])} holds nothing but NaN; mark it absent in 'present'")
-    values = modality.read(values).masked_fill(absent, 0.0)
-    if not integral and not bool(torch.isfinite(values).all()):
-        row = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0])
-        raise ValueError(f"modality {modality.name!r}: row {row} holds NaN or infinity; mark it absent in 'present' or clean it")
-    if modality.likelihood == "bernoulli" and values.numel() and not 0 <= float(values.min()) <= float(values.max()) <= 1:
-        span = f"[{float(values.min()):g}, {float(values.max()):g}]"
-        raise ValueError(f"modality {modality.name!r}: values span {span}, but a Bernoulli likelihood reads [0, 1]; rescale them")
-    if wrong := wrong_entry(modality, values, present):
-        raise ValueError(f"modality {modality.name!r}: row {wrong[0]} {wrong[1]}")
-    return values
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from .. import data as datasets
 from ..methods import Method
-from ..types import Batch, Modality, to_unit
+from ..reading import to_unit
+from ..types import Batch, Modality
 from . import choose
 from .arguments import called, gathered, run_groups
 from .options import AnnotateOptions, ImputeOptions, SampleOptions, TranslateOptions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from .. import data as datasets
 from ..methods import METHODS, Method, load
+from ..training.fingerprint import Fingerprint
 from ..training.folder import RunFolder, leads
 from .arguments import Settings, check_source, run_groups, words_for
 from .options import FitDecoderOptions, FitRefinerOptions, PriorOptions
@@ -34,6 +36,7 @@ RUN_PARTS = (
     "model",
     "checkpoints",
     "afterwards.json",
+    "data.json",
     "decoder",
     "judges",
     "tensorboard",
@@ -71,6 +74,9 @@ def trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
     if wanted.overwrite and leads():
         _cleared(run)
     described = {key: value for key, value in wanted.data.items() if value is not None}
+    if leads() and not wanted.resume:
+        run.mkdir(parents=True, exist_ok=True)
+        Fingerprint.of(data).write(run)
     return method, train(method, data.train, data.val, out=run, resume=wanted.resume, describe=described, options=options)
 
 
@@ -128,7 +134,29 @@ def opened(run: Path) -> tuple[Method, Dataset]:
     groups = run_groups(run)
     if not groups.get("data", {}).get("source"):
         raise ValueError(f"{run / 'config.yaml'} does not say what data the run was trained on; add 'data: {{source: NAME}}'")
-    return method, loaded(groups["data"])
+    return method, _as_trained(loaded(groups["data"]), method, run)
+
+
+def _as_trained(data: Dataset, method: Method, run: Path) -> Dataset:
+    """The data of a run in the splits that it was trained on, with a warning that says what has changed since.
+
+    Raises:
+        ValueError: nothing is left of a split.
+    """
+    then, now = Fingerprint.read(run), Fingerprint.of(data)
+    changes = [] if then is None else [*then.changes(now)]
+    if then is None or not changes:
+        return data
+    divide = bool(then.splits and now.splits)
+    remedy = "; rows are put back into the splits of then, and new ones are left out" if divide else ""
+    warnings.warn(f"the data of {run} have changed since it was trained: {'; '.join(changes)}{remedy}", stacklevel=2)
+    if not divide:
+        return data
+    wanted, keys = ({part: rows.keys for part, rows in known.splits.items()} for known in (then, now))
+    try:
+        return data.read_as(method.modalities).divided_by(wanted, keys)
+    except ValueError as error:
+        raise ValueError(f"{error} that {run} was trained on; restore them, or train again") from None
 
 
 def evaluated(method: Method, data: Dataset, run: Path, options: Mapping[str, Any], usual: bool = True) -> Evaluation:

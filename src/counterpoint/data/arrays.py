@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..reading import as_mask, whole_numbers
 from ..types import Modality, covariates_of
 from .files import MANIFEST, check_files, manifest_digest, read_manifest
 from .records import COVARIATES, Array, Dataset, Split
@@ -24,6 +25,7 @@ MOST_VALUES = 1000
 """Most values of a covariate that is no quantity."""
 Flat = dict[str, Array]
 Nan = Literal["error", "missing"]
+Units = tuple[tuple[float, float], ...]
 
 
 def from_mapping(
@@ -110,7 +112,7 @@ def from_flat(
         nan: ``"missing"``: modalities of which some rows are NaN in part have gaps.
     """
     parts, codes = _number_labels(parts)
-    columns, names, scales = _columns(parts, covariates_of(modalities or ()))
+    columns, names, units, scales = _columns(parts, covariates_of(modalities or ()))
     given = {m.name: m for m in modalities or ()}
     keys = [k for k in dict.fromkeys(k for part in PARTS for k in parts[part]) if "/" not in k]
     unknown = [k for k in keys if modalities and k not in given]
@@ -123,7 +125,7 @@ def from_flat(
     if nan == "missing":
         found = tuple(replace(m, gaps=m.gaps or any(map(_has_gaps, arrays.get(m.name, {}).values()))) for m in found)
     if not covariates_of(found):
-        found = tuple(replace(m, covariates=names) for m in found)
+        found = tuple(replace(m, covariates=names, covariate_units=units) for m in found)
     splits = {
         part: _split(part, parts[part], {k: v[part] for k, v in arrays.items() if part in v}, found, columns[part], names) for part in PARTS
     }
@@ -148,7 +150,7 @@ def infer(name: str, arrays: Sequence[Array]) -> Modality:
             f"modality {name!r}: {first.dtype} images of shape {shape} are ambiguous; store them as uint8, or give its Modality"
         )
     if first.dtype.kind == "b":
-        return Modality(name, shape, "bernoulli", None)
+        return Modality(name, shape, "bernoulli", None, full_scale=1)
     image = len(shape) == 3
     if image and all(not ((a < 0) | (a > 1)).any() for a in arrays):
         return Modality(name, shape, "laplace", 0.75)
@@ -275,27 +277,30 @@ def _has_gaps(values: Array, block: int = 4096) -> bool:
     return any(bool((part.any(1) & ~part.all(1)).any()) for part in parts)
 
 
-def _columns(parts: Mapping[str, Flat], named: tuple[str, ...]) -> tuple[Flat, tuple[str, ...], dict[str, str]]:
-    """Columns of covariates by split, their names, and notes that say what they are: floats make one column, all else one for each value.
+def _columns(parts: Mapping[str, Flat], named: tuple[str, ...]) -> tuple[Flat, tuple[str, ...], Units, dict[str, str]]:
+    """Columns of covariates by split, their names, the mean and scale of each before it was standardised, and notes that say what they are: floats
+    make one column, all else one for each value.
 
     Args:
         named: the columns that the modalities name, which a prepared folder holds as they are.
     """
     if all(COVARIATES in flat for flat in parts.values()):
-        return {part: flat[COVARIATES] for part, flat in parts.items()}, named, {}
+        return {part: flat[COVARIATES] for part, flat in parts.items()}, named, (), {}
     found = {part: [np.zeros((len(next(iter(flat.values()), ())), 0))] for part, flat in parts.items()}
     names: list[str] = []
+    units: list[tuple[float, float]] = []
     notes = {}
     for key in dict.fromkeys(k for flat in parts.values() for k in flat if k.startswith("covariate/")):
         given = {part: _covariate(part, key, flat.get(key), len(found[part][0])) for part, flat in parts.items()}
         kinds = {"number" if values.dtype.kind == "f" else "name" for values in given.values()}
         if len(kinds) > 1:
             raise TypeError(f"array {key!r} holds floats in some splits and none in others; give it the same dtype in all")
-        made, own, notes[key] = (_standardised if kinds == {"number"} else _one_hot)(key, given)
+        made, own, scales, notes[key] = (_standardised if kinds == {"number"} else _one_hot)(key, given)
         names += own
+        units += scales
         for part, values in made.items():
             found[part].append(values)
-    return {part: np.concatenate(columns, 1, dtype=np.float32) for part, columns in found.items()}, tuple(names), notes
+    return {part: np.concatenate(columns, 1, dtype=np.float32) for part, columns in found.items()}, tuple(names), tuple(units), notes
 
 
 def _covariate(part: str, key: str, given: Array | None, rows: int) -> Array:
@@ -310,15 +315,20 @@ def _covariate(part: str, key: str, given: Array | None, rows: int) -> Array:
     return given if given.dtype.kind == "f" else np.asarray(given).astype(str)
 
 
-def _standardised(key: str, given: Flat) -> tuple[Flat, list[str], str]:
+def _standardised(key: str, given: Flat) -> tuple[Flat, list[str], list[tuple[float, float]], str]:
     """Numbers as one column, of mean 0 and variance 1 in training."""
     mean, scale = float(given["train"].mean(dtype=np.float64)), float(given["train"].std(dtype=np.float64))
     scale = scale if scale > 0 else 1.0
     columns = {part: (values[:, None] - mean) / scale for part, values in given.items()}
-    return columns, [key.removeprefix("covariate/")], f"standardised by mean {mean:g} and scale {scale:g} of the training rows"
+    return (
+        columns,
+        [key.removeprefix("covariate/")],
+        [(mean, scale)],
+        f"standardised by mean {mean:g} and scale {scale:g} of the training rows",
+    )
 
 
-def _one_hot(key: str, given: Flat) -> tuple[Flat, list[str], str]:
+def _one_hot(key: str, given: Flat) -> tuple[Flat, list[str], list[tuple[float, float]], str]:
     """Names, and numbers that stand for such, as a column for each that training has. Of others nothing is known: such rows have the average of training."""
     values = np.unique(given["train"])
     if len(values) > MOST_VALUES:
@@ -327,7 +337,8 @@ def _one_hot(key: str, given: Flat) -> tuple[Flat, list[str], str]:
     columns = {part: np.where(hit.any(1, keepdims=True), hit, hits["train"].mean(0)) for part, hit in hits.items()}
     strange = sorted({value for part, own in given.items() for value in own[~hits[part].any(1)].tolist()})
     note = f"one of {', '.join(values)}" + f"; of {', '.join(strange)}, which training does not have, nothing is known" * bool(strange)
-    return columns, [f"{key.removeprefix('covariate/')}={value}" for value in values], note
+    names = [f"{key.removeprefix('covariate/')}={value}" for value in values]
+    return columns, names, [(0.0, 1.0)] * len(names), note
 
 
 def _split(part: str, flat: Flat, x: Flat, modalities: tuple[Modality, ...], covariates: Array, covariate_names: tuple[str, ...]) -> Split:
@@ -338,7 +349,7 @@ def _split(part: str, flat: Flat, x: Flat, modalities: tuple[Modality, ...], cov
             case [_]:
                 continue
             case ["present", name]:
-                present[name] = np.asarray(values, bool)
+                present[name] = as_mask(name, values, len(values))
             case ["label", label]:
                 shared[label] = values
             case ["label", label, name]:
@@ -350,10 +361,10 @@ def _split(part: str, flat: Flat, x: Flat, modalities: tuple[Modality, ...], cov
             case _:
                 expected = "NAME, present/NAME, label/LABEL, label/LABEL/NAME or covariate/NAME"
                 raise ValueError(f"array {key!r} is not understood; expected {expected}")
-    counts = {m.name for m in modalities if m.counts}
+    known = {m.name: m for m in modalities}
     for name, values in x.items():
         if values.dtype.kind == "b":
-            x[name] = values.astype(np.uint8) * np.uint8(1 if name in counts else 255)  # a batch divides all but counts by 255
+            x[name] = whole_numbers(known[name], values)
         elif values.dtype.kind == "f" and (name not in present or len(present[name]) == len(values)):
             present[name] = present.get(name, True) & ~all_nan(values)
     try:

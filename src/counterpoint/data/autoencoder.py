@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from ..extras import required
-from ..types import Modality, to_unit
+from ..reading import to_unit
+from ..types import Modality
 from .files import FolderWriter, new_folder, progress_bar
 from .packing import carry_over
 from .records import Dataset, Split

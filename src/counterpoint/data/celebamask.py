@@ -81,7 +81,7 @@ def celebamask(root: Path, size: int = 32, incomplete: bool = False) -> Dataset:
     )
     image, seen = stack(partial(_photo, size=size), photos, modalities[0].shape)
     mask, masked = stack(partial(_mask, size=size), parts, modalities[1].shape)
-    values = np.array([*attributes.values()], np.uint8) * np.uint8(255)  # a batch divides by 255
+    values = np.array([*attributes.values()], np.uint8)
     whole = Split({"image": image, "mask": mask, "attributes": values}, modalities, {"image": seen, "mask": masked})
     tenth = len(whole) // 10
     train, val, test = (whole.take(slice(*cut)) for cut in ((0, -2 * tenth), (-2 * tenth, -tenth), (-tenth, None)))

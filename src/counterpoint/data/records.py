@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import torch
 
-from ..types import COUNTS, Batch, Modality, covariates_of, wrong_entry
+from ..reading import Conversion, as_mask, conversions, converted_covariates, to_tensors, with_covariates, wrong_row
+from ..types import COUNTS, Batch, Modality, covariates_of
 from .images import Pictures
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ Rows = np.ndarray | slice
 COVARIATES = "covariates/columns"
 """Name of the array that holds all covariates of a split, as they are, in a prepared folder; its modalities name them."""
 _BLOCK = 4096  # rows read together for a checksum
-_ENTRIES = 4_000_000  # entries looked at together while validating, which bounds the memory of the check
 
 
 @dataclass(frozen=True)
@@ -125,21 +124,39 @@ class Split:
         """
         x, present, entries = {}, {}, {}
         for modality in self.modalities:
-            here = np.array(self.present[modality.name][index])
-            stored = self.x[modality.name]
-            values = np.array(stored[index])
-            if isinstance(stored, np.memmap) and (wrong := _wrong_row(modality, values, here)):
+            name, stored = modality.name, self.x[modality.name]
+            here, values = np.array(self.present[name][index]), np.array(stored[index])
+            if isinstance(stored, np.memmap) and (wrong := wrong_row(modality, values, here)):
                 row = int(np.arange(len(self))[index][wrong[0]])
-                raise ValueError(f"modality {modality.name!r}: row {row} {wrong[1]}")
-            tensor = torch.from_numpy(values).to(device)
-            mask = torch.from_numpy(here).to(device)
-            if modality.gaps:
-                entries[modality.name] = ~tensor.isnan()
-            tensor = modality.read(tensor)
-            if not here.all():
-                tensor = tensor.masked_fill(~mask.view(-1, *[1] * len(modality.shape)), 0)
-            x[modality.name], present[modality.name] = tensor, mask
-        return Batch(x, present, torch.from_numpy(np.array(self.covariates[index])).to(device), entries)
+                raise ValueError(f"modality {name!r}: row {row} {wrong[1]}")
+            x[name], present[name], there = to_tensors(modality, values, here, device)
+            if there is not None:
+                entries[name] = there
+        covariates = torch.from_numpy(np.array(self.covariates[index])).to(device)
+        return Batch(x, present, covariates, entries, self.modalities)
+
+    def read_as(self, modalities: Sequence[Modality]) -> Split:
+        """The split as a model of these modalities reads it, and itself where nothing differs (:mod:`counterpoint.reading`). What differs is
+        converted in memory.
+
+        Raises:
+            ValueError: the first thing that differs and can't be converted.
+        """
+        asked = tuple(modalities)
+        if self.modalities == asked:
+            return self
+        by_name = {c.asked.name: c for c in conversions(asked, self.modalities)}
+        x = {name: _converted(c, self.x[name], self.present[name]) for name, c in by_name.items()}
+        mine, theirs = with_covariates(asked), with_covariates(self.modalities)
+        if theirs.covariates != self.covariate_names:  # no decoder was to read them
+            theirs = replace(theirs, covariates=self.covariate_names, covariate_units=())
+        if mine.covariates and not self.covariate_names:
+            raise ValueError(
+                f"the data have no covariates, and the model reads {', '.join(mine.covariates)}; give them (batch=, covariates=)"
+            )
+        columns = converted_covariates(mine, theirs, torch.from_numpy(self.covariates)).numpy()
+        names = mine.covariates or self.covariate_names
+        return replace(self, x=x, modalities=asked, covariates=columns, covariate_names=names)
 
     def batches(self, size: int, device: torch.device | str | None = None) -> Iterator[Batch]:
         """All rows in order, ``size`` at a time; the last batch may be short."""
@@ -279,6 +296,40 @@ class Dataset:
         val, test = (replace(part, modalities=modalities) for part in (self.val, self.test))
         return replace(self, modalities=modalities, train=train, val=val, test=test)
 
+    def read_as(self, modalities: Sequence[Modality]) -> Dataset:
+        """The data as a model of these modalities reads them, and themselves where nothing differs (:mod:`counterpoint.reading`). Modalities that
+        the data lack are absent in every row.
+
+        Raises:
+            ValueError: the first thing that differs and can't be converted.
+        """
+        asked = tuple(modalities)
+        if self.modalities == asked:
+            return self
+        train = self.train.read_as(asked)
+        val, test = (part.read_as(asked) for part in (self.val, self.test))
+        return replace(self, modalities=asked, train=train, val=val, test=test)
+
+    def divided_by(self, wanted: Mapping[str, Sequence[str]], keys: Mapping[str, Sequence[str]]) -> Dataset:
+        """The same rows in other splits; rows that are not wanted are left out.
+
+        Args:
+            wanted: keys of the rows of "train", "val" and "test". Those that the data lack are passed over.
+            keys: of the rows as they are divided now.
+
+        Raises:
+            ValueError: a split that would be empty.
+        """
+        whole = joined([*self.splits().values()])
+        place = {key: row for row, key in enumerate(key for part in self.splits() for key in keys[part])}
+        parts = {}
+        for part in self.splits():
+            rows = np.array([place[key] for key in wanted[part] if key in place], np.int64)
+            if not len(rows):
+                raise ValueError(f"{self.name!r} has none of the {len(wanted[part]):,} {part} rows")
+            parts[part] = whole.take(rows)
+        return replace(self, train=parts["train"], val=parts["val"], test=parts["test"], digest=None)
+
     def with_missing(self, fraction: float, seed: int = 0, how: Missing = "random") -> Dataset:
         """The same data with training values hidden, see :meth:`Split.with_missing`; validation and test stay as they are."""
         train = self.splits()["train"].with_missing(fraction, seed, how)
@@ -335,6 +386,27 @@ class Dataset:
         return total.hexdigest()
 
 
+def joined(splits: Sequence[Split]) -> Split:
+    """The rows of several splits of the same modalities, one after the other, in memory."""
+    first = splits[0]
+
+    def together(arrays: Sequence[Array]) -> Array:
+        return np.concatenate([np.asarray(array) for array in arrays])
+
+    return replace(
+        first,
+        x={name: together([s.x[name] for s in splits]) for name in first.x},
+        present={name: together([s.present[name] for s in splits]) for name in first.present},
+        shared_labels={label: together([s.shared_labels[label] for s in splits]) for label in first.shared_labels},
+        private_labels={
+            label: {name: together([s.private_labels[label][name] for s in splits]) for name in by}
+            for label, by in first.private_labels.items()
+        },
+        covariates=together([s.covariates for s in splits]),
+        ids=None if first.ids is None else together([np.asarray(s.ids) for s in splits]),
+    )
+
+
 def _luck(rows: int, columns: int, how: Missing, rng: np.random.Generator) -> Array:
     """Numbers in [0, 1), (rows, columns), of which those below a fraction are missing: random, or in each column how far a row is from where its
     run begins."""
@@ -356,11 +428,7 @@ def _with_gaps(modality: Modality, values: Array, fraction: float, rng: np.rando
 def _mask(name: str, given: Array | None, rows: int, has_values: bool) -> Array:
     if given is None:
         return np.full(rows, has_values)
-    mask = np.asarray(given)
-    if mask.dtype != bool:
-        raise TypeError(f"'present' of {name!r} has dtype {mask.dtype}, expected bool")
-    if mask.shape != (rows,):
-        raise ValueError(f"'present' of {name!r} has shape {mask.shape}, expected ({rows},)")
+    mask = as_mask(name, given, rows)
     if mask.any() and not has_values:
         raise ValueError(f"'present' names {name!r}, which has no values; give values for it or mark it absent")
     return mask
@@ -369,7 +437,7 @@ def _mask(name: str, given: Array | None, rows: int, has_values: bool) -> Array:
 def _values(modality: Modality, given: Array | None, present: Array) -> Array:
     categorical = modality.likelihood == "categorical"
     if given is None:  # a broadcast zero costs no memory
-        zero = np.zeros((1, *modality.shape), np.int64 if categorical else np.float32)
+        zero = np.zeros((1, *modality.shape), modality.dtype)
         return np.broadcast_to(zero, (len(present), *modality.shape))
     values = given if isinstance(given, np.memmap | Pictures) else np.asarray(given)
     if values.dtype.kind not in ("iu" if categorical else "uif"):
@@ -377,36 +445,20 @@ def _values(modality: Modality, given: Array | None, present: Array) -> Array:
         raise TypeError(f"modality {modality.name!r}: dtype {values.dtype} is not supported; give {kind}")
     if values.shape[1:] != modality.shape:
         raise ValueError(f"modality {modality.name!r}: rows have shape {values.shape[1:]}, expected {modality.shape}")
-    if not isinstance(values, np.memmap) and (wrong := _wrong_row(modality, values, present)):
+    if not isinstance(values, np.memmap) and (wrong := wrong_row(modality, values, present)):
         raise ValueError(f"modality {modality.name!r}: row {wrong[0]} {wrong[1]}")
     return values
 
 
-def _wrong_row(modality: Modality, values: Array, present: Array) -> tuple[int, str] | None:
-    """The first row that is there and holds what its modality can't be, and what that is; None where all is well."""
-    ids = modality.likelihood == "categorical"
-    if values.dtype == np.uint8 and not ids and not modality.counts:
-        return None
-    step = max(1, _ENTRIES // math.prod(modality.shape))
-    for start in range(0, len(values), step):
-        block, here = values[start : start + step], present[start : start + step]
-        good = (block >= 0) & (block < (modality.classes or 0)) if ids else np.isfinite(block)
-        if modality.gaps:
-            gaps = np.isnan(block)
-            if (blank := here & gaps.reshape(len(block), -1).all(1)).any():
-                return start + int(blank.argmax()), "holds nothing but NaN; mark it absent in 'present'"
-            good |= gaps
-        bad = here & ~good.reshape(len(block), -1).all(1)
-        if bad.any():
-            what = f"an id outside [0, {(modality.classes or 0) - 1}]" if ids else "NaN or infinity"
-            mend = "clean it" if ids or modality.gaps or modality.counts else "clean it, or let it have gaps (nan='missing')"
-            return start + int(bad.argmax()), f"holds {what}; mark it absent in 'present' or {mend}"
-        outside = here & ((block < 0) | (block > 1)).reshape(len(block), -1).any(1)
-        if modality.likelihood == "bernoulli" and outside.any():
-            return start + int(outside.argmax()), "leaves [0, 1], which a Bernoulli likelihood reads; rescale it"
-        if wrong := wrong_entry(modality, block, here):
-            return start + wrong[0], wrong[1]
-    return None
+def _converted(conversion: Conversion, stored: Array, present: Array) -> Array:
+    """Stored values as another modality reads them; NaN where an entry is missing."""
+    if not conversion.needed:
+        return stored
+    seen, here, entries = to_tensors(conversion.given, np.asarray(stored), present)
+    values, there = conversion(seen, entries, here)
+    if there is not None:
+        values = values.masked_fill(~there & here.view(-1, *[1] * (values.ndim - 1)), np.nan)
+    return values.numpy()
 
 
 def _covariates(given: Array | None, names: tuple[str, ...], modalities: tuple[Modality, ...], rows: int) -> Array:

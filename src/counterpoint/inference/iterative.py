@@ -33,7 +33,7 @@ from counterpoint.distributions import Diagonal
 from counterpoint.inference.bounds import Approximation, component_bounds, elbo, parametrised
 from counterpoint.likelihoods import Likelihood
 from counterpoint.model import Draw, Model
-from counterpoint.nn import NetworkOptions, mlp, readable, trunk
+from counterpoint.nn import ByName, NetworkOptions, mlp, readable, trunk
 from counterpoint.posteriors import Encoding
 from counterpoint.types import Latents, Modality
 
@@ -143,7 +143,7 @@ class Refiner(nn.Module):
             raise ValueError(f"beta={beta} must not be negative")
         self.latents, self.options, self.beta = dict(latents), options, beta
         by_error = options.signal == "error"
-        self.errors = nn.ModuleDict({m.name: _error_reader(m, options.width) for m in modalities} if by_error else {})
+        self.errors = ByName({m.name: _error_reader(m, options.width) for m in modalities} if by_error else {})
         width, seen = options.width, len(self.errors) * options.width
         self.networks = nn.ModuleDict({key: mlp((6 * dim + seen, width, width)) for key, dim in latents.items()})
         self.heads = nn.ModuleDict({key: _still(nn.Linear(width, 4 * dim)) for key, dim in latents.items()})

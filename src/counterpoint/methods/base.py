@@ -29,7 +29,8 @@ from counterpoint.model import Draw, Model
 from counterpoint.nn import Trunk
 from counterpoint.posteriors import PosteriorProduct, Rule
 from counterpoint.priors import SamplerName
-from counterpoint.types import Batch, Covariates, Latents, Modality, Terms, columns
+from counterpoint.reading import Covariates, columns
+from counterpoint.types import Batch, Latents, Modality, Terms
 
 if TYPE_CHECKING:
     from counterpoint.data import Dataset, Split, Stream
@@ -340,7 +341,7 @@ class Method(nn.Module):
         Args:
             latents: of ``encode``, for instance.
             to: modalities to decode; by default those whose private latents are there.
-            covariates: what decoders read beside latents, as :func:`~counterpoint.types.columns`; by default the average of the training rows.
+            covariates: what decoders read beside latents, as :func:`~counterpoint.reading.columns`; by default the average of the training rows.
             generator: of what diffusion decoders draw.
 
         Raises:
@@ -593,7 +594,10 @@ class Method(nn.Module):
         return next(self.parameters()).device
 
     def _batch(self, x: Values) -> Batch:
-        return x.to(self.device) if isinstance(x, Batch) else Batch.of(x, modalities=self.modalities, device=self.device)
+        """The one door: values as the model reads them, on its device."""
+        if isinstance(x, Batch):
+            return x.to(self.device).read_as(self.modalities)
+        return Batch.of(x, modalities=self.modalities, device=self.device)
 
     def _given(self, x: Values, given: Sequence[str] | None) -> tuple[Batch, tuple[str, ...]]:
         batch = self._batch(x)

@@ -20,6 +20,7 @@ import torch
 
 from ..files import write
 from ..inference import refiner_of
+from ..types import Modality
 from .agreement import score_f1
 from .coherence import score_coherence
 from .dependence import score_dependence
@@ -237,6 +238,7 @@ def evaluate(
         ValueError: an unknown group or split, no group, different modalities, a number below 1, a label with a single class, or features
             that are none. TypeError: a feature extractor that is no function, or gives no tensor.
     """
+    origin, data = _origin(method, data), complete(data, method.modalities)
     groups = _checked(
         method,
         data,
@@ -326,7 +328,21 @@ def evaluate(
         "probe_test": _most(held_out, probe_rows),
     }
     asked = {"split": split, "groups": [group for group in GROUPS if group in groups], "seed": seed, "rows": rows_used, "refine": refine}
-    return Evaluation(scores.metrics, _origin(method, data) | asked | _outcome(scores, clock))
+    return Evaluation(scores.metrics, origin | asked | _outcome(scores, clock))
+
+
+def complete(data: Dataset, modalities: Sequence[Modality]) -> Dataset:
+    """The data as a method of these modalities reads them, all of which they have.
+
+    Raises:
+        ValueError: other modalities, or values that can't be read so.
+    """
+    known, given = [m.name for m in modalities], [m.name for m in data.modalities]
+    if {*known} != {*given}:
+        raise ValueError(
+            f"the method knows modalities {', '.join(known)}, the data set has {', '.join(given)}; evaluate it on the data it was made for"
+        )
+    return data.read_as(modalities)
 
 
 def _origin(method: Method, data: Dataset) -> dict[str, Any]:
@@ -368,11 +384,7 @@ def _checked(
     wrong = [name for name, value in numbers.items() if value is not None and value < 1]
     if wrong:
         raise ValueError(f"{wrong[0]} = {numbers[wrong[0]]} must be 1 or more")
-    known, given = [m.name for m in method.modalities], [m.name for m in data.modalities]
-    if known != given:
-        raise ValueError(
-            f"the method knows modalities {', '.join(known)}, the data set has {', '.join(given)}; evaluate it on the data it was made for"
-        )
+    known = [m.name for m in method.modalities]
     stray = [name for name in extractors if name not in known]
     if stray:
         raise ValueError(f"feature_extractors names {stray[0]!r}; the modalities are {', '.join(known)}")

@@ -129,10 +129,11 @@ def write_report(
         ValueError: an unknown map, or modalities of method and data that differ. OSError: the file cannot be written.
     """
     mine, theirs = [m.name for m in method.modalities], [m.name for m in data.modalities]
-    if mine != theirs:
+    if {*mine} != {*theirs}:
         raise ValueError(
             f"the method knows the modalities {', '.join(mine)}, the data {', '.join(theirs)}; report on the data it was trained on"
         )
+    data = data.read_as(method.modalities)
     metrics, now = evaluation.metrics, datetime.now(UTC)
     findings = _findings(metrics, data)
     published = QUADRANT if QUADRANT.covers(_labels(data)) else None

@@ -64,7 +64,7 @@ def fit_prior(
         raise ValueError(f"of={of!r} is unknown; choose 'means' or 'samples'")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        latents = _posteriors(method, in_memory(train), of, progress)
+        latents = _posteriors(method, in_memory(train).read_as(method.modalities), of, progress)
         method.model.add_samplers(kind, size)
         made = {key: method.model.sampler(kind, key).to(method.device) for key in latents}
         if kind == "gmm":

@@ -62,7 +62,7 @@ def fit_refiner(
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            loss, rows = _loss(method, in_memory(train))
+            loss, rows = _loss(method, in_memory(train).read_as(method.modalities))
             fresh = Refiner(method.modalities, method.model.latents, refiner or RefinerOptions(), beta=beta).to(next(method.parameters()))
             method.model.put_refiner(fresh)
             history = _train(method, fresh, loss, rows, steps, batch_size, lr, seed, progress)

@@ -109,6 +109,8 @@ def fit(
         raise ValueError("select='best' needs val, the rows by which to choose")
     if len(train) < 2:
         raise ValueError(f"train has {len(train)} row; give it at least 2")
+    if known := getattr(method, "modalities", None):
+        train, val = train.read_as(known), val if val is None else val.read_as(known)
     config = {
         "method": {"name": method.name, "config": plain(method.config)},
         "data": plain(describe or {}),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ...reading import whole_numbers
 from ...types import Modality
 from ..arrays import as_values
 from ..images import channels_first, decode, middle
@@ -177,7 +178,7 @@ def arrays(name: str, cells: Sequence[Any] | Array, modality: Modality | None = 
     if not shaped:
         return np.zeros((0, *(() if modality is None else modality.shape)), dtype or np.float32)
     values = np.concatenate(shaped) if dense is None else as_values(name, dense, modality)
-    return values.astype(np.uint8) * np.uint8(255) if modality is not None and values.dtype.kind == "b" else values
+    return whole_numbers(modality, values) if modality is not None and values.dtype.kind == "b" else values
 
 
 def labels(cells: Sequence[Any] | Array) -> Array:

@@ -15,12 +15,13 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
+from ...reading import conversions
 from ...types import Batch, Modality
 from ..arrays import all_nan
 from ..loader import Loader
@@ -121,6 +122,23 @@ class Stream:
     def sample(self, rows: int = MOST_ROWS, seed: int = 0) -> Split:
         """Some rows in memory: all if they are no more than ``rows`` and fit in the buffer, else random ones of random chunks."""
         return Reader(self).read(spread(self.chunks, min(rows, self.block_rows), np.random.default_rng((seed, 1))))
+
+    def read_as(self, modalities: Sequence[Modality]) -> Stream:
+        """The stream as a model of these modalities reads it, where values need no conversion.
+
+        Raises:
+            ValueError: they do.
+        """
+        asked = tuple(modalities)
+        if self.modalities == asked:
+            return self
+        changed = [c.asked.name for c in conversions(asked, self.modalities) if c.needed]
+        if changed:
+            raise ValueError(
+                f"modality {changed[0]!r} of a stream has other features, units or words than the model reads, and a stream is not converted;"
+                " write shards that agree with it"
+            )
+        return replace(self, modalities=asked)
 
     @cached_property
     def vocabularies(self) -> dict[str, Vocabulary]:

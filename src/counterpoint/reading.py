@@ -1,0 +1,557 @@
+"""The one door for values: what a person gives becomes what a model sees, or one line says what differs.
+
+A modality says how its values are read, and a model keeps its modalities. With s the stored value and v what the model sees:
+
+    word ids                v = s
+    counts                  v = s
+    values in [0, 1]        v = s / full_scale for whole numbers, v = s for floats
+    all other values        v = s, whatever the dtype
+
+The meaning of a value therefore depends on the modality alone, and not on its dtype, its container, or the rows beside it.
+
+Values that were read as another modality of the same name says are converted by :class:`Conversion`: features by name, measured values
+into the units of the training rows, word ids by what they stand for, covariates by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .types import Batch, Modality
+
+Array = np.ndarray
+UNKNOWN_WORD = "<unk>"
+"""The token of a vocabulary that stands for every word that it lacks."""
+SLACK = 1e-4
+"""How far a float may lie outside [0, 1], for rounding."""
+_ENTRIES = 4_000_000  # entries looked at together while checking, which bounds the memory of the check
+
+
+# --- arrays ---------------------------------------------------------------------------------------------------------------------
+
+
+def as_rows(modality: Modality, values: Any) -> Array:
+    """Values (N, *shape) of a modality from whatever holds them: an array, a tensor, a table with names, a masked or a sparse array.
+
+    Tables are put into the order of the modality's features; images whose channels come last are turned; booleans become whole numbers.
+
+    Raises:
+        ValueError: another shape, or a table that lacks features. TypeError: what holds no numbers.
+    """
+    if hasattr(values, "columns"):
+        values = _by_name(modality, values)
+    array = as_array(f"modality {modality.name!r}", values)
+    if modality.likelihood == "categorical" and array.dtype.kind == "f":
+        raise TypeError(f"modality {modality.name!r}: word ids must be integers, got {array.dtype}")
+    if array.dtype.kind == "b":
+        array = whole_numbers(modality, array)
+    return laid_out(modality, array)
+
+
+def whole_numbers(modality: Modality, flags: Array) -> Array:
+    """Booleans as the whole numbers, uint8, that the modality reads as 0 and 1."""
+    return np.where(flags, np.uint8(modality.full_scale if modality.unit else 1), np.uint8(0))
+
+
+def as_array(what: str, values: Any) -> Array:
+    """Numbers as an array of a dtype that torch knows.
+
+    Raises:
+        ValueError: a single number. TypeError: no numbers.
+    """
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.float().numpy() if values.dtype == torch.bfloat16 else values.numpy()
+    if hasattr(values, "toarray"):
+        values = values.toarray()
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.where(np.ma.getmaskarray(values), np.nan, values.data.astype(np.float32))
+    try:
+        array = values if isinstance(values, np.memmap) else np.asarray(values)
+        if array.dtype.kind == "O":
+            array = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{what}: values of {type(values).__name__} are no numbers ({error}); encode them first") from None
+    if array.dtype.kind == "c":
+        raise TypeError(f"{what}: dtype {array.dtype} is not supported; give uint8, an integer or a float type")
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{what}: values of {array.dtype} are no numbers; encode them first")
+    if array.ndim == 0:
+        raise ValueError(f"{what}: got a single number; give one row for each example")
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch computes with no unsigned integers but bytes
+        if array.size and int(array.max()) > np.iinfo(np.int64).max:
+            raise ValueError(f"{what}: holds {array.max()}, more than the largest integer {np.iinfo(np.int64).max}; give floats")
+        array = array.astype(np.int64)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
+    return array
+
+
+def laid_out(modality: Modality, values: Array) -> Array:
+    """Values with the axes of the modality: channels first, one channel or one feature where there was no axis for it.
+
+    Raises:
+        ValueError: another shape.
+    """
+    shape = modality.shape
+    if values.shape[1:] == shape:
+        return values
+    if len(shape) == 3 and values.shape[1:] == (*shape[1:], shape[0]):
+        return values.transpose(0, 3, 1, 2)
+    if shape[0] == 1 and values.shape[1:] == shape[1:]:
+        return values[:, None]
+    if values.shape == shape:
+        raise ValueError(
+            f"modality {modality.name!r}: got one example of shape {shape}; give rows of such, (1, {', '.join(map(str, shape))})"
+        )
+    raise ValueError(f"modality {modality.name!r}: rows have shape {values.shape[1:]}, expected {shape}")
+
+
+def _by_name(modality: Modality, table: Any) -> Any:
+    """A table's values in the order of the modality's features; where entries may be missing, NaN for features that it lacks."""
+    names = [str(name) for name in table.columns]
+    if not modality.features:
+        return table.to_numpy()
+    place = {name: i for i, name in enumerate(names)}
+    if len(place) < len(names):
+        repeated = next(name for i, name in enumerate(names) if place[name] != i)
+        raise ValueError(f"modality {modality.name!r}: column {repeated!r} stands twice in the table; name each feature once")
+    found = _places(modality, modality.features, place, modality.gaps)
+    values = as_array(f"modality {modality.name!r}", table.to_numpy())
+    return gathered(values, found)
+
+
+def _places(modality: Modality, wanted: Sequence[str], place: Mapping[str, int], gaps: bool) -> Array:
+    """Where each wanted feature stands, −1 where it is missing and may be.
+
+    Raises:
+        ValueError: features that are missing and may not be.
+    """
+    found = np.array([place.get(name, -1) for name in wanted])
+    lacking = np.flatnonzero(found < 0)
+    if len(lacking) == len(found) or (len(lacking) and not gaps):
+        more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+        raise ValueError(
+            f"modality {modality.name!r}: feature {wanted[lacking[0]]!r} is missing{more}; the model was made with {len(wanted)} features"
+            " by name: give all of them, or train with entries that may be missing (nan='missing')"
+        )
+    return found
+
+
+def gathered(values: Array, places: Array) -> Array:
+    """Columns of values (N, d) by their numbers; NaN where a number is negative."""
+    if (places >= 0).all():
+        return values[:, places]
+    kept = values[:, places.clip(0)].astype(np.float32)
+    kept[:, places < 0] = np.nan
+    return kept
+
+
+def as_mask(name: str, given: Any, rows: int) -> Array:
+    """Which rows of a modality are there, (rows,) bool.
+
+    Raises:
+        ValueError: another shape, or numbers other than 0 and 1. TypeError: neither booleans nor numbers.
+    """
+    mask = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+    remedy = "give True or False (or 1 or 0) for each row"
+    if mask.dtype.kind == "O":
+        kinds = {type(value) for value in mask.ravel().tolist()}
+        if not kinds <= {bool, np.bool_}:
+            raise TypeError(f"'present' of {name!r} holds {next(iter(kinds - {bool, np.bool_})).__name__}; {remedy}")
+        mask = mask.astype(bool)
+    if mask.dtype.kind not in "biuf":
+        raise TypeError(f"'present' of {name!r} has dtype {mask.dtype}; {remedy}")
+    if mask.shape != (rows,):
+        raise ValueError(f"'present' of {name!r} has shape {mask.shape}, expected ({rows},)")
+    if mask.dtype.kind != "b" and (wrong := mask[(mask != 0) & (mask != 1)]).size:
+        raise ValueError(f"'present' of {name!r} holds {wrong[0]:g}; {remedy}")
+    return mask.astype(bool)
+
+
+# --- values ---------------------------------------------------------------------------------------------------------------------
+
+
+def wrong_row(modality: Modality, values: Array, present: Array) -> tuple[int, str] | None:
+    """The first row that is there and holds what its modality can't be, and what that is; None where all is well.
+
+    Args:
+        values: (N, *shape).
+        present: (N,) bool.
+    """
+    step = max(1, _ENTRIES // math.prod(modality.shape))
+    for start in range(0, len(values), step):
+        if wrong := _wrong_in(modality, values[start : start + step], present[start : start + step]):
+            return start + wrong[0], wrong[1]
+    return None
+
+
+def _wrong_in(modality: Modality, block: Array, here: Array) -> tuple[int, str] | None:
+    """The same of a block that fits in memory: faults in the order in which they are told."""
+    whole = block.dtype.kind != "f"
+    if modality.likelihood == "categorical":
+        bad = (block < 0) | (block >= (modality.classes or 0))
+        if not (rows := here & bad.any(1)).any():
+            return None
+        row = int(rows.argmax())
+        return row, f"holds {block[row][bad[row]][0]}, an id outside [0, {(modality.classes or 0) - 1}]; {ABSENT}"
+    if whole and block.dtype == np.uint8 and modality.full_scale == 255 and modality.unit:
+        return None
+    if not whole:
+        missing = np.isnan(block) if modality.gaps else None
+        if missing is not None and (
+            wrong := _first(missing.reshape(len(block), -1).all(1), here, "holds nothing but NaN; mark it absent in 'present'")
+        ):
+            return wrong
+        bad = ~np.isfinite(block) if missing is None else np.isinf(block)
+        mend = ABSENT if modality.gaps or modality.counts else f"{ABSENT}, or let it have gaps (nan='missing')"
+        if wrong := _first(bad, here, f"holds NaN or infinity; {mend}"):
+            return wrong
+    if modality.counts:
+        bad = block < 0 if whole else (block < 0) | (block != np.rint(block))
+        return _entry(modality, block, here, bad, "counts are whole numbers of 0 or more")
+    if modality.likelihood == "beta" and not whole:
+        return _entry(modality, block, here, (block < 0) | (block > 1), "proportions lie in [0, 1]")
+    if modality.unit:
+        return _outside(modality, block, here, whole)
+    return None
+
+
+ABSENT = "mark it absent in 'present' or clean it"
+
+
+def _outside(modality: Modality, block: Array, here: Array, whole: bool) -> tuple[int, str] | None:
+    """The first row that leaves [0, 1], or of whole numbers [0, full_scale]."""
+    top, slack = (modality.full_scale, 0.0) if whole else (1, 0.0 if modality.likelihood == "bernoulli" else SLACK)
+    bad = here & ((block < -slack) | (block > top + slack)).reshape(len(block), -1).any(1)
+    if not bad.any():
+        return None
+    row = int(bad.argmax())
+    span = f"[{float(np.nanmin(block[row])):g}, {float(np.nanmax(block[row])):g}]"
+    if whole:
+        return row, f"spans {span}, and its whole numbers are read as [0, {top}]; rescale them, or give floats in [0, 1]"
+    reads = "a Bernoulli likelihood" if modality.likelihood == "bernoulli" else "an image"
+    pixels = float(block[row].max()) > 1 and modality.full_scale == 255
+    remedy = "divide them by 255 or give them as uint8" if pixels else "rescale them"
+    other = "" if modality.likelihood == "bernoulli" else ", or give a Modality with unbounded=True"
+    return row, f"spans {span}, but {reads} reads floats in [0, 1]; {remedy}{other}"
+
+
+def _first(bad: Array, here: Array, what: str) -> tuple[int, str] | None:
+    rows = here & bad.reshape(len(here), -1).any(1)
+    return (int(rows.argmax()), what) if rows.any() else None
+
+
+def _entry(modality: Modality, block: Array, here: Array, bad: Array, expected: str) -> tuple[int, str] | None:
+    """The first entry that is wrong, by row and feature."""
+    bad = bad & here.reshape(-1, *[1] * len(modality.shape))
+    if not bad.any():
+        return None
+    row, *place = np.argwhere(bad)[0].tolist()
+    name = repr(modality.features[place[0]]) if modality.features else str(place[0] if len(place) == 1 else tuple(place))
+    return row, f"holds {float(block[(row, *place)]):g} at feature {name}, and {expected}; correct it, or give another likelihood"
+
+
+def to_tensors(
+    modality: Modality, values: Array, present: Array, device: torch.device | str | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What a model sees of checked values: values (N, *shape) with zeros where nothing is, presence (N,), and which entries are there, (N, *shape),
+    of modalities with gaps. Values travel as they are stored and are converted on the device."""
+    stored, here = torch.from_numpy(np.ascontiguousarray(values)).to(device), torch.from_numpy(present).to(device)
+    entries = ~stored.isnan() if modality.gaps else None
+    seen = modality.read(stored)
+    if not present.all():
+        seen = seen.masked_fill(~here.view(-1, *[1] * len(modality.shape)), 0)
+    return seen, here, entries
+
+
+def to_unit(values: Tensor) -> Tensor:
+    """The pixels of 8-bit images, uint8 in [0, 255], as float32 in [0, 1]; other numbers pass as float32."""
+    return values.float().div_(255) if values.dtype == torch.uint8 else values.float()
+
+
+# --- covariates -----------------------------------------------------------------------------------------------------------------
+
+
+Covariates = Tensor | np.ndarray | Mapping[str, Any]
+"""Columns of covariates, see :func:`columns`."""
+
+
+def columns(given: Covariates, names: Sequence[str], rows: int, device: torch.device | str | None = None) -> Tensor:
+    """Columns of covariates, (rows, C) float32.
+
+    Args:
+        given: (rows, C), or (C,) for every row; or by name a number for every row, or one for each (rows,), with zeros in the columns that are
+            not named, so that ``{"batch=b": 1}`` is batch b.
+        names: of the C columns.
+
+    Raises:
+        ValueError: no columns, an unknown name, another shape, or what is no finite number.
+    """
+    if not names:
+        raise ValueError("no decoder of this model reads covariates; leave them out")
+    if isinstance(given, Mapping):
+        unknown = [name for name in given if name not in names]
+        if unknown or not given:
+            raise ValueError(f"{f'unknown covariate {unknown[0]!r}' if unknown else 'no covariate given'}; choose from {', '.join(names)}")
+        values = torch.zeros(rows, len(names))
+        for name, column in given.items():
+            numbers = _floats(f"covariate {name!r}", column)
+            if numbers.shape not in ((), (rows,)):
+                raise ValueError(f"covariate {name!r} has shape {tuple(numbers.shape)}, expected one number, or ({rows},)")
+            values[:, names.index(name)] = numbers
+    else:
+        values = _floats("covariates", given)
+        if values.shape not in ((len(names),), (rows, len(names))):
+            raise ValueError(
+                f"covariates have shape {tuple(values.shape)}, expected ({rows}, {len(names)}) or ({len(names)},): the columns are {', '.join(names)}"
+            )
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError("covariates hold NaN or infinity; give a number for each column, or leave all of them out")
+    return values.expand(rows, -1).to(device)
+
+
+def _floats(what: str, given: Any) -> Tensor:
+    try:
+        return torch.as_tensor(given).float()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{what}: {given!r:.60} holds no numbers ({str(error).partition(chr(10))[0]})") from None
+
+
+def of_group(name: str) -> str:
+    """What a column of covariates tells of: ``batch`` of ``batch=a``, and itself of a quantity."""
+    return name.partition("=")[0]
+
+
+# --- from one reading to another ------------------------------------------------------------------------------------------------
+
+
+def kind(modality: Modality) -> str:
+    """What the values of a modality are, in words."""
+    if modality.likelihood == "categorical":
+        return "word ids"
+    return "counts" if modality.counts else "values in [0, 1]" if modality.unit else "real values"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """From values that were read as ``given`` says to values as ``asked`` reads them: of one modality.
+
+        v = (s · σ_given + μ_given − μ_asked) / σ_asked
+
+    with features by name, and μ = 0, σ = 1 where values were not standardised.
+
+    Raises:
+        ValueError: the first thing that differs and can't be converted.
+    """
+
+    asked: Modality
+    given: Modality
+
+    def __post_init__(self) -> None:
+        asked, given = self.asked, self.given
+        start = f"modality {asked.name!r}"
+        binary_counts = asked.counts and given.likelihood == "bernoulli" and len(given.shape) == 1
+        if kind(asked) != kind(given) and not binary_counts:
+            raise ValueError(
+                f"{start} holds {kind(given)} (likelihood {given.likelihood!r}), and the model reads {kind(asked)} ({asked.likelihood!r});"
+                " name the likelihood that the model was trained with"
+            )
+        if asked.likelihood != "categorical" and not (asked.features and given.features) and asked.shape != given.shape:
+            raise ValueError(f"{start}: rows have shape {given.shape}, expected {asked.shape}")
+        if asked.units and not given.units and not given.features:
+            raise ValueError(
+                f"{start} was standardised when the model was made, and these values say neither their units nor their features;"
+                " load them with the names of their features"
+            )
+        _ = self.places, self.words  # which refuse what they can't convert
+
+    @cached_property
+    def places(self) -> Array | None:
+        """Where each feature of ``asked`` stands in ``given``; None where they are the same."""
+        asked, given = self.asked, self.given
+        if not (asked.features and given.features) or asked.features == given.features:
+            return None
+        return _places(asked, asked.features, {name: i for i, name in enumerate(given.features)}, asked.gaps)
+
+    @cached_property
+    def words(self) -> Tensor | None:
+        """The id in ``asked`` of each id in ``given``; None where they are the same."""
+        asked, given = self.asked, self.given
+        if asked.likelihood != "categorical" or (asked.words == given.words and asked.classes == given.classes):
+            return None
+        if not (asked.words and given.words):
+            raise ValueError(
+                f"modality {asked.name!r} has ids of {given.classes} classes, expected {asked.classes}; encode the text by the model's vocabulary"
+            )
+        place = {word: i for i, word in enumerate(asked.words)}
+        unknown = place.get(UNKNOWN_WORD, -1)
+        return torch.tensor([place.get(word, unknown) for word in given.words])
+
+    @property
+    def needed(self) -> bool:
+        """Whether stored values are to change at all."""
+        asked, given = self.asked, self.given
+        same = asked.full_scale == given.full_scale or not asked.unit
+        return not same or self.rescaled or self.places is not None or self.words is not None or asked.shape != given.shape
+
+    @cached_property
+    def rescaled(self) -> bool:
+        """Whether the two were standardised by other units."""
+        given = self.given.units
+        if self.places is not None and given:
+            given = tuple(given[i] if i >= 0 else unit for i, unit in zip(self.places, self.asked.units or given, strict=False))
+        return self.asked.units != given
+
+    def __call__(self, values: Tensor, entries: Tensor | None, present: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Values (N, *shape) and which entries are there, None where all are.
+
+        Raises:
+            ValueError: a row that lacks what ``asked`` needs.
+        """
+        asked, given = self.asked, self.given
+        if asked.likelihood == "categorical":
+            return self._ids(values), None
+        if self.rescaled:
+            values = given.original(values)
+        if self.places is not None:
+            places = torch.from_numpy(self.places).to(values.device)
+            there = torch.ones_like(values, dtype=torch.bool) if entries is None else entries
+            entries = there[:, places.clamp(min=0)] & (places >= 0)
+            values = values[:, places.clamp(min=0)]
+        if self.rescaled:
+            values = asked.standardised(values)
+        if entries is not None:
+            values = values.masked_fill(~entries, 0)
+            whole = (entries.flatten(1).any(1) if asked.gaps else entries.flatten(1).all(1)) | ~present
+            if not bool(whole.all()):
+                row = int((~whole).nonzero()[0])
+                raise ValueError(
+                    f"modality {asked.name!r}: row {row} lacks entries, and the model was trained without gaps; impute them first"
+                )
+        values = values.masked_fill(~present.view(-1, *[1] * (values.ndim - 1)), 0)
+        return values, entries if asked.gaps else None
+
+    def _ids(self, ids: Tensor) -> Tensor:
+        """Word ids by what they stand for, cut or padded to the length that ``asked`` has."""
+        if self.words is not None:
+            ids = self.words.to(ids.device)[ids]
+            if bool((ids < 0).any()):
+                word = self.given.words[int((self.words < 0).nonzero()[0])]
+                raise ValueError(
+                    f"modality {self.asked.name!r}: word {word!r} is not in the model's vocabulary, which has no {UNKNOWN_WORD}"
+                )
+        length = self.asked.shape[0]
+        return torch.nn.functional.pad(ids[:, :length], (0, max(0, length - ids.shape[1])))
+
+
+def with_covariates(modalities: Sequence[Modality]) -> Modality:
+    """A modality whose decoder reads covariates, if any does."""
+    return next((m for m in modalities if m.covariates), modalities[0])
+
+
+def converted_covariates(asked: Modality, given: Modality, values: Tensor) -> Tensor:
+    """Columns (N, C) as ``asked`` names and scales them.
+
+    Raises:
+        ValueError: a category that the model does not know, or a covariate that the data lack.
+    """
+    if (
+        not asked.covariates
+        or not given.covariates
+        or not values.shape[1]
+        or (asked.covariates == given.covariates and asked.covariate_units == given.covariate_units)
+    ):
+        return values
+    known, told = {of_group(name) for name in asked.covariates}, {of_group(name) for name in given.covariates}
+    strange = [name for name in given.covariates if of_group(name) in known and name not in asked.covariates]
+    if strange:
+        raise ValueError(
+            f"covariate {strange[0]!r} is unknown to the model, which was trained with {', '.join(asked.covariates)}; leave such rows out"
+        )
+    lacking = [name for name in asked.covariates if of_group(name) not in told]
+    if lacking:
+        raise ValueError(f"the data lack covariate {of_group(lacking[0])!r}, which the model reads; give it, or leave out all covariates")
+    place = {name: i for i, name in enumerate(given.covariates)}
+    made = values.new_zeros(len(values), len(asked.covariates))
+    mine, theirs = asked.covariate_scales, given.covariate_scales
+    for i, name in enumerate(asked.covariates):
+        if name in place:
+            mean, std = theirs[place[name]]
+            made[:, i] = (values[:, place[name]] * std + mean - mine[i][0]) / mine[i][1]
+    return made
+
+
+def conversions(asked: Sequence[Modality], given: Sequence[Modality]) -> list[Conversion]:
+    """One for each modality that both have.
+
+    Raises:
+        ValueError: a modality that the model does not know, or one that can't be converted.
+    """
+    known = {m.name: m for m in asked}
+    unknown = [m.name for m in given if m.name not in known]
+    if unknown:
+        raise ValueError(f"unknown modality {unknown[0]!r}; this model knows {', '.join(known)}")
+    return [Conversion(known[m.name], m) for m in given]
+
+
+def read_as(batch: Batch, asked: Sequence[Modality]) -> Batch:
+    """A batch as a model of these modalities reads it: itself where nothing differs.
+
+    Raises:
+        ValueError: the first thing that differs and can't be converted.
+    """
+    asked = tuple(asked)
+    if not batch.modalities:
+        return checked_by_hand(batch, asked)
+    if batch.modalities is asked or batch.modalities == asked:
+        return batch
+    x, present, entries = {}, {}, {}
+    blank = {m.name: torch.zeros(len(batch), *m.shape, device=batch.covariates.device) for m in asked if m.name not in batch.x}
+    by_name = {c.asked.name: c for c in conversions(asked, batch.modalities)}
+    for m in asked:
+        if m.name in blank:
+            x[m.name] = blank[m.name].long() if m.likelihood == "categorical" else blank[m.name]
+            present[m.name] = torch.zeros(len(batch), dtype=torch.bool, device=batch.covariates.device)
+            there = None
+        else:
+            x[m.name], there = by_name[m.name](batch.x[m.name], batch.entries.get(m.name), batch.present[m.name])
+            present[m.name] = batch.present[m.name]
+        if m.gaps:
+            entries[m.name] = torch.ones_like(x[m.name], dtype=torch.bool) if there is None else there
+    covariates = converted_covariates(with_covariates(asked), with_covariates(batch.modalities), batch.covariates)
+    return replace(batch, x=x, present=present, covariates=covariates, entries=entries, modalities=asked)
+
+
+def checked_by_hand(batch: Batch, asked: tuple[Modality, ...]) -> Batch:
+    """A batch that somebody made without ``Batch.of``, if it holds what a model of these modalities reads.
+
+    Raises:
+        ValueError: other modalities, shapes or numbers of rows. TypeError: other dtypes.
+    """
+    names = [m.name for m in asked]
+    if {*batch.x} != {*names} or {*batch.present} != {*names}:
+        raise ValueError(f"the batch has {', '.join(batch.x) or 'nothing'}, and the model knows {', '.join(names)}; make it by Batch.of")
+    for m in asked:
+        values, here = batch.x[m.name], batch.present[m.name]
+        if tuple(values.shape) != (len(batch), *m.shape) or tuple(here.shape) != (len(batch),):
+            raise ValueError(
+                f"modality {m.name!r}: the batch holds shape {tuple(values.shape)}, expected {(len(batch), *m.shape)}; make it by Batch.of"
+            )
+        if wrong := wrong_row(m, values.detach().cpu().numpy(), here.cpu().numpy()):
+            raise ValueError(f"modality {m.name!r}: row {wrong[0]} of the batch {wrong[1]}")
+        wanted = torch.int64 if m.likelihood == "categorical" else torch.float32
+        if values.dtype != wanted or here.dtype != torch.bool:
+            raise TypeError(f"modality {m.name!r}: the batch holds {values.dtype}, expected {wanted}; make it by Batch.of")
+    return replace(batch, x={n: batch.x[n] for n in names}, present={n: batch.present[n] for n in names}, modalities=asked)

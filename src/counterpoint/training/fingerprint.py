@@ -1,0 +1,155 @@
+"""What a run was trained on, so that a later command can say what has changed since.
+
+    data.json   {"format", "name", "digest", "features": {modality: [name]}, "splits": {part: {"named", "values", "rows": [key]}}}
+
+The key of a row is its id where the data have ids, and else a checksum of what it holds. Of streams, and of sets that were prepared with a
+checksum of their own, that checksum is kept alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data import Split
+from ..data.images import Pictures
+from ..files import write
+
+if TYPE_CHECKING:
+    from ..data import Dataset, Stream
+
+FILE = "data.json"
+"""Name of the file in a run folder."""
+_BLOCK = 4096  # rows read together for a checksum
+_SHOWN = 3  # rows or features that a message names
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a split.
+
+    Attributes:
+        named: whether keys are ids, and not checksums of values.
+        values: one checksum of the values of all rows.
+        keys: one for each row.
+    """
+
+    named: bool
+    values: str
+    keys: tuple[str, ...]
+
+    @staticmethod
+    def of(split: Split) -> Rows:
+        held = [*_checksums(split)]
+        total = hashlib.sha256("".join(held).encode()).hexdigest()
+        return Rows(split.ids is not None, total, tuple(held if split.ids is None else map(str, split.ids)))
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What identifies a data set.
+
+    Attributes:
+        name: of the data set.
+        digest: checksum known beforehand; where there is one, rows are not kept.
+        features: by modality, the names of its features.
+        splits: by name.
+    """
+
+    name: str
+    digest: str | None
+    features: dict[str, tuple[str, ...]]
+    splits: dict[str, Rows]
+
+    @staticmethod
+    def of(data: Dataset) -> Fingerprint:
+        parts: dict[str, Split | Stream] = {"train": data.train, "val": data.val, "test": data.test}
+        digest = data.digest or next((part.digest for part in parts.values() if not isinstance(part, Split)), None)
+        rows = {} if digest else {name: Rows.of(part) for name, part in parts.items() if isinstance(part, Split)}
+        return Fingerprint(data.name, digest, {m.name: m.features for m in data.modalities}, rows)
+
+    def write(self, run: Path) -> None:
+        """Write ``data.json`` into a run folder, whole or not at all."""
+        write(run / FILE, (json.dumps({"format": 1, **asdict(self)}, ensure_ascii=False) + "\n").encode())
+
+    @staticmethod
+    def read(run: Path) -> Fingerprint | None:
+        """That of a run folder; None where it has none.
+
+        Raises:
+            ValueError: a file that is damaged.
+        """
+        path = run / FILE
+        if not path.is_file():
+            return None
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            features = {str(name): tuple(map(str, names)) for name, names in record["features"].items()}
+            splits = {
+                str(part): Rows(bool(r["named"]), str(r["values"]), tuple(map(str, r["keys"]))) for part, r in record["splits"].items()
+            }
+            return Fingerprint(str(record["name"]), record["digest"], features, splits)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged ({error}); remove it, and nothing will be said of changes in the data") from None
+
+    def changes(self, now: Fingerprint) -> Iterator[str]:
+        """What has changed since, a line each."""
+        if self.digest or now.digest:
+            if self.digest != now.digest:
+                yield f"the contents of {now.name!r} have another checksum"
+            return
+        for name, features in self.features.items():
+            yield from _names(f"features of {name!r}", features, now.features.get(name, ()))
+        if not (self.splits and now.splits):
+            return
+        then, here = self._part_of(), now._part_of()
+        named = all(rows.named for known in (self, now) for rows in known.splits.values())
+        yield from _names("rows", [*then], [*here], named)
+        if moved := [key for key, part in then.items() if here.get(key, part) != part]:
+            yield f"{len(moved):,} rows fall to another split{_told(moved, named)}"
+        if then == here and any(rows.values != now.splits[part].values for part, rows in self.splits.items()):
+            yield "rows hold other values"
+
+    def _part_of(self) -> dict[str, str]:
+        """The split of each row, by its key."""
+        return {key: part for part, rows in self.splits.items() for key in rows.keys}
+
+
+def _told(keys: Sequence[str], named: bool = True) -> str:
+    """The first keys, in brackets, where they are names."""
+    more = ", …" if len(keys) > _SHOWN else ""
+    return f" ({', '.join(keys[:_SHOWN])}{more})" if named and keys else ""
+
+
+def _names(what: str, then: Sequence[str], now: Sequence[str], named: bool = True) -> Iterator[str]:
+    gone, new = [key for key in then if key not in {*now}], [key for key in now if key not in {*then}]
+    if gone or new:
+        parts = [f"{len(keys):,} {verb}{_told(keys, named)}" for keys, verb in ((gone, "gone"), (new, "new")) if keys]
+        yield f"{what}: {len(then):,} then and {len(now):,} now, {' and '.join(parts)}"
+
+
+def _checksums(split: Split) -> Iterator[str]:
+    """A checksum of what each row holds, text."""
+    for start in range(0, len(split), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        blocks: Mapping[str, Any] = {name: _bytes(values, rows) for name, values in split.x.items()}
+        for i in range(len(split.present[split.modalities[0].name][rows])):
+            total = hashlib.blake2b(digest_size=8)
+            for name, block in blocks.items():
+                if split.present[name][start + i]:
+                    total.update(name.encode())
+                    total.update(block[i] if isinstance(block, list) else block[i].data)
+            yield total.hexdigest()
+
+
+def _bytes(values: Any, rows: slice) -> Any:
+    """What the checksum of each row is taken of; of images that are decoded when they are asked for, where they come from."""
+    if isinstance(values, Pictures):
+        return [repr(source).encode() for source in values.sources[rows]]
+    return np.ascontiguousarray(values[rows])
