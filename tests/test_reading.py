@@ -272,6 +272,22 @@ def test_word_ids_are_read_by_what_they_stand_for() -> None:
         batch.read_as([Modality("text", (3,), "categorical", None, classes=9)])
 
 
+def test_values_on_another_scale_are_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.random((200, 7)).astype(np.float32)
+    data = load({"vector": values, "image": rng.integers(0, 256, (200, 1, 4, 4), dtype=np.uint8)})
+    model = cp.MVAE.for_data(data, shared_dim=2, networks=cp.NetworkOptions(hidden=(8,), width=4))
+    model.fit(data.train, max_steps=1, progress=False)
+    for trained in (model, cp.load(model.save_pretrained(tmp_path))):
+        trained.encode({"vector": values * 2}), trained.encode(data.test.batch(slice(None)))
+        with pytest.warns(
+            UserWarning, match=r"modality 'vector': values lie \d+ standard deviations from the mean of training \(0\.\d+ ± 0\.\d+\)"
+        ):
+            trained.encode({"vector": (values * 255).astype(np.uint8)})
+        with pytest.warns(UserWarning, match="are they on another scale"):
+            trained.encode(Split({"vector": values * 100}, data.modalities).batch(slice(None)))
+
+
 # --- what has changed since a run was trained ------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,11 @@ from counterpoint.likelihoods import Likelihood
 from counterpoint.nn import ByName, Statistics, Usual
 from counterpoint.posteriors import Encoding, Posterior
 from counterpoint.priors import Prior, Sampler, samplers
+from counterpoint.reading import kind
 from counterpoint.types import Batch, Latents, Modality, covariates_of
+
+FAR_FROM_TRAINING = 8.0
+"""Root mean square of values, in standard deviations of the training values, from which a warning is given; that of training rows is 1."""
 
 CPU_ROWS = 256
 """Most rows of a decoder call on a CPU: with 6,400 rows of small convolutions a step took twice as long (docs/results/speed)."""
@@ -51,7 +55,10 @@ class Decoder(nn.Module):
     Attributes:
         usual: average of the covariates of the training rows that have the modality, which stands for those that nobody knows; None for none.
         filler: what encoders read in the place of entries that are missing; None where the modality has no gaps.
+        scale_seen: mean and standard deviation of the training values, (2,); zeros where nobody has remembered any.
     """
+
+    scale_seen: Tensor
 
     def __init__(self, network: nn.Module, likelihood: Likelihood, covariates: int = 0) -> None:
         super().__init__()
@@ -59,6 +66,7 @@ class Decoder(nn.Module):
         self.likelihood = likelihood
         self.usual = Statistics(covariates) if covariates else None
         self.filler = Usual(likelihood.shape) if likelihood.gaps else None
+        self.register_buffer("scale_seen", torch.zeros(2))
 
     def forward(self, u: Tensor) -> Tensor:
         """Raw outputs (N, *output_shape) of latents and covariates (N, D + D_m + C)."""
@@ -71,7 +79,7 @@ class Decoder(nn.Module):
             ValueError: there is nothing to draw the draft.
         """
         made = Decoder(nn.Identity(), denoising)
-        made.usual = self.usual
+        made.usual, made.scale_seen = self.usual, self.scale_seen
         if denoising.coarse is not None:
             drawn = self.likelihood.coarse if isinstance(self.likelihood, Denoising) else self.likelihood
             if drawn is None:
@@ -257,6 +265,26 @@ class Model(nn.Module):
                 usual(batch.covariates[present])
             if (filler := self.decoder(name).filler) is not None:
                 filler.observe(batch.x[name], batch.observed(name))
+
+    def remember_scale(self, batch: Batch) -> None:
+        """Keep mean and standard deviation of the real values of some training rows, so that values on another scale are noticed."""
+        for name, modality in self.modalities.items():
+            values = batch.x[name][batch.observed(name)]
+            if kind(modality) == "real values" and values.numel() > 1:
+                self.decoder(name).scale_seen.copy_(torch.stack([values.mean(), values.std()]))
+
+    def on_another_scale(self, batch: Batch) -> str | None:
+        """Which real values lie nowhere near those of training, in words; None where all do."""
+        for name in self.names:
+            mean, std = self.decoder(name).scale_seen.tolist()
+            values = batch.x[name][batch.observed(name)] if std > 0 else batch.x[name][:0]
+            far = float(((values - mean) / std).square().mean().sqrt()) if values.numel() else 0.0
+            if far > FAR_FROM_TRAINING:
+                return (
+                    f"modality {name!r}: values lie {far:.3g} standard deviations from the mean of training ({mean:.3g} ± {std:.3g});"
+                    " are they on another scale?"
+                )
+        return None
 
     def log_prob(self, name: str, raw: Tensor, batch: Batch) -> Tensor:
         """log p(x_m | raw), (K, B), of the decoder's raw outputs (K, B, *output_shape) and what of a batch is there; 0 in rows without the modality."""

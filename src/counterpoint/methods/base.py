@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -595,9 +596,11 @@ class Method(nn.Module):
 
     def _batch(self, x: Values) -> Batch:
         """The one door: values as the model reads them, on its device."""
-        if isinstance(x, Batch):
-            return x.to(self.device).read_as(self.modalities)
-        return Batch.of(x, modalities=self.modalities, device=self.device)
+        given = x.to(self.device) if isinstance(x, Batch) else Batch.of(x, modalities=self.modalities, device=self.device)
+        batch = given.read_as(self.modalities)
+        if strange := self.model.on_another_scale(batch):
+            warnings.warn(strange, stacklevel=3)
+        return batch
 
     def _given(self, x: Values, given: Sequence[str] | None) -> tuple[Batch, tuple[str, ...]]:
         batch = self._batch(x)
