@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from linear_gaussian import LinearGaussian, log_normal, perturbed
+from test_oracle import Array, assert_same_expectation, gradients, loss_of, total
 
 from counterpoint.objectives import Bound, Routes, everything_to_everything, singles_to_everything
 from counterpoint.posteriors import Mixture, Product
-from linear_gaussian import LinearGaussian, log_normal, perturbed
-from test_oracle import Array, assert_same_expectation, gradients, loss_of, total
 
 BETA = 2.5
 SEVERAL = LinearGaussian.make({"a": 3, "b": 4}, shared_dim=2, private_dim=1)
