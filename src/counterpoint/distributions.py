@@ -1,9 +1,9 @@
 """Posteriors and priors as ``torch.distributions`` whose last axis is the event.
 
-``log_prob`` therefore always sums over latent dimensions: a distribution with parameters of shape (B, D) gives (B,), and
-values of shape (K, B, D) give (K, B). What the library adds to torch is a mixture that knows which of its components each
-row may use, a diagonal distribution seen through a flow, for each the one point that stands for it (``centre``), and operations on them:
-``detached`` (for DReG), ``kl`` and ``product``.
+Parameters are float32 at least (:mod:`counterpoint.precision`). ``log_prob`` always sums over latent dimensions: a distribution with
+parameters of shape (B, D) gives (B,), and values of shape (K, B, D) give (K, B). What the library adds to torch is a mixture that knows
+which of its components each row may use, a diagonal distribution seen through a flow, for each the one point that stands for it
+(``centre``), and operations on them: ``detached`` (for DReG), ``kl`` and ``product``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch.distributions import Distribution, Independent, constraints, kl_diver
 from torch.distributions import Laplace as _Laplace
 from torch.distributions import Normal as _Normal
 
+from counterpoint.precision import full_precision, wide
+
 
 class Diagonal(Independent):  # type: ignore[type-arg]
     """Independent location-scale distributions: ``loc`` and ``scale`` (B, D), event axis D. Final classes name the family."""
@@ -24,7 +26,7 @@ class Diagonal(Independent):  # type: ignore[type-arg]
     base: ClassVar[type[_Normal] | type[_Laplace]]
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
-        super().__init__(self.base(loc, scale, validate_args=False), 1, validate_args=False)
+        super().__init__(self.base(wide(loc), wide(scale), validate_args=False), 1, validate_args=False)
 
     @property
     def loc(self) -> Tensor:
@@ -90,7 +92,8 @@ class Mixture(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        return torch.einsum("sb,sbd->bd", self.weights, self.components.loc)
+        with full_precision(self.allowed):
+            return torch.einsum("sb,sbd->bd", self.weights, self.components.loc)
 
     @property
     def centre(self) -> Tensor:
@@ -262,5 +265,6 @@ def product(experts: Diagonal, exponents: Tensor, subsets: Tensor | None = None)
     def total(values: Tensor) -> Tensor:
         return values.sum(0) if subsets is None else torch.tensordot(subsets.to(values.dtype), values, 1)
 
-    precision = total(precisions) + (total(exponents.abs()) == 0).unsqueeze(-1)
-    return Normal(total(precisions * experts.loc) / precision, precision.rsqrt())
+    with full_precision(precisions):
+        precision = total(precisions) + (total(exponents.abs()) == 0).unsqueeze(-1)
+        return Normal(total(precisions * experts.loc) / precision, precision.rsqrt())

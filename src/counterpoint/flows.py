@@ -1,7 +1,8 @@
 """Normalizing flows of latents: invertible maps f with log q(z) = log N(f(z); μ, σ) + log |det ∂f/∂z|.
 
 Densities take one pass of the networks, whatever the kind. Sampling inverts f: in one pass per layer for ``"coupling"``, in D passes for the
-autoregressive ``"maf"`` and ``"nsf"``. The maps are zuko's (https://zuko.readthedocs.io).
+autoregressive ``"maf"`` and ``"nsf"``. Flows compute in full precision (:mod:`counterpoint.precision`): in half precision the log-determinant
+would not be that of f, nor f⁻¹ its inverse. The maps are zuko's (https://zuko.readthedocs.io).
 
     maf       masked autoregressive, affine         Papamakarios et al. 2017, https://arxiv.org/abs/1705.07057
     nsf       autoregressive, rational splines      Durkan et al. 2019, https://arxiv.org/abs/1906.04032
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from counterpoint.distributions import Bijection
+from counterpoint.precision import full_precision
 
 FlowName = Literal["maf", "nsf", "coupling", "none"]
 
@@ -82,7 +84,26 @@ class Flow(nn.Module):
 
     def forward(self, context: Tensor | None = None) -> Bijection:
         """The map f from z to the base, under a context (B, features)."""
-        return self.layers(context)
+        return _Exact(self.layers(context))
+
+
+class _Exact:
+    """A map in full precision (:mod:`counterpoint.precision`)."""
+
+    def __init__(self, transform: Bijection) -> None:
+        self.transform = transform
+
+    def __call__(self, z: Tensor) -> Tensor:
+        with full_precision(z):
+            return self.transform(z)
+
+    def inv(self, u: Tensor) -> Tensor:
+        with full_precision(u):
+            return self.transform.inv(u)
+
+    def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        with full_precision(z):
+            return self.transform.call_and_ladj(z)
 
 
 class _Affine(zuko.flows.autoregressive.MaskedAutoregressiveTransform):  # type: ignore[misc]  # zuko has no types
@@ -148,7 +169,7 @@ def side_by_side(flows: Sequence[Flow]) -> Callable[[Tensor | None], Bijection]:
     for name, part in flows[0].layers.named_modules():
         if isinstance(part, nn.Linear | zuko.nn.Linear):
             layers.set_submodule(name, _Linears([flow.layers.get_submodule(name) for flow in flows]))  # type: ignore[misc]
-    return layers
+    return lambda context: _Exact(layers(context))
 
 
 class _Linears(nn.Module):

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.nn import Statistics
+from counterpoint.precision import wide
 from counterpoint.types import Modality
 
 NEAREST = 5e-4
@@ -95,7 +96,7 @@ class Located(Likelihood):
             self.register_buffer("log_scale", initial, persistent=False)
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return torch.sigmoid(raw) if self.unit else raw
+        return torch.sigmoid(wide(raw)) if self.unit else wide(raw)
 
     def size(self, there: Tensor | None) -> Tensor | int:
         """How many entries are there."""
@@ -113,32 +114,32 @@ class Located(Likelihood):
 
 class Normal(Located):
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return torch.normal(self.mean(raw.float()), torch.exp(self.log_scale).expand(raw.shape))
+        return torch.normal(self.mean(raw), torch.exp(self.log_scale).expand(raw.shape))
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
-        squares = self.scaled_total((x - self.mean(raw.float())).square(), -2, there)
+        squares = self.scaled_total((x - self.mean(raw)).square(), -2, there)
         return -0.5 * squares - self.log_volume(there) - 0.5 * self.size(there) * math.log(2 * math.pi)
 
 
 class Laplace(Located):
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return torch.distributions.Laplace(self.mean(raw.float()), torch.exp(self.log_scale), validate_args=False).sample()
+        return torch.distributions.Laplace(self.mean(raw), torch.exp(self.log_scale), validate_args=False).sample()
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
-        deviations = self.scaled_total((x - self.mean(raw.float())).abs(), -1, there)
+        deviations = self.scaled_total((x - self.mean(raw)).abs(), -1, there)
         return -deviations - self.log_volume(there) - self.size(there) * math.log(2)
 
 
 class Bernoulli(Likelihood):
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return torch.bernoulli(self.mean(raw.float()))
+        return torch.bernoulli(self.mean(raw))
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
-        raw = raw.float()
+        raw = wide(raw)
         return self.total(x * raw - F.softplus(raw), there)
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return torch.sigmoid(raw)
+        return torch.sigmoid(wide(raw))
 
 
 class Categorical(Likelihood):
@@ -151,14 +152,14 @@ class Categorical(Likelihood):
         self.output_shape = (*modality.shape, modality.classes)
 
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return torch.distributions.Categorical(logits=raw.float(), validate_args=False).sample()
+        return torch.distributions.Categorical(logits=wide(raw), validate_args=False).sample()
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         index = x.unsqueeze(-1).expand(*raw.shape[:-1], 1)
-        return self.total(F.log_softmax(raw.float(), -1).gather(-1, index).squeeze(-1), there)
+        return self.total(F.log_softmax(wide(raw), -1).gather(-1, index).squeeze(-1), there)
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return torch.softmax(raw, -1)
+        return torch.softmax(wide(raw), -1)
 
 
 class Counts(Likelihood, ABC):
@@ -189,7 +190,7 @@ class Counts(Likelihood, ABC):
 
     def logits(self, y: Tensor, size: Tensor) -> Tensor:
         """t = log μ − log θ, (..., B, features). A row of nothing but zeros has ℓ = 0, of which there is no logarithm, and all but none in its place."""
-        return size.clamp(min=1e-6).log() + torch.log_softmax(y.float(), -1) - self.log_dispersion
+        return size.clamp(min=1e-6).log() + torch.log_softmax(wide(y), -1) - self.log_dispersion
 
     def negative_binomial(self, y: Tensor, x: Tensor, size: Tensor) -> Tensor:
         """log NB(x; μ, θ) of each feature, (..., B, features)."""
@@ -200,7 +201,7 @@ class Counts(Likelihood, ABC):
 
     def expected(self, y: Tensor, size: Tensor) -> Tensor:
         """μ."""
-        return size * torch.softmax(y.float(), -1)
+        return size * torch.softmax(wide(y), -1)
 
     def drawn(self, y: Tensor, size: Tensor) -> Tensor:
         """A draw of NB(μ, θ)."""
@@ -236,15 +237,15 @@ class ZeroInflated(Counts):
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         y, lost = raw.unbind(-2)
-        return torch.sigmoid(-lost.float()) * self.expected(y, self.size(x))
+        return torch.sigmoid(-wide(lost)) * self.expected(y, self.size(x))
 
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         y, lost = raw.unbind(-2)
-        return torch.bernoulli(torch.sigmoid(-lost.float())) * self.drawn(y, self.size(x))
+        return torch.bernoulli(torch.sigmoid(-wide(lost))) * self.drawn(y, self.size(x))
 
     def entries(self, raw: Tensor, x: Tensor, size: Tensor) -> Tensor:
         y, lost = raw.unbind(-2)
-        lost, here = lost.float(), self.negative_binomial(y, x, size)
+        lost, here = wide(lost), self.negative_binomial(y, x, size)
         return torch.where(x == 0, torch.logaddexp(lost, here), here) - F.softplus(lost)
 
 
@@ -260,7 +261,7 @@ class Beta(Likelihood):
         self.log_concentration = nn.Parameter(torch.zeros(modality.shape))
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return torch.sigmoid(raw)
+        return torch.sigmoid(wide(raw))
 
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         a, b = (log.exp().clamp(min=1e-6) for log in self.log_shapes(raw))
@@ -274,7 +275,7 @@ class Beta(Likelihood):
 
     def log_shapes(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """log φm and log φ(1−m)."""
-        raw = raw.float()
+        raw = wide(raw)
         return self.log_concentration + F.logsigmoid(raw), self.log_concentration + F.logsigmoid(-raw)
 
 

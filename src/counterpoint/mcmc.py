@@ -30,6 +30,8 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
+from counterpoint.precision import full_precision
+
 LogDensity = Callable[[Tensor], Tensor]
 """Positions (C, B, D) to log densities (C, B), up to a constant for each b."""
 
@@ -218,9 +220,10 @@ def sample(log_density: LogDensity, position: Tensor, settings: HMC) -> Chains:
     Random numbers come from torch's own generator.
     """
     target = differentiated(log_density, compiled=settings.compile)
-    state = init(target, position.contiguous())
-    with torch.compiler.set_stance("default", skip_guard_eval_unsafe=True) if settings.compile else nullcontext():
-        return _explored(target, state, settings)  # after the first call, nothing changes that a compiled density must be checked for
+    with full_precision(position):  # the gradients, too: autocast would halve products of matrices in a backward pass
+        state = init(target, position.contiguous())
+        with torch.compiler.set_stance("default", skip_guard_eval_unsafe=True) if settings.compile else nullcontext():
+            return _explored(target, state, settings)  # after the first call, nothing changes that a compiled density must be checked for
 
 
 def _explored(target: Target, state: State, settings: HMC) -> Chains:

@@ -9,15 +9,29 @@ weight and c_rd the route's factor on cross targets. The estimators:
 
     elbo   mean_k lw_r, with KL(q(w_d) ‖ p(w_d)) and, where the density of z is the route's own, KL(q(z) ‖ p(z)) in closed form
     iwae   logmeanexp_k lw_r                         Burda et al. 2016, https://arxiv.org/abs/1509.00519
-    dreg   the same value; its gradient detaches q's parameters inside log q and weights the path twice
+    dreg   the same value and expected gradient, with less noise; below
                                                      Tucker et al. 2019, https://arxiv.org/abs/1810.04152
 
 ``density="everything"`` evaluates log q(z) under the posterior given all that the row has (the mixture of MMVAE and MMVAE+);
 ``density="route"`` under the posterior that the route drew from. Absent targets count nothing, and rows that have none of a route's
 given modalities leave that route out.
 
-With ``density="everything"`` and K > 1 the doubly reparameterised gradient of the encoders is biased, as in the published MMVAE: z comes
-from one component while log q(z) is the mixture's.
+The doubly reparameterised gradient. Let u_k = g_φ(ε_k) be one latent of draw k (z, or a w_d that an encoder gave), w̃ = softmax_k lw and
+s_k = ∂ log q_φ(u_k)/∂φ at fixed u_k. Whatever factors the likelihoods have, log q enters lw with the factor −β, so that
+
+    ∂ iwae/∂φ = Σ_k w̃_k (∂lw_k/∂u_k ∂u_k/∂φ − β s_k).
+
+The score s_k is what makes it noisy. For any f, E_q[f(u_k) s_k] = E_q[∂f/∂u_k ∂u_k/∂φ] (integration by parts), here with f = w̃_k, of which
+∂w̃_k/∂u_k = w̃_k (1 − w̃_k) ∂lw_k/∂u_k. Hence, in expectation,
+
+    ∂ iwae/∂φ = Σ_k [w̃_k − β w̃_k (1 − w̃_k)] ∂lw_k/∂u_k ∂u_k/∂φ = Σ_k [(1 − β) w̃_k + β w̃_k²] ∂lw_k/∂u_k ∂u_k/∂φ.
+
+The published w̃_k² is the case β = 1. Each source of a sum over sources has w̃ of its own. All else that lw depends on has the weight w̃_k:
+decoders, priors, and the scale of an auxiliary prior, whose draws have no density in lw.
+
+The identity wants u_k ~ q, the density in lw. With ``density="everything"`` z comes from one component while log q(z) is the mixture's. The sum
+over sources makes good for that where K = 1: z is then a draw of the mixture, and the bracket is 1. Where K > 1, w̃_k depends on the other
+draws of the same component, and the gradient of the encoders of z is biased, as in the published MMVAE; all other gradients are not.
 """
 
 from __future__ import annotations
@@ -185,7 +199,7 @@ class Bound(Loss):
         bounds = torch.logsumexp(log_weights, 1) - math.log(self.samples)
         if self.estimator == "dreg":
             encoded = [(draw.latents.shared, *(draw.latents.private[n] for n in self._privates(draw))) for draw in routes]
-            bounds = _doubly_reparameterised(log_weights, bounds, encoded)
+            bounds = _doubly_reparameterised(log_weights, bounds, encoded, self.beta)
         return {"bound": -(share * bounds).sum(0)}
 
     def _posteriors(self, model: Model, encoding: Encoding, route: Route) -> list[tuple[dist.Posterior, Mapping[str, dist.Diagonal]]]:
@@ -250,17 +264,21 @@ def _same(q: dist.Posterior) -> dist.Posterior:
     return q
 
 
-def _doubly_reparameterised(log_weights: Tensor, bounds: Tensor, encoded: Sequence[Sequence[Tensor]]) -> Tensor:
-    """The IWAE value with the doubly reparameterised gradient: Σ_k w̃_k ∂lw_k for the decoder, Σ_k w̃_k² ∂lw_k/∂z ∂z/∂φ for the encoders.
+def _doubly_reparameterised(log_weights: Tensor, bounds: Tensor, encoded: Sequence[Sequence[Tensor]], beta: float) -> Tensor:
+    """The IWAE value with the doubly reparameterised gradient: Σ_k w̃_k ∂lw_k, and (1 − β) w̃_k + β w̃_k² along the path to the encoders.
 
-    ``encoded`` are each route's latents that came from encoders. Those of the auxiliary prior keep the weight w̃_k: their density is in
-    no ratio, so there is no log q for the second weight to replace.
+    Args:
+        log_weights: lw of R routes, (R, K, B).
+        bounds: their IWAE values, (R, B).
+        encoded: each route's latents that came from encoders, (K, B, D) each.
+        beta: β.
     """
     normalised = torch.softmax(log_weights.detach(), 1)  # (R, K, B)
-    for weights, latents in zip(normalised, encoded, strict=True):
+    paths = 1 - beta * (1 - normalised)  # beside the w̃_k that all gradients have
+    for path, latents in zip(paths, encoded, strict=True):
         for u in latents:
             if u.requires_grad:
-                u.register_hook(lambda gradient, weights=weights: weights.unsqueeze(-1) * gradient)
+                u.register_hook(lambda gradient, path=path: path.unsqueeze(-1) * gradient)
     surrogate = (normalised * log_weights).sum(1)
     return bounds.detach() + surrogate - surrogate.detach()
 

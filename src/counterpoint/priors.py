@@ -26,6 +26,7 @@ from counterpoint.diffusion import GaussianDiffusion, TimeMLP
 from counterpoint.distributions import Diagonal, Flowed, Normal, family
 from counterpoint.flows import Flow, FlowOptions
 from counterpoint.nn import Statistics
+from counterpoint.precision import full_precision
 
 SamplerName = Literal["diffusion", "score", "score-ode", "flow", "gmm"]
 MOST_ROWS = 50_000
@@ -226,7 +227,8 @@ class GaussianMixture(Sampler):
     def sample(self, n: int) -> Tensor:
         which = Categorical(self.weights, validate_args=False).sample(torch.Size((n,)))
         noise = torch.randn(n, self.means.shape[1], 1, device=self.means.device)
-        return self.means[which] + (self.factors[which] @ noise).squeeze(-1)
+        with full_precision(noise):
+            return self.means[which] + (self.factors[which] @ noise).squeeze(-1)
 
 
 _SAMPLERS: dict[str, tuple[Callable[[int, int], Sampler], int]] = {

@@ -36,6 +36,7 @@ from counterpoint.model import Draw, Model
 from counterpoint.nn import untracked
 from counterpoint.objectives import Loss
 from counterpoint.posteriors import Encoding, encode_present, on_present
+from counterpoint.precision import full_precision, wide
 from counterpoint.types import Latents, Terms
 
 
@@ -56,12 +57,13 @@ def nt_xent(a: Tensor, b: Tensor, valid: Tensor, *, temperature: float = 1.0) ->
     Raises:
         ValueError: a batch of one row, which has no negatives.
     """
+    a, b = wide(a), wide(b)
     everyone_a, everyone_b, everyone_valid, first = _gathered(a, b, valid)
     if everyone_a.shape[1] < 2:
         raise ValueError("a contrastive loss needs at least two rows in a batch, got one; raise batch_size or drop the last batch")
     mine = F.normalize(torch.cat([a, b], 1), dim=-1)
     all_ = F.normalize(torch.cat([everyone_a, everyone_b], 1), dim=-1)
-    with torch.autocast(a.device.type, enabled=False):  # cosines differ by less than bfloat16 can tell
+    with full_precision(a):  # cosines differ by less than bfloat16 can tell
         logits = mine @ all_.transpose(1, 2) / temperature  # (P, 2B, 2B·world)
     rows, total = a.shape[1], everyone_a.shape[1]
     own = first + torch.arange(rows, device=a.device)
@@ -171,7 +173,7 @@ def canonical_correlations(a: Tensor, b: Tensor, *, ridge: float = 1e-3) -> Tens
 
     Whitening by Cholesky factors gives the singular values that inverse square roots give, and a gradient where eigenvalues coincide.
     """
-    with torch.autocast(a.device.type, enabled=False):
+    with full_precision(a):
         a, b = (u.double() - u.double().mean(0) for u in (a, b))
         count, eye = len(a) - 1, torch.eye(a.shape[1], dtype=torch.float64, device=a.device)
         left, right = (torch.linalg.cholesky(u.T @ u / count + ridge * eye) for u in (a, b))

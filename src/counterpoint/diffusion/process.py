@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint.diffusion.schedules import Schedule, alpha_bars
+from counterpoint.precision import wide
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """(x_t (N, *shape), t (N,) or, one time for all rows, (1,)) → what it predicts (N, *shape)."""
@@ -102,7 +103,7 @@ class GaussianDiffusion(nn.Module):
 
     def denoised(self, network: Network, x: Tensor, t: Tensor) -> Tensor:
         """x̂_0 (N, *shape) of x_t at times t, (N,) or (1,)."""
-        predicted = network(x, t)
+        predicted = wide(network(x, t))
         if self.predicts == "x0":
             return predicted
         alpha, sigma = self.rates(t, x)
@@ -113,7 +114,7 @@ class GaussianDiffusion(nn.Module):
         rows = (len(x0),)
         t = (self.steps - 1) * torch.rand(rows, device=x0.device) if self.continuous else torch.randint(self.steps, rows, device=x0.device)
         noise = torch.randn_like(x0)
-        error = network(self.noised(x0, t, noise), t) - self.target(x0, t, noise)
+        error = wide(network(self.noised(x0, t, noise), t)) - self.target(x0, t, noise)
         return self._weight(t) * error.square().flatten(1).mean(1)
 
     def bound(self, network: Network, x0: Tensor, times: int = 1) -> Tensor:

@@ -78,7 +78,7 @@ def means(model: Model, draws: Sequence[Draw], covariates: Tensor | None, x: Map
     """
     x = x or {}
     decoded = model.decode(draws, covariates)
-    return [{name: model.likelihood(name).mean(raw.float(), x.get(name)) for name, raw in out.items()} for out in decoded]
+    return [{name: model.likelihood(name).mean(raw, x.get(name)) for name, raw in out.items()} for out in decoded]
 
 
 def divergence(model: Model, encoding: Encoding, given: tuple[str, ...], samples: int, rule: Rule | None = None) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 from counterpoint.inference.answers import completed, posterior_latents
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Rule
+from counterpoint.precision import wide
 from counterpoint.types import Batch, Latents
 
 VALUES = 2**24
@@ -210,8 +211,7 @@ def _predictive(
     total: Tensor | None = None
     drawn = []
     for part in _parts(latents, math.prod(likelihood.output_shape)):
-        raw = model.decode([Draw(part, (name,))], covariates)[0][name]
-        raw = raw if raw.dtype == torch.float64 else raw.float()
+        raw = wide(model.decode([Draw(part, (name,))], covariates)[0][name])
         if draw:
             drawn.append(likelihood.sample(raw, like))
         means = (likelihood.mean(raw, like) if likelihood.exact else drawn[-1]).sum(0)

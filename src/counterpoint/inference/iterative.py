@@ -265,7 +265,7 @@ def _errors(model: Model, encoding: Encoding, parts: dict[str, Diagonal], given:
         if name not in given:
             found.append(blank)
             continue
-        error = _error(model.modalities[name], model.likelihood(name), raw[name].float(), encoding.batch.x[name])
+        error = _error(model.modalities[name], model.likelihood(name), raw[name], encoding.batch.x[name])
         error = error * encoding.batch.observed(name) if name in encoding.batch.entries else error
         error = error if refiner.options.unroll else error.detach()  # decoders learn from the bound alone
         found.append(encoding.batch.present[name].unsqueeze(-1) * reader(error.flatten(0, 1)).unflatten(0, error.shape[:2]))
