@@ -13,6 +13,7 @@ steps train by CrossMI alone, the next ``augment_after`` steps by everything but
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -39,6 +40,8 @@ class IDMVAE(Method):
         beta: β on the KLs.
         cross_mi: λ1; 0 leaves CrossMI out.
         genaug: λ2; 0 leaves GenAug out.
+        prior_std: standard deviation of p(z) and every p(w_m), in the bound and where they are sampled; the auxiliary priors start at it. The authors'
+            code has softplus(0) = ln 2. 1 is the usual one, and our other choice.
         diffusion: λ_diff; 0 trains no diffusion priors beside the rest (``fit_prior`` fits them afterwards).
         diffusion_width: width of their denoisers.
         detach_diffusion: keep the diffusion loss's gradient out of the encoders.
@@ -72,6 +75,7 @@ class IDMVAE(Method):
         beta: float = 2.5,
         cross_mi: float = 80.0,
         genaug: float = 20.0,
+        prior_std: float = math.log(2),
         diffusion: float = 1.0,
         diffusion_width: int = 512,
         detach_diffusion: bool = False,
@@ -97,6 +101,8 @@ class IDMVAE(Method):
             for name, number in numbers.items():
                 if number < 0:
                     raise ValueError(f"{name}={number} is {kind} and must not be negative")
+        if not 0 < prior_std < math.inf:
+            raise ValueError(f"prior_std={prior_std} must be positive and finite, such as 0.693 or 1")
         if len(modalities) == 1:
             raise ValueError("idmvae contrasts modalities, so it needs two or more, got 1")
         if contrast_first and not cross_mi:
@@ -110,6 +116,7 @@ class IDMVAE(Method):
             private_dim=private_dim,
             networks=networks,
             towers=towers,
+            scale=prior_std,
             auxiliary=True,
             denoiser=denoiser,
             decoder_rows=decoder_rows,
