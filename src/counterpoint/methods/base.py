@@ -135,11 +135,15 @@ class Method(nn.Module):
         self.training = mode
         return self
 
-    def losses(self, batch: Batch, step: int = 0) -> Terms:
-        """Weighted named terms of one step of the present stage, (B,) each; the loss is the mean over B of their sum.
+    def losses(self, batch: Batch, step: int | None = None) -> Terms:
+        """Weighted named terms of the present stage, (B,) each; the loss is the mean over B of their sum.
 
-        Every encoder runs once, then every decoder once on what all parts of the loss asked for. Parts whose weight is 0 at this
-        step are skipped.
+        Every encoder runs once, then every decoder once on what all parts of the loss asked for. Parts whose weight is 0 are skipped.
+
+        Args:
+            batch: the rows.
+            step: of training, which sets the weights that rise. None takes the weights they rise to: the objective of the stage, by which
+                validation compares the weights of one step with those of another.
         """
         active = [(loss, weight) for loss, ramp in self.stage.losses if (weight := ramp(step)) > 0]
         self.model.observe(batch)
