@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral
 from typing import Literal, get_args
 
 import torch
@@ -26,6 +27,20 @@ NetworkKind = Literal["auto", "mlp", "conv", "resnet", "text"]
 Norm = Literal["none", "batch"]
 COARSE_BOUND = 3.0
 """Soft bound of a conv decoder's coarse image; ours."""
+
+
+@contextmanager
+def weights_from(seed: int) -> Iterator[None]:
+    """Draw initial weights from a stream fixed by ``seed``, and leave torch's own generators as they were.
+
+    Raises:
+        ValueError: a seed that is no whole number of 0 or more.
+    """
+    if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
+        raise ValueError(f"seed={seed!r} must be a whole number of 0 or more")
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(int(seed))
+        yield
 
 
 @dataclass(frozen=True)
