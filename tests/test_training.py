@@ -215,7 +215,7 @@ def test_ema_is_the_average_of_the_weights(ema: float) -> None:
 def test_best_weights_give_the_best_validation_loss(tmp_path: Path, ema: float | None) -> None:
     method, val = small(noise=0.0), rows(16, seed=1)
     train = Split({k: v + 9 for k, v in rows(16).x.items()}, MODALITIES)  # so far from val that learning it spoils val
-    result = fit(method, train, val, out=tmp_path / "r", max_epochs=4, select="best", ema=ema, **BASE)
+    result = fit(method, train, val, out=tmp_path / "r", max_epochs=4, select="best", ema=ema, **{**BASE, "lr": 0.1})
     assert result.best is not None and result.best < result.metrics["val/loss"]
     with torch.no_grad():
         loss = sum(float(t.mean()) for t in method.losses(next(val.batches(16)), None).values())

@@ -5,6 +5,10 @@
 CrossMI pulls what the modalities share into z; GenAug drives it out of w, and what is private out of z; the diffusion priors learn
 the aggregate posteriors, so that unconditional samples look like conditional ones.
 
+Reductions and constants are those of the authors' code, with which the published weights were chosen: p(z) and p(w_m) are N(0, (ln 2)²), the
+bound is a mean over sources and sums over everything else, λ_diff weighs (1/M) Σ_m [L(z_m) + L(w_m)] with L summed over dimensions. What differs,
+and why, is listed in docs/decisions/0030.
+
 The paper leaves the cold start open: early decoders make poor augmentations, and a w that tells examples apart by anything at all
 satisfies GenAug's contrast before it has learned what is private (docs/results/idmvae). Three knobs, all ours: ``contrast_first``
 steps train by CrossMI alone, the next ``augment_after`` steps by everything but GenAug, whose weight rises linearly over the
