@@ -37,7 +37,7 @@ RECIPE = Path(cp.__file__).parent / "experiments" / "omics.yaml"
 SETS = ("tcga-brca", "scgem", "snareseq", "citeseq")
 SIZES = (16, 32, 64)
 OPTIONS = {
-    "idmvae": ("private_dim", "beta", "cross_mi", "genaug", "diffusion"),
+    "idmvae": ("private_dim", "beta", "cross_mi", "genaug", "prior_std", "diffusion"),
     "mmvae+": ("private_dim", "beta"),
     "mvtcae": (),
     "mopoe": ("beta",),
@@ -133,8 +133,7 @@ def trained(name: str, data: Dataset, seed: int, candidate: str) -> cp.Method:
     recipe = yaml.safe_load(RECIPE.read_text())
     model, fit = CANDIDATES[candidate]
     options = {key: recipe["model"][key] for key in ("shared_dim", "networks", *OPTIONS[name])}
-    torch.manual_seed(seed)
-    method = cp.METHODS[name].for_data(data, **{**options, **model})
+    method = cp.METHODS[name].for_data(data, seed=seed, **{**options, **model})
     method.fit(data.train, val=data.val, seed=seed, progress=False, **{**recipe["fit"], **fit})
     return method
 

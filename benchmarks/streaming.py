@@ -108,7 +108,7 @@ class Counted(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
         self.file = file.open("ab")
 
-    def losses(self, batch: cp.Batch, step: int) -> dict[str, Tensor]:
+    def losses(self, batch: cp.Batch, step: int | None) -> dict[str, Tensor]:
         rows = batch.x["row"][:, 0].to(torch.int64)
         self.file.write(np.array([step, len(rows), *rows.tolist()], np.int64).tobytes())
         self.file.flush()

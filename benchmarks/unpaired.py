@@ -82,16 +82,18 @@ class Retrieving(Callback):
             self.weights = {name: value.detach().clone() for name, value in self.method.state_dict().items()}
 
 
-def method_of(options: argparse.Namespace, data: cp.data.Dataset) -> cp.Method:
+def method_of(options: argparse.Namespace, data: cp.data.Dataset, seed: int) -> cp.Method:
     if options.method == "mopoe":
-        return cp.MoPoE.for_data(data, shared_dim=64, networks=cp.NetworkOptions(hidden=(256,)))
+        return cp.MoPoE.for_data(data, seed=seed, shared_dim=64, networks=cp.NetworkOptions(hidden=(256,)))
     return cp.IDMVAE.for_data(
         data,
+        seed=seed,
         shared_dim=32,
         private_dim=32,
         beta=1.0,
         cross_mi=1000.0,
         genaug=0.0,
+        prior_std=1.0,
         diffusion=0.0,
         temperature=options.temperature,
         networks=cp.NetworkOptions(width=16, hidden=(256,), norm="batch"),
@@ -125,8 +127,7 @@ def measured(
     options: argparse.Namespace, data: cp.data.Dataset, rows: cp.data.Split, steps: int, batch: int, seed: int
 ) -> tuple[int, float, float, dict[str, float]]:
     """Train on the rows: the step whose weights are measured, by what it was chosen, their match on validation pairs, and their metrics on the test split."""
-    torch.manual_seed(seed)
-    method = method_of(options, data)
+    method = method_of(options, data, seed)
     step, by = trained(options, method, data, rows, steps, batch, seed)
     judged: dict[str, Any] = {
         "only": ["match", "retrieval"],

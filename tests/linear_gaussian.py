@@ -225,7 +225,7 @@ class LinearGaussian:
         encoder.trunks = nn.ModuleDict({n: nn.Identity() for n in self.names})
         encoder.layers = nn.Sequential()
         encoder.head = cast(Head, self._gaussian(self.names))
-        return Joint(encoder, subsets or Product(prior_expert=False))
+        return Joint(encoder, subsets or Product(prior_expert="never"))
 
     def jnf_rule(self, hmc: HMC) -> Joint:
         """JNF's rule, made exact for every set of modalities that a row may have."""

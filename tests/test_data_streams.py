@@ -386,7 +386,7 @@ class Counted(nn.Module):
         self.weight = nn.Parameter(torch.zeros(3))
         self.notes, self.slow = notes, slow
 
-    def losses(self, batch: cp.Batch, step: int) -> dict[str, Tensor]:
+    def losses(self, batch: cp.Batch, step: int | None) -> dict[str, Tensor]:
         time.sleep(self.slow)
         if self.notes is not None and self.training:
             with self.notes.open("a") as file:

@@ -35,7 +35,7 @@ IMAGE = DenoiserOptions(("image",), width=8, sampler_steps=5)
 def exact() -> Method:
     """A method whose model is the exact one."""
     method = DMVAE(ORACLE.modalities, shared_dim=2, private_dim=1, networks=NETWORKS)
-    method.model = ORACLE.model(Product(prior_expert=True), experts="likelihood")
+    method.model = ORACLE.model(Product(prior_expert="always"), experts="likelihood")
     return method.float().eval()
 
 

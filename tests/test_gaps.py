@@ -92,7 +92,7 @@ def gappy(oracle: LinearGaussian, rule: Any) -> Model:
 
 
 @pytest.mark.parametrize("private_dim", [0, 1])
-@pytest.mark.parametrize("rule", [Product(prior_expert=True), MixtureOfProducts()])
+@pytest.mark.parametrize("rule", [Product(prior_expert="always"), MixtureOfProducts()])
 def test_the_log_likelihood_of_partially_observed_rows_is_that_of_the_marginal(private_dim: int, rule: Any) -> None:
     """By importance sampling from encoders that read the mean in the gaps, against the Gaussian of the entries that are there. Encoders are made
     less sure of themselves than if they had seen all, so that few draws do not weigh more than the rest."""
@@ -118,7 +118,7 @@ def test_the_log_likelihood_of_partially_observed_rows_is_that_of_the_marginal(p
 def test_a_row_without_gaps_is_as_it_was() -> None:
     oracle = LinearGaussian.make(SIZES)
     x = oracle.draw(4)
-    model, plain = gappy(oracle, Product(prior_expert=True)), oracle.model(Product(prior_expert=True), experts="likelihood")
+    model, plain = gappy(oracle, Product(prior_expert="always")), oracle.model(Product(prior_expert="always"), experts="likelihood")
     whole = with_gaps(oracle, x, {n: np.ones(v.shape, bool) for n, v in x.items()})
     q, p = (m.posterior.condition(m.encode(b), oracle.names) for m, b in ((model, whole), (plain, oracle.batch(x))))
     assert torch.equal(q.centre, p.centre)

@@ -42,7 +42,7 @@ def predictive(oracle: LinearGaussian, x: dict[str, Array], given: tuple[str, ..
 
 
 def exact() -> Model:
-    return ORACLE.model(Product(prior_expert=True), experts="likelihood")
+    return ORACLE.model(Product(prior_expert="always"), experts="likelihood")
 
 
 def fill(model: Model, batch: Batch, given: tuple[str, ...] = ORACLE.names, **options: Any) -> Imputation:

@@ -110,7 +110,7 @@ def test_ascent_reaches_the_exact_posterior() -> None:
     ("kind", "rule", "options"),
     [
         (MMVAEPlus, Mixture(), {"private_dim": 1}),
-        (DMVAE, Product(prior_expert=True), {"private_dim": 1}),
+        (DMVAE, Product(prior_expert="always"), {"private_dim": 1}),
     ],
 )
 def test_private_latents_are_refined_too(kind: type[Method], rule: Rule, options: dict[str, Any]) -> None:
@@ -127,7 +127,7 @@ def test_private_latents_are_refined_too(kind: type[Method], rule: Rule, options
         assert gaussian_kl((w.loc.numpy(), w.scale.numpy()), (mean, std)).mean() <= 0.05
 
 
-@pytest.mark.parametrize(("kind", "rule"), [(MVAE, Product(prior_expert=True)), (MoPoE, MixtureOfProducts())])
+@pytest.mark.parametrize(("kind", "rule"), [(MVAE, Product(prior_expert="always")), (MoPoE, MixtureOfProducts())])
 def test_products_and_their_mixtures_are_refined(kind: type[Method], rule: Rule) -> None:
     method = method_on(PLAIN, kind, rule, 0.1)
     method.fit_refiner(split_of(PLAIN), refiner=RefinerOptions(width=64), steps=250, lr=4e-3, progress=False)

@@ -147,7 +147,7 @@ def test_an_absent_modality_is_as_good_as_unknown(estimator: str, density: str) 
 def test_a_row_that_takes_no_route_counts_nothing() -> None:
     """MVAE's random pair may miss everything that a row has."""
     present = {"a": np.array([1, 0], bool), "b": np.array([1, 0], bool), "c": np.array([0, 1], bool)}
-    model, batch = ORACLE.model(Product(prior_expert=True), auxiliary_scale=1.0), ORACLE.batch(ORACLE.draw(2), present)
+    model, batch = ORACLE.model(Product(prior_expert="always"), auxiliary_scale=1.0), ORACLE.batch(ORACLE.draw(2), present)
     found = terms(Bound(lambda names: [r for r in singles_to_itself(names) if r.given != ("c",)], reduce="sum"), model, batch)
     for value in found.values():
         assert value[1] == 0 and value[0] != 0
@@ -158,7 +158,7 @@ def test_a_row_that_takes_no_route_counts_nothing() -> None:
 
 def test_posterior_match_is_the_sum_over_what_a_row_has() -> None:
     x, present = ORACLE.draw(2), {"a": np.array([1, 1], bool), "b": np.array([1, 0], bool), "c": np.array([1, 1], bool)}
-    found = terms(PosteriorMatch(0.4), ORACLE.model(Product(prior_expert=False)), ORACLE.batch(x, present))["match"]
+    found = terms(PosteriorMatch(0.4), ORACLE.model(Product(prior_expert="never")), ORACLE.batch(x, present))["match"]
     for row, here in enumerate([NAMES, ("a", "c")]):
         experts = [ORACLE.posterior(x, [n]) for n in here]
         expected = 0.4 * sum(gaussian_kl(gaussian_product(experts), e) for e in experts)
@@ -166,7 +166,7 @@ def test_posterior_match_is_the_sum_over_what_a_row_has() -> None:
 
 
 @pytest.mark.parametrize("detach", [False, True])
-def test_diffusion_loss_averages_z_over_modalities_and_sums_w(detach: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diffusion_loss_averages_z_and_w_over_the_modalities_of_a_row(detach: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     present = {"a": np.array([1, 1, 1], bool), "b": np.array([1, 1, 0], bool), "c": np.array([0, 1, 0], bool)}
     model, batch = ORACLE.model(Mixture()), ORACLE.batch(ORACLE.draw(3), present)
     model.add_samplers("diffusion", 4)
@@ -179,14 +179,15 @@ def test_diffusion_loss_averages_z_over_modalities_and_sums_w(detach: bool, monk
     expected = torch.zeros(3, dtype=torch.float64)
     for row, here in enumerate([("a", "b"), ("a", "b", "c"), ("a",)]):
         for n in here:
-            expected[row] += (1 + encoding.shared[n].loc[row].sum()) / len(here) + fakes[f"w_{n}"] + encoding.private[n].loc[row].sum()
+            both = 1 + encoding.shared[n].loc[row].sum() + fakes[f"w_{n}"] + encoding.private[n].loc[row].sum()
+            expected[row] += both / len(here)
     torch.testing.assert_close(loss, expected)
     assert loss.requires_grad != detach
 
 
 def test_rescaling_makes_a_small_modality_count_as_much() -> None:
     """Each modality's reconstruction times the size of the largest over its own; the KL as it was."""
-    model, rows = ORACLE.model(Product(prior_expert=False)), ORACLE.batch(ORACLE.draw(6))
+    model, rows = ORACLE.model(Product(prior_expert="never")), ORACLE.batch(ORACLE.draw(6))
     factors = {name: 5 / m.shape[0] for name, m in model.modalities.items()}
     bounds = [Bound(everything_to_everything, private="own", rescale=rescale) for rescale in (False, True)]
     encoding = model.encode(rows)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral
 from typing import Literal, cast, get_args
 
 import torch
@@ -44,6 +45,20 @@ class VectorsByName(nn.ParameterDict):
 
     def __getitem__(self, key: str) -> nn.Parameter:
         return cast(nn.Parameter, self._parameters[key])
+
+
+@contextmanager
+def weights_from(seed: int) -> Iterator[None]:
+    """Draw initial weights from a stream fixed by ``seed``, and leave torch's own generators as they were.
+
+    Raises:
+        ValueError: a seed that is no whole number of 0 or more.
+    """
+    if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
+        raise ValueError(f"seed={seed!r} must be a whole number of 0 or more")
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(int(seed))
+        yield
 
 
 @dataclass(frozen=True)

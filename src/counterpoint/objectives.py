@@ -424,8 +424,12 @@ def joint_posterior(encoding: Encoding) -> dist.Normal:
 
 
 class DiffusionPriorLoss(Loss):
-    """Losses of the learned samplers of z and of every w_m on posterior means: of z, of all that the aggregate posterior is made of.
-    Term: the samplers' kind.
+    """Losses of the learned samplers on posterior means, over the M modalities that a row has:
+
+        (1/M) Σ_m [ L(μ_z(x_m)) + L(μ_{w_m}(x_m)) ]
+
+    as in the published code of IDMVAE (2025, https://arxiv.org/abs/2509.23548). Where the posterior is no mixture, L of what everything says of z
+    takes the place of the mean over m. Term: the samplers' kind.
 
     Args:
         kind: ``"diffusion"``, ``"score"`` or ``"flow"``; the model must have them.
@@ -447,8 +451,9 @@ class DiffusionPriorLoss(Loss):
         total = torch.zeros_like(count, dtype=torch.float32)
         for q, rows in parts:
             total = total + self._loss(model, "z", q, rows) / count
+        modalities = encoding.members(model.names).sum(0)
         for name, w in encoding.private.items():
-            total = total + self._loss(model, f"w_{name}", w, encoding.batch.present[name])
+            total = total + self._loss(model, f"w_{name}", w, encoding.batch.present[name]) / modalities
         return {self.kind: total}
 
     def _loss(self, model: Model, key: str, q: dist.Posterior, present: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from itertools import combinations
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -105,13 +106,22 @@ class Mixture(Rule):
         return dist.Mixture(stacked([encoding.shared[name] for name in given]), encoding.members(given))
 
 
+PriorExpert = Literal["always", "complete", "never"]
+
+
 class Product(Rule):
     """Args:
-    prior_expert: whether N(0, I) takes part in every product (MVAE) or not (MVTCAE).
+    prior_expert: whether N(0, I) is an expert: ``"always"`` (MVAE); ``"complete"``, in the product of all modalities of the model only (DMVAE);
+        or ``"never"`` (MVTCAE).
+
+    Raises:
+        ValueError: an unknown ``prior_expert``.
     """
 
-    def __init__(self, prior_expert: bool) -> None:
+    def __init__(self, prior_expert: PriorExpert) -> None:
         super().__init__()
+        if prior_expert not in get_args(PriorExpert):
+            raise ValueError(f"prior_expert={prior_expert!r} is unknown; choose one of {', '.join(get_args(PriorExpert))}")
         self.prior_expert = prior_expert
 
     def alone(self, encoding: Encoding, name: str) -> Normal:
@@ -119,7 +129,10 @@ class Product(Rule):
 
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> Normal:
         experts, members = stacked([encoding.shared[name] for name in given]), encoding.members(given)
-        return dist.product(*(_with_unit(experts, members) if self.prior_expert else (experts, members)))
+        if self.prior_expert == "never":
+            return dist.product(experts, members)
+        complete = members.all(0) if len(given) == len(encoding.shared) else torch.zeros_like(members[0])
+        return dist.product(*_with_unit(experts, members, complete if self.prior_expert == "complete" else torch.ones_like(complete)))
 
 
 class MixtureOfProducts(Rule):
@@ -137,7 +150,7 @@ class MixtureOfProducts(Rule):
         allowed = (members | ~chosen[:, :-1].unsqueeze(-1)).all(1)  # (S, B)
         chosen[-1, -1] = len(given) == len(encoding.shared)
         experts = stacked([encoding.shared[name] for name in given])
-        return dist.Mixture(dist.product(*_with_unit(experts, members), chosen), allowed)
+        return dist.Mixture(dist.product(*_with_unit(experts, members, torch.ones_like(members[0])), chosen), allowed)
 
 
 class PosteriorProduct(Rule):
@@ -289,8 +302,8 @@ def encode_present(encoder: nn.Module, x: Tensor, present: Tensor) -> tuple[Expe
     return scattered(z, rows, len(x)), None if w is None else scattered(w, rows, len(x))
 
 
-def _with_unit(experts: Diagonal, members: Tensor) -> tuple[Normal, Tensor]:
-    """N(0, I) as one more expert, after the others, which every row has."""
+def _with_unit(experts: Diagonal, members: Tensor, rows: Tensor) -> tuple[Normal, Tensor]:
+    """N(0, I) as one more expert, after the others, in some rows (B,)."""
     loc, scale = experts.loc, experts.scale
     unit = Normal(torch.cat([loc, torch.zeros_like(loc[:1])]), torch.cat([scale, torch.ones_like(scale[:1])]))
-    return unit, torch.cat([members, torch.ones_like(members[:1])])
+    return unit, torch.cat([members, rows.unsqueeze(0)])

@@ -12,6 +12,7 @@ beside the density that the KL keeps, and at test time takes its place where lat
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal
@@ -39,19 +40,26 @@ class Prior(nn.Module):
     Args:
         dim: number of latent dimensions.
         name: ``"normal"`` or ``"laplace"``.
-        learned_scale: learn one scale per dimension (initially 1), as auxiliary private priors do.
+        scale: of every dimension: the standard deviation of a normal, the diversity of a Laplace.
+        learned_scale: learn one scale per dimension, as auxiliary private priors do; it starts at ``scale``.
+
+    Raises:
+        ValueError: an unknown name, or a scale that is not positive.
     """
 
     log_scale: Tensor
 
-    def __init__(self, dim: int, name: str = "normal", *, learned_scale: bool = False) -> None:
+    def __init__(self, dim: int, name: str = "normal", *, scale: float = 1.0, learned_scale: bool = False) -> None:
         super().__init__()
+        if not 0 < scale < math.inf:
+            raise ValueError(f"the scale of a prior must be positive and finite, got {scale}")
         self.family = family(name)
         self.dim = dim
+        log_scale = torch.full((dim,), math.log(scale))
         if learned_scale:
-            self.log_scale = nn.Parameter(torch.zeros(dim))
+            self.log_scale = nn.Parameter(log_scale)
         else:
-            self.register_buffer("log_scale", torch.zeros(dim), persistent=False)
+            self.register_buffer("log_scale", log_scale, persistent=False)
 
     def forward(self) -> Diagonal:
         """The prior, parameters (dim,)."""
@@ -112,11 +120,13 @@ class Trained(Sampler):
 
 
 class DiffusionPrior(Trained):
-    """DDPM of latent vectors: T = 1000, sigmoid schedule, error of x̂_0 weighted by SNR clamped to [1, 100]; sampled by 100 steps of DDIM, η = 0.
+    """DDPM of latent vectors: T = 1000, sigmoid schedule, squared error of x̂_0, summed over the dimensions and weighted by SNR clamped to
+    [1, 100]; sampled by 100 steps of DDIM, η = 0.
 
-    IDMVAE (2025, https://arxiv.org/abs/2509.23548) trains one for z, on every modality's posterior mean, and one per w_m. Its network predicts x_0;
-    ours predicts v, from which the same x̂_0 and the same loss follow: where there is little noise, x̂_0 is next to what the network is shown,
-    which it need not reproduce then.
+    IDMVAE (2025, https://arxiv.org/abs/2509.23548) trains one for z, on every modality's posterior mean, and one per w_m. Of its authors' code
+    are the schedule, the weight, the sum and the sampler. Our choices: the network predicts v, from which the same x̂_0 and the same loss follow,
+    where theirs predicts x_0; latents are standardised first, where theirs takes them as they are; the network has two residual blocks, where
+    theirs has one hidden layer.
 
     Args:
         dim: number of latent dimensions.
@@ -129,7 +139,7 @@ class DiffusionPrior(Trained):
         self.velocity = TimeMLP(dim, width)  # not ``network``, which predicted x_0: models saved then are refused, not misread
 
     def standard_loss(self, u: Tensor) -> Tensor:
-        return self.process.loss(self.velocity, u)
+        return self.dim * self.process.loss(self.velocity, u)
 
     def standard_sample(self, n: int) -> Tensor:
         return diffusion.sample(self.process, self.velocity, torch.randn(n, self.dim, device=self.mean.device), steps=100)
@@ -156,7 +166,7 @@ class ScorePrior(Trained):
         self.network = TimeMLP(dim, width)
 
     def standard_loss(self, u: Tensor) -> Tensor:
-        return self.process.loss(self.network, u)
+        return self.dim * self.process.loss(self.network, u)
 
     def standard_sample(self, n: int) -> Tensor:
         noise = torch.randn(n, self.dim, device=self.mean.device)

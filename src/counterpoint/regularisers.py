@@ -10,8 +10,9 @@ GenAug removes from each latent what belongs to the other. With partners w'_i, z
     z-term: x⁺ = E[x_i | z_i, w'_i],  −C(μ_z(x_i), μ_z(x⁺));     w-term: x⁺ = E[x_i | z'_i, w_i],  −C(μ_w(x_i), μ_w(x⁺))
     L = Σ_i ½ (z-term + w-term)
 
-so that z survives a change of w, and w a change of z. No gradient is stopped. Partners from the next and the previous row need one x⁺ for
-both terms (ours, and half the decoding): E[x | z_i, w_{i+1}] keeps the z of row i and the w of row i+1.
+so that z survives a change of w, and w a change of z. No gradient is stopped. The published code decodes an image for each term. Partners from
+the next and the previous row need one x⁺ for both (our choice, and half the decoding): E[x | z_i, w_{i+1}] keeps the z of row i and the w of
+row i+1. Either term has the same expectation.
 
 With modalities missing (ours; the paper supposes complete data) a row takes part in the pairs it has: (M−1) becomes the number of its
 modalities less one, partners come from the next row that has the modality, and negatives are the rows that have both.

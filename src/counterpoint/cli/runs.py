@@ -68,8 +68,7 @@ def trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
     from ..training import fit as train
 
     options = FitOptions(**wanted.fit)
-    torch.manual_seed(options.seed)  # the weights that training starts from
-    method = METHODS[wanted.method].from_config(data.modalities, wanted.model)
+    method = METHODS[wanted.method].from_config(data.modalities, wanted.model, seed=options.seed)
     run = out_folder(wanted)
     if wanted.overwrite and leads():
         _cleared(run)

@@ -18,6 +18,7 @@ from counterpoint.methods.mmvae import MMVAE, MMVAEPlus
 from counterpoint.methods.mopoe import MoPoE
 from counterpoint.methods.product import DMVAE, MVAE, MVTCAE
 from counterpoint.methods.stages import Ramp, Stage
+from counterpoint.nn import weights_from
 from counterpoint.types import Modality
 
 METHODS: dict[str, type[Method]] = {
@@ -76,13 +77,17 @@ def load(folder: str | Path) -> Method:
         record = json.loads((folder / "config.json").read_text())
         modalities = [Modality(**m) for m in record["modalities"]]
         fresh = method(record["method"]).from_config(modalities, record["config"])
-        for kind, size in record["samplers"].items():
-            fresh.model.add_samplers(kind, size)
-        for options in record.get("denoisers", ()):
-            fresh.model.put_denoisers(DenoiserOptions(**options))
-        if found := record.get("refiner"):
-            fresh.model.put_refiner(Refiner(modalities, found["latents"], RefinerOptions(**found["options"]), beta=found["beta"]))
-            refiner_of(fresh.model)
+        unsaid = [option for option in fresh.config if option not in record["config"]]
+        if unsaid:  # its default may be another than what the weights were trained with
+            raise ValueError(f"{folder / 'config.json'} does not say {unsaid[0]!r}, so it is of another version; add it, or train again")
+        with weights_from(0):  # they are replaced, but to draw them must not move torch's generator
+            for kind, size in record["samplers"].items():
+                fresh.model.add_samplers(kind, size)
+            for options in record.get("denoisers", ()):
+                fresh.model.put_denoisers(DenoiserOptions(**options))
+            if found := record.get("refiner"):
+                fresh.model.put_refiner(Refiner(modalities, found["latents"], RefinerOptions(**found["options"]), beta=found["beta"]))
+                refiner_of(fresh.model)
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'config.json'} is damaged ({error}); restore it or train again") from error
     try:

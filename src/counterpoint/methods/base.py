@@ -27,7 +27,7 @@ from counterpoint.diffusion import Sampler
 from counterpoint.files import replacing
 from counterpoint.methods.stages import Stage
 from counterpoint.model import Draw, Model
-from counterpoint.nn import Trunk
+from counterpoint.nn import Trunk, weights_from
 from counterpoint.posteriors import PosteriorProduct, Rule
 from counterpoint.priors import SamplerName
 from counterpoint.reading import Covariates, columns
@@ -90,11 +90,16 @@ class Method(nn.Module):
         return {k: _to_json(v) for k, v in {**defaults, **self._options}.items()}  # type: ignore[dict-item]
 
     @classmethod
-    def from_config(cls, modalities: Sequence[Modality], config: Mapping[str, Any]) -> Self:
+    def from_config(cls, modalities: Sequence[Modality], config: Mapping[str, Any], *, seed: int = 0) -> Self:
         """A fresh method of the given configuration.
 
+        Args:
+            modalities: in order.
+            config: keywords of the constructor, as :attr:`config` has them.
+            seed: of the initial weights, as in :meth:`for_data`.
+
         Raises:
-            ValueError: a key that this method does not have.
+            ValueError: a key that this method does not have, or a seed that is no whole number of 0 or more.
         """
         parameters = {k: p for k, p in inspect.signature(cls).parameters.items() if k != "modalities"}
         unknown = [k for k in config if k not in parameters]
@@ -110,12 +115,26 @@ class Method(nn.Module):
                 raise ValueError(f"{cls.name}.{key} has no option {strange[0]!r}; its options are {', '.join(fields)}")
             options[key] = kind(**value) if nested else value
         construct: Any = cls  # a concrete method, whose constructor takes modalities and options
-        return construct(modalities, **options)
+        with weights_from(seed):
+            return construct(modalities, **options)
 
     @classmethod
-    def for_data(cls, data: Dataset, **options: Any) -> Self:
-        """A fresh method for the modalities of a data set; ``options`` are the constructor's keywords."""
-        return cls.from_config(data.modalities, options)
+    def for_data(cls, data: Dataset, *, seed: int = 0, **options: Any) -> Self:
+        """A fresh method for the modalities of a data set.
+
+        One rule for seeds: the initial weights follow the ``seed`` given here, whatever torch's own generator has drawn before, and that is left
+        as it was; the order of the rows and the noise of training follow the ``seed`` of :meth:`fit`. ``for_data(data, seed=s)`` and ``fit(...,
+        seed=s)`` are the run of the command ``counterpoint fit --seed s``. Only a constructor that is called by itself draws from torch's generator.
+
+        Args:
+            data: whose modalities the method is for.
+            seed: of the initial weights.
+            options: the constructor's keywords.
+
+        Raises:
+            ValueError: an option that this method does not have, or a seed that is no whole number of 0 or more.
+        """
+        return cls.from_config(data.modalities, options, seed=seed)
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -137,11 +156,15 @@ class Method(nn.Module):
         self.training = mode
         return self
 
-    def losses(self, batch: Batch, step: int = 0) -> Terms:
-        """Weighted named terms of one step of the present stage, (B,) each; the loss is the mean over B of their sum.
+    def losses(self, batch: Batch, step: int | None = None) -> Terms:
+        """Weighted named terms of the present stage, (B,) each; the loss is the mean over B of their sum.
 
-        Every encoder runs once, then every decoder once on what all parts of the loss asked for. Parts whose weight is 0 at this
-        step are skipped.
+        Every encoder runs once, then every decoder once on what all parts of the loss asked for. Parts whose weight is 0 are skipped.
+
+        Args:
+            batch: the rows.
+            step: of training, which sets the weights that rise. None takes the weights they rise to: the objective of the stage, by which
+                validation compares the weights of one step with those of another.
         """
         active = [(loss, weight) for loss, ramp in self.stage.losses if (weight := ramp(step)) > 0]
         self.model.observe(batch)

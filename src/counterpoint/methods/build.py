@@ -49,6 +49,7 @@ def build(
     encoders: Mapping[str, nn.Module] | None = None,
     posterior: str = "normal",
     towers: Towers = "separate",
+    scale: float = 1.0,
     prior_scale: bool = False,
     auxiliary: bool = False,
     denoiser: DenoiserOptions = DenoiserOptions(),
@@ -60,6 +61,7 @@ def build(
         private_dim: D_m of every modality; 0 for none.
         encoders: by modality, where they are not the usual ones.
         posterior: family of posteriors and priors.
+        scale: of p(z) and every p(w_m); those that are learned start there.
         prior_scale: learn the scale of p(z).
         auxiliary: learned auxiliary private priors for cross-reconstruction.
         denoiser: which modalities have a diffusion decoder, and of what kind.
@@ -85,11 +87,11 @@ def build(
         return Decoder(draft, by_denoising, covariates)
 
     def private_priors(learned: bool) -> dict[str, Prior]:
-        return {name: Prior(private_dim, posterior, learned_scale=learned) for name in names if private_dim}
+        return {name: Prior(private_dim, posterior, scale=scale, learned_scale=learned) for name in names if private_dim}
 
     return Model(
         modalities,
-        prior=Prior(shared_dim, posterior, learned_scale=prior_scale),
+        prior=Prior(shared_dim, posterior, scale=scale, learned_scale=prior_scale),
         private_priors=private_priors(learned=False),
         posterior=Posterior(encoders or {m.name: encoder(m) for m in modalities}, rule),
         decoders={m.name: decoder(m) for m in modalities},

@@ -5,6 +5,10 @@
 CrossMI pulls what the modalities share into z; GenAug drives it out of w, and what is private out of z; the diffusion priors learn
 the aggregate posteriors, so that unconditional samples look like conditional ones.
 
+Reductions and constants are those of the authors' code, with which the published weights were chosen: p(z) and p(w_m) are N(0, (ln 2)²), the
+bound is a mean over sources and sums over everything else, λ_diff weighs (1/M) Σ_m [L(z_m) + L(w_m)] with L summed over dimensions. What differs,
+and why, is listed in docs/decisions/0030.
+
 The paper leaves the cold start open: early decoders make poor augmentations, and a w that tells examples apart by anything at all
 satisfies GenAug's contrast before it has learned what is private (docs/results/idmvae). Three knobs, all ours: ``contrast_first``
 steps train by CrossMI alone, the next ``augment_after`` steps by everything but GenAug, whose weight rises linearly over the
@@ -13,6 +17,7 @@ steps train by CrossMI alone, the next ``augment_after`` steps by everything but
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -39,6 +44,8 @@ class IDMVAE(Method):
         beta: β on the KLs.
         cross_mi: λ1; 0 leaves CrossMI out.
         genaug: λ2; 0 leaves GenAug out.
+        prior_std: standard deviation of p(z) and every p(w_m), in the bound and where they are sampled; the auxiliary priors start at it. The authors'
+            code has softplus(0) = ln 2. 1 is the usual one, and our other choice.
         diffusion: λ_diff; 0 trains no diffusion priors beside the rest (``fit_prior`` fits them afterwards).
         diffusion_width: width of their denoisers.
         detach_diffusion: keep the diffusion loss's gradient out of the encoders.
@@ -72,6 +79,7 @@ class IDMVAE(Method):
         beta: float = 2.5,
         cross_mi: float = 80.0,
         genaug: float = 20.0,
+        prior_std: float = math.log(2),
         diffusion: float = 1.0,
         diffusion_width: int = 512,
         detach_diffusion: bool = False,
@@ -97,6 +105,8 @@ class IDMVAE(Method):
             for name, number in numbers.items():
                 if number < 0:
                     raise ValueError(f"{name}={number} is {kind} and must not be negative")
+        if not 0 < prior_std < math.inf:
+            raise ValueError(f"prior_std={prior_std} must be positive and finite, such as 0.693 or 1")
         if len(modalities) == 1:
             raise ValueError("idmvae contrasts modalities, so it needs two or more, got 1")
         if contrast_first and not cross_mi:
@@ -110,6 +120,7 @@ class IDMVAE(Method):
             private_dim=private_dim,
             networks=networks,
             towers=towers,
+            scale=prior_std,
             auxiliary=True,
             denoiser=denoiser,
             decoder_rows=decoder_rows,

@@ -86,7 +86,7 @@ class IterativeMVAE(Method):
             raise ValueError(f"direction={direction!r} is for teacher='refined'; the joint encoder's posterior comes first")
         if teacher not in ("refined", "joint"):
             raise ValueError(f"teacher={teacher!r} is unknown; choose 'refined' or 'joint'")
-        rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), Product(prior_expert=False))
+        rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), Product(prior_expert="never"))
         model = build(
             modalities,
             rule=rule,

@@ -45,6 +45,6 @@ class JMVAE(Method):
         check_sizes(modalities, shared_dim)
         if alpha < 0:
             raise ValueError(f"alpha={alpha} must not be negative")
-        rule = Joint(JointEncoder(modalities, shared_dim, networks=networks), Product(prior_expert=False))
+        rule = Joint(JointEncoder(modalities, shared_dim, networks=networks), Product(prior_expert="never"))
         model = build(modalities, rule=rule, shared_dim=shared_dim, networks=networks, denoiser=denoiser, decoder_rows=decoder_rows)
         super().__init__(model, Stage([(Bound(everything_to_everything, beta=beta), Ramp(1.0)), (PosteriorMatch(alpha), Ramp(1.0))]))

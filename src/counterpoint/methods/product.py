@@ -4,7 +4,9 @@ MVAE     ELBOs of everything, of each single modality and of random subsets, sum
          (Wu & Goodman 2018, https://arxiv.org/abs/1802.05335)
 MVTCAE   ELBO of everything, without prior expert, and KL(q(z|X) ‖ q(z|x_m)) of every modality: a bound on total correlation
          (Hwang et al. 2021, https://proceedings.neurips.cc/paper/2021/hash/65a99bb7a3115fdede20da98b08a370f-Abstract.html)
-DMVAE    private latents; ELBOs of everything and of each single modality to everything, each target with its own w
+DMVAE    private latents; ELBOs of everything and of each single modality to everything, each target with its own w. N(0, I) is an expert in the
+         product of all modalities, and single posteriors are the encoders' own, as in the authors' code, which has two modalities; that
+         products of some of several, and of a row that lacks one, go without it, is our choice
          (Lee & Pavlovic 2020, https://arxiv.org/abs/2012.13024)
 """
 
@@ -58,7 +60,7 @@ class MVAE(Method):
             raise ValueError(f"subsets={subsets} must be 0 or more")
         model = build(
             modalities,
-            rule=Product(prior_expert=True),
+            rule=Product(prior_expert="always"),
             shared_dim=shared_dim,
             networks=networks,
             denoiser=denoiser,
@@ -102,7 +104,7 @@ class MVTCAE(Method):
         size = len(modalities)
         model = build(
             modalities,
-            rule=Product(prior_expert=False),
+            rule=Product(prior_expert="never"),
             shared_dim=shared_dim,
             networks=networks,
             denoiser=denoiser,
@@ -140,7 +142,7 @@ class DMVAE(Method):
     ) -> None:
         model = build(
             modalities,
-            rule=Product(prior_expert=True),
+            rule=Product(prior_expert="complete"),
             shared_dim=shared_dim,
             private_dim=private_dim,
             networks=networks,

@@ -12,7 +12,10 @@ from counterpoint.objectives import Loss
 
 @dataclass(frozen=True)
 class Ramp:
-    """A weight over training steps: 0 before ``start``, linear up to ``value`` at ``end``, constant from there on."""
+    """A weight over training steps: 0 before ``start``, linear up to ``value`` at ``end``, constant from there on.
+
+    Without a step it is ``value``, the weight in the objective that the stage comes to, by which weights are validated.
+    """
 
     value: float
     start: int = 0
@@ -22,7 +25,9 @@ class Ramp:
         if self.value < 0 or not 0 <= self.start <= self.end:
             raise ValueError(f"a ramp needs value >= 0 and 0 <= start <= end, got {self}")
 
-    def __call__(self, step: int) -> float:
+    def __call__(self, step: int | None) -> float:
+        if step is None:
+            return self.value
         if step < self.start:
             return 0.0
         if step >= self.end:

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..data import Dataset, load
 from ..methods import Method
 from ..training import FitOptions, FitResult, fit
@@ -72,9 +70,7 @@ class Recipe:
         Raises:
             ValueError, TypeError: options that do not go together.
         """
-        with torch.random.fork_rng():
-            torch.manual_seed(FitOptions(**self.fit).seed)
-            return self.method.from_config(data.modalities, self.model)
+        return self.method.from_config(data.modalities, self.model, seed=FitOptions(**self.fit).seed)
 
     def trained(self, data: Dataset, folder: Path, *, resume: bool = False, watch: Watch | None = None) -> tuple[Method, FitResult]:
         """The method, trained in a run folder."""

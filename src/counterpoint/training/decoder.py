@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ..data import Split
 from ..denoising import DenoiserOptions
 from ..inference import Refiner
 from ..methods.stages import Ramp, Stage
+from ..nn import weights_from
 from ..objectives import DecoderFit
 from .options import FitOptions, with_changes
 from .run import FitResult, fit
@@ -70,8 +70,7 @@ def fit_decoder(
             "the refiner of this model compares values with decoded means, and diffusion has none; fit one with signal='gradient'"
         )
     before, denoisers = {name: model.decoder(name) for name in model.names}, dict(model.denoisers)
-    with torch.random.fork_rng():
-        torch.manual_seed(options.seed)  # the weights that training starts from
+    with weights_from(options.seed):
         model.put_denoisers(denoiser)
     try:
         model.to(method.device)

@@ -41,9 +41,10 @@ class FitOptions:
         clip: largest norm of the gradient; ``None`` leaves it as it is.
         ema: decay of an exponential moving average of the weights, smaller in the first steps, so that these are forgotten; it is validated and
             returned instead of the last weights. Leave it off with batch normalisation, with which it did harm (docs/results/idmvae).
-        select: the weights to keep at the end: ``"last"`` (their average with ``ema``), or ``"best"`` by the loss on ``val``, whose rows come in one
-            random order, the same for all runs: losses that compare the rows of a batch hang on which these are.
-        seed: fixes the order of the rows and all noise.
+        select: the weights to keep at the end: ``"last"`` (their average with ``ema``), or ``"best"`` by the loss on ``val``, with the final
+            weight of every term. Its rows come in one random order, the same for all runs: losses that compare the rows of a batch depend on it.
+        seed: fixes the order of the rows and all noise. Initial weights are drawn before, when the method is made, by the ``seed`` of ``for_data``;
+            at the command line both are this one.
         precision: as in Lightning: ``"32-true"``, ``"bf16-mixed"``, ...
         channels_last: keep the weights of convolutions channels-last, which is faster on most processors in bf16.
         compile: use ``torch.compile``: on the networks where the method says how (``compile_networks``), on its losses otherwise.

@@ -85,11 +85,17 @@ def fit(
     A method of several stages goes through them one after the other, each with the whole budget unless ``options.stages`` says
     otherwise, and each from the best weights of the one before where there is ``val``. Their checkpoints lie in folders of their own.
 
+    Validation measures the objective that a stage comes to, with every weight that rises at its final value, whatever the step: losses of two
+    steps compare, and ``select="best"``, what a stage hands over, and ``tune`` choose by one and the same function of the weights. Stages have
+    objectives of their own, so ``val/loss`` does not compare between stages, and each stage's best weights are chosen anew. With ``ema`` it is
+    the averaged weights that are measured and handed over.
+
     On return the method is in eval mode and on the device where it was. A last batch of a pass that would leave a process with fewer
     than two rows is left out.
 
     Args:
-        method: has ``losses(batch, step) -> {term: (B,)}``, ``name``, ``config`` and ``save_pretrained(folder)``.
+        method: has ``losses(batch, step) -> {term: (B,)}``, where ``step`` is None in validation, ``name``, ``config`` and
+            ``save_pretrained(folder)``.
         train: rows to learn from, in memory or as a stream.
         val: rows to validate on after every ``val_every`` epochs: with the averaged weights if there is ``ema``, and always with the same noise.
         out: the run folder.

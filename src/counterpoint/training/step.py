@@ -85,7 +85,7 @@ class Step(pl.LightningModule):
                 self.window.add(name, value)
 
     def validation_step(self, parcel: Parcel, index: int) -> None:
-        names, means = _means(self._terms(parcel.batch, self.trainer.global_step))
+        names, means = _means(self._terms(parcel.batch, None))  # the same function of the weights at every step
         for name, value in zip(names, means.tolist(), strict=True):
             self.validated.add(name, value, len(parcel.batch))
 
@@ -129,7 +129,7 @@ def _means(terms: Terms) -> tuple[tuple[str, ...], Tensor]:
     return tuple(terms), torch.stack(list(wide))
 
 
-def _losses(method: Method, compiled: bool) -> Callable[[Batch, int], Terms]:
+def _losses(method: Method, compiled: bool) -> Callable[[Batch, int | None], Terms]:
     if compiled and not hasattr(method, "compile_networks"):
         return torch.compile(method.losses)
     if compiled:
