@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import data as datasets
+from ..files import is_vacant, locked
 from ..methods import METHODS, Method, load
+from ..training.fingerprint import FILE as DATA_FILE
 from ..training.fingerprint import Fingerprint
 from ..training.folder import RunFolder, leads
 from .arguments import Settings, check_source, run_groups, words_for
@@ -28,7 +31,6 @@ Addition = PriorOptions | FitDecoderOptions | FitRefinerOptions
 """What asks for something to be added to a trained run."""
 
 RUN_PARTS = (
-    "config.yaml",
     "metrics.csv",
     "evaluation.json",
     "evaluation-partial.json",
@@ -40,8 +42,9 @@ RUN_PARTS = (
     "decoder",
     "judges",
     "tensorboard",
+    "config.yaml",
 )
-"""What a run folder may hold, and all that --overwrite removes."""
+"""What a run folder may hold, and all that --overwrite removes. Until the rest is gone, config.yaml says that it is a run."""
 
 
 def out_folder(wanted: Settings) -> Path:
@@ -56,7 +59,7 @@ def out_folder(wanted: Settings) -> Path:
         return wanted.out
     if wanted.out.exists() and not wanted.out.is_dir():
         raise ValueError(f"{wanted.out} is a file; name a folder: --out RUN")
-    if not wanted.resume and not wanted.overwrite and wanted.out.is_dir() and any(wanted.out.iterdir()):
+    if not wanted.resume and not wanted.overwrite and not is_vacant(wanted.out, DATA_FILE):
         raise ValueError(
             f"{wanted.out} is not empty; go on with it by --resume {wanted.out}, replace it by --overwrite, or choose another --out"
         )
@@ -70,13 +73,13 @@ def trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
     options = FitOptions(**wanted.fit)
     method = METHODS[wanted.method].from_config(data.modalities, wanted.model, seed=options.seed)
     run = out_folder(wanted)
-    if wanted.overwrite and leads():
-        _cleared(run)
     described = {key: value for key, value in wanted.data.items() if value is not None}
-    if leads() and not wanted.resume:
-        run.mkdir(parents=True, exist_ok=True)
-        Fingerprint.of(data).write(run)
-    return method, train(method, data.train, data.val, out=run, resume=wanted.resume, describe=described, options=options)
+    with locked(run) if leads() else nullcontext():
+        if wanted.overwrite and leads():
+            _cleared(run)
+        if leads() and not (wanted.resume and (run / DATA_FILE).is_file()):
+            Fingerprint.of(data).write(run)
+        return method, train(method, data.train, data.val, out=run, resume=wanted.resume, describe=described, options=options)
 
 
 def decoder_folder(run: Path, resume: bool) -> Path:
@@ -89,7 +92,7 @@ def decoder_folder(run: Path, resume: bool) -> Path:
 
 def _cleared(run: Path) -> None:
     """Remove a run, and nothing else that its folder may hold."""
-    if run.is_dir() and any(run.iterdir()) and not (run / "config.yaml").is_file():
+    if not is_vacant(run, DATA_FILE) and not (run / "config.yaml").is_file():
         raise ValueError(f"{run} holds no run (no config.yaml), so --overwrite leaves it alone; choose another --out")
     for part in (run / name for name in RUN_PARTS):
         if part.is_dir() and not part.is_symlink():
@@ -103,9 +106,13 @@ def loaded(options: Mapping[str, Any]) -> Dataset:
     return datasets.load(**options)
 
 
-def opened_model(run: Path) -> Method:
+def check_run(run: Path) -> None:
     if not run.is_dir():
         raise FileNotFoundError(f"no run folder {run}; make one with counterpoint fit METHOD --data NAME --out {run}")
+
+
+def opened_model(run: Path) -> Method:
+    check_run(run)
     return load(run).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -114,18 +121,22 @@ def saved(method: Method, verb: str, options: Addition) -> None:
     usual = type(options)(options.run)
     if isinstance(options, FitDecoderOptions):
         options = replace(options, resume=False)
-    RunFolder(options.run).add([verb, *words_for(options, usual)])
+    RunFolder(options.run).add([verb, *words_for(options, usual)], method.checksum)
     method.save_pretrained(options.run / "model")
 
 
-def opened_to_add(run: Path) -> tuple[Method, Dataset]:
-    """A trained run to which something is to be fitted.
+@contextmanager
+def extending(run: Path) -> Iterator[tuple[Method, Dataset]]:
+    """A trained run to which something is to be fitted, by this process alone.
 
     Raises:
         ValueError: also where the record of what was added cannot be read, before anything is trained.
+        BlockingIOError: another process is changing the run.
     """
-    RunFolder(run).additions()
-    return opened(run)
+    check_run(run)
+    with locked(run) if leads() else nullcontext():
+        RunFolder(run).additions()
+        yield opened(run)
 
 
 def opened(run: Path) -> tuple[Method, Dataset]:

@@ -16,7 +16,7 @@ from . import choose
 from .answers import annotate, impute, sample, translate
 from .arguments import EVALUATE_SKIPS, called, check_source, expanded, gathered, option_names, parsed, parser_for, settings
 from .options import FitDecoderOptions, FitRefinerOptions, PriorOptions, ReportOptions
-from .runs import decoder_folder, evaluated, loaded, measured, opened, opened_model, opened_to_add, out_folder, reported, saved, trained
+from .runs import decoder_folder, evaluated, extending, loaded, measured, opened, opened_model, out_folder, reported, saved, trained
 from .sets import data
 from .studies import sweep, tune
 
@@ -76,47 +76,47 @@ def fit(words: Sequence[str]) -> None:
 def fit_decoder(words: Sequence[str]) -> None:
     """Fit diffusion decoders in the place of some of a trained run's; everything else stays as it is."""
     wanted = called(FitDecoderOptions, "fit-decoder", words)
-    method, data = opened_to_add(wanted.run)
-    result = method.fit_decoder(
-        data.train,
-        data.val,
-        denoiser=wanted.denoiser,
-        options=wanted.fit,
-        out=decoder_folder(wanted.run, wanted.resume),
-        resume=wanted.resume,
-        again="the same command and --resume true",
-    )
-    if not leads():
-        return
-    saved(method, "fit-decoder", wanted)
-    print(
-        f"{wanted.run}: {', '.join(wanted.denoiser.modalities)} by diffusion, {result.steps} steps, loss {result.metrics['train/loss']:.4g}"
-    )
-    print(f"next: counterpoint evaluate {shlex.quote(str(wanted.run))}")
+    with extending(wanted.run) as (method, data):
+        result = method.fit_decoder(
+            data.train,
+            data.val,
+            denoiser=wanted.denoiser,
+            options=wanted.fit,
+            out=decoder_folder(wanted.run, wanted.resume),
+            resume=wanted.resume,
+            again="the same command and --resume true",
+        )
+        if not leads():
+            return
+        saved(method, "fit-decoder", wanted)
+        print(
+            f"{wanted.run}: {', '.join(wanted.denoiser.modalities)} by diffusion, {result.steps} steps, loss {result.metrics['train/loss']:.4g}"
+        )
+        print(f"next: counterpoint evaluate {shlex.quote(str(wanted.run))}")
 
 
 def fit_prior(words: Sequence[str]) -> None:
     """Fit samplers to the latents of a trained run; generation draws from them."""
     wanted = called(PriorOptions, "fit-prior", words)
-    method, data = opened_to_add(wanted.run)
-    options = {key: value for key, value in vars(wanted).items() if key != "run"}
-    history = method.fit_prior(data.train, **options)
-    saved(method, "fit-prior", wanted)
-    print(
-        f"{wanted.run}: {wanted.kind} samplers of {', '.join(method.model.latents)}, loss {history[-1]:.4g}; generation draws from them now"
-    )
-    print(f"next: counterpoint evaluate {shlex.quote(str(wanted.run))}")
+    with extending(wanted.run) as (method, data):
+        options = {key: value for key, value in vars(wanted).items() if key != "run"}
+        history = method.fit_prior(data.train, **options)
+        saved(method, "fit-prior", wanted)
+        print(
+            f"{wanted.run}: {wanted.kind} samplers of {', '.join(method.model.latents)}, loss {history[-1]:.4g}; generation draws from them now"
+        )
+        print(f"next: counterpoint evaluate {shlex.quote(str(wanted.run))}")
 
 
 def fit_refiner(words: Sequence[str]) -> None:
     """Fit a refiner to the posteriors of a trained run; translate --refine draws from what it makes of them."""
     wanted = called(FitRefinerOptions, "fit-refiner", words)
-    method, data = opened_to_add(wanted.run)
-    options = {key: value for key, value in vars(wanted).items() if key != "run"}
-    method.fit_refiner(data.train, **options)
-    saved(method, "fit-refiner", wanted)
-    print(f"{wanted.run}: {_gain(method, data.val, wanted.seed)}")
-    print(f"next: counterpoint evaluate {shlex.quote(str(wanted.run))}")
+    with extending(wanted.run) as (method, data):
+        options = {key: value for key, value in vars(wanted).items() if key != "run"}
+        method.fit_refiner(data.train, **options)
+        saved(method, "fit-refiner", wanted)
+        print(f"{wanted.run}: {_gain(method, data.val, wanted.seed)}")
+        print(f"next: counterpoint evaluate {shlex.quote(str(wanted.run))}")
 
 
 def _gain(method: Method, val: Split, seed: int) -> str:

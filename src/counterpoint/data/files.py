@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from .. import files
+from ..files import beside
 from ..types import SHOWN, Modality
 
 if TYPE_CHECKING:
@@ -39,13 +40,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"{path} exists already; remove it or choose another folder")
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    part = beside(path)
+    part.mkdir()
     try:
-        yield beside
-        beside.chmod(0o755)
-        os.replace(beside, path)
+        yield part
+        os.replace(part, path)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 class FolderWriter:
@@ -75,6 +76,8 @@ class FolderWriter:
                 written += len(data)
             if written != shape[0]:
                 raise ValueError(f"{key}: {written} rows were written, expected {shape[0]}")
+            file.flush()
+            os.fsync(file.fileno())
             self.files[f"{key}.npy"] = {"bytes": file.tell(), "sha256": total.hexdigest()}
 
     def manifest(self, name: str, parameters: Mapping[str, Any], modalities: Iterable[Modality], notes: Mapping[str, str]) -> None:
@@ -87,7 +90,7 @@ class FolderWriter:
             "notes": dict(notes),
             "files": self.files,
         }
-        (self.folder / MANIFEST).write_text(json.dumps(record, indent=1), encoding="utf-8")
+        files.write(self.folder / MANIFEST, json.dumps(record, indent=1).encode())
 
 
 def progress_bar(shown: bool) -> Progress:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from pathlib import Path
 
 from counterpoint.denoising import DenoiserOptions
 from counterpoint.inference import Refiner, RefinerOptions, refiner_of
+from counterpoint.methods import saving
 from counterpoint.methods.base import Method
 from counterpoint.methods.diffmvae import DiffMVAE
 from counterpoint.methods.idmvae import IDMVAE
@@ -64,17 +64,14 @@ def load(folder: str | Path) -> Method:
         FileNotFoundError: no model there.
         ValueError: files that are damaged or do not belong together.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(folder)
     if (folder / "model").is_dir():
         folder = folder / "model"
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} holds no {name}; give a run folder or one written by save_pretrained")
+    if not (folder / saving.CONFIG).is_file():
+        raise FileNotFoundError(f"{folder} holds no {saving.CONFIG}; give a run folder or one written by save_pretrained")
     try:
-        record = json.loads((folder / "config.json").read_text())
+        record = json.loads((folder / saving.CONFIG).read_text())
+        known = saving.named(record)
         modalities = [Modality(**m) for m in record["modalities"]]
         fresh = method(record["method"]).from_config(modalities, record["config"])
         unsaid = [option for option in fresh.config if option not in record["config"]]
@@ -89,12 +86,10 @@ def load(folder: str | Path) -> Method:
                 fresh.model.put_refiner(Refiner(modalities, found["latents"], RefinerOptions(**found["options"]), beta=found["beta"]))
                 refiner_of(fresh.model)
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'config.json'} is damaged ({error}); restore it or train again") from error
+        raise ValueError(f"{folder / saving.CONFIG} is damaged ({error}); restore it or train again") from error
     try:
-        fresh.load_state_dict(load_file(folder / "model.safetensors"))
-    except (SafetensorError, RuntimeError) as error:
-        reason = textwrap.shorten(str(error).partition(":")[2] or str(error), 160)  # of torch's, what comes after the name of the class
-        raise ValueError(
-            f"{folder / 'model.safetensors'} is damaged, of another model or of another version ({reason}); restore it or train again"
-        ) from error
+        fresh.load_state_dict(saving.read_weights(folder, known))
+    except RuntimeError as error:
+        reason = str(error).partition(":")[2] or str(error)  # of torch's, what comes after the name of the class
+        raise saving.refused(folder / saving.WEIGHTS, reason) from error
     return fresh.eval()

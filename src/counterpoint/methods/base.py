@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from counterpoint import inference
 from counterpoint.denoising import DenoiserOptions
 from counterpoint.diffusion import Sampler
-from counterpoint.files import replacing
+from counterpoint.methods import saving
 from counterpoint.methods.stages import Stage
 from counterpoint.model import Draw, Model
 from counterpoint.nn import Trunk, weights_from
@@ -561,11 +560,12 @@ class Method(nn.Module):
     # --- saving ------------------------------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write ``config.json`` and ``model.safetensors``, both beside and then renamed: a failure leaves what was there."""
-        from safetensors.torch import save_file
+        """Write ``config.json`` and ``model.safetensors``; whatever happens meanwhile, the folder holds the former model or the new one.
 
+        Raises:
+            OSError: the disk is full or the folder cannot be written; the folder holds the model that it held.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         record = {
             "method": self.name,
             "modalities": [dataclasses.asdict(m) for m in self.modalities],
@@ -575,11 +575,13 @@ class Method(nn.Module):
         }
         if isinstance(refiner := self.model.refiner, inference.Refiner):
             record["refiner"] = {"latents": refiner.latents, "options": dataclasses.asdict(refiner.options), "beta": refiner.beta}
-        weights = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-        with replacing(folder / "config.json") as config, replacing(folder / "model.safetensors") as tensors:
-            save_file(weights, tensors)
-            config.write_text(json.dumps(record, indent=2) + "\n")
+        saving.keep(folder, record, self._weights())
         return folder
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the weights as ``save_pretrained`` writes them."""
+        return saving.checksum(self._weights())
 
     def push_to_hub(self, repository: str, *, token: str | None = None, private: bool = False) -> str:
         """Upload what ``save_pretrained`` writes to a model repository of the Hugging Face Hub, made where there is none.
@@ -601,6 +603,9 @@ class Method(nn.Module):
             return str(api.upload_folder(repo_id=repository, folder_path=folder))
 
     # --- helpers -----------------------------------------------------------------------------------------------------
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
 
     @contextmanager
     def _answering(self) -> Iterator[Model]:

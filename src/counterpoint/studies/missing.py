@@ -22,7 +22,7 @@ import yaml
 from tqdm import tqdm
 
 from ..data import Dataset
-from ..files import replacing, write
+from ..files import locked, replacing, write
 from ..methods import METHODS, load, method
 from ..metrics import Evaluation, evaluate, group_of
 from ..training import NonFiniteLoss
@@ -156,6 +156,7 @@ def sweep(
     Raises:
         ValueError: nothing to do, another split than the test split, a rate outside [0, 1), an unknown method, mechanism, modality or metric,
             options that do not go together, data that are incomplete by an option, or a folder that holds a sweep with other options.
+        BlockingIOError: another process works on the sweep.
     """
     own = {name: dict(settings) for name, settings in methods.items()} if isinstance(methods, Mapping) else {name: {} for name in methods}
     cells = _cells([*own], rates, how, seeds)
@@ -167,8 +168,11 @@ def sweep(
         recipe.made(complete)
     folder = Path(out)
     work = _Work(folder, recipes, complete, last, wanted, tuple(metrics))
-    work.check()
-    with tqdm(total=len(cells), desc="sweep", unit="run", disable=not (progress and sys.stderr.isatty()), file=sys.stderr) as bar:
+    with (
+        locked(folder),
+        tqdm(total=len(cells), desc="sweep", unit="run", disable=not (progress and sys.stderr.isatty()), file=sys.stderr) as bar,
+    ):
+        work.check()
         for cell in cells:
             if not work.done(cell):
                 if progress:
@@ -176,7 +180,7 @@ def sweep(
                 work.measure(cell)
                 work.write(cells)
             bar.update()
-    return work.write(cells)
+        return work.write(cells)
 
 
 def _cells(methods: Sequence[str], rates: Sequence[float], how: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
@@ -269,7 +273,7 @@ class _Work:
                 described |= {"data.missing": cell.rate, "data.missing_how": cell.how}
         recipe = self.recipes[cell.method].changed(described)
         try:
-            trained = load(run) if (run / "model" / "model.safetensors").is_file() else recipe.trained(data, run, resume=True)[0]
+            trained = load(run) if (run / "model" / "config.json").is_file() else recipe.trained(data, run, resume=True)[0]
         except NonFiniteLoss as error:
             self.failed[cell.name] = str(error)
             return

@@ -22,12 +22,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import torch
 import yaml
 from tqdm import tqdm
 
 from ..extras import required
-from ..files import write
+from ..files import locked, write
 from ..methods import method
 from ..metrics import evaluate, group_of
 from ..training import FitOptions, FitResult, NonFiniteLoss
@@ -74,7 +75,8 @@ def tune(
     """Search fields of a configuration for the best value of a metric on the validation split.
 
     ``out`` gets ``best.yaml``, ``trials.csv`` and the run folder of each trial, without its checkpoints, below ``trials/``. The same call goes on with a
-    study that was stopped: trials that were under way are begun anew with the same values, and do not count. One process at a time works on a study.
+    study that was stopped, and comes to the same: trials that were under way are begun anew with the same values, and do not count. One process at a time
+    works on a study.
 
     Args:
         name: of the method.
@@ -94,6 +96,7 @@ def tune(
     Raises:
         ValueError: a search space that is empty or wrong, no direction, an unknown metric, or a storage that holds another study.
         FileNotFoundError: no such file of the search space.
+        BlockingIOError: another process works on the study.
         ModuleNotFoundError: Optuna is not installed.
     """
     kind = method(name)
@@ -102,10 +105,9 @@ def tune(
     base = _check_base(Recipe.of(kind, data, model, fit), space)
     required("optuna", "tune")
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     about = {"metric": metric, "direction": way, "search": {field: str(dimension) for field, dimension in space.items()}}
-    with _opened(storage or f"sqlite:///{folder}/study.db", name, way, about, prune, sampler_seed) as study:
-        work = _Work(study, base, space, metric, way, folder, evaluation or {})
+    with locked(folder), _opened(storage or f"sqlite:///{folder}/study.db", name, way, about, prune) as study:
+        work = _Work(study, base, space, metric, way, folder, evaluation or {}, sampler_seed)
         work.begin_again()
         with tqdm(total=trials, initial=work.done, desc="tune", disable=not (progress and sys.stderr.isatty()), file=sys.stderr) as bar:
             while work.done < trials:
@@ -121,10 +123,18 @@ class _Work:
     """A study under way."""
 
     def __init__(
-        self, study: Study, base: Recipe, space: Space, metric: str, direction: Direction, folder: Path, evaluation: Mapping[str, Any]
+        self,
+        study: Study,
+        base: Recipe,
+        space: Space,
+        metric: str,
+        direction: Direction,
+        folder: Path,
+        evaluation: Mapping[str, Any],
+        seed: int,
     ) -> None:
         self.study, self.base, self.space, self.metric, self.direction = study, base, space, metric, direction
-        self.folder, self.evaluation = folder, evaluation
+        self.folder, self.evaluation, self.seed = folder, evaluation, seed
 
     @property
     def done(self) -> int:
@@ -132,18 +142,21 @@ class _Work:
         return sum(_state(t) in COUNTED for t in self.study.get_trials(deepcopy=False))
 
     def begin_again(self) -> None:
-        """Let what was under way when the study was stopped fail, and begin it anew."""
+        """Let what was under way when the study was stopped fail. The next trial proposes the same values, as it follows as many trials that count."""
         from optuna.trial import TrialState
 
-        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-            self.study.tell(trial.number, state=TrialState.FAIL)
-            if set(trial.params) == {*self.space}:
-                self.study.enqueue_trial(trial.params)
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state == TrialState.RUNNING:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+            self._forget_checkpoints(trial.number)
 
     def run(self) -> int:
         """One trial; its number."""
+        from optuna.samplers import TPESampler
         from optuna.trial import TrialState
 
+        # Seeded by what has been done, so that a study that was stopped goes on as if it had not been.
+        self.study.sampler = TPESampler(seed=int(np.random.SeedSequence((self.seed, self.done)).generate_state(1)[0]))
         trial = self.study.ask()
         began = time.monotonic()
         value, state, reason = None, TrialState.COMPLETE, ""
@@ -158,7 +171,7 @@ class _Work:
         for key, note in {"seconds": round(time.monotonic() - began, 2), **({"reason": reason} if reason else {})}.items():
             trial.set_user_attr(key, note)
         self.study.tell(trial, value, state=state)
-        shutil.rmtree(self._run(trial.number) / "checkpoints", ignore_errors=True)
+        self._forget_checkpoints(trial.number)
         return trial.number
 
     def write(self) -> Tuning:
@@ -174,6 +187,9 @@ class _Work:
             found = Tuning(self.metric, self.direction, trials, path)
         write(self.folder / "trials.csv", found.csv().encode())
         return found
+
+    def _forget_checkpoints(self, number: int) -> None:
+        shutil.rmtree(self._run(number) / "checkpoints", ignore_errors=True)
 
     def _run(self, number: int) -> Path:
         return self.folder / "trials" / f"{number:04d}"
@@ -238,7 +254,7 @@ def _check_base(base: Recipe, space: Space) -> Recipe:
 
 
 @contextmanager
-def _opened(address: str, name: str, direction: Direction, about: Mapping[str, Any], pruner: str, seed: int) -> Iterator[Study]:
+def _opened(address: str, name: str, direction: Direction, about: Mapping[str, Any], pruner: str) -> Iterator[Study]:
     """The study, made where there is none; Optuna's own lines on standard error are silenced meanwhile.
 
     Args:
@@ -266,8 +282,6 @@ def _opened(address: str, name: str, direction: Direction, about: Mapping[str, A
                     )
         for key, value in about.items():
             study.set_user_attr(key, value)
-        # a sampler that is seeded anew would propose its first values once more
-        study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials(deepcopy=False)))
         yield study
     except (SQLAlchemyError, ImportError, optuna.exceptions.OptunaError) as error:
         reason = str(error).strip().splitlines()[0]

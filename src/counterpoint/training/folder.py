@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -14,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from .. import files
+from ..files import append, write
+from ..methods.saving import checksum_in
 from .options import FREE
 
 STALE = ("evaluation.json", "evaluation-partial.json", "report.html")
@@ -31,8 +31,8 @@ class RunFolder:
     """Where everything about one run lies.
 
     ``config.yaml``, ``checkpoints/last.ckpt`` (exact resumption), ``checkpoints/best.ckpt`` (weights), ``metrics.csv``, ``model/``, and
-    ``afterwards.json``: the commands that have added something to the trained model, which ``model/`` holds and no checkpoint does; ``decoder/``: the
-    fit of one of them.
+    ``afterwards.json``: the commands that have added something to the trained model, which ``model/`` holds and no checkpoint does, with the checksum of
+    the model that has it; ``decoder/``: the fit of one of them.
 
     Args:
         path: the folder.
@@ -71,7 +71,8 @@ class RunFolder:
         except (yaml.YAMLError, AttributeError) as error:
             raise ValueError(f"{self.config} cannot be read as YAML; restore it, or choose another out") from error
         now = dict(_leaves(yaml.safe_load(yaml.safe_dump(dict(config)))))
-        self.additions()  # unreadable, they are found out before anything is trained
+        self._added()  # unreadable, they are found out before anything is trained
+        read_rows(self.metrics)
         # An option that a run knew nothing of, from a later version, was off.
         differ = [key for key in sorted(then.keys() | now.keys()) if (then.get(key) or None) != (now.get(key) or None)]
         for key in differ:
@@ -83,15 +84,15 @@ class RunFolder:
         return {key.rpartition(".")[2] for key in differ}
 
     def prepare(self, config: Mapping[str, Any]) -> None:
-        """Make the folder, write config.yaml, and remove what was measured on former weights."""
+        """Write config.yaml, and remove what was measured on former weights."""
         self._remove_measures()
-        self.last.parent.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
         write(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
 
     @property
     def extended(self) -> bool:
         """Whether ``model/`` has something that no checkpoint has."""
-        return self.afterwards.exists() and self.model.is_dir()
+        return bool(self.additions())
 
     def additions(self) -> list[list[str]]:
         """The commands that have added to the trained model, in order: each its verb, and its words without the run.
@@ -99,22 +100,29 @@ class RunFolder:
         Raises:
             ValueError: their file cannot be read.
         """
-        if not self.afterwards.exists():
-            return []
-        try:
-            found = json.loads(self.afterwards.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            found = None
-        if not isinstance(found, list) or not all(isinstance(command, list) and command for command in found):
-            raise ValueError(
-                f"{self.afterwards} is no list of commands; restore it, or remove it, and the run keeps no record of what was added to it"
-            )
-        return [[str(word) for word in command] for command in found]
+        return self._added().get(checksum_in(self.model) or "", [])
 
-    def add(self, command: Sequence[str]) -> None:
-        """Record a command that adds to the model, and remove what was measured before."""
+    def add(self, command: Sequence[str], checksum: str) -> None:
+        """Record a command that adds to the model, and remove what was measured before. The record counts once the model of that checksum is saved."""
         self._remove_measures()
-        write(self.afterwards, (json.dumps([*self.additions(), [*command]], ensure_ascii=False) + "\n").encode())
+        so_far = self.additions()
+        added = {checksum_in(self.model) or "": so_far, checksum: [*so_far, [*command]]}
+        record = [{"model": model, "commands": commands} for model, commands in added.items()]
+        write(self.afterwards, (json.dumps(record, ensure_ascii=False) + "\n").encode())
+
+    def _added(self) -> dict[str, list[list[str]]]:
+        """What afterwards.json says: by the checksum of a model, the commands that have added to it."""
+        if not self.afterwards.exists():
+            return {}
+        try:
+            found = {entry["model"]: entry["commands"] for entry in json.loads(self.afterwards.read_text(encoding="utf-8"))}
+            if found and all(isinstance(word, str) for commands in found.values() for verb, *words in commands for word in (verb, *words)):
+                return found
+        except (ValueError, TypeError, KeyError):
+            pass
+        raise ValueError(
+            f"{self.afterwards} is no list of commands; restore it, or remove it, and the run keeps no record of what was added to it"
+        )
 
     def forget_additions(self) -> None:
         """Forget what was added to a model that will be another one, with a warning."""
@@ -160,18 +168,23 @@ class History:
         if new:
             self._rewrite()
         else:
-            with self.path.open("a", newline="") as file:
-                file.write(self._line(row))
+            append(self.path, self._line(row).encode())
 
     def rewind(self, step: int) -> None:
-        """Read what an interrupted run wrote, and drop what it did after ``step`` of this stage: it will be done again."""
+        """Read what an interrupted run wrote, and drop what it did after ``step`` of this stage: it will be done again.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         if self.path is None or not self.path.exists():
             return
-        with self.path.open(newline="") as file:
-            read = [_numbers(row) for row in csv.DictReader(file)]
-        self.rows = [row for row in read if row.get("step", math.inf) <= self.before + step]
+        self.rows = [row for row in read_rows(self.path) if row["step"] <= self.before + step]
         self._columns = list(dict.fromkeys(name for row in self.rows for name in row))
         self._rewrite()
+
+    def has(self, step: int, name: str) -> bool:
+        """Whether there is a value of that name at a step of this stage."""
+        return any(row["step"] == self.before + step and name in row for row in self.rows)
 
     def columns(self) -> dict[str, list[float]]:
         """By name, one value per row; NaN where a row has none."""
@@ -189,18 +202,28 @@ class History:
             write(self.path, "".join([",".join(self._columns) + "\n", *map(self._line, self.rows)]).encode())
 
 
-def write(path: Path, content: bytes | memoryview) -> None:
-    """``files.write``, whose error says how to go on.
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """The rows of a metrics.csv; none where there is no file. A last line that was cut off is left out.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; what was at ``path`` is as it was.
+        ValueError: the file is damaged.
     """
+    if not path.exists():
+        return []
+    number = 1
     try:
-        files.write(path, content)
-    except OSError as error:
-        raise OSError(
-            error.errno, f"cannot write {path}: {error.strerror}; what was there is intact; free space and run again with resume=True"
-        ) from error
+        header, *lines = path.read_bytes().decode().split("\n")[:-1]
+        columns = header.split(",")
+        rows = []
+        for line in lines:
+            number += 1
+            cells = zip(columns, line.split(","), strict=True)
+            row = {name: float(cell) for name, cell in cells if cell}
+            rows.append(row | {name: int(row[name]) for name in ("step", "epoch") if name == "step" or name in row})
+        return rows
+    except (ValueError, KeyError, OverflowError) as error:
+        remedy = "restore it, or remove it, and the run keeps no record of its steps so far"
+        raise ValueError(f"{path} is damaged in line {number} ({error}); {remedy}") from error
 
 
 def _free(key: str) -> bool:
@@ -217,11 +240,3 @@ def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, here)
         else:
             yield here, value
-
-
-def _numbers(row: Mapping[str | None, str | None]) -> dict[str, float]:
-    """The numbers of a CSV row; a line that was cut off has none to trust."""
-    if None in row or None in row.values():
-        return {}
-    numbers = {str(name): float(value) for name, value in row.items() if value}
-    return numbers | {name: int(numbers[name]) for name in ("step", "epoch") if name in numbers}

@@ -5,6 +5,8 @@ Exact resumption rests on three rules:
 - a checkpoint is taken at two places only: after a step that does not end a pass over the rows, and at the end of a pass after its validation;
 - validation draws from generators of its own, so that it does not move the training noise;
 - limits on steps are kept here, because Lightning's own ``max_steps`` restores its loops differently at the end of a pass.
+
+A validation that has begun is therefore finished before the run heeds a signal: a checkpoint without it would resume to a run that never had it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from .folder import History, RunFolder
 from .options import FitOptions
 from .run import Watch
 from .sharded import gathered
-from .step import Parcel, Step, Sums
+from .step import Parcel, Step
 
 SAVE, STOP = 1, 2
 
@@ -43,7 +45,8 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """SIGTERM and Ctrl-C as a wish to stop, heeded after the step; a second one acts at once.
+    """SIGTERM and Ctrl-C as a wish to stop, heeded after the step; a second one acts at once, unless it comes within a second: launchers signal a process
+    and its group.
 
     Entering remembers the handlers, leaving puts them back. ``listen`` is called when Lightning has set its own, which would broadcast
     from within the handler.
@@ -51,6 +54,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.caught = 0
+        self._since = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
@@ -66,9 +70,11 @@ class Signals:
             signal.signal(number, handler)
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
-        self.caught = number
-        for other in self._before:
-            signal.signal(other, signal.default_int_handler if other == signal.SIGINT else signal.SIG_DFL)
+        if not self.caught:
+            self.caught, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since > 1:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.raise_signal(number)
 
 
 class Validation(Callback):
@@ -80,6 +86,7 @@ class Validation(Callback):
         self.weights: dict[str, Tensor] | None = None
         self.unsaved = False
         self.seconds = 0.0
+        self._told = False
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._began = time.monotonic()
@@ -87,16 +94,15 @@ class Validation(Callback):
         torch.manual_seed(mix(trainer.global_rank, 1))
 
     def on_validation_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self.signals.caught and trainer.world_size == 1:
-            raise StopIteration  # Lightning ends the validation here
+        if self.signals.caught and trainer.is_global_zero and not self._told:
+            name = signal.Signals(self.signals.caught).name
+            print(f"{name}: the run stops after this validation; a second one stops it at once, at its last checkpoint", file=sys.stderr)
+            self._told = True
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Step)
         set_noise(self._noise, module.device)
         self.seconds += time.monotonic() - self._began
-        if self.signals.caught and trainer.world_size == 1:
-            module.validated = Sums()
-            return
         if trainer.world_size > 1:
             module.validated.reduce(trainer.strategy)
         means = module.validated.take("val")
@@ -130,6 +136,7 @@ class Keeper(Checkpoint):
         self._step = self._epoch = 0
         self._wish = 0
         self._saved: dict[str, Any] = {}
+        self._bar: tqdm[Any] | None = None
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         assert isinstance(module, Step)
@@ -186,18 +193,17 @@ class Keeper(Checkpoint):
             raise Stopped(self.signals.caught or signal.SIGTERM, self._step)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._tick()
-        if self._step % self.options.log_every:
-            self._log(trainer)
+        self.log_rest(trainer)
         if self.validation.unsaved:
             self._save_best(trainer)
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
         if self.options.progress and trainer.is_global_zero:
             speed = self.rows / self.seconds if self.seconds else 0.0
             print(f"{self._step} steps; trained {self.seconds:.1f} s here, {speed:.0f} samples/s", file=sys.stderr)
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
-        if self.started:
+        if self._bar is not None:
             self._bar.close()
 
     def state_dict(self) -> dict[str, Any]:
@@ -208,12 +214,14 @@ class Keeper(Checkpoint):
             noise[kind] = everyone.cpu().view(-1, state.numel())
         self._tick()
         window = {"total": module.window.total, "weight": module.window.weight}
-        return {"noise": noise, "seconds": self._earlier + self.seconds, "window": window, "before": self.history.before}
+        clock = {"seconds": self._earlier + self.seconds, "step": self._step, "epoch": self._epoch}
+        return {"noise": noise, **clock, "window": window, "before": self.history.before}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.resumed = True
         self._saved = state
         self._earlier = float(state["seconds"])
+        self._step, self._epoch = int(state["step"]), int(state["epoch"])
         self.history.before = int(state.get("before", 0))
         self._module.window.total, self._module.window.weight = state["window"]["total"], state["window"]["weight"]
 
@@ -239,17 +247,26 @@ class Keeper(Checkpoint):
         if self.folder is not None and trainer.is_global_zero:
             save({"state_dict": self.validation.weights, "val/loss": self.validation.best}, self.folder.best)
 
+    def log_rest(self, trainer: pl.Trainer) -> None:
+        """A row of the steps since the last one, unless a run that was killed after it has left it already."""
+        self._module.settle()
+        rest = bool(self._module.window.total) and not self.history.has(self._step, "train/loss")
+        if rest and trainer.is_global_zero:
+            self._log(trainer)
+
     def _log(self, trainer: pl.Trainer) -> None:
         self._module.settle()
         means = self._module.window.take("train")
         self._tick()
         clock = {"seconds": round(self._earlier + self.seconds, 3)}
         log(trainer, self.history, {"step": self._step, "epoch": self._epoch, **clock, **means})
-        self._bar.update(self._step - self._bar.n)
-        self._bar.set_postfix({name.removeprefix("train/"): f"{value:.4g}" for name, value in means.items()}, refresh=False)
+        if self._bar is not None:
+            self._bar.update(self._step - self._bar.n)
+            self._bar.set_postfix({name.removeprefix("train/"): f"{value:.4g}" for name, value in means.items()}, refresh=False)
 
     def _tick(self) -> None:
-        self.seconds = time.monotonic() - self._began - self.validation.seconds
+        if self.started:
+            self.seconds = time.monotonic() - self._began - self.validation.seconds
 
     def _show(self, trainer: pl.Trainer, module: Step) -> tqdm[Any]:
         options, per_epoch = self.options, int(trainer.num_training_batches)

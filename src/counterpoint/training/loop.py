@@ -91,6 +91,10 @@ class Run:
         with quiet(), self.signals, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             try:
                 self.trainer.fit(step, datamodule=self.data, ckpt_path=resumed, weights_only=True)
+            except SystemExit as end:
+                if isinstance(end.__context__, KeyboardInterrupt):  # Lightning makes it exit code 1, without a word
+                    raise KeyboardInterrupt from None
+                raise
             finally:
                 self.method.to(home)
                 self.method.eval()
@@ -98,6 +102,7 @@ class Run:
                     lay_out(self.method, torch.contiguous_format)
         if self.keeper.resumed and not self.keeper.started:  # the run was over already, and Lightning only read its last state
             self.history.rewind(self.trainer.global_step)
+            self.keeper.log_rest(self.trainer)
             if self.average is not None:
                 self.average.on_train_end(self.trainer, step)
         if self.sharded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import Split
-from .folder import History, RunFolder
+from ..files import locked
+from .folder import History, RunFolder, leads
 from .options import FitOptions, as_config, for_stage, plain, with_changes
 
 if TYPE_CHECKING:
@@ -110,7 +112,7 @@ def fit(
             a folder that holds another run, or a checkpoint that cannot be read.
         TypeError: an unknown keyword.
         NonFiniteLoss: a term became NaN or infinite; the last checkpoint is from before.
-        OSError: the run folder cannot be written; the last checkpoint is intact.
+        OSError: the run folder cannot be written, or another process trains in it; the last checkpoint is intact.
         KeyboardInterrupt: Ctrl-C, after saving.
         SystemExit: SIGTERM, after saving, with code 143.
     """
@@ -144,39 +146,40 @@ def fit(
         for loss, _ in stage.losses:
             loss.check(method.model)
     staged = len(method_stages) > 1 or any(stage.trains is not None for stage in method_stages)
-    begun = [i for i, (stage, _) in enumerate(stages) if folder is not None and folder.stage(stage).last.exists()]
-    first = begun[-1] if resume and begun else 0  # a later stage's checkpoint has the weights of those before it
     results: list[FitResult] = []
     changed: set[str] = set()
     trained = False
-    try:
-        for i, (name, own) in enumerate(stages[first:], first):
-            title = method.name if len(stages) == 1 else f"{method.name}, stage {i + 1} of {len(stages)} ({name})"
-            part = None if folder is None else folder.stage(name)
+    with nullcontext() if folder is None or not leads() else locked(folder.path):
+        begun = [i for i, (stage, _) in enumerate(stages) if folder is not None and folder.stage(stage).last.exists()]
+        first = begun[-1] if resume and begun else 0  # a later stage's checkpoint has the weights of those before it
+        try:
+            for i, (name, own) in enumerate(stages[first:], first):
+                title = method.name if len(stages) == 1 else f"{method.name}, stage {i + 1} of {len(stages)} ({name})"
+                part = None if folder is None else folder.stage(name)
+                if staged:
+                    method.begin(method_stages[i])
+                run = Run(method, train, val, own, part, history, title=title, hands_over=i + 1 < len(stages), watch=watch)
+                if i == first and folder is not None and run.leads:
+                    changed = folder.check(config, resume)
+                    folder.prepare(config)
+                if part is not None:
+                    part.last.parent.mkdir(parents=True, exist_ok=True)
+                run.go()
+                trained = trained or run.keeper.rows > 0
+                results.append(run.result())
+                history.before = results[-1].steps
+        except Stopped as stop:
+            if run.leads:
+                print(_farewell(history.before + stop.step, signal.Signals(stop.signum).name, folder, again), file=sys.stderr)
+            if stop.signum == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise SystemExit(128 + stop.signum) from None
+        finally:
             if staged:
-                method.begin(method_stages[i])
-            run = Run(method, train, val, own, part, history, title=title, hands_over=i + 1 < len(stages), watch=watch)
-            if i == first and folder is not None and run.leads:
-                changed = folder.check(config, resume)
-                folder.prepare(config)
-            if part is not None:
-                part.last.parent.mkdir(parents=True, exist_ok=True)
-            run.go()
-            trained = trained or run.keeper.rows > 0
-            results.append(run.result())
-            history.before = results[-1].steps
-    except Stopped as stop:
-        if run.leads:
-            print(_farewell(history.before + stop.step, signal.Signals(stop.signum).name, folder, again), file=sys.stderr)
-        if stop.signum == signal.SIGINT:
-            raise KeyboardInterrupt from None
-        raise SystemExit(128 + stop.signum) from None
-    finally:
-        if staged:
-            method.begin(None)
-    if folder is not None and run.leads and (trained or "select" in changed or not folder.extended):
-        folder.forget_additions()
-        method.save_pretrained(folder.model)
+                method.begin(None)
+        if folder is not None and run.leads and (trained or "select" in changed or not folder.extended):
+            folder.forget_additions()
+            method.save_pretrained(folder.model)
     return _joined(results)
 
 
