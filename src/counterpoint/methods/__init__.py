@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from pathlib import Path
 
 from counterpoint.denoising import DenoiserOptions
+from counterpoint.documents import read_json
 from counterpoint.inference import Refiner, RefinerOptions, refiner_of
+from counterpoint.memory import Budget, TooLarge
 from counterpoint.methods.base import Method
 from counterpoint.methods.diffmvae import DiffMVAE
 from counterpoint.methods.idmvae import IDMVAE
@@ -19,6 +20,9 @@ from counterpoint.methods.mopoe import MoPoE
 from counterpoint.methods.product import DMVAE, MVAE, MVTCAE
 from counterpoint.methods.stages import Ramp, Stage
 from counterpoint.types import Modality
+
+SPARE = 2**28
+"""Bytes of memory that a model may take beyond four times those of its weights: masks, schedules and what is needed to make them."""
 
 METHODS: dict[str, type[Method]] = {
     m.name: m for m in (IDMVAE, JNF, JNFShared, MMVAE, MMVAEPlus, MVAE, MoPoE, MVTCAE, JMVAE, DMVAE, DiffMVAE, IterativeMVAE)
@@ -72,24 +76,29 @@ def load(folder: str | Path) -> Method:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} holds no {name}; give a run folder or one written by save_pretrained")
+    weights = folder / "model.safetensors"
     try:
-        record = json.loads((folder / "config.json").read_text())
-        modalities = [Modality(**m) for m in record["modalities"]]
-        fresh = method(record["method"]).from_config(modalities, record["config"])
-        for kind, size in record["samplers"].items():
-            fresh.model.add_samplers(kind, size)
-        for options in record.get("denoisers", ()):
-            fresh.model.put_denoisers(DenoiserOptions(**options))
-        if found := record.get("refiner"):
-            fresh.model.put_refiner(Refiner(modalities, found["latents"], RefinerOptions(**found["options"]), beta=found["beta"]))
-            refiner_of(fresh.model)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        record = read_json(folder / "config.json")
+        with Budget(4 * weights.stat().st_size + SPARE):
+            modalities = [Modality(**m) for m in record["modalities"]]
+            fresh = method(record["method"]).from_config(modalities, record["config"])
+            for kind, size in record["samplers"].items():
+                fresh.model.add_samplers(kind, size)
+            for options in record.get("denoisers", ()):
+                fresh.model.put_denoisers(DenoiserOptions(**options))
+            if found := record.get("refiner"):
+                fresh.model.put_refiner(Refiner(modalities, found["latents"], RefinerOptions(**found["options"]), beta=found["beta"]))
+                refiner_of(fresh.model)
+    except TooLarge:
+        raise ValueError(
+            f"{folder / 'config.json'} asks for a model far larger than the {weights.stat().st_size:,} bytes of {weights.name}; "
+            "restore it or train again"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{folder / 'config.json'} is damaged ({error}); restore it or train again") from error
     try:
-        fresh.load_state_dict(load_file(folder / "model.safetensors"))
+        fresh.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
         reason = textwrap.shorten(str(error).partition(":")[2] or str(error), 160)  # of torch's, what comes after the name of the class
-        raise ValueError(
-            f"{folder / 'model.safetensors'} is damaged, of another model or of another version ({reason}); restore it or train again"
-        ) from error
+        raise ValueError(f"{weights} is damaged, of another model or of another version ({reason}); restore it or train again") from error
     return fresh.eval()

@@ -26,6 +26,7 @@ from counterpoint import inference, noise
 from counterpoint.denoising import DenoiserOptions
 from counterpoint.diffusion import Sampler
 from counterpoint.files import replacing
+from counterpoint.memory import Budget, TooLarge, physical
 from counterpoint.methods.stages import Stage
 from counterpoint.model import Draw, Model
 from counterpoint.nn import Trunk
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 Values = Batch | Mapping[str, Tensor | np.ndarray]
 RuleLike = Rule | Literal["own", "product"]
 
+
+TRAINED = 4
+"""How many times its own memory a model takes in training: weights, gradients and the two moments of Adam."""
 
 _answer_lock = Lock()
 _asked: WeakKeyDictionary[Method, tuple[int, bool]] = WeakKeyDictionary()
@@ -115,7 +119,15 @@ class Method(nn.Module):
                 raise ValueError(f"{cls.name}.{key} has no option {strange[0]!r}; its options are {', '.join(fields)}")
             options[key] = kind(**value) if nested else value
         construct: Any = cls  # a concrete method, whose constructor takes modalities and options
-        return construct(modalities, **options)
+        budget = Budget(physical() // TRAINED)
+        try:
+            with budget:
+                return construct(modalities, **options)  # type: ignore[no-any-return]
+        except TooLarge as error:
+            if error.budget is not budget:
+                raise
+            sizes = {key: value for key, value in config.items() if isinstance(value, int | Mapping) or dataclasses.is_dataclass(value)}
+            raise ValueError(f"{cls.name} takes {error}, more than this machine can train; lower the sizes in {sizes}") from None
 
     @classmethod
     def for_data(cls, data: Dataset, **options: Any) -> Self:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from .. import files
+from ..documents import read_json, read_yaml
 from .options import FREE
 
 STALE = ("evaluation.json", "evaluation-partial.json", "report.html")
@@ -67,9 +68,9 @@ class RunFolder:
         if not resume:
             raise ValueError(f"{self.path} already holds a run; pass resume=True to go on with it, or choose another out")
         try:
-            then = dict(_leaves(yaml.safe_load(self.config.read_text(encoding="utf-8"))))
-        except (yaml.YAMLError, AttributeError) as error:
-            raise ValueError(f"{self.config} cannot be read as YAML; restore it, or choose another out") from error
+            then = dict(_leaves(read_yaml(self.config)))
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{self.config} cannot be read as YAML ({error}); restore it, or choose another out") from error
         now = dict(_leaves(yaml.safe_load(yaml.safe_dump(dict(config)))))
         self.additions()  # unreadable, they are found out before anything is trained
         # An option that a run knew nothing of, from a later version, was off.
@@ -102,8 +103,8 @@ class RunFolder:
         if not self.afterwards.exists():
             return []
         try:
-            found = json.loads(self.afterwards.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError):
+            found = read_json(self.afterwards)
+        except ValueError:
             found = None
         if not isinstance(found, list) or not all(isinstance(command, list) and command for command in found):
             raise ValueError(
