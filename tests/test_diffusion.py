@@ -62,7 +62,7 @@ def test_noised_values_have_their_moments() -> None:
 def test_loss_weight_is_the_clamped_signal_to_noise_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     process = GaussianDiffusion()
     times = torch.tensor([0, 100, 400, 500, 999])
-    monkeypatch.setattr(torch, "randint", lambda high, size, device=None: times)
+    monkeypatch.setattr(torch, "randint", lambda high, size, generator=None, device=None: times)
     losses = process.loss(lambda x, t: torch.zeros_like(x), torch.full((5, 2), 3.0))  # an error of 9 in every entry
     snr = process.log_snr(times).exp()
     expected = [100.0, float(snr[1]), float(snr[2]), 1.0, 1.0]
@@ -153,7 +153,7 @@ def test_what_is_predicted_makes_no_difference(predicts: Prediction) -> None:
 
 def test_weights_are_those_of_the_error_of_x0(monkeypatch: pytest.MonkeyPatch) -> None:
     times = torch.tensor([20, 300, 500, 800])
-    monkeypatch.setattr(torch, "randint", lambda *_, device=None: times)
+    monkeypatch.setattr(torch, "randint", lambda *_, generator=None, device=None: times)
     found: dict[tuple[str, str], Tensor] = {}
     for predicts in PREDICTIONS:
         for weight in ("plain", "min-snr", "clamped"):

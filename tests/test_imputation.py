@@ -13,7 +13,7 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 import counterpoint as cp
-from counterpoint import inference
+from counterpoint import inference, noise
 from counterpoint.data import Split
 from counterpoint.inference import Imputation, imputation, imputed, interval
 from counterpoint.inference.imputation import POOL, Pool
@@ -175,7 +175,7 @@ def test_words_are_the_likeliest_ids_and_say_how_probable_they_are() -> None:
     found = method.impute(of, to=["words"], n=50, generator=seed(), samples=True)
     assert list(found.mean) == ["words"] and found.lower == {} and found.upper == {}
     assert (found.probability["words"][[0, 1, 3, 4]] == 1).all() and torch.equal(found.mean["words"][0], of.x["words"][0])
-    with torch.no_grad(), inference.seeded(seed()):
+    with torch.no_grad(), noise.seeded(seed()):
         model = method.model
         latents = inference.posterior_latents(model, model.encode(of), model.names, 50)
         latents = inference.completed(model, latents, ["words"], of.present, model.draw_prior)

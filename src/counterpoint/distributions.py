@@ -8,6 +8,7 @@ which of its components each row may use, a diagonal distribution seen through a
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol, TypeVar
 
@@ -17,6 +18,7 @@ from torch.distributions import Distribution, Independent, constraints, kl_diver
 from torch.distributions import Laplace as _Laplace
 from torch.distributions import Normal as _Normal
 
+from counterpoint import noise
 from counterpoint.precision import full_precision, wide
 
 
@@ -40,17 +42,39 @@ class Diagonal(Independent):  # type: ignore[type-arg]
     def centre(self) -> Tensor:
         return self.loc
 
+    def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
+        """loc + scale · ε, (*sample_shape, B, D)."""
+        return self.loc + self.scale * self.unit_noise(self.loc.new_empty(*sample_shape, *self.loc.shape))
+
+    def sample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
+        """As ``rsample``, without gradients."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    @staticmethod
+    @abstractmethod
+    def unit_noise(like: Tensor) -> Tensor:
+        """ε: draws of location 0 and scale 1, of the shape of ``like``."""
+
 
 class Normal(Diagonal):
     """Diagonal normal of standard deviation ``scale``."""
 
     base = _Normal
 
+    @staticmethod
+    def unit_noise(like: Tensor) -> Tensor:
+        return noise.normal_like(like)
+
 
 class Laplace(Diagonal):
     """Diagonal Laplace of diversity ``scale``."""
 
     base = _Laplace
+
+    @staticmethod
+    def unit_noise(like: Tensor) -> Tensor:
+        return noise.laplace_like(like)
 
 
 FAMILIES: dict[str, type[Diagonal]] = {"normal": Normal, "laplace": Laplace}
@@ -106,7 +130,7 @@ class Mixture(Distribution):
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
         """One component is drawn per sample and row; the gradient reaches the chosen component."""
         shape = torch.Size(sample_shape)
-        chosen = torch.multinomial(self.weights.T, max(shape.numel(), 1), replacement=True).T.reshape(*shape, -1)  # (*shape, B)
+        chosen = noise.choices(self.weights.T, shape)  # (*shape, B)
         rows = torch.arange(chosen.shape[-1], device=chosen.device).expand_as(chosen)
         return type(self.components)(self.components.loc[chosen, rows], self.components.scale[chosen, rows]).rsample()
 

@@ -13,7 +13,9 @@ would not be that of f, nor f⁻¹ its inverse. The maps are zuko's (https://zuk
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -141,11 +143,29 @@ class _Mask(nn.Module):
         self.register_buffer("allowed", allowed, persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
-        return self.allowed * weight
+        if (kept := _kept.get()) is None:
+            return self.allowed * weight
+        if self not in kept:
+            kept[self] = self.allowed * weight
+        return kept[self]
+
+
+_kept: ContextVar[dict[_Mask, Tensor] | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def masked_once() -> Iterator[None]:
+    """Multiply the masks of flows into their weights once and not at every call, in this thread:
+    ``parametrize.cached()`` does it for all threads at once, and the weights must not change."""
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
 
 
 def _masked(layer: zuko.nn.MaskedLinear) -> nn.Linear:
-    """The same layer with its mask as a parametrisation, so that ``parametrize.cached()`` multiplies it in once and not at every call."""
+    """The same layer with its mask as a parametrisation, which ``masked_once`` multiplies in once and not at every call."""
     linear = nn.utils.skip_init(nn.Linear, layer.in_features, layer.out_features)
     linear.load_state_dict(layer.state_dict(keep_vars=True), strict=False)  # the mask is no part of it
     parametrize.register_parametrization(linear, "weight", _Mask(layer.mask))

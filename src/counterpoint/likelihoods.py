@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from counterpoint import noise
 from counterpoint.nn import Statistics
 from counterpoint.precision import wide
 from counterpoint.types import Modality
@@ -66,7 +67,7 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        """A draw of x given raw outputs, of the shape of the values, by torch's own generator; ``x`` as in ``mean``."""
+        """A draw of x given raw outputs, of the shape of the values, by :mod:`counterpoint.noise`; ``x`` as in ``mean``."""
 
     def observe(self, x: Tensor, present: Tensor) -> None:
         """Take account, in training, of values (B, *shape) of the rows that have them, (B,): of what generation needs to know of the data."""
@@ -114,7 +115,8 @@ class Located(Likelihood):
 
 class Normal(Located):
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return torch.normal(self.mean(raw), torch.exp(self.log_scale).expand(raw.shape))
+        mean = self.mean(raw)
+        return mean + torch.exp(self.log_scale) * noise.normal_like(mean)
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         squares = self.scaled_total((x - self.mean(raw)).square(), -2, there)
@@ -123,7 +125,8 @@ class Normal(Located):
 
 class Laplace(Located):
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return torch.distributions.Laplace(self.mean(raw), torch.exp(self.log_scale), validate_args=False).sample()
+        mean = self.mean(raw)
+        return mean + torch.exp(self.log_scale) * noise.laplace_like(mean)
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         deviations = self.scaled_total((x - self.mean(raw)).abs(), -1, there)
@@ -132,7 +135,7 @@ class Laplace(Located):
 
 class Bernoulli(Likelihood):
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return torch.bernoulli(self.mean(raw))
+        return noise.bernoulli(self.mean(raw))
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         raw = wide(raw)
@@ -152,7 +155,7 @@ class Categorical(Likelihood):
         self.output_shape = (*modality.shape, modality.classes)
 
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return torch.distributions.Categorical(logits=wide(raw), validate_args=False).sample()
+        return noise.choices(torch.softmax(wide(raw), -1).flatten(0, -2), ()).view(raw.shape[:-1])
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         index = x.unsqueeze(-1).expand(*raw.shape[:-1], 1)
@@ -206,7 +209,8 @@ class Counts(Likelihood, ABC):
     def drawn(self, y: Tensor, size: Tensor) -> Tensor:
         """A draw of NB(μ, θ)."""
         theta = self.log_dispersion.exp()
-        return torch.distributions.NegativeBinomial(theta, logits=self.logits(y, size), validate_args=False).sample()
+        t = self.logits(y, size)
+        return noise.poisson(noise.gamma(theta.expand_as(t)) / (-t).exp())
 
     @abstractmethod
     def entries(self, raw: Tensor, x: Tensor, size: Tensor) -> Tensor:
@@ -241,7 +245,7 @@ class ZeroInflated(Counts):
 
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         y, lost = raw.unbind(-2)
-        return torch.bernoulli(torch.sigmoid(-wide(lost))) * self.drawn(y, self.size(x))
+        return noise.bernoulli(torch.sigmoid(-wide(lost))) * self.drawn(y, self.size(x))
 
     def entries(self, raw: Tensor, x: Tensor, size: Tensor) -> Tensor:
         y, lost = raw.unbind(-2)
@@ -265,7 +269,7 @@ class Beta(Likelihood):
 
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         a, b = (log.exp().clamp(min=1e-6) for log in self.log_shapes(raw))
-        return torch.distributions.Beta(a, b, validate_args=False).sample()
+        return noise.beta(a, b)
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         (log_a, log_b), x = self.log_shapes(raw), x.clamp(NEAREST, 1 - NEAREST)

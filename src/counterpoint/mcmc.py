@@ -23,14 +23,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from threading import Lock
 
 import torch
 from torch import Tensor
 
+from counterpoint import noise
 from counterpoint.precision import full_precision
+
+_compiling = Lock()  # torch's stance on compiling is that of all threads
 
 LogDensity = Callable[[Tensor], Tensor]
 """Positions (C, B, D) to log densities (C, B), up to a constant for each b."""
@@ -118,7 +121,7 @@ def step(target: Target, state: State, *, step_size: Tensor, leapfrogs: int, var
     """
     size = step_size.unsqueeze(-1)
     stride = size * variance
-    momentum = torch.randn_like(state.position) * variance.rsqrt()
+    momentum = noise.normal_like(state.position) * variance.rsqrt()
     end, p = state, momentum + 0.5 * size * state.gradient
     for i in range(leapfrogs):
         end = init(target, torch.addcmul(end.position, stride, p))
@@ -127,7 +130,7 @@ def step(target: Target, state: State, *, step_size: Tensor, leapfrogs: int, var
     rise = after - _energy(state, momentum, variance)  # −∞ where a chain begins outside its density's support
     rise = torch.where(torch.isfinite(after) & ~rise.isnan(), rise, math.inf)
     acceptance = torch.exp(-rise.clamp(min=0.0))
-    taken = torch.rand_like(acceptance) < acceptance
+    taken = noise.uniform_like(acceptance) < acceptance
     position = torch.where(taken.unsqueeze(-1), end.position, state.position)
     gradient = torch.where(taken.unsqueeze(-1), end.gradient, state.gradient)
     log_value = torch.where(taken, end.log_density, state.log_density)
@@ -176,7 +179,7 @@ class HMC:
         leapfrogs: most leapfrogs of a step; each step takes a random number from 1 to it.
         acceptance: what the step size aims at; 0.65 is the best for long paths in many dimensions (Beskos et al. 2013, https://arxiv.org/abs/1001.4460).
         compile: compile the density and its gradient, which takes seconds to tens of seconds for every number of given modalities and every size of
-            batch, and then halves the time. For one thread at a time. Needs torch 2.13.
+            batch, and then halves the time. Threads take turns. Needs torch 2.13.
 
     Raises:
         ValueError: a number out of its range.
@@ -217,12 +220,18 @@ class Chains:
 def sample(log_density: LogDensity, position: Tensor, settings: HMC) -> Chains:
     """Warm up from ``position`` (C, B, D), best drawn from something like the target, then draw ``settings.steps`` times.
 
-    Random numbers come from torch's own generator.
+    Random numbers come from :mod:`counterpoint.noise`.
     """
     target = differentiated(log_density, compiled=settings.compile)
     with full_precision(position):  # the gradients, too: autocast would halve products of matrices in a backward pass
-        state = init(target, position.contiguous())
-        with torch.compiler.set_stance("default", skip_guard_eval_unsafe=True) if settings.compile else nullcontext():
+        if not settings.compile:
+            return _explored(target, init(target, position.contiguous()), settings)
+        with _compiling:
+            state = init(target, position.contiguous())
+            with torch.compiler.set_stance("default", skip_guard_eval_unsafe=True):
+                return _explored(
+                    target, state, settings
+                )  # after the first call, nothing changes that a compiled density must be checked for
             return _explored(target, state, settings)  # after the first call, nothing changes that a compiled density must be checked for
 
 
@@ -288,7 +297,7 @@ def effective_size(draws: Tensor) -> Tensor:
 
 
 def _jittered(target: Target, state: State, size: Tensor, variance: Tensor, settings: HMC) -> tuple[State, Info]:
-    leapfrogs = int(torch.randint(1, settings.leapfrogs + 1, ()))
+    leapfrogs = int(torch.randint(1, settings.leapfrogs + 1, (), generator=noise.generator()))
     return step(target, state, step_size=size, leapfrogs=leapfrogs, variance=variance)
 
 

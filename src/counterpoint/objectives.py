@@ -47,6 +47,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoint import distributions as dist
+from counterpoint import noise
 from counterpoint.inference import Trace, approximation, elbo, refined, refinement, refiner_of
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding
@@ -101,7 +102,7 @@ class SinglesToSome:
 
     def __call__(self, names: tuple[str, ...]) -> list[Route]:
         size = len(names)
-        shifts = (torch.randperm(size - 1)[: self.others] + 1).tolist()
+        shifts = (torch.randperm(size - 1, generator=noise.generator())[: self.others] + 1).tolist()
         weight = (size - 1) / self.others
         return [Route((name,), (name, *(names[(i + s) % size] for s in shifts)), weight) for i, name in enumerate(names)]
 
@@ -114,7 +115,7 @@ class RandomSubsets:
 
     def __call__(self, names: tuple[str, ...]) -> list[Route]:
         proper = [s for n in range(2, len(names)) for s in combinations(names, n)]
-        chosen = torch.randperm(len(proper))[: self.count].tolist()
+        chosen = torch.randperm(len(proper), generator=noise.generator())[: self.count].tolist()
         return [Route(proper[i], proper[i]) for i in chosen]
 
 
@@ -324,8 +325,8 @@ class RefinerLoss(Loss):
 def _hidden(batch: Batch) -> Batch:
     """The batch in which, in every other row, each modality is absent half the time, but never all that the row has."""
     had = torch.stack([*batch.present.values()])  # (M, B)
-    luck = torch.rand(had.shape, device=had.device) * had
-    whole = torch.rand(len(batch), device=had.device) < 0.5
+    luck = noise.uniform_like(had.float()) * had
+    whole = noise.uniform_like(luck[0]) < 0.5
     kept = had & ((luck > 0.5) | (luck == luck.amax(0)) | whole)
     x = {name: torch.where(here.view(-1, *[1] * (v.ndim - 1)), v, 0) for (name, v), here in zip(batch.x.items(), kept, strict=True)}
     return replace(batch, x=x, present=dict(zip(batch.present, kept, strict=True)))
@@ -401,7 +402,8 @@ class DecoderFit(Loss):
     def draws(self, model: Model, encoding: Encoding) -> Sequence[Draw]:
         with torch.no_grad():
             parts = model.posterior.aggregated(encoding)
-            part = torch.stack([rows for _, rows in parts]).float().T.multinomial(1)  # (B, 1)
+            members = torch.stack([rows for _, rows in parts]).float().T
+            part = members.multinomial(1, generator=noise.generator(members.device))  # (B, 1)
             z = torch.stack([q.rsample() for q, _ in parts]).take_along_dim(part.T.unsqueeze(-1), 0)  # (1, B, D)
             private = {name: encoding.private[name].rsample(torch.Size((1,))) for name in self.names if name in model.private_dims}
         return [Draw(Latents(z, private), self.names)]

@@ -20,9 +20,8 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical
 
-from counterpoint import diffusion
+from counterpoint import diffusion, noise
 from counterpoint.diffusion import GaussianDiffusion, TimeMLP
 from counterpoint.distributions import Diagonal, Flowed, Normal, family
 from counterpoint.flows import Flow, FlowOptions
@@ -142,7 +141,8 @@ class DiffusionPrior(Trained):
         return self.dim * self.process.loss(self.velocity, u)
 
     def standard_sample(self, n: int) -> Tensor:
-        return diffusion.sample(self.process, self.velocity, torch.randn(n, self.dim, device=self.mean.device), steps=100)
+        start = noise.normal_like(self.mean.new_empty(n, self.dim))
+        return diffusion.sample(self.process, self.velocity, start, steps=100)
 
 
 class ScorePrior(Trained):
@@ -169,9 +169,9 @@ class ScorePrior(Trained):
         return self.dim * self.process.loss(self.network, u)
 
     def standard_sample(self, n: int) -> Tensor:
-        noise = torch.randn(n, self.dim, device=self.mean.device)
+        start = noise.normal_like(self.mean.new_empty(n, self.dim))
         steps, sampler = self.walk
-        return diffusion.sample(self.process, self.network, noise, steps=steps, sampler=sampler)
+        return diffusion.sample(self.process, self.network, start, steps=steps, sampler=sampler)
 
 
 class FlowPrior(Trained):
@@ -235,10 +235,10 @@ class GaussianMixture(Sampler):
         return -float(fitted.score(rows))
 
     def sample(self, n: int) -> Tensor:
-        which = Categorical(self.weights, validate_args=False).sample(torch.Size((n,)))
-        noise = torch.randn(n, self.means.shape[1], 1, device=self.means.device)
-        with full_precision(noise):
-            return self.means[which] + (self.factors[which] @ noise).squeeze(-1)
+        which = noise.choices(self.weights[None], (n,)).squeeze(-1)
+        eps = noise.normal_like(self.means.new_empty(n, self.means.shape[1], 1))
+        with full_precision(eps):
+            return self.means[which] + (self.factors[which] @ eps).squeeze(-1)
 
 
 _SAMPLERS: dict[str, tuple[Callable[[int, int], Sampler], int]] = {

@@ -33,12 +33,11 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
-from torch.nn.utils import parametrize
 
 from counterpoint import distributions as dist
-from counterpoint import mcmc
+from counterpoint import mcmc, noise
 from counterpoint.distributions import Diagonal, Expert, Flowed, Normal
-from counterpoint.flows import Flow, side_by_side
+from counterpoint.flows import Flow, masked_once, side_by_side
 from counterpoint.mcmc import HMC, Chains
 
 FAR = (16.0, 32.0)
@@ -138,9 +137,9 @@ class ProductOfPosteriors(Distribution):
         if bool(bounded.all()):
             return ~bounded
         dim = self.event_shape[0]
-        with torch.random.fork_rng(), torch.no_grad():
-            torch.manual_seed(0)
-            some = torch.cat([torch.eye(dim)[torch.randperm(dim)[:48]], torch.nn.functional.normalize(torch.randn(16, dim), dim=-1)])
+        with noise.seeded(0), torch.no_grad():
+            axes = torch.eye(dim)[torch.randperm(dim, generator=noise.generator())[:48]]
+            some = torch.cat([axes, torch.nn.functional.normalize(noise.normal_like(torch.empty(16, dim)), dim=-1)])
             rays = torch.cat([some, -some]).to(self.prior.loc).unsqueeze(1)
             at = [self.prior.loc + (self._reach + radius * self.prior.scale) * rays for radius in FAR]
             near, far = (self._log_density(z, None) for z in at)
@@ -222,7 +221,7 @@ class ProductOfPosteriors(Distribution):
         )
 
     def _run(self, count: int) -> Chains:
-        with torch.no_grad(), parametrize.cached():  # flows multiply their masks in once, not at every step
+        with torch.no_grad(), masked_once():  # flows multiply their masks in once, not at every step
             turn = torch.arange(count, device=self.members.device).unsqueeze(-1)
             size = self.members.sum(0).clamp(min=1)
             nth = torch.cumsum(self.members, 0) - 1  # (M, B): the how-manieth expert of its row each is
@@ -245,8 +244,7 @@ class ProductOfPosteriors(Distribution):
     @cached_property
     def centre(self) -> Tensor:
         """The mean of all draws after warm-up, (B, D), always of the same random numbers."""
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with noise.seeded(0):
             return self.chains().draws.mean((0, 1))
 
 
@@ -272,7 +270,7 @@ class MixtureOfExperts(Distribution):
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
         shape = torch.Size(sample_shape)
         draws = torch.stack([q.rsample(shape) for q in self.experts], -2)  # (*shape, B, M, D)
-        turn = torch.multinomial(self.members.T.float(), max(shape.numel(), 1), replacement=True).T.reshape(*shape, -1)  # (*shape, B)
+        turn = noise.choices(self.members.T.float(), shape)  # (*shape, B)
         return draws.gather(-2, turn[..., None, None].expand(*turn.shape, 1, draws.shape[-1])).squeeze(-2)
 
     @property

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+import tempfile
+import traceback
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -27,6 +30,12 @@ VERBS = {
     "report": "one self-contained HTML file about a run",
 }
 
+LONGEST = 2000
+"""Characters of a message; of a longer one, which repeats what it was given, the middle is left out."""
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+"""What torch's errors say where memory is at an end; they have no class of their own on a processor."""
+
 HELP = """usage: counterpoint [-h] [--version] VERB ...
 
 Multimodal generative models that separate what modalities share from what is private to each.
@@ -40,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0; 2 where the input was wrong, after one line on standard error; 130 after Ctrl-C.
+        0; 2 where the input was wrong, after one line on standard error; 1 where this program was, after a line that names the
+        file of the traceback; 130 after Ctrl-C.
     """
     words = [*(sys.argv[1:] if argv is None else argv)]
     try:
@@ -55,8 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
         return _say(f"error: {reason}", 2)
-    except (ValueError, TypeError, ModuleNotFoundError) as error:
-        return _say(f"error: {error}", 2)
+    except RecursionError:
+        return _say(f"error: something that {' '.join(words)} reads is nested too deeply; expected settings of a few levels", 2)
+    except Exception as error:
+        if isinstance(error, MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY):
+            return _say(f"error: out of memory ({error or 'no reason given'}); lower n, samples, batch_size or the sizes of the model", 2)
+        if isinstance(error, ValueError | TypeError | ModuleNotFoundError):
+            return _say(f"error: {error}", 2)
+        return _say(f"this is a fault of counterpoint, {type(error).__name__}: {error}; report it with {_kept(words)}", 1)
 
 
 def choose(name: str, among: Sequence[str], what: str) -> str:
@@ -87,11 +103,21 @@ def _run(words: list[str]) -> int:
     return 0
 
 
+def _kept(words: Sequence[str]) -> str:
+    """The file that keeps the traceback of the error that is handled now."""
+    with tempfile.NamedTemporaryFile("w", prefix="counterpoint-", suffix=".txt", delete=False, encoding="utf-8", errors="replace") as file:
+        file.write(f"counterpoint {version('counterpoint')}, Python {sys.version}\n{shlex.join(words)}\n\n{traceback.format_exc()}")
+    return file.name
+
+
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
     """A warning as one line, without the line of code that gave it."""
     _say(f"warning: {message}", 0)
 
 
 def _say(text: str, code: int) -> int:
-    print(f"counterpoint: {' '.join(text.split())}", file=sys.stderr)
+    line = " ".join(text.split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    print(f"counterpoint: {line}", file=sys.stderr)
     return code

@@ -20,6 +20,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from .. import data as datasets
+from ..documents import parse_yaml, read_yaml
 from ..training.options import plain
 from . import choose
 
@@ -29,6 +30,9 @@ SHORT = {"data": "data.source", "seed": "fit.seed", "batch_size": "fit.batch_siz
 """What a bare name stands for where several groups, or a group itself, have it."""
 
 _STAGES = "fit.stages."
+
+CLASS_PATH = "class_path"
+"""What jsonargparse calls a class that it is to import."""
 
 
 _MAPPINGS = ("data.modalities", "data.layers", "data.private_labels", "data.top_features")
@@ -103,13 +107,47 @@ def parsed(parser: ArgumentParser, words: Sequence[str]) -> dict[str, Any]:
     """What the parser makes of the words.
 
     Raises:
-        ValueError: a value of the wrong type, a missing argument or one too many.
+        ValueError: a value of the wrong type, a missing argument or one too many; the name of a class, which would be imported.
     """
+    _refuse_classes(words, option_names(parser))
     try:
         values: dict[str, Any] = parser.parse_args([*words]).as_dict()
     except ArgumentError as error:
         raise ValueError(explained(" ".join(str(error).split()))) from None
     return values
+
+
+def _refuse_classes(words: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse what jsonargparse would import: a ``class_path`` in any value, and a value of a whole group, which may be the name of a class or
+    of another file."""
+    group = ""
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=") if word.startswith("--") else ("", "", word)
+        option = name.removesuffix("+")
+        if value and (whole := group if not name else option) and any(other.startswith(f"{whole}.") for other in names):
+            raise ValueError(f"--{whole} {value} is no option of its own; give one of its group, such as --{_first(whole, names)}")
+        if CLASS_PATH in option.split(".") or _holds_class(value):
+            raise ValueError(f"{word}: {CLASS_PATH} is not allowed, for it would import code; give plain values")
+        group = option if name and not equals else ""
+
+
+def _first(group: str, names: Sequence[str]) -> str:
+    return next(name for name in names if name.startswith(f"{group}."))
+
+
+def _holds_class(value: Any) -> bool:
+    """Whether a value, or a text as YAML, has a key ``class_path`` anywhere."""
+    if isinstance(value, str):
+        if not any(sign in value for sign in "{[:"):
+            return False
+        try:
+            found = parse_yaml(value, "it")
+        except ValueError:
+            return CLASS_PATH in value
+        return found != value and _holds_class(found)
+    if isinstance(value, Mapping):
+        return CLASS_PATH in value or any(map(_holds_class, value.values()))
+    return isinstance(value, list) and any(map(_holds_class, value))
 
 
 def explained(message: str) -> str:
@@ -303,10 +341,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no configuration file {path}; give a YAML file or a folder that holds a run")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no options; expected a mapping such as 'method: idmvae'")
     content = {str(key): value for key, value in content.items() if key not in ("rows", "out", "resume", "overwrite", "config")}
@@ -374,11 +409,11 @@ def _stages_joined(words: Sequence[str], entries: Mapping[str, Any]) -> tuple[li
     for word in words:
         name, equals, value = word.removeprefix("--").partition("=")
         if waiting:
-            given[waiting], waiting = yaml.safe_load(word), ""
+            given[waiting], waiting = parse_yaml(word, f"--{waiting}"), ""
         elif word.startswith("--") and name.startswith((_STAGES, _STAGES.removeprefix("fit."))):
             key = _STAGES + name.partition("stages.")[2].replace("-", "_")
             if equals:
-                given[key] = yaml.safe_load(value)
+                given[key] = parse_yaml(value, f"--{key}")
             else:
                 waiting = key
         else:

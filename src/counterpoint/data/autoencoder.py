@@ -13,7 +13,6 @@ the posterior is ours: a draw would add noise that no modality explains.
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..documents import read_json
 from ..extras import required
 from ..reading import to_unit
 from ..types import Modality
@@ -210,7 +210,7 @@ def _opened(folder: Path) -> Any:
     if (folder / f"{WEIGHTS}.index.json").exists():
         raise ValueError(f"{folder} holds weights in several files; save it again in one, with a larger max_shard_size")
     try:
-        kind = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("_class_name")
+        kind = read_json(folder / CONFIG).get("_class_name")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{folder / CONFIG} is no configuration ({error}); {_WANTED}") from None
     if kind != "AutoencoderKL":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from .. import files
+from ..documents import read_json
 from ..files import beside
 from ..types import SHOWN, Modality
 
@@ -113,9 +114,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         complete = record["format"] == 1 and {"name", "parameters", "modalities", "notes", "files"} <= record.keys()
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not a manifest of counterpoint ({error}); prepare the data set again") from error
     if not complete:
         raise ValueError(f"{path} is of another format; prepare the data set again with this version")

@@ -24,6 +24,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ..documents import read_json
 from ..extras import required
 from ..files import write
 from ..types import GOES_ON, Modality, of_characters, spelled
@@ -94,7 +95,7 @@ class Vocabulary:
         if not Path(path).is_file():
             raise FileNotFoundError(f"no vocabulary {path}; {_WANTED}")
         try:
-            record = json.loads(Path(path).read_text(encoding="utf-8"))
+            record = read_json(Path(path))
             tokens = record["tokens"] if record["format"] == 1 else None
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} holds no vocabulary ({error}); {_WANTED}") from None

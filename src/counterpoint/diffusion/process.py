@@ -28,6 +28,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from counterpoint import noise
 from counterpoint.diffusion.schedules import Schedule, alpha_bars
 from counterpoint.precision import wide
 
@@ -112,9 +113,13 @@ class GaussianDiffusion(nn.Module):
     def loss(self, network: Network, x0: Tensor) -> Tensor:
         """Weighted squared error of each row, a mean over its entries, (N,), at one random time each."""
         rows = (len(x0),)
-        t = (self.steps - 1) * torch.rand(rows, device=x0.device) if self.continuous else torch.randint(self.steps, rows, device=x0.device)
-        noise = torch.randn_like(x0)
-        error = wide(network(self.noised(x0, t, noise), t)) - self.target(x0, t, noise)
+        source = noise.generator(x0.device)
+        if self.continuous:
+            t = (self.steps - 1) * torch.rand(rows, generator=source, device=x0.device)
+        else:
+            t = torch.randint(self.steps, rows, generator=source, device=x0.device)
+        eps = noise.normal_like(x0)
+        error = wide(network(self.noised(x0, t, eps), t)) - self.target(x0, t, eps)
         return self._weight(t) * error.square().flatten(1).mean(1)
 
     def bound(self, network: Network, x0: Tensor, times: int = 1) -> Tensor:
@@ -128,8 +133,8 @@ class GaussianDiffusion(nn.Module):
             return prior + reconstruction
         total = torch.zeros_like(prior)
         for _ in range(times):
-            t = torch.randint(1, self.steps, (len(x0),), device=x0.device)
-            error = self.denoised(network, self.noised(x0, t, torch.randn_like(x0)), t) - x0
+            t = torch.randint(1, self.steps, (len(x0),), generator=noise.generator(x0.device), device=x0.device)
+            error = self.denoised(network, self.noised(x0, t, noise.normal_like(x0)), t) - x0
             total = total + 0.5 * (snr[t - 1] - snr[t]) * error.square().flatten(1).sum(1)
         return prior + reconstruction + (self.steps - 1) / times * total
 

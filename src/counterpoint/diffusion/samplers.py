@@ -22,6 +22,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from counterpoint import noise
 from counterpoint.diffusion.process import GaussianDiffusion, Network
 
 Sampler = Literal["ancestral", "ddim", "heun", "dpm++", "pc"]
@@ -34,7 +35,7 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 def sample(
     process: GaussianDiffusion, network: Network, noise: Tensor, *, steps: int = 100, sampler: Sampler = "ddim", within: float | None = None
 ) -> Tensor:
-    """x_0 (N, *shape) from x_T = ``noise``. Differentiable; other random numbers than ``noise`` come from torch's own generator.
+    """x_0 (N, *shape) from x_T = ``noise``. Differentiable; other random numbers than ``noise`` come from :mod:`counterpoint.noise`.
 
     Args:
         steps: times at which x̂_0 is asked for (by ``heun`` and ``pc`` twice, but for the last, and by ``heun`` for the first).
@@ -96,7 +97,7 @@ def _ancestral(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: T
         (alpha_t, sigma_t), (alpha, sigma) = process.rates(t, x), process.rates(s, x)
         fresh = (sigma / sigma_t).square() * (1 - (alpha_t / alpha).square())
         kept = sigma.square() * alpha_t / (alpha * sigma_t)  # √(σ_s² − σ̃²)
-        x = alpha * x0 + kept * _eps(process, x, x0, t) + fresh.sqrt() * torch.randn_like(x)
+        x = alpha * x0 + kept * _eps(process, x, x0, t) + fresh.sqrt() * noise.normal_like(x)
     return x
 
 
@@ -130,11 +131,11 @@ def _corrected(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: T
     for t, s in _pairs(times):
         (alpha_t, _), (alpha, _) = process.rates(t, x), process.rates(s, x)
         beta = 1 - (alpha_t / alpha).square()
-        x = x + beta * (0.5 * x + _score(process, x, denoise(x, t), t)) + beta.sqrt() * torch.randn_like(x)
-        score, noise = _score(process, x, denoise(x, s), s), torch.randn_like(x)
-        size = 2 * (1 - beta) * (LANGEVIN_SNR * _norm(noise) / _norm(score)).square()
+        x = x + beta * (0.5 * x + _score(process, x, denoise(x, t), t)) + beta.sqrt() * noise.normal_like(x)
+        score, eps = _score(process, x, denoise(x, s), s), noise.normal_like(x)
+        size = 2 * (1 - beta) * (LANGEVIN_SNR * _norm(eps) / _norm(score)).square()
         kept = 1 - (1 - beta) * LANGEVIN_SNR**2  # without it, each step of Langevin would leave normals 1.3 % too wide (ours)
-        x = x + size * score + (2 * size * kept).sqrt() * noise
+        x = x + size * score + (2 * size * kept).sqrt() * eps
     return x
 
 

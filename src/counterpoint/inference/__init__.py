@@ -11,7 +11,6 @@ from .answers import (
     log_likelihood,
     means,
     posterior_latents,
-    seeded,
 )
 from .bounds import Approximation, approximation, elbo, measured
 from .imputation import Imputation, imputed, interval
@@ -39,5 +38,4 @@ __all__ = [
     "refined",
     "refinement",
     "refiner_of",
-    "seeded",
 ]

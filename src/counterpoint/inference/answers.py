@@ -6,8 +6,7 @@ Functions of a model and an encoding; they hold no state. Gradients and modes ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,17 +20,6 @@ from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding, Rule
 from counterpoint.products import chained, log_normaliser, normalised
 from counterpoint.types import Latents
-
-
-@contextmanager
-def seeded(generator: torch.Generator | None) -> Iterator[None]:
-    """Draw from a stream fixed by ``generator`` and leave torch's own stream as it was; without a generator, do nothing."""
-    if generator is None:
-        yield
-        return
-    with torch.random.fork_rng():
-        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-        yield
 
 
 def posterior_latents(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from counterpoint import distributions as dist
+from counterpoint import noise
 from counterpoint.distributions import Diagonal
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Encoding, Rule
@@ -86,10 +87,9 @@ def measured(
     model: Model, encoding: Encoding, steps: Sequence[Approximation], given: tuple[str, ...], *, samples: int, beta: float = 1.0
 ) -> Tensor:
     """L(λ) of each row in nats, (T, B), of every approximation by the same noise, so that they differ by nothing else."""
-    seed, bounds = int(torch.randint(2**62, ())), []
+    seed, bounds = noise.fresh_seed(), []
     for q in steps:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with noise.seeded(seed):
             bounds.append(elbo(model, encoding, [q], given, samples=samples, beta=beta))
     return torch.cat(bounds)
 

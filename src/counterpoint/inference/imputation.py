@@ -18,6 +18,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
+from counterpoint import noise
 from counterpoint.inference.answers import completed, posterior_latents
 from counterpoint.model import Draw, Model
 from counterpoint.posteriors import Rule
@@ -133,7 +134,7 @@ class Pool:
     def __call__(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """(K, B, dim): for each row K that follow each other, from a random one on."""
         made = self._made(name)
-        first = torch.randint(len(made), (shape[1],), device=made.device)
+        first = torch.randint(len(made), (shape[1],), generator=noise.generator(made.device), device=made.device)
         return made[(first + torch.arange(shape[0], device=made.device)[:, None]) % len(made)]
 
 

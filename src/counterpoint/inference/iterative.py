@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from counterpoint import noise
 from counterpoint.distributions import Diagonal
 from counterpoint.inference.bounds import Approximation, component_bounds, elbo, parametrised
 from counterpoint.likelihoods import Likelihood
@@ -99,7 +100,8 @@ class Trace:
 
     def some(self, count: int) -> list[Approximation]:
         """For each row so many of its steps, random and distinct."""
-        order = torch.rand(len(self.steps), len(self.stopped), device=self.stopped.device).argsort(0)[:count]  # (count, B)
+        shape, device = (len(self.steps), len(self.stopped)), self.stopped.device
+        order = torch.rand(shape, generator=noise.generator(device), device=device).argsort(0)[:count]  # (count, B)
         parts = [q.parts for q in self.steps]
         rows = torch.arange(order.shape[1], device=order.device)
 
@@ -243,7 +245,8 @@ def _gradients(model: Model, encoding: Encoding, q: Approximation, given: tuple[
 
 def _signed(q: Diagonal, draws: int) -> Tensor:
     """(draws, S, B, D): μ + σ ⊙ ε, σ the standard deviation and ε random signs, of which the second half are the first's opposites."""
-    signs = torch.randint(0, 2, (-(-draws // 2), *q.loc.shape), device=q.loc.device, dtype=q.loc.dtype) * 2 - 1
+    shape, at = (-(-draws // 2), *q.loc.shape), q.loc.device
+    signs = torch.randint(0, 2, shape, generator=noise.generator(at), device=at, dtype=q.loc.dtype) * 2 - 1
     return q.loc + q.base_dist.stddev * torch.cat([signs, -signs])[:draws]
 
 

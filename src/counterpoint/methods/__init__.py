@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from counterpoint.denoising import DenoiserOptions
+from counterpoint.documents import read_json
 from counterpoint.inference import Refiner, RefinerOptions, refiner_of
+from counterpoint.memory import Budget, TooLarge
 from counterpoint.methods import saving
 from counterpoint.methods.base import Method
 from counterpoint.methods.diffmvae import DiffMVAE
@@ -20,6 +21,9 @@ from counterpoint.methods.product import DMVAE, MVAE, MVTCAE
 from counterpoint.methods.stages import Ramp, Stage
 from counterpoint.nn import weights_from
 from counterpoint.types import Modality
+
+SPARE = 2**28
+"""Bytes of memory that a model may take beyond four times those of its weights: masks, schedules and what is needed to make them."""
 
 METHODS: dict[str, type[Method]] = {
     m.name: m for m in (IDMVAE, JNF, JNFShared, MMVAE, MMVAEPlus, MVAE, MoPoE, MVTCAE, JMVAE, DMVAE, DiffMVAE, IterativeMVAE)
@@ -70,14 +74,15 @@ def load(folder: str | Path) -> Method:
     if not (folder / saving.CONFIG).is_file():
         raise FileNotFoundError(f"{folder} holds no {saving.CONFIG}; give a run folder or one written by save_pretrained")
     try:
-        record = json.loads((folder / saving.CONFIG).read_text())
+        record = read_json(folder / saving.CONFIG)
         known = saving.named(record)
-        modalities = [Modality(**m) for m in record["modalities"]]
-        fresh = method(record["method"]).from_config(modalities, record["config"])
-        unsaid = [option for option in fresh.config if option not in record["config"]]
-        if unsaid:  # its default may be another than what the weights were trained with
-            raise ValueError(f"{folder / 'config.json'} does not say {unsaid[0]!r}, so it is of another version; add it, or train again")
-        with weights_from(0):  # they are replaced, but to draw them must not move torch's generator
+        held = saving.weights_file(folder, known).stat().st_size
+        with Budget(4 * held + SPARE), weights_from(0):  # they are replaced, but to draw them must not move torch's generator
+            modalities = [Modality(**m) for m in record["modalities"]]
+            fresh = method(record["method"]).from_config(modalities, record["config"])
+            unsaid = [option for option in fresh.config if option not in record["config"]]
+            if unsaid:  # its default may be another than what the weights were trained with
+                raise ValueError(f"it does not say {unsaid[0]!r}, so it is of another version")
             for kind, size in record["samplers"].items():
                 fresh.model.add_samplers(kind, size)
             for options in record.get("denoisers", ()):
@@ -85,7 +90,11 @@ def load(folder: str | Path) -> Method:
             if found := record.get("refiner"):
                 fresh.model.put_refiner(Refiner(modalities, found["latents"], RefinerOptions(**found["options"]), beta=found["beta"]))
                 refiner_of(fresh.model)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except TooLarge:
+        raise ValueError(
+            f"{folder / saving.CONFIG} asks for a model far larger than the {held:,} bytes of its weights; restore it or train again"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / saving.CONFIG} is damaged ({error}); restore it or train again") from error
     try:
         fresh.load_state_dict(saving.read_weights(folder, known))

@@ -14,15 +14,18 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from counterpoint import inference
+from counterpoint import inference, noise
 from counterpoint.denoising import DenoiserOptions
 from counterpoint.diffusion import Sampler
+from counterpoint.memory import Budget, TooLarge, physical
 from counterpoint.methods import saving
 from counterpoint.methods.stages import Stage
 from counterpoint.model import Draw, Model
@@ -38,6 +41,14 @@ if TYPE_CHECKING:
 
 Values = Batch | Mapping[str, Tensor | np.ndarray]
 RuleLike = Rule | Literal["own", "product"]
+
+
+TRAINED = 4
+"""How many times its own memory a model takes in training: weights, gradients and the two moments of Adam."""
+
+_answer_lock = Lock()
+_asked: WeakKeyDictionary[Method, tuple[int, bool]] = WeakKeyDictionary()
+"""How many questions each method answers now, and whether it trained before the first of them."""
 
 
 class Method(nn.Module):
@@ -114,8 +125,15 @@ class Method(nn.Module):
                 raise ValueError(f"{cls.name}.{key} has no option {strange[0]!r}; its options are {', '.join(fields)}")
             options[key] = kind(**value) if nested else value
         construct: Any = cls  # a concrete method, whose constructor takes modalities and options
-        with weights_from(seed):
-            return construct(modalities, **options)
+        budget = Budget(physical() // TRAINED)
+        try:
+            with budget, weights_from(seed):
+                return construct(modalities, **options)
+        except TooLarge as error:
+            if error.budget is not budget:
+                raise
+            sizes = {key: value for key, value in config.items() if isinstance(value, int | Mapping) or dataclasses.is_dataclass(value)}
+            raise ValueError(f"{cls.name} takes {error}, more than this machine can train; lower the sizes in {sizes}") from None
 
     @classmethod
     def for_data(cls, data: Dataset, *, seed: int = 0, **options: Any) -> Self:
@@ -305,7 +323,7 @@ class Method(nn.Module):
             ValueError: an unknown or empty ``given``, a row with none of it, or ``refine`` of less than one step, without a refiner, or of a
                 posterior that has no parameters.
         """
-        with self._answering() as model, inference.seeded(generator):
+        with self.answering() as model, noise.seeded(generator):
             batch, names = self._given(x, given)
             return inference.posterior_latents(model, model.encode(batch), names, samples, self._rule(rule), refine)
 
@@ -339,7 +357,7 @@ class Method(nn.Module):
         """
         if by not in ("refiner", "gradient"):
             raise ValueError(f"by={by!r} is unknown; choose 'refiner' or 'gradient'")
-        with self._answering() as model, inference.seeded(generator):
+        with self.answering() as model, noise.seeded(generator):
             batch, names = self._given(x, given)
             encoding = model.encode(batch)
             start = inference.approximation(model, encoding, names)
@@ -378,13 +396,13 @@ class Method(nn.Module):
                 f"decoding {lacking[0]!r} needs its private latent, which is not given; use translate to draw it from the prior"
             )
         known = self._columns(covariates, latents.shared.shape[1])
-        with self._answering() as model, inference.seeded(generator):
+        with self.answering() as model, noise.seeded(generator):
             return inference.means(model, [Draw(latents, targets)], known)[0]
 
     def reconstruct(self, x: Values, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Every modality from its own posterior means, (B, *shape); where a row lacks it, from the rest of the row, with w at the
         private prior's mean."""
-        with self._answering() as model, inference.seeded(generator):
+        with self.answering() as model, noise.seeded(generator):
             batch = self._batch(x)
             encoding = model.encode(batch)
             everything = model.posterior.condition(encoding, model.names).centre
@@ -415,7 +433,7 @@ class Method(nn.Module):
         else from the prior. What is decoded has the ``covariates`` given, as in ``decode``, whatever those of ``x`` are; without, it has those of ``x``,
         or the average of the training rows where it has none. To translate to itself with other covariates is to take their effect away.
         """
-        with self._answering() as model, inference.seeded(generator):
+        with self.answering() as model, noise.seeded(generator):
             batch, names = self._given(x, None)
             known = batch.covariates if covariates is None else self._columns(covariates, len(batch))
             targets = self._targets(to)
@@ -464,7 +482,7 @@ class Method(nn.Module):
         Raises:
             ValueError: an unknown or empty ``given`` or ``to``, a row with none of ``given``, a level outside (0, 1), or too few draws for it.
         """
-        with self._answering() as model, inference.seeded(generator):
+        with self.answering() as model, noise.seeded(generator):
             batch, names = self._given(x, given)
             self._check_totals(totals or {}, len(batch))
             if (known := self._columns(covariates, len(batch))) is not None:
@@ -494,7 +512,7 @@ class Method(nn.Module):
             covariates: as in ``decode``.
         """
         known = self._columns(covariates, n)
-        with self._answering() as model, inference.seeded(generator):
+        with self.answering() as model, noise.seeded(generator):
             draw = partial(model.draw_prior, prior=self._prior(prior))
             latents = inference.completed(model, Latents(draw("z", (1, n))), model.names, {}, draw)
             return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)], known)[0].items()}
@@ -508,7 +526,7 @@ class Method(nn.Module):
         """
         if not self.model.private_dims:
             raise ValueError(f"{self.name} has no private latents to recombine; use a method that has, such as idmvae or mmvae+")
-        with self._answering() as model, inference.seeded(generator):
+        with self.answering() as model, noise.seeded(generator):
             what, manner = model.encode(self._batch(shared)), model.encode(self._batch(private))
             if len(what.batch) != len(manner.batch):
                 raise ValueError(
@@ -524,7 +542,7 @@ class Method(nn.Module):
     ) -> Tensor:
         """log p(x) of what each row has, in nats, (B,), by importance sampling from the posterior, refined as in ``encode``; refused for decoders
         without an exact density."""
-        with self._answering() as model, inference.seeded(generator):
+        with self.answering() as model, noise.seeded(generator):
             return inference.log_likelihood(model, model.encode(self._batch(x)), samples, refine=refine)
 
     def divergence(
@@ -537,7 +555,7 @@ class Method(nn.Module):
         """
         if samples < 1:
             raise ValueError(f"samples={samples} must be 1 or more")
-        with self._answering() as model, inference.seeded(generator):
+        with self.answering() as model, noise.seeded(generator):
             batch, names = self._batch(x), self._given(x, given)[1]
             lacking = ~torch.stack([*batch.present.values()]).all(0)
             if bool(lacking.any()):
@@ -553,7 +571,7 @@ class Method(nn.Module):
         Raises:
             ValueError: an unknown or empty ``given``.
         """
-        with self._answering() as model, inference.seeded(generator):
+        with self.answering() as model, noise.seeded(generator):
             batch, names = self._given(x, given)
             return inference.diagnose(model, model.encode(batch), names, self._rule(rule))
 
@@ -608,15 +626,23 @@ class Method(nn.Module):
         return {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
 
     @contextmanager
-    def _answering(self) -> Iterator[Model]:
-        """Evaluation mode and no gradient, both restored afterwards."""
-        training = self.training
-        self.eval()
+    def answering(self) -> Iterator[Model]:
+        """Evaluation mode and no gradient, both restored afterwards: the mode by the last of the threads that ask at once."""
+        with _answer_lock:
+            inside, training = _asked.get(self, (0, self.training))
+            _asked[self] = inside + 1, training
+            if self.training:
+                self.eval()
         try:
             with torch.no_grad():
                 yield self.model
         finally:
-            self.train(training)
+            with _answer_lock:
+                inside, training = _asked.pop(self)
+                if inside > 1:
+                    _asked[self] = inside - 1, training
+                elif training:
+                    self.train()
 
     @property
     def device(self) -> torch.device:

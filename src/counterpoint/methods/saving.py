@@ -75,6 +75,20 @@ def named(record: Mapping[str, Any]) -> str:
     return known
 
 
+def weights_file(folder: Path, known: str) -> Path:
+    """Where the weights of that checksum stand.
+
+    Raises:
+        FileNotFoundError: there is no file of weights.
+    """
+    path = folder / _before(known)
+    if not path.is_file():
+        path = folder / WEIGHTS
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no {WEIGHTS}; give a run folder or one written by save_pretrained")
+    return path
+
+
 def read_weights(folder: Path, known: str) -> dict[str, Tensor]:
     """The weights of that checksum.
 
@@ -85,11 +99,7 @@ def read_weights(folder: Path, known: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = folder / _before(known)
-    if not path.is_file():
-        path = folder / WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {WEIGHTS}; give a run folder or one written by save_pretrained")
+    path = weights_file(folder, known)
     with path.open("rb") as file:
         same = hashlib.file_digest(file, "sha256").hexdigest() == known
     try:

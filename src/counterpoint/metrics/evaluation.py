@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 
+from ..documents import read_json
 from ..files import write
 from ..inference import refiner_of
 from ..types import Modality
@@ -119,8 +120,8 @@ class Evaluation:
             ValueError: not an evaluation.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            content = read_json(Path(path))
+        except ValueError as error:
             raise ValueError(f"{path} is not an evaluation: {error}; expected the JSON that Evaluation.to_json writes") from None
         if not isinstance(content, dict) or not isinstance(content.get("metrics"), dict) or not isinstance(content.get("meta", {}), dict):
             raise ValueError(f"{path} is not an evaluation; expected an object with 'metrics' and 'meta'")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inference import seeded
+from ..noise import seeded
 from ..types import Latents, covariates_of
 from .agreement import f1
 from .judges import Judges, Seen, values_of

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..inference import approximation, ascended, measured, refined, refiner_of, seeded
+from ..inference import approximation, ascended, measured, refined, refiner_of
+from ..noise import seeded
 from .latents import device_of
 from .scores import Scores, chosen, seed_of
 
@@ -57,18 +58,13 @@ def score_refinement(method: Method, split: Split, *, rows: int = 32, samples: i
 
 def _bounds(method: Method, batch: Batch, given: tuple[str, ...], samples: int, generator: torch.Generator) -> list[float]:
     """The bound at every step of the refiner, and last that of the ascent."""
-    model, training = method.model, method.training
-    beta = refiner_of(model).beta
-    method.eval()
-    try:
-        with torch.no_grad(), seeded(generator):
-            encoding = model.encode(batch)
-            start = approximation(model, encoding, given)
-            ascent = ascended(model, encoding, given, start, steps=ASCENT, lr=RATE, beta=beta)
-            steps = [*refined(model, encoding, given, start).steps, ascent.last]
-            return measured(model, encoding, steps, given, samples=samples, beta=beta).mean(1).tolist()
-    finally:
-        method.train(training)
+    with method.answering() as model, seeded(generator):
+        beta = refiner_of(model).beta
+        encoding = model.encode(batch)
+        start = approximation(model, encoding, given)
+        ascent = ascended(model, encoding, given, start, steps=ASCENT, lr=RATE, beta=beta)
+        steps = [*refined(model, encoding, given, start).steps, ascent.last]
+        return measured(model, encoding, steps, given, samples=samples, beta=beta).mean(1).tolist()
 
 
 def _add(scores: Scores, label: str, found: dict[str, list[float]], *, each: bool) -> None:

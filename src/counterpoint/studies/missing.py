@@ -22,6 +22,7 @@ import yaml
 from tqdm import tqdm
 
 from ..data import Dataset
+from ..documents import read_yaml
 from ..files import locked, replacing, write
 from ..methods import METHODS, load, method
 from ..metrics import Evaluation, evaluate, group_of
@@ -255,7 +256,9 @@ class _Work:
         for name, recipe in self.recipes.items():
             about[f"methods/{name}"] = plain({"model": recipe.model, "fit": {k: v for k, v in recipe.fit.items() if k != "seed"}})
         path = self.folder / "sweep.yaml"
-        before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        before = read_yaml(path) if path.is_file() else {}
+        if not isinstance(before, dict):
+            raise ValueError(f"{path} is no record of a sweep; remove it, or name another folder")
         for key, value in about.items():
             if key in before and before[key] != value:
                 raise ValueError(f"{self.folder} holds a sweep with other options ({key}); give the same, or name another folder")

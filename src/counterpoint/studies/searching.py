@@ -27,6 +27,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
+from ..documents import read_yaml
 from ..extras import required
 from ..files import locked, write
 from ..methods import method
@@ -180,7 +181,7 @@ class _Work:
         path = self.folder / "best.yaml"
         found = Tuning(self.metric, self.direction, trials, None)
         if (best := found.best) is not None:
-            config = yaml.safe_load((self._run(best.number) / "config.yaml").read_text(encoding="utf-8"))
+            config = read_yaml(self._run(best.number) / "config.yaml")
             config["fit"]["progress"] = True
             about = f"# trial {best.number} of {len(trials)}: {self.metric} {best.value:.6g}, of the validation split\n"
             write(path, (about + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)).encode())

@@ -18,9 +18,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
 from ..data import load
+from ..documents import read_yaml
 from ..methods import Method
 from ..training import FitOptions
 
@@ -103,10 +102,7 @@ def _content(search: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
     path = Path(search)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path} of the search space; give a YAML file of fields and their ranges or choices")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no search space; expected a mapping such as 'fit.lr: {{low: 1.0e-4, high: 1.0e-2, log: true}}'")
     return content

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from ..documents import read_yaml
 from ..files import append, write
 from ..methods.saving import checksum_in
 from .options import FREE
@@ -67,9 +68,9 @@ class RunFolder:
         if not resume:
             raise ValueError(f"{self.path} already holds a run; pass resume=True to go on with it, or choose another out")
         try:
-            then = dict(_leaves(yaml.safe_load(self.config.read_text(encoding="utf-8"))))
-        except (yaml.YAMLError, AttributeError) as error:
-            raise ValueError(f"{self.config} cannot be read as YAML; restore it, or choose another out") from error
+            then = dict(_leaves(read_yaml(self.config)))
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{self.config} cannot be read as YAML ({error}); restore it, or choose another out") from error
         now = dict(_leaves(yaml.safe_load(yaml.safe_dump(dict(config)))))
         self._added()  # unreadable, they are found out before anything is trained
         read_rows(self.metrics)

@@ -99,9 +99,7 @@ def _posteriors(method: Method, train: Split, of: str, progress: bool = False) -
     def take(key: str, q: Posterior, rows: Tensor) -> None:
         found.setdefault(key, []).append((q.centre if of == "means" else q.rsample())[rows])
 
-    training = method.training
-    method.eval()
-    with torch.no_grad():
+    with method.answering():
         batches = train.batches(512, device=method.device)
         for batch in shown(batches, "encode", "batch", progress, total=-(-len(train) // 512)):
             encoding = method.model.encode(batch)
@@ -109,7 +107,6 @@ def _posteriors(method: Method, train: Split, of: str, progress: bool = False) -
                 take("z", q, rows)
             for name, q in encoding.private.items():
                 take(f"w_{name}", q, batch.present[name])
-    method.train(training)
     return {key: torch.cat(parts) for key, parts in found.items()}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...documents import read_json
 from ...files import write
 from ...types import Modality
 from ..arrays import Nan
@@ -113,7 +114,7 @@ class Index:
             FileNotFoundError: a shard is gone.
         """
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             if record.pop("format") != 1:
                 raise ValueError("another format")
             wanted = record["wanted"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from counterpoint.inference import seeded
 from counterpoint.model import Draw
+from counterpoint.noise import seeded
 from counterpoint.types import Batch, Latents
 
 from .rows import batch_of, complete_rows
