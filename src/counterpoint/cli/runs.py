@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import data as datasets
+from ..data.catalog import described
 from ..methods import METHODS, Method, load
 from ..training.folder import RunFolder, leads
 from .arguments import Settings, check_source, run_groups, words_for
@@ -70,8 +72,8 @@ def trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
     run = out_folder(wanted)
     if wanted.overwrite and leads():
         _cleared(run)
-    described = {key: value for key, value in wanted.data.items() if value is not None}
-    return method, train(method, data.train, data.val, out=run, resume=wanted.resume, describe=described, options=options)
+    about = described(wanted.data)
+    return method, train(method, data.train, data.val, out=run, resume=wanted.resume, describe=about, options=options)
 
 
 def decoder_folder(run: Path, resume: bool) -> Path:
@@ -125,10 +127,15 @@ def opened_to_add(run: Path) -> tuple[Method, Dataset]:
 
 def opened(run: Path) -> tuple[Method, Dataset]:
     method = opened_model(run)
-    groups = run_groups(run)
-    if not groups.get("data", {}).get("source"):
-        raise ValueError(f"{run / 'config.yaml'} does not say what data the run was trained on; add 'data: {{source: NAME}}'")
-    return method, loaded(groups["data"])
+    options = run_groups(run).get("data", {})
+    source, config = options.get("source"), run / "config.yaml"
+    if not source:
+        raise ValueError(f"{config} does not say what data the run was trained on; add 'data: {{source: NAME}}'")
+    if os.path.isabs(str(source)) and not Path(source).exists():
+        raise FileNotFoundError(
+            f"the data of {run} are not at {source}; bring them back, or say in {config}, data.source, where they are now"
+        )
+    return method, loaded(options)
 
 
 def evaluated(method: Method, data: Dataset, run: Path, options: Mapping[str, Any], usual: bool = True) -> Evaluation:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..data import Dataset, load
+from ..data.catalog import described
 from ..methods import Method
 from ..training import FitOptions, FitResult, fit
 from ..training.options import lifted
@@ -83,6 +84,5 @@ class Recipe:
     def trained(self, data: Dataset, folder: Path, *, resume: bool = False, watch: Watch | None = None) -> tuple[Method, FitResult]:
         """The method, trained in a run folder."""
         method = self.made(data)
-        described = {key: value for key, value in self.data.items() if value is not None}
-        options = FitOptions(**self.fit)
-        return method, fit(method, data.train, data.val, out=folder, resume=resume, describe=described, options=options, watch=watch)
+        options, about = FitOptions(**self.fit), described(self.data)
+        return method, fit(method, data.train, data.val, out=folder, resume=resume, describe=about, options=options, watch=watch)
