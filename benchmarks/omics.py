@@ -2,7 +2,7 @@
 
     python benchmarks/omics.py DATA --peer PEER/bin/python --out DIR [--sets tcga-brca ...] [--methods idmvae ...] [--folds 0 1 2 3 4]
 
-DATA holds ``omics/``. Each method is trained as ``experiments/omics.yaml`` says but for its own options and for the networks, of which there are four:
+DATA holds ``omics/``. Each method is trained as ``recipes/omics.yaml`` says but for its own options and for the networks, of which there are four:
 those of the recipe, linear ones, linear ones with weight decay, and the same with more latents, in larger batches. It keeps the weights of the best
 validation loss. Everything is fitted to the train rows of a fold without their labels; a logistic regression on standardised latents (posterior means
 given all modalities) is scored by balanced accuracy on the test rows. Imputation: each modality from the others, root mean squared error over that of the
@@ -33,7 +33,7 @@ from counterpoint.data import Dataset, Split
 from counterpoint.metrics.dependence import hsic
 from counterpoint.types import COUNTS, Batch
 
-RECIPE = Path(cp.__file__).parent / "experiments" / "omics.yaml"
+RECIPE = Path(cp.__file__).parent / "recipes" / "omics.yaml"
 SETS = ("tcga-brca", "scgem", "snareseq", "citeseq")
 SIZES = (16, 32, 64)
 OPTIONS = {

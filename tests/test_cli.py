@@ -210,7 +210,7 @@ def test_what_is_wrong_is_said_in_one_line(
         ("modle: {a: 3}", "unknown key 'modle.a' in c.yaml"),
         ("- a", "c.yaml holds no options"),
         ("a: [", "c.yaml is not YAML"),
-        ("fit: {max_epochs: many}", "option --fit.max_epochs: expected int, got many"),
+        ("fit: {max_epochs: many}", "option --fit.max_epochs: expected int or null, got many"),
     ],
 )
 def test_what_is_wrong_in_a_configuration_is_named(
@@ -650,7 +650,7 @@ def test_translation_by_the_product_of_posteriors(run: Path, tmp_path: Path, cap
     assert "product" in refused(capsys, "translate", run, *given, "--rule", "poe")
 
 
-@pytest.mark.parametrize("path", sorted(Path(cp.__file__).parent.glob("experiments/*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(Path(cp.__file__).parent.glob("recipes/*.yaml")), ids=lambda path: path.stem)
 def test_recipes_are_complete_configurations(path: Path, tmp_path: Path) -> None:
     """Every option is known and of its type, and the recipe says what it reaches and how it is run."""
     demo = path.stem == "demo"
@@ -661,4 +661,4 @@ def test_recipes_are_complete_configurations(path: Path, tmp_path: Path) -> None
     )
     assert wanted.data["source"] in cp.data.names() and wanted.method in cp.METHODS
     about = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    assert demo or any("counterpoint fit --config THIS" in line for line in about)
+    assert demo or any(f"counterpoint fit --recipe {path.stem}" in line for line in about)

@@ -192,7 +192,7 @@ def test_bad_folders_are_refused(tmp_path: Path) -> None:
     objects = write_folder(tmp_path / "objects", {"a": np.array([{}] * 5)})
     half = write_folder(tmp_path / "half", {"a": np.zeros((50, 2))})
     (half / "a.npy").write_bytes((half / "a.npy").read_bytes()[:200])
-    partial = write_folder(tmp_path / "partial" / "train", {"a": np.zeros((5, 2))}).parent
+    partial = write_folder(tmp_path / "partial" / "test", {"a": np.zeros((5, 2))}).parent
     mixed = tmp_path / "mixed"
     for part in ("", "train", "val", "test"):
         write_folder(mixed / part, {"a": np.zeros((5, 2))})
@@ -200,7 +200,7 @@ def test_bad_folders_are_refused(tmp_path: Path) -> None:
         (tmp_path / "empty", FileNotFoundError, "no .npy file"),
         (objects, TypeError, "never unpickled"),
         (half, ValueError, "truncated"),
-        (partial, ValueError, "no val"),
+        (partial, ValueError, "has test but no train"),
         (mixed, ValueError, "beside train, val and test"),
     ):
         with pytest.raises(error, match=message):

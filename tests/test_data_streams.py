@@ -622,7 +622,8 @@ def test_held_rows_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("counterpoint.data.streams.index.MOST_ROWS", 7)
     numbered(tmp_path / "train", [50])
     numbered(tmp_path / "valid", [20])
-    data = load(tmp_path)
+    with pytest.warns(UserWarning, match="has no test split: 5 rows of train, held out by the seed"):
+        data = load(tmp_path)
     assert (len(data.train), len(data.val), len(data.test)) == (45, 7, 5)
     assert data.notes["val"] == "7 of 20 rows, by the seed" and {*data.val.x["row"][:, 0]} <= {*range(20)}
     assert len(data.train.sample(9)) == 9 and len({*data.train.sample(9).x["row"][:, 0]}) == 9  # type: ignore[union-attr]

@@ -46,12 +46,19 @@ def translate(words: Sequence[str]) -> None:
     given = _given(wanted.given, method, autoencoder)
     if not given:
         raise ValueError(f"name what to translate from: --given MODALITY=FILE; the modalities are {', '.join(known)}")
+    present = _present(given)
+    empty = ~np.logical_or.reduce([*present.values()])
+    if empty.any():
+        raise ValueError(
+            f"row {int(empty.argmax())} holds nothing but NaN in {', '.join(given)} ({empty.sum()} of {len(empty)} rows); leave such rows out, or"
+            " take impute, which leaves them missing"
+        )
     targets = [choose(name, [*known], "modality") for name in wanted.to] or [name for name in known if name not in given]
     if not targets:
         raise ValueError(f"name what to translate to: --to MODALITY; the modalities are {', '.join(known)}")
     generator = torch.Generator().manual_seed(wanted.seed)
     output = method.translate(
-        given,
+        Batch.of(given, present, modalities=method.modalities),
         to=targets,
         n=wanted.n,
         prior=wanted.prior,
@@ -100,7 +107,7 @@ def impute(words: Sequence[str]) -> None:
     if wanted.out.suffix != ".npz":
         raise ValueError(f"cannot write {wanted.out}: end its name in .npz")
     if (wanted.split is None) == any("=" in entry for entry in wanted.given):
-        method, batch, given = _to_impute(wanted)
+        method, batch, given, here = _to_impute(wanted)
     elif wanted.split is None:
         raise ValueError("name the rows: --given MODALITY=FILE, or --split test for those of the run's own data")
     else:
@@ -123,25 +130,33 @@ def impute(words: Sequence[str]) -> None:
             generator=torch.Generator().manual_seed(wanted.seed),
             progress=bar.update,
         )
+    found = found if here.all() else found.among(torch.from_numpy(here).to(method.device))
     counts = {name: int(found.filled(name).sum()) for name in targets}
     if not any(counts.values()):
         raise ValueError(f"nothing is missing of {', '.join(targets)}; name what to go by in --given, and the rest is filled")
-    filled = ", ".join(f"{count} of {len(batch)} rows of {name}" for name, count in counts.items() if count)
-    print(
-        f"{write_imputation(found, method.modalities, wanted.out)}: filled {filled}; {100 * wanted.level:g} % intervals by {wanted.n} draws"
-    )
+    filled = ", ".join(f"{count} of {len(here)} rows of {name}" for name, count in counts.items() if count)
+    path = write_imputation(found, method.modalities, wanted.out)
+    print(f"{path}: filled {filled}; {100 * wanted.level:g} % intervals by {wanted.n} draws")
+    if found.left is not None:
+        lack = ", ".join(given or [name for name in known if bool(batch.present[name].any())])
+        print(f"{int(found.left.sum())} of {len(here)} rows have none of {lack} to go by, and stay missing (NaN; -1 for word ids)")
 
 
-def _to_impute(wanted: ImputeOptions) -> tuple[Method, Batch, list[str] | None]:
-    """The model, the rows, and what to go by: None for all that is there."""
+def _to_impute(wanted: ImputeOptions) -> tuple[Method, Batch, list[str] | None, np.ndarray]:
+    """The model, the rows that have anything, what to go by (None for all that is there), and which of all rows these are, (N,) bool."""
     if wanted.split is None:
         method = opened_model(wanted.run)
         x = _given(wanted.given, method, None)
-        present = {name: ~np.isnan(v).reshape(len(v), -1).all(1) for name, v in x.items() if v.dtype.kind == "f"}
-        return method, Batch.of(x, present, modalities=method.modalities), None
+        present = _present(x)
+        here = np.logical_or.reduce([*present.values()])
+        if not here.any():
+            raise ValueError(f"every row of {', '.join(x)} is NaN, so there is nothing to go by")
+        kept, there = ({name: values[here] for name, values in each.items()} for each in (x, present))
+        return method, Batch.of(kept, there, modalities=method.modalities), None, here
     method, data = opened(wanted.run)
     names = [choose(name, [m.name for m in method.modalities], "modality") for name in wanted.given]
-    return method, data.splits()[wanted.split].batch(slice(None)), names or None
+    batch = data.splits()[wanted.split].batch(slice(None))
+    return method, batch, names or None, np.ones(len(batch), bool)
 
 
 # ----------------------------------------------------------------------------------------------- values
@@ -157,6 +172,18 @@ def _given(entries: Sequence[str], method: Method, autoencoder: datasets.Autoenc
             raise ValueError(f"--given {entry} must be MODALITY=FILE, or MODALITY=TEXT of words; the modalities are {', '.join(known)}")
         given[name] = _read(known[choose(name, [*known], "modality")], file, autoencoder)
     return given
+
+
+def _present(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """By modality which rows are there, (N,) bool: those that are not NaN throughout.
+
+    Raises:
+        ValueError: different numbers of rows.
+    """
+    rows = {name: len(values) for name, values in given.items()}
+    if len({*rows.values()}) > 1:
+        raise ValueError(f"the files of --given have different numbers of rows: {rows}; mark missing rows by NaN")
+    return {name: ~np.isnan(v).reshape(len(v), -1).all(1) if v.dtype.kind == "f" else np.ones(len(v), bool) for name, v in given.items()}
 
 
 def _check_count(n: int) -> None:

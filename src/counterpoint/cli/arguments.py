@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -21,8 +22,10 @@ from jsonargparse import ArgumentParser
 
 from .. import data as datasets
 from ..documents import parse_yaml, read_yaml
-from ..training.options import plain
+from ..training.options import lifted, plain
 from . import choose
+from .recipes import config_file, recipes
+from .recipes import recipe as recipe_file
 
 Result = TypeVar("Result")
 
@@ -78,7 +81,8 @@ def called(target: Callable[..., Result], verb: str, words: Sequence[str]) -> Re
     parser = parser_for(verb, (target.__doc__ or "").partition("\n")[0])
     add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
     add(target, as_positional=True)
-    values = parsed(parser, expanded(words, option_names(parser)))
+    spelled = expanded(words, option_names(parser))
+    values = parsed(parser, [*_lifted_words(spelled), *spelled])
     kinds = {name: type(parameter.default) for name, parameter in signature(target).parameters.items()}
     return target(**{key: kinds[key](**value) if is_dataclass(kinds[key]) else value for key, value in values.items()})
 
@@ -242,16 +246,17 @@ def settings(
     rest = [*words]
     method = rest.pop(0) if rest and not rest[0].startswith("-") else None
     rest, config = _taken(rest, "config")
+    rest, named = _taken(rest, "recipe")
     rest, resumed = _taken(rest, "resume")
-    files = [Path(path) for path in (recipe, None if resumed is None else Path(resumed) / "config.yaml", config) if path is not None]
+    files = [path for path in (recipe, *_files(named, resumed, config)) if path is not None]
     entries: dict[str, Any] = {}
     measures = recipe is not None or study is not None
     for path in files:
-        entries |= {key: value for key, value in leaves(read_config(path)) if measures or not key.startswith("evaluate.")}
+        entries = _over(entries, {key: value for key, value in leaves(read_config(path)) if measures or not key.startswith("evaluate.")})
     rest, flag = _taken(rest, "method")
     rest, entries = _stages_joined(rest, entries)
-    name = method or flag or entries.pop("method", None)
-    entries.pop("method", None)
+    of = entries.pop("method", None)
+    name = method or flag or of
     if name is None and {"-h", "--help"} & {*rest}:
         print(_methods_help(verb, METHODS))
         raise SystemExit(0)
@@ -263,6 +268,7 @@ def settings(
     parser.add_argument(
         "--config", action="config", help="YAML file of options, as --print_config or a run's config.yaml has them; flags come after it"
     )
+    _add_recipe(parser)
     parser.add_argument("--method", type=str, default=name, help="name of the method")
     parser.add_argument("--out", type=Path, default=None, help="run folder to make")
     parser.add_argument("--resume", type=Path, default=None, help="run folder to go on with, in place of --out")
@@ -287,8 +293,12 @@ def settings(
     if study is not None:
         study(parser)
     names = option_names(parser)
+    foreign = [key for key in _mapped(entries) if key.startswith("model.") and key not in names]
+    if foreign and of not in (None, name):
+        raise ValueError(f"{files[-1]} is of {of}, and {name} has no {foreign[0]!r}; name {of}, or no configuration")
     from_files = [f"--{key}={_word(value)}" for key, value in _known(entries, names, files)]
-    found = parsed(parser, [*from_files, *expanded(gathered(rest, _LISTS), names)])
+    flags = expanded(gathered(rest, _LISTS), names)
+    found = parsed(parser, [*from_files, *_lifted_words(flags, entries), *flags])
     groups = {key: found.get(key, {}) for key in ("model", "data", "fit", "evaluate", "study")}
     if resumed is not None and (found["out"] is not None or found["overwrite"]):
         raise ValueError(f"--resume {resumed} goes on in its own folder; leave out --out and --overwrite")
@@ -311,15 +321,20 @@ def study_settings(
     from ..training import FitOptions
 
     rest, config = _taken(words, "config")
-    content = {} if config is None else read_config(Path(config))
-    methods = content.pop("methods", None) or {}
-    if not isinstance(methods, Mapping) or not all(isinstance(value, Mapping) for value in methods.values()):
-        raise ValueError(f"{config}: methods must say what each has of its own, as in 'methods: {{idmvae: {{model: {{shared_dim: 16}}}}}}'")
-    rest, entries = _stages_joined(rest, dict(leaves(content)))
+    rest, named = _taken(rest, "recipe")
+    files = _files(named, None, config)
+    methods: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
+    for path in files:
+        content = read_config(path)
+        methods |= _methods_of(content, path)
+        entries = _over(entries, dict(leaves(content)))
+    rest, entries = _stages_joined(rest, entries)
     parser = parser_for(verb, about)
     parser.add_argument(
         "--config", action="config", help="YAML file of data, fit, evaluate, and of each method's own model and fit in methods"
     )
+    _add_recipe(parser)
     parser.add_argument("--out", type=Path, default=None, help="folder to make")
     parser.add_argument("--data.source", type=str, default=None, help="name of a data set, a folder, or an .npz file; --data for short")
     parser.add_function_arguments(datasets.load, "data", skip=LOAD_SKIPS)
@@ -327,10 +342,66 @@ def study_settings(
     parser.add_function_arguments(evaluate, "evaluate", skip=EVALUATE_SKIPS | {"split"})
     study(parser)
     names = option_names(parser)
-    from_files = [f"--{key}={_word(value)}" for key, value in _known(entries, names, [Path(config or "")])]
-    found = parsed(parser, [*from_files, *expanded(rest, names)])
+    from_files = [f"--{key}={_word(value)}" for key, value in _known(entries, names, files)]
+    flags = expanded(rest, names)
+    found = parsed(parser, [*from_files, *_lifted_words(flags, entries), *flags])
     groups = {key: found.get(key, {}) for key in ("data", "fit", "evaluate", "study")}
     return Settings("", {}, **groups, out=found["out"], resume=False, overwrite=False), {name: dict(own) for name, own in methods.items()}
+
+
+def _add_recipe(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--recipe",
+        type=str,
+        default=None,
+        help=f"a configuration that comes with the package, read before --config: {', '.join(recipes())}",
+    )
+
+
+def _files(recipe: str | None, resumed: str | None, config: str | None) -> list[Path]:
+    """The files of options that were named, in the order in which they are read."""
+    found = [
+        None if recipe is None else recipe_file(recipe),
+        None if resumed is None else Path(resumed) / "config.yaml",
+        None if config is None else config_file(config),
+    ]
+    return [path for path in found if path is not None]
+
+
+def _methods_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What each method of a configuration has of its own, taken out of it; of one of a single method, that method and its model."""
+    methods = content.pop("methods", None) or {}
+    if not isinstance(methods, Mapping) or not all(isinstance(value, Mapping) for value in methods.values()):
+        raise ValueError(f"{path}: methods must say what each has of its own, as in 'methods: {{idmvae: {{model: {{shared_dim: 16}}}}}}'")
+    single = content.pop("method", None)
+    alone = {} if single is None else {str(single): {"model": content.pop("model", None) or {}}}
+    return {**alone, **methods}
+
+
+def _over(entries: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries and those that come after them, whose limits on training replace the limits of the former."""
+    of_fit = {key.removeprefix("fit."): value for key, value in later.items() if key.startswith("fit.")}
+    gone = {f"fit.{name}" for name in lifted(of_fit)}
+    return {**{key: value for key, value in entries.items() if key not in gone}, **later}
+
+
+def _lifted_words(flags: Sequence[str], entries: Mapping[str, Any] | None = None) -> list[str]:
+    """Words that lift the limits on training that stood before the flags, where these give one of their own.
+
+    Args:
+        flags: options spelled out in full.
+        entries: what stood before them, for the warning that a cooldown goes.
+    """
+    given: dict[str, Any] = {}
+    for word, following in zip(flags, [*flags[1:], ""], strict=False):
+        name, equals, value = word.partition("=")
+        if name.startswith("--fit."):
+            text = value if equals else following
+            given[name.removeprefix("--fit.")] = None if text in ("-1", "null") else text
+    resets = lifted(given)
+    if "cooldown" in resets and (entries or {}).get("fit.cooldown"):
+        warnings.warn("the cooldown is left out: it counts back from max_steps, which another limit replaces; give both", stacklevel=2)
+    return [f"--fit.{name}={_word(value)}" for name, value in resets.items()]
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -344,7 +415,7 @@ def read_config(path: Path) -> dict[str, Any]:
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no options; expected a mapping such as 'method: idmvae'")
-    content = {str(key): value for key, value in content.items() if key not in ("rows", "out", "resume", "overwrite", "config")}
+    content = {str(key): value for key, value in content.items() if key not in ("rows", "out", "resume", "overwrite", "config", "recipe")}
     method = content.get("method")
     if isinstance(method, dict):  # as training writes it
         content |= {"method": method.get("name"), "model": method.get("config", {})}
@@ -459,7 +530,12 @@ def _word(value: Any) -> str:
 def _methods_help(verb: str, methods: Mapping[str, Any]) -> str:
     width = max(map(len, methods))
     listed = "\n".join(f"  {name:<{width}}  {method.title}" for name, method in methods.items())
+    known = recipes()
+    wide = max(map(len, known))
+    shipped = "\n".join(f"  {name:<{wide}}  {about}" for name, about in known.items())
     return (
-        f"usage: counterpoint {verb} METHOD --data NAME --out RUN [options]\n\nMethods:\n{listed}\n\n"
+        f"usage: counterpoint {verb} METHOD --data NAME --out RUN [options]\n"
+        f"       counterpoint {verb} --recipe NAME [--data NAME] --out RUN [options]\n\n"
+        f"Methods:\n{listed}\n\nRecipes:\n{shipped}\n\n"
         f"counterpoint {verb} METHOD --help lists the options of one."
     )

@@ -152,7 +152,7 @@ class ImputeOptions:
     Args:
         run: run folder.
         given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy, .json, .csv or .txt; a row of NaN is missing. With --split,
-            MODALITY alone: go by these, and fill all others in every row.
+            MODALITY alone: go by these, and fill all others in every row. Rows that have none of them stay missing, NaN, and are counted.
         split: fill rows of the run's own data instead: "train", "val" or "test".
         to: MODALITY, repeated for more: those to fill; all by default.
         out: .npz of values as NAME, ends of intervals as lower/NAME and upper/NAME, probabilities of words as probability/NAME, and what was filled

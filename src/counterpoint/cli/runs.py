@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import warnings
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import data as datasets
+from ..data.catalog import described
 from ..files import is_vacant, locked
 from ..methods import METHODS, Method, load
 from ..training.fingerprint import FILE as DATA_FILE
@@ -73,13 +75,13 @@ def trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
     options = FitOptions(**wanted.fit)
     method = METHODS[wanted.method].from_config(data.modalities, wanted.model, seed=options.seed)
     run = out_folder(wanted)
-    described = {key: value for key, value in wanted.data.items() if value is not None}
+    about = described(wanted.data)
     with locked(run) if leads() else nullcontext():
         if wanted.overwrite and leads():
             _cleared(run)
         if leads() and not (wanted.resume and (run / DATA_FILE).is_file()):
             Fingerprint.of(data).write(run)
-        return method, train(method, data.train, data.val, out=run, resume=wanted.resume, describe=described, options=options)
+        return method, train(method, data.train, data.val, out=run, resume=wanted.resume, describe=about, options=options)
 
 
 def decoder_folder(run: Path, resume: bool) -> Path:
@@ -141,10 +143,15 @@ def extending(run: Path) -> Iterator[tuple[Method, Dataset]]:
 
 def opened(run: Path) -> tuple[Method, Dataset]:
     method = opened_model(run)
-    groups = run_groups(run)
-    if not groups.get("data", {}).get("source"):
-        raise ValueError(f"{run / 'config.yaml'} does not say what data the run was trained on; add 'data: {{source: NAME}}'")
-    return method, _as_trained(loaded(groups["data"]), method, run)
+    options = run_groups(run).get("data", {})
+    source, config = options.get("source"), run / "config.yaml"
+    if not source:
+        raise ValueError(f"{config} does not say what data the run was trained on; add 'data: {{source: NAME}}'")
+    if os.path.isabs(str(source)) and not Path(source).exists():
+        raise FileNotFoundError(
+            f"the data of {run} are not at {source}; bring them back, or say in {config}, data.source, where they are now"
+        )
+    return method, _as_trained(loaded(options), method, run)
 
 
 def _as_trained(data: Dataset, method: Method, run: Path) -> Dataset:

@@ -16,6 +16,7 @@ from . import choose
 from .answers import annotate, impute, sample, translate
 from .arguments import EVALUATE_SKIPS, called, check_source, expanded, gathered, option_names, parsed, parser_for, settings
 from .options import FitDecoderOptions, FitRefinerOptions, PriorOptions, ReportOptions
+from .recipes import recipe
 from .runs import decoder_folder, evaluated, extending, loaded, measured, opened, opened_model, out_folder, reported, saved, trained
 from .sets import data
 from .studies import sweep, tune
@@ -43,7 +44,7 @@ __all__ = [
 GAIN_ROWS = 256
 """Validation rows on which fit-refiner measures what was gained."""
 
-RECIPE = Path(__file__).parent.parent / "experiments" / "demo.yaml"
+RECIPE = recipe("demo")
 
 
 def demo(words: Sequence[str]) -> None:

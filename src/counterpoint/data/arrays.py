@@ -2,11 +2,12 @@
 
 All three name their arrays alike: ``NAME`` for the values of a modality, ``present/NAME`` for its mask, ``label/LABEL`` for a shared
 label and ``label/LABEL/NAME`` for a private one, ``covariate/NAME`` for what decoders may read beside latents. With splits, the same names stand below
-``train/``, ``val/`` and ``test/``.
+``train/``, ``val/`` (or ``valid/``, ``validation/``, ``dev/``) and ``test/``. A val or test that is not there is held out from train.
 """
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +22,8 @@ from .files import MANIFEST, check_files, manifest_digest, read_manifest
 from .records import COVARIATES, Array, Dataset, Split
 
 PARTS = ("train", "val", "test")
+PART_NAMES = {"train": "train", **dict.fromkeys(("val", "valid", "validation", "dev"), "val"), "test": "test"}
+"""Names of splits in sources that are split, and what they mean."""
 MOST_VALUES = 1000
 """Most values of a covariate that is no quantity."""
 Flat = dict[str, Array]
@@ -41,10 +44,12 @@ def from_mapping(
     nan: Nan = "error",
 ) -> Dataset:
     """A data set from arrays; see :func:`counterpoint.data.load`."""
-    if data.keys() == set(PARTS) and all(isinstance(v, Mapping) for v in data.values()):
+    if data and all(isinstance(v, Mapping) for v in data.values()):
         if present is not None or labels is not None or covariates is not None:
             raise ValueError("with train, val and test given, put 'present/NAME', 'label/LABEL' and 'covariate/NAME' into each of them")
-        return from_flat(name, {part: _flat(data[part]) for part in PARTS}, modalities, nan=nan)
+        named = named_parts(name, [*data])
+        parts, held = with_all_parts(name, {part: _flat(data[key]) for part, key in named.items()}, fractions, seed)
+        return from_flat(name, parts, modalities, held, nan=nan)
     flat = _flat(data)
     flat |= {f"present/{k}": _array(f"present/{k}", v) for k, v in (present or {}).items()}
     flat |= {f"covariate/{k}": _array(f"covariate/{k}", v) for k, v in (covariates or {}).items()}
@@ -61,12 +66,16 @@ def from_npz(
         raise ValueError(f"{path} is truncated or not an .npz file; write it again with numpy.savez")
     with np.load(path, allow_pickle=False) as file:
         flat = {key: _read(file, key, path) for key in file.files}
-    nested = {part: {k.removeprefix(f"{part}/"): v for k, v in flat.items() if k.startswith(f"{part}/")} for part in PARTS}
-    if any(nested.values()):
-        _need_all_parts(
-            path, [part for part in PARTS if nested[part]], [k for k in flat if not k.startswith(tuple(f"{p}/" for p in PARTS))]
-        )
-        return from_flat(path.stem, nested, modalities, nan=nan)
+    heads = dict.fromkeys(k.partition("/")[0] for k in flat if "/" in k)
+    found = [head for head in heads if head in PART_NAMES]
+    if found:
+        _refuse_stray(path, [k for k in flat if not k.startswith(tuple(f"{head}/" for head in found))])
+        nested = {
+            part: {k.removeprefix(f"{head}/"): v for k, v in flat.items() if k.startswith(f"{head}/")}
+            for part, head in named_parts(path, found).items()
+        }
+        parts, held = with_all_parts(path, nested, fractions, seed)
+        return from_flat(path.stem, parts, modalities, held, nan=nan)
     return from_flat(path.stem, _divide(flat, fractions, seed), modalities, nan=nan)
 
 
@@ -86,14 +95,15 @@ def from_folder(
         modalities = modalities or [Modality(**{**m, "shape": tuple(m["shape"])}) for m in manifest["modalities"]]
     elif verify:
         raise ValueError(f"{folder} has no {MANIFEST} to verify against; leave verify out")
-    found = [part for part in PARTS if (folder / part).is_dir()]
+    found, held = [head for head in PART_NAMES if (folder / head).is_dir()], dict[str, str]()
     if found:
-        _need_all_parts(folder, found, sorted(p.name for p in folder.glob("*.npy")))
-        parts = {part: _open_folder(folder / part) for part in PARTS}
+        _refuse_stray(folder, sorted(p.name for p in folder.glob("*.npy")))
+        opened = {part: _open_folder(folder / head) for part, head in named_parts(folder, found).items()}
+        parts, held = with_all_parts(folder, opened, fractions, seed)
     else:
         parts = _divide(_open_folder(folder), fractions, seed)
     if manifest is None:
-        return from_flat(folder.name, parts, modalities, nan=nan)
+        return from_flat(folder.name, parts, modalities, held, nan=nan)
     return from_flat(manifest["name"], parts, modalities, manifest["notes"], manifest_digest(manifest), nan=nan)
 
 
@@ -196,10 +206,75 @@ def _open_folder(folder: Path) -> Flat:
     return flat
 
 
-def _need_all_parts(where: Path, found: list[str], stray: list[str]) -> None:
-    if len(found) < len(PARTS):
-        lacking = [part for part in PARTS if part not in found]
-        raise ValueError(f"{where} has {', '.join(found)} but no {lacking[0]}; give all of train, val and test, or none to have them made")
+def named_parts(where: object, found: Sequence[str]) -> dict[str, str]:
+    """By split, the name that it has in a source.
+
+    Raises:
+        ValueError: a name that means no split, two that mean the same, or no train.
+    """
+    unknown = [name for name in found if name not in PART_NAMES]
+    if unknown:
+        raise ValueError(f"{where}: {unknown[0]!r} names no split; expected train, val and test")
+    by_part: dict[str, str] = {}
+    for name in found:
+        if (other := by_part.setdefault(PART_NAMES[name], name)) != name:
+            raise ValueError(f"{where} has both {other} and {name}, which mean the same split; leave one of them")
+    if "train" not in by_part:
+        raise ValueError(f"{where} has {', '.join(by_part)} but no train; give train, or no splits to have them made")
+    return {part: by_part[part] for part in PARTS if part in by_part}
+
+
+def with_all_parts(
+    where: object, parts: Mapping[str, Flat], fractions: tuple[float, float, float], seed: int
+) -> tuple[dict[str, Flat], dict[str, str]]:
+    """The three splits; those that are missing are held out from train, alike in every class of the first shared label. And notes on them."""
+    if not parts["train"]:
+        raise ValueError(f"{where}: train holds no arrays; give at least one modality")
+    found, notes = {part: dict(flat) for part, flat in parts.items()}, dict[str, str]()
+    for part, share in zip(PARTS[1:], fractions[1:], strict=True):
+        if part in found:
+            continue
+        train = found["train"]
+        label = next((values for key, values in train.items() if key.startswith("label/") and key.count("/") == 1), None)
+        groups = np.zeros(len(next(iter(train.values()))), int) if label is None else np.unique(label, return_inverse=True)[1].reshape(-1)
+        lengths = {key: len(values) for key, values in train.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"{where}: arrays of train have different numbers of rows: {lengths}")
+        out, notes[part] = held_out(where, part, groups, share, seed)
+        found[part] = {key: values[np.flatnonzero(out)] for key, values in train.items()}
+        found["train"] = {key: values[np.flatnonzero(~out)] for key, values in train.items()}
+    return {part: found[part] for part in PARTS}, notes
+
+
+def held_out(where: object, part: str, groups: Array, share: float, seed: int) -> tuple[Array, str]:
+    """Which rows of train become a split that a source does not have, (N,) bool, and a note that says so, as a warning does.
+
+    Args:
+        groups: (N,) numbers: of each as large a share is taken as rows allow.
+        share: of the rows; at least one is taken, and one left.
+
+    Raises:
+        ValueError: a single row, or a share outside (0, 1).
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"fractions: the share {share} of {part} must lie between 0 and 1")
+    if len(groups) < 2:
+        raise ValueError(f"{where} has no {part} split and {len(groups)} row of train, too few to hold one out; give {part}")
+    order, count = shuffled(groups, seed), min(len(groups) - 1, max(1, round(share * len(groups))))
+    out = np.zeros(len(groups), bool)
+    out[order[np.linspace(0, len(order), count, endpoint=False, dtype=int) + len(order) // (2 * count)]] = True  # evenly spaced
+    note = f"{count:,} of {len(groups):,} train rows, held out by the seed {seed}"
+    warnings.warn(f"{where} has no {part} split: {note}", stacklevel=4)
+    return out, note
+
+
+def shuffled(groups: Array, seed: int) -> Array:
+    """The order (N,) that goes through one group after the other, each at random: what is taken from it at even distances has of every group
+    its share."""
+    return np.lexsort((np.random.default_rng(seed).random(len(groups)), groups))
+
+
+def _refuse_stray(where: Path, stray: Sequence[str]) -> None:
     if stray:
         raise ValueError(f"{where}: {stray[0]!r} stands beside train, val and test; move it into them")
 

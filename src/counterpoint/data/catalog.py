@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -242,6 +243,14 @@ def load(
     if missing_how == "entries":
         return data.with_gaps(missing, seed) if missing else data
     return data.with_missing(missing, seed, missing_how) if missing else data
+
+
+def described(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of :func:`load` as a run keeps them: those that are given, paths absolute, so that the data are found from any folder."""
+    given = {key: value for key, value in options.items() if value is not None}
+    paths = [key for key in ("source", "root", "vocabulary") if isinstance(given.get(key), str | Path)]
+    named = given.get("source") in _OPTIONS if isinstance(given.get("source"), str) else False
+    return given | {key: os.path.abspath(given[key]) for key in paths if key != "source" or not named}
 
 
 def _opened(

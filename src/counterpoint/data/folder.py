@@ -5,7 +5,8 @@ Columns of the table, of which only ``file_name`` or captions must be there:
 
 - ``file_name``: path of the image from the folder;
 - ``caption``, ``captions`` or ``text``: a caption; in JSON also a list of them. Rows of the same image are captions of one image;
-- ``split``: train, val (validation) or test. Without it images are divided at random, with all that is said of them;
+- ``split``: train, val (valid, validation, dev) or test. Without it images are divided at random, with all that is said of them; a val or
+  test that no row names is held out from train, alike in every class;
 - ``label``: class of the row, a number or text;
 - ``id``: must differ from row to row.
 
@@ -32,7 +33,7 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from ..types import Modality
-from .arrays import PARTS, divided
+from .arrays import PART_NAMES, PARTS, divided, held_out
 from .captioned import Captions, captioned, picked
 from .files import MANIFEST
 from .images import decode, middle
@@ -47,7 +48,6 @@ IN_MEMORY = 1 << 31
 """Most bytes of images that are decoded into memory; where there are more, they are decoded whenever a batch asks for them."""
 
 _SAID = ("caption", "captions", "text")
-_SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def image_folder(
     read = partial(_pixels, size=size)
     if skip_bad:
         entries = _readable(entries, read, bad)
-    chosen = _divided(entries, folder, captions, fractions, seed)
+    chosen, held = _divided(entries, folder, captions, fractions, seed)
     learned = (text for entry, _ in chosen["train"] for text in entry.captions)
     words = given or Vocabulary.learn(learned, tokens, min_count=min_count, size=vocabulary_size)
     modalities = (Modality("image", (3, size, size), "laplace", 0.75), words.modality("caption", length))
@@ -154,7 +154,8 @@ def image_folder(
             f" counterpoint data pack {folder} --out FOLDER does so once and for all",
             stacklevel=2,
         )
-    return Dataset(folder.name, modalities, splits["train"], splits["val"], splits["test"], _notes(folder, entries, labels, bad))
+    notes = {**_notes(folder, entries, labels, bad), **held}
+    return Dataset(folder.name, modalities, splits["train"], splits["val"], splits["test"], notes)
 
 
 def _pixels(photo: _Photo, size: int) -> np.ndarray:
@@ -211,8 +212,8 @@ def _entry(folder: Path, where: str, row: Mapping[str, Any], vocabulary: Vocabul
     texts = [said] if isinstance(said, str) else [] if said is None else said
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"caption is {said!r}, expected text, a list of texts, or null")
-    if part is not None and part not in _SPLITS:
-        raise ValueError(f"split is {part!r}, expected one of {', '.join(_SPLITS)}")
+    if part is not None and part not in PART_NAMES:
+        raise ValueError(f"split is {part!r}, expected one of {', '.join(PART_NAMES)}")
     for text in texts:
         if not words_of(text):
             raise ValueError(f"caption {text!r} holds no word; null says that there is none")
@@ -224,7 +225,7 @@ def _entry(folder: Path, where: str, row: Mapping[str, Any], vocabulary: Vocabul
     photo = _Photo(path, where) if path is not None and path.is_file() else None
     if photo is None and not texts:
         raise ValueError("neither an image nor a caption" if path is None else f"no file {path}, and no caption")
-    return _Entry(where, photo, tuple(texts), label, None if part is None else _SPLITS[part], name is not None and photo is None)
+    return _Entry(where, photo, tuple(texts), label, None if part is None else PART_NAMES[part], name is not None and photo is None)
 
 
 def _joined(first: _Entry, more: _Entry) -> _Entry:
@@ -318,8 +319,8 @@ _Chosen = tuple[_Entry, tuple[str, ...]]  # an entry, and the captions that are 
 
 def _divided(
     entries: Sequence[_Entry], folder: Path, captions: Captions, fractions: tuple[float, float, float], seed: int
-) -> dict[str, list[_Chosen]]:
-    """The rows of each split."""
+) -> tuple[dict[str, list[_Chosen]], dict[str, str]]:
+    """The rows of each split, and notes on those that were held out from train."""
     for what, there in (("image that is there", (e.photo for e in entries)), ("caption", (e.captions for e in entries))):
         if not any(there):
             raise ValueError(f"the table of {folder} names no {what}; see whether its paths begin at the folder and its columns are right")
@@ -327,13 +328,17 @@ def _divided(
     chosen = [*zip(entries, picked([entry.captions for entry in entries], captions, rng), strict=True)]
     if any(entry.part for entry in entries):
         parts = {part: [row for row in chosen if row[0].part == part] for part in PARTS}
-        empty = [part for part, rows in parts.items() if not rows]
-        if empty:
-            raise ValueError(
-                f"the table of {folder} gives the {empty[0]} split no row; give all of train, val and test rows, or leave split out"
-            )
-        return parts
-    return {part: [chosen[i] for i in index] for part, index in divided(len(chosen), fractions, seed).items()}
+        if not parts["train"]:
+            raise ValueError(f"the table of {folder} gives the train split no row; give it rows, or leave split out")
+        notes: dict[str, str] = {}
+        for part, share in zip(PARTS[1:], fractions[1:], strict=True):
+            if not parts[part]:
+                groups = np.unique([str(entry.label) for entry, _ in parts["train"]], return_inverse=True)[1].reshape(-1)
+                out, notes[part] = held_out(folder, part, groups, share, seed)
+                parts[part] = [row for row, held in zip(parts["train"], out, strict=True) if held]
+                parts["train"] = [row for row, held in zip(parts["train"], out, strict=True) if not held]
+        return parts, notes
+    return {part: [chosen[i] for i in index] for part, index in divided(len(chosen), fractions, seed).items()}, {}
 
 
 def _split(

@@ -42,9 +42,10 @@ class Imputation:
         lower, upper: ends of the central predictive interval; where a value is there, the value itself. None for words, whose ids have no order.
             Of what takes few values, such as Bernoulli entries, the interval is of these values, and may cover more than ``level``.
         probability: of words, (B, length): how probable each id is; 1 where it is there.
-        missing: (B, *shape) bool: what was filled.
+        missing: (B, *shape) bool: what was not there, and is filled but in rows that are ``left``.
         level: probability with which a value lies inside its interval, if the model is right.
         samples: draws of the predictive distribution, (n, B, *shape), where they were asked for; what is there is the same in all.
+        left: (B,) bool: rows that have nothing to go by, and so stay missing: NaN, and −1 for ids. None where there are none.
     """
 
     mean: dict[str, Tensor]
@@ -54,10 +55,42 @@ class Imputation:
     missing: dict[str, Tensor]
     level: float
     samples: dict[str, Tensor] = field(default_factory=dict)
+    left: Tensor | None = None
 
     def filled(self, name: str) -> Tensor:
         """(B,) bool: rows of a modality in which something was filled."""
-        return self.missing[name].flatten(1).any(1)
+        lacking = self.missing[name].flatten(1).any(1)
+        return lacking if self.left is None else lacking & ~self.left
+
+    def among(self, rows: Tensor) -> Imputation:
+        """These B rows in their places among all N, of which the others are ``left``.
+
+        Args:
+            rows: (N,) bool, B of them true.
+        """
+
+        def spread(each: Mapping[str, Tensor], axis: int = 0, blank: float | bool = math.nan) -> dict[str, Tensor]:
+            found = {}
+            for name, values in each.items():
+                size = (*values.shape[:axis], len(rows), *values.shape[axis + 1 :])
+                stays = -1 if blank is not True and not values.is_floating_point() else blank
+                whole = torch.full(size, stays, dtype=values.dtype, device=values.device)
+                found[name] = whole.index_copy_(axis, rows.nonzero().squeeze(1), values)
+            return found
+
+        left = ~rows
+        if self.left is not None:
+            left[rows] = self.left
+        return Imputation(
+            mean=spread(self.mean),
+            lower=spread(self.lower),
+            upper=spread(self.upper),
+            probability=spread(self.probability),
+            missing=spread(self.missing, blank=True),
+            level=self.level,
+            samples=spread(self.samples, 1),
+            left=left,
+        )
 
     @staticmethod
     def cat(parts: Sequence[Imputation]) -> Imputation:

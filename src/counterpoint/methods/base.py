@@ -464,6 +464,7 @@ class Method(nn.Module):
         Args:
             x: a batch, or arrays by modality.
             given: names of the modalities to go by, all that are there by default; others are filled in every row, as if they were not there.
+                A row that has none of them stays missing: NaN, and −1 for ids (``Imputation.left``).
             to: modalities to fill; all by default.
             n: draws of the latents and of the values; 199 or more for intervals of 99 %.
             level: probability with which a value lies inside its interval, if the model is right.
@@ -480,17 +481,22 @@ class Method(nn.Module):
             filled; draws (n, B, *shape) where asked for.
 
         Raises:
-            ValueError: an unknown or empty ``given`` or ``to``, a row with none of ``given``, a level outside (0, 1), or too few draws for it.
+            ValueError: an unknown or empty ``given`` or ``to``, no row with any of ``given``, a level outside (0, 1), or too few draws for it.
         """
         with self.answering() as model, noise.seeded(generator):
-            batch, names = self._given(x, given)
+            batch = self._batch(x)
             self._check_totals(totals or {}, len(batch))
             if (known := self._columns(covariates, len(batch))) is not None:
                 batch = dataclasses.replace(batch, covariates=known)
-            return inference.imputed(
+            names = self._names(batch, given)
+            here = torch.stack([batch.present[name] for name in names if name in batch.present] or [*batch.present.values()]).any(0)
+            whole = bool(here.all() or not here.any())  # what is wrong with all rows is said by ``only``
+            if not whole:
+                totals = {name: of_rows[here] for name, of_rows in (totals or {}).items()}
+            found = inference.imputed(
                 model,
-                batch,
-                names,
+                (batch if whole else batch[here]).only(names),
+                tuple(name for name in self.model.names if name in names),
                 self._targets(to),
                 n=n,
                 level=level,
@@ -501,6 +507,7 @@ class Method(nn.Module):
                 totals=totals,
                 progress=progress,
             )
+            return found if whole else found.among(here)
 
     def sample(
         self, n: int, *, prior: str = "auto", covariates: Covariates | None = None, generator: torch.Generator | None = None
@@ -658,11 +665,14 @@ class Method(nn.Module):
 
     def _given(self, x: Values, given: Sequence[str] | None) -> tuple[Batch, tuple[str, ...]]:
         batch = self._batch(x)
+        names = self._names(batch, given)
+        return batch.only(names), tuple(name for name in self.model.names if name in names)
+
+    def _names(self, batch: Batch, given: Sequence[str] | None) -> Sequence[str]:
+        """What is to be gone by: as given, or all that some row has."""
         if isinstance(given, str):
             raise ValueError(f"given={given!r} must be a list of names, such as [{given!r}]")
-        if given is None:
-            given = [name for name in self.model.names if bool(batch.present[name].any())]
-        return batch.only(given), tuple(name for name in self.model.names if name in given)
+        return [name for name in self.model.names if bool(batch.present[name].any())] if given is None else given
 
     def _columns(self, covariates: Covariates | None, rows: int) -> Tensor | None:
         return None if covariates is None else columns(covariates, self.model.covariates, rows, self.device)

@@ -27,7 +27,7 @@ from ..files import locked, replacing, write
 from ..methods import METHODS, load, method
 from ..metrics import Evaluation, evaluate, group_of
 from ..training import NonFiniteLoss
-from ..training.options import plain
+from ..training.options import lifted, plain
 from .recipe import Recipe, Source
 
 if TYPE_CHECKING:
@@ -209,7 +209,9 @@ def _recipe(name: str, data: Source, settings: Mapping[str, Any], fit: Mapping[s
         raise ValueError(f"methods: {name} has {stray[0]!r}; it may have model and fit")
     if isinstance(data, Mapping) and data.get("missing"):
         raise ValueError(f"the sweep hides values itself; leave out missing={data['missing']}")
-    return Recipe.of(METHODS[name], data, settings.get("model"), {**(fit or {}), **(settings.get("fit") or {})})
+    own = dict(settings.get("fit") or {})
+    general = {key: value for key, value in (fit or {}).items() if key not in lifted(own)}  # the method's own limits hold
+    return Recipe.of(METHODS[name], data, settings.get("model"), {**general, **own})
 
 
 def _evaluation(given: Mapping[str, Any], metrics: Sequence[str], data: Dataset, hidden: str) -> dict[str, Any]:

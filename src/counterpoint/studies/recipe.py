@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Dataset, load
+from ..data.catalog import described
 from ..methods import Method
 from ..training import FitOptions, FitResult, fit
+from ..training.options import lifted
 from ..training.run import Watch
 from .space import placed
 
@@ -46,12 +48,15 @@ class Recipe:
         return Recipe(method, keywords, plain, {**given, "progress": False}, data if isinstance(data, Dataset) else None)
 
     def changed(self, values: Mapping[str, Any]) -> Recipe:
-        """The same with other values of some fields, by dotted name (:mod:`counterpoint.studies.space`).
+        """The same with other values of some fields, by dotted name (:mod:`counterpoint.studies.space`); a limit on training that is
+        among them replaces the recipe's.
 
         Raises:
             ValueError: a field of the data, where these are a data set that has been loaded.
         """
-        tree: dict[str, Any] = {"model": self.model, "fit": self.fit, "data": self.data}
+        gone = lifted({name.removeprefix("fit."): value for name, value in values.items() if name.startswith("fit.")})
+        kept = {name: value for name, value in self.fit.items() if name not in gone}
+        tree: dict[str, Any] = {"model": self.model, "fit": kept, "data": self.data}
         for name, value in values.items():
             tree = placed(tree, name, value)
         of_data = [name for name in values if name.startswith("data.")]
@@ -75,6 +80,5 @@ class Recipe:
     def trained(self, data: Dataset, folder: Path, *, resume: bool = False, watch: Watch | None = None) -> tuple[Method, FitResult]:
         """The method, trained in a run folder."""
         method = self.made(data)
-        described = {key: value for key, value in self.data.items() if value is not None}
-        options = FitOptions(**self.fit)
-        return method, fit(method, data.train, data.val, out=folder, resume=resume, describe=described, options=options, watch=watch)
+        options, about = FitOptions(**self.fit), described(self.data)
+        return method, fit(method, data.train, data.val, out=folder, resume=resume, describe=about, options=options, watch=watch)

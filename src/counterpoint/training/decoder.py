@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..data import Stream
     from ..methods import Method
 
-USUAL = FitOptions(max_epochs=-1, max_steps=3000, lr=1e-3, ema=0.998)
+USUAL = FitOptions(max_steps=3000, lr=1e-3, ema=0.998)
 """How decoders are fitted, but for what is said otherwise."""
 
 

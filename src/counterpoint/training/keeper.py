@@ -270,7 +270,7 @@ class Keeper(Checkpoint):
 
     def _show(self, trainer: pl.Trainer, module: Step) -> tqdm[Any]:
         options, per_epoch = self.options, int(trainer.num_training_batches)
-        limits = [options.max_steps, options.max_epochs * per_epoch // trainer.accumulate_grad_batches]
+        limits = [options.max_steps, options.epochs * per_epoch // trainer.accumulate_grad_batches]
         total = min((limit for limit in limits if limit > 0), default=None)
         show = options.progress and trainer.is_global_zero
         if show:

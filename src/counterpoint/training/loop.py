@@ -156,7 +156,7 @@ class Run:
             num_nodes=options.num_nodes,
             strategy=self._strategy(),
             precision=options.precision,  # type: ignore[arg-type]  # a literal there; Lightning names the choices in its error
-            max_epochs=options.max_epochs,
+            max_epochs=options.epochs,
             max_time=options.max_time,
             gradient_clip_val=options.clip,
             check_val_every_n_epoch=options.val_every,

@@ -22,6 +22,11 @@ _MANAGED = {  # Trainer keywords that are set from the options or would break ex
     "reload_dataloaders_every_n_epochs": "the loader reshuffles itself",
 }
 
+EPOCHS = 20
+"""Passes over the rows where no limit is given."""
+
+_NO_LIMITS = {"max_epochs": None, "max_steps": -1, "max_time": None}
+
 _OF_THE_RUN = {"stages", "trainer", "seed", "devices", "accelerator", "strategy", "num_nodes", "progress", "tensorboard"}
 
 
@@ -30,8 +35,9 @@ class FitOptions:
     """How to train.
 
     Args:
-        max_epochs: stop after so many passes over the rows; -1 for no limit.
-        max_steps: stop after so many optimiser steps; -1 for no limit. Whichever limit comes first ends the run.
+        max_epochs: stop after so many passes over the rows; -1 for no limit. By default 20 passes where no limit is given, and no
+            limit where ``max_steps`` or ``max_time`` is.
+        max_steps: stop after so many optimiser steps; -1 for no limit. Of limits that are given, the first to be reached ends the run.
         max_time: stop after this time, as ``"DD:HH:MM:SS"``, counted over all parts of a resumed run.
         batch_size: rows per step and process.
         lr: learning rate of Adam.
@@ -63,7 +69,7 @@ class FitOptions:
         ValueError: a number out of its range, no limit at all, or a Trainer keyword that the options govern.
     """
 
-    max_epochs: int = field(default=20, metadata={"free": True})
+    max_epochs: int | None = field(default=None, metadata={"free": True})
     max_steps: int = field(default=-1, metadata={"free": True})
     max_time: str | None = field(default=None, metadata={"free": True})
     batch_size: int = 128
@@ -97,7 +103,7 @@ class FitOptions:
             if getattr(self, name) < least:
                 raise ValueError(f"{name} {getattr(self, name)} must be {least} or more")
         for name in ("max_epochs", "max_steps"):
-            if getattr(self, name) < 1 and getattr(self, name) != -1:
+            if (limit := getattr(self, name)) is not None and limit < 1 and limit != -1:
                 raise ValueError(f"{name} {getattr(self, name)} must be 1 or more, or -1 for no limit")
         if self.cooldown and self.max_steps < self.cooldown:
             raise ValueError(
@@ -119,6 +125,13 @@ class FitOptions:
             if name in _MANAGED or name in own:
                 raise ValueError(f"trainer keyword {name!r} is not passed on: {_MANAGED.get(name, 'use the option of that name')}")
 
+    @property
+    def epochs(self) -> int:
+        """Most passes over the rows, -1 for no limit."""
+        if self.max_epochs is not None:
+            return self.max_epochs
+        return EPOCHS if self.max_steps == -1 and self.max_time is None else -1
+
 
 def for_stage(options: FitOptions, name: str) -> FitOptions:
     """The options of one stage of training.
@@ -137,8 +150,27 @@ FREE = {f.name for f in fields(FitOptions) if f.metadata.get("free")}
 """Options that may change when a run is resumed: how long it lasts and what it shows, not what it computes."""
 
 
+def lifted(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that limits given later put back to no limit: the limits that they do not name, so that a run is as long as was asked for last.
+
+    A cooldown goes with a ``max_steps`` that is replaced, because it counts back from it.
+
+    Args:
+        given: fields of :class:`FitOptions` that come later, and no others.
+
+    Returns:
+        Values by name; none where ``given`` holds no limit.
+    """
+    if all(given.get(name) in (None, -1) for name in _NO_LIMITS):
+        return {}
+    fallen = _NO_LIMITS if "max_steps" in given else {**_NO_LIMITS, "cooldown": 0}
+    return {name: value for name, value in fallen.items() if name not in given}
+
+
 def with_changes(options: FitOptions, changes: Mapping[str, Any]) -> FitOptions:
-    """``options`` with the given fields changed; other names are taken as keywords of Lightning's ``Trainer``."""
+    """``options`` with the given fields changed; other names are taken as keywords of Lightning's ``Trainer``. Limits among the changes replace
+    those of ``options`` (:func:`lifted`)."""
+    changes = {**lifted(changes), **changes}
     own = {f.name: getattr(options, f.name) for f in fields(options)}
     rest = {name: value for name, value in changes.items() if name not in own}
     chosen = own | {name: value for name, value in changes.items() if name in own}

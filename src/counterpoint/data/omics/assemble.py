@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...types import COUNTS, Modality
-from ..arrays import PARTS, from_flat
+from ..arrays import PARTS, from_flat, shuffled
 from ..records import Array, Dataset
 from .assays import UNIT, Account, Assay, checked, entries, moments
 
@@ -161,12 +161,6 @@ def strata(observed: Observed, assays: Sequence[Assay]) -> Array:
     """(N,) numbers: observations of the same class of the first label that have the same modalities share one."""
     first = next(iter(observed.labels.values()), np.zeros(len(observed.ids), int))
     return np.unique(np.stack([first, *(a.present for a in assays)], 1), axis=0, return_inverse=True)[1].reshape(-1)
-
-
-def shuffled(groups: Array, seed: int) -> Array:
-    """The order (N,) that goes through one group after the other, each at random: what is taken from it at even distances has of every group
-    its share."""
-    return np.lexsort((np.random.default_rng(seed).random(len(groups)), groups))
 
 
 def folds(groups: Array, count: int, seed: int) -> Array:

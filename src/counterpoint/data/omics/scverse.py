@@ -18,10 +18,10 @@ import numpy as np
 
 from ...extras import required
 from ...files import replacing
-from ..arrays import PARTS
+from ..arrays import PART_NAMES, PARTS, held_out, named_parts
 from ..records import Array, Dataset
 from .assays import FAMILIES, Assay, as_table, inferred
-from .assemble import UNKNOWN, Fractions, Observed, assemble
+from .assemble import UNKNOWN, Fractions, Observed, assemble, strata
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -63,7 +63,8 @@ def setup_mudata(
         private_labels: by modality, columns of its own ``obs`` that it alone is supposed to show.
         batch: columns of ``obs`` that decoders are told, so that latents need not know them: categories, or numbers (floats).
         fractions: of train, val and test, divided at random, alike in every class of the first label.
-        splits: the column of ``obs`` that says "train", "val" or "test" instead.
+        splits: the column of ``obs`` that says "train", "val" (or "valid", "validation", "dev") or "test" instead. A val or test that it does
+            not have is held out from train as fractions say, with a warning and a note.
         seed: of the division.
         top_features: keep so many features of each modality that has more, or by modality: those of the largest variance over the train rows, of
             log(1 + counts of a cell of median size), or of the values.
@@ -87,11 +88,20 @@ def setup_mudata(
     stray = [key for given in by_modality for key in given or () if key not in wanted]
     if stray:
         raise ValueError(f"{name}: {stray[0]!r} is not among the modalities that are read ({', '.join(wanted)})")
+    observed = _observed(
+        mdata, _texts(labels), {key: _texts(columns) for key, columns in (private_labels or {}).items()}, _texts(batch), name
+    )
+    parts: Array | Fractions = tuple(fractions)  # type: ignore[assignment]
+    held: dict[str, str] = {}
+    if splits is not None:
+        column = _parts(_column(mdata, splits, name), splits, name)
+        parts, held = _with_all_parts(column, strata(observed, assays), fractions, seed, f"{name}: column {splits!r}")
     return assemble(
         name,
         assays,
-        _observed(mdata, _texts(labels), {key: _texts(columns) for key, columns in (private_labels or {}).items()}, _texts(batch), name),
-        parts=tuple(fractions) if splits is None else _parts(_column(mdata, splits, name), splits, name),  # type: ignore[arg-type]
+        observed,
+        parts=parts,
+        notes=held,
         seed=seed,
         top_features=top_features,
         standardise=standardise,
@@ -264,9 +274,23 @@ def _covariate(column: Any) -> Array:
 
 def _parts(column: Any, name: str, where: str) -> Array:
     """The part of each observation."""
-    values = np.asarray(column.astype(str), str)
-    wrong = ~np.isin(values, PARTS)
+    values = np.asarray(column.astype(str).str.lower(), str)
+    found = np.unique(values)
+    wrong = ~np.isin(values, [*PART_NAMES])
     if wrong.any():
         row = column.index[int(wrong.argmax())]
         raise ValueError(f"{where}: column {name!r} says '{values[wrong][0]}' of {row}; expected train, val or test")
-    return values
+    named_parts(f"{where}: column {name!r}", [*map(str, found)])
+    return np.array([PART_NAMES[value] for value in values])
+
+
+def _with_all_parts(parts: Array, groups: Array, fractions: Fractions, seed: int, where: str) -> tuple[Array, dict[str, str]]:
+    """The parts with those that are missing held out from train, alike in every group; and notes on them."""
+    notes: dict[str, str] = {}
+    for part, share in zip(PARTS[1:], fractions[1:], strict=True):
+        if part not in parts:
+            train = np.flatnonzero(parts == "train")
+            out, notes[part] = held_out(where, part, groups[train], share, seed)
+            parts = parts.copy()
+            parts[train[out]] = part
+    return parts, notes

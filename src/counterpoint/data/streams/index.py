@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -197,6 +198,8 @@ class Index:
                 picks = spread(train.chunks, min(most, max(1, round(fraction * rows))), rng)
                 train = replace(train, chunks=_without(train.chunks, picks))
                 notes[part] = f"{sum(len(taken) for _, taken in picks):,} rows of train, held out by the seed"
+                if any(entry.part != "train" for entry in self.shards):  # not where nothing is divided
+                    warnings.warn(f"{self.folder} has no {part} split: {notes[part]}", stacklevel=2)
             if not train.chunks:
                 raise ValueError(f"{self.folder} has {rows} rows, too few for train, val and test; give at least 3")
             held[part] = Reader(named if len(named) else train).read(picks)

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ...types import Modality
-from ..arrays import Nan, infer
+from ..arrays import PART_NAMES, Nan, infer
 from ..files import progress_bar
 from ..records import Array
 from ..text import Tokens, Vocabulary
@@ -36,8 +36,7 @@ Bad = Callable[[BadRow], None]
 """Hears of what is bad, and raises it unless it may be skipped."""
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-_PARTS = {"train": "train", **dict.fromkeys(("val", "valid", "validation", "dev"), "val"), "test": "test"}
-_NAMED = re.compile(rf"({'|'.join(sorted(_PARTS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
+_NAMED = re.compile(rf"({'|'.join(sorted(PART_NAMES, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
 _FIRST_ROWS = 256  # rows of a chunk that values are inferred from
 
 
@@ -196,7 +195,7 @@ def _parts(folder: Path, files: Sequence[str]) -> dict[str, str]:
     Raises:
         ValueError: some are named and others are not, or none is of train.
     """
-    found = {file: next((_PARTS[m[1].lower()] for name in Path(file).parts if (m := _NAMED.match(name))), None) for file in files}
+    found = {file: next((PART_NAMES[m[1].lower()] for name in Path(file).parts if (m := _NAMED.match(name))), None) for file in files}
     named = {part for part in found.values() if part}
     stray = [file for file, part in found.items() if part is None]
     if named and stray:
