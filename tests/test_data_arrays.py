@@ -145,7 +145,7 @@ def without_row(row: int) -> dict[str, Any]:
         ({}, {}, ValueError, "no arrays given"),
         (without_row(3), {}, ValueError, "every modality missing"),
         ({"a": np.full((5, 2), np.nan)}, {}, ValueError, "every modality missing"),
-        ({"a": np.array([{}] * 5)}, {}, TypeError, "array 'a' has dtype object"),
+        ({"a": np.array([{}] * 5)}, {}, TypeError, r"array 'a' holds Python objects, dict \(entry 0\)"),
         ({"a": np.array(["x"] * 5)}, {}, TypeError, "holds text"),
         ({"a": np.zeros((5, 2)), "mask/a": np.zeros(5)}, {}, ValueError, "array 'mask/a' is not understood"),
         ({"a": np.zeros((5, 2)), "label/k": np.zeros(5)}, {}, TypeError, "expected integers"),

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ..reading import as_mask, whole_numbers
+from ..reading import whole_numbers
 from ..types import Modality, covariates_of
-from .files import MANIFEST, check_files, manifest_digest, read_manifest
+from .containers import Given, doubtful, given, inferred, together
+from .files import MANIFEST, check_files, check_npy, manifest_digest, read_manifest, read_npy
 from .records import COVARIATES, Array, Dataset, Split
 
 PARTS = ("train", "val", "test")
@@ -26,9 +28,50 @@ PART_NAMES = {"train": "train", **dict.fromkeys(("val", "valid", "validation", "
 """Names of splits in sources that are split, and what they mean."""
 MOST_VALUES = 1000
 """Most values of a covariate that is no quantity."""
+UNKNOWN = -1
+"""The class of a row whose label is not known."""
+IDS = "rows/ids"
+"""Name of the array of what rows are called."""
+CHANNELS = (1, 3, 4)
+"""Channels that images have, as a rule."""
 Flat = dict[str, Array]
 Nan = Literal["error", "missing"]
 Units = tuple[tuple[float, float], ...]
+Zeros = Literal["measured", "missing"]
+CovariateKind = Literal["category", "number"]
+_FEW = 20  # values of whole floats that may as well be names
+_ZEROS = 0.01  # share of rows of zeros from which on they are looked at
+_CHANCE = 3  # times as many rows of zeros as independent features would make are no chance
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How arrays are read where they do not say it themselves.
+
+    Args:
+        nan: ``"missing"``: NaN in part of a row is an entry that is missing, and modalities that have such have gaps.
+        zeros: ``"missing"``: a row of a vector that is zero everywhere was not measured.
+        covariate_kinds: by name, whether a covariate is one number or a category with a column for each of its values.
+
+    Raises:
+        ValueError: an unknown choice.
+    """
+
+    nan: Nan = "error"
+    zeros: Zeros = "measured"
+    covariate_kinds: Mapping[str, CovariateKind] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for option, value, choices in (("nan", self.nan, Nan), ("zeros", self.zeros, Zeros)):
+            if value not in get_args(choices):
+                raise ValueError(f"{option}={value!r} is unknown; choose one of {', '.join(get_args(choices))}")
+        for name, kind in self.covariate_kinds.items():
+            if kind not in get_args(CovariateKind):
+                raise ValueError(f"covariate_kinds calls {name!r} {kind!r}; choose one of {', '.join(get_args(CovariateKind))}")
+
+
+AS_IT_IS = ReadOptions()
+"""Nothing is said, and nothing is missing."""
 
 
 def from_mapping(
@@ -41,31 +84,40 @@ def from_mapping(
     modalities: Sequence[Modality] | None = None,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     seed: int = 0,
-    nan: Nan = "error",
+    options: ReadOptions = AS_IT_IS,
 ) -> Dataset:
     """A data set from arrays; see :func:`counterpoint.data.load`."""
+    columns = {m.name: m.features for m in modalities or () if m.features}
     if data and all(isinstance(v, Mapping) for v in data.values()):
         if present is not None or labels is not None or covariates is not None:
             raise ValueError("with train, val and test given, put 'present/NAME', 'label/LABEL' and 'covariate/NAME' into each of them")
         named = named_parts(name, [*data])
-        parts, held = with_all_parts(name, {part: _flat(data[key]) for part, key in named.items()}, fractions, seed)
-        return from_flat(name, parts, modalities, held, nan=nan)
-    flat = _flat(data)
-    flat |= {f"present/{k}": _array(f"present/{k}", v) for k, v in (present or {}).items()}
-    flat |= {f"covariate/{k}": _array(f"covariate/{k}", v) for k, v in (covariates or {}).items()}
-    for label, values in (labels or {}).items():
-        flat |= _flat({f"label/{label}/{k}": v for k, v in values.items()} if isinstance(values, Mapping) else {f"label/{label}": values})
-    return from_flat(name, _divide(flat, fractions, seed), modalities, nan=nan)
+        parts, held = with_all_parts(name, {part: _flat(data[key], columns) for part, key in named.items()}, fractions, seed)
+        return from_flat(name, parts, modalities, held, options=options, columns=columns)
+    items = {**data, **_under("present", present), **_under("covariate", covariates)}
+    for label, values in _under("label", labels).items():
+        items |= _under(label, values) if isinstance(values, Mapping) else {label: values}
+    return from_flat(name, _divide(_flat(items, columns), fractions, seed), modalities, options=options, columns=columns)
+
+
+def _under(head: str, given: Any) -> dict[str, Any]:
+    """Arrays by name, or the columns of a table, under the names that they have beside others."""
+    return {} if given is None else {f"{head}/{name}": values for name, values in given.items()}
 
 
 def from_npz(
-    path: Path, modalities: Sequence[Modality] | None, fractions: tuple[float, float, float], seed: int, *, nan: Nan = "error"
+    path: Path,
+    modalities: Sequence[Modality] | None,
+    fractions: tuple[float, float, float],
+    seed: int,
+    *,
+    options: ReadOptions = AS_IT_IS,
 ) -> Dataset:
     """A data set from an ``.npz`` file, read into memory."""
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is truncated or not an .npz file; write it again with numpy.savez")
-    with np.load(path, allow_pickle=False) as file:
-        flat = {key: _read(file, key, path) for key in file.files}
+    with zipfile.ZipFile(path) as archive:
+        flat = {info.filename.removesuffix(".npy"): _read(archive, info, path) for info in archive.infolist() if not info.is_dir()}
     heads = dict.fromkeys(k.partition("/")[0] for k in flat if "/" in k)
     found = [head for head in heads if head in PART_NAMES]
     if found:
@@ -75,8 +127,8 @@ def from_npz(
             for part, head in named_parts(path, found).items()
         }
         parts, held = with_all_parts(path, nested, fractions, seed)
-        return from_flat(path.stem, parts, modalities, held, nan=nan)
-    return from_flat(path.stem, _divide(flat, fractions, seed), modalities, nan=nan)
+        return from_flat(path.stem, parts, modalities, held, options=options)
+    return from_flat(path.stem, _divide(flat, fractions, seed), modalities, options=options)
 
 
 def from_folder(
@@ -86,7 +138,7 @@ def from_folder(
     seed: int,
     *,
     verify: bool = False,
-    nan: Nan = "error",
+    options: ReadOptions = AS_IT_IS,
 ) -> Dataset:
     """A data set from a folder, whose ``.npy`` files stay on disk as memory maps (without sub-folders train, val, test: read into memory)."""
     manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
@@ -103,8 +155,8 @@ def from_folder(
     else:
         parts = _divide(_open_folder(folder), fractions, seed)
     if manifest is None:
-        return from_flat(folder.name, parts, modalities, held, nan=nan)
-    return from_flat(manifest["name"], parts, modalities, manifest["notes"], manifest_digest(manifest), nan=nan)
+        return from_flat(folder.name, parts, modalities, held, options=options)
+    return from_flat(manifest["name"], parts, modalities, manifest["notes"], manifest_digest(manifest), options=options)
 
 
 def from_flat(
@@ -114,42 +166,55 @@ def from_flat(
     notes: Mapping[str, str] | None = None,
     digest: str | None = None,
     *,
-    nan: Nan = "error",
+    options: ReadOptions | None = None,
+    columns: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Dataset:
     """A data set from the named arrays of its three splits; modalities that are not given are inferred from the values.
 
     Args:
-        nan: ``"missing"``: modalities of which some rows are NaN in part have gaps.
+        options: how arrays are read; None where they were looked at already, and nothing is warned of.
+        columns: of modalities that are tables: what their features are called, () where they have no names.
     """
+    how, tables = options or AS_IT_IS, columns or {}
     parts, codes = _number_labels(parts)
-    columns, names, units, scales = _columns(parts, covariates_of(modalities or ()))
-    given = {m.name: m for m in modalities or ()}
+    parts = _covariates_of_kinds(parts, how.covariate_kinds)
+    told, names, units, scales = _columns(parts, covariates_of(modalities or ()))
+    named = {m.name: m for m in modalities or ()}
     keys = [k for k in dict.fromkeys(k for part in PARTS for k in parts[part]) if "/" not in k]
-    unknown = [k for k in keys if modalities and k not in given]
+    unknown = [k for k in keys if modalities and k not in named]
     if unknown:
         raise ValueError(
-            f"array {unknown[0]!r} belongs to none of the modalities {', '.join(given)}; add a Modality for it or leave it out"
+            f"array {unknown[0]!r} belongs to none of the modalities {', '.join(named)}; add a Modality for it or leave it out"
         )
-    arrays = {k: {part: as_values(k, parts[part][k], given.get(k)) for part in PARTS if k in parts[part]} for k in keys}
-    found = tuple(modalities) if modalities else tuple(infer(k, list(arrays[k].values())) for k in keys)
-    if nan == "missing":
+    arrays = {k: {part: as_values(k, parts[part][k], named.get(k)) for part in PARTS if k in parts[part]} for k in keys}
+    found = tuple(modalities) if modalities else tuple(infer(k, list(arrays[k].values()), table=k in tables) for k in keys)
+    found = tuple(replace(m, features=m.features or _features(m, tables.get(m.name, ()))) for m in found)
+    if how.nan == "missing":
         found = tuple(replace(m, gaps=m.gaps or any(map(_has_gaps, arrays.get(m.name, {}).values()))) for m in found)
     if not covariates_of(found):
         found = tuple(replace(m, covariates=names, covariate_units=units) for m in found)
     splits = {
-        part: _split(part, parts[part], {k: v[part] for k, v in arrays.items() if part in v}, found, columns[part], names) for part in PARTS
+        part: _split(part, parts[part], {k: v[part] for k, v in arrays.items() if part in v}, found, told[part], names) for part in PARTS
     }
+    if options is not None:
+        splits = _zeros_read(splits, how.zeros)
     return Dataset(name, found, splits["train"], splits["val"], splits["test"], {**(notes or {}), **codes, **scales}, digest)
 
 
-def infer(name: str, arrays: Sequence[Array]) -> Modality:
+def infer(name: str, arrays: Sequence[Array], *, table: bool = False) -> Modality:
     """What values look like, from their dtype and shape.
 
     uint8 images and float images in [0, 1]: Laplace, b = 0.75. Other floats: normal with a learned scale, and images of them
-    unbounded. Booleans: Bernoulli. Integers: ids of a vocabulary that ends with the largest id.
+    unbounded. Booleans: Bernoulli. Integers: ids of a vocabulary that ends with the largest id; of a table counts (negative binomial), or
+    Bernoulli where all are 0 or 1.
+
+    Args:
+        table: the values are those of a sparse matrix or of a table, whose columns are features and no places in a text.
     """
     first = arrays[0]
     shape = first.shape[1:]
+    if table and first.dtype.kind in "iuf" and (family := inferred(np.concatenate([*arrays]))) != "normal":
+        return Modality(name, shape, family, None)
     if first.dtype.kind in "iu" and len(shape) < 3:
         top = max(int(a.max(initial=0)) for a in arrays)
         return Modality(name, shape, "categorical", None, classes=max(2, top + 1))
@@ -167,28 +232,90 @@ def infer(name: str, arrays: Sequence[Array]) -> Modality:
     return Modality(name, shape, "normal", None, unbounded=image)
 
 
-def _flat(data: Mapping[str, Any]) -> Flat:
-    return {key: _array(key, value) for key, value in data.items()}
+def _flat(data: Mapping[str, Any], columns: dict[str, tuple[str, ...]]) -> Flat:
+    """The arrays of a mapping, rows that belong together side by side (:func:`counterpoint.data.containers.together`).
+
+    Args:
+        columns: of tables, the order of their columns; those of tables that it lacks are put there.
+    """
+    strange = [key for key in data if not isinstance(key, str)]
+    if strange:
+        raise TypeError(f"arrays are named by text, not by {strange[0]!r}; give each a name")
+    found = {}
+    for key, value in data.items():
+        one = given(key, value)
+        if one.columns is not None and "/" not in key:
+            one = one.ordered(key, columns.setdefault(key, one.columns))
+        found[key] = one
+    found, ids = together(found)
+    flat: Flat = {} if ids is None else {IDS: ids}
+    for key, one in found.items():
+        flat[key] = _filled(key, one, found.get(key.partition("/")[2]))
+    for key, one in found.items():
+        if "/" not in key and one.absent.any():
+            known = presence(f"present/{key}", flat.get(f"present/{key}", np.ones(len(one.values), bool)))
+            flat[f"present/{key}"] = known & ~one.absent if len(known) == len(one.absent) else known
+    return flat
+
+
+def _filled(key: str, one: Given, of: Given | None) -> Array:
+    """Values with something in the place of rows that are absent: of labels a mask, and of a mask of values that are absent, too, False.
+
+    Args:
+        of: what a mask is of.
+
+    Raises:
+        ValueError: covariates and masks must not lack rows.
+    """
+    head, values = key.partition("/")[0], one.values
+    if head == "label":
+        whole = one.ids is not None and values.dtype.kind == "f"
+        absent = one.absent | np.isnan(values) if whole and values.ndim == 1 else one.absent
+        if whole and not (values[~absent] != np.rint(values[~absent])).any():
+            values = np.where(absent, 0, values).astype(np.int64)  # pandas keeps whole numbers as floats where some are missing
+        return np.ma.array(values, mask=absent) if absent.any() and values.ndim == 1 else values
+    if head == "present" and one.absent.any():
+        lacking = one.absent if of is None else one.absent & ~of.absent
+        values = np.where(one.absent, np.zeros(1, values.dtype), values)
+    else:
+        lacking = one.absent if "/" in key else np.zeros(0, bool)
+    if lacking.any():
+        row = int(lacking.argmax())
+        raise ValueError(f"array {key!r} lacks row {row if one.ids is None else repr(str(one.ids[row]))}; give a value for each row")
+    return values
 
 
 def _array(key: str, value: Any) -> Array:
-    array = value if isinstance(value, np.memmap) else np.asarray(value)
-    if array.dtype.kind not in "biufUS":
-        raise TypeError(f"array {key!r} has dtype {array.dtype}, expected numbers (rows of different lengths? pad them to one)")
-    if array.ndim == 0:
-        raise ValueError(f"array {key!r} is a single number, expected one row per example")
-    return array
+    return given(key, value).values
 
 
-def _read(file: Any, key: str, path: Path) -> Array:
+def presence(key: str, values: Array) -> Array:
+    """A mask as booleans.
+
+    Raises:
+        TypeError: text. ValueError: numbers other than 0 and 1.
+    """
+    if values.dtype.kind == "U":
+        raise TypeError(f"array {key!r} holds text ({str(values.ravel()[0])!r}); give True or False, or 1 or 0, for each row")
+    wrong = (values != 0) & (values != 1)
+    if wrong.any():
+        raise ValueError(f"array {key!r} holds {values[wrong][0]:g}; give True or False, or 1 or 0, for each row")
+    return values.astype(bool)
+
+
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
+    key = info.filename.removesuffix(".npy")
     try:
-        return _array(key, file[key])
+        with archive.open(info) as file:
+            return _array(key, read_npy(file, info.file_size))
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path}: array {key!r} is corrupt ({error}); write the file again") from error
-    except ValueError as error:
-        if "pickle" not in str(error).lower() and "object" not in str(error).lower():
-            raise
-        raise TypeError(f"{path}: array {key!r} holds Python objects, which are never unpickled; save it with a numeric dtype") from error
+    except (ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+        if "object" in str(error).lower():
+            raise TypeError(
+                f"{path}: array {key!r} holds Python objects, which are never unpickled; save it with a numeric dtype"
+            ) from error
+        raise ValueError(f"{path}: array {key!r} cannot be read ({' '.join(str(error).split())}); write the file again") from error
 
 
 def _open_folder(folder: Path) -> Flat:
@@ -196,6 +323,8 @@ def _open_folder(folder: Path) -> Flat:
     for path in sorted(folder.rglob("*.npy")):
         key = path.relative_to(folder).with_suffix("").as_posix()
         try:
+            with path.open("rb") as file:
+                check_npy(file, path.stat().st_size)
             flat[key] = _array(key, np.load(path, mmap_mode="r", allow_pickle=False))
         except (ValueError, EOFError) as error:
             if "object" in str(error).lower():
@@ -308,34 +437,75 @@ def divided(rows: int, fractions: tuple[float, float, float], seed: int) -> dict
 
 
 def _number_labels(parts: Mapping[str, Flat]) -> tuple[dict[str, Flat], dict[str, str]]:
-    """Replace text labels by their number in alphabetical order, the same in all splits; the notes say which is which."""
+    """Replace text labels by their number in alphabetical order, the same in all splits, and those that are masked by −1; the notes say which is which."""
     numbered, notes = {part: dict(parts[part]) for part in PARTS}, {}
     for key in dict.fromkeys(k for part in PARTS for k in parts[part] if k.startswith("label/")):
-        texts = {part: parts[part][key] for part in PARTS if key in parts[part]}
-        if all(values.dtype.kind in "US" for values in texts.values()):
-            classes = np.unique(np.concatenate(list(texts.values())))
-            for part, values in texts.items():
-                numbered[part][key] = np.searchsorted(classes, values)
-            notes[key] = ", ".join(classes.astype(str))
+        found = {part: np.ma.asarray(parts[part][key]) for part in PARTS if key in parts[part]}
+        known = {part: ~np.ma.getmaskarray(values) for part, values in found.items()}
+        if all(values.dtype.kind == "U" for values in found.values()):
+            classes = np.unique(np.concatenate([values.data[known[part]] for part, values in found.items()]))
+            for part, values in found.items():
+                numbered[part][key] = np.where(known[part], np.searchsorted(classes, values.data), UNKNOWN)
+            notes[key] = ", ".join(classes)
+        else:
+            for part, values in found.items():
+                numbered[part][key] = values.data if known[part].all() else np.where(known[part], values.data, UNKNOWN)
     return numbered, notes
 
 
 def as_values(name: str, values: Array, modality: Modality | None) -> Array:
-    """Give values the axes of a modality: a feature axis for numbers, channels first for images."""
+    """Give values the axes of a modality: a feature axis for numbers, channels first for images, whatever their dtype.
+
+    Raises:
+        TypeError: text. ValueError: numbers beyond float32, or images of which no axis stands out as that of channels.
+    """
     if values.dtype.kind in "US":
         raise TypeError(f"modality {name!r} holds text; give word ids, or name it 'label/{name}' if it is a label")
-    if values.dtype == np.float64 or values.dtype == np.float16:
-        values = values.astype(np.float32)
-    if modality is not None and values.shape[1:] == modality.shape:
-        return values
-    if values.ndim == 1:
+    if values.dtype.kind == "f" and values.dtype != np.float32:
+        values = _float32(name, values)
+    shape = values.shape[1:]
+    if modality is not None:
+        if shape != modality.shape and len(shape) == 3 and (shape[2], *shape[:2]) == modality.shape:
+            return values.transpose(0, 3, 1, 2)
+        return values[:, None] if shape != modality.shape and (1, *shape) == modality.shape else values
+    if values.ndim in (1, 3):
         return values[:, None]
-    image = values.dtype in (np.uint8, np.bool_)
-    if image and values.ndim == 3:
-        return values[:, None]
-    if image and values.ndim == 4 and values.shape[3] in (1, 3, 4) and values.shape[1] not in (1, 3, 4):
-        return values.transpose(0, 3, 1, 2)
-    return values
+    return values.transpose(0, 3, 1, 2) if values.ndim == 4 and _channels_last(name, shape) else values
+
+
+def _float32(name: str, values: Array, block: int = 4096) -> Array:
+    """Floats of another precision as float32; memory maps are read block by block."""
+    found = np.empty(values.shape, np.float32)
+    for i in range(0, len(values), block):
+        with np.errstate(over="ignore"):
+            found[i : i + block] = values[i : i + block]
+        beyond = np.isinf(found[i : i + block]) & np.isfinite(values[i : i + block])
+        if beyond.any():
+            row = int(beyond.reshape(len(beyond), -1).any(1).argmax())
+            raise ValueError(
+                f"modality {name!r}: row {i + row} holds {values[i + row][beyond[row]].ravel()[0]:g}, more than float32 holds; rescale it"
+            )
+    return found
+
+
+def _channels_last(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether the last axis of an image is that of channels, and not the first: it has as many entries as images have channels, or the other two
+    are as long as each other.
+
+    Raises:
+        ValueError: one says this and the other that, or neither says anything.
+    """
+    first, middle, last = shape
+    by_count, by_square = (last in CHANNELS) - (first in CHANNELS), (first == middle) - (middle == last)
+    if shape == (1, 1, 1):
+        return False
+    if by_count * by_square < 0 or (not by_count and not by_square and not (first < min(middle, last) and last not in CHANNELS)):
+        turned = (last, first, middle)
+        raise ValueError(
+            f"modality {name!r}: images of shape {shape} may have their channels first or last; put them first and give"
+            f" modalities=[Modality({name!r}, {shape}, ...)]" + ("" if turned == shape else f", or {turned} if they are last")
+        )
+    return (by_count or by_square) > 0
 
 
 def all_nan(values: Array, block: int = 4096) -> Array:
@@ -376,6 +546,64 @@ def _columns(parts: Mapping[str, Flat], named: tuple[str, ...]) -> tuple[Flat, t
         for part, values in made.items():
             found[part].append(values)
     return {part: np.concatenate(columns, 1, dtype=np.float32) for part, columns in found.items()}, tuple(names), tuple(units), notes
+
+
+def _covariates_of_kinds(parts: Mapping[str, Flat], kinds: Mapping[str, CovariateKind]) -> dict[str, Flat]:
+    """The arrays, covariates as floats where they are numbers and as text where they are categories. Where nobody said which, what looks like the other
+    is warned of.
+
+    Raises:
+        ValueError: a kind of what is no covariate, or a number that is none.
+    """
+    made = {part: dict(flat) for part, flat in parts.items()}
+    keys = dict.fromkeys(k.removeprefix("covariate/") for flat in parts.values() for k in flat if k.startswith("covariate/"))
+    unknown = [name for name in kinds if name not in keys]
+    if unknown:
+        raise ValueError(f"covariate_kinds names {unknown[0]!r}; the covariates are {', '.join(keys) or 'none'}")
+    for name in keys:
+        found = {part: flat[f"covariate/{name}"] for part, flat in parts.items() if f"covariate/{name}" in flat}
+        if name not in kinds:
+            _doubt(name, np.concatenate([values.ravel() for values in found.values()]))
+        for part, values in found.items() if name in kinds else ():
+            made[part][f"covariate/{name}"] = _numbers(name, values) if kinds[name] == "number" else _categories(values)
+    return made
+
+
+def _doubt(name: str, values: Array) -> None:
+    """Warn of numbers that look like categories, and of categories that look like none."""
+    known = np.unique(values[np.isfinite(values)] if values.dtype.kind == "f" else values)
+    if values.dtype.kind == "f":
+        if 1 < len(known) <= min(_FEW, len(values) / 2) and not (known != np.rint(known)).any():
+            warnings.warn(
+                f"covariate {name!r} holds the whole numbers {known[0]:g} to {known[-1]:g} as floats and is read as one number;"
+                f" give covariate_kinds={{{name!r}: 'category'}} if they are names, and 'number' if not",
+                stacklevel=2,
+            )
+    elif len(known) <= MOST_VALUES and (len(known) > max(2, len(values) / 2) or (values.dtype.kind in "iu" and len(known) > _FEW)):
+        warnings.warn(
+            f"covariate {name!r} has {len(known):,} values in {len(values):,} rows, and each is a column;"
+            f" leave it out, or give covariate_kinds={{{name!r}: 'number'}} if it is a quantity, and 'category' if not",
+            stacklevel=2,
+        )
+
+
+def _numbers(name: str, values: Array) -> Array:
+    try:
+        return values.astype(np.float64)
+    except ValueError as error:
+        raise ValueError(f"covariate {name!r} is no number ({error}); leave it out of covariate_kinds, or call it a category") from None
+
+
+def _categories(values: Array) -> Array:
+    """Names for numbers: 1 and not 1.0."""
+    whole = values.dtype.kind == "f" and np.isfinite(values).all() and not (values != np.rint(values)).any()
+    return (
+        values.astype(np.int64).astype(str)
+        if whole
+        else values
+        if values.dtype.kind == "f" and not np.isfinite(values).all()
+        else values.astype(str)
+    )
 
 
 def _covariate(part: str, key: str, given: Array | None, rows: int) -> Array:
@@ -420,18 +648,20 @@ def _split(part: str, flat: Flat, x: Flat, modalities: tuple[Modality, ...], cov
     present, shared = {}, {}
     private: dict[str, dict[str, Array]] = {}
     for key, values in flat.items():
+        if {"", ".", ".."} & {*key.split("/")} or any(sign in key for sign in "\\\0"):
+            raise ValueError(f"array {key!r} is no name that a file could have; name it without '..', '\\' and empty parts")
         match key.split("/"):
             case [_]:
                 continue
             case ["present", name]:
-                present[name] = as_mask(name, values, len(values))
+                present[name] = presence(key, values)
             case ["label", label]:
                 shared[label] = values
             case ["label", label, name]:
                 private.setdefault(label, {})[name] = values
             case ["covariate", *_]:
                 continue
-            case _ if key == COVARIATES and covariate_names:
+            case _ if key == IDS or (key == COVARIATES and covariate_names):
                 continue
             case _:
                 expected = "NAME, present/NAME, label/LABEL, label/LABEL/NAME or covariate/NAME"
@@ -443,6 +673,86 @@ def _split(part: str, flat: Flat, x: Flat, modalities: tuple[Modality, ...], cov
         elif values.dtype.kind == "f" and (name not in present or len(present[name]) == len(values)):
             present[name] = present.get(name, True) & ~all_nan(values)
     try:
-        return Split(x, modalities, present, shared, private, covariates, covariate_names)
+        return Split(x, modalities, present, shared, private, covariates, covariate_names, flat.get(IDS))
     except (ValueError, TypeError) as error:
         raise type(error)(f"{part}: {error}") from error
+
+
+def _features(modality: Modality, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the columns of a table, if they are those of the entries of a vector."""
+    return columns if modality.shape == (len(columns),) else ()
+
+
+def zero_rows(values: Array, block: int = 4096) -> Array:
+    """Which rows are zero everywhere. Memory maps are read block by block."""
+    parts = [(values[i : i + block] == 0).reshape(len(values[i : i + block]), -1).all(1) for i in range(0, len(values), block)]
+    return np.concatenate([np.zeros(0, bool), *parts])
+
+
+def warn_of_zeros(name: str, rows: str, zero: int, nonzero: Array, count: int) -> None:
+    """Warn of rows of zeros that independent features would not make.
+
+    Args:
+        rows: what rows are called.
+        zero: how many of ``count`` rows are zero everywhere.
+        nonzero: (d,) in how many each feature is not.
+    """
+    with np.errstate(divide="ignore"):
+        chance = np.exp(np.log1p(-nonzero / max(count, 1)).sum())
+    if len(nonzero) > 1 and 1 < zero < count and zero > count * max(_ZEROS, _CHANCE * chance):
+        warnings.warn(
+            f"{zero:,} of {count:,} {rows} of {name} are zero everywhere, and count as measured; give zeros='missing' if they were not",
+            stacklevel=2,
+        )
+
+
+def _zeros_read(splits: dict[str, Split], zeros: Zeros) -> dict[str, Split]:
+    """The splits, rows of zeros of vectors absent where they are missing, and warned of where they are not."""
+    for modality in splits["train"].modalities:
+        name = modality.name
+        if len(modality.shape) != 1 or modality.likelihood == "categorical":
+            continue
+        zero, count, nonzero = 0, 0, np.zeros(modality.shape)
+        for part, split in splits.items():
+            values, here = split.x[name], split.present[name]
+            if zeros == "missing":
+                splits[part] = replace(split, present={**split.present, name: here & ~zero_rows(values)})
+            elif not isinstance(values, np.memmap):
+                zero, count = zero + int((here & zero_rows(values)).sum()), count + int(here.sum())
+                nonzero += ((values != 0) & here[:, None]).sum(0)
+        warn_of_zeros(name, "rows", zero, nonzero, count)
+    return splits
+
+
+def warn_of_likelihoods(data: Dataset, *, inferred: bool) -> None:
+    """Warn of modalities whose values look like what their likelihood does not suit.
+
+    Args:
+        inferred: nobody named the likelihoods.
+    """
+    for modality in data.modalities:
+        warn_of_totals(modality)
+        values = data.val.x[modality.name]
+        if not inferred or modality.likelihood != "normal" or isinstance(values, np.memmap):
+            continue
+        if isinstance(data.train, Split):
+            values = np.concatenate([split.x[modality.name][split.present[modality.name]] for split in data.splits().values()])
+        if len(modality.shape) == 1 and modality.shape[0] > 1 and (why := doubtful(values)):
+            warnings.warn(f"modality {modality.name!r} {why}", stacklevel=3)
+        whole = modality.unbounded and values.size and values.min() >= 0 and values.max() <= 255 and not (values != np.rint(values)).any()
+        if whole:
+            warnings.warn(
+                f"modality {modality.name!r} holds floats that are whole numbers up to {values.max():g}, and is read as images without bounds;"
+                " store them as uint8 if they are pixels",
+                stacklevel=3,
+            )
+
+
+def warn_of_totals(modality: Modality) -> None:
+    """Warn of counts of one thing alone."""
+    if modality.counts and modality.shape == (1,):
+        warnings.warn(
+            f"modality {modality.name!r} has one feature, and its likelihood {modality.likelihood!r} is told the total of a row, so that latents"
+            " need not know it; give more features, or log1p of it as 'normal'",
+            stacklevel=3,
+        )

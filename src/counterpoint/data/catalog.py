@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from ..types import Modality
 from . import arrays, omics, polymnist
@@ -41,7 +41,8 @@ _OPTIONS = {
     "tcga-mortality": ("components",),
     **dict.fromkeys(polymnist.FAMILY, ("size", "views", "draws")),
 }
-_OF_SCVERSE = ("layers", "private_labels", "batch", "splits", "top_features", "standardise", "skip_bad")
+_ARRAYS = ("nan", "zeros", "covariate_kinds")
+_OF_SCVERSE = ("layers", "private_labels", "batch", "splits", "top_features", "standardise", "skip_bad", "zeros", "covariate_kinds")
 
 _IMAGE_FOLDER = ("size", "length", "min_count", "captions", "tokens", "vocabulary_size", "vocabulary", "skip_bad")
 _STREAM = ("columns", "size", "length", "min_count", "tokens", "vocabulary_size", "vocabulary", "nan", "skip_bad", "buffer")
@@ -103,6 +104,8 @@ def load(
     likelihood: Family | None = None,
     scale: float | None = None,
     nan: arrays.Nan = "error",
+    zeros: arrays.Zeros = "measured",
+    covariate_kinds: Mapping[str, arrays.CovariateKind] | None = None,
     missing: float = 0.0,
     missing_how: Missing | Literal["entries"] = "random",
     verify: bool = False,
@@ -152,6 +155,9 @@ def load(
             without one learns it.
         nan: of files, shards and mappings: ``"missing"`` takes NaN in part of a row for entries that are missing (``Modality.gaps``) and not for a mistake.
             A row of nothing but NaN is absent in any case.
+        zeros: of files and mappings: ``"missing"`` takes a row of a vector that is zero everywhere for one that was not measured, as tables of
+            assays are padded for cells that lack one.
+        covariate_kinds: of files and mappings: by name ``"category"`` or ``"number"``, where the dtype of a covariate does not tell.
         missing: hide this fraction of each modality's training values, never all of a row, to see what incomplete data costs.
         missing_how: with it: ``"random"``; ``"block"``, a run of rows for each modality (:meth:`Split.with_missing`); or ``"entries"``, single
             entries of vectors (:meth:`Dataset.with_gaps`).
@@ -163,13 +169,15 @@ def load(
         FileNotFoundError: unknown name, no such path, or a set that has to be prepared first.
         ValueError, TypeError: bad contents, or an option that does not apply.
     """
+    if not isinstance(source, str | Path | Mapping):
+        raise TypeError(f"source is a {type(source).__name__}; give a name, a path, or a mapping of arrays such as {{'rna': ...}}")
     place = Path(root) if root is not None else default_root()
     named = isinstance(source, str) and source in _OPTIONS
     pictured = not named and not isinstance(source, Mapping) and is_image_folder(Path(source))
     scverse = not named and isinstance(source, str | Path) and Path(source).suffix in omics.SUFFIXES
     streamed = not named and not isinstance(source, Mapping) and not pictured and not scverse and is_stream(Path(source))
     kinds_of_files = ((pictured, _IMAGE_FOLDER), (scverse, _OF_SCVERSE), (streamed, _STREAM))
-    mine = _OPTIONS[str(source)] if named else next((options for it_is, options in kinds_of_files if it_is), ("nan",))
+    mine = _OPTIONS[str(source)] if named else next((options for it_is, options in kinds_of_files if it_is), _ARRAYS)
     asked = {
         "size": size,
         "views": views,
@@ -194,10 +202,11 @@ def load(
         "top_features": top_features,
         "standardise": None if standardise else False,
         "nan": None if nan == "error" else nan,
+        "zeros": None if zeros == "measured" else zeros,
+        "covariate_kinds": covariate_kinds,
         "skip_bad": skip_bad or None,
     }
-    if nan not in get_args(arrays.Nan):
-        raise ValueError(f"nan={nan!r} is unknown; choose one of {', '.join(get_args(arrays.Nan))}")
+    read_options = arrays.ReadOptions(nan, zeros, covariate_kinds or {})
     given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     stray = [key for key in given if key not in mine]
     arrays_given = isinstance(source, Mapping)
@@ -222,24 +231,25 @@ def load(
     if stray:
         raise ValueError(f"option {stray[0]!r} does not apply to {what}; leave it out")
     kinds = (("labels", labels, not scverse), ("modalities", modalities, scverse))
-    wrong = [(key, mapped) for key, value, mapped in kinds if value is not None and isinstance(value, Mapping) != mapped]
+    wrong = [(key, mapped) for key, value, mapped in kinds if value is not None and hasattr(value, "items") != mapped]
     if wrong:
         kind, other = ("mapping", "list") if wrong[0][1] else ("list", "mapping")
         raise TypeError(f"{wrong[0][0]!r} of {what} must be a {kind}, not a {other}")
     records = None if isinstance(modalities, Mapping) else modalities
     if isinstance(source, Mapping):
-        by_label = labels if isinstance(labels, Mapping) else None
-        beside = {"present": present, "labels": by_label, "covariates": covariates}
-        data = arrays.from_mapping("mapping", source, **beside, modalities=records, fractions=fractions, seed=seed, nan=nan)
+        beside: dict[str, Any] = {"present": present, "labels": labels, "covariates": covariates}
+        data = arrays.from_mapping("mapping", source, **beside, modalities=records, fractions=fractions, seed=seed, options=read_options)
     elif scverse:
         families = modalities if isinstance(modalities, Mapping) else None
         given["labels"] = () if labels is None or isinstance(labels, Mapping) else labels
         mdata, name = omics.read(Path(source), [*(families or ())]), Path(source).name
         data = omics.setup_mudata(mdata, modalities=families, fractions=fractions, seed=seed, name=name, **given)
     else:
-        data = _opened(source, place, given, records, fractions, seed, verify)
+        data = _opened(source, place, given, read_options, records, fractions, seed, verify)
     if likelihood is not None or scale is not None:
         data = data.with_likelihood(likelihood, scale)
+    if not named and not scverse:
+        arrays.warn_of_likelihoods(data, inferred=modalities is None and likelihood is None)
     if missing_how == "entries":
         return data.with_gaps(missing, seed) if missing else data
     return data.with_missing(missing, seed, missing_how) if missing else data
@@ -257,6 +267,7 @@ def _opened(
     source: str | Path,
     place: Path,
     options: dict[str, Any],
+    read_options: arrays.ReadOptions,
     modalities: Sequence[Modality] | None,
     fractions: tuple[float, float, float],
     seed: int,
@@ -295,9 +306,9 @@ def _opened(
     if is_stream(path):
         return _streamed(path, options, fractions, seed)
     if path.is_dir():
-        return arrays.from_folder(path, modalities, fractions, seed, verify=verify, **options)
+        return arrays.from_folder(path, modalities, fractions, seed, verify=verify, options=read_options)
     if path.suffix == ".npz" and path.is_file():
-        return arrays.from_npz(path, modalities, fractions, seed, **options)
+        return arrays.from_npz(path, modalities, fractions, seed, options=read_options)
     if path.exists():
         raise ValueError(f"{path} is neither a folder nor an .npz, .h5mu or .h5ad file; convert it to one of them")
     raise FileNotFoundError(f"no data set and no path called {str(source)!r}; the known data sets are {', '.join(names())}")

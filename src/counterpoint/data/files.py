@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 MANIFEST = "manifest.json"
+SMALL = 1 << 24
+"""Bytes of a file up to which its checksum is compared whenever it is opened."""
 
 
 def default_root() -> Path:
@@ -106,6 +109,52 @@ def write(file: BinaryIO, data: np.ndarray) -> None:
     file.write(data.data)
 
 
+def check_npy(file: IO[bytes], size: int) -> None:
+    """Compare the header of an ``.npy`` file with what is there, before anything is allocated for it.
+
+    Args:
+        file: open at its beginning.
+        size: bytes that it holds.
+
+    Raises:
+        ValueError: it is no such file, cut off, or of Python objects.
+    """
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"its format is {version[0]}.{version[1]}, expected 1.0 or 2.0")
+    shape, _, dtype = readers[version](file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    needed, there = math.prod(shape) * max(1, dtype.itemsize), size - file.tell()
+    if min(shape, default=0) < 0 or needed > there:
+        raise ValueError(f"its header claims {needed:,} bytes of shape {shape}, and {there:,} are there")
+
+
+def read_npy(file: IO[bytes], size: int) -> np.ndarray:
+    """The array of an ``.npy`` file that is seekable.
+
+    Raises:
+        ValueError: as :func:`check_npy`.
+    """
+    check_npy(file, size)
+    file.seek(0)
+    array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file below a folder.
+
+    Raises:
+        ValueError: it leaves the folder, also by a symbolic link.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{name!r} leaves the folder {folder}; give a path below it")
+    return path
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a prepared folder.
 
@@ -126,19 +175,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def check_files(
     folder: Path, manifest: Mapping[str, Any], *, checksums: bool = False, progress: Callable[[str], None] | None = None
 ) -> None:
-    """Compare the files of a prepared folder with its manifest: their sizes, and their contents if asked.
+    """Compare the files of a prepared folder with its manifest: their sizes, and their contents where that is cheap, or if asked.
 
     Raises:
         FileNotFoundError: a file is gone.
         ValueError: a file has another size or content.
     """
     for name, facts in manifest["files"].items():
-        path = folder / name
+        path = inside(folder, name)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing from the prepared data set; remove {folder} and prepare it again")
         if path.stat().st_size != facts["bytes"]:
             raise ValueError(f"{path} has {path.stat().st_size} bytes, expected {facts['bytes']}; remove {folder} and prepare it again")
-        if checksums:
+        if checksums or facts["bytes"] <= SMALL:
             if progress:
                 progress(name)
             with open(path, "rb") as file:
