@@ -88,7 +88,7 @@ def from_mapping(
 ) -> Dataset:
     """A data set from arrays; see :func:`counterpoint.data.load`."""
     columns = {m.name: m.features for m in modalities or () if m.features}
-    if data and all(isinstance(v, Mapping) for v in data.values()):
+    if any(key in PART_NAMES for key in data) and all(isinstance(v, Mapping) for v in data.values()):
         if present is not None or labels is not None or covariates is not None:
             raise ValueError("with train, val and test given, put 'present/NAME', 'label/LABEL' and 'covariate/NAME' into each of them")
         named = named_parts(name, [*data])
