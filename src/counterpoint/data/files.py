@@ -161,7 +161,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         complete = record["format"] == 1 and {"name", "parameters", "modalities", "notes", "files"} <= record.keys()
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} is not a manifest of counterpoint ({error}); prepare the data set again") from error
     if not complete:
         raise ValueError(f"{path} is of another format; prepare the data set again with this version")
