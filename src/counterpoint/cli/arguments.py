@@ -31,7 +31,7 @@ SHORT = {"data": "data.source", "seed": "fit.seed", "batch_size": "fit.batch_siz
 _STAGES = "fit.stages."
 
 
-_MAPPINGS = ("data.modalities", "data.layers", "data.private_labels", "data.top_features")
+_MAPPINGS = ("data.modalities", "data.layers", "data.private_labels", "data.top_features", "data.covariate_kinds")
 """Options that are mappings themselves, and no groups of options."""
 
 _LISTS = ("only", "evaluate.only", "labels", "data.labels", "batch", "data.batch", "columns", "data.columns")
