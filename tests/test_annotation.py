@@ -214,12 +214,13 @@ def test_tables_name_features_and_are_in_the_units_of_the_data(tmp_path: Path) -
         write_values({"adt": values, "b": values}, [modality, cp.Modality("b", (3,))], path)
 
 
-@pytest.mark.filterwarnings("default:.*skipped 1 constant")
+@pytest.mark.filterwarnings("default:.*skipped 1 observations")
 def test_skipping_from_the_command_line_says_what_it_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mdata = mdata_of()
-    mdata["adt"].X[:, 1] = 7
+    mdata["adt"].X[3, 1] = np.nan
     file = saved(mdata, tmp_path / "cells.h5mu")
     command("fit", "idmvae", "--data", str(file), *FIT, "--out", str(tmp_path / "run"), code=2)
-    assert "cells.h5mu: modality 'adt': feature CD/1 is the same in every row" in capsys.readouterr().err
-    command("fit", "idmvae", "--data", str(file), "--skip_bad", "true", *FIT, "--fit.progress", "false", "--out", str(tmp_path / "run"))
-    assert "warning: cells.h5mu: skipped 1 constant features of adt (CD/1)\n" in capsys.readouterr().err
+    assert "(c76), feature CD/1 holds nan, no number; clean it" in (said := capsys.readouterr().err) and "skip_bad (bad-values)" in said
+    skip = ("--skip_bad", "[bad-values, duplicates]", "--fit.progress", "false")
+    command("fit", "idmvae", "--data", str(file), *skip, *FIT, "--out", str(tmp_path / "run"))
+    assert "warning: cells.h5mu: skipped 1 observations of adt that hold no number (c76)\n" in capsys.readouterr().err

@@ -365,7 +365,7 @@ def test_translate_takes_images_and_arrays(run: Path, tmp_path: Path, capsys: py
     assert "values of shape (3, 5, 5); modality 'view0' has (3, 16, 16)" in refused(
         capsys, "translate", run, "--given", f"view0={tmp_path}/bad.npy"
     )
-    assert "is no image that can be read" in refused(capsys, "translate", run, "--given", f"view0={tmp_path}/bad.png")
+    assert "it is no image of a format that is read" in refused(capsys, "translate", run, "--given", f"view0={tmp_path}/bad.png")
     assert "no file" in refused(capsys, "translate", run, "--given", "view0=nothing.png")
     assert "unknown modality 'view7'" in refused(capsys, "translate", run, "--given", here, "--to", "view7")
     assert "must be MODALITY=FILE" in refused(capsys, "translate", run, "--given", "view0")

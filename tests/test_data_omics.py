@@ -210,11 +210,6 @@ def empty_cell(mdata: Any) -> Any:
     return mdata
 
 
-def constant(mdata: Any) -> Any:
-    mdata["adt"].X[:, 1] = 7
-    return mdata
-
-
 def same_names(mdata: Any) -> Any:
     mdata["rna"].var_names = ["g1", *mdata["rna"].var_names[1:]]
     return mdata
@@ -250,7 +245,6 @@ BAD = [
     (put(24, 3, 1.5), "modality 'rna': row 24 (c24), feature g3 holds 1.5, no whole number", "that hold no whole number (c24)", set()),
     (put(30, 2, np.nan, "adt"), "modality 'adt': row 30 (c49), feature p2 holds nan, no number", "hold no number (c49)", set()),
     (empty_cell, "modality 'rna': c22 has no counts in the 18 features", "observations of rna without counts (c22)", set()),
-    (constant, "modality 'adt': feature CD/1 is the same in every row; drop it", "1 constant features of adt (CD/1)", set()),
     (same_names, "modality 'rna': feature g1 stands in several columns", "1 features of rna whose name repeats (g1)", set()),
     (
         one_class,

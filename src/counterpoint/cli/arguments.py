@@ -38,7 +38,7 @@ CLASS_PATH = "class_path"
 """What jsonargparse calls a class that it is to import."""
 
 
-_MAPPINGS = ("data.modalities", "data.layers", "data.private_labels", "data.top_features")
+_MAPPINGS = ("data.modalities", "data.layers", "data.private_labels", "data.top_features", "data.covariate_kinds")
 """Options that are mappings themselves, and no groups of options."""
 
 _LISTS = ("only", "evaluate.only", "labels", "data.labels", "batch", "data.batch", "columns", "data.columns")

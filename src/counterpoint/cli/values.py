@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from ..data import Vocabulary
+from ..data.files import read_npy
+from ..data.images import channels_first, decode
 from ..files import write
 from ..types import Modality
 
@@ -78,8 +80,8 @@ def _numbers(path: Path, modality: Modality) -> np.ndarray:
     """The array in a file of numbers; lines of text are rows."""
     try:
         if path.suffix == ".npy":
-            array: np.ndarray = np.load(path, allow_pickle=False)
-            return array
+            with path.open("rb") as file:
+                return read_npy(file, path.stat().st_size)
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             return np.asarray(json.loads(text))
@@ -107,19 +109,15 @@ def _columns(text: str, modality: Modality) -> np.ndarray:
 
 def _image(path: Path, modality: Modality) -> np.ndarray:
     """An image file as (C, H, W) uint8, scaled to the size of the modality."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL.Image import Resampling
 
     channels, height, width = modality.shape
     if channels not in (1, 3):
         raise ValueError(f"modality {modality.name!r} has {channels} channels, which no image file has; give .npy")
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("L" if channels == 1 else "RGB")
-    except UnidentifiedImageError:
-        raise ValueError(f"{path} is no image that can be read; give PNG, JPEG or .npy") from None
+    picture = decode(path, str(path), "L" if channels == 1 else "RGB")
     if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1).copy()
+        picture = picture.resize((width, height), Resampling.BICUBIC)
+    return channels_first(picture).copy()
 
 
 def write_values(values: Mapping[str, Tensor], modalities: Sequence[Modality], path: Path) -> Path:

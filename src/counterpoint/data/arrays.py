@@ -50,7 +50,7 @@ class ReadOptions:
 
     Args:
         nan: ``"missing"``: NaN in part of a row is an entry that is missing, and modalities that have such have gaps.
-        zeros: ``"missing"``: a row of a vector that is zero everywhere was not measured.
+        zeros: ``"missing"``: a row of a vector that is zero everywhere was not measured. None where that was looked at already.
         covariate_kinds: by name, whether a covariate is one number or a category with a column for each of its values.
 
     Raises:
@@ -58,12 +58,12 @@ class ReadOptions:
     """
 
     nan: Nan = "error"
-    zeros: Zeros = "measured"
+    zeros: Zeros | None = "measured"
     covariate_kinds: Mapping[str, CovariateKind] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for option, value, choices in (("nan", self.nan, Nan), ("zeros", self.zeros, Zeros)):
-            if value not in get_args(choices):
+            if value is not None and value not in get_args(choices):
                 raise ValueError(f"{option}={value!r} is unknown; choose one of {', '.join(get_args(choices))}")
         for name, kind in self.covariate_kinds.items():
             if kind not in get_args(CovariateKind):
@@ -166,18 +166,18 @@ def from_flat(
     notes: Mapping[str, str] | None = None,
     digest: str | None = None,
     *,
-    options: ReadOptions | None = None,
+    options: ReadOptions = AS_IT_IS,
     columns: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Dataset:
     """A data set from the named arrays of its three splits; modalities that are not given are inferred from the values.
 
     Args:
-        options: how arrays are read; None where they were looked at already, and nothing is warned of.
+        options: how arrays are read.
         columns: of modalities that are tables: what their features are called, () where they have no names.
     """
-    how, tables = options or AS_IT_IS, columns or {}
+    tables = columns or {}
     parts, codes = _number_labels(parts)
-    parts = _covariates_of_kinds(parts, how.covariate_kinds)
+    parts = _covariates_of_kinds(parts, options.covariate_kinds)
     told, names, units, scales = _columns(parts, covariates_of(modalities or ()))
     named = {m.name: m for m in modalities or ()}
     keys = [k for k in dict.fromkeys(k for part in PARTS for k in parts[part]) if "/" not in k]
@@ -189,15 +189,15 @@ def from_flat(
     arrays = {k: {part: as_values(k, parts[part][k], named.get(k)) for part in PARTS if k in parts[part]} for k in keys}
     found = tuple(modalities) if modalities else tuple(infer(k, list(arrays[k].values()), table=k in tables) for k in keys)
     found = tuple(replace(m, features=m.features or _features(m, tables.get(m.name, ()))) for m in found)
-    if how.nan == "missing":
+    if options.nan == "missing":
         found = tuple(replace(m, gaps=m.gaps or any(map(_has_gaps, arrays.get(m.name, {}).values()))) for m in found)
     if not covariates_of(found):
         found = tuple(replace(m, covariates=names, covariate_units=units) for m in found)
     splits = {
         part: _split(part, parts[part], {k: v[part] for k, v in arrays.items() if part in v}, found, told[part], names) for part in PARTS
     }
-    if options is not None:
-        splits = _zeros_read(splits, how.zeros)
+    if options.zeros is not None:
+        splits = _zeros_read(splits, options.zeros)
     return Dataset(name, found, splits["train"], splits["val"], splits["test"], {**(notes or {}), **codes, **scales}, digest)
 
 

@@ -109,7 +109,7 @@ def load(
     missing: float = 0.0,
     missing_how: Missing | Literal["entries"] = "random",
     verify: bool = False,
-    skip_bad: bool = False,
+    skip_bad: omics.SkipBad = False,
 ) -> Dataset:
     """A data set from its name, from files, or from arrays.
 
@@ -130,8 +130,8 @@ def load(
         size, views, draws: of a named set, where it has them: side of the canvas, number of views, pairings of the training digits.
         length, min_count, captions: of ``cub`` and of a folder of images, and but for captions of shards, as ``size`` is: tokens of a caption (32), how often
             a word must occur to have an id (3), and one caption of each image or all.
-        tokens, vocabulary_size, vocabulary: of a folder of images (:func:`counterpoint.data.folder.image_folder`) and of shards: ``"words"`` or
-            ``"pieces"`` of them, most tokens, and the file of a vocabulary to take instead of a learned one.
+        tokens, vocabulary_size, vocabulary: of a folder of images (:func:`counterpoint.data.folder.image_folder`) and of shards: ``"words"``,
+            ``"pieces"`` of them or ``"characters"``, most tokens, and the file of a vocabulary to take instead of a learned one.
         columns, buffer: of shards: the columns to read, all by default, and megabytes of rows that are shuffled together (128), two of which are in memory.
         unpaired, classes: of ``cub`` (:func:`counterpoint.data.cub.cub`): whether to keep images without captions and captions without an image,
             and ``"species"`` or ``"clusters"`` as the label.
@@ -155,15 +155,16 @@ def load(
             without one learns it.
         nan: of files, shards and mappings: ``"missing"`` takes NaN in part of a row for entries that are missing (``Modality.gaps``) and not for a mistake.
             A row of nothing but NaN is absent in any case.
-        zeros: of files and mappings: ``"missing"`` takes a row of a vector that is zero everywhere for one that was not measured, as tables of
-            assays are padded for cells that lack one.
-        covariate_kinds: of files and mappings: by name ``"category"`` or ``"number"``, where the dtype of a covariate does not tell.
+        zeros: of arrays and of ``.h5mu`` and ``.h5ad`` files: ``"missing"`` takes a row of a vector that is zero everywhere for one that was not
+            measured, as tables of assays are padded for cells that lack one.
+        covariate_kinds: of the same: by name ``"category"`` or ``"number"``, where the dtype of a covariate does not tell.
         missing: hide this fraction of each modality's training values, never all of a row, to see what incomplete data costs.
         missing_how: with it: ``"random"``; ``"block"``, a run of rows for each modality (:meth:`Split.with_missing`); or ``"entries"``, single
             entries of vectors (:meth:`Dataset.with_gaps`).
         verify: compare the checksums of a prepared set, not only the sizes of its files.
         skip_bad: of a folder of images, of shards, an ``.h5mu`` or an ``.h5ad`` file: leave out what is bad, list it in the notes and warn, where it
-            would be an error otherwise. Of shards, every row is read beforehand, unless their index was made so.
+            would be an error otherwise; of the latter two also the kinds of badness for which to do so (:func:`counterpoint.setup_mudata`). Of
+            shards, every row is read beforehand, unless their index was made so.
 
     Raises:
         FileNotFoundError: unknown name, no such path, or a set that has to be prepared first.
@@ -230,6 +231,8 @@ def load(
     what = "a mapping" if arrays_given else source
     if stray:
         raise ValueError(f"option {stray[0]!r} does not apply to {what}; leave it out")
+    if not scverse and not isinstance(skip_bad, bool):
+        raise ValueError(f"skip_bad of {what} is True or False, got {skip_bad!r}; kinds of badness are those of .h5mu and .h5ad files")
     kinds = (("labels", labels, not scverse), ("modalities", modalities, scverse))
     wrong = [(key, mapped) for key, value, mapped in kinds if value is not None and hasattr(value, "items") != mapped]
     if wrong:

@@ -314,7 +314,7 @@ def summed(matrix: Any) -> Any:
 
     matrix = matrix if sparse.issparse(matrix) else matrix.tocsr()
     whole = matrix.dtype.kind in "iu"
-    table = sparse.csr_array(matrix.astype(np.int64, copy=False) if whole else matrix)
+    table = sparse.csr_array(matrix.astype(np.int64 if whole else matrix.dtype.newbyteorder("="), copy=False))
     if not table.has_canonical_format:
         table = table.copy()
         table.sum_duplicates()

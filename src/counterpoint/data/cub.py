@@ -26,9 +26,10 @@ import numpy as np
 from ..types import Modality
 from .captioned import Captions, captioned, picked
 from .compose import hold_out
+from .files import inside
 from .images import Box, decode, shrink, square
 from .records import Dataset, Split
-from .text import Vocabulary
+from .text import Vocabulary, warn_of_unknown
 
 Classes = Literal["species", "clusters"]
 
@@ -146,6 +147,7 @@ def cub(
     vocabulary = Vocabulary.learn((text for bird, _ in divided["train"] for text in bird.captions), min_count=min_count)
     modalities = (Modality("image", (3, size, size), "laplace", 0.75), vocabulary.modality("caption", length))
     splits = {part: _split(rows, vocabulary, modalities, clustered) for part, rows in divided.items()}
+    warn_of_unknown(vocabulary, splits["val"].x["caption"][splits["val"].present["caption"]], "the validation captions of cub")
     notes = {
         "source": "CUB-200-2011 with the captions of Reed et al. 2016",
         "crops": "bounding boxes stretched to squares beforehand" if single else "squares about the bounding boxes",
@@ -221,9 +223,9 @@ def _published(folder: Path, unpaired: bool, clustered: bool) -> list[_Bird]:
             raise ValueError(
                 f"{place}: image {key} has a label, split or bounding box that is no number ({error}); {_WHERE} again"
             ) from error
-        file = _there(place / "images" / path, unpaired, f"{_WHERE} again, or pass unpaired=True to keep captions without an image")
+        file = _there(inside(place / "images", path), unpaired, f"{_WHERE} again, or pass unpaired=True to keep captions without an image")
         text = _there(
-            (folder / "text_c10" / path).with_suffix(".txt"),
+            inside(folder / "text_c10", path).with_suffix(".txt"),
             unpaired,
             f"{_CAPTIONS_WHERE}, or pass unpaired=True to keep images without captions",
         )

@@ -13,7 +13,7 @@ Columns of the table, of which only ``file_name`` or captions must be there:
 What is not there is *absent*: null in JSON, an empty field in CSV, a ``file_name`` that no file has; and an image that the table does not name has no
 caption (where the table names splits, it trains). What is there and can't be used is *bad*, and an error that names file and row: an image that
 can't be read, a caption without a word, a word outside a vocabulary that is given, an id that was there, rows that disagree about one
-image, a row with neither image nor caption, a line that is no row.
+image, a path that leaves the folder, a row with neither image nor caption, a line that is no row.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ import numpy as np
 from ..types import Modality
 from .arrays import PART_NAMES, PARTS, divided, held_out
 from .captioned import Captions, captioned, picked
-from .files import MANIFEST
+from .files import MANIFEST, inside
 from .images import decode, middle
 from .records import Dataset, Split
-from .text import Tokens, Vocabulary, words_of
+from .text import Tokens, Vocabulary, warn_of_unknown, words_of
 
 TABLES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -117,7 +117,7 @@ def image_folder(
         length: tokens of a caption; longer ones are cut, shorter ones padded.
         min_count: how often the training captions must hold a word for it to have an id, or a pair of pieces to be joined.
         captions: ``"one"`` fixes a caption for each image by the seed; ``"all"`` makes a row of each image and caption.
-        tokens: ``"words"``, or ``"pieces"`` of words (:mod:`counterpoint.data.text`).
+        tokens: ``"words"``, ``"pieces"`` of words, or ``"characters"`` (:mod:`counterpoint.data.text`).
         vocabulary_size: most tokens.
         vocabulary: file of a vocabulary (:meth:`Vocabulary.save`) that is taken instead of a learned one; a word outside it is bad.
         skip_bad: leave out what is bad, and warn; the images are read once more for that.
@@ -148,6 +148,8 @@ def image_folder(
     lazy = sum(max(1, len(texts)) for rows in chosen.values() for _, texts in rows) * 3 * size**2 > IN_MEMORY
     labels = _numbered([entry.label for entry in entries])
     splits = {part: _split(rows, words, modalities, read, labels, lazy) for part, rows in chosen.items()}
+    if given is None:
+        warn_of_unknown(words, splits["val"].x["caption"][splits["val"].present["caption"]], f"the validation captions of {folder}")
     if lazy:
         warnings.warn(
             f"the images of {folder} take more than {IN_MEMORY / 2**30:.3g} GiB and are decoded whenever a batch asks for them;"
@@ -173,6 +175,8 @@ def _entries(folder: Path, vocabulary: Vocabulary | None, bad: _Bad) -> list[_En
             name = _typed(row, "file_name")
             key = PurePosixPath(name).as_posix() if name else where
             named.add(key)
+            if name:
+                inside(folder, name)
             entry, number = _entry(folder, where, row, vocabulary), _typed(row, "id")
             if number is not None and number in ids:
                 raise ValueError(f"id {number!r} is there already")
@@ -184,8 +188,9 @@ def _entries(folder: Path, vocabulary: Vocabulary | None, bad: _Bad) -> list[_En
             raise ValueError("split is null, and other rows have one")
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and path.is_file()):
         if (name := path.relative_to(folder).as_posix()) not in named:
-            photo = _Photo(path, "which the table does not name")
-            found[name] = _Entry(str(path), photo, (), None, "train" if divides else None)
+            with bad.at(str(path)):
+                photo = _Photo(inside(folder, name), "which the table does not name")
+                found[name] = _Entry(str(path), photo, (), None, "train" if divides else None)
     return [*found.values()]
 
 
@@ -289,7 +294,7 @@ def _jsonl(table: Path, text: str, bad: _Bad) -> Iterator[tuple[int, Mapping[str
         with bad.at(f"{table} line {number}"):
             try:
                 row = json.loads(line) if line.strip() else None
-            except json.JSONDecodeError as error:
+            except (json.JSONDecodeError, RecursionError) as error:
                 raise ValueError(f"it is no JSON ({error})") from None
             if row is not None and not isinstance(row, dict):
                 raise ValueError("it is no JSON object of columns")

@@ -1,7 +1,12 @@
-"""Photos and drawings from files: decoding, cropping, shrinking; now, or when they are asked for. Arrays are uint8 and channels come first."""
+"""Photos and drawings from files: decoding, cropping, shrinking; now, or when they are asked for. Arrays are uint8 and channels come first.
+
+Every image is opened by :func:`decode`, which knows six formats and no other. Whatever it stores becomes 8 bits a channel: whole numbers of 16 bits are
+divided by 257, so that their largest is 255; floats must lie in [0, 1]; what is transparent lies on white.
+"""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -13,28 +18,62 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+"""Formats that are opened. Pillow knows others that hand a file to other programs, as EPS does, whatever the file is called."""
+
 Box = tuple[float, float, float, float]
 Source = TypeVar("Source")
 
 
-def decode(content: Path | bytes, name: str, mode: Literal["RGB", "L"]) -> Image:
-    """The image of a file, or of its bytes, in colour or grey, turned as the camera was held.
+def decode(content: Path | bytes, name: str, mode: Literal["RGB", "L"] | None = None) -> Image:
+    """The image of a file, or of its bytes, turned as the camera was held.
 
     Args:
         name: what an error calls it.
+        mode: in colour or grey; None for that which it is stored in.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: it cannot be read, is of another format than :data:`FORMATS`, or holds numbers that are no brightness.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as image:
+        with Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS) as image:
             ImageOps.exif_transpose(image, in_place=True)
-            return image.convert(mode)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:  # what Pillow raises on corrupt files
-        why = "it is no image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+            plain = _eight_bits(image)
+            return plain.convert(mode or ("L" if plain.mode in ("1", "L") else "RGB"))
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, *_CORRUPT) as error:
+        known = f"it is no image of a format that is read ({', '.join(FORMATS)})"
+        why = known if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         raise ValueError(f"cannot read photo {name}: {why}; remove or replace it") from error
+
+
+_CORRUPT = (struct.error, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError, OverflowError, MemoryError)
+"""What Pillow raises on corrupt files, beside errors that say so."""
+
+
+def _eight_bits(image: Image) -> Image:
+    """The image in modes of 8 bits, nothing of it transparent.
+
+    Raises:
+        ValueError: whole numbers of more than 16 bits, or floats outside [0, 1].
+    """
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        if image.mode == "F":
+            if not ((values >= 0) & (values <= 1)).all():
+                raise ValueError(f"its floats span [{values.min():g}, {values.max():g}], expected [0, 1]")
+            return Image.fromarray(np.rint(values * 255).astype(np.uint8))
+        if image.mode == "I" and image.format != "PNG":
+            raise ValueError("it holds whole numbers of 32 bits, expected 8 or 16")
+        return Image.fromarray(np.rint(values.astype(np.uint16) / 257).astype(np.uint8))
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        on_white = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+        return on_white.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+    return image
 
 
 def shrink(image: Image, size: int, box: Box | None = None) -> np.ndarray:

@@ -8,13 +8,15 @@ that can't be cut so is unknown, and where no token begins with ``##`` that is e
 "Google's Neural Machine Translation System", 2016, https://arxiv.org/abs/1609.08144); which pieces there are is learned by joining the most
 frequent pair over and over (Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016, https://arxiv.org/abs/1508.07909).
 
-Where every token is a single character, as in the alphabet of the digits' words, text is cut into characters as they are.
+Where every token is a single character, as in the alphabet of the digits' words, text is cut into characters as they are; the sign of what could
+not be decoded stands for one that is unknown. Languages that part words by no blanks (Chinese, Thai, Japanese) are read so.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -29,9 +31,11 @@ from ..extras import required
 from ..files import write
 from ..types import GOES_ON, Modality, of_characters, spelled
 
-Tokens = Literal["words", "pieces"]
+Tokens = Literal["words", "pieces", "characters"]
 
 PADDING, UNKNOWN = "", "<unk>"  # no words: one is empty, and "<" is a sign of its own
+UNKNOWN_SIGN = "\ufffd"
+"""The unknown token where every token is a character."""
 PIECES = 2000
 """Tokens of a vocabulary of pieces unless it is said otherwise."""
 
@@ -65,8 +69,9 @@ class Vocabulary:
         """The vocabulary of some texts; the same texts in any order give the same.
 
         Args:
-            kind: ``"words"``, the most frequent first; or ``"pieces"`` of words, which needs the extra ``text`` to be learned, but not to be used.
-            min_count: how often a word, or a pair of pieces that becomes one, must occur.
+            kind: ``"words"``, the most frequent first; ``"pieces"`` of words, which needs the extra ``text`` to be learned, but not to be used; or
+                ``"characters"``, the most frequent first.
+            min_count: how often a word, a character, or a pair of pieces that becomes one, must occur.
             size: most tokens, padding and the unknown word included; of words as many as there are by default, of pieces 2000.
 
         Raises:
@@ -78,11 +83,12 @@ class Vocabulary:
         for option, value, least in (("min_count", min_count, 1), ("vocabulary_size", size, 3)):
             if value is not None and value < least:
                 raise ValueError(f"{option} {value} must be {least} or more")
-        counts = Counter(word for text in texts for word in words_of(text))
+        cut = _characters if kind == "characters" else words_of
+        counts = Counter(word for text in texts for word in cut(text))
         if kind == "pieces":
             return Vocabulary((PADDING, UNKNOWN, *_pieces(counts, min_count, (size or PIECES) - 2)))
         frequent = sorted((word for word, count in counts.items() if count >= min_count), key=lambda word: (-counts[word], word))
-        return Vocabulary((PADDING, UNKNOWN, *frequent)[:size])
+        return Vocabulary((PADDING, UNKNOWN_SIGN if kind == "characters" else UNKNOWN, *frequent)[:size])
 
     @staticmethod
     def load(path: str | Path) -> Vocabulary:
@@ -97,7 +103,7 @@ class Vocabulary:
         try:
             record = read_json(Path(path))
             tokens = record["tokens"] if record["format"] == 1 else None
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"{path} holds no vocabulary ({error}); {_WANTED}") from None
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise ValueError(f"{path} holds no list of tokens of format 1; {_WANTED}")
@@ -121,7 +127,7 @@ class Vocabulary:
             ValueError: an unknown word where no token stands for one.
         """
         ids = np.zeros((len(texts), length), np.int64)
-        unknown = [self._number[UNKNOWN]] if UNKNOWN in self._number else []
+        unknown = [] if self.unknown_id is None else [self.unknown_id]
         for row, text in zip(ids, texts, strict=True):
             found = [self._ids(word) or unknown for word in self._cut(text)]
             if [] in found:
@@ -137,6 +143,11 @@ class Vocabulary:
     def decode(self, ids: Iterable[Iterable[int]]) -> list[str]:
         """The text of each row of ids: words with blanks between them, or characters side by side; nothing for padding."""
         return [spelled(self.tokens, row) for row in ids]
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The id that stands for every word without one, if there is such."""
+        return next((self._number[token] for token in (UNKNOWN, UNKNOWN_SIGN) if token in self._number), None)
 
     @cached_property
     def _number(self) -> dict[str, int]:
@@ -160,6 +171,25 @@ class Vocabulary:
             ids.append(self._number[mark + word[start:end]])
             start = end
         return ids
+
+
+def warn_of_unknown(vocabulary: Vocabulary, ids: np.ndarray, what: str) -> None:
+    """Warn where more than a third of the tokens of texts (N, length) are unknown.
+
+    Args:
+        what: the texts, in words.
+    """
+    total, unknown = int((ids != 0).sum()), int((ids == vocabulary.unknown_id).sum())
+    if unknown > total / 3:
+        warnings.warn(
+            f"{unknown:,} of the {total:,} tokens of {what} are unknown to the vocabulary of {len(vocabulary)}; lower min_count, or give"
+            " tokens='pieces', or 'characters' for a language that parts words by no blanks",
+            stacklevel=3,
+        )
+
+
+def _characters(text: str) -> list[str]:
+    return [sign for sign in text if sign == " " or (not sign.isspace() and sign != UNKNOWN_SIGN)]
 
 
 def words_of(text: str) -> list[str]:

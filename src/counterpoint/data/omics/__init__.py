@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..records import Dataset
+from .assays import SkipBad
 from .mortality import tcga_mortality
 from .scverse import SUFFIXES, read, setup_mudata, write
 from .sets import citeseq, scgem, snareseq, tcga_brca
@@ -18,4 +19,4 @@ SETS: dict[str, Callable[..., Dataset]] = {
 }
 """The named sets; each takes the folder where data lie, options of its own and a seed."""
 
-__all__ = ["SETS", "SUFFIXES", "citeseq", "read", "scgem", "setup_mudata", "snareseq", "tcga_brca", "tcga_mortality", "write"]
+__all__ = ["SETS", "SUFFIXES", "SkipBad", "citeseq", "read", "scgem", "setup_mudata", "snareseq", "tcga_brca", "tcga_mortality", "write"]

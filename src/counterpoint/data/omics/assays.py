@@ -7,17 +7,22 @@ feature; where bad rows and features may be skipped, it is left out and listed.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from ...types import COUNTS, LikelihoodName
+from ..containers import summed
 from ..records import Array
 
 UNIT: tuple[LikelihoodName, ...] = ("bernoulli", "beta")
 FAMILIES: tuple[LikelihoodName, ...] = ("normal", "laplace", "nb", "zinb", "bernoulli", "beta")
+BadKind = Literal["duplicates", "bad-values", "empty-cells", "unknown-batches", "one-class-labels"]
+"""What may be bad: ids of observations and names of features that repeat, entries that a likelihood does not read, cells without counts, observations
+without a batch, and labels that do not tell observations apart."""
+SkipBad = bool | Sequence[BadKind]
 _LISTED = 100  # names of what was skipped that the notes list; the numbers are exact
 
 
@@ -66,18 +71,28 @@ class Account:
 
     Args:
         where: the file or whatever the data came from.
-        skip: whether to go on.
+        skip: whether to go on, or the kinds of badness where to.
+
+    Raises:
+        ValueError: an unknown kind.
     """
 
-    def __init__(self, where: str, skip: bool) -> None:
-        self.where, self.skip = where, skip
+    def __init__(self, where: str, skip: SkipBad) -> None:
+        kinds: tuple[BadKind, ...] = get_args(BadKind)
+        self.where = where
+        self.skip = (kinds if skip else ()) if isinstance(skip, bool) else (skip,) if isinstance(skip, str) else tuple(skip)
+        unknown = [kind for kind in self.skip if kind not in kinds]
+        if unknown:
+            raise ValueError(f"skip_bad names {unknown[0]!r}; choose among {', '.join(kinds)}, or give True for all")
         self.skipped: dict[str, list[str]] = {}
+        self.constant: dict[str, list[str]] = {}
 
-    def bad(self, kind: str, names: Sequence[str] | Array, what: str, remedy: str) -> None:
+    def bad(self, kind: BadKind | None, described: str, names: Sequence[str] | Array, what: str, remedy: str) -> None:
         """Something is bad, unless ``names`` is empty.
 
         Args:
-            kind: what is left out, in words: "observations of rna without counts".
+            kind: of badness; None for what follows from what was skipped.
+            described: what is left out, in words: "observations of rna without counts".
             names: of all that are bad.
             what: the first of them, in words.
             remedy: how to mend it.
@@ -87,25 +102,28 @@ class Account:
         """
         if not len(names):
             return
-        if not self.skip:
+        if not self.skip or (kind is not None and kind not in self.skip):
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            raise ValueError(f"{self.where}: {what}{more}; {remedy}, or give skip_bad to leave out such")
-        self.skipped.setdefault(kind, []).extend(map(str, names))
+            which = f" ({kind})" if kind is not None else ""
+            raise ValueError(f"{self.where}: {what}{more}; {remedy}, or give skip_bad{which} to leave out such")
+        self.skipped.setdefault(described, []).extend(map(str, names))
 
     def settle(self) -> dict[str, str]:
-        """A note of what was left out, and one warning; empty where nothing was."""
-        if not self.skipped:
-            return {}
-        warnings.warn(f"{self.where}: skipped {self.told(3)}", stacklevel=2)
-        return {"skipped": self.told(_LISTED)}
+        """Notes of what was left out, and a warning of what was bad; empty where nothing was."""
+        notes = {"constant": f"left out {told(self.constant, _LISTED)}"} if self.constant else {}
+        if self.skipped:
+            warnings.warn(f"{self.where}: skipped {told(self.skipped, 3)}", stacklevel=2)
+            notes["skipped"] = told(self.skipped, _LISTED)
+        return notes
 
-    def told(self, most: int) -> str:
-        """What was skipped, in words; of each kind so many names."""
-        parts = []
-        for kind, names in self.skipped.items():
-            more = f", … and {len(names) - most:,} more" if len(names) > most else ""
-            parts.append(f"{len(names):,} {kind} ({', '.join(names[:most])}{more})")
-        return "; ".join(parts)
+
+def told(left_out: Mapping[str, Sequence[str]], most: int) -> str:
+    """What was left out, in words; of each kind so many names."""
+    parts = []
+    for kind, names in left_out.items():
+        more = f", … and {len(names) - most:,} more" if len(names) > most else ""
+        parts.append(f"{len(names):,} {kind} ({', '.join(names[:most])}{more})")
+    return "; ".join(parts)
 
 
 def as_table(values: Any, what: str) -> Any:
@@ -117,7 +135,7 @@ def as_table(values: Any, what: str) -> Any:
     from scipy import sparse
 
     values = values.to_memory() if hasattr(values, "to_memory") else values
-    table = sparse.csr_array(values) if sparse.issparse(values) else np.asarray(values)
+    table = summed(values) if sparse.issparse(values) else np.asarray(values)
     if table.dtype.kind not in "biuf":
         raise TypeError(f"{what} holds {table.dtype}, expected numbers")
     if table.ndim != 2:
@@ -125,17 +143,13 @@ def as_table(values: Any, what: str) -> Any:
     return table
 
 
-def inferred(table: Any) -> LikelihoodName:
-    """The likelihood that values look like: Bernoulli where all are 0 or 1, negative binomial where all are counts, normal otherwise."""
-    values = entries(table)
-    if not len(values) or (values < 0).any() or not np.isfinite(values).all() or (values != np.rint(values)).any():
-        return "normal"
-    return "bernoulli" if values.max() <= 1 else "nb"
-
-
-def entries(table: Any) -> Array:
-    """The entries of a table, of a sparse one those that are stored: of the others, which are 0, nothing is ever wrong."""
-    return np.asarray(table.data) if hasattr(table, "indptr") else table.ravel()
+def zero_rows(assay: Assay) -> tuple[Array, Array]:
+    """Which observations are zero everywhere, (N,) bool, and in how many each feature is not, (d,)."""
+    observations = np.flatnonzero(assay.present)
+    filled = assay.of(observations) != 0
+    zero = np.zeros(len(assay.rows), bool)
+    zero[observations] = np.asarray(filled.sum(1)).ravel() == 0
+    return zero, np.asarray(filled.sum(0)).ravel()
 
 
 def _wrong(assay: Assay) -> list[tuple[str, str, Callable[[Array], Array]]]:
@@ -171,7 +185,7 @@ def checked(assay: Assay, ids: Array, account: Account) -> Assay:
             f"modality {assay.name!r}: row {rows[0]} ({ids[owner[rows[0]]]}), feature {assay.features[columns[0]]}"
             f" holds {values[0]:g}, {fault}"
         )
-        account.bad(f"observations of {assay.name} that hold {fault}", ids[bad], what, remedy)
+        account.bad("bad-values", f"observations of {assay.name} that hold {fault}", ids[bad], what, remedy)
         assay, owner = assay.without(bad), np.where(np.isin(owner, np.flatnonzero(bad)), -1, owner)
     return assay
 
@@ -180,7 +194,7 @@ def _distinct(assay: Assay, account: Account) -> Array:
     """Which features have a name of their own."""
     names, number, count = np.unique(assay.features, return_inverse=True, return_counts=True)
     what = f"modality {assay.name!r}: feature {names[count > 1][0]} stands in several columns"
-    account.bad(f"features of {assay.name} whose name repeats", names[count > 1], what, "make the names unique")
+    account.bad("duplicates", f"features of {assay.name} whose name repeats", names[count > 1], what, "make the names unique")
     return np.asarray(count[number] == 1)
 
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from ...types import COUNTS, Modality
-from ..arrays import PARTS, from_flat, shuffled
+from ..arrays import PARTS, CovariateKind, ReadOptions, Zeros, from_flat, shuffled, warn_of_totals, warn_of_zeros
+from ..containers import entries
 from ..records import Array, Dataset
-from .assays import UNIT, Account, Assay, checked, entries, moments
+from .assays import UNIT, Account, Assay, SkipBad, checked, moments, told, zero_rows
 
-UNKNOWN = -1  # the class of an observation whose label is not known
 Fractions = tuple[float, float, float]
 
 
@@ -63,7 +63,9 @@ def assemble(
     seed: int = 0,
     top_features: int | Mapping[str, int] | None = None,
     standardise: bool = True,
-    skip_bad: bool = False,
+    zeros: Zeros = "measured",
+    covariate_kinds: Mapping[str, CovariateKind] | None = None,
+    skip_bad: SkipBad = False,
     notes: Mapping[str, str] | None = None,
 ) -> Dataset:
     """A data set of the assays of some observations.
@@ -75,24 +77,27 @@ def assemble(
         seed: of the division.
         top_features: how many features of a modality to keep, those that vary most; by modality, or of each that has more.
         standardise: shift and scale continuous features to mean 0 and variance 1.
-        skip_bad: leave out what is bad, with a warning and a note that list it, instead of refusing it.
+        zeros: ``"missing"``: an observation that is zero everywhere in an assay was not measured by it.
+        covariate_kinds: by name, whether a covariate is a category or a number.
+        skip_bad: leave out what is bad, or some kinds of it, with a warning and a note that list it, instead of refusing it.
         notes: what else readers of results must know.
 
     Raises:
-        ValueError: bad values (:func:`counterpoint.data.omics.assays.checked`), ids that repeat or that modalities don't share, features
-            that don't vary, cells without counts, labels of one class, or more values than half of this machine's memory holds.
+        ValueError: bad values (:func:`counterpoint.data.omics.assays.checked`), ids that repeat or that modalities don't share, no feature
+            that varies, cells without counts, labels of one class, or more values than half of this machine's memory holds.
     """
-    account = Account(name, skip_bad)
+    account, options = Account(name, skip_bad), ReadOptions(zeros=zeros, covariate_kinds=covariate_kinds or {})
     assays, observed, parts = _identified([*assays], observed, parts, account)
-    assays = [checked(assay, observed.ids, account) for assay in assays]
+    assays = [checked(_zeros_read(assay, zeros), observed.ids, account) for assay in assays]
     part = divided(parts, assays, observed, seed) if isinstance(parts, tuple) else parts
     train = np.flatnonzero(part == "train")
-    chosen = [_counted(_varying(_chosen(a, train, top_features), account), observed.ids, account) for a in assays]
+    picked = [_chosen(a, train, top_features) for a in assays]
+    chosen = [_counted(_varying(a, account), observed.ids, account) for a in picked]
     part = _nonempty(chosen, part, observed, account)
     observed = _telling(observed, chosen, part == "train", account)
     _affordable(name, chosen, len(part))
     units = {a.name: _units(a, train) for a in chosen if standardise and a.likelihood not in (*COUNTS, *UNIT)}
-    about = {**(notes or {}), **_notes(assays, chosen, units), **_classes(observed), **account.settle()}
+    about = {**(notes or {}), **_notes(assays, picked, chosen, units), **_classes(observed), **account.settle()}
     rows = {p: np.flatnonzero(part == p) for p in PARTS}
     flat = {p: _flat(chosen, observed, rows[p], units) for p in PARTS}
     modalities = [
@@ -106,7 +111,9 @@ def assemble(
         )
         for a in chosen
     ]
-    data = from_flat(name, flat, modalities, about)
+    for modality in modalities:
+        warn_of_totals(modality)
+    data = from_flat(name, flat, modalities, about, options=replace(options, zeros=None))
     named = {p: replace(split, ids=observed.ids[rows[p]]) for p, split in data.splits().items()}
     return replace(data, train=named["train"], val=named["val"], test=named["test"])
 
@@ -118,13 +125,13 @@ def _identified(
     ids, number, count = np.unique(observed.ids, return_inverse=True, return_counts=True)
     repeated = ids[count > 1]
     what = f"observation {repeated[0]} stands in several rows" if len(repeated) else ""
-    account.bad("observations whose id repeats", repeated, what, "make the ids unique")
+    account.bad("duplicates", "observations whose id repeats", repeated, what, "make the ids unique")
     good = (count[number] == 1) & np.any([a.present for a in assays], axis=0)
     for name, values in observed.covariates.items():
         lacking = good & (np.isnan(values) if values.dtype.kind == "f" else values == "" if values.dtype.kind == "U" else False)
         names = observed.ids[lacking]
         what = f"observation {names[0]} has no value of the batch column {name!r}" if len(names) else ""
-        account.bad(f"observations without {name}", names, what, "fill it in")
+        account.bad("unknown-batches", f"observations without {name}", names, what, "fill it in")
         good &= ~lacking
     if not good.all():
         kept = np.flatnonzero(good)
@@ -170,6 +177,16 @@ def folds(groups: Array, count: int, seed: int) -> Array:
     return fold
 
 
+def _zeros_read(assay: Assay, zeros: Zeros) -> Assay:
+    """The assay without the observations that are zero everywhere, if these are missing; a warning of them, if they are not."""
+    zero, nonzero = zero_rows(assay)
+    if zeros == "missing":
+        return assay.without(zero)
+    if not assay.counts:  # those without counts are refused
+        warn_of_zeros(assay.name, "cells", int(zero.sum()), nonzero, int(assay.present.sum()))
+    return assay
+
+
 def _chosen(assay: Assay, train: Array, top_features: int | Mapping[str, int] | None) -> Assay:
     """The features that vary most over the train rows, in the order of the table."""
     most = top_features.get(assay.name) if isinstance(top_features, Mapping) else top_features
@@ -184,15 +201,16 @@ def _chosen(assay: Assay, train: Array, top_features: int | Mapping[str, int] | 
 def _varying(assay: Assay, account: Account) -> Assay:
     """The features that are not the same in all rows."""
     if not assay.present.any():
-        after = f" when {account.told(1)} are skipped" if account.skipped else ""
+        after = f" when {told(account.skipped, 1)} are skipped" if account.skipped else ""
         raise ValueError(f"{account.where}: no observation has modality {assay.name!r}{after}")
     constant = moments(assay.of(np.arange(len(assay.rows))))[1] == 0
     names = assay.features[constant]
-    what = f"modality {assay.name!r}: feature {names[0]} is the same in every row" if len(names) else ""
-    account.bad(f"constant features of {assay.name}", names, what, "drop it, or choose fewer by top_features")
     if constant.all():
         raise ValueError(f"{account.where}: modality {assay.name!r} has no feature that varies")
-    return assay.only(~constant) if constant.any() else assay
+    if not constant.any():
+        return assay
+    account.constant[f"constant features of {assay.name}"] = [*map(str, names)]
+    return assay.only(~constant)
 
 
 def _counted(assay: Assay, ids: Array, account: Account) -> Assay:
@@ -204,7 +222,8 @@ def _counted(assay: Assay, ids: Array, account: Account) -> Assay:
     empty[observations] = np.asarray(assay.of(observations).sum(1)).ravel() == 0
     names = ids[empty]
     what = f"modality {assay.name!r}: {names[0]} has no counts in the {len(assay.features)} features that are used" if len(names) else ""
-    account.bad(f"observations of {assay.name} without counts", names, what, "filter empty cells, or use more features")
+    remedy = "filter empty cells, give zeros='missing' if they were not measured, or use more features"
+    account.bad("empty-cells", f"observations of {assay.name} without counts", names, what, remedy)
     return assay.without(empty)
 
 
@@ -213,7 +232,7 @@ def _nonempty(assays: Sequence[Assay], part: Array, observed: Observed, account:
     empty = ~np.any([a.present for a in assays], axis=0)
     names = observed.ids[empty]
     what = f"observation {names[0]} has none of the modalities {', '.join(a.name for a in assays)}" if len(names) else ""
-    account.bad("observations with nothing left", names, what, "drop it")
+    account.bad(None, "observations with nothing left", names, what, "drop it")
     return np.where(empty, "", part)
 
 
@@ -224,7 +243,7 @@ def _telling(observed: Observed, assays: Sequence[Assay], train: Array, account:
     def tells(label: str, values: Array, here: Array) -> bool:
         known = np.unique(values[here & (values >= 0)])
         what = f"label {label!r} has {len(known)} class among the train rows, and a probe needs two"
-        account.bad("labels of one class", [label] if len(known) < 2 else [], what, "leave it out")
+        account.bad("one-class-labels", "labels of one class", [label] if len(known) < 2 else [], what, "leave it out")
         return len(known) > 1
 
     shared = {k: v for k, v in observed.labels.items() if tells(k, v, train)}
@@ -293,9 +312,9 @@ def _classes(observed: Observed) -> dict[str, str]:
     return {f"label/{label}": ", ".join(classes) for label, classes in observed.classes.items() if label in kept}
 
 
-def _notes(before: Sequence[Assay], after: Sequence[Assay], units: Mapping[str, Array]) -> dict[str, str]:
+def _notes(before: Sequence[Assay], picked: Sequence[Assay], after: Sequence[Assay], units: Mapping[str, Array]) -> dict[str, str]:
     """What was done to the assays."""
-    fewer = [(b, a) for b, a in zip(before, after, strict=True) if len(a.features) < len(b.features)]
+    fewer = [(b, a) for b, a in zip(before, picked, strict=True) if len(a.features) < len(b.features)]
     kept = "; ".join(f"{len(a.features):,} of the {len(b.features):,} of {a.name}" for b, a in fewer)
     size = sum(len(a.rows) * len(a.features) * _dtype(a).itemsize for a in after) / 1e6
     return {

@@ -18,10 +18,11 @@ import numpy as np
 
 from ...extras import required
 from ...files import replacing
-from ..arrays import PART_NAMES, PARTS, held_out, named_parts
+from ..arrays import PART_NAMES, PARTS, UNKNOWN, CovariateKind, Zeros, held_out, named_parts
+from ..containers import doubtful, given, inferred
 from ..records import Array, Dataset
-from .assays import FAMILIES, Assay, as_table, inferred
-from .assemble import UNKNOWN, Fractions, Observed, assemble, strata
+from .assays import FAMILIES, Assay, SkipBad, as_table
+from .assemble import Fractions, Observed, assemble, strata
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -44,7 +45,9 @@ def setup_mudata(
     seed: int = 0,
     top_features: int | Mapping[str, int] | None = None,
     standardise: bool = True,
-    skip_bad: bool = False,
+    zeros: Zeros = "measured",
+    covariate_kinds: Mapping[str, CovariateKind] | None = None,
+    skip_bad: SkipBad = False,
     name: str = "mudata",
 ) -> Dataset:
     """A data set from a MuData object, which stays as it is; :func:`counterpoint.annotate` writes what a method makes of it back.
@@ -69,7 +72,10 @@ def setup_mudata(
         top_features: keep so many features of each modality that has more, or by modality: those of the largest variance over the train rows, of
             log(1 + counts of a cell of median size), or of the values.
         standardise: shift and scale normal and Laplace features to mean 0 and variance 1 of the train rows, and back again when results are written.
-        skip_bad: leave out rows and features that are bad, with a warning and a note that count and list them, instead of refusing them.
+        zeros: ``"missing"`` takes cells that are zero everywhere in an assay, as padding makes them, for cells that it did not measure.
+        covariate_kinds: by column of ``batch``, ``"category"`` or ``"number"``, where its dtype does not tell.
+        skip_bad: leave out rows and features that are bad, with a warning and a note that count and list them, instead of refusing them; or
+            the kinds for which to do so, such as ``["empty-cells", "duplicates"]`` (:data:`counterpoint.data.omics.assays.BadKind`).
         name: of the data set, and what errors call it.
 
     Raises:
@@ -105,6 +111,8 @@ def setup_mudata(
         seed=seed,
         top_features=top_features,
         standardise=standardise,
+        zeros=zeros,
+        covariate_kinds=covariate_kinds,
         skip_bad=skip_bad,
     )
 
@@ -122,7 +130,7 @@ def read(path: Path, names: Sequence[str] = ()) -> MuData:
     try:
         with quiet():
             return as_mudata(getattr(library, reader)(path), names)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:  # h5py has them all
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:  # h5py has them all
         raise ValueError(f"{path} is truncated or no {path.suffix} file ({' '.join(str(error).split())}); write it again") from error
 
 
@@ -194,6 +202,8 @@ def _assay(mdata: MuData, name: str, likelihood: str | None, layer: str | None, 
         raise ValueError(f"{what} has no X; name one of its layers: {', '.join(mod.layers) or 'it has none'}")
     table = as_table(values, what)
     family = likelihood or inferred(table)
+    if likelihood is None and family == "normal" and (why := doubtful(table)):
+        warnings.warn(f"{what} {why}", stacklevel=3)
     if family not in FAMILIES:
         raise ValueError(f"{what}: unknown likelihood {family!r}; choose one of {', '.join(FAMILIES)}")
     rows = _rows(mdata, name)
@@ -221,7 +231,7 @@ def _observed(
             private.setdefault(column, {})[key], classes[f"{column}/{key}"] = _coded(
                 _column(mdata, f"{key}:{column}", where), column, where
             )
-    covariates = {column: _covariate(_column(mdata, column, where)) for column in batch}
+    covariates = {column: _covariate(_column(mdata, column, where), column) for column in batch}
     return Observed(
         np.asarray(mdata.obs_names, str), {column: codes for column, (codes, _) in shared.items()}, private, covariates, classes
     )
@@ -248,7 +258,7 @@ def _column(mdata: MuData, name: str, where: str) -> Any:
 def _coded(column: Any, name: str, where: str) -> tuple[Array, Sequence[str]]:
     """Numbers of classes, negative where unknown, and what they stand for, in order."""
     known = ~np.asarray(column.isna())
-    values = np.asarray(column[known])
+    values = given(name, column[known].array).values
     if values.dtype.kind == "f" and (values != np.rint(values)).any():
         raise TypeError(
             f"{where}: label {name!r} holds numbers that are no classes ({values[values != np.rint(values)][0]:g}); cut it into categories"
@@ -264,12 +274,11 @@ def _coded(column: Any, name: str, where: str) -> tuple[Array, Sequence[str]]:
     return codes, [*map(str, classes)]
 
 
-def _covariate(column: Any) -> Array:
+def _covariate(column: Any, name: str) -> Array:
     """Floats as they are, integers too, anything else as text; "" or NaN where unknown."""
-    values = np.asarray(column)
-    if values.dtype.kind in "iuf":
-        return values
-    return np.where(np.asarray(column.isna()), "", np.asarray(column.astype(str), str))
+    one = given(name, column.array)
+    whole = one.values.dtype.kind in "iu" and not one.absent.any()
+    return one.values if whole or one.values.dtype.kind == "f" else np.where(one.absent, "", one.values.astype(str))
 
 
 def _parts(column: Any, name: str, where: str) -> Array:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ...types import LikelihoodName
+from ..arrays import UNKNOWN
 from ..records import Array, Dataset
 from .assays import Assay, as_table
-from .assemble import UNKNOWN, Observed, assemble, folds, strata
+from .assemble import Observed, assemble, folds, strata
 
 FOLDS = 5
 GATES = (("NK", "CD5", -15), ("CD4 T", "CD4", 50), ("myeloid", "CD11c", 40), ("B", "CD19", 30))
@@ -124,7 +125,7 @@ def _read(root: Path, name: str, keys: tuple[str, ...]) -> Mapping[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in keys}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is corrupt or lacks one of {', '.join(keys)} ({error}); make it again") from error
 
 

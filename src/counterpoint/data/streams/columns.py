@@ -17,6 +17,8 @@ import numpy as np
 from ...reading import whole_numbers
 from ...types import Modality
 from ..arrays import as_values
+from ..containers import given
+from ..files import read_npy
 from ..images import channels_first, decode, middle
 from ..records import Array
 from ..text import Vocabulary, words_of
@@ -107,8 +109,8 @@ def images(cells: Sequence[Any] | Array, shape: tuple[int, ...], resize: bool, m
     return values
 
 
-def as_image(index: int, cell: Any, channels: int) -> Image:
-    """An image of its bytes, grey (1 channel) or in colour.
+def as_image(index: int, cell: Any, channels: int | None = None) -> Image:
+    """An image of its bytes, grey (1 channel) or in colour; as it is stored where neither is said.
 
     Raises:
         BadCell: it cannot be read.
@@ -116,7 +118,7 @@ def as_image(index: int, cell: Any, channels: int) -> Image:
     if not isinstance(cell, bytes | memoryview):
         raise _unlike(index, cell, "an image")
     try:
-        return decode(bytes(cell), f"of {len(cell)} bytes", "L" if channels == 1 else "RGB")
+        return decode(bytes(cell), f"of {len(cell)} bytes", None if channels is None else "L" if channels == 1 else "RGB")
     except ValueError as error:
         raise BadCell(index, str(error)) from None
 
@@ -127,12 +129,8 @@ def image_shape(cell: Any, size: int | None) -> tuple[int, int, int]:
     Raises:
         BadCell: it cannot be read.
     """
-    image = as_image(0, cell, 3)
-    from PIL import Image
-
-    with Image.open(BytesIO(cell)) as stored:
-        grey = stored.mode in ("1", "L", "I", "F") or stored.mode.startswith("I;")
-    return (1 if grey else 3, size or image.height, size or image.width)
+    image = as_image(0, cell)
+    return (1 if image.mode == "L" else 3, size or image.height, size or image.width)
 
 
 def ids(cells: Sequence[Any] | Array, vocabulary: Vocabulary, length: int, strict: bool) -> Array:
@@ -168,7 +166,7 @@ def arrays(name: str, cells: Sequence[Any] | Array, modality: Modality | None = 
     for index, value in enumerate(found):
         if value.dtype.kind not in "biuf":
             raise BadCell(index, f"values of {value.dtype}, expected numbers")
-    shaped = [as_values(name, value, modality) for value in found]
+    shaped = [as_values(name, given(name, value).values, modality) for value in found]
     for index, value in enumerate(shaped):
         expected = shaped[0].shape[1:] if modality is None else modality.shape
         if value.shape[1:] != expected:
@@ -177,7 +175,7 @@ def arrays(name: str, cells: Sequence[Any] | Array, modality: Modality | None = 
             raise BadCell(index, f"values of {value.dtype}, expected {dtype}")
     if not shaped:
         return np.zeros((0, *(() if modality is None else modality.shape)), dtype or np.float32)
-    values = np.concatenate(shaped) if dense is None else as_values(name, dense, modality)
+    values = np.concatenate(shaped) if dense is None else as_values(name, given(name, dense).values, modality)
     return whole_numbers(modality, values) if modality is not None and values.dtype.kind == "b" else values
 
 
@@ -187,12 +185,12 @@ def labels(cells: Sequence[Any] | Array) -> Array:
     Raises:
         BadCell: another value.
     """
-    if isinstance(cells, np.ndarray) and cells.ndim == 1 and cells.dtype.kind in "iub":
-        return cells.astype(np.int64)
-    for index, cell in enumerate(cells):
+    for index, cell in enumerate(cells) if not isinstance(cells, np.ndarray) or cells.dtype.kind not in "ib" else ():
         if not isinstance(cell, int | np.integer):
             raise _unlike(index, cell, "a whole number")
-    return np.array([*cells], np.int64)
+        if not -(2**63) <= int(cell) < 2**63:
+            raise BadCell(index, f"the label {cell} takes more than 64 bits; number classes anew")
+    return np.asarray(cells, np.int64)
 
 
 def _npy(cells: Sequence[Any]) -> Array | None:
@@ -226,7 +224,7 @@ def _array(index: int, cell: Any) -> Array:
 
 def _load(index: int, content: Any) -> Array:
     try:
-        return np.asarray(np.load(BytesIO(content), allow_pickle=False))
+        return read_npy(BytesIO(content), len(content))
     except (ValueError, EOFError, OSError) as error:
         if "object" in str(error).lower() or "pickle" in str(error).lower():
             raise BadCell(index, "an array of Python objects, which are never unpickled; save it with a numeric dtype") from None

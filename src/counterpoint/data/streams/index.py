@@ -19,8 +19,9 @@ from ...documents import read_json
 from ...files import write
 from ...types import Modality
 from ..arrays import Nan
+from ..files import inside
 from ..records import Dataset, Split
-from ..text import Tokens
+from ..text import Tokens, warn_of_unknown
 from .columns import Column
 from .shards import KINDS, Shard
 from .stream import MOST_ROWS, Chunk, Pick, Reader, Stream, spread
@@ -131,7 +132,7 @@ class Index:
                 notes=dict(record["notes"]),
                 skipped=tuple(record["skipped"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path} is no index of shards ({error}); make it again: counterpoint data index") from None
         index.check()
         return index
@@ -143,7 +144,7 @@ class Index:
             ValueError: one has another size. FileNotFoundError: one is gone.
         """
         for entry in self.shards:
-            file = self.folder / entry.file
+            file = inside(self.folder, entry.file)
             if not file.is_file():
                 raise FileNotFoundError(f"shard {file} is gone since it was indexed; bring it back, or make the index again")
             if (size := file.stat().st_size) != entry.bytes:
@@ -203,6 +204,10 @@ class Index:
             if not train.chunks:
                 raise ValueError(f"{self.folder} has {rows} rows, too few for train, val and test; give at least 3")
             held[part] = Reader(named if len(named) else train).read(picks)
+        for column in self.columns:
+            if column.kind == "text" and not column.strict:
+                texts = held["val"].x[column.name][held["val"].present[column.name]]
+                warn_of_unknown(train.vocabularies[column.name], texts, f"the validation texts {column.name!r} of {self.folder}")
         if self.skipped:
             notes["skipped"] = f"{len(self.skipped)}: {'; '.join(self.skipped)}"
         digest = hashlib.sha256(f"{self.digest()} {fractions} {seed}".encode()).hexdigest()

@@ -27,7 +27,12 @@ from ..records import Array
 CHUNK_ROWS, CHUNK_BYTES = 1024, 1 << 22
 """A chunk of a tar ends with the row that reaches either."""
 
-NAMED = {**dict.fromkeys(("jpg", "jpeg", "png", "webp", "bmp"), "image"), "txt": "text", "npy": "array", "cls": "class"}
+NAMED = {
+    **dict.fromkeys(("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"), "image"),
+    "txt": "text",
+    "npy": "array",
+    "cls": "class",
+}
 """What members that have nothing but an extension are called. ``KEY.photo.jpg`` is called photo, and the fields of ``KEY.json`` as they are."""
 
 _PICKLED = ("pyd", "pkl", "pickle", "pt", "pth")
@@ -122,7 +127,7 @@ class Parquet(Shard):
         try:
             features = json.loads(said).get("info", {}).get("features", {})
             return {name: ", ".join(f["names"]) for name, f in features.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"}
-        except (ValueError, AttributeError, KeyError, TypeError):
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
             return {}  # names are a comfort; data without them are data
 
     def cells(self, place: int, rows: int, names: Sequence[str] | None = None) -> dict[str, Cells]:
@@ -218,6 +223,7 @@ class Tar(Shard):
     def survey(self) -> Survey:
         chunks: list[tuple[int, int]] = []
         columns: dict[str, str] = {}
+        examples: dict[str, str] = {}  # by extension, the first member that has it
         key, rows, place, complete = None, 0, 0, 0  # `complete` counts the rows before the last one begun
         why = None
         with self.path.open("rb") as file:
@@ -233,6 +239,7 @@ class Tar(Shard):
                         place = member.offset if not rows else place
                         rows += 1
                     columns.setdefault(*_column(extension))
+                    examples.setdefault(extension, member.name)
             except _EndsEarly as error:
                 why = f"ends early, in row {complete}{f' ({key})' if key else ''} ({error}); write it again"
                 rows -= key is not None  # of the last row members may be missing
@@ -240,6 +247,14 @@ class Tar(Shard):
             chunks.append((place, rows))
         if not chunks:
             raise ValueError(why or "holds no row; expected members KEY.EXTENSION")
+        dotted = [example for extension, example in examples.items() if "." in extension]
+        if len(dotted) > max(1, sum(count for _, count in chunks)):
+            key, extension = _parted(dotted[0])
+            raise ValueError(
+                f"has {len(dotted)} columns in {sum(count for _, count in chunks)} rows: the key of a row ends at the first dot of a"
+                f" member's name, as in webdataset, so that {dotted[0]!r} is column {_column(extension)[0]!r} of row {key!r}; name members"
+                " without dots in their keys"
+            )
         return Survey(tuple(chunks), columns, why)
 
     def cells(self, place: int, rows: int, names: Sequence[str] | None = None) -> dict[str, Cells]:
@@ -256,7 +271,8 @@ class Tar(Shard):
                         key = this
                     file.seek(member.offset_data)
                     for name, value in _values(extension, file.read(member.size), names):
-                        found[-1][name] = Broken(f"two members are called {name!r}") if name in found[-1] else value
+                        twice = f"two members are called {name!r} (the key of a row, {key!r}, ends at the first dot of a member's name)"
+                        found[-1][name] = Broken(twice) if name in found[-1] else value
             except _EndsEarly as error:
                 raise ValueError(f"ends early ({error}); write it again") from None
         if len(found) != rows:
@@ -279,16 +295,22 @@ def _members(file: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
         archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (the file is the caller's)
         while (member := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # or every header of the shard would be kept
-            folder, slash, name = member.name.rpartition("/")
-            stem, dot, extension = name.partition(".")
-            if member.isreg() and stem and dot:
-                yield member, folder + slash + stem, extension
+            key, extension = _parted(member.name)
+            if member.isreg() and key.rpartition("/")[2] and extension:
+                yield member, key, extension
         file.seek(archive.offset)
         closing = file.read(tarfile.BLOCKSIZE)
     except (tarfile.TarError, EOFError) as error:
         raise _EndsEarly(_line(error)) from None
     if len(closing) < tarfile.BLOCKSIZE or any(closing):
         raise _EndsEarly("no end of the archive" if len(closing) < tarfile.BLOCKSIZE else f"no header of a member at byte {archive.offset}")
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """Key and extension of a member, which meet at the first dot of the name of its file, as in webdataset."""
+    folder, slash, file = name.rpartition("/")
+    stem, _, extension = file.partition(".")
+    return folder + slash + stem, extension
 
 
 def _column(extension: str) -> tuple[str, str]:
@@ -305,7 +327,7 @@ def _values(extension: str, content: bytes, names: Sequence[str] | None) -> list
     if kind == "json":
         try:
             fields = json.loads(content)
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             return [(_FIELDS, Broken(f"member .{extension} is no JSON ({_line(error)})"))]
         if not isinstance(fields, dict):
             return [(_FIELDS, Broken(f"member .{extension} is no JSON object of columns"))]

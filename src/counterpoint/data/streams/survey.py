@@ -64,7 +64,7 @@ def index(
         size: side of images, cut to the square in their middle; by default all images must have one size.
         length: tokens of a text; longer ones are cut, shorter ones padded.
         min_count: how often the training texts must hold a word for it to have an id, or a pair of pieces to be joined.
-        tokens: words, or pieces of words.
+        tokens: words, pieces of words, or characters.
         vocabulary_size: most tokens.
         vocabulary: file of a vocabulary that is taken instead of a learned one; a word outside it is bad.
         nan: "missing" takes NaN in part of a vector for entries that are missing, and not for a mistake.
