@@ -123,7 +123,7 @@ def autoregressive(phi: float, chains: int = 8, steps: int = 2000) -> Tensor:
 @pytest.mark.parametrize("phi", [0.0, 0.6, 0.9])
 def test_diagnostics_are_pyros(phi: float) -> None:
     draws = autoregressive(phi)
-    torch.testing.assert_close(mcmc.rhat(draws), split_gelman_rubin(draws, 1, 0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(mcmc.split_rhat(draws), split_gelman_rubin(draws, 1, 0), rtol=1e-6, atol=0)
     size = mcmc.effective_size(draws)
     torch.testing.assert_close(size, effective_sample_size(draws, 1, 0), rtol=0.1, atol=0)
     truth = 8 * 2000 * (1 - phi) / (1 + phi)

@@ -11,19 +11,24 @@ where v is a guess at the variances of π. One step draws p, follows the motion 
 and takes the end point with probability min(1, exp(H − H')), each chain by itself; a chain whose end point is not finite stays where it is.
 
 The samplers see nothing of the density but a function from positions (C, B, D) to log densities (C, B), and differentiate it: B targets, each
-explored by C chains. All chains move together as one tensor program, which can be compiled. Warm-up adapts ε for each chain by dual averaging,
-and v for each target from where its chains have been; L is drawn anew at each step, so that no orbit closes on itself.
+explored by C chains. All chains move together as one tensor program, which can be compiled. Warm-up adapts ε for each chain by stochastic
+approximation, and v for each target from where its chains have been; L is drawn anew at each step, so that no orbit closes on itself.
 
     Duane et al. 1987, https://doi.org/10.1016/0370-2693(87)91197-X
+    Andrieu & Thoms 2008 (coerced acceptance), https://doi.org/10.1007/s11222-008-9110-y
     Hoffman & Gelman 2014 (dual averaging), https://arxiv.org/abs/1111.4246
-    Vehtari et al. 2021 (R-hat and effective sample size), https://arxiv.org/abs/1903.08008
+    Vehtari et al. 2021 (rank-normalised R-hat and bulk effective sample size), https://arxiv.org/abs/1903.08008
+
+Acceptance varies much from step to step, because L does. Dual averaging, as in NUTS, makes step sizes swing by factors of four here, and settles
+on the mean of log ε, where more is accepted than was on average: .79 to .88 where .65 was asked for. The steps of stochastic approximation
+grow smaller, and what chains settle on accepts what was asked for within .05 (docs/decisions/0029).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from threading import Lock
 
@@ -139,33 +144,31 @@ def step(target: Target, state: State, *, step_size: Tensor, leapfrogs: int, var
 
 @dataclass(frozen=True)
 class StepSize:
-    """Step sizes that learn from acceptance, by dual averaging: γ = 0.05, t₀ = 10, κ = 0.75.
+    """Step sizes ε that learn from the acceptance a towards a*, by stochastic approximation and averaging:
+
+        log ε_t = log ε_{t−1} + 2 t^−0.6 (a_t − a*),      what to settle on moves t^−0.75 of the way to log ε_t
 
     Attributes:
         log_size: of the next step, (C, B).
         log_average: what to settle on, (C, B).
-        error: mean shortfall of the acceptance, (C, B).
-        anchor: the log size that early steps lean towards.
         count: steps seen.
     """
 
     log_size: Tensor
     log_average: Tensor
-    error: Tensor
-    anchor: float
     count: int = 0
 
     @staticmethod
     def start(size: float, like: Tensor) -> StepSize:
         """Begin at ``size`` for every entry of ``like`` (C, B)."""
-        return StepSize(torch.full_like(like, math.log(size)), torch.zeros_like(like), torch.zeros_like(like), math.log(10 * size))
+        at = torch.full_like(like, math.log(size))
+        return StepSize(at, at)
 
     def updated(self, acceptance: Tensor, target: float) -> StepSize:
         count = self.count + 1
-        error = self.error + (target - acceptance - self.error) / (count + 10)
-        log_size = self.anchor - error * math.sqrt(count) / 0.05
+        log_size = self.log_size + 2 * count**-0.6 * (acceptance - target)
         log_average = self.log_average + count**-0.75 * (log_size - self.log_average)
-        return replace(self, log_size=log_size, log_average=log_average, error=error, count=count)
+        return StepSize(log_size, log_average, count)
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,9 @@ class HMC:
         warmup: steps that adapt and are thrown away.
         steps: steps of each chain after it; the last one is the draw.
         leapfrogs: most leapfrogs of a step; each step takes a random number from 1 to it.
-        acceptance: what the step size aims at; 0.65 is the best for long paths in many dimensions (Beskos et al. 2013, https://arxiv.org/abs/1001.4460).
+        acceptance: mean probability of a proposal to be taken, which the step size aims at. 0.65 is the best for paths of a fixed length in many
+            dimensions (Beskos et al. 2013, https://arxiv.org/abs/1001.4460); with a random number of leapfrogs in 2 to 16 dimensions, 0.85 gave 1.3
+            to 1.5 times as many effective draws of as many gradients.
         compile: compile the density and its gradient, which takes seconds to tens of seconds for every number of given modalities and every size of
             batch, and then halves the time. Threads take turns. Needs torch 2.13.
 
@@ -189,7 +194,7 @@ class HMC:
     warmup: int = 100
     steps: int = 50
     leapfrogs: int = 20
-    acceptance: float = 0.65
+    acceptance: float = 0.85
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -197,7 +202,7 @@ class HMC:
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")
         if not 0 < self.acceptance < 1:
-            raise ValueError(f"acceptance={self.acceptance} must lie between 0 and 1; 0.65 is usual")
+            raise ValueError(f"acceptance={self.acceptance} must lie between 0 and 1; 0.85 is usual")
 
 
 @dataclass(frozen=True)
@@ -261,33 +266,77 @@ def _explored(target: Target, state: State, settings: HMC) -> Chains:
 
 
 def rhat(draws: Tensor) -> Tensor:
-    """Split R-hat of draws (N, C, B, D), (B, D): √ of the variance over all half-chains by the mean variance within one. Near 1 where the
-    chains agree; ∞ where none moves. Above 1.01, long chains have not mixed; short ones exceed it by chance.
+    """Rank-normalised split R-hat of draws (N, C, B, D), (B, D): the larger of that of their ranks, which sees chains in different places, and
+    that of the ranks of their distances from the median, which sees chains of different spread. Ranks have moments whatever the tails of the
+    density. Near 1 where the chains agree; ∞ where none moves, or a draw is not finite. Above 1.01, long chains have not mixed; short ones
+    exceed it by chance.
 
     Raises:
         ValueError: fewer than four draws a chain.
     """
     halves = _halves(draws)
-    count = len(halves)
-    within = halves.var(0).mean(0)
-    between = halves.mean(0).var(0)  # of the means, without the factor N
+    flat = halves.flatten(0, 1)
+    ordered = flat.sort(0).values
+    centre = (ordered[(len(flat) - 1) // 2] + ordered[len(flat) // 2]) / 2
+    both = torch.maximum(_plain_rhat(ranked(halves)), _plain_rhat(ranked((halves - centre).abs())))
+    return torch.where(torch.isfinite(flat).all(0), both.to(draws.dtype), math.inf)
+
+
+def split_rhat(draws: Tensor) -> Tensor:
+    """Split R-hat of draws (N, C, B, D) as they are, (B, D): √ of the variance over all half-chains by the mean variance within one; ∞ where
+    none moves. Where the density has no variance, it means nothing; see :func:`rhat`.
+
+    Raises:
+        ValueError: fewer than four draws a chain.
+    """
+    return _plain_rhat(_halves(draws))
+
+
+def _plain_rhat(chains: Tensor) -> Tensor:
+    count = len(chains)
+    within = chains.var(0).mean(0)
+    between = chains.mean(0).var(0)  # of the means, without the factor N
     return torch.where(within > 0, ((count - 1) / count + between / within).sqrt(), math.inf)
 
 
+def ranked(draws: Tensor) -> Tensor:
+    """Draws (N, C, B, D) as normal scores Φ⁻¹((r − 3/8) / (S + 1/4)) of their ranks r = 1..S among all N·C of b and d, in float64; those that
+    are alike share their mean rank."""
+    flat = draws.flatten(0, 1).movedim(0, -1).contiguous()  # (B, D, S)
+    ordered = flat.sort(-1).values
+    rank = (torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True) + 1) / 2
+    scores = torch.special.ndtri((rank.double() - 0.375) / (flat.shape[-1] + 0.25))
+    return scores.movedim(-1, 0).view(draws.shape)
+
+
+def bulk_size(draws: Tensor) -> Tensor:
+    """Bulk effective sample size of draws (N, C, B, D), (B, D): that of their ranks, which tails without moments do not disturb; 0 where a draw is
+    not finite.
+
+    Raises:
+        ValueError: fewer than four draws a chain.
+    """
+    size = _plain_size(ranked(_halves(draws))).to(draws.dtype)
+    return torch.where(torch.isfinite(draws).flatten(0, 1).all(0), size, 0.0)
+
+
 def effective_size(draws: Tensor) -> Tensor:
-    """Effective sample size of draws (N, C, B, D), (B, D): N·C over the autocorrelation time, whose sum stops where pairs of
+    """Effective sample size for the mean of draws (N, C, B, D), (B, D): N·C over the autocorrelation time, whose sum stops where pairs of
     autocorrelations turn negative and is kept from rising (Geyer's initial monotone sequence).
 
     Raises:
         ValueError: fewer than four draws a chain.
     """
-    halves = _halves(draws)
-    count, chains = halves.shape[:2]
-    centred = halves - halves.mean(0)
+    return _plain_size(_halves(draws))
+
+
+def _plain_size(draws: Tensor) -> Tensor:
+    count, chains = draws.shape[:2]
+    centred = draws - draws.mean(0)
     spectrum = torch.fft.rfft(centred, n=2 * count, dim=0)
     covariance = torch.fft.irfft(spectrum.abs().square(), n=2 * count, dim=0)[:count].mean(1) / count  # (N, B, D), mean over chains
     within = covariance[0] * count / (count - 1)
-    total = within * (count - 1) / count + halves.mean(0).var(0)
+    total = within * (count - 1) / count + draws.mean(0).var(0)
     correlation = 1 - (within - covariance) / total
     correlation[0] = 1.0
     pairs = correlation[: count // 2 * 2].unflatten(0, (-1, 2)).sum(1)  # Γ_k = ρ_2k + ρ_2k+1

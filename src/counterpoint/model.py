@@ -191,6 +191,11 @@ class Model(nn.Module):
         return {name: by for name, by in reads.items() if isinstance(by, Denoising)}
 
     @property
+    def fillers(self) -> list[Usual]:
+        """What encoders read in gaps, of the modalities that have any."""
+        return [filler for name in self.names if (filler := self.decoder(name).filler) is not None]
+
+    @property
     def surrogates(self) -> list[str]:
         """Modalities whose decoder has no exact density."""
         return [name for name in self.names if not self.likelihood(name).exact]

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from counterpoint.precision import wide
 from counterpoint.types import Modality
 
 NetworkKind = Literal["auto", "mlp", "conv", "resnet", "text"]
@@ -171,37 +172,54 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         return super().forward(input)
 
 
-class Statistics(nn.BatchNorm1d):
+class Statistics(nn.Module):
     """Running mean and variance of vectors (N, dim), for what needs them and not for normalising: all batches count the same at first, and
     later ones one in a hundred, so that few batches are enough and what changes is followed. Fewer than two rows change nothing.
 
+    A batch of mean m and variance v, which counts a share s, moves them by the law of total variance, so that batches may differ (a modality
+    after the other):
+
+        variance ← (1 − s) variance + s v + s (1 − s) (m − mean)²,      mean ← (1 − s) mean + s m
+
     Args:
         dim: size of the vectors.
+
+    Attributes:
+        mean: (dim,), 0 at first.
+        variance: (dim,), 1 at first.
+        count: batches seen.
     """
 
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    LEAST = 0.01
+    """The share of later batches."""
+
     def __init__(self, dim: int) -> None:
-        super().__init__(dim, momentum=0.01, affine=False)
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("variance", torch.ones(dim))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Take account of x when training; returns it as it is."""
         if self.training and len(x) > 1:
-            count = self.get_buffer("num_batches_tracked").add_(1)
-            share = count.float().reciprocal().clamp(min=0.01)
-            values = x.float()  # autocast may have made them halves
-            self.get_buffer("running_mean").lerp_(values.mean(0), share)
-            self.get_buffer("running_var").lerp_(values.var(0), share)
+            share = self.count.add_(1).float().reciprocal().clamp(min=self.LEAST)
+            values = wide(x)
+            apart = values.mean(0) - self.mean
+            self.variance.lerp_(values.var(0, correction=0), share).add_(share * (1 - share) * apart.square())
+            self.mean.add_(share * apart)
         return x
 
-    @property
-    def mean(self) -> Tensor:
-        """(dim,)."""
-        return self.get_buffer("running_mean")
-
-    @property
-    def variance(self) -> Tensor:
-        """(dim,)."""
-        return self.get_buffer("running_var")
+    @torch.no_grad()
+    def settle(self, x: Tensor) -> None:
+        """Take mean and variance from all of x (N, dim); batches that come later count one in a hundred."""
+        self.mean.copy_(x.mean(0))
+        self.variance.copy_(x.var(0, correction=0))
+        self.count.fill_(round(1 / self.LEAST))
 
 
 class Usual(nn.Module):

@@ -29,6 +29,9 @@ from counterpoint.nn import Statistics
 from counterpoint.precision import full_precision
 
 SamplerName = Literal["diffusion", "score", "score-ode", "flow", "gmm"]
+LEAST_VARIANCE = 1e-5
+"""Added to the variance of latents before they are standardised: a dimension in which nothing varies stays finite."""
+
 MOST_ROWS = 50_000
 """To how many rows a mixture is fitted at most: to 660,000 it takes more than a quarter of an hour."""
 
@@ -97,15 +100,18 @@ class Trained(Sampler):
     def loss(self, latents: Tensor) -> Tensor:
         """Loss of each row, (N,), of latents (N, dim). Gradients reach the latents."""
         self.statistics(latents)
-        return self.standard_loss((latents - self.mean) / self.scale)
+        return self.standard_loss(self.standardised(latents))
 
     def sample(self, n: int) -> Tensor:
         return self.mean + self.scale * self.standard_sample(n)
 
+    def standardised(self, latents: Tensor) -> Tensor:
+        """Latents (N, dim) less their running mean, over their running standard deviation."""
+        return (latents - self.mean) / self.scale
+
     def standardise_by(self, latents: Tensor) -> None:
-        """Take mean and variance from these latents (N, dim), instead of starting at 0 and 1 and following batches."""
-        self.mean.copy_(latents.mean(0))
-        self.statistics.variance.copy_(latents.var(0))
+        """Take mean and variance from all of these latents (N, dim), where they are known before the first batch."""
+        self.statistics.settle(latents)
 
     @property
     def mean(self) -> Tensor:
@@ -115,7 +121,7 @@ class Trained(Sampler):
     @property
     def scale(self) -> Tensor:
         """Running standard deviation of the latents, (dim,)."""
-        return (self.statistics.variance + self.statistics.eps).sqrt()
+        return (self.statistics.variance + LEAST_VARIANCE).sqrt()
 
 
 class DiffusionPrior(Trained):

@@ -85,9 +85,9 @@ class Diagnostics:
         rows: which rows of the batch they are.
         acceptance: mean probability of a proposal to be taken.
         divergent: share of steps that diverged.
-        rhat: the largest split R-hat over the dimensions. Of many long chains that have mixed it is at most 1.01; of four times fifty draws in
-            tens of dimensions, perfect ones have up to 1.06.
-        ess: the smallest effective sample size over the dimensions.
+        rhat: the largest rank-normalised split R-hat over the dimensions. Of many long chains that have mixed it is at most 1.01; of four times fifty draws in
+            tens of dimensions, perfect ones have up to 1.07.
+        ess: the smallest bulk effective sample size over the dimensions.
         improper: rows whose product is no density, and in which nothing was divided out.
     """
 
@@ -110,7 +110,7 @@ def diagnose(model: Model, encoding: Encoding, given: tuple[str, ...], rule: Rul
         chains.acceptance.mean(0),
         chains.divergent.mean(0),
         mcmc.rhat(chains.draws).amax(-1),
-        mcmc.effective_size(chains.draws).amin(-1),
+        mcmc.bulk_size(chains.draws).amin(-1),
         q.improper,
     )
 

@@ -166,10 +166,13 @@ class Method(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As in torch; what the stage does not train stays in evaluation mode."""
+        """As in torch; what the stage does not train stays in evaluation mode. What encoders read in gaps is learned in the first stage, whatever
+        that trains, and stays as it is in later ones, whose encoders may be frozen."""
         super().train(mode and self._learning is None)
         for module in self._learning or ():
             module.train(mode)
+        for filler in self.model.fillers:
+            filler.train(mode and self.stage is self.stages[0])
         self.training = mode
         return self
 

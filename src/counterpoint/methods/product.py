@@ -79,7 +79,7 @@ class MVTCAE(Method):
         modalities: one or more.
         shared_dim: D.
         beta: β on the KLs.
-        ratio: r in [0, 1].
+        ratio: r in [0, 1]. Of one modality the loss is 1 − r times the ELBO.
         networks: kind and sizes of the networks.
         denoiser: which modalities have a diffusion decoder, and of what kind.
         decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
@@ -102,6 +102,8 @@ class MVTCAE(Method):
         if not 0 <= ratio <= 1:
             raise ValueError(f"ratio={ratio} must lie in [0, 1]")
         size = len(modalities)
+        if size == 1 and ratio == 1:
+            raise ValueError("ratio=1 gives a single modality no loss at all; give a ratio below 1, or two or more modalities")
         model = build(
             modalities,
             rule=Product(prior_expert="never"),

@@ -18,6 +18,7 @@ _MANAGED = {  # Trainer keywords that are set from the options or would break ex
     "num_sanity_val_steps": "it is always 0",
     "use_distributed_sampler": "the loader shares the rows itself",
     "barebones": "it allows no checkpoints",
+    "sync_batchnorm": "norms pass over processes that lack a modality, which would then wait for each other for ever; leave it out",
     "fast_dev_run": "use max_steps",
     "reload_dataloaders_every_n_epochs": "the loader reshuffles itself",
 }

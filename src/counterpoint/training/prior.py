@@ -80,7 +80,7 @@ def _train(samplers: dict[str, Trained], latents: dict[str, Tensor], steps: int,
     optimiser = torch.optim.Adam([p for s in samplers.values() for p in s.parameters()], lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in shown(range(steps), "fit", "step", progress):
-        losses = [sampler.loss(_some(latents[key], batch_size)).mean() for key, sampler in samplers.items()]
+        losses = [sampler.standard_loss(sampler.standardised(_some(latents[key], batch_size))).mean() for key, sampler in samplers.items()]
         loss = torch.stack(losses).sum()
         optimiser.zero_grad()
         loss.backward()
