@@ -48,24 +48,11 @@ def test_two_runs_of_one_seed_are_bit_equal(digits: cp.data.Dataset) -> None:
 
 
 def test_the_command_line_s_seed_is_that_of_both(digits: cp.data.Dataset, tmp_path: Path) -> None:
-    words = [
-        "fit",
-        "mvae",
-        "--data",
-        "digits-quadrant",
-        "--data.draws",
-        "1",
-        "--max_steps",
-        "2",
-        "--batch_size",
-        "16",
-        "--seed",
-        "3",
-        "--fit.progress",
-        "false",
-    ]
-    sizes = ["--shared_dim", "3", "--networks.kind", "conv", "--networks.width", "4", "--networks.hidden", "[8]"]
-    main([*words, *sizes, "--out", str(tmp_path / "run")])
+    command = (
+        "fit mvae --data digits-quadrant --data.draws 1 --max_steps 2 --batch_size 16 --seed 3 --fit.progress false"
+        f" --shared_dim 3 --networks.kind conv --networks.width 4 --networks.hidden [8] --out {tmp_path}/run"
+    )
+    assert main(command.split()) == 0
     by_hand = cp.MVAE.for_data(digits, seed=3, **SMALL)
     by_hand.fit(digits.train, val=digits.val, seed=3, **FIT)
     assert same(cp.load(tmp_path / "run"), by_hand)
