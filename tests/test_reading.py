@@ -84,7 +84,7 @@ def test_a_value_means_the_same_in_every_dtype_and_container(model: cp.Method) -
         ({"image": PIXELS.astype(np.int64) * 257}, r"whole numbers are read as \[0, 255\]"),
         ({"image": PIXELS[:, :, :3]}, r"rows have shape \(3, 3, 5\), expected \(3, 4, 5\)"),
         ({"image": PIXELS[0]}, r"one example of shape \(3, 4, 5\); give rows"),
-        ({"vector": np.array([[2**63 + 1] * 7], np.uint64)}, "more than the largest integer"),
+        ({"vector": np.array([[2**63 + 1] * 7], np.uint64)}, "holds 9223372036854775809, more than 2"),
         ({"vector": np.ma.masked_array(VECTORS, VECTORS > 7)}, "holds NaN or infinity"),
         ({"vector": np.full((2, 7), "3", object)[:, :0]}, "rows have shape"),
     ],
@@ -101,8 +101,13 @@ def test_tables_are_read_by_name(model: cp.Method) -> None:
     table = pd.DataFrame(VECTORS, columns=GENES)
     with pytest.raises(ValueError, match=r"feature 'g3' is missing; the model was made with 7 features by name"):
         model.encode({"vector": table.drop(columns="g3")})
-    with pytest.raises(ValueError, match=r"column 'g1' stands twice"):
+    with pytest.raises(ValueError, match=r"column 'g1' is there 2 times"):
         model.encode({"vector": pd.concat([table, table[["g1"]]], axis=1)})
+    other = pd.DataFrame(VECTORS * 2, columns=[*"abcdefg"], index=[*range(6)])[::-1]
+    twice = Modality("twice", (7,), "normal")
+    batch = Batch.of({"vector": table.set_axis(range(6)).drop(index=2), "twice": other}, modalities=[VECTOR, twice])
+    both = batch.present["vector"] & batch.present["twice"]
+    assert both.sum() == 5 and torch.equal(batch.x["twice"][both], 2 * batch.x["vector"][both])
     holes = [replace(VECTOR, gaps=True)]
     batch = Batch.of({"vector": table.drop(columns="g3")}, modalities=holes)
     assert batch.entries["vector"].all(0).tolist() == [name != "g3" for name in GENES]
@@ -112,9 +117,9 @@ def test_tables_are_read_by_name(model: cp.Method) -> None:
 
 @pytest.mark.parametrize(
     ("present", "kind"),
-    [(["yes"] * 6, TypeError), ([1.0, np.nan] * 3, ValueError), ([0, 1, 2, 3, 4, 5], ValueError), ([True, None] * 3, TypeError)],
+    [(["yes"] * 6, TypeError), ([1.0, np.nan] * 3, ValueError), ([0, 1, 2, 3, 4, 5], ValueError), ([True, None] * 3, (TypeError, ValueError))],
 )
-def test_presence_is_true_or_false(present: Any, kind: type[Exception]) -> None:
+def test_presence_is_true_or_false(present: Any, kind: Any) -> None:
     for give in (
         lambda: Batch.of({"vector": VECTORS}, {"vector": present}, modalities=[VECTOR]),
         lambda: Split({"vector": VECTORS}, (VECTOR,), {"vector": present}),

@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .containers import Given, given, together
+
 if TYPE_CHECKING:
     from .types import Batch, Modality
 
@@ -39,63 +41,61 @@ _ENTRIES = 4_000_000  # entries looked at together while checking, which bounds 
 # --- arrays ---------------------------------------------------------------------------------------------------------------------
 
 
-def as_rows(modality: Modality, values: Any) -> Array:
-    """Values (N, *shape) of a modality from whatever holds them: an array, a tensor, a table with names, a masked or a sparse array.
+def as_rows(
+    x: Mapping[str, Any], masks: Mapping[str, Any], modalities: Mapping[str, Modality]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Values (N, *shape) by modality from whatever holds them (:mod:`counterpoint.containers`), and which rows are there, (N,) bool.
 
-    Tables are put into the order of the modality's features; images whose channels come last are turned; booleans become whole numbers.
+    Rows of tables go together by the names in their index, and columns into the order of the modality's features; images whose channels come last
+    are turned; booleans become whole numbers.
 
     Raises:
-        ValueError: another shape, or a table that lacks features. TypeError: what holds no numbers.
+        ValueError: another shape, a table that lacks features, rows that do not go together, or masks other than True and False.
+        TypeError: what holds no numbers.
     """
-    if hasattr(values, "columns"):
-        values = _by_name(modality, values)
-    array = as_array(f"modality {modality.name!r}", values)
-    if modality.likelihood == "categorical" and array.dtype.kind == "f":
-        raise TypeError(f"modality {modality.name!r}: word ids must be integers, got {array.dtype}")
-    if array.dtype.kind == "b":
-        array = whole_numbers(modality, array)
-    return laid_out(modality, array)
+    found = {name: _by_name(modalities[name], given(name, values)) for name, values in x.items()}
+    told = {f"present/{name}": given(f"present/{name}", mask) for name, mask in masks.items()}
+    for name, mask in told.items():
+        if mask.absent.any():
+            what = f"'present' of {name.removeprefix('present/')!r} holds nothing in row {int(mask.absent.argmax())}"
+            raise ValueError(f"{what}; give True or False (or 1 or 0) for each row")
+    side_by_side, _ = together(found | told)
+    lengths = {name: len(side_by_side[name].values) for name in x}
+    rows = next(iter(lengths.values()))
+    if len(set(lengths.values())) > 1:
+        raise ValueError(
+            f"modalities have different numbers of rows: {lengths}; mark missing rows in 'present' instead of leaving them out"
+        )
+    arrays, present = {}, {}
+    for name in x:
+        one = side_by_side[name]
+        arrays[name] = laid_out(modalities[name], _numbers(modalities[name], one.values))
+        told_there = side_by_side.get(f"present/{name}")
+        there = True if told_there is None else as_mask(name, told_there.values, rows) & ~told_there.absent
+        present[name] = ~one.absent & there
+    return arrays, present
+
+
+def _numbers(modality: Modality, values: Array) -> Array:
+    """Values of a dtype that torch computes with.
+
+    Raises:
+        TypeError: text, or floats for word ids.
+    """
+    if values.dtype.kind == "U":
+        raise TypeError(f"modality {modality.name!r}: text is no numbers; encode it first")
+    if modality.likelihood == "categorical" and values.dtype.kind == "f":
+        raise TypeError(f"modality {modality.name!r}: word ids must be integers, got {values.dtype}")
+    if values.dtype.kind == "b":
+        return whole_numbers(modality, values)
+    if values.dtype.kind == "u" and values.dtype.itemsize > 1:
+        return values.astype(np.int64)
+    return values.astype(np.float64) if values.dtype.kind == "f" and values.dtype.itemsize > 8 else values
 
 
 def whole_numbers(modality: Modality, flags: Array) -> Array:
     """Booleans as the whole numbers, uint8, that the modality reads as 0 and 1."""
     return np.where(flags, np.uint8(modality.full_scale if modality.unit else 1), np.uint8(0))
-
-
-def as_array(what: str, values: Any) -> Array:
-    """Numbers as an array of a dtype that torch knows.
-
-    Raises:
-        ValueError: a single number. TypeError: no numbers.
-    """
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        values = values.float().numpy() if values.dtype == torch.bfloat16 else values.numpy()
-    if hasattr(values, "toarray"):
-        values = values.toarray()
-    if isinstance(values, np.ma.MaskedArray):
-        values = np.where(np.ma.getmaskarray(values), np.nan, values.data.astype(np.float32))
-    try:
-        array = values if isinstance(values, np.memmap) else np.asarray(values)
-        if array.dtype.kind == "O":
-            array = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{what}: values of {type(values).__name__} are no numbers ({error}); encode them first") from None
-    if array.dtype.kind == "c":
-        raise TypeError(f"{what}: dtype {array.dtype} is not supported; give uint8, an integer or a float type")
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{what}: values of {array.dtype} are no numbers; encode them first")
-    if array.ndim == 0:
-        raise ValueError(f"{what}: got a single number; give one row for each example")
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch computes with no unsigned integers but bytes
-        if array.size and int(array.max()) > np.iinfo(np.int64).max:
-            raise ValueError(f"{what}: holds {array.max()}, more than the largest integer {np.iinfo(np.int64).max}; give floats")
-        array = array.astype(np.int64)
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-        array = array.astype(np.float64)
-    return array
 
 
 def laid_out(modality: Modality, values: Array) -> Array:
@@ -118,18 +118,13 @@ def laid_out(modality: Modality, values: Array) -> Array:
     raise ValueError(f"modality {modality.name!r}: rows have shape {values.shape[1:]}, expected {shape}")
 
 
-def _by_name(modality: Modality, table: Any) -> Any:
-    """A table's values in the order of the modality's features; where entries may be missing, NaN for features that it lacks."""
-    names = [str(name) for name in table.columns]
-    if not modality.features:
-        return table.to_numpy()
-    place = {name: i for i, name in enumerate(names)}
-    if len(place) < len(names):
-        repeated = next(name for i, name in enumerate(names) if place[name] != i)
-        raise ValueError(f"modality {modality.name!r}: column {repeated!r} stands twice in the table; name each feature once")
+def _by_name(modality: Modality, one: Given) -> Given:
+    """A table in the order of the modality's features; where entries may be missing, with NaN for features that it lacks."""
+    if not (one.columns and modality.features) or one.columns == modality.features:
+        return one
+    place = {name: i for i, name in enumerate(one.columns)}
     found = _places(modality, modality.features, place, modality.gaps)
-    values = as_array(f"modality {modality.name!r}", table.to_numpy())
-    return gathered(values, found)
+    return replace(one, values=_gathered(one.values, found), columns=modality.features)
 
 
 def _places(modality: Modality, wanted: Sequence[str], place: Mapping[str, int], gaps: bool) -> Array:
@@ -149,7 +144,7 @@ def _places(modality: Modality, wanted: Sequence[str], place: Mapping[str, int],
     return found
 
 
-def gathered(values: Array, places: Array) -> Array:
+def _gathered(values: Array, places: Array) -> Array:
     """Columns of values (N, d) by their numbers; NaN where a number is negative."""
     if (places >= 0).all():
         return values[:, places]
@@ -214,7 +209,9 @@ def _wrong_in(modality: Modality, block: Array, here: Array) -> tuple[int, str] 
             wrong := _first(missing.reshape(len(block), -1).all(1), here, "holds nothing but NaN; mark it absent in 'present'")
         ):
             return wrong
-        bad = ~np.isfinite(block) if missing is None else np.isinf(block)
+        with np.errstate(over="ignore"):
+            seen = block.astype(np.float32, copy=False)
+        bad = ~np.isfinite(seen) if missing is None else np.isinf(seen)
         mend = ABSENT if modality.gaps or modality.counts else f"{ABSENT}, or let it have gaps (nan='missing')"
         if wrong := _first(bad, here, f"holds NaN or infinity; {mend}"):
             return wrong

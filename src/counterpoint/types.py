@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .reading import Covariates, as_mask, as_rows, columns, read_as, to_tensors, wrong_row
+from .reading import Covariates, as_rows, columns, read_as, to_tensors, wrong_row
 
 LikelihoodName = Literal["normal", "laplace", "bernoulli", "categorical", "nb", "zinb", "beta"]
 LIKELIHOODS: tuple[str, ...] = get_args(LikelihoodName)
@@ -290,15 +290,9 @@ class Batch:
         stray = [name for name in present or {} if name not in x]
         if stray:
             raise ValueError(f"'present' names {stray[0]!r}, which has no values; give values for it or leave it out of 'present'")
-        arrays = {name: as_rows(known[name], values) for name, values in x.items()}
-        lengths = {name: len(values) for name, values in arrays.items()}
-        rows = next(iter(lengths.values()))
-        if len(set(lengths.values())) > 1:
-            raise ValueError(
-                f"modalities have different numbers of rows: {lengths}; mark missing rows in 'present' instead of leaving them out"
-            )
-        masks = {name: as_mask(name, given, rows) for name, given in (present or {}).items()}
-        masks = {name: masks.get(name, np.full(rows, name in x)) for name in known}
+        arrays, masks = as_rows(x, present or {}, known)
+        rows = len(next(iter(masks.values())))
+        masks = {name: masks.get(name, np.zeros(rows, bool)) for name in known}
         empty = ~np.logical_or.reduce([*masks.values()])
         if empty.any():
             raise ValueError(f"row {int(empty.argmax())} has every modality missing; drop such rows before training or inference")

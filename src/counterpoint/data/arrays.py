@@ -17,9 +17,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ..containers import Given, doubtful, given, inferred, together
 from ..reading import whole_numbers
 from ..types import Modality, covariates_of
-from .containers import Given, doubtful, given, inferred, together
 from .files import MANIFEST, check_files, check_npy, manifest_digest, read_manifest, read_npy
 from .records import COVARIATES, Array, Dataset, Split
 
@@ -233,7 +233,7 @@ def infer(name: str, arrays: Sequence[Array], *, table: bool = False) -> Modalit
 
 
 def _flat(data: Mapping[str, Any], columns: dict[str, tuple[str, ...]]) -> Flat:
-    """The arrays of a mapping, rows that belong together side by side (:func:`counterpoint.data.containers.together`).
+    """The arrays of a mapping, rows that belong together side by side (:func:`counterpoint.containers.together`).
 
     Args:
         columns: of tables, the order of their columns; those of tables that it lacks are put there.

@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ...containers import summed
 from ...types import COUNTS, LikelihoodName
-from ..containers import summed
 from ..records import Array
 
 UNIT: tuple[LikelihoodName, ...] = ("bernoulli", "beta")

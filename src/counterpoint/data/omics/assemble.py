@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from ...containers import entries
 from ...types import COUNTS, Modality
 from ..arrays import PARTS, CovariateKind, ReadOptions, Zeros, from_flat, shuffled, warn_of_totals, warn_of_zeros
-from ..containers import entries
 from ..records import Array, Dataset
 from .assays import UNIT, Account, Assay, SkipBad, checked, moments, told, zero_rows
 

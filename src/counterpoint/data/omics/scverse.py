@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...containers import doubtful, given, inferred
 from ...extras import required
 from ...files import replacing
 from ..arrays import PART_NAMES, PARTS, UNKNOWN, CovariateKind, Zeros, held_out, named_parts
-from ..containers import doubtful, given, inferred
 from ..records import Array, Dataset
 from .assays import FAMILIES, Assay, SkipBad, as_table
 from .assemble import Fractions, Observed, assemble, strata

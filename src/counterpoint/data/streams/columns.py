@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ...containers import given
 from ...reading import whole_numbers
 from ...types import Modality
 from ..arrays import as_values
-from ..containers import given
 from ..files import read_npy
 from ..images import channels_first, decode, middle
 from ..records import Array

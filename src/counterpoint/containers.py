@@ -10,13 +10,15 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Number
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ..types import LikelihoodName
-from .records import Array
+if TYPE_CHECKING:
+    from .types import LikelihoodName
+
+Array = np.ndarray
 
 _MOST = 2**63 - 1
 _UNLOGGED, _SKEW = 100, 5  # logarithms stay below the first; a largest value so many means away is no quantity on a linear scale
@@ -57,7 +59,6 @@ class Given:
 
     def at(self, ids: Array) -> Given:
         """The same with a row for each id, absent where the table has none."""
-        assert self.ids is not None
         if self.ids is None or np.array_equal(self.ids, ids):
             return self
         place = {name: i for i, name in enumerate(self.ids.tolist())}
