@@ -117,7 +117,12 @@ def test_tables_are_read_by_name(model: cp.Method) -> None:
 
 @pytest.mark.parametrize(
     ("present", "kind"),
-    [(["yes"] * 6, TypeError), ([1.0, np.nan] * 3, ValueError), ([0, 1, 2, 3, 4, 5], ValueError), ([True, None] * 3, (TypeError, ValueError))],
+    [
+        (["yes"] * 6, TypeError),
+        ([1.0, np.nan] * 3, ValueError),
+        ([0, 1, 2, 3, 4, 5], ValueError),
+        ([True, None] * 3, (TypeError, ValueError)),
+    ],
 )
 def test_presence_is_true_or_false(present: Any, kind: Any) -> None:
     for give in (

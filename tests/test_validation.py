@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +91,33 @@ def test_a_search_does_not_prefer_decoders_that_never_learn(tmp_path: Path) -> N
     )
     assert {trial.values["model.contrast_first"] for trial in found.trials} == {0, 1000}
     assert found.best is not None and found.best.values["model.contrast_first"] == 0
+
+
+@pytest.mark.parametrize(
+    ("space", "options", "warned"),
+    [
+        ({"model.beta": [0.1, 1.0]}, {}, "model.beta change what val/loss measures, .*give a metric of the evaluation and prune='none'"),
+        (
+            {"model.cross_mi": {"low": 1, "high": 9}},
+            {"metric": "probe/z/digit", "direction": "maximize"},
+            "model.cross_mi change .*give prune=",
+        ),
+        ({"model.beta": [0.1, 1.0]}, {"metric": "probe/z/digit", "direction": "maximize", "prune": "none"}, None),
+        ({"model.shared_dim": [2, 3], "model.contrast_first": [0, 9], "fit.lr": [0.1, 1.0], "model.genaug": [1.0]}, {}, None),
+    ],
+)
+def test_a_search_says_that_losses_of_other_objectives_do_not_compare(
+    space: dict[str, Any], options: dict[str, Any], warned: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("counterpoint.studies.searching._Work.begin_again", _enough)
+    model = {"private_dim": 2, "diffusion_width": 8, "networks": NETWORKS}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(LookupError, match="begun"):
+            tune("idmvae", DATA, space, out=tmp_path, progress=False, model=model, fit=FIT, **options)
+    found = [str(w.message) for w in said if "val/loss" in str(w.message)]
+    assert (found == []) if warned is None else (len(found) == 1 and re.search(warned, found[0]) is not None)
+
+
+def _enough(*_: Any) -> None:
+    raise LookupError("the search has begun")

@@ -5,8 +5,9 @@ optimization", https://papers.nips.cc/paper/4443-algorithms-for-hyper-parameter-
 alone: what is reported of the best configuration has to be measured anew, on the test split. The study lives in a database, so that one that was
 stopped goes on.
 
-Trials are pruned by ``val/loss`` at every validation. Losses compare only where the searched fields leave the loss as it is, which weights of terms,
-β, the likelihood and its scale do not: search these with ``prune="none"``.
+Trials are pruned by ``val/loss`` at every validation. It has the final weight of every term at every step, so that warm-ups and a contrast that
+comes first do not matter. Weights of terms, β, the likelihood and its scale do: where they are searched, a warning says that losses of trials
+do not compare.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -30,7 +32,7 @@ from tqdm import tqdm
 from ..documents import read_yaml
 from ..extras import required
 from ..files import locked, write
-from ..methods import method
+from ..methods import Method, method
 from ..metrics import evaluate, group_of
 from ..training import FitOptions, FitResult, NonFiniteLoss
 from .recipe import Recipe, Source
@@ -104,6 +106,7 @@ def tune(
     space = read_space(search, kind)
     way = _checked(metric, direction, prune, trials)
     base = _check_base(Recipe.of(kind, data, model, fit), space)
+    _warn_of_other_losses(base, space, metric, prune)
     required("optuna", "tune")
     folder = Path(out)
     about = {"metric": metric, "direction": way, "search": {field: str(dimension) for field, dimension in space.items()}}
@@ -252,6 +255,35 @@ def _check_base(base: Recipe, space: Space) -> Recipe:
     if searched:
         base.changed({searched[0]: None})
     return base if searched else replace(base, loaded=data)
+
+
+def _warn_of_other_losses(base: Recipe, space: Space, metric: str, prune: Prune) -> None:
+    """Say which searched fields change what ``val/loss`` measures, where trials are compared by it."""
+    if metric != LOSS and prune == "none":
+        return
+    changing = [field for field, dimension in space.items() if _changes_the_loss(base, field, dimension.ends)]
+    if changing:
+        instead = "a metric of the evaluation and prune='none'" if metric == LOSS else "prune='none'"
+        warnings.warn(f"{' and '.join(changing)} change what {LOSS} measures, by which trials are compared; give {instead}", stacklevel=3)
+
+
+def _changes_the_loss(base: Recipe, field: str, values: Sequence[Any]) -> bool:
+    if not field.startswith("model.") or base.loaded is None:
+        return field in ("data.likelihood", "data.scale")
+    found = []
+    for value in values:
+        with suppress(ValueError, TypeError):  # a value that does not go with the others fails in its trial
+            found.append(_objective(base.changed({field: value}).made(base.loaded)))
+    return any(objective != found[0] for objective in found)
+
+
+def _objective(method: Method) -> list[object]:
+    """What tells one loss from another: the parts of each stage, their final weights and settings."""
+    return [
+        (stage.name, type(loss).__name__, ramp.value, {k: v for k, v in vars(loss).items() if isinstance(v, bool | int | float | str)})
+        for stage in method.stages
+        for loss, ramp in stage.losses
+    ]
 
 
 @contextmanager

@@ -47,6 +47,11 @@ class Range:
     step: float | None = None
     whole: bool = False
 
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """The values farthest apart."""
+        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
+
     def suggested(self, trial: Trial, name: str) -> float:
         """The value of this trial."""
         if self.whole:
@@ -59,6 +64,11 @@ class Choices:
     """One of some values."""
 
     values: tuple[Any, ...]
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """All of them."""
+        return self.values
 
     def suggested(self, trial: Trial, name: str) -> Any:
         """The value of this trial. The storage holds plain values, and lists as JSON."""
