@@ -187,8 +187,8 @@ def _numpy_type(column: Any) -> np.dtype[Any]:
 
 def _plain(key: str, array: Array) -> tuple[Array, Array]:
     """Numbers or text of an array, and which are missing."""
-    if array.dtype.kind == "O" and array.ndim:
-        return _objects(key, array)
+    if array.dtype.kind in "OT" and array.ndim:
+        return _objects(key, array.astype(object))
     if array.dtype.kind == "S":
         try:
             array = np.char.decode(array, "utf-8")
