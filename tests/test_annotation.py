@@ -217,10 +217,10 @@ def test_tables_name_features_and_are_in_the_units_of_the_data(tmp_path: Path) -
 @pytest.mark.filterwarnings("default:.*skipped 1 observations")
 def test_skipping_from_the_command_line_says_what_it_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mdata = mdata_of()
-    mdata["adt"].X[3, 1] = np.nan
+    mdata["adt"].X[30, 1] = np.nan
     file = saved(mdata, tmp_path / "cells.h5mu")
     command("fit", "idmvae", "--data", str(file), *FIT, "--out", str(tmp_path / "run"), code=2)
-    assert "(c76), feature CD/1 holds nan, no number; clean it" in (said := capsys.readouterr().err) and "skip_bad (bad-values)" in said
+    assert "(c49), feature CD/1 holds nan, no number; clean it" in (said := capsys.readouterr().err) and "skip_bad (bad-values)" in said
     skip = ("--skip_bad", "[bad-values, duplicates]", "--fit.progress", "false")
     command("fit", "idmvae", "--data", str(file), *skip, *FIT, "--out", str(tmp_path / "run"))
-    assert "warning: cells.h5mu: skipped 1 observations of adt that hold no number (c76)\n" in capsys.readouterr().err
+    assert "warning: cells.h5mu: skipped 1 observations of adt that hold no number (c49)\n" in capsys.readouterr().err

@@ -323,7 +323,7 @@ def test_what_cannot_be_skipped_is_refused_in_one_line(
 
 
 def test_more_than_the_memory_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assemble, "_memory", lambda: 5e3)
+    monkeypatch.setattr(assemble, "memory", lambda: 5e3)
     with pytest.raises(
         ValueError,
         match=r"80 observations of 23 features take 3.04e-06 GB, more than half .* keep fewer of the 18 of 'rna' by top_features",

@@ -451,3 +451,24 @@ def test_a_bit_that_flipped_in_a_packed_folder_is_found(tmp_path: Path) -> None:
     (out / "train" / "a.npy").write_bytes(content)
     with pytest.raises(ValueError, match="has other contents than its manifest says"):
         load(out)
+
+
+def test_names_of_rows_and_features_are_packed(tmp_path: Path) -> None:
+    data = load({"a": TABLE})
+    again = load(cp.data.pack(data, tmp_path / "packed", progress=False))
+    assert ids(again) == ids(data) and again.modalities[0].features == ("g1", "g2", "g3")
+    np.testing.assert_array_equal(whole(again, "a"), TABLE.loc[ids(again)].to_numpy())
+
+
+def test_options_of_readers_are_flags(tmp_path: Path) -> None:
+    from counterpoint.cli.arguments import settings
+
+    (tmp_path / "c.yaml").write_text("data:\n  covariate_kinds: {run: category}\n  skip_bad: [empty-cells, duplicates]\n")
+    flags = ["--zeros", "missing", "--data.tokens", "characters"]
+    found = settings(["idmvae", "--data", "a.npz", "--config", str(tmp_path / "c.yaml"), *flags]).data
+    assert found["covariate_kinds"] == {"run": "category"} and found["skip_bad"] == ["empty-cells", "duplicates"]
+    assert found["zeros"] == "missing" and found["tokens"] == "characters"
+    same = settings(["idmvae", "--data", "a.npz", "--covariate_kinds", "{run: number}", "--skip_bad", "true"]).data
+    assert same["covariate_kinds"] == {"run": "number"} and same["skip_bad"] is True
+    with pytest.raises(ValueError, match="skip_bad"):
+        settings(["idmvae", "--data", "a.npz", "--skip_bad", "[empty]"])

@@ -117,3 +117,14 @@ def test_batches_that_look_like_numbers_are_said_and_settled(tmp_path: Path) -> 
     assert cp.setup_mudata(mdata, batch="site", **READ).covariate_names == ("site=1", "site=2")
     mdata.obs["dose"] = pandas.array(np.linspace(0, 1, mdata.n_obs), dtype="Float64")
     assert cp.setup_mudata(mdata, batch="dose", **READ).covariate_names == ("dose",)
+
+
+def test_a_file_that_claims_more_than_memory_is_refused(tmp_path: Path) -> None:
+    import h5py
+
+    file = saved(mdata_of(), tmp_path / "cells.h5mu")
+    with h5py.File(file, "a") as content:
+        del content["mod/adt/X"]
+        content.create_dataset("mod/adt/X", shape=(10**7, 10**7), dtype="f4", chunks=(1000, 1000))
+    with pytest.raises(ValueError, match=r"cells.h5mu is truncated or no .h5mu file \(its arrays claim 4e\+05 GB, and this machine has"):
+        cp.data.load(file)

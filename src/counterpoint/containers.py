@@ -22,6 +22,7 @@ Array = np.ndarray
 
 _MOST = 2**63 - 1
 _UNLOGGED, _SKEW = 100, 5  # logarithms stay below the first; a largest value so many means away is no quantity on a linear scale
+_ENOUGH = 20  # rows that say what values look like
 _WHOLE = 0.25  # share of whole numbers among nonzero entries from which on fractions look like counts that were scaled or shared out
 
 
@@ -187,8 +188,8 @@ def _numpy_type(column: Any) -> np.dtype[Any]:
 
 def _plain(key: str, array: Array) -> tuple[Array, Array]:
     """Numbers or text of an array, and which are missing."""
-    if array.dtype.kind == "O" and array.ndim:
-        return _objects(key, array)
+    if array.dtype.kind in "OT" and array.ndim:
+        return _objects(key, array.astype(object))
     if array.dtype.kind == "S":
         try:
             array = np.char.decode(array, "utf-8")
@@ -349,7 +350,7 @@ def doubtful(table: Any) -> str | None:
     """Why values (n, d) that are read as normal look like something else, and what to do about it; None where they do not."""
     values = entries(table)
     values = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    if not len(values) or values.min() < 0 or values.max() <= 1:
+    if table.shape[0] < _ENOUGH or not len(values) or values.min() < 0 or values.max() <= 1:
         return None
     positive = values[values > 0]
     whole = float((positive == np.rint(positive)).mean())

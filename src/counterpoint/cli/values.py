@@ -90,7 +90,7 @@ def _numbers(path: Path, modality: Modality) -> np.ndarray:
         return np.loadtxt(
             text.replace(",", " ").splitlines(), ndmin=2, dtype=np.int64 if modality.likelihood == "categorical" else np.float32
         )
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, RecursionError) as error:
         raise ValueError(f"{path} holds no numbers that can be read ({error})") from None
 
 

@@ -41,6 +41,7 @@ Zeros = Literal["measured", "missing"]
 CovariateKind = Literal["category", "number"]
 _FEW = 20  # values of whole floats that may as well be names
 _ZEROS = 0.01  # share of rows of zeros from which on they are looked at
+_LOOKED = 10_000  # rows that are looked at for what values look like
 _CHANCE = 3  # times as many rows of zeros as independent features would make are no chance
 
 
@@ -732,11 +733,10 @@ def warn_of_likelihoods(data: Dataset, *, inferred: bool) -> None:
     """
     for modality in data.modalities:
         warn_of_totals(modality)
-        values = data.val.x[modality.name]
-        if not inferred or modality.likelihood != "normal" or isinstance(values, np.memmap):
+        if not inferred or modality.likelihood != "normal":
             continue
-        if isinstance(data.train, Split):
-            values = np.concatenate([split.x[modality.name][split.present[modality.name]] for split in data.splits().values()])
+        some = data.train if isinstance(data.train, Split) else data.val
+        values = np.asarray(some.x[modality.name][:_LOOKED])[some.present[modality.name][:_LOOKED]]
         if len(modality.shape) == 1 and modality.shape[0] > 1 and (why := doubtful(values)):
             warnings.warn(f"modality {modality.name!r} {why}", stacklevel=3)
         whole = modality.unbounded and values.size and values.min() >= 0 and values.max() <= 255 and not (values != np.rint(values)).any()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .arrays import IDS
 from .files import FolderWriter, new_folder, progress_bar
 from .records import COVARIATES, Array, Dataset, Split
 
@@ -18,7 +19,7 @@ BLOCK = 1 << 25
 def pack(data: Dataset, out: str | Path, *, progress: bool = True) -> Path:
     """Write a data set as a folder of ``.npy`` files with a manifest of their checksums; :func:`load` opens it as memory maps.
 
-    Values, presence, labels and notes are as they were. Images that are decoded when they are asked for (:mod:`counterpoint.data.folder`) are so
+    Values, presence, labels, names of rows and notes are as they were. Images that are decoded when they are asked for (:mod:`counterpoint.data.folder`) are so
     block by block, and never in memory together.
 
     Args:
@@ -59,5 +60,6 @@ def carry_over(
         if name not in but:
             writer.array(f"{part}/{name}", blocks(values, made), values.shape, values.dtype)
     covariates = {COVARIATES: split.covariates} if split.covariate_names else {}
-    for key, values in {**present, **shared, **private, **covariates}.items():
+    ids = {IDS: split.ids} if split.ids is not None else {}
+    for key, values in {**present, **shared, **private, **covariates, **ids}.items():
         writer.array(f"{part}/{key}", [values], values.shape, values.dtype)

@@ -256,7 +256,7 @@ def _telling(observed: Observed, assays: Sequence[Assay], train: Array, account:
 
 def _affordable(name: str, assays: Sequence[Assay], observations: int) -> None:
     """Refuse what would take more than half of this machine's memory."""
-    need, most = observations * sum(len(a.features) * _dtype(a).itemsize for a in assays), _memory() / 2
+    need, most = observations * sum(len(a.features) * _dtype(a).itemsize for a in assays), memory() / 2
     if need > most:
         largest = max(assays, key=lambda a: len(a.features))
         raise ValueError(
@@ -265,7 +265,7 @@ def _affordable(name: str, assays: Sequence[Assay], observations: int) -> None:
         )
 
 
-def _memory() -> float:
+def memory() -> float:
     """Bytes of memory of this machine; infinite where it doesn't say."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

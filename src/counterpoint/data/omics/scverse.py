@@ -22,7 +22,7 @@ from ...files import replacing
 from ..arrays import PART_NAMES, PARTS, UNKNOWN, CovariateKind, Zeros, held_out, named_parts
 from ..records import Array, Dataset
 from .assays import FAMILIES, Assay, SkipBad, as_table
-from .assemble import Fractions, Observed, assemble, strata
+from .assemble import Fractions, Observed, assemble, memory, strata
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -128,10 +128,23 @@ def read(path: Path, names: Sequence[str] = ()) -> MuData:
     module, reader = ("mudata", "read_h5mu") if path.suffix == ".h5mu" else ("anndata", "read_h5ad")
     library = required(module, "omics")
     try:
+        claimed = _claimed(path)
+        if claimed > memory():
+            raise ValueError(f"its arrays claim {claimed / 1e9:,.3g} GB, and this machine has {memory() / 1e9:,.3g} GB of memory")
         with quiet():
             return as_mudata(getattr(library, reader)(path), names)
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:  # h5py has them all
         raise ValueError(f"{path} is truncated or no {path.suffix} file ({' '.join(str(error).split())}); write it again") from error
+
+
+def _claimed(path: Path) -> int:
+    """Bytes that the arrays of an HDF5 file take, by its headers."""
+    import h5py
+
+    sizes: list[int] = []
+    with h5py.File(path) as file:
+        file.visititems(lambda _, found: sizes.append(int(found.nbytes)) if isinstance(found, h5py.Dataset) else None)
+    return sum(sizes)
 
 
 def write(mdata: MuData, path: Path) -> Path:
