@@ -107,7 +107,8 @@ class Validation(Callback):
             module.validated.reduce(trainer.strategy)
         means = module.validated.take("val")
         module.log_dict(means, logger=False, batch_size=1)  # for callbacks that watch it, such as EarlyStopping
-        log(trainer, self.history, {"step": trainer.global_step, "epoch": trainer.current_epoch, **means})
+        if not self.history.has(trainer.global_step, "val/loss"):  # it may be done again
+            log(trainer, self.history, {"step": trainer.global_step, "epoch": trainer.current_epoch, **means})
         if means["val/loss"] < self.best:
             self.best, self.unsaved = means["val/loss"], True
             self.weights = gathered(module)
@@ -158,6 +159,8 @@ class Keeper(Checkpoint):
         self.validation.seconds = 0.0
         self.signals.listen()
         self._heed_limit(trainer)  # a run that is over already must not go on
+        if trainer.should_stop and self._saved.get("stops"):
+            self._validate(trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Parcel, index: int) -> None:
         if self.rows == 0 and self.folder is not None and trainer.is_global_zero:
@@ -215,7 +218,8 @@ class Keeper(Checkpoint):
         self._tick()
         window = {"total": module.window.total, "weight": module.window.weight}
         clock = {"seconds": self._earlier + self.seconds, "step": self._step, "epoch": self._epoch}
-        return {"noise": noise, **clock, "window": window, "before": self.history.before}
+        stops = module.trainer.should_stop and not module.trainer.is_last_batch
+        return {"noise": noise, **clock, "window": window, "before": self.history.before, "stops": stops}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.resumed = True
@@ -224,6 +228,14 @@ class Keeper(Checkpoint):
         self._step, self._epoch = int(state["step"]), int(state["epoch"])
         self.history.before = int(state.get("before", 0))
         self._module.window.total, self._module.window.weight = state["window"]["total"], state["window"]["weight"]
+
+    def _validate(self, trainer: pl.Trainer) -> None:
+        """The validation of a run that stops within a pass comes after its checkpoint, which therefore knows nothing of it."""
+        validation = trainer.fit_loop.epoch_loop.val_loop
+        validation.restarting = False  # from its first batch
+        trainer.validating = True
+        validation.run()
+        trainer.training = True
 
     def _agree(self, trainer: pl.Trainer) -> int:
         """Whether to save or stop after this step: the strongest wish of all processes, which must do it together."""
