@@ -163,13 +163,6 @@ def strata(observed: Observed, assays: Sequence[Assay]) -> Array:
     return np.unique(np.stack([first, *(a.present for a in assays)], 1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def folds(groups: Array, count: int, seed: int) -> Array:
-    """(N,) the fold, 0 to ``count`` − 1, of each observation; folds differ by at most one in every group."""
-    fold = np.empty(len(groups), int)
-    fold[shuffled(groups, seed)] = np.arange(len(groups)) % count
-    return fold
-
-
 def _chosen(assay: Assay, train: Array, top_features: int | Mapping[str, int] | None) -> Assay:
     """The features that vary most over the train rows, in the order of the table."""
     most = top_features.get(assay.name) if isinstance(top_features, Mapping) else top_features

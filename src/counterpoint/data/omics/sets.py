@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ...types import LikelihoodName
+from ..arrays import folds
 from ..records import Array, Dataset
 from .assays import Assay, as_table
-from .assemble import UNKNOWN, Observed, assemble, folds, strata
+from .assemble import UNKNOWN, Observed, assemble, strata
 
 FOLDS = 5
 GATES = (("NK", "CD5", -15), ("CD4 T", "CD4", 50), ("myeloid", "CD11c", 40), ("B", "CD19", 30))
