@@ -373,7 +373,8 @@ def test_real_methods_are_evaluated_with_holes_in_the_data(data: Dataset, name: 
     method.train()
     found = run(method, holes, samples=24, rows=48, probe_rows=300, likelihood_rows=4, likelihood_samples=5)
     lacking = {"refinement", "impute/image"} | (set() if name == "idmvae" else {"coherence/recombine", "hsic/z,w"})
-    assert method.training and found.meta["left_out"].keys() == lacking
+    few = {key for key, why in found.meta["left_out"].items() if why.endswith("50 of each are needed")}  # of 24 samples
+    assert method.training and found.meta["left_out"].keys() - few == lacking and all(key.startswith("fid") for key in few)
     assert found.metrics["coherence/joint/digit"] == found.metrics[f"coherence/joint/digit@{method.priors[-1]}"]
     if name == "idmvae":  # each prior has a distance of its own, and the last prior's is that of "auto"
         assert found.metrics["fid@diffusion/image"] == found.metrics["fid/image"] and found.metrics["fid@diffusion"] == found.metrics["fid"]

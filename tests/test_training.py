@@ -759,5 +759,5 @@ def test_too_few_rows_for_even_shares_are_refused() -> None:
 
     data = Data(rows(7), None, FitOptions(batch_size=4))
     data.trainer = SimpleNamespace(world_size=2, global_rank=0, strategy=SimpleNamespace(root_device="cpu"))  # type: ignore[assignment]
-    with pytest.raises(ValueError, match="7 rows do not fill one batch of 4 × 2 processes; lower batch_size"):
+    with pytest.raises(ValueError, match="the 7 rows of train do not fill one batch of 4 × 2 processes; lower batch_size"):
         data.setup("fit")

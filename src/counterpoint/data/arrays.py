@@ -404,6 +404,13 @@ def shuffled(groups: Array, seed: int) -> Array:
     return np.lexsort((np.random.default_rng(seed).random(len(groups)), groups))
 
 
+def folds(groups: Array, count: int, seed: int) -> Array:
+    """(N,) the fold, 0 to ``count`` − 1, of each observation; folds differ by at most one in every group."""
+    fold = np.empty(len(groups), int)
+    fold[shuffled(groups, seed)] = np.arange(len(groups)) % count
+    return fold
+
+
 def _refuse_stray(where: Path, stray: Sequence[str]) -> None:
     if stray:
         raise ValueError(f"{where}: {stray[0]!r} stands beside train, val and test; move it into them")

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .latents import Means
-from .scores import Array, Scores, chosen, seed_of
+from .scores import FEW_ROWS, Array, Scores, chosen, seed_of
 
 
 @dataclass(frozen=True)
@@ -120,17 +120,22 @@ def _bounds(scores: Array, scales: Array) -> Array:
 def score_dependence(train: Means, test: Means, *, rows: int = 500, permutations: int = 100, seed: int = 0) -> Scores:
     """``hsic/z,w`` (mean over modalities, with ``chance/hsic/z,w`` its permutation null) and ``mi/z_i,z_j`` (nats, mean over pairs).
 
-    Pairs are named ``mi/z_i,z_j/<i>,<j>``. ``rows`` caps the held-out rows of both; p-values go to the meta.
+    Pairs are named ``mi/z_i,z_j/<i>,<j>``. ``rows`` caps the held-out rows of both; p-values go to the meta. Of fewer than 50 held-out rows both
+    are left out: the bound of B rows can't exceed log B, and the spread of HSIC under independence is then as large as weak dependence.
     """
     scores = Scores()
     found = {}
+    kept_rows, held_rows = dict[str, int](), dict[str, int]()
     for name in test.private:
         kept = np.flatnonzero(test.present[name])
         kept = kept[chosen(len(kept), rows, seed_of(seed, "hsic"))]
-        if len(kept) >= 4:
+        kept_rows[name] = len(kept)
+        if len(kept) < FEW_ROWS:
+            scores.left_out[f"hsic/z,w/{name}"] = f"{len(kept)} rows, {FEW_ROWS} are needed"
+        else:
             found[name] = hsic(test.shared[name][kept], test.private[name][kept], permutations=permutations, seed=seed_of(seed, "null"))
     if found:
-        scores.add_mean("hsic/z,w", {name: h.value for name, h in found.items()})
+        scores.add_mean("hsic/z,w", {name: h.value for name, h in found.items()}, kept_rows)
         scores.add_mean("chance/hsic/z,w", {name: h.null for name, h in found.items()})
         scores.extra["p_values"] = {f"hsic/z,w/{name}": h.p_value for name, h in found.items()}
     elif not test.private:
@@ -139,10 +144,13 @@ def score_dependence(train: Means, test: Means, *, rows: int = 500, permutations
     for i, j in combinations([name for name in train.shared if name in test.shared], 2):
         fit, held = (np.flatnonzero(means.present[i] & means.present[j]) for means in (train, test))
         held = held[chosen(len(held), rows, seed_of(seed, "infonce"))]
-        if len(fit) >= 4 and len(held) >= 2:
+        held_rows[f"{i},{j}"] = len(held)
+        if 0 < len(held) < FEW_ROWS:
+            scores.left_out[f"mi/z_i,z_j/{i},{j}"] = f"{len(held)} rows, {FEW_ROWS} are needed"
+        elif len(fit) >= 4 and len(held):
             bounds[f"{i},{j}"] = infonce((train.shared[i][fit], train.shared[j][fit]), (test.shared[i][held], test.shared[j][held]))
     if bounds:
-        scores.add_mean("mi/z_i,z_j", bounds)
-    else:
+        scores.add_mean("mi/z_i,z_j", bounds, held_rows)
+    elif not any(name.startswith("mi/") for name in scores.left_out):
         scores.left_out["mi/z_i,z_j"] = "no pair of modalities is present together in both splits"
     return scores

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,11 +34,11 @@ from .latents import device_of, posterior_means
 from .likelihood import score_likelihood
 from .matching import Matchers, score_matches, train_matchers
 from .posteriors import score_posteriors
-from .probes import score_chance, score_joint_probes, score_probes
+from .probes import score_chance, score_joint_probes, score_probes, smallest_classes
 from .quality import score_quality
 from .refinement import score_refinement
 from .retrieval import score_retrieval
-from .scores import Scores, chosen, seed_of
+from .scores import FEW_PER_CLASS, FEW_ROWS, Scores, chosen, seed_of
 
 if TYPE_CHECKING:
     from ..data import Dataset, Split
@@ -50,6 +51,9 @@ UNLABELLED = ("match", "retrieval")
 
 JOINT_ROWS = 2000
 """Most rows on either side of the probes of z given everything, which chains may have to draw."""
+
+MARK = "*"
+FOOTNOTE = f"{MARK} on fewer than {FEW_ROWS} rows, or on fewer than {FEW_PER_CLASS} of some class"
 
 _SECTIONS = (
     ("probe",),
@@ -98,7 +102,8 @@ class Evaluation:
 
     Attributes:
         metrics: a number each, or ``{"mean", "std", "n"}`` over seeds.
-        meta: JSON-able: method, data, split, groups, seed, rows, seconds, feature_space, intervals (95 %), left_out (name: reason), versions.
+        meta: JSON-able: method, data, split, groups, seed, rows, seconds, feature_space, intervals (95 %), left_out (name: reason), few (names of
+            figures that rest on few rows), versions.
     """
 
     metrics: dict[str, Any]
@@ -139,21 +144,38 @@ class Evaluation:
         if kind == "f1":
             target = rest.partition("/")[2].rpartition(">")[2]
             return _mean(self.metrics.get(f"chance/f1/{target}" if target else "chance/f1"))
-        if kind not in ("probe", "coherence", "judge"):
+        if kind == "mi" or (label := _label(name)) is None:
             return None
-        parts = rest.split("@")[0].split("/")
-        label = parts[1] if kind != "judge" else parts[0]
-        joint = kind == "coherence" and parts[0] == "joint"
-        return _mean(self.metrics.get(f"chance/joint/{label}" if joint else f"chance/{label}"))
+        if kind == "coherence" and rest.startswith("joint/"):
+            return _mean(self.metrics.get(f"chance/joint/{label}"))
+        own = self.metrics.get(f"chance/probe/{label}") if kind == "probe" else None
+        return _mean(self.metrics.get(f"chance/{label}") if own is None else own)
 
     def table(self, *, detail: bool = False, width: int = 100) -> str:
-        """The metrics as a table: value, chance and 95 % interval (or deviation over seeds); ``detail`` adds each modality's."""
+        """The metrics as a table: value, chance and 95 % interval (or deviation over seeds); ``detail`` adds each modality's. Below it stand what the
+        mark of figures on few rows means, and what was left out for that."""
+        few = {*self.meta.get("few", ())}
         rows = [
-            (name, _shown(self.metrics[name]), _shown(self.chance(name)), self._spread(name))
+            (name, _shown(self.metrics[name]) + MARK * (name in few), _shown(self.chance(name)), self._spread(name))
             for name in sorted(self.metrics, key=_section)  # stable: the order within a section is the order of measuring
             if not name.startswith("chance/") and (detail or not _is_detail(name, self.metrics))
         ]
-        return _rendered(rows, width) + ("measured on the validation split\n" if self.meta.get("split") == "val" else "")
+        folds = self.meta.get("folds")
+        notes = [
+            *([FOOTNOTE] if any(name in few for name, *_ in rows) else []),
+            *([f"probes are cross-validated in {folds} folds of the train rows and the held-out ones together"] if folds else []),
+            *(f"left out, {reason}: {', '.join(names)}" for reason, names in self.left_out_for_rows().items()),
+            *(["measured on the validation split"] if self.meta.get("split") == "val" else []),
+        ]
+        return _rendered(rows, width) + "".join(f"{line}\n" for note in notes for line in textwrap.wrap(note, width))
+
+    def left_out_for_rows(self) -> dict[str, list[str]]:
+        """Why metrics were left out for want of rows, and which, in order."""
+        found: dict[str, list[str]] = {}
+        for name, reason in self.meta.get("left_out", {}).items():
+            if "needed" in reason:
+                found.setdefault(reason, []).append(name)
+        return found
 
     @property
     def complete(self) -> bool:
@@ -170,6 +192,15 @@ class Evaluation:
             return f"± {value['std']:.3f} (n={value['n']})"
         interval = self.meta.get("intervals", {}).get(name)
         return "" if interval is None else f"[{_number(interval[0])}, {_number(interval[1])}]"
+
+
+def _label(metric: str) -> str | None:
+    """The label that a metric is about, if it is about one."""
+    kind, _, rest = metric.partition("/")
+    parts = rest.split("@")[0].split("/")
+    if kind == "judge":
+        return parts[0]
+    return parts[1] if kind in ("probe", "mi", "coherence") and len(parts) > 1 and parts[0] != "z_i,z_j" else None
 
 
 def merge(evaluations: Sequence[Evaluation]) -> Evaluation:
@@ -189,7 +220,8 @@ def merge(evaluations: Sequence[Evaluation]) -> Evaluation:
     for name in dict.fromkeys(name for e in evaluations for name in e.metrics):
         values = [e.metrics[name] for e in evaluations if name in e.metrics]
         metrics[name] = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, "n": len(values)}
-    return Evaluation(metrics, {"split": splits[0], "merged": [e.meta for e in evaluations]})
+    few = sorted({name for e in evaluations for name in e.meta.get("few", ())})
+    return Evaluation(metrics, {"split": splits[0], "few": few, "merged": [e.meta for e in evaluations]})
 
 
 def evaluate(
@@ -210,6 +242,7 @@ def evaluate(
     judge: JudgeOptions | None = None,
     feature_extractors: Mapping[str, Extractor] | None = None,
     refine: int | None = None,
+    folds: int | None = None,
 ) -> Evaluation:
     """Measure a method on held-out rows of a data set: probes, coherence, matches, retrieval, quality, dependence, posteriors, their
     refinement, likelihood, imputation.
@@ -234,6 +267,11 @@ def evaluate(
             features (B, F) that take the place of the judge's in Fréchet distances and their kin. Networks are asked in evaluation mode.
         refine: steps by which the method's refiner improves posteriors before they are probed or drawn from; None for none. The group
             "posterior", which compares what some modalities say with what all do, takes them as they are.
+        folds: cross-validate the probes over the rows of train and of the held-out split together, alike in every class, where few rows are held
+            out; None fits them on train and scores them on the held-out rows.
+
+    Figures on fewer than 50 rows, or about labels with fewer than five rows of some class, are marked; HSIC, mutual information and Fréchet
+    distances are left out below 50 rows.
 
     Raises:
         ValueError: an unknown group or split, no group, different modalities, a number below 1, a label with a single class, or features
@@ -254,6 +292,8 @@ def evaluate(
         likelihood_samples=likelihood_samples,
         refine=refine,
     )
+    if folds is not None and folds < 2:
+        raise ValueError(f"folds = {folds} must be 2 or more")
     if refine is not None:
         refiner_of(method.model)
     tell = progress if callable(progress) else _tell if progress else _silent
@@ -262,22 +302,23 @@ def evaluate(
     scores = Scores()
     held_out = data.test if split == "test" else data.val
     sources = held_out.take(chosen(len(held_out), rows, seed_of(seed, "test rows")))  # the name keeps old figures repeatable
+    rarest = {("coherence", label): count for label, count in smallest_classes(sources).items()}
     if {"probe", "coherence"} & groups:
         scores.update(score_chance(held_out))
     with _seeded(seed, device), settled((feature_extractors or {}).values()):
         if {"probe", "dependence"} & groups:
             with _stage("encode", clock, tell):
-                train_means, held_out_means = (
-                    posterior_means(
-                        method, part.take(chosen(len(part), probe_rows, seed_of(seed, "probe rows"))), batch_size=batch_size, refine=refine
-                    )
-                    for part in (data.train_split, held_out)
-                )
+                probed = [part.take(chosen(len(part), probe_rows, seed_of(seed, "probe rows"))) for part in (data.train_split, held_out)]
+                train_means, held_out_means = (posterior_means(method, part, batch_size=batch_size, refine=refine) for part in probed)
         if "probe" in groups:
             with _stage("probes", clock, tell):
-                scores.update(score_probes(train_means, held_out_means))
+                dealing: dict[str, Any] = {"folds": folds, "seed": seed_of(seed, "folds")}
+                scores.update(score_probes(train_means, held_out_means, **dealing))
                 few = (part.take(chosen(len(part), JOINT_ROWS, seed_of(seed, "joint rows"))) for part in (data.train_split, held_out))
-                scores.update(score_joint_probes(method, *few, batch_size=batch_size, refine=refine))
+                scores.update(score_joint_probes(method, *few, batch_size=batch_size, refine=refine, **dealing))
+                rarest |= {("probe", label): count for label, count in smallest_classes(*(probed[1:] if folds is None else probed)).items()}
+                if folds is not None:
+                    scores.update(score_chance(*probed, name="chance/probe"))
         if {"coherence", "match", "quality"} & groups:
             folder = None if cache is None else Path(cache)
             with _stage("judges", clock, tell):
@@ -329,7 +370,25 @@ def evaluate(
         "probe_test": _most(held_out, probe_rows),
     }
     asked = {"split": split, "groups": [group for group in GROUPS if group in groups], "seed": seed, "rows": rows_used, "refine": refine}
-    return Evaluation(scores.metrics, origin | asked | _outcome(scores, clock))
+    asked |= {"folds": folds} if folds is not None else {}
+    return Evaluation(scores.metrics, origin | asked | _outcome(scores, clock) | {"few": _few(scores, rarest)})
+
+
+def _few(scores: Scores, rarest: Mapping[tuple[str, str], int]) -> list[str]:
+    """The metrics that rest on few rows, or on few of some class.
+
+    Args:
+        rarest: by "probe" or "coherence" and by label, the rows of the smallest class among those that probes or generations are scored on.
+    """
+
+    def is_few(name: str) -> bool:
+        rows, label, kind = scores.rows.get(name), _label(name), name.partition("/")[0]
+        which = "probe" if kind in ("probe", "mi") else "coherence"
+        known = label is not None and not name.startswith("coherence/joint/")
+        count = rarest.get((which, str(label))) if known else None
+        return (rows is not None and rows < FEW_ROWS) or (count is not None and count < FEW_PER_CLASS)
+
+    return [name for name in scores.metrics if is_few(name)]
 
 
 def complete(data: Dataset, modalities: Sequence[Modality]) -> Dataset:

@@ -70,14 +70,17 @@ def score_imputation(
             hidden = _hidden(method, split, name, others, kept, seed, refine)
             for kind, value in _scored(scores, hidden, modality, train, seed).items():
                 found.setdefault(kind, []).append(value)
+            scores.rest_on(len(kept))
         if modality.gaps and split.present[name].any() and train.present[name].any():
             whole = np.flatnonzero(split.present[name])
             kept = whole[chosen(len(whole), rows, seed_of(seed, f"impute/entries/{name}"))]
             entries = _hidden_entries(method, split, name, kept, seed, refine)
             for kind, value in _scored(scores, entries, modality, train, seed, "entries/").items():
                 found.setdefault(f"entries/{kind}", []).append(value)
+            scores.rest_on(len(kept))
     for kind, values in found.items():
         scores.add(f"impute/{kind}", float(np.mean(values)))
+    scores.rest_on(min(scores.rows.values(), default=0))
     return scores
 
 

@@ -41,5 +41,6 @@ def score_likelihood(
     spread = Z95 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")
     mean = float(values.mean())
     scores.add("loglik/joint", mean, (mean - spread, mean + spread) if np.isfinite(spread) else None)
+    scores.rest_on(len(values))
     scores.extra["likelihood"] = {"rows": len(values), "samples": samples, "unit": "nats"}
     return scores

@@ -67,6 +67,7 @@ def score_posteriors(method: Method, split: Split, *, rows: int = 32, samples: i
             scores.add(f"posterior/mixed/given{size}", float((rhat <= MIXED).float().mean()))
             scores.add(f"posterior/ess/given{size}", float(torch.cat([d.ess for d in found]).median()))
             scores.add(f"posterior/improper/given{size}", float(torch.cat([d.improper for d in found]).float().mean()))
+    scores.rest_on(len(kept))
     scores.extra["posterior"] = {"rows": len(kept), "samples": samples, "unit": "nats"}
     return scores
 

@@ -17,7 +17,7 @@ import torch
 
 from .generations import Generations
 from .judges import Seen
-from .scores import Array, Scores, chosen, seed_of
+from .scores import FEW_ROWS, Array, Scores, chosen, seed_of
 
 
 def frechet_distance(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array) -> float:
@@ -97,7 +97,8 @@ def score_quality(generations: Generations, real: Mapping[str, Seen], *, k: int 
     ``fid@<prior>/<modality>``.
 
     Each also has its mean over modalities, without the last part of the name. The reference is the real rows,
-    as ``Judges.look`` sees them; the kernel distance, precision and its kin use the same number of rows on both sides.
+    as ``Judges.look`` sees them; the kernel distance, precision and its kin use the same number of rows on both sides. A Fréchet distance is
+    left out below 50 rows on either side, of which no covariance of tens of features can be had.
     """
     scores = Scores()
     crossed = {
@@ -114,7 +115,11 @@ def score_quality(generations: Generations, real: Mapping[str, Seen], *, k: int 
                 continue
             most = min(*counts, generations.samples)
             a, b = (x[chosen(len(x), most, seed_of(generations.seed, "prdc"))] for x in (reference.features, fake))
-            values = {"fid": frechet(reference.features, fake), "kid": kernel_distance(a, b), **asdict(prdc(a, b, k))}
+            values = {"kid": kernel_distance(a, b), **asdict(prdc(a, b, k))}
+            if min(counts) < FEW_ROWS:
+                scores.left_out[f"fid{suffix}/{target}"] = _too_few(counts)
+            else:
+                values = {"fid": frechet(reference.features, fake), **values}
             real_detail, fake_detail = (float(np.mean([s.detail.mean() for s in seen if s])) for seen in ([reference], parts))
             if real_detail > 0:
                 values["sharpness"] = fake_detail / real_detail
@@ -123,13 +128,14 @@ def score_quality(generations: Generations, real: Mapping[str, Seen], *, k: int 
             rows[f"fid{suffix}/{target}"] = {"real": counts[0], "generated": counts[1], "precision": most}
     for kind, key, target, seen in _alone(generations, real, scores):
         counts = len(real[target].features), len(seen.features)
-        if min(counts) <= k:
-            scores.left_out[f"{kind}/{key}"] = f"{counts[0]} real and {counts[1]} generated rows, more than {k} are needed"
+        if min(counts) < FEW_ROWS:
+            scores.left_out[f"{kind}/{key}"] = _too_few(counts)
             continue
         found.setdefault(kind, {})[key] = frechet(real[target].features, seen.features)
         rows[f"{kind}/{key}"] = {"real": counts[0], "generated": counts[1]}
     for kind, by_modality in found.items():
-        scores.add_mean(kind, by_modality)
+        first = kind if kind.startswith(("fid@", "fid_given")) else "fid_cross" if kind.endswith("_cross") else "fid"
+        scores.add_mean(kind, by_modality, {name: min(rows[f"{first}/{name}"].values()) for name in by_modality})
     scores.extra["quality_rows"] = rows
     return scores
 
@@ -144,6 +150,10 @@ def _alone(generations: Generations, real: Mapping[str, Seen], scores: Scores) -
     for given, found in (generations.given if generations.whole else generations.given_one).items():
         label = "+".join(given)
         yield from ((f"fid_given{len(given)}", f"{label}>{name}", name, seen) for name, seen in found.items() if name in real)
+
+
+def _too_few(counts: tuple[int, int]) -> str:
+    return f"{counts[0]} real and {counts[1]} generated rows, {FEW_ROWS} of each are needed"
 
 
 def _features(parts: list[Seen | None] | list[Seen]) -> Array:

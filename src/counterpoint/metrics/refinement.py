@@ -52,6 +52,7 @@ def score_refinement(method: Method, split: Split, *, rows: int = 32, samples: i
                 scores.left_out[key] = str(refusal)
         if found:
             _add(scores, label, found, each=len(sets) > 1)
+    scores.rest_on(len(kept))
     scores.extra["refinement"] = {"rows": len(kept), "samples": samples, "unit": "nats"}
     return scores
 

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Z95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal
+FEW_ROWS = 50
+"""A figure on fewer rows is marked; HSIC, mutual information and Fréchet distances, whose bias is then as large as what they measure, are left out."""
+FEW_PER_CLASS = 5
+"""A figure about a label is marked where some class has fewer rows."""
 
 
 @dataclass
@@ -23,12 +27,14 @@ class Scores:
         metrics: value by flat name.
         intervals: 95 % confidence interval by the same names, where one is known.
         left_out: why a metric is missing, by name.
+        rows: on how many rows a metric rests, by name, where that is known; of several modalities the fewest.
         extra: further figures for the meta of the evaluation, JSON-able.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
     def add(self, name: str, value: float, interval: tuple[float, float] | None = None) -> None:
@@ -40,13 +46,19 @@ class Scores:
         if interval is not None:
             self.intervals[name] = interval
 
-    def add_mean(self, name: str, values: Mapping[str, float]) -> None:
-        """Keep the mean over modalities (or pairs) under ``name`` and each one under ``name/<key>``."""
+    def add_mean(self, name: str, values: Mapping[str, float], rows: Mapping[str, int] | None = None) -> None:
+        """Keep the mean over modalities (or pairs) under ``name`` and each one under ``name/<key>``, with the rows of each."""
         if not values:
             return
         self.add(name, float(np.mean(list(values.values()))))
         for key, value in values.items():
             self.add(f"{name}/{key}", value)
+        if rows:
+            self.rows |= {f"{name}/{key}": rows[key] for key in values} | {name: min(rows[key] for key in values)}
+
+    def rest_on(self, rows: int) -> None:
+        """Say of all metrics so far, but those whose rows are known, on how many rows they rest."""
+        self.rows = {name: rows for name in self.metrics} | self.rows
 
     def add_accuracy(self, name: str, hits: Mapping[str, Array], *, each: bool = True) -> None:
         """Keep the mean accuracy over modalities (or pairs) under ``name`` and, if ``each``, every one under ``name/<key>``.
@@ -58,14 +70,18 @@ class Scores:
         if not counted:
             self.left_out[name] = "no row to measure it on"
             return
+        rows = {key: int((~np.isnan(h)).sum()) for key, h in counted.items()}
         self.add(name, *accuracy(np.stack(list(counted.values()), 1)))
+        self.rows[name] = min(rows.values())
         for key, h in counted.items() if each else ():
             self.add(f"{name}/{key}", *accuracy(h[:, None]))
+            self.rows[f"{name}/{key}"] = rows[key]
 
     def update(self, other: Scores) -> None:
         self.metrics.update(other.metrics)
         self.intervals.update(other.intervals)
         self.left_out.update(other.left_out)
+        self.rows.update(other.rows)
         self.extra.update(other.extra)
 
 

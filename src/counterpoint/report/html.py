@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import write
+from ..metrics.evaluation import FOOTNOTE, MARK
 from . import figures
 from .features import predicted
 from .published import QUADRANT, Published
@@ -69,6 +70,14 @@ POSTERIOR = {
     "ess": "effective draws ↑",
     "improper": "share improper ↓",
 }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure of the evaluation, and whether it rests on few rows."""
+
+    value: JSON
+    few: bool
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,9 @@ def write_report(
             f"the method knows the modalities {', '.join(mine)}, the data {', '.join(theirs)}; report on the data it was trained on"
         )
     data = data.read_as(method.modalities)
-    metrics, now = evaluation.metrics, datetime.now(UTC)
+    few = {*evaluation.meta.get("few", ())}
+    metrics = {name: Measured(value, name in few) for name, value in evaluation.metrics.items()}
+    now = datetime.now(UTC)
     findings = _findings(metrics, data)
     published = QUADRANT if QUADRANT.covers(_labels(data)) else None
     page = {
@@ -151,7 +162,7 @@ def write_report(
         "losses": _losses(history),
         "pictures": _pictures(method, data, seed),
         "maps": _maps(method, data, maps, seed),
-        "coherence": _coherence(evaluation, data),
+        "coherence": _coherence(evaluation, metrics, data),
         "published_coherence": _published_coherence(published),
         "quality": _quality(metrics, data),
         "given": _given(metrics, data),
@@ -160,6 +171,9 @@ def write_report(
         "refinement": _refinement(metrics),
         "plane": _plane(method, data, seed),
         "metrics": {name: _text(value) for name, value in sorted(metrics.items())},
+        "footnote": FOOTNOTE if few else "",
+        "left_out": evaluation.left_out_for_rows(),
+        "folds": evaluation.meta.get("folds"),
         "meta": _yaml(evaluation.meta),
         "config": _yaml(config or {"method": method.name, "model": method.config}),
         "commands": [*commands],
@@ -189,12 +203,15 @@ def _template() -> Any:
 # ---------------------------------------------------------------------------------------------- numbers
 
 
-def _mean(value: JSON) -> float:
+def _mean(value: JSON | Measured) -> float:
+    value = value.value if isinstance(value, Measured) else value
     return float(value["mean"]) if isinstance(value, Mapping) else float(value)
 
 
-def _text(value: JSON) -> str:
-    """'.983', '12.4', '.983 ± .002' (over seeds)."""
+def _text(value: JSON | Measured) -> str:
+    """'.983', '12.4', '.983 ± .002' (over seeds); with a mark where the figure rests on few rows."""
+    if isinstance(value, Measured):
+        return _text(value.value) + MARK * value.few
     if isinstance(value, Mapping):
         return f"{_number(float(value['mean']))} ± {_number(float(value['std']))}"
     return _number(float(value))
@@ -266,9 +283,9 @@ def _comparison(name: str, metrics: Mapping[str, JSON], published: Published) ->
     return [(name, True, own_row), *((other, False, bars(values)) for other, values in published.rows.items())]
 
 
-def _coherence(evaluation: Evaluation, data: Dataset) -> list[tuple[str, str, Bar]]:
+def _coherence(evaluation: Evaluation, metrics: Mapping[str, Measured], data: Dataset) -> list[tuple[str, str, Bar]]:
     """Rows (what is generated from what, label, bar); per-modality details stay in the list of all figures."""
-    metrics, rows = evaluation.metrics, []
+    rows = []
     named_priors = any(name.startswith("coherence/joint/") and "@" in name for name in metrics)
     for name, value in metrics.items():
         parts = re.fullmatch(r"(?:coherence/)?(judge|(?<=/)[a-z]+)(\d*)/([^/@]+)(?:@(.+))?", name)

@@ -229,8 +229,13 @@ class Data(pl.LightningDataModule):
         trainer, size = self.trainer, self.options.batch_size
         assert trainer is not None  # Lightning attaches it before setup
         world = trainer.world_size
+        part = "val" if shuffle == "once" else "train"
         if len(rows) < 2 * world:
-            raise ValueError(f"{len(rows)} rows are too few for {world} processes; each needs at least 2 (contrast compares rows)")
+            remedy = "give it more, or leave it out" if part == "val" else "give it more"
+            raise ValueError(
+                f"{part} has {len(rows)} row{'s' * (len(rows) > 1)}, too few for {world} process{'es' * (world > 1)}: each needs at least 2"
+                f" (contrast compares rows); {remedy}"
+            )
         full, rest = divmod(len(rows), size * world)
         of_this_process: dict[str, Any] = {"rank": trainer.global_rank, "world_size": world, "device": trainer.strategy.root_device}
         order: dict[str, Any] = {"seed": 0 if shuffle == "once" else self.options.seed, "shuffle": shuffle}  # runs validate alike
@@ -239,7 +244,7 @@ class Data(pl.LightningDataModule):
             return StreamLoader(rows, size, drop_last=full > 0 and rest == 1, **order, **of_this_process)
         uneven = rest % world != 0  # processes exchange vectors, so each needs as many as the others
         if uneven and full == 0:
-            raise ValueError(f"{len(rows)} rows do not fill one batch of {size} × {world} processes; lower batch_size")
+            raise ValueError(f"the {len(rows)} rows of {part} do not fill one batch of {size} × {world} processes; lower batch_size")
         return BatchLoader(rows, size, drop_last=full > 0 and (rest < 2 * world or uneven), **order, **of_this_process)
 
 

@@ -170,13 +170,6 @@ def strata(observed: Observed, assays: Sequence[Assay]) -> Array:
     return np.unique(np.stack([first, *(a.present for a in assays)], 1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def folds(groups: Array, count: int, seed: int) -> Array:
-    """(N,) the fold, 0 to ``count`` − 1, of each observation; folds differ by at most one in every group."""
-    fold = np.empty(len(groups), int)
-    fold[shuffled(groups, seed)] = np.arange(len(groups)) % count
-    return fold
-
-
 def _zeros_read(assay: Assay, zeros: Zeros) -> Assay:
     """The assay without the observations that are zero everywhere, if these are missing; a warning of them, if they are not."""
     zero, nonzero = zero_rows(assay)

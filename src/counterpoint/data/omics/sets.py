@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from ...types import LikelihoodName
-from ..arrays import UNKNOWN
+from ..arrays import UNKNOWN, folds
 from ..records import Array, Dataset
 from .assays import Assay, as_table
-from .assemble import Observed, assemble, folds, strata
+from .assemble import Observed, assemble, strata
 
 FOLDS = 5
 GATES = (("NK", "CD5", -15), ("CD4 T", "CD4", 50), ("myeloid", "CD11c", 40), ("B", "CD19", 30))
