@@ -36,11 +36,12 @@ def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
         process.kill()
 
 
-def run_script(path: Path, module: str, code: str) -> None:
-    """Run a script that must succeed."""
+def run_script(path: Path, module: str, code: str) -> str:
+    """What a script says, which must succeed."""
     process = script(path, module, code)
-    _, complained = finished(process)
+    said, complained = finished(process)
     assert process.returncode == 0, complained
+    return said
 
 
 def wait_for(file: Path, process: subprocess.Popen[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -483,9 +484,14 @@ def test_a_killed_process_goes_on_and_each_row_comes_once_an_epoch(tmp_path: Pat
         assert sorted(chain(*noted(notes)[26 * epoch : 26 * (epoch + 1)])) == sorted(all_numbers(train))  # type: ignore[arg-type]
 
 
+SHARED_OUT = ["fit", "mvtcae", "--max_epochs", "1", "--shared_dim", "2", "--devices", "2", "--accelerator", "cpu", "--strategy", "fsdp"]
+SHARED_OUT += ["--tensorboard", "false", "--batch_size", "6"]
+
+
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of two processes: ``whole`` and ``part``, which is stopped, note their rows; ``contrast`` takes one step."""
+    """Runs of two processes: ``whole`` and ``part``, which is stopped, note their rows; ``contrast`` takes one step; ``command`` is that of a command,
+    which says what is in ``said``."""
     folder = tmp_path_factory.mktemp("processes")
     data_of(folder / "shards")
     contrasted(folder / "views")
@@ -504,8 +510,9 @@ run("part-", max_steps=9)
 run("part-", resume=True)
 data, method = contrasted(Path({str(folder / "views")!r}))
 method.fit(data.train, out={str(folder / "contrast")!r}, devices=2, batch_size=6, max_steps=1, log_every=1, **QUIET)
+assert main({[*SHARED_OUT, "--data", str(folder / "views"), "--out", str(folder / "command")]}) == 0
 """
-    run_script(folder / "train.py", "test_data_streams", code)
+    (folder / "said").write_text(run_script(folder / "train.py", "test_data_streams", code))
     return folder
 
 
@@ -552,22 +559,17 @@ def test_contrast_sees_the_rows_of_all_processes(of_two: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_line_trains_from_shards_on_two_processes(tmp_path: Path) -> None:
-    contrasted(tmp_path / "shards")
+def test_the_command_line_trains_from_shards_on_two_processes(of_two: Path, tmp_path: Path) -> None:
+    """Once in the processes of another run and once in its own, which write over what the first has left."""
     out = tmp_path / "r"
-    command = [Path(sys.executable).parent / "counterpoint", "fit"]
-    two = ["--devices", "2", "--accelerator", "cpu", "--strategy", "fsdp", "--tensorboard", "false", "--batch_size", "6"]
+    shutil.copytree(of_two / "command", out)
+    said = (of_two / "said").read_text()
+    assert f"{of_two / 'command'}: 4 steps" in said and said.count("next:") == 1
+    command = [Path(sys.executable).parent / "counterpoint", *SHARED_OUT, "--data", of_two / "views", "--out", out, "--overwrite"]
     environment = {**ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""}
-
-    def run(*words: str | Path) -> str:
-        done = subprocess.run([*command, *map(str, words)], env=environment, capture_output=True, text=True, timeout=PATIENCE)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    said = run("mvtcae", "--data", tmp_path / "shards", "--out", out, "--max_epochs", "1", "--shared_dim", "2", *two)
-    assert said.startswith(f"{out}: 4 steps") and said.count("next:") == 1
-    again = run("mvtcae", "--data", tmp_path / "shards", "--out", out, "--overwrite", "--max_epochs", "1", "--shared_dim", "2", *two)
-    assert again.startswith(f"{out}: 4 steps") and np.isfinite(float(again.split("loss ")[1].split()[0]))
+    again = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith(f"{out}: 4 steps") and np.isfinite(float(again.stdout.split("loss ")[1].split()[0]))
     assert main(["evaluate", str(out), "--only", "likelihood", "--likelihood_rows", "2", "--likelihood_samples", "3"]) == 0
 
 

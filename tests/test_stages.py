@@ -311,7 +311,7 @@ def test_flows_learn_the_exact_unimodal_posteriors(kind: Any) -> None:
         for size in (2, 3, 4):
             names = oracle.names[:size]
             experts = [gathered(encoding.shared[name], some) for name in names]
-            product = ProductOfPosteriors(experts, torch.ones(size, 40, dtype=torch.bool), prior, HMC(chains=8))
+            product = ProductOfPosteriors(experts, torch.ones(size, 40, dtype=torch.bool), prior, HMC(warmup=60, steps=30, leapfrogs=8))
             exact = Normal(*(torch.as_tensor(p, dtype=torch.float32).expand(500, 2)[some] for p in oracle.posterior(x, names)))
             z = exact.rsample(torch.Size((200,)))
             divergence = (exact.log_prob(z) - product.log_prob(z)).mean(0) + log_normaliser(product, exact, 1000)
