@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 OUT ?= runs/demo
-SPHINX := $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet
+SPHINX := $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --doctree-dir docs/_build/doctrees
 
 # Processes run side by side, so each takes one thread; the demo and the benchmarks run alone and take every core.
 test lint docs science: export OMP_NUM_THREADS = 1
@@ -42,7 +42,7 @@ lint: $(STAMP) ## style, types and the layers
 	$(BIN)/lint-imports --no-logo
 
 docs: $(STAMP) ## the documentation in docs/_build/html, its examples run
-	$(SPHINX) -b doctest docs docs/_build/doctest
+	$(SPHINX) --fresh-env -b doctest docs docs/_build/doctest
 	$(SPHINX) -b html docs docs/_build/html
 
 bench: $(STAMP) ## training steps timed against MultiVae; PEER is the python of its environment

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
+from processes import own_seconds, ratio
 
 from counterpoint.data import Dataset, load
 from counterpoint.data.compose import crops, paint, pair_by_class, place, quadrant_corners, quadrant_paints, resize
@@ -24,10 +23,17 @@ def ink(images: np.ndarray, how: str) -> np.ndarray:
     return (images == colour[:, None, None]).all(1)
 
 
-def test_shapes_sizes_and_speed() -> None:
-    start = time.process_time()
-    data = load("digits-quadrant")
-    assert time.process_time() - start < 2
+def test_painting_costs_no_more_than_drawing_as_many_random_numbers() -> None:
+    """In a copy of each digit; both grow with the number of pixels."""
+    pixels = sum(split.x["view0"].size for split in load("digits-quadrant", draws=1).splits().values()) * 3
+
+    def draw() -> None:
+        np.random.default_rng(0).normal(size=pixels)
+
+    assert ratio(lambda: own_seconds(lambda: load("digits-quadrant", draws=1)), lambda: own_seconds(draw)) < 3
+
+
+def test_shapes_and_sizes(data: Dataset) -> None:
     assert {part: len(split) for part, split in data.splits().items()} == {"train": 17_600, "val": 800, "test": 1_988}
     assert [(m.name, m.shape, m.likelihood, m.scale) for m in data.modalities] == [
         (f"view{v}", (3, 16, 16), "laplace", 0.75) for v in range(3)

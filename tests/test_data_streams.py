@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +27,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from processes import ENVIRONMENT, PATIENCE, finished, run_script, script, wait_for
 from torch import Tensor, nn
 
 import counterpoint as cp
@@ -462,27 +463,18 @@ def test_processes_share_the_last_batch(tmp_path: Path) -> None:
         assert seen == [sizes, sizes]
 
 
-def script(path: Path, code: str) -> subprocess.Popen[str]:
-    """The code in a process of its own, with the names of this module."""
-    path.write_text(f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_data_streams import *\n{code}\n")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, str(path)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 @pytest.mark.slow
 def test_a_killed_process_goes_on_and_each_row_comes_once_an_epoch(tmp_path: Path) -> None:
     train, out, notes = data_of(tmp_path / "shards").train, tmp_path / "r", tmp_path / "notes"
     options = {**TRAIN, "max_epochs": 12, "checkpoint_seconds": 0.1}
     code = (
-        f"fit(Counted(Path({str(notes)!r}), slow=0.01), data_of(Path({str(tmp_path / 'shards')!r})).train, out={str(out)!r}, **{options})"
+        f"fit(Counted(Path({str(notes)!r}), slow=0.05), data_of(Path({str(tmp_path / 'shards')!r})).train, out={str(out)!r}, **{options})"
     )
-    run, last, waited = script(tmp_path / "train.py", code), out / "checkpoints" / "last.ckpt", time.monotonic()
-    while not last.exists():
-        assert run.poll() is None and time.monotonic() - waited < 120
-        time.sleep(0.02)
+    run = script(tmp_path / "train.py", "test_data_streams", code)
+    wait_for(out / "checkpoints" / "last.ckpt", run)
     time.sleep(float(np.random.default_rng().uniform(0, 1)))  # seeds would not fix the moment
     run.send_signal(signal.SIGKILL)
-    run.communicate(timeout=60)
+    finished(run)
     assert run.returncode == -signal.SIGKILL and 0 < len(noted(notes)) < 12 * 26
     rest, one = Counted(notes), Counted(tmp_path / "one")
     fit(rest, train, out=out, resume=True, **options)  # type: ignore[arg-type]
@@ -492,33 +484,47 @@ def test_a_killed_process_goes_on_and_each_row_comes_once_an_epoch(tmp_path: Pat
         assert sorted(chain(*noted(notes)[26 * epoch : 26 * (epoch + 1)])) == sorted(all_numbers(train))  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
-def test_two_processes_share_the_rows_stop_and_go_on(tmp_path: Path) -> None:
-    folder = tmp_path / "shards"
-    train = data_of(folder).train
+SHARED_OUT = ["fit", "mvtcae", "--max_epochs", "1", "--shared_dim", "2", "--devices", "2", "--accelerator", "cpu", "--strategy", "fsdp"]
+SHARED_OUT += ["--tensorboard", "false", "--batch_size", "6"]
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of two processes: ``whole`` and ``part``, which is stopped, note their rows; ``contrast`` takes one step; ``command`` is that of a command,
+    which says what is in ``said``."""
+    folder = tmp_path_factory.mktemp("processes")
+    data_of(folder / "shards")
+    contrasted(folder / "views")
     code = f"""
 from torch import distributed
 class Ranked(Counted):
     def losses(self, batch, step):
-        self.notes = Path({str(tmp_path)!r}) / (self.run + str(distributed.get_rank()))
+        self.notes = Path({str(folder)!r}) / (self.run + str(distributed.get_rank()))
         return super().losses(batch, step)
 def run(name, **options):
     method = Ranked()
     method.run = name
-    fit(method, data_of(Path({str(folder)!r})).train, out={str(tmp_path)!r} + "/" + name[:-1], devices=2, **{TRAIN}, **options)
+    fit(method, data_of(Path({str(folder / "shards")!r})).train, out={str(folder)!r} + "/" + name[:-1], devices=2, **{TRAIN}, **options)
 run("whole-")
 run("part-", max_steps=9)
 run("part-", resume=True)
+data, method = contrasted(Path({str(folder / "views")!r}))
+method.fit(data.train, out={str(folder / "contrast")!r}, devices=2, batch_size=6, max_steps=1, log_every=1, **QUIET)
+assert main({[*SHARED_OUT, "--data", str(folder / "views"), "--out", str(folder / "command")]}) == 0
 """
-    run = script(tmp_path / "train.py", code)
-    _, complained = run.communicate(timeout=200)
-    assert run.returncode == 0, complained
-    both = [noted(tmp_path / f"{name}-0", tmp_path / f"{name}-1") for name in ("whole", "part")]
+    (folder / "said").write_text(run_script(folder / "train.py", "test_data_streams", code))
+    return folder
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_rows_stop_and_go_on(of_two: Path) -> None:
+    train = data_of(of_two / "shards").train
+    both = [noted(of_two / f"{name}-0", of_two / f"{name}-1") for name in ("whole", "part")]
     assert both[0] == both[1] and len(both[0]) == 2 * 13
     assert [len(rows) for rows in both[0]] == [8] * 26
     for epoch in range(2):
         assert sorted(chain(*both[0][13 * epoch : 13 * (epoch + 1)])) == sorted(all_numbers(train))  # type: ignore[arg-type]
-    weights = [torch.load(tmp_path / name / "model" / "weights.pt", weights_only=True)["weight"] for name in ("whole", "part")]
+    weights = [torch.load(of_two / name / "model" / "weights.pt", weights_only=True)["weight"] for name in ("whole", "part")]
     assert torch.equal(*weights)
 
 
@@ -536,17 +542,10 @@ def contrasted(folder: Path) -> tuple[Dataset, cp.Method]:
 
 
 @pytest.mark.slow
-def test_contrast_sees_the_rows_of_all_processes(tmp_path: Path) -> None:
+def test_contrast_sees_the_rows_of_all_processes(of_two: Path) -> None:
     """The term of the first step, which has no noise, against that of one process on both batches together."""
-    data, method = contrasted(tmp_path / "shards")
-    code = f"""
-data, method = contrasted(Path({str(tmp_path / "shards")!r}))
-method.fit(data.train, out={str(tmp_path / "r")!r}, devices=2, batch_size=6, max_steps=1, log_every=1, **QUIET)
-"""
-    run = script(tmp_path / "train.py", code)
-    _, complained = run.communicate(timeout=200)
-    assert run.returncode == 0, complained
-    history = History(tmp_path / "r" / "metrics.csv")
+    data, method = contrasted(of_two / "views")
+    history = History(of_two / "contrast" / "metrics.csv")
     history.rewind(1)
     first, second = (next(iter(StreamLoader(data.train, 6, rank=rank, world_size=2))) for rank in range(2))  # type: ignore[arg-type]
     both = cp.Batch(
@@ -560,22 +559,17 @@ method.fit(data.train, out={str(tmp_path / "r")!r}, devices=2, batch_size=6, max
 
 
 @pytest.mark.slow
-def test_the_command_line_trains_from_shards_on_two_processes(tmp_path: Path) -> None:
-    contrasted(tmp_path / "shards")
+def test_the_command_line_trains_from_shards_on_two_processes(of_two: Path, tmp_path: Path) -> None:
+    """Once in the processes of another run and once in its own, which write over what the first has left."""
     out = tmp_path / "r"
-    command = [Path(sys.executable).parent / "counterpoint", "fit"]
-    two = ["--devices", "2", "--accelerator", "cpu", "--strategy", "fsdp", "--tensorboard", "false", "--batch_size", "6"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-
-    def run(*words: str | Path) -> str:
-        done = subprocess.run([*command, *map(str, words)], env=environment, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    said = run("mvtcae", "--data", tmp_path / "shards", "--out", out, "--max_epochs", "1", "--shared_dim", "2", *two)
-    assert said.startswith(f"{out}: 4 steps") and said.count("next:") == 1
-    again = run("mvtcae", "--data", tmp_path / "shards", "--out", out, "--overwrite", "--max_epochs", "1", "--shared_dim", "2", *two)
-    assert again.startswith(f"{out}: 4 steps") and np.isfinite(float(again.split("loss ")[1].split()[0]))
+    shutil.copytree(of_two / "command", out)
+    said = (of_two / "said").read_text()
+    assert f"{of_two / 'command'}: 4 steps" in said and said.count("next:") == 1
+    command = [Path(sys.executable).parent / "counterpoint", *SHARED_OUT, "--data", of_two / "views", "--out", out, "--overwrite"]
+    environment = {**ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""}
+    again = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith(f"{out}: 4 steps") and np.isfinite(float(again.stdout.split("loss ")[1].split()[0]))
     assert main(["evaluate", str(out), "--only", "likelihood", "--likelihood_rows", "2", "--likelihood_samples", "3"]) == 0
 
 

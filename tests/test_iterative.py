@@ -116,7 +116,7 @@ def test_ascent_reaches_the_exact_posterior() -> None:
 def test_private_latents_are_refined_too(kind: type[Method], rule: Rule, options: dict[str, Any]) -> None:
     """Each component of a mixture comes to the posterior given everything, and each w to its own."""
     method = method_on(PRIVATE, kind, rule, **options)
-    method.fit_refiner(split_of(PRIVATE), refiner=RefinerOptions(width=64), steps=300, lr=4e-3, progress=False)
+    method.fit_refiner(split_of(PRIVATE), refiner=RefinerOptions(width=64, steps=3), steps=300, lr=4e-3, progress=False)
     x = PRIVATE.draw(300, seed=9)
     trace = method.refine(single(PRIVATE, x))
     found = kls(trace, exact(PRIVATE, x, NAMES))

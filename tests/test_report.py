@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
@@ -412,16 +411,3 @@ def test_figures_choose_no_backend_and_save_as_png(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False" and (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.slow
-def test_report_takes_seconds(tmp_path: Path) -> None:
-    pytest.importorskip("umap")
-    views = [replace(IMAGE, name=f"view{i}", shape=(3, 16, 16)) for i in range(3)]
-    train, val, test = (split(views, 700, seed=s) for s in range(3))
-    data = Dataset("digits-quadrant", tuple(views), train, val, test)
-    start, threads = time.process_time(), torch.get_num_threads()
-    path = write_report(Echo(views), data, Evaluation(dict(METRICS)), None, tmp_path / "r.html")  # type: ignore[arg-type]
-    assert time.process_time() - start < 25
-    assert torch.get_num_threads() == threads, "umap's numba must not change how torch computes afterwards"
-    assert path.stat().st_size < 4e6

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from linear_gaussian import LinearGaussian
+from processes import run_script
 from pytorch_lightning.callbacks import Callback
 
 from counterpoint.data import Split
@@ -136,13 +134,7 @@ fit(jnf(), data, val, out={whole!r}, **options)
 fit(jnf(), data, val, out={part!r}, stages={{"flows": {{"max_steps": 5}}}}, **options)
 fit(jnf(), data, val, out={part!r}, resume=True, **options)
 """
-    script = tmp_path / "train.py"
-    folder = str(Path(__file__).parent)
-    script.write_text(f"import sys\nsys.path.insert(0, {folder!r})\nfrom test_stages import *\ntorch.set_num_threads(1)\n{code}")
-    run = subprocess.run(
-        [sys.executable, str(script)], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
-    )
-    assert run.returncode == 0, run.stderr
+    run_script(tmp_path / "train.py", "test_stages", code)
     weights = {name: load(tmp_path / name / "model").state_dict() for name in ("whole", "part")}
     best = torch.load(tmp_path / "whole" / "checkpoints" / "joint" / "best.ckpt", weights_only=True)["state_dict"]
     fresh = jnf().state_dict()
@@ -319,7 +311,7 @@ def test_flows_learn_the_exact_unimodal_posteriors(kind: Any) -> None:
         for size in (2, 3, 4):
             names = oracle.names[:size]
             experts = [gathered(encoding.shared[name], some) for name in names]
-            product = ProductOfPosteriors(experts, torch.ones(size, 40, dtype=torch.bool), prior, HMC(chains=8))
+            product = ProductOfPosteriors(experts, torch.ones(size, 40, dtype=torch.bool), prior, HMC(warmup=60, steps=30, leapfrogs=8))
             exact = Normal(*(torch.as_tensor(p, dtype=torch.float32).expand(500, 2)[some] for p in oracle.posterior(x, names)))
             z = exact.rsample(torch.Size((200,)))
             divergence = (exact.log_prob(z) - product.log_prob(z)).mean(0) + log_normaliser(product, exact, 1000)

@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from typing import Any, get_origin
 import numpy as np
 import pytest
 import yaml
+from processes import wait_for
 
 import counterpoint as cp
 from counterpoint.cli import main
@@ -220,10 +220,7 @@ def test_a_killed_study_goes_on_with_the_same_command(source: Path, tmp_path: Pa
     endless = f"from counterpoint.cli import main; main({[*words, '--max_epochs', '100000']!r})"
     process = subprocess.Popen([sys.executable, "-c", endless], stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + 120
-        while not (out / "trials" / "0000" / "metrics.csv").exists() and time.monotonic() < deadline:
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.05)
+        wait_for(out / "trials" / "0000" / "metrics.csv", process)
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()

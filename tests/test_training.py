@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from processes import finished, run_script, script, wait_for
 from torch import Tensor, nn
 
 import counterpoint as cp
@@ -154,7 +155,7 @@ def test_the_order_of_validation_rows_makes_no_negatives_of_neighbours(digits: c
     for copies in (np.repeat(np.arange(64), 4), np.tile(np.arange(64), 4)):
         torch.manual_seed(0)
         method = cp.IDMVAE.for_data(digits, shared_dim=8, private_dim=4, networks=networks, temperature=0.1)
-        metrics = method.fit(digits.train_split, digits.val.take(copies), max_epochs=4, **{**BASE, "batch_size": 16}).metrics
+        metrics = method.fit(digits.train_split, digits.val.take(copies), max_epochs=1, **{**BASE, "batch_size": 16}).metrics
         losses.append(metrics["val/cross_mi"])
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
@@ -543,29 +544,16 @@ def test_a_signal_without_a_folder_says_that_nothing_is_saved(capsys: pytest.Cap
     assert "stopped by SIGINT after 2 steps; nothing is saved" in capsys.readouterr().err
 
 
-def script(path: Path, code: str) -> subprocess.Popen[str]:
-    """The code in a process of its own, with the names of this module."""
-    path.write_text(
-        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_training import *\ntorch.set_num_threads(1)\n{code}\n"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, str(path)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_process_that_was_stopped_goes_on_bitwise(tmp_path: Path, how: signal.Signals) -> None:
     out = tmp_path / "r"
     options = {**BASE, "checkpoint_seconds": 0.2, "ema": 0.7, "max_epochs": 40}
-    run = script(
-        tmp_path / "train.py", f"fit(small(slow=0.02), rows(32), rows(10, seed=1), out={str(out)!r}, **{options})\nprint('finished')"
-    )
-    last, waited = out / "checkpoints" / "last.ckpt", time.monotonic()
-    while not last.exists():
-        assert run.poll() is None and time.monotonic() - waited < 120
-        time.sleep(0.02)
+    code = f"fit(small(slow=0.1), rows(32), rows(10, seed=1), out={str(out)!r}, **{options})\nprint('finished')"
+    run, last = script(tmp_path / "train.py", "test_training", code), out / "checkpoints" / "last.ckpt"
+    wait_for(last, run)
     run.send_signal(how)
-    said, complained = run.communicate(timeout=60)
+    said, complained = finished(run)
     assert "finished" not in said
     assert run.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}[how]
     stopped_at = torch.load(last, weights_only=True)["global_step"]
@@ -578,38 +566,20 @@ def test_a_process_that_was_stopped_goes_on_bitwise(tmp_path: Path, how: signal.
     assert same(rest, whole)
 
 
-@pytest.mark.slow
-def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
-    """The same rows in each step, so the same gradient, for a loss without noise; and a stopped run goes on bitwise."""
-    two, part, whole = (str(tmp_path / name) for name in ("two", "part", "whole"))
-    options = {**BASE, "devices": 2, "batch_size": 4, "max_epochs": 3}
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of two processes, which keep whole weights (in ``whole``) and then share them out (in ``shared``): of a loss without noise, and of one
+    with noise that goes through or is stopped."""
+    folder = tmp_path_factory.mktemp("processes")
     code = f"""
-options = {options}
-fit(small(noise=0.0), rows(32), rows(12, seed=1), out={two!r}, **options)
-fit(small(), rows(32), out={whole!r}, **options)
-fit(small(), rows(32), out={part!r}, max_steps=5, **options)
-fit(small(), rows(32), out={part!r}, resume=True, **options)
-"""
-    run = script(tmp_path / "train.py", code)
-    _, complained = run.communicate(timeout=200)
-    assert run.returncode == 0, complained
-    one = small(noise=0.0)
-    result = fit(one, rows(32), rows(12, seed=1), max_epochs=3, **BASE)
-    weights = {name: torch.load(tmp_path / name / "model" / "weights.pt", weights_only=True) for name in ("two", "part", "whole")}
-    for name, value in one.state_dict().items():
-        torch.testing.assert_close(weights["two"][name], value, rtol=1e-4, atol=1e-5)
-    assert all(torch.equal(weights["part"][name], value) for name, value in weights["whole"].items())
-    history = History(tmp_path / "two" / "metrics.csv")
-    history.rewind(12)
-    assert history.latest()["val/loss"] == pytest.approx(result.metrics["val/loss"], rel=1e-4)
+options = { ({**BASE, "devices": 2, "batch_size": 4, "max_epochs": 3}) }
+out = Path({str(folder)!r}) / "whole"
+fit(small(noise=0.0), rows(32), rows(12, seed=1), out=out / "two", **options)
+fit(small(), rows(32), out=out / "whole", **options)
+fit(small(), rows(32), out=out / "part", max_steps=5, **options)
+fit(small(), rows(32), out=out / "part", resume=True, **options)
 
-
-@pytest.mark.slow
-def test_shared_out_weights_train_as_whole_ones(tmp_path: Path) -> None:
-    """``fsdp`` on two processes takes the steps of one, keeps whole weights in its files, and a stopped run goes on bitwise."""
-    options = {**BASE, "devices": 2, "batch_size": 4, "max_epochs": 3, "strategy": "fsdp"}
-    code = f"""
-options, out = {options}, Path({str(tmp_path)!r})
+options["strategy"], out = "fsdp", Path({str(folder)!r}) / "shared"
 fit(small(noise=0.0), rows(32), rows(12, seed=1), out=out / "two", select="best", clip=0.5, **options)
 fit(small(), rows(32), out=out / "whole", **options)
 fit(small(), rows(32), out=out / "part", max_steps=5, **options)
@@ -618,20 +588,40 @@ nn.init.zeros_(rest.nets["a"][0].weight)
 fit(rest, rows(32), out=out / "part", resume=True, **options)
 torch.save(rest.state_dict(), out / f"rank{{os.environ.get('LOCAL_RANK', 0)}}.pt")
 """
-    run = script(tmp_path / "train.py", code)
-    _, complained = run.communicate(timeout=200)
-    assert run.returncode == 0, complained
+    run_script(folder / "train.py", "test_training", code)
+    return folder
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(of_two: Path) -> None:
+    """The same rows in each step, so the same gradient, for a loss without noise; and a stopped run goes on bitwise."""
+    folder = of_two / "whole"
+    one = small(noise=0.0)
+    result = fit(one, rows(32), rows(12, seed=1), max_epochs=3, **BASE)
+    weights = {name: torch.load(folder / name / "model" / "weights.pt", weights_only=True) for name in ("two", "part", "whole")}
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(weights["two"][name], value, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(weights["part"][name], value) for name, value in weights["whole"].items())
+    history = History(folder / "two" / "metrics.csv")
+    history.rewind(12)
+    assert history.latest()["val/loss"] == pytest.approx(result.metrics["val/loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_shared_out_weights_train_as_whole_ones(of_two: Path) -> None:
+    """``fsdp`` on two processes takes the steps of one, keeps whole weights in its files, and a stopped run goes on bitwise."""
+    folder = of_two / "shared"
     one = small(noise=0.0)
     result = fit(one, rows(32), rows(12, seed=1), max_epochs=3, clip=0.5, **BASE)
-    weights = {name: torch.load(tmp_path / name / "model" / "weights.pt", weights_only=True) for name in ("two", "part", "whole")}
+    weights = {name: torch.load(folder / name / "model" / "weights.pt", weights_only=True) for name in ("two", "part", "whole")}
     assert result.best == result.metrics["val/loss"]  # so that the best weights are the last
     for name, value in one.state_dict().items():
         torch.testing.assert_close(weights["two"][name], value, rtol=1e-4, atol=1e-5)
     assert all(torch.equal(weights["part"][name], value) for name, value in weights["whole"].items())
     for rank in range(2):  # the method itself has them, in every process
-        state = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+        state = torch.load(folder / f"rank{rank}.pt", weights_only=True)
         assert all(torch.equal(state[name], value) for name, value in weights["part"].items() if "running" not in name)
-    kept = torch.load(tmp_path / "part" / "checkpoints" / "last.ckpt", weights_only=True)
+    kept = torch.load(folder / "part" / "checkpoints" / "last.ckpt", weights_only=True)
     assert kept["state_dict"]["method.nets.a.0.weight"].shape == (5, 6) and kept["global_step"] == 12
 
 
