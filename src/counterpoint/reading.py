@@ -54,11 +54,7 @@ def as_rows(
         TypeError: what holds no numbers.
     """
     found = {name: _by_name(modalities[name], given(name, values)) for name, values in x.items()}
-    told = {f"present/{name}": given(f"present/{name}", mask) for name, mask in masks.items()}
-    for name, mask in told.items():
-        if mask.absent.any():
-            what = f"'present' of {name.removeprefix('present/')!r} holds nothing in row {int(mask.absent.argmax())}"
-            raise ValueError(f"{what}; give True or False (or 1 or 0) for each row")
+    told = {f"present/{name}": _mask(name, mask) for name, mask in masks.items()}
     side_by_side, _ = together(found | told)
     lengths = {name: len(side_by_side[name].values) for name in x}
     rows = next(iter(lengths.values()))
@@ -153,26 +149,28 @@ def _gathered(values: Array, places: Array) -> Array:
     return kept
 
 
-def as_mask(name: str, given: Any, rows: int) -> Array:
+def as_mask(name: str, told: Any, rows: int) -> Array:
     """Which rows of a modality are there, (rows,) bool.
 
     Raises:
-        ValueError: another shape, or numbers other than 0 and 1. TypeError: neither booleans nor numbers.
+        ValueError: another shape, rows of which nothing is said, or numbers other than 0 and 1. TypeError: text.
     """
-    mask = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
-    remedy = "give True or False (or 1 or 0) for each row"
-    if mask.dtype.kind == "O":
-        kinds = {type(value) for value in mask.ravel().tolist()}
-        if not kinds <= {bool, np.bool_}:
-            raise TypeError(f"'present' of {name!r} holds {next(iter(kinds - {bool, np.bool_})).__name__}; {remedy}")
-        mask = mask.astype(bool)
-    if mask.dtype.kind not in "biuf":
-        raise TypeError(f"'present' of {name!r} has dtype {mask.dtype}; {remedy}")
-    if mask.shape != (rows,):
-        raise ValueError(f"'present' of {name!r} has shape {mask.shape}, expected ({rows},)")
-    if mask.dtype.kind != "b" and (wrong := mask[(mask != 0) & (mask != 1)]).size:
-        raise ValueError(f"'present' of {name!r} holds {wrong[0]:g}; {remedy}")
-    return mask.astype(bool)
+    values = _mask(name, told).values
+    if values.shape != (rows,):
+        raise ValueError(f"'present' of {name!r} has shape {values.shape}, expected ({rows},)")
+    return values
+
+
+def _mask(name: str, told: Any) -> Given:
+    """The same with the names of its rows, of any shape."""
+    one, start, remedy = given(f"present/{name}", told), f"'present' of {name!r}", "give True or False, or 1 or 0, for each row"
+    if one.values.dtype.kind == "U":
+        raise TypeError(f"{start} holds text ({str(one.values.ravel()[0])!r}); {remedy}")
+    if one.absent.any():
+        raise ValueError(f"{start} holds nothing in row {int(one.absent.argmax())}; {remedy}")
+    if (wrong := one.values[(one.values != 0) & (one.values != 1)]).size:
+        raise ValueError(f"{start} holds {wrong[0]:g}; {remedy}")
+    return replace(one, values=one.values.astype(bool))
 
 
 # --- values ---------------------------------------------------------------------------------------------------------------------

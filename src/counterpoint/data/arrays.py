@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..containers import Given, doubtful, given, inferred, together
-from ..reading import whole_numbers
+from ..reading import as_mask, whole_numbers
 from ..types import Modality, covariates_of
 from .files import MANIFEST, check_files, check_npy, manifest_digest, read_manifest, read_npy
 from .records import COVARIATES, Array, Dataset, Split
@@ -254,7 +254,8 @@ def _flat(data: Mapping[str, Any], columns: dict[str, tuple[str, ...]]) -> Flat:
         flat[key] = _filled(key, one, found.get(key.partition("/")[2]))
     for key, one in found.items():
         if "/" not in key and one.absent.any():
-            known = presence(f"present/{key}", flat.get(f"present/{key}", np.ones(len(one.values), bool)))
+            told = flat.get(f"present/{key}", np.ones(len(one.values), bool))
+            known = as_mask(key, told, len(told))
             flat[f"present/{key}"] = known & ~one.absent if len(known) == len(one.absent) else known
     return flat
 
@@ -288,20 +289,6 @@ def _filled(key: str, one: Given, of: Given | None) -> Array:
 
 def _array(key: str, value: Any) -> Array:
     return given(key, value).values
-
-
-def presence(key: str, values: Array) -> Array:
-    """A mask as booleans.
-
-    Raises:
-        TypeError: text. ValueError: numbers other than 0 and 1.
-    """
-    if values.dtype.kind == "U":
-        raise TypeError(f"array {key!r} holds text ({str(values.ravel()[0])!r}); give True or False, or 1 or 0, for each row")
-    wrong = (values != 0) & (values != 1)
-    if wrong.any():
-        raise ValueError(f"array {key!r} holds {values[wrong][0]:g}; give True or False, or 1 or 0, for each row")
-    return values.astype(bool)
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
@@ -662,7 +649,7 @@ def _split(part: str, flat: Flat, x: Flat, modalities: tuple[Modality, ...], cov
             case [_]:
                 continue
             case ["present", name]:
-                present[name] = presence(key, values)
+                present[name] = as_mask(name, values, len(values))
             case ["label", label]:
                 shared[label] = values
             case ["label", label, name]:
