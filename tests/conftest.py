@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Tests run side by side, one process a core: a second thread in any of them only gets in the way. Set before torch starts,
@@ -17,6 +18,13 @@ import torch
 import counterpoint as cp
 
 torch.set_num_threads(1)
+gc.disable()  # until everything is imported, which leaves millions of objects and hardly any garbage
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays, and need not be looked through again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -448,6 +448,7 @@ def test_data_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")  # umap, which needs none
 def test_demo_ends_with_a_table_and_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its report has every map that can be had."""
     small = ["--max_steps=4", "--draws=1", "--fit.progress=false", "--evaluate.rows=32", "--evaluate.samples=16", "--only", "probe"]
