@@ -23,7 +23,7 @@ from torch.distributions import Categorical
 
 from counterpoint import diffusion
 from counterpoint.diffusion import GaussianDiffusion, TimeMLP
-from counterpoint.distributions import Diagonal, Flowed, Normal, family
+from counterpoint.distributions import Diagonal, Flowed, Normal, family, floored
 from counterpoint.flows import Flow, FlowOptions
 from counterpoint.nn import Statistics
 from counterpoint.precision import full_precision
@@ -42,7 +42,7 @@ class Prior(nn.Module):
     Args:
         dim: number of latent dimensions.
         name: ``"normal"`` or ``"laplace"``.
-        learned_scale: learn one scale per dimension (initially 1), as auxiliary private priors do.
+        learned_scale: learn one scale per dimension (initially 1, at least .001), as auxiliary private priors do.
     """
 
     log_scale: Tensor
@@ -50,7 +50,7 @@ class Prior(nn.Module):
     def __init__(self, dim: int, name: str = "normal", *, learned_scale: bool = False) -> None:
         super().__init__()
         self.family = family(name)
-        self.dim = dim
+        self.dim, self.learned = dim, learned_scale
         if learned_scale:
             self.log_scale = nn.Parameter(torch.zeros(dim))
         else:
@@ -58,7 +58,8 @@ class Prior(nn.Module):
 
     def forward(self) -> Diagonal:
         """The prior, parameters (dim,)."""
-        return self.family(torch.zeros_like(self.log_scale), self.log_scale.exp())
+        log_scale = floored(self.log_scale) if self.learned else self.log_scale
+        return self.family(torch.zeros_like(log_scale), log_scale.exp())
 
 
 class Sampler(nn.Module, ABC):
