@@ -147,5 +147,9 @@ def test_one_row_has_no_spread_to_standardise_by() -> None:
 def test_norms_are_not_turned_into_others() -> None:
     with pytest.raises(ValueError, match="'sync_batchnorm' is not passed on"):
         FitOptions(trainer={"sync_batchnorm": True})
+    from pytorch_lightning.plugins import TorchSyncBatchNorm
+
+    with pytest.raises(ValueError, match="'plugins' holds a LayerSync: norms pass over"):
+        made("mvae").fit(Split(rows(), GAPPY), max_steps=1, progress=False, plugins=[TorchSyncBatchNorm()])
     kept: Tensor = torch.nn.SyncBatchNorm.convert_sync_batchnorm(Statistics(2)).mean
     assert kept.shape == (2,)

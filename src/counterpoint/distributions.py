@@ -8,6 +8,7 @@ which of its components each row may use, a diagonal distribution seen through a
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol, TypeVar
@@ -75,6 +76,17 @@ class Laplace(Diagonal):
     @staticmethod
     def unit_noise(like: Tensor) -> Tensor:
         return noise.laplace_like(like)
+
+
+LEAST_SCALE = 1e-3
+"""No scale that is learned gets smaller."""
+
+
+def floored(log_scale: Tensor) -> Tensor:
+    """log √(s² + 0.001²) of a learned log s. A likelihood gains without bound from ever smaller scales where there is nothing to explain, such as a
+    feature that is constant, until (x − μ)²/σ² is beyond float32, and long before that nothing else counts in the gradient. A thousandth is
+    far below what matters in values of [0, 1] or of unit variance. Unlike a clamp, this leaves a gradient to learn larger scales by."""
+    return 0.5 * torch.logaddexp(2 * log_scale, torch.full_like(log_scale, 2 * math.log(LEAST_SCALE)))
 
 
 FAMILIES: dict[str, type[Diagonal]] = {"normal": Normal, "laplace": Laplace}

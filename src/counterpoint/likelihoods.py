@@ -11,8 +11,10 @@ mean E[x | y]. Constants are kept, so that values are true log-densities.
     ZeroInflated       log(π [x = 0] + (1−π) NB(x)),   π = sigmoid of a second output for each feature
     Beta               log Γ(φ)/(Γ(φm) Γ(φ(1−m))) + (φm−1) log x + (φ(1−m)−1) log(1−x),   m = sigmoid(y)
 
-Normal and Laplace scales are fixed, or learned per feature (one parameter for each entry of an example). θ and φ are learned per feature: the
-variance of a count is μ + μ²/θ, that of a proportion m(1−m)/(1+φ).
+Normal and Laplace scales are fixed, or learned per feature (one parameter for each entry of an example), but not below .001 (ours, see
+:func:`counterpoint.distributions.floored`). θ and φ are learned per feature: the variance of a count is μ + μ²/θ, that of a proportion
+m(1−m)/(1+φ). As for scales, a constant feature would let φ grow without bound; it stays below a million. θ needs no bound: a count varies
+at least as a Poisson count does, which is what θ → ∞ comes to.
 
 Counts, as scVI has them (Lopez et al., "Deep generative modeling for single-cell transcriptomics", 2018,
 https://www.nature.com/articles/s41592-018-0229-2), with its names "nb" and "zinb". ℓ is the library size: of a row whose counts are known its own
@@ -33,9 +35,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint import noise
+from counterpoint.distributions import floored
 from counterpoint.nn import Statistics
 from counterpoint.precision import wide
 from counterpoint.types import Modality
+
+MOST_CONCENTRATED = 1e6
+"""No φ that is learned gets larger."""
 
 NEAREST = 5e-4
 """How near to 0 and 1 proportions can be."""
@@ -89,12 +95,17 @@ class Located(Likelihood):
 
     def __init__(self, modality: Modality) -> None:
         super().__init__(modality)
-        self.unit = modality.unit
+        self.unit, self.learned = modality.unit, modality.scale is None
         initial = torch.full(modality.shape if modality.scale is None else (), math.log(modality.scale or 1.0))
         if modality.scale is None:
             self.log_scale = nn.Parameter(initial)
         else:
             self.register_buffer("log_scale", initial, persistent=False)
+
+    @property
+    def log_sigma(self) -> Tensor:
+        """Log of the scale: a number where it is fixed, of the shape of an example where it is learned."""
+        return floored(self.log_scale) if self.learned else self.log_scale
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return torch.sigmoid(wide(raw)) if self.unit else wide(raw)
@@ -105,18 +116,19 @@ class Located(Likelihood):
 
     def log_volume(self, there: Tensor | None) -> Tensor:
         """Σ log scale over the event."""
-        return self.total(self.log_scale, there) if self.log_scale.ndim else self.size(there) * self.log_scale
+        log_sigma = self.log_sigma
+        return self.total(log_sigma, there) if log_sigma.ndim else self.size(there) * log_sigma
 
     def scaled_total(self, deviation: Tensor, power: int, there: Tensor | None) -> Tensor:
         """Σ deviation · scale^power over the event; one multiplication after the sum where the scale is a single number."""
-        factor = torch.exp(power * self.log_scale)
+        factor = torch.exp(power * self.log_sigma)
         return self.total(deviation * factor, there) if self.log_scale.ndim else self.total(deviation, there) * factor
 
 
 class Normal(Located):
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         mean = self.mean(raw)
-        return mean + torch.exp(self.log_scale) * noise.normal_like(mean)
+        return mean + torch.exp(self.log_sigma) * noise.normal_like(mean)
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         squares = self.scaled_total((x - self.mean(raw)).square(), -2, there)
@@ -126,7 +138,7 @@ class Normal(Located):
 class Laplace(Located):
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         mean = self.mean(raw)
-        return mean + torch.exp(self.log_scale) * noise.laplace_like(mean)
+        return mean + torch.exp(self.log_sigma) * noise.laplace_like(mean)
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         deviations = self.scaled_total((x - self.mean(raw)).abs(), -1, there)
@@ -257,7 +269,7 @@ class Beta(Likelihood):
     """Proportions.
 
     Attributes:
-        log_concentration: log φ, of the shape of an example; φ begins at 1.
+        log_concentration: of the shape of an example; 1/φ is its e to the minus, and a millionth. φ begins at 1.
     """
 
     def __init__(self, modality: Modality) -> None:
@@ -272,15 +284,16 @@ class Beta(Likelihood):
         return noise.beta(a, b)
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
-        (log_a, log_b), x = self.log_shapes(raw), x.clamp(NEAREST, 1 - NEAREST)
-        a, b = log_a.exp(), log_b.exp()
+        log_a, log_b = (log.double() for log in self.log_shapes(raw))  # a small difference of large numbers
+        a, b, x = log_a.exp(), log_b.exp(), x.clamp(NEAREST, 1 - NEAREST).double()
         ways = torch.lgamma(a + b) - torch.lgamma(a + 1) - torch.lgamma(b + 1) + log_a + log_b  # finite also where a or b underflows
-        return self.total(ways + (a - 1) * x.log() + (b - 1) * torch.log1p(-x), there)
+        return self.total((ways + (a - 1) * x.log() + (b - 1) * torch.log1p(-x)).to(wide(raw).dtype), there)
 
     def log_shapes(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """log φm and log φ(1−m)."""
         raw = wide(raw)
-        return self.log_concentration + F.logsigmoid(raw), self.log_concentration + F.logsigmoid(-raw)
+        log_phi = -torch.logaddexp(-self.log_concentration, torch.full_like(self.log_concentration, -math.log(MOST_CONCENTRATED)))
+        return log_phi + F.logsigmoid(raw), log_phi + F.logsigmoid(-raw)
 
 
 _FAMILIES: dict[str, type[Likelihood]] = {

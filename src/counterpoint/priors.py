@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from counterpoint import diffusion, noise
 from counterpoint.diffusion import GaussianDiffusion, TimeMLP
-from counterpoint.distributions import Diagonal, Flowed, Normal, family
+from counterpoint.distributions import Diagonal, Flowed, Normal, family, floored
 from counterpoint.flows import Flow, FlowOptions
 from counterpoint.nn import Statistics
 from counterpoint.precision import full_precision
@@ -43,7 +43,7 @@ class Prior(nn.Module):
         dim: number of latent dimensions.
         name: ``"normal"`` or ``"laplace"``.
         scale: of every dimension: the standard deviation of a normal, the diversity of a Laplace.
-        learned_scale: learn one scale per dimension, as auxiliary private priors do; it starts at ``scale``.
+        learned_scale: learn one scale per dimension, at least .001, as auxiliary private priors do; it starts at ``scale``.
 
     Raises:
         ValueError: an unknown name, or a scale that is not positive.
@@ -56,7 +56,7 @@ class Prior(nn.Module):
         if not 0 < scale < math.inf:
             raise ValueError(f"the scale of a prior must be positive and finite, got {scale}")
         self.family = family(name)
-        self.dim = dim
+        self.dim, self.learned = dim, learned_scale
         log_scale = torch.full((dim,), math.log(scale))
         if learned_scale:
             self.log_scale = nn.Parameter(log_scale)
@@ -65,7 +65,8 @@ class Prior(nn.Module):
 
     def forward(self) -> Diagonal:
         """The prior, parameters (dim,)."""
-        return self.family(torch.zeros_like(self.log_scale), self.log_scale.exp())
+        log_scale = floored(self.log_scale) if self.learned else self.log_scale
+        return self.family(torch.zeros_like(log_scale), log_scale.exp())
 
 
 class Sampler(nn.Module, ABC):

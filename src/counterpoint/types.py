@@ -44,7 +44,8 @@ class Modality:
         shape: shape of one example: ``(C, H, W)`` for an image, ``(d,)`` for a vector, ``(length,)`` for word ids.
         likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, ``"categorical"`` (a sequence of ids in ``[0, classes)``); of vectors of counts
             ``"nb"`` (negative binomial) or ``"zinb"`` (zero-inflated); of proportions in [0, 1] ``"beta"``.
-        scale: standard deviation (normal) or diversity b (laplace); ``None`` learns one scale per feature. Other likelihoods have none.
+        scale: standard deviation (normal) or diversity b (laplace); ``None`` learns one scale per feature, of .001 or
+            more. Other likelihoods have none.
         weight: factor on this modality's log-likelihood in the objective.
         classes: size of the vocabulary of a categorical modality.
         unbounded: the values of an image may be any real numbers, as the latents of an autoencoder are; those of other images lie in [0, 1].

@@ -16,6 +16,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.callbacks.weight_averaging import WeightAveraging
+from pytorch_lightning.plugins import LayerSync
 from pytorch_lightning.profilers import PassThroughProfiler
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -25,7 +26,7 @@ from ..data.loader import Loader
 from .checkpoint import CheckpointFile, read
 from .folder import History, RunFolder
 from .keeper import Keeper, Signals, Validation
-from .options import FitOptions
+from .options import MANAGED, FitOptions
 from .run import FitResult, Watch
 from .sharded import Sharded, SharedStep, gathered, is_sharded
 from .step import Parcel, Step, lay_out
@@ -143,6 +144,8 @@ class Run:
         given = [*given] if isinstance(given, list | tuple) else [given]
         plugins = extra.pop("plugins", None) or []
         plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
+        if any(isinstance(plugin, LayerSync) for plugin in plugins):
+            raise ValueError(f"trainer keyword 'plugins' holds a LayerSync: {MANAGED['sync_batchnorm']}")
         # The validation must see the averaged weights, so that it comes before the average is swapped out again.
         callbacks = [self.validation, *([] if self.average is None else [self.average]), *given, self.keeper]
         limits = {} if has_val else {"limit_val_batches": 0}

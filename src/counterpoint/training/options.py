@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-_MANAGED = {  # Trainer keywords that are set from the options or would break exact resumption
+MANAGED = {  # Trainer keywords that are set from the options or would break exact resumption
     "gradient_clip_val": "use clip",
     "check_val_every_n_epoch": "use val_every",
     "val_check_interval": "use val_every",
@@ -123,8 +123,8 @@ class FitOptions:
             raise ValueError(f"select {self.select!r} must be 'last' or 'best'")
         own = {f.name for f in fields(self)}
         for name in self.trainer:
-            if name in _MANAGED or name in own:
-                raise ValueError(f"trainer keyword {name!r} is not passed on: {_MANAGED.get(name, 'use the option of that name')}")
+            if name in MANAGED or name in own:
+                raise ValueError(f"trainer keyword {name!r} is not passed on: {MANAGED.get(name, 'use the option of that name')}")
 
     @property
     def epochs(self) -> int:
