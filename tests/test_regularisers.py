@@ -309,12 +309,13 @@ def test_partners_from_a_prior(partner: str) -> None:
     assert term.shape == (8,) and torch.isfinite(term).all() and (term > 0).all()
 
 
-def test_prior_partners_are_standard_normal() -> None:
-    model = small_idmvae().model
+@pytest.mark.parametrize("std", [np.log(2), 1.0])
+def test_prior_partners_have_the_prior_s_standard_deviation(std: float) -> None:
+    model = small_idmvae(prior_std=std).model
     encoding = model.encode(mixed_batch(400))
     draws = GenAug(partner="prior").draws(model, encoding)
     for draw in draws[1::2]:
-        assert float(draw.latents.shared.std()) == pytest.approx(1.0, abs=0.08)
+        assert float(draw.latents.shared.std()) == pytest.approx(std, rel=0.08)
 
 
 def test_unknown_choices_are_refused() -> None:
