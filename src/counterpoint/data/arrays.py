@@ -62,6 +62,8 @@ class ReadOptions:
         for option, value, choices in (("nan", self.nan, Nan), ("zeros", self.zeros, Zeros)):
             if value is not None and value not in get_args(choices):
                 raise ValueError(f"{option}={value!r} is unknown; choose one of {', '.join(get_args(choices))}")
+        if not isinstance(self.covariate_kinds, Mapping):
+            raise TypeError(f"covariate_kinds is {self.covariate_kinds!r}; give a mapping such as {{'run': 'category'}}")
         for name, kind in self.covariate_kinds.items():
             if kind not in get_args(CovariateKind):
                 raise ValueError(f"covariate_kinds calls {name!r} {kind!r}; choose one of {', '.join(get_args(CovariateKind))}")
@@ -199,11 +201,11 @@ def infer(name: str, arrays: Sequence[Array], *, table: bool = False) -> Modalit
     Bernoulli where all are 0 or 1.
 
     Args:
-        table: the values are those of a sparse matrix or of a table, whose columns are features and no places in a text.
+        table: the values are those of a sparse matrix or of a table, whose columns, if there are several, are features and no places in a text.
     """
     first = arrays[0]
     shape = first.shape[1:]
-    if table and first.dtype.kind in "iuf" and (family := inferred(np.concatenate([*arrays]))) != "normal":
+    if table and shape != (1,) and first.dtype.kind in "iuf" and (family := inferred(np.concatenate([*arrays]))) != "normal":
         return Modality(name, shape, family, None)
     if first.dtype.kind in "iu" and len(shape) < 3:
         top = max(int(a.max(initial=0)) for a in arrays)
