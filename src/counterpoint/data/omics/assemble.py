@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from ...types import COUNTS, Modality
-from ..arrays import PARTS, CovariateKind, ReadOptions, Zeros, from_flat, warn_of_totals, warn_of_zeros
+from ..arrays import PARTS, from_flat
 from ..containers import entries
+from ..doubts import CovariateKind, ReadOptions, Zeros, warn_of_totals, warn_of_zeros
 from ..records import Array, Dataset
 from .assays import UNIT, Account, Assay, SkipBad, checked, moments, told, zero_rows
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from ...extras import required
 from ...files import replacing
-from ..arrays import PARTS, UNKNOWN, CovariateKind, Zeros
+from ..arrays import PARTS, UNKNOWN
 from ..containers import doubtful, given, inferred
+from ..doubts import CovariateKind, Zeros
 from ..records import Array, Dataset
 from .assays import FAMILIES, Assay, SkipBad, as_table
 from .assemble import Fractions, Observed, assemble, memory
