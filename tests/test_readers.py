@@ -134,6 +134,8 @@ def test_rows_may_have_names_of_several_levels_and_one_column_of_whole_numbers_i
     table = pandas.DataFrame(VALUES, index=pandas.MultiIndex.from_product([[1, 2], range(ROWS // 2)]))
     assert "(1, 0)" in ids(load({"a": table}))
     assert load({"a": pandas.Series(np.arange(ROWS) % 3)}).modalities[0].likelihood == "categorical"
+    with pytest.warns(UserWarning, match="whole numbers alone and is read as normal"):  # ages and years may be floats
+        assert load({"a": pandas.DataFrame({"age": 20.0 + np.arange(ROWS), "year": 1990.0})}).modalities[0].likelihood == "normal"
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")

@@ -138,7 +138,7 @@ def from_flat(
             f"array {unknown[0]!r} belongs to none of the modalities {', '.join(named)}; add a Modality for it or leave it out"
         )
     arrays = {k: {part: as_values(k, parts[part][k], named.get(k)) for part in PARTS if k in parts[part]} for k in keys}
-    found = tuple(modalities) if modalities else tuple(infer(k, list(arrays[k].values()), table=k in tables) for k in keys)
+    found = tuple(modalities) if modalities else tuple(infer(k, list(arrays[k].values()), columns=tables.get(k)) for k in keys)
     found = tuple(replace(m, features=m.features or _features(m, tables.get(m.name, ()))) for m in found)
     if options.nan == "missing":
         found = tuple(replace(m, gaps=m.gaps or any(map(_has_gaps, arrays.get(m.name, {}).values()))) for m in found)
@@ -152,7 +152,7 @@ def from_flat(
     return Dataset(name, found, splits["train"], splits["val"], splits["test"], {**(notes or {}), **codes, **scales}, digest)
 
 
-def infer(name: str, arrays: Sequence[Array], *, table: bool = False) -> Modality:
+def infer(name: str, arrays: Sequence[Array], *, columns: tuple[str, ...] | None = None) -> Modality:
     """What values look like, from their dtype and shape.
 
     uint8 images and float images in [0, 1]: Laplace, b = 0.75. Other floats: normal with a learned scale, and images of them
@@ -160,11 +160,13 @@ def infer(name: str, arrays: Sequence[Array], *, table: bool = False) -> Modalit
     Bernoulli where all are 0 or 1.
 
     Args:
-        table: the values are those of a sparse matrix or of a table, whose columns, if there are several, are features and no places in a text.
+        columns: of a table, whose columns, if there are several, are features and no places in a text; () of a sparse matrix, floats of which
+            may be counts, too.
     """
     first = arrays[0]
     shape = first.shape[1:]
-    if table and shape != (1,) and first.dtype.kind in "iuf" and (family := inferred(np.concatenate([*arrays]))) != "normal":
+    counts = columns is not None and shape != (1,) and first.dtype.kind in ("iu" if columns else "iuf")
+    if counts and (family := inferred(np.concatenate([*arrays]))) != "normal":
         return Modality(name, shape, family, None)
     if first.dtype.kind in "iu" and len(shape) < 3:
         top = max(int(a.max(initial=0)) for a in arrays)
