@@ -184,7 +184,8 @@ def test_pieces_and_vocabularies_of_files(tmp_path: Path) -> None:
     pieces = read(place, tokens="pieces", vocabulary_size=90, length=20)
     assert pieces.modalities[1].classes == len(pieces.modalities[1].words) <= 90
     assert said(pieces, "test")[0] == "a zone bird ."  # letters were seen, the word was not
-    words = read(place, vocabulary_size=4)
+    with pytest.warns(UserWarning, match="18 of the 30 tokens of the validation captions of .* are unknown"):
+        words = read(place, vocabulary_size=4)
     assert words.modalities[1].words == ("", "<unk>", ".", "a") and read(place, min_count=12).modalities[1].classes == 2 + 4
     Vocabulary(("", "<unk>", *WORDS, "a", "bird", "number", ".", "zone")).save(tmp_path / "v.json")
     given = read(place, vocabulary=tmp_path / "v.json")

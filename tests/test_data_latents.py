@@ -205,20 +205,20 @@ def test_means_of_unbounded_images_are_no_sigmoids() -> None:
 
 def test_unbounded_images_are_inferred_and_refuse_what_reads_none() -> None:
     rng = np.random.default_rng(0)
-    inferred = load({"map": rng.normal(size=(9, 4, 4, 4)), "image": rng.random((9, 3, 8, 8)), "vector": rng.normal(size=(9, 2))}).modalities
+    inferred = load({"map": rng.normal(size=(9, 4, 8, 8)), "image": rng.random((9, 3, 8, 8)), "vector": rng.normal(size=(9, 2))}).modalities
     assert [(m.unbounded, m.unit) for m in inferred] == [(True, False), (False, True), (False, False)]
     with pytest.raises(ValueError, match=r"'map': only images of a normal or Laplace likelihood can be unbounded, got .* and 'bernoulli'"):
-        load({"map": rng.normal(size=(9, 4, 4, 4))}, likelihood="bernoulli")
+        load({"map": rng.normal(size=(9, 4, 8, 8))}, likelihood="bernoulli")
     with pytest.raises(ValueError, match=r"can be unbounded, got shape \(4,\) and 'normal'; leave it out"):
         Modality("vector", (4,), "normal", unbounded=True)
 
 
 def test_checksums_tell_unbounded_images_apart() -> None:
-    x = {"map": np.random.default_rng(0).random((9, 4, 4, 4), np.float32)}
-    sums = {load(x, modalities=[Modality("map", (4, 4, 4), "normal", None, unbounded=u)]).checksum() for u in (False, True)}
+    x = {"map": np.random.default_rng(0).random((9, 4, 8, 8), np.float32)}
+    sums = {load(x, modalities=[Modality("map", (4, 8, 8), "normal", None, unbounded=u)]).checksum() for u in (False, True)}
     assert len(sums) == 2
     (plain,) = load(x).modalities
-    assert plain.identity() == {"name": "map", "shape": (4, 4, 4), "likelihood": "laplace", "scale": 0.75, "weight": 1.0, "classes": None}
+    assert plain.identity() == {"name": "map", "shape": (4, 8, 8), "likelihood": "laplace", "scale": 0.75, "weight": 1.0, "classes": None}
 
 
 def test_words_are_kept_and_change_no_checksum(data: Dataset, encoded: Dataset, folder: Path, tmp_path: Path) -> None:

@@ -107,6 +107,44 @@ def test_numbers_that_are_python_objects_and_what_is_missing_among_them() -> Non
     assert here.sum() == 48 and sorted(set(whole(data, "a")[here].ravel().tolist())) == [0.25, 0.5, 1.0, 2.0]
 
 
+def test_text_of_any_storage_is_text() -> None:
+    texts = ["é", "y"] * (ROWS // 2)
+    made = {
+        "list": texts,
+        "unicode": np.array(texts),
+        "bytes": np.array([text.encode() for text in texts]),
+        "objects": np.array([text.encode() for text in texts], object),  # as h5py reads text
+        "strings": np.array(texts, np.dtypes.StringDType()),
+        "categories": pandas.Categorical(texts),
+        "index": pandas.Index(texts),
+        "missing": [None if text == "y" else text for text in texts],
+    }
+    data = load({"a": VALUES}, labels=made)
+    assert {key: note for key, note in data.notes.items() if key.startswith("label/")} == {
+        f"label/{name}": "é" if name == "missing" else "y, é" for name in made
+    }
+    assert set(np.unique(data.train.shared_labels["missing"])) == {-1, 0}
+    for name in [*made][1:-1]:
+        np.testing.assert_array_equal(data.train.shared_labels[name], data.train.shared_labels["list"])
+    with pytest.raises(ValueError, match="'label/k' holds bytes that are no UTF-8"):
+        load({"a": VALUES}, labels={"k": np.array([b"x", b"\xff"] * (ROWS // 2))})
+
+
+def test_rows_may_have_names_of_several_levels_and_one_column_of_whole_numbers_is_a_class() -> None:
+    table = pandas.DataFrame(VALUES, index=pandas.MultiIndex.from_product([[1, 2], range(ROWS // 2)]))
+    assert "(1, 0)" in ids(load({"a": table}))
+    assert load({"a": pandas.Series(np.arange(ROWS) % 3)}).modalities[0].likelihood == "categorical"
+    with pytest.warns(UserWarning, match="whole numbers alone and is read as normal"):  # ages and years may be floats
+        assert load({"a": pandas.DataFrame({"age": 20.0 + np.arange(ROWS), "year": 1990.0})}).modalities[0].likelihood == "normal"
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+def test_entries_of_a_sparse_tensor_that_repeat_add_up_too() -> None:
+    places, counts = [[*np.repeat(np.arange(9), 2)], [0, 0] * 9], torch.tensor([200, 150] * 9, dtype=torch.uint8)
+    data = load({"rna": torch.sparse_coo_tensor(places, counts, (9, 2))})
+    assert data.modalities[0].likelihood == "nb" and whole(data, "rna").sum() == 9 * 350
+
+
 @pytest.mark.parametrize("form", ["coo", "csr", "csc", "matrix"])
 def test_entries_of_a_sparse_matrix_that_repeat_add_up_without_wrapping(form: str) -> None:
     rows, columns = np.repeat(np.arange(30), 3), np.tile([0, 0, 1], 30)
@@ -163,6 +201,10 @@ def test_big_endian_files_are_read(tmp_path: Path) -> None:
         ({"x": 1}, TypeError, "array 'a' is a dict"),
         ("x.npy", TypeError, "array 'a' is the text 'x.npy'"),
         (None, TypeError, "array 'a' is a NoneType"),
+        ({1.0, 2.0}, TypeError, "array 'a' is a set"),
+        (iter([1.0]), TypeError, "array 'a' is a list_iterator"),
+        (Path("x.npy"), TypeError, "array 'a' is a Posix"),
+        (pandas.DataFrame({"x": []}), ValueError, "table 'a' has no rows"),
         (np.array([1, "x", 2.0] * 5, object), TypeError, "int .entry 0. and str .entry 1."),
         (np.full((9, 2), 1e300), ValueError, "row 0 holds 1e.300, more than float32 holds"),
         (np.full((9, 2), 2**63, np.uint64), ValueError, "9223372036854775808, more than 2.63"),
@@ -380,6 +422,8 @@ def test_covariates_that_may_be_either_are_said_and_settled() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             load({"a": VALUES}, covariates=runs, covariate_kinds=kinds)
+    with pytest.raises(TypeError, match=r"covariate_kinds is .'run'.; give a mapping"):
+        load({"a": VALUES}, covariates=runs, covariate_kinds=["run"])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="covariate 'b' is no number"):
         load({"a": VALUES}, covariates={"b": np.array(["x", "y"] * 30)}, covariate_kinds={"b": "number"})
 

@@ -83,13 +83,13 @@ def given(key: str, value: Any) -> Given:
         values, missing = _column(key, value)
         return _rows(key, values, missing, floats=True)
     if isinstance(value, torch.Tensor):
-        dense = (value.to_dense() if value.layout != torch.strided else value).detach().cpu()
-        return _whole(key, dense.float().numpy() if dense.dtype == torch.bfloat16 else dense.resolve_conj().resolve_neg().numpy())
+        return _tensor(key, value.detach().cpu())
     if isinstance(value, np.ma.MaskedArray):
         return _rows(key, *_plain(key, np.ma.getdata(value)), hidden=np.ma.getmaskarray(value))
     if isinstance(value, np.memmap):
         return _whole(key, value)
-    if isinstance(value, str | bytes | Mapping) or value is None:
+    held = isinstance(value, Sequence | memoryview) or hasattr(value, "__array__") or hasattr(value, "__array_interface__")
+    if isinstance(value, str | bytes) or not held:
         raise TypeError(f"array {key!r} is {_told(value)}, expected an array with a row for each example")
     try:
         array = np.asarray(value)
@@ -141,11 +141,21 @@ def together(found: Mapping[str, Given]) -> tuple[dict[str, Given], Array | None
     return {key: it if it.ids is None else it.at(ids) for key, it in found.items()}, ids
 
 
+def _tensor(key: str, tensor: torch.Tensor) -> Given:
+    """A tensor; one that is sparse is a table, whose entries of one place are added up in 64 bits."""
+    if tensor.layout != torch.strided:
+        whole = not tensor.dtype.is_floating_point and tensor.dtype != torch.bool
+        dense = (tensor.long() if whole else tensor).to_dense().numpy()
+        return _whole(key, dense, columns=() if dense.ndim == 2 else None)
+    return _whole(key, tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.resolve_conj().resolve_neg().numpy())
+
+
 def _table(key: str, table: Any) -> Given:
     """A DataFrame or a Series of pandas."""
     names = table.index
-    if names.isna().any():
-        raise ValueError(f"table {key!r}: row {int(np.asarray(names.isna()).argmax())} has no name; fill in its index")
+    nameless = [i for i, name in enumerate(names) if any(map(_nothing, name if isinstance(name, tuple) else (name,)))]
+    if nameless or not len(names):
+        raise ValueError(f"table {key!r}: row {nameless[0]} has no name; fill in its index" if nameless else f"table {key!r} has no rows")
     ids = np.array([str(name) for name in names], str)
     _once(key, ids, "row", "make the index unique")
     series = [table] if table.ndim == 1 else [table.iloc[:, i] for i in range(table.shape[1])]
@@ -191,16 +201,13 @@ def _plain(key: str, array: Array) -> tuple[Array, Array]:
     if array.dtype.kind in "OT" and array.ndim:
         return _objects(key, array.astype(object))
     if array.dtype.kind == "S":
-        try:
-            array = np.char.decode(array, "utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"array {key!r} holds bytes that are no UTF-8 ({error}); give text") from None
+        array = np.array([_text(key, one) for one in array.ravel()], str).reshape(array.shape)
     return array, np.zeros(array.shape, bool)
 
 
 def _objects(key: str, array: Array) -> tuple[Array, Array]:
     """Of Python objects: numbers, text, or arrays of one shape."""
-    flat = [*array.ravel()]
+    flat = [_text(key, one) if isinstance(one, bytes) else one for one in array.ravel()]
     missing = np.array([_nothing(one) for one in flat], bool)
     known = [one for one, gone in zip(flat, missing, strict=True) if not gone]
     if known and all(isinstance(one, str) for one in known):
@@ -232,6 +239,13 @@ def _objects(key: str, array: Array) -> tuple[Array, Array]:
             kinds.setdefault(type(one), i)
     what = " and ".join(f"{kind.__name__} (entry {i})" for kind, i in [*kinds.items()][:2])
     raise TypeError(f"array {key!r} holds Python objects, {what}; expected numbers, or text")
+
+
+def _text(key: str, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"array {key!r} holds bytes that are no UTF-8 ({error}); give text") from None
 
 
 def _nothing(one: Any) -> bool:

@@ -13,6 +13,7 @@ from .captioned import Captions
 from .celebamask import celebamask
 from .cub import Classes, cub
 from .digits import digits_quadrant
+from .doubts import CovariateKind, Nan, ReadOptions, Zeros, warn_of_likelihoods
 from .files import default_root
 from .folder import image_folder, is_image_folder
 from .mnist import URL
@@ -103,9 +104,9 @@ def load(
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     likelihood: Family | None = None,
     scale: float | None = None,
-    nan: arrays.Nan = "error",
-    zeros: arrays.Zeros = "measured",
-    covariate_kinds: Mapping[str, arrays.CovariateKind] | None = None,
+    nan: Nan = "error",
+    zeros: Zeros = "measured",
+    covariate_kinds: Mapping[str, CovariateKind] | None = None,
     missing: float = 0.0,
     missing_how: Missing | Literal["entries"] = "random",
     verify: bool = False,
@@ -207,7 +208,7 @@ def load(
         "covariate_kinds": covariate_kinds,
         "skip_bad": skip_bad or None,
     }
-    read_options = arrays.ReadOptions(nan, zeros, covariate_kinds or {})
+    read_options = ReadOptions(nan, zeros, covariate_kinds or {})
     given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     stray = [key for key in given if key not in mine]
     arrays_given = isinstance(source, Mapping)
@@ -252,7 +253,7 @@ def load(
     if likelihood is not None or scale is not None:
         data = data.with_likelihood(likelihood, scale)
     if not named and not scverse:
-        arrays.warn_of_likelihoods(data, inferred=modalities is None and likelihood is None)
+        warn_of_likelihoods(data, inferred=modalities is None and likelihood is None)
     if missing_how == "entries":
         return data.with_gaps(missing, seed) if missing else data
     return data.with_missing(missing, seed, missing_how) if missing else data
@@ -270,7 +271,7 @@ def _opened(
     source: str | Path,
     place: Path,
     options: dict[str, Any],
-    read_options: arrays.ReadOptions,
+    read_options: ReadOptions,
     modalities: Sequence[Modality] | None,
     fractions: tuple[float, float, float],
     seed: int,

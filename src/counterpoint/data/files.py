@@ -149,9 +149,9 @@ def inside(folder: Path, name: str) -> Path:
     Raises:
         ValueError: it leaves the folder, also by a symbolic link.
     """
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{name!r} leaves the folder {folder}; give a path below it")
+    path, target = folder / name, (folder / name).resolve()
+    if not target.is_relative_to(folder.resolve()):
+        raise ValueError(f"{name!r} leaves the folder {folder}, for {target}; copy the file into it, and give its path from there")
     return path
 
 

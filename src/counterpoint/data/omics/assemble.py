@@ -18,7 +18,8 @@ import numpy as np
 
 from ...containers import entries
 from ...types import COUNTS, Modality
-from ..arrays import PARTS, CovariateKind, ReadOptions, Zeros, from_flat, shuffled, warn_of_totals, warn_of_zeros
+from ..arrays import PARTS, from_flat, shuffled
+from ..doubts import CovariateKind, ReadOptions, Zeros, warn_of_totals, warn_of_zeros
 from ..records import Array, Dataset
 from .assays import UNIT, Account, Assay, SkipBad, checked, moments, told, zero_rows
 

@@ -19,7 +19,8 @@ import numpy as np
 from ...containers import doubtful, given, inferred
 from ...extras import required
 from ...files import replacing
-from ..arrays import PART_NAMES, PARTS, UNKNOWN, CovariateKind, Zeros, held_out, named_parts
+from ..arrays import PART_NAMES, PARTS, UNKNOWN, held_out, named_parts
+from ..doubts import CovariateKind, Zeros
 from ..records import Array, Dataset
 from .assays import FAMILIES, Assay, SkipBad, as_table
 from .assemble import Fractions, Observed, assemble, memory, strata

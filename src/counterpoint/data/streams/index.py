@@ -18,7 +18,7 @@ import numpy as np
 from ...documents import read_json
 from ...files import write
 from ...types import Modality
-from ..arrays import Nan
+from ..doubts import Nan
 from ..files import inside
 from ..records import Dataset, Split
 from ..text import Tokens, warn_of_unknown

@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ...types import Modality
-from ..arrays import PART_NAMES, Nan, infer
+from ..arrays import PART_NAMES, infer
+from ..doubts import Nan
 from ..files import progress_bar
 from ..records import Array
 from ..text import Tokens, Vocabulary
