@@ -51,8 +51,9 @@ CLOCKS = re.compile(r'"(seconds|date|time)[^"]*": [^,\n}]+')
 ENOUGH = 180.0
 """Seconds after which a process hangs."""
 
-SMALL = ["--shared_dim", "2", "--networks.hidden", "[4]", "--batch_size", "32", "--fit.progress", "false", "--fit.tensorboard", "false"]
-SMALL += ["--fit.accelerator", "cpu", "--checkpoint_seconds", "0", "--log_every", "2", "--max_epochs", "2"]
+SHORT = ["--batch_size", "32", "--fit.progress", "false", "--fit.tensorboard", "false", "--fit.accelerator", "cpu"]
+SHORT += ["--checkpoint_seconds", "0", "--log_every", "2", "--max_epochs", "2"]
+SMALL = ["--shared_dim", "2", "--networks.hidden", "[4]", *SHORT]
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def commands() -> list[Command]:
         Command("evaluate", ("evaluate", "run", "--only", "probe", "match", "likelihood", "--samples", "2"), plain),
         Command("report", ("report", "run", "--maps", "pca"), (fit, ("evaluate", "run"))),
         Command("tune", ("tune", "mvae", "--data", table, "--out", "run", *search, *SMALL), needs=("optuna", "sqlalchemy.dialects.sqlite")),
-        Command("sweep", ("sweep", "--methods", "mvae", "--rates", "0.4", "--only", "probe", "--data", table, "--out", "run", *SMALL)),
+        Command("sweep", ("sweep", "--methods", "mvae", "--rates", "0.4", "--only", "probe", "--data", table, "--out", "run", *SHORT)),
         Command(
             "data-prepare", ("data", "prepare", "polymnist", "--root", "../data", "--out", "set", "--views", "2", "--progress", "false")
         ),
