@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gc
 import gzip
 import io
 import json
@@ -34,7 +35,9 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +51,9 @@ CLOCKS = re.compile(r'"(seconds|date|time)[^"]*": [^,\n}]+')
 ENOUGH = 180.0
 """Seconds after which a process hangs."""
 
-SMALL = ["--shared_dim", "2", "--networks.hidden", "[4]", "--batch_size", "32", "--fit.progress", "false", "--fit.tensorboard", "false"]
-SMALL += ["--fit.accelerator", "cpu", "--checkpoint_seconds", "0", "--log_every", "2", "--max_epochs", "2"]
+SHORT = ["--batch_size", "32", "--fit.progress", "false", "--fit.tensorboard", "false", "--fit.accelerator", "cpu"]
+SHORT += ["--checkpoint_seconds", "0", "--log_every", "2", "--max_epochs", "2"]
+SMALL = ["--shared_dim", "2", "--networks.hidden", "[4]", *SHORT]
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Command:
         before: commands whose files are there when it starts.
         again: words that go on, of what is left in the working folder; by default the same words.
         calls: functions of ``os`` whose calls are moments.
+        needs: heavy modules that it imports.
     """
 
     name: str
@@ -68,6 +73,7 @@ class Command:
     before: tuple[tuple[str, ...], ...] = ()
     again: Callable[[Path], tuple[str, ...] | None] = lambda folder: None
     calls: tuple[str, ...] = ("replace", "fsync")
+    needs: tuple[str, ...] = ()
 
 
 @dataclass
@@ -109,7 +115,9 @@ def commands() -> list[Command]:
 
     def trained(name: str, *more: str, best: bool = True) -> Command:
         select = ("--select", "best") if best else ()
-        return Command(f"fit-{name}", ("fit", name, "--data", table, "--out", "run", *SMALL, *select, *more), again=resumed)
+        return Command(
+            f"fit-{name}", ("fit", name, "--data", table, "--out", "run", *SMALL, *select, *more), again=resumed, needs=("zuko",)
+        )
 
     search = ("--search", str(Path("..") / "data" / "space.yaml"), "--trials", "2")
     return [
@@ -135,14 +143,18 @@ def commands() -> list[Command]:
         ),
         Command("evaluate", ("evaluate", "run", "--only", "probe", "match", "likelihood", "--samples", "2"), plain),
         Command("report", ("report", "run", "--maps", "pca"), (fit, ("evaluate", "run"))),
-        Command("tune", ("tune", "mvae", "--data", table, "--out", "run", *search, *SMALL)),
-        Command("sweep", ("sweep", "--methods", "mvae", "--rates", "0.4", "--only", "probe", "--data", table, "--out", "run", *SMALL)),
+        Command("tune", ("tune", "mvae", "--data", table, "--out", "run", *search, *SMALL), needs=("optuna", "sqlalchemy.dialects.sqlite")),
+        Command("sweep", ("sweep", "--methods", "mvae", "--rates", "0.4", "--only", "probe", "--data", table, "--out", "run", *SHORT)),
         Command(
             "data-prepare", ("data", "prepare", "polymnist", "--root", "../data", "--out", "set", "--views", "2", "--progress", "false")
         ),
         Command("data-pack", ("data", "pack", table, "--out", "set")),
-        Command("data-index", ("data", "index", "../data/shards", "--out", "index.json", "--progress", "false")),
-        Command("data-latents", ("data", "latents", "../data/images.npz", "--autoencoder", "../data/autoencoder", "--out", "set")),
+        Command("data-index", ("data", "index", "../data/shards", "--out", "index.json", "--progress", "false"), needs=("pyarrow",)),
+        Command(
+            "data-latents",
+            ("data", "latents", "../data/images.npz", "--autoencoder", "../data/autoencoder", "--out", "set"),
+            needs=("diffusers",),
+        ),
     ]
 
 
@@ -152,7 +164,7 @@ def resumed(folder: Path) -> tuple[str, ...] | None:
 
 
 def make_data(folder: Path) -> None:
-    """A table, images, an MNIST of 40 digits, shards, an autoencoder and a search space."""
+    """A table, a search space, images, an MNIST of 150 digits and shards."""
     rng = np.random.default_rng(0)
     arrays: dict[str, Any] = {}
     for part, rows in (("train", 64), ("val", 32), ("test", 32)):
@@ -181,10 +193,14 @@ def make_data(folder: Path) -> None:
             member.size = content.tell()
             content.seek(0)
             archive.addfile(member, content)
+
+
+def make_autoencoder(folder: Path) -> None:
+    """One of random weights."""
     from diffusers import AutoencoderKL
 
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
-    AutoencoderKL(**blocks, block_out_channels=(4, 4, 8), norm_num_groups=2).save_pretrained(folder / "autoencoder")
+    AutoencoderKL(**blocks, block_out_channels=(4, 4, 8), norm_num_groups=2).save_pretrained(folder)
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
@@ -257,11 +273,17 @@ def striking(calls: Sequence[str], moment: int, by: int) -> Callable[[], None]:
     return install
 
 
-def counting(calls: Sequence[str], path: Path) -> Callable[[], None]:
-    """Makes a process write down each of these calls."""
+def counting(calls: Sequence[str], path: Path, modules: Path) -> Callable[[], None]:
+    """Makes a process write down each of these calls, and what it imports."""
 
     def install() -> None:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        file, known, end = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), {*sys.modules}, os._exit
+
+        def leave(code: int) -> None:
+            modules.write_text("\n".join(name for name in sys.modules if name not in known))
+            end(code)
+
+        os._exit = leave  # type: ignore[assignment]
 
         def wrapped(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
             def call(*given: Any, **named: Any) -> Any:
@@ -386,10 +408,15 @@ def begun(command: Command, place: Path) -> tuple[Path, dict[str, Any], int, flo
         if (code := ended(forked(words, start, log))) != 0:
             raise RuntimeError(f"{' '.join(words)} ended with {code}: {log.read_text()[-2000:]}")
     shutil.copytree(start, whole)
-    counted, began = place / "counted", time.monotonic()
-    if (code := ended(forked(command.words, whole, log, counting(command.calls, counted)))) != 0:
+    counted, modules, began = place / "counted", place / "modules", time.monotonic()
+    if (code := ended(forked(command.words, whole, log, counting(command.calls, counted, modules)))) != 0:
         raise RuntimeError(f"{' '.join(command.words)} ended with {code}: {log.read_text()[-2000:]}")
-    return start, finals(whole), len(counted.read_text().split()), time.monotonic() - began
+    seconds = time.monotonic() - began
+    for name in modules.read_text().split():  # so that the next processes start with them
+        with suppress(ImportError):
+            import_module(name)
+    gc.freeze()
+    return start, finals(whole), len(counted.read_text().split()), seconds
 
 
 def trial(
@@ -407,10 +434,9 @@ def trial(
     wrong = [] if code in (0, -by, 128 + by) else [f"killed by {by}, it ended with {code}"]
     wrong += damage(work) + recorded(work)
     words = command.again(work) or command.words
-    if code != 0 or command.name.startswith("fit"):
-        if (other := ended(forked(words, work, log))) != 0:
-            already = command.name.startswith("data") and "exists already" in log.read_text()  # killed when all was done
-            wrong += [] if already else [f"{' '.join(words[:3])} ended with {other}"]
+    if (code != 0 or command.name.startswith("fit")) and (other := ended(forked(words, work, log))) != 0:
+        already = command.name.startswith("data") and "exists already" in log.read_text()  # killed when all was done
+        wrong += [] if already else [f"{' '.join(words[:3])} ended with {other}"]
     if "Traceback" in log.read_text():
         wrong.append("a traceback")
     wrong += differences(finals(work), wanted)
@@ -447,28 +473,23 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     wanted = parser.parse_args()
-    warm()
+    chosen = [command for command in commands() if not wanted.only or command.name in wanted.only]
+    warm(chosen)
     folder = (wanted.folder or Path(tempfile.mkdtemp(prefix="crashes-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
     began = time.monotonic()
-    for command in commands():
-        if wanted.only and command.name not in wanted.only:
-            continue
+    for command in chosen:
         place = folder / command.name
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
-        number = os.fork()  # data are made without threads of libraries in this process
-        if not number:
-            make_data(place / "data")
-            os._exit(0)
-        os.waitpid(number, 0)
+        make_data(place / "data")
+        if command.name == "data-latents":
+            make_autoencoder(place / "data" / "autoencoder")
         results.append(campaign(command, place, wanted.random, wanted.moments, wanted.seed))
         last = results[-1]
-        print(
-            f"{last.name:16} {last.seconds:5.1f} s {last.moments:4} moments {sum(last.trials.values()):4} trials {last.struck:4} killed {len(last.failures):3} failed",
-            flush=True,
-        )
+        tried = sum(last.trials.values())
+        print(f"{last.name:16} {tried:4} trials, {last.moments} moments, {last.struck} killed, {len(last.failures)} failed", flush=True)
         if wanted.json:
             write_results(wanted.json, results, time.monotonic() - began, wanted)
         shutil.rmtree(place, ignore_errors=not last.failures)
@@ -477,21 +498,12 @@ def main() -> int:
     return int(failed > 0)
 
 
-def warm() -> None:
+def warm(chosen: Sequence[Command]) -> None:
     """Import what commands import, so that their processes start with it."""
     torch.set_num_threads(1)
-    import diffusers
-    import optuna
-    import pyarrow
-    import pytorch_lightning
-    import sqlalchemy.dialects.sqlite
-    import zuko
-
-    import counterpoint.cli.verbs
-    import counterpoint.report.html
-    import counterpoint.training.loop
-
-    assert all((diffusers, optuna, pyarrow, pytorch_lightning, sqlalchemy, zuko, counterpoint))
+    usual = ("pytorch_lightning", "counterpoint.cli.verbs", "counterpoint.training.loop", "counterpoint.report.html")
+    for name in dict.fromkeys([*usual, *(module for command in chosen for module in command.needs)]):
+        import_module(name)
 
 
 def write_results(path: Path, results: Sequence[Result], seconds: float, wanted: argparse.Namespace) -> None:

@@ -215,6 +215,8 @@ def read_rows(path: Path) -> list[dict[str, float]]:
     try:
         header, *lines = path.read_bytes().decode().split("\n")[:-1]
         columns = header.split(",")
+        if header and "step" not in columns:
+            raise KeyError("no column step")
         rows = []
         for line in lines:
             number += 1
