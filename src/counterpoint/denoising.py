@@ -32,7 +32,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from counterpoint import diffusion, noise
+from counterpoint import checks, diffusion, noise
 from counterpoint.diffusion import Conditioning, DiT, GaussianDiffusion, Prediction, Sampler, Schedule, TimeMLP, UNet, UNet2D, Weight
 from counterpoint.likelihoods import Likelihood, likelihood
 from counterpoint.types import Modality
@@ -87,6 +87,7 @@ class DenoiserOptions:
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
+        checks.record(self)
         object.__setattr__(self, "modalities", (self.modalities,) if isinstance(self.modalities, str) else tuple(self.modalities))
         for key, kind in (
             ("condition", Condition),

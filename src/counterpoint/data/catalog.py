@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from .. import checks
 from ..types import Modality
 from . import arrays, omics, polymnist
 from .captioned import Captions
@@ -67,6 +68,7 @@ def names() -> dict[str, str]:
     }
 
 
+@checks.arguments
 def load(
     source: str | Path | Mapping[str, Any],
     *,
@@ -195,6 +197,9 @@ def load(
         "nan": None if nan == "error" else nan,
         "skip_bad": skip_bad or None,
     }
+    checks.whole("seed", seed, 0)
+    if not isinstance(source, Mapping) and not str(source).strip():
+        raise ValueError(f"source={source!r} names nothing; give the name of a data set, a folder or a file")
     if nan not in get_args(arrays.Nan):
         raise ValueError(f"nan={nan!r} is unknown; choose one of {', '.join(get_args(arrays.Nan))}")
     given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}

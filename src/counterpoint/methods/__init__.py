@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
+from counterpoint import checks
 from counterpoint.denoising import DenoiserOptions
 from counterpoint.documents import read_json
 from counterpoint.inference import Refiner, RefinerOptions, refiner_of
@@ -60,6 +61,7 @@ def method(name: str) -> type[Method]:
     return METHODS[name]
 
 
+@checks.arguments
 def load(folder: str | Path) -> Method:
     """Open what ``save_pretrained`` wrote; a run folder is taken by its ``model/``.
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from .. import checks
+
 _MANAGED = {  # Trainer keywords that are set from the options or would break exact resumption
     "gradient_clip_val": "use clip",
     "check_val_every_n_epoch": "use val_every",
@@ -91,6 +93,7 @@ class FitOptions:
     trainer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        checks.record(self)
         least_of = {"batch_size": 2, "log_every": 1, "val_every": 1, "num_nodes": 1, "seed": 0, "weight_decay": 0, "cooldown": 0}
         for name, least in least_of.items():
             if getattr(self, name) < least:
