@@ -117,6 +117,23 @@ def whole(name: str) -> Any:
 
 BATCHES = st.sampled_from(["another", "rows", "bits", "mapping", "empty", "uneven"]).map(whole)
 
+
+def strange(name: str) -> Latents:
+    """Latents that are not the model's."""
+    z, w = latents().shared, latents().private
+    made = {
+        "wide": Latents(torch.zeros(1, ROWS, 9), w),
+        "flat": Latents(z[0], w),
+        "rows": Latents(z[:, :1], w),
+        "none": Latents(z[:, :0], {name: v[:, :0] for name, v in w.items()}),
+        "other": Latents(z, {"sound": z}),
+        "text": Latents("z", {}),  # type: ignore[arg-type]
+    }
+    return made[name]
+
+
+LATENTS = st.sampled_from(["wide", "flat", "rows", "none", "other", "text"]).map(strange)
+
 QUESTIONS: dict[str, dict[str, Any]] = {
     "encode": {"x": None, "given": ["image"], "samples": 2, "rule": "own", "refine": None, "generator": None},
     "translate": {"x": None, "to": ["rna"], "n": 1, "prior": "auto", "rule": "own", "refine": None, "covariates": None, "generator": None},
@@ -177,12 +194,12 @@ def named(name: str, value: object, said: str) -> bool:
 @given(st.data())
 def test_no_question_ends_in_a_traceback(data: st.DataObject) -> None:
     verb = data.draw(st.sampled_from([*QUESTIONS]))
-    name = data.draw(st.sampled_from(["mmvae+", "mmvae+", "jnf"])) if verb not in ("recombine", "decode") else "mmvae+"
+    name = data.draw(st.sampled_from(["mmvae+", "mmvae+", "jnf"])) if verb not in ("recombine", "decode", "refine") else "mmvae+"
     asked = {
         key: batch() if key in ("x", "shared", "private") else latents() if key == "latents" else v for key, v in QUESTIONS[verb].items()
     }
     keys = data.draw(st.lists(st.sampled_from([*asked]), min_size=1, max_size=2, unique=True))
-    odd = {key: data.draw(BATCHES | ODD if isinstance(asked[key], Batch) else ODD) for key in keys}
+    odd = {key: data.draw(BATCHES | ODD if isinstance(asked[key], Batch) else LATENTS | ODD if key == "latents" else ODD) for key in keys}
     survives(lambda: getattr(model(name), verb)(**{**asked, **odd}), odd)
 
 

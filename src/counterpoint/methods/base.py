@@ -376,6 +376,7 @@ class Method(nn.Module):
         Raises:
             ValueError: a target whose private latent is missing.
         """
+        self._check_latents(latents)
         here = [name for name in self.model.names if name not in self.model.private_dims or name in latents.private]
         targets = self._targets(here if to is None else to)
         lacking = [name for name in targets if name not in here]
@@ -661,6 +662,23 @@ class Method(nn.Module):
                 what, kind = found[name][0], batch.x[name].dtype
                 raise ValueError(
                     f"{name!r} has shape {what} and {kind} in the batch, and {wanted[name][0]} in this model; give it a batch of its own"
+                )
+
+    def _check_latents(self, latents: Latents) -> None:
+        """Refuse latents that are not of this model's sizes, or of other rows than each other, by ValueError."""
+        parts = {"z": latents.shared} | {f"w_{name}": w for name, w in latents.private.items()}
+        lead = tuple(getattr(latents.shared, "shape", ()))[:2]
+        for key, values in parts.items():
+            if not isinstance(values, Tensor):
+                raise ValueError(f"the latents {key!r} are {checks.shown(values)}, expected a tensor (K, B, D)")
+            if key not in self.model.latents:
+                raise ValueError(
+                    f"the latents hold {key!r}, and this model has {', '.join(self.model.latents)}; give it latents of its own"
+                )
+            wanted = (*lead, self.model.latents[key])
+            if values.ndim != 3 or tuple(values.shape) != wanted or 0 in wanted:
+                raise ValueError(
+                    f"the latents {key!r} have shape {tuple(values.shape)}, expected (K, B, {wanted[-1]}) with one K and B of 1 or more for all"
                 )
 
     def _given(self, x: Values, given: Sequence[str] | None) -> tuple[Batch, tuple[str, ...]]:

@@ -24,6 +24,9 @@ _MANAGED = {  # Trainer keywords that are set from the options or would break ex
     "reload_dataloaders_every_n_epochs": "the loader reshuffles itself",
 }
 
+_PLAIN = (str, bytes, int, float, dict)
+"""What a configuration can hold in the place of an object."""
+
 _OF_THE_RUN = {"stages", "trainer", "seed", "devices", "accelerator", "strategy", "num_nodes", "progress", "tensorboard"}
 
 
@@ -116,6 +119,11 @@ class FitOptions:
             raise ValueError(f"ema {self.ema} must lie between 0 and 1, e.g. 0.999")
         if self.select not in ("last", "best"):
             raise ValueError(f"select {self.select!r} must be 'last' or 'best'")
+        callbacks = self.trainer.get("callbacks")
+        if any(isinstance(each, _PLAIN) for each in (callbacks if isinstance(callbacks, list | tuple) else [callbacks])):
+            raise ValueError(
+                f"trainer keyword 'callbacks' takes objects of Lightning's, got {checks.shown(callbacks)}; give them from Python"
+            )
         own = {f.name for f in fields(self)}
         for name in self.trainer:
             if name in _MANAGED or name in own:
