@@ -105,8 +105,6 @@ class DenoiserOptions:
             )
         if self.width < 1 or self.steps < 1:
             raise ValueError(f"denoiser: width={self.width} and steps={self.steps} must be 1 or more")
-        if not all(isinstance(n, int) for n in (self.width, self.steps, self.sampler_steps, self.cycle_steps)):
-            raise ValueError(f"denoiser: width, steps, sampler_steps and cycle_steps must be whole numbers, got {self}")
         if self.sampler in ("heun", "pc") and self.sampler_steps < MANY:
             raise ValueError(
                 f"denoiser: {self.sampler!r} goes wrong in {self.sampler_steps} steps; give it {MANY} or more, or take 'dpm++'"
