@@ -211,7 +211,7 @@ WORDS = Modality("words", (4,), "categorical", classes=6)
         ({"condition": "cross"}, "condition='cross' is unknown; choose one of embed, film, concat"),
         ({"schedule": "quadratic"}, "schedule='quadratic' is unknown; choose one of linear, cosine, sigmoid"),
         ({"sampler_steps": 2000}, "sampler_steps=2000 and cycle_steps=2 must lie between 1 and steps=1000"),
-        ({"sampler_steps": 5.5}, "must be whole numbers"),
+        ({"sampler_steps": 5.5}, "sampler_steps=5.5 must be a whole number"),
         ({"sampler": "heun", "sampler_steps": 5}, "'heun' goes wrong in 5 steps; give it 20 or more, or take 'dpm\\+\\+'"),
         ({"predicts": "eps", "weight": "clamped"}, "weight='clamped' goes wrong with predicts='eps'"),
         ({"guidance": -1.0, "drop": 0.1}, "guidance=-1.0 must be 0 or more"),

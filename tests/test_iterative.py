@@ -484,7 +484,7 @@ def test_bad_numbers_of_steps_say_so(fitted: Method) -> None:
             fitted.encode(batch, refine=steps)
         with pytest.raises(ValueError, match=f"steps={steps} must be 1 or more"):
             RefinerOptions(steps=steps)
-        with pytest.raises(ValueError, match="gradient ascent needs steps >= 1"):
+        with pytest.raises(ValueError, match=f"gradient ascent needs steps={steps} of 1 or more"):
             fitted.refine(batch, by="gradient", steps=steps)
     for options in ({"draws": 0}, {"width": 0}, {"rounds": 0}, {"rounds": 7}, {"signal": "hope"}):
         with pytest.raises(ValueError, match=f"{next(iter(options))}="):

@@ -155,7 +155,7 @@ def test_a_batch_made_by_hand_goes_through_the_door(model: cp.Method) -> None:
         ({"image": good.x["image"] * 255, "vector": good.x["vector"]}, "row 0 of the batch spans"),
         ({"image": good.x["image"], "vector": good.x["vector"][:, :5]}, "holds shape"),
         ({"image": good.x["image"], "vector": good.x["vector"] * np.nan}, "row 0 of the batch holds NaN"),
-        ({"image": good.x["image"], "vector": good.x["vector"].double()}, "torch.float64"),
+        ({"image": good.x["image"], "vector": good.x["vector"].int()}, "the batch holds torch.int32, expected floats"),
         ({"image": good.x["image"]}, "the batch has image, and the model knows image, vector"),
     ]
     for x, said in wrong:

@@ -329,7 +329,7 @@ def test_summary_lines_and_silence(tmp_path: Path, capfd: pytest.CaptureFixture[
     [
         ({"batch_size": 1}, "batch_size 1 must be 2 or more"),
         ({"lr": -1.0}, "lr -1.0 must be positive"),
-        ({"lr": math.nan}, "lr nan must be positive"),
+        ({"lr": math.nan}, "lr=nan must be a finite number"),
         ({"cooldown": 5, "max_steps": 4}, "cooldown 5 counts the last steps before max_steps 4"),
         ({"ema": 1.0}, "ema 1.0 must lie between 0 and 1"),
         ({"max_epochs": -1}, "never end"),

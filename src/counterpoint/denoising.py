@@ -32,7 +32,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from counterpoint import diffusion, noise
+from counterpoint import checks, diffusion, noise
 from counterpoint.diffusion import Conditioning, DiT, GaussianDiffusion, Prediction, Sampler, Schedule, TimeMLP, UNet, UNet2D, Weight
 from counterpoint.likelihoods import Likelihood, likelihood
 from counterpoint.types import Modality
@@ -87,6 +87,7 @@ class DenoiserOptions:
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
+        checks.record(self)
         object.__setattr__(self, "modalities", (self.modalities,) if isinstance(self.modalities, str) else tuple(self.modalities))
         for key, kind in (
             ("condition", Condition),
@@ -104,8 +105,6 @@ class DenoiserOptions:
             )
         if self.width < 1 or self.steps < 1:
             raise ValueError(f"denoiser: width={self.width} and steps={self.steps} must be 1 or more")
-        if not all(isinstance(n, int) for n in (self.width, self.steps, self.sampler_steps, self.cycle_steps)):
-            raise ValueError(f"denoiser: width, steps, sampler_steps and cycle_steps must be whole numbers, got {self}")
         if self.sampler in ("heun", "pc") and self.sampler_steps < MANY:
             raise ValueError(
                 f"denoiser: {self.sampler!r} goes wrong in {self.sampler_steps} steps; give it {MANY} or more, or take 'dpm++'"

@@ -24,6 +24,7 @@ import zuko
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from counterpoint import checks
 from counterpoint.distributions import Bijection
 from counterpoint.precision import full_precision
 
@@ -50,9 +51,7 @@ class FlowOptions:
     conditional: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.hidden, int):
-            raise ValueError(f"hidden={self.hidden} must be a list of widths, such as ({self.hidden}, {self.hidden})")
-        object.__setattr__(self, "hidden", tuple(int(h) for h in self.hidden))
+        checks.record(self)
         if self.kind not in get_args(FlowName):
             raise ValueError(f"unknown flow {self.kind!r}; choose one of {', '.join(get_args(FlowName))}")
         if self.transforms < 1 or not self.hidden or min(self.hidden) < 1:

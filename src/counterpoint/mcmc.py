@@ -35,7 +35,7 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from counterpoint import noise
+from counterpoint import checks, noise
 from counterpoint.precision import full_precision
 
 _compiling = Lock()  # torch's stance on compiling is that of all threads
@@ -198,6 +198,7 @@ class HMC:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        checks.record(self)
         for name, least in {"chains": 1, "warmup": 0, "steps": 1, "leapfrogs": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")

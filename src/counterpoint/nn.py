@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from counterpoint import checks
 from counterpoint.precision import wide
 from counterpoint.types import Modality
 
@@ -81,7 +82,7 @@ class NetworkOptions:
     norm: Norm = "none"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+        checks.record(self)
         if self.kind not in get_args(NetworkKind) or self.norm not in get_args(Norm):
             raise ValueError(
                 f"networks: unknown kind={self.kind!r} or norm={self.norm!r}; kinds are {get_args(NetworkKind)}, norms {get_args(Norm)}"

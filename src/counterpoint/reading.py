@@ -546,7 +546,9 @@ def checked_by_hand(batch: Batch, asked: tuple[Modality, ...]) -> Batch:
             )
         if wrong := wrong_row(m, values.detach().cpu().numpy(), here.cpu().numpy()):
             raise ValueError(f"modality {m.name!r}: row {wrong[0]} of the batch {wrong[1]}")
-        wanted = torch.int64 if m.likelihood == "categorical" else torch.float32
-        if values.dtype != wanted or here.dtype != torch.bool:
-            raise TypeError(f"modality {m.name!r}: the batch holds {values.dtype}, expected {wanted}; make it by Batch.of")
+        ids = m.likelihood == "categorical"
+        if values.is_floating_point() == ids or here.dtype != torch.bool:
+            raise TypeError(
+                f"modality {m.name!r}: the batch holds {values.dtype}, expected {'integers' if ids else 'floats'}; make it by Batch.of"
+            )
     return replace(batch, x={n: batch.x[n] for n in names}, present={n: batch.present[n] for n in names}, modalities=asked)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from .. import checks
 from ..types import Modality
 from . import arrays, omics, polymnist
 from .captioned import Captions
@@ -70,6 +71,7 @@ def names() -> dict[str, str]:
     }
 
 
+@checks.arguments
 def load(
     source: str | Path | Mapping[str, Any],
     *,
@@ -208,6 +210,9 @@ def load(
         "covariate_kinds": covariate_kinds,
         "skip_bad": skip_bad or None,
     }
+    checks.whole("seed", seed, 0)
+    if not isinstance(source, Mapping) and not str(source).strip():
+        raise ValueError(f"source={source!r} names nothing; give the name of a data set, a folder or a file")
     read_options = ReadOptions(nan, zeros, covariate_kinds or {})
     given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     stray = [key for key in given if key not in mine]

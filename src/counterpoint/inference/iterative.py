@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint import noise
+from counterpoint import checks, noise
 from counterpoint.distributions import Diagonal
 from counterpoint.inference.bounds import Approximation, component_bounds, elbo, parametrised
 from counterpoint.likelihoods import Likelihood
@@ -70,6 +70,7 @@ class RefinerOptions:
     unroll: bool = False
 
     def __post_init__(self) -> None:
+        checks.record(self)
         if self.signal not in get_args(Signal):
             raise ValueError(f"refiner: signal={self.signal!r} is unknown; choose one of {', '.join(get_args(Signal))}")
         if self.steps < 1:
@@ -313,8 +314,8 @@ def ascended(
     Raises:
         ValueError: no step, or a rate that is not positive.
     """
-    if steps < 1 or not lr > 0:
-        raise ValueError(f"gradient ascent needs steps >= 1 and lr > 0, got {steps} and {lr}")
+    if steps < 1 or not 0 < lr <= 1:
+        raise ValueError(f"gradient ascent needs steps={steps} of 1 or more and lr={lr} in (0, 1]")
     start = start.detached()
     trace, stopped = [start], torch.zeros_like(encoding.members(given)[0])
     with torch.enable_grad():

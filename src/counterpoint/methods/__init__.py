@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from counterpoint import checks
 from counterpoint.denoising import DenoiserOptions
 from counterpoint.documents import read_json
 from counterpoint.inference import Refiner, RefinerOptions, refiner_of
@@ -61,6 +62,7 @@ def method(name: str) -> type[Method]:
     return METHODS[name]
 
 
+@checks.arguments
 def load(folder: str | Path) -> Method:
     """Open what ``save_pretrained`` wrote; a run folder is taken by its ``model/``.
 

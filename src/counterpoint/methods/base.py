@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from counterpoint import inference, noise
+from counterpoint import checks, inference, noise
 from counterpoint.denoising import DenoiserOptions
 from counterpoint.diffusion import Sampler
 from counterpoint.memory import Budget, TooLarge, physical
@@ -69,9 +69,15 @@ class Method(nn.Module):
             wanted = type(parameter.default)
             if key in options and dataclasses.is_dataclass(wanted) and not isinstance(options[key], wanted):
                 fields = ", ".join(f.name for f in dataclasses.fields(wanted))
-                raise TypeError(f"{key}={options[key]!r} must be {wanted.__name__}(...), whose options are {fields}")
+                raise TypeError(f"{key}={checks.shown(options[key])} must be {wanted.__name__}(...), whose options are {fields}")
         object.__setattr__(self, "_options", options)
         return self
+
+    def __init_subclass__(cls) -> None:
+        """A concrete method's constructor checks its options by their annotations."""
+        super().__init_subclass__()
+        if "__init__" in vars(cls):
+            cls.__init__ = checks.arguments(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self, model: Model, *stages: Stage) -> None:
         super().__init__()
@@ -297,6 +303,7 @@ class Method(nn.Module):
         """Priors that generation can draw from: the density of the objective, and learned samplers in the order they were made."""
         return ("standard", *self.model.samplers)
 
+    @checks.arguments
     def encode(
         self,
         x: Values,
@@ -326,10 +333,12 @@ class Method(nn.Module):
             ValueError: an unknown or empty ``given``, a row with none of it, or ``refine`` of less than one step, without a refiner, or of a
                 posterior that has no parameters.
         """
+        checks.whole("samples", 1 if samples is None else samples)
         with self.answering() as model, noise.seeded(generator):
             batch, names = self._given(x, given)
             return inference.posterior_latents(model, model.encode(batch), names, samples, self._rule(rule), refine)
 
+    @checks.arguments
     def refine(
         self,
         x: Values,
@@ -360,6 +369,7 @@ class Method(nn.Module):
         """
         if by not in ("refiner", "gradient"):
             raise ValueError(f"by={by!r} is unknown; choose 'refiner' or 'gradient'")
+        checks.whole("samples", samples)
         with self.answering() as model, noise.seeded(generator):
             batch, names = self._given(x, given)
             encoding = model.encode(batch)
@@ -372,6 +382,7 @@ class Method(nn.Module):
             bounds = inference.measured(model, encoding, trace.steps, names, samples=samples, beta=beta)
             return dataclasses.replace(trace, elbo=bounds)
 
+    @checks.arguments
     def decode(
         self,
         latents: Latents,
@@ -391,6 +402,7 @@ class Method(nn.Module):
         Raises:
             ValueError: a target whose private latent is missing.
         """
+        self._check_latents(latents)
         here = [name for name in self.model.names if name not in self.model.private_dims or name in latents.private]
         targets = self._targets(here if to is None else to)
         lacking = [name for name in targets if name not in here]
@@ -402,6 +414,7 @@ class Method(nn.Module):
         with self.answering() as model, noise.seeded(generator):
             return inference.means(model, [Draw(latents, targets)], known)[0]
 
+    @checks.arguments
     def reconstruct(self, x: Values, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Every modality from its own posterior means, (B, *shape); where a row lacks it, from the rest of the row, with w at the
         private prior's mean."""
@@ -418,6 +431,7 @@ class Method(nn.Module):
             made = inference.means(model, draws, batch.covariates, batch.x)
             return {name: out[name].squeeze(0) for name, out in zip(model.names, made, strict=True)}
 
+    @checks.arguments
     def translate(
         self,
         x: Values,
@@ -436,6 +450,7 @@ class Method(nn.Module):
         else from the prior. What is decoded has the ``covariates`` given, as in ``decode``, whatever those of ``x`` are; without, it has those of ``x``,
         or the average of the training rows where it has none. To translate to itself with other covariates is to take their effect away.
         """
+        checks.whole("n", n)
         with self.answering() as model, noise.seeded(generator):
             batch, names = self._given(x, None)
             known = batch.covariates if covariates is None else self._columns(covariates, len(batch))
@@ -445,6 +460,7 @@ class Method(nn.Module):
             latents = inference.completed(model, latents, targets, batch.present, draw)
             return inference.means(model, [Draw(latents, targets)], known, batch.x)[0]
 
+    @checks.arguments
     def impute(
         self,
         x: Values,
@@ -488,14 +504,14 @@ class Method(nn.Module):
         """
         with self.answering() as model, noise.seeded(generator):
             batch = self._batch(x)
-            self._check_totals(totals or {}, len(batch))
+            known_totals = self._totals(totals or {}, len(batch))
             if (known := self._columns(covariates, len(batch))) is not None:
                 batch = dataclasses.replace(batch, covariates=known)
             names = self._names(batch, given)
             here = torch.stack([batch.present[name] for name in names if name in batch.present] or [*batch.present.values()]).any(0)
             whole = bool(here.all() or not here.any())  # what is wrong with all rows is said by ``only``
             if not whole:
-                totals = {name: of_rows[here] for name, of_rows in (totals or {}).items()}
+                known_totals = {name: of_rows[here] for name, of_rows in known_totals.items()}
             found = inference.imputed(
                 model,
                 (batch if whole else batch[here]).only(names),
@@ -507,11 +523,12 @@ class Method(nn.Module):
                 rule=self._rule(rule),
                 refine=refine,
                 samples=samples,
-                totals=totals,
+                totals=known_totals,
                 progress=progress,
             )
             return found if whole else found.among(here)
 
+    @checks.arguments
     def sample(
         self, n: int, *, prior: str = "auto", covariates: Covariates | None = None, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
@@ -521,12 +538,13 @@ class Method(nn.Module):
             prior: ``"standard"``, the kind of a learned sampler, or ``"auto"``: the sampler learned last, where there is one.
             covariates: as in ``decode``.
         """
-        known = self._columns(covariates, n)
+        known = self._columns(covariates, checks.whole("n", n))
         with self.answering() as model, noise.seeded(generator):
             draw = partial(model.draw_prior, prior=self._prior(prior))
             latents = inference.completed(model, Latents(draw("z", (1, n))), model.names, {}, draw)
             return {name: x.squeeze(0) for name, x in inference.means(model, [Draw(latents, model.names)], known)[0].items()}
 
+    @checks.arguments
     def recombine(self, shared: Values, private: Values, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """What ``shared`` says in the manner of ``private``: each modality decoded from the z of the one and the w, the covariates and the totals of
         counts of the other, (B, *shape).
@@ -547,6 +565,7 @@ class Method(nn.Module):
             made = inference.means(model, [Draw(latents, model.names)], manner.batch.covariates, manner.batch.x)[0]
             return {name: x.squeeze(0) for name, x in made.items()}
 
+    @checks.arguments
     def log_likelihood(
         self, x: Values, samples: int = 1000, *, refine: int | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -555,6 +574,7 @@ class Method(nn.Module):
         with self.answering() as model, noise.seeded(generator):
             return inference.log_likelihood(model, model.encode(self._batch(x)), samples, refine=refine)
 
+    @checks.arguments
     def divergence(
         self, x: Values, given: Sequence[str], *, samples: int = 100, rule: RuleLike = "own", generator: torch.Generator | None = None
     ) -> Tensor:
@@ -563,8 +583,7 @@ class Method(nn.Module):
         Raises:
             ValueError: an unknown or empty ``given``, a row that lacks a modality, or no sample.
         """
-        if samples < 1:
-            raise ValueError(f"samples={samples} must be 1 or more")
+        checks.whole("samples", samples)
         with self.answering() as model, noise.seeded(generator):
             batch, names = self._batch(x), self._given(x, given)[1]
             lacking = ~torch.stack([*batch.present.values()]).all(0)
@@ -572,6 +591,7 @@ class Method(nn.Module):
                 raise ValueError(f"row {int(lacking.nonzero()[0])} lacks a modality; the divergence compares with what all of them say")
             return inference.divergence(model, model.encode(batch), names, samples, self._rule(rule))
 
+    @checks.arguments
     def diagnose(
         self, x: Values, given: Sequence[str], *, rule: RuleLike = "own", generator: torch.Generator | None = None
     ) -> inference.Diagnostics | None:
@@ -659,12 +679,33 @@ class Method(nn.Module):
         return next(self.parameters()).device
 
     def _batch(self, x: Values) -> Batch:
-        """The one door: values as the model reads them, on its device."""
-        given = x.to(self.device) if isinstance(x, Batch) else Batch.of(x, modalities=self.modalities, device=self.device)
-        batch = given.read_as(self.modalities)
+        """The one door: values as the model reads them, on its device and in its precision."""
+        given = x if isinstance(x, Batch) else Batch.of(x, modalities=self.modalities, device=self.device)
+        if len(given) == 0:
+            raise ValueError("the batch has no rows (0); give at least one")
+        parameter = next(self.parameters())
+        batch = given.to(parameter.device).read_as(self.modalities)
         if strange := self.model.on_another_scale(batch):
             warnings.warn(strange, stacklevel=3)
-        return batch
+        values = {name: v.to(parameter.dtype) if v.is_floating_point() else v for name, v in batch.x.items()}
+        return dataclasses.replace(batch, x=values)
+
+    def _check_latents(self, latents: Latents) -> None:
+        """Refuse latents that are not of this model's sizes, or of other rows than each other, by ValueError."""
+        parts = {"z": latents.shared} | {f"w_{name}": w for name, w in latents.private.items()}
+        lead = tuple(getattr(latents.shared, "shape", ()))[:2]
+        for key, values in parts.items():
+            if not isinstance(values, Tensor):
+                raise ValueError(f"the latents {key!r} are {checks.shown(values)}, expected a tensor (K, B, D)")
+            if key not in self.model.latents:
+                raise ValueError(
+                    f"the latents hold {key!r}, and this model has {', '.join(self.model.latents)}; give it latents of its own"
+                )
+            wanted = (*lead, self.model.latents[key])
+            if values.ndim != 3 or tuple(values.shape) != wanted or 0 in wanted:
+                raise ValueError(
+                    f"the latents {key!r} have shape {tuple(values.shape)}, expected (K, B, {wanted[-1]}) with one K and B of 1 or more for all"
+                )
 
     def _given(self, x: Values, given: Sequence[str] | None) -> tuple[Batch, tuple[str, ...]]:
         batch = self._batch(x)
@@ -686,18 +727,24 @@ class Method(nn.Module):
         targets = self.model.names if to is None else tuple(to)
         unknown = [name for name in targets if name not in self.model.names]
         if unknown or not targets:
-            what = f"unknown modality {unknown[0]!r}" if unknown else "no target modality"
+            what = f"unknown modality {unknown[0]!r}" if unknown else f"to={to!r} names no target modality"
             raise ValueError(f"{what}; choose from {', '.join(self.model.names)}")
         return targets
 
-    def _check_totals(self, totals: Mapping[str, Tensor], rows: int) -> None:
-        """Refuse totals of what are no counts, and those that are not one for each row, by ValueError."""
+    def _totals(self, totals: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
+        """Totals by modality; those of what are no counts, and those that are not one for each row, are refused by ValueError."""
+        found = {}
         for name, values in totals.items():
             if name not in self.model.names or not self.model.modalities[name].counts:
                 counts = ", ".join(m.name for m in self.modalities if m.counts) or "none"
                 raise ValueError(f"totals name {name!r}, which are no counts; the modalities of counts are {counts}")
-            if values.shape != (rows,) or bool((values < 0).any()):
-                raise ValueError(f"totals of {name!r} must be {rows} numbers that are not negative, one for each row")
+            totals_of = _number_tensor(f"totals of {name!r}", values)
+            if totals_of.shape != (rows,) or not bool(((totals_of >= 0) & totals_of.isfinite()).all()):
+                raise ValueError(
+                    f"totals of {name!r} must be {rows} numbers that are not negative, one for each row, got {checks.shown(values)}"
+                )
+            found[name] = totals_of.to(self.device)
+        return found
 
     def _rule(self, rule: RuleLike) -> Rule | None:
         if isinstance(rule, Rule):
@@ -712,6 +759,18 @@ class Method(nn.Module):
         if prior not in self.priors:
             raise ValueError(f"this model has no prior {prior!r}; it has {', '.join(self.priors)}, or 'auto'")
         return prior
+
+
+def _number_tensor(what: str, values: object) -> Tensor:
+    """Numbers as a tensor.
+
+    Raises:
+        ValueError: there are others among them.
+    """
+    try:
+        return torch.as_tensor(values, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{what} must be numbers, got {checks.shown(values)}") from None
 
 
 def _to_json(value: Any) -> Any:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from .. import checks
+
 MANAGED = {  # Trainer keywords that are set from the options or would break exact resumption
     "gradient_clip_val": "use clip",
     "check_val_every_n_epoch": "use val_every",
@@ -27,6 +29,8 @@ EPOCHS = 20
 """Passes over the rows where no limit is given."""
 
 _NO_LIMITS = {"max_epochs": None, "max_steps": -1, "max_time": None}
+_PLAIN = (str, bytes, int, float, dict)
+"""What a configuration can hold in the place of an object."""
 
 _OF_THE_RUN = {"stages", "trainer", "seed", "devices", "accelerator", "strategy", "num_nodes", "progress", "tensorboard"}
 
@@ -99,6 +103,7 @@ class FitOptions:
     trainer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        checks.record(self)
         least_of = {"batch_size": 2, "log_every": 1, "val_every": 1, "num_nodes": 1, "seed": 0, "weight_decay": 0, "cooldown": 0}
         for name, least in least_of.items():
             if getattr(self, name) < least:
@@ -121,6 +126,11 @@ class FitOptions:
             raise ValueError(f"ema {self.ema} must lie between 0 and 1, e.g. 0.999")
         if self.select not in ("last", "best"):
             raise ValueError(f"select {self.select!r} must be 'last' or 'best'")
+        callbacks = self.trainer.get("callbacks")
+        if any(isinstance(each, _PLAIN) for each in (callbacks if isinstance(callbacks, list | tuple) else [callbacks])):
+            raise ValueError(
+                f"trainer keyword 'callbacks' takes objects of Lightning's, got {checks.shown(callbacks)}; give them from Python"
+            )
         own = {f.name for f in fields(self)}
         for name in self.trainer:
             if name in MANAGED or name in own:

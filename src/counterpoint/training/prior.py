@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import torch
 from tqdm import tqdm
 
+from .. import checks
+from ..data import Split, Stream
 from ..data.streams import in_memory
 from ..priors import GaussianMixture, SamplerName, Trained
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..data import Split, Stream
     from ..distributions import Posterior
     from ..methods import Method
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
+@checks.arguments
 def fit_prior(
     method: Method,
     train: Split | Stream,
@@ -58,8 +60,9 @@ def fit_prior(
     Raises:
         ValueError: an unknown kind, no step, no row a step, a learning rate that is not positive, or fewer rows than components.
     """
-    if steps < 1 or batch_size < 1 or not lr > 0:
-        raise ValueError(f"fit_prior needs steps and batch_size of 1 or more and lr > 0, got {steps}, {batch_size}, {lr}")
+    if steps < 1 or batch_size < 1 or not 0 < lr <= 1:
+        raise ValueError(f"fit_prior needs steps and batch_size of 1 or more and lr in (0, 1], got {steps}, {batch_size}, {lr}")
+    checks.whole("seed", seed, 0)
     if of not in ("means", "samples"):
         raise ValueError(f"of={of!r} is unknown; choose 'means' or 'samples'")
     with torch.random.fork_rng():

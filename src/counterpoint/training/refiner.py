@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from .. import checks
+from ..data import Split, Stream
 from ..data.streams import in_memory
 from ..distributions import Diagonal
 from ..inference import Refiner, RefinerOptions
@@ -16,10 +18,10 @@ from .prior import shown
 from .run import NonFiniteLoss
 
 if TYPE_CHECKING:
-    from ..data import Split, Stream
     from ..methods import Method
 
 
+@checks.arguments
 def fit_refiner(
     method: Method,
     train: Split | Stream,
@@ -55,8 +57,9 @@ def fit_refiner(
         ValueError: no step, no row a step, a learning rate that is not positive, or posteriors that have no parameters to refine.
         NonFiniteLoss: the bound is NaN or infinite. After any error the method is as it was.
     """
-    if steps < 1 or batch_size < 1 or not lr > 0:
-        raise ValueError(f"fit_refiner needs steps and batch_size of 1 or more and lr > 0, got {steps}, {batch_size}, {lr}")
+    if steps < 1 or batch_size < 1 or not 0 < lr <= 1:
+        raise ValueError(f"fit_refiner needs steps and batch_size of 1 or more and lr in (0, 1], got {steps}, {batch_size}, {lr}")
+    checks.whole("seed", seed, 0)
     before, training = method.model.refiner, method.training
     method.eval()
     try:
