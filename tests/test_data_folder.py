@@ -200,7 +200,11 @@ BAD: dict[str, tuple[dict[int, Row | None], str, str]] = {
     "no name": ({5: {"file_name": 3}}, "captions.jsonl", r"line 6: file_name is 3, expected text"),
     "no label": ({5: {"label": [1]}}, "captions.jsonl", r"line 6: label is \[1\], expected text or a whole number"),
     "truth as a label": ({5: {"label": True}}, "captions.jsonl", r"line 6: label is True"),
-    "another split": ({5: {"split": "extra"}}, "captions.csv", r"line 7: split is 'extra', expected one of train, val, valid, validation, dev, test"),
+    "another split": (
+        {5: {"split": "extra"}},
+        "captions.csv",
+        r"line 7: split is 'extra', expected one of train, val, valid, validation, dev, test",
+    ),
     "no split": ({5: {"split": None}}, "captions.csv", r"line 7: split is null, and other rows have one"),
     "nothing": ({5: {"caption": None, "file_name": None}}, "captions.jsonl", r"line 6: neither an image nor a caption"),
     "no file and nothing": ({5: {"caption": None, "file_name": "x.png"}}, "captions.csv", r"line 7: no file .*x.png, and no caption"),
