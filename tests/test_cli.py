@@ -414,8 +414,10 @@ def test_impute_fills_a_split_of_the_run_s_data(run: Path, tmp_path: Path, capsy
     assert "filled 8 of 8 rows of view1; " in capsys.readouterr().out
     out.unlink()
     assert "nothing is missing of view0, view1, view2; name what to go by" in refused(capsys, "impute", small, "--split", "val")
-    assert "has none of the given modalities" in refused(capsys, "impute", small, "--split", "test", "--given", "view1")
     assert not out.exists()
+    assert main(["impute", str(small), "--split", "test", "--given", "view1", "--n", "19", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "filled 5 of 8 rows of view0" in said and "3 of 8 rows have none of view1 to go by, and stay missing" in said
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,8 @@ def load(
             ``NAME=VALUE`` for each value, floats one column, standardised by the train split. The notes say which.
         modalities: instead of those inferred from dtype and shape (:func:`counterpoint.data.arrays.infer`). Where none of them names covariates, the
             decoders of all read those of the data. Of an ``.h5mu`` or ``.h5ad`` file: names of those to read, and their likelihoods.
-        fractions: of train, val and test, where the source has no splits.
+        fractions: of train, val and test, where the source has no splits. Of a source that has train but no val (or no test), that share of the
+            train rows is held out, with a warning and a note. ``valid``, ``validation`` and ``dev`` mean val.
         likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, ``"beta"``, ``"nb"`` or ``"zinb"``, of every modality but word ids and counts,
             instead of their own (:meth:`Dataset.with_likelihood`); the last two take integers for counts.
         scale: with it, or instead of their own: σ (normal) or b (laplace) of every modality but word ids. A likelihood that is given
