@@ -344,7 +344,10 @@ def recorded(folder: Path) -> list[str]:
     run = folder / "run"
     if not (run / "model" / "config.json").exists():
         return []
-    model, said = load(run), RunFolder(run).additions()
+    try:
+        model, said = load(run), RunFolder(run).additions()
+    except (ValueError, OSError):
+        return []  # which damage says
     kinds = {words[words.index("--kind") + 1] for words in said if words[0] == "fit-prior"}
     wrong = []
     if kinds != {*model.priors} - {"standard"} and said:
@@ -370,7 +373,7 @@ def content(path: Path) -> Any:
             ]
     if path.suffix == ".ckpt":
         return sorted((key, value.numpy().tobytes()) for key, value in torch.load(path, weights_only=True)["state_dict"].items())
-    if path.name.startswith("evaluation"):
+    if path.name.startswith("evaluation") or path.parent.name == "evaluations":
         return json.loads(path.read_text())["metrics"]
     if path.suffix == ".json":
         return CLOCKS.sub("", path.read_text())

@@ -160,7 +160,7 @@ class _Work:
         from optuna.trial import TrialState
 
         # Seeded by what has been done, so that a study that was stopped goes on as if it had not been.
-        self.study.sampler = TPESampler(seed=int(np.random.SeedSequence((self.seed, self.done)).generate_state(1)[0]))
+        self.study.sampler = TPESampler(seed=int(np.random.SeedSequence(self.seed, spawn_key=(self.done,)).generate_state(1)[0]))
         trial = self.study.ask()
         began = time.monotonic()
         value, state, reason = None, TrialState.COMPLETE, ""
