@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import checks
 from .reading import Covariates, as_rows, columns, read_as, to_tensors, wrong_row
 
 LikelihoodName = Literal["normal", "laplace", "bernoulli", "categorical", "nb", "zinb", "beta"]
@@ -87,6 +88,16 @@ class Modality:
         if self.full_scale == 0:
             object.__setattr__(self, "full_scale", 255 if len(self.shape) == 3 else 1)
         object.__setattr__(self, "covariate_units", tuple((float(mean), float(std)) for mean, std in self.covariate_units))
+        told = {
+            name: getattr(self, name)
+            for name in ("likelihood", "weight", "classes", "unbounded", "gaps", "full_scale", "units", "covariate_units")
+        }
+        for name, value in checks.options(Modality, told).items():
+            object.__setattr__(self, name, value)
+        for what in ("words", "features"):
+            names = getattr(self, what)
+            if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+                raise ValueError(f"modality {self.name!r}: {what}={checks.shown(names)} must be a list of names")
         object.__setattr__(self, "words", tuple(self.words))
         if isinstance(self.covariates, str):
             raise ValueError(
@@ -103,7 +114,7 @@ class Modality:
             raise ValueError(f"modality {self.name!r}: shape {self.shape} must have at least one axis, each of length 1 or more")
         if self.likelihood not in LIKELIHOODS:
             raise ValueError(f"modality {self.name!r}: unknown likelihood {self.likelihood!r}; choose one of {', '.join(LIKELIHOODS)}")
-        if self.scale is not None and not self.scale > 0:
+        if self.scale is not None and not (isinstance(self.scale, int | float) and self.scale > 0):
             raise ValueError(f"modality {self.name!r}: scale {self.scale} must be positive, or None to learn it")
         if not self.weight > 0:
             raise ValueError(f"modality {self.name!r}: weight {self.weight} must be positive")
@@ -263,6 +274,7 @@ class Batch:
             object.__setattr__(self, "covariates", next(iter(self.present.values())).new_zeros(len(self), 0, dtype=torch.float32))
 
     @staticmethod
+    @checks.arguments
     def of(
         x: Mapping[str, Any],
         present: Mapping[str, Any] | None = None,
