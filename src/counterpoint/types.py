@@ -92,6 +92,7 @@ class Modality:
             name: getattr(self, name)
             for name in ("likelihood", "weight", "classes", "unbounded", "gaps", "full_scale", "units", "covariate_units")
         }
+        told = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in told.items()}
         for name, value in checks.options(Modality, told).items():
             object.__setattr__(self, name, value)
         for what in ("words", "features"):
