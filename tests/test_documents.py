@@ -150,7 +150,7 @@ def test_a_model_that_claims_petabytes_is_refused_before_they_are_asked_for(save
         at = at[key]
     at[last] = value
     (saved / "config.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match=r"config\.json asks for a model far larger than the .* bytes of model\.safetensors"):
+    with pytest.raises(ValueError, match=r"config\.json asks for a model far larger than the .* bytes of its weights"):
         cp.load(saved)
 
 

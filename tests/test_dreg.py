@@ -33,7 +33,7 @@ def test_the_gradient_is_that_of_a_quadrature() -> None:
     steps = 1e-4 * np.eye(2)
     truth = np.array([(value(*(at + step)) - value(*(at - step))) / 2e-4 for step in steps])
     oracle = LinearGaussian({"a": np.ones((1, 1))}, {"a": np.zeros(1)}, {"a": noise})
-    model = oracle.model(Product(prior_expert=False))
+    model = oracle.model(Product(prior_expert="never"))
     encoder: Any = model.posterior.encoders["a"]
     with torch.no_grad():
         encoder.shared.weight.zero_()
@@ -49,7 +49,7 @@ def test_the_gradient_is_that_of_a_quadrature() -> None:
 def both(routes: Routes, samples: int, density: str, private: str) -> tuple[dict[str, Array], dict[str, Array]]:
     """Gradients of IWAE and of DReG, 150 of each, of a posterior that is off."""
     mixed = density == "everything"
-    model = perturbed(SEVERAL.model(Mixture() if mixed else Product(prior_expert=False), auxiliary_scale=0.7), 0.3)
+    model = perturbed(SEVERAL.model(Mixture() if mixed else Product(prior_expert="never"), auxiliary_scale=0.7), 0.3)
     batch = SEVERAL.batch({n: np.repeat(v, 32, 0) for n, v in SEVERAL.draw(2).items()}, {"a": np.ones(64, bool), "b": np.arange(64) < 48})
     options: dict[str, Any] = {"samples": samples, "beta": BETA, "density": density, "private": private}
     iwae, dreg = (gradients(Bound(routes, estimator=e, **options), model, batch, 150) for e in ("iwae", "dreg"))  # type: ignore[arg-type]

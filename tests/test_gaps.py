@@ -393,7 +393,7 @@ def test_other_metrics_and_training_run_with_gaps(tmp_path: Path) -> None:
     method = cp.MMVAEPlus.for_data(data, shared_dim=2, private_dim=2, networks=cp.NetworkOptions(hidden=(8,)))
     method.fit(data.train, data.val, out=tmp_path, max_epochs=1, batch_size=32, progress=False, tensorboard=False)
     judge = cp.metrics.JudgeOptions(steps=20, width=4)
-    found = cp.evaluate(method, data, samples=32, rows=40, likelihood_rows=4, likelihood_samples=5, judge=judge, progress=False)
+    found = cp.evaluate(method, data, samples=50, rows=50, likelihood_rows=4, likelihood_samples=5, judge=judge, progress=False)
     assert {"fid/a", "judge/half/a", "loglik/joint", "impute/entries/coverage90/a"} <= {*found.metrics}
     assert all(np.isfinite(value) for value in found.metrics.values())
 

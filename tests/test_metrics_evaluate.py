@@ -371,9 +371,9 @@ def test_real_methods_are_evaluated_with_holes_in_the_data(data: Dataset, name: 
     torch.manual_seed(0)
     method = METHODS[name].for_data(holes, shared_dim=4, **({"private_dim": 3} if name == "idmvae" else {}))
     method.train()
-    found = run(method, holes, samples=24, rows=48, probe_rows=300, likelihood_rows=4, likelihood_samples=5)
+    found = run(method, holes, samples=50, rows=50, probe_rows=300, likelihood_rows=4, likelihood_samples=5)
     lacking = {"refinement", "impute/image"} | (set() if name == "idmvae" else {"coherence/recombine", "hsic/z,w"})
-    few = {key for key, why in found.meta["left_out"].items() if why.endswith("50 of each are needed")}  # of 24 samples
+    few = {key for key, why in found.meta["left_out"].items() if why.endswith("50 of each are needed")}
     assert method.training and found.meta["left_out"].keys() - few == lacking and all(key.startswith("fid") for key in few)
     assert found.metrics["coherence/joint/digit"] == found.metrics[f"coherence/joint/digit@{method.priors[-1]}"]
     if name == "idmvae":  # each prior has a distance of its own, and the last prior's is that of "auto"

@@ -35,8 +35,6 @@ from counterpoint.products import (
 
 KINDS = ("maf", "nsf", "coupling")
 LONG = HMC(warmup=200, steps=400, leapfrogs=12)
-FLOWS = HMC(warmup=150, steps=200, leapfrogs=10)
-"""For flows, which take ten times as long."""
 
 
 def unit(dim: int, dtype: torch.dtype = torch.float32) -> Normal:
@@ -334,7 +332,7 @@ def test_marginals_keep_a_product_proper_where_the_prior_does_not() -> None:
     wide = Normal(torch.zeros(2), torch.full((2,), 1.5))
     experts = [flowed(kind, seed=i, rows=1) for i, kind in enumerate(kinds)]
     experts = [Flowed(q.base, q.flow, marginal=wide) for q in experts]
-    q = ProductOfPosteriors(experts, torch.ones(3, 1, dtype=torch.bool), unit(2), FLOWS)
+    q = ProductOfPosteriors(experts, torch.ones(3, 1, dtype=torch.bool), unit(2), LONG)
     axis = torch.linspace(-8, 8, 401)
     grid = torch.cartesian_prod(axis, axis).unsqueeze(1)
     density = unit(2).log_prob(grid) + sum(e.log_prob(grid) - Flowed(wide, e.flow).log_prob(grid) for e in experts)
@@ -405,7 +403,7 @@ def test_products_of_flows_follow_their_density() -> None:
     """Moments by a grid in two dimensions; one row lacks an expert, and follows the others alone."""
     experts = [flowed(kind, seed=i, narrow=0.5) for i, kind in enumerate(("maf", "coupling", "maf"))]
     members = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 1]], dtype=torch.bool)
-    q = ProductOfPosteriors(experts, members, unit(2), FLOWS)
+    q = ProductOfPosteriors(experts, members, unit(2), LONG)
     assert not bool(q.improper.any())
     axis = torch.linspace(-8, 8, 401)
     grid = torch.cartesian_prod(axis, axis).unsqueeze(1).expand(-1, 3, -1)
@@ -531,11 +529,11 @@ def test_an_independent_sampler_finds_the_same_moments() -> None:
 
     experts = [flowed(kind, seed=i, rows=3) for i, kind in enumerate(("maf", "coupling", "maf"))]
     experts = [gathered(q, torch.tensor([0])) for q in experts]
-    q = ProductOfPosteriors(experts, torch.ones(3, 1, dtype=torch.bool), unit(2), FLOWS)
+    q = ProductOfPosteriors(experts, torch.ones(3, 1, dtype=torch.bool), unit(2), LONG)
     torch.manual_seed(0)
     ours = q.chains(48).draws
     kernel = NUTS(potential_fn=lambda point: -q.log_prob(point["z"].view(1, 1, 2)).sum())
-    run = MCMC(kernel, num_samples=400, warmup_steps=150, initial_params={"z": torch.zeros(2)}, disable_progbar=True)
+    run = MCMC(kernel, num_samples=700, warmup_steps=200, initial_params={"z": torch.zeros(2)}, disable_progbar=True)
     run.run()
     theirs = run.get_samples()["z"].view(-1, 1, 1, 2)
     for power in (1, 2):

@@ -22,7 +22,7 @@ def part(rows: int, first: int = 0) -> dict[str, np.ndarray]:
     """Rows whose first number says which they are, in four classes of unequal size."""
     number = np.arange(first, first + rows, dtype=np.float32)
     classes = np.searchsorted([0.4, 0.7, 0.9], np.arange(rows) / rows, "right")
-    return {"a": np.stack([number, number + 0.5], 1), "b": number[:, None] * 2, "label/kind": classes}
+    return {"a": np.stack([number, -number], 1), "b": number[:, None] * -2, "label/kind": classes}
 
 
 def rows_of(data: cp.data.Dataset, name: str) -> set[int]:

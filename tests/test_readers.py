@@ -227,7 +227,7 @@ def test_what_is_no_array_of_numbers_is_refused_in_one_line(value: Any, error: t
 def test_names_that_are_none_and_sources_that_are_none() -> None:
     with pytest.raises(TypeError, match="not by 3; give each a name"):
         load({3: VALUES})  # type: ignore[dict-item]
-    with pytest.raises(TypeError, match="source is a DataFrame; give a name, a path, or a mapping"):
+    with pytest.raises(ValueError, match=r"source=.* must be a text or Path or a mapping"):
         load(TABLE)
     with pytest.raises(ValueError, match=r"'label/\.\./a' is no name"):
         load({"a": VALUES, "label/../a": np.zeros(ROWS, int)})
@@ -385,10 +385,10 @@ def test_a_mask_may_be_zeros_and_ones(given: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (np.array(["no"] * ROWS), "'present/a' holds text"),
-        (np.full(ROWS, np.nan), "'present/a' (holds nan|lacks row)"),
-        (np.full(ROWS, 0.5), "'present/a' holds 0.5"),
-        (np.arange(ROWS), "'present/a' holds 2"),
+        (np.array(["no"] * ROWS), "'present' of 'a' holds text"),
+        (np.full(ROWS, np.nan), "'present' of 'a' holds (nan|nothing)"),
+        (np.full(ROWS, 0.5), "'present' of 'a' holds 0.5"),
+        (np.arange(ROWS), "'present' of 'a' holds 2"),
         ([None] * ROWS, "'present/a' lacks row 0"),
         ([0, 4, 8], "different numbers of rows"),
         (np.ones((ROWS, 3), bool), "shape"),
@@ -422,7 +422,7 @@ def test_covariates_that_may_be_either_are_said_and_settled() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             load({"a": VALUES}, covariates=runs, covariate_kinds=kinds)
-    with pytest.raises(TypeError, match=r"covariate_kinds is .'run'.; give a mapping"):
+    with pytest.raises(ValueError, match=r"covariate_kinds=.'run'. must be a mapping"):
         load({"a": VALUES}, covariates=runs, covariate_kinds=["run"])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="covariate 'b' is no number"):
         load({"a": VALUES}, covariates={"b": np.array(["x", "y"] * 30)}, covariate_kinds={"b": "number"})

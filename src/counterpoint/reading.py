@@ -279,7 +279,7 @@ def to_unit(values: Tensor) -> Tensor:
 # --- covariates -----------------------------------------------------------------------------------------------------------------
 
 
-Covariates = Tensor | np.ndarray | Mapping[str, Any]
+Covariates = Tensor | np.ndarray | Sequence[Any] | Mapping[str, Any]
 """Columns of covariates, see :func:`columns`."""
 
 

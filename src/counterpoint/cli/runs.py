@@ -73,14 +73,14 @@ def trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
     from ..training import fit as train
 
     options = FitOptions(**wanted.fit)
-    method = METHODS[wanted.method].from_config(data.modalities, wanted.model, seed=options.seed)
+    method = METHODS[wanted.method].for_data(data, seed=options.seed, **wanted.model)
     run = out_folder(wanted)
     about = described(wanted.data)
     with locked(run) if leads() else nullcontext():
         if wanted.overwrite and leads():
             _cleared(run)
         if leads() and not (wanted.resume and (run / DATA_FILE).is_file()):
-            Fingerprint.of(data).write(run)
+            Fingerprint.of(data, wanted.data.get("source")).write(run)
         return method, train(method, data.train, data.val, out=run, resume=wanted.resume, describe=about, options=options)
 
 
@@ -151,20 +151,21 @@ def opened(run: Path) -> tuple[Method, Dataset]:
         raise FileNotFoundError(
             f"the data of {run} are not at {source}; bring them back, or say in {config}, data.source, where they are now"
         )
-    return method, _as_trained(loaded(options), method, run)
+    return method, _as_trained(loaded(options), str(source), method, run)
 
 
-def _as_trained(data: Dataset, method: Method, run: Path) -> Dataset:
-    """The data of a run in the splits that it was trained on, with a warning that says what has changed since.
+def _as_trained(data: Dataset, source: str, method: Method, run: Path) -> Dataset:
+    """The data of a run in the splits that it was trained on, with a warning that says what has changed since. Where config.yaml names another
+    source now, its splits are its own.
 
     Raises:
         ValueError: nothing is left of a split.
     """
-    then, now = Fingerprint.read(run), Fingerprint.of(data)
+    then, now = Fingerprint.read(run), Fingerprint.of(data, source)
     changes = [] if then is None else [*then.changes(now)]
     if then is None or not changes:
         return data
-    divide = bool(then.splits and now.splits)
+    divide = bool(then.splits and now.splits) and then.source == now.source
     remedy = "; rows are put back into the splits of then, and new ones are left out" if divide else ""
     warnings.warn(f"the data of {run} have changed since it was trained: {'; '.join(changes)}{remedy}", stacklevel=2)
     if not divide:

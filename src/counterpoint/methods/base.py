@@ -51,6 +51,10 @@ _asked: WeakKeyDictionary[Method, tuple[int, bool]] = WeakKeyDictionary()
 """How many questions each method answers now, and whether it trained before the first of them."""
 
 
+SCALE_ROWS = 256
+"""Training rows from which a model remembers the scale of its values."""
+
+
 class Method(nn.Module):
     """A trained or trainable method.
 
@@ -157,7 +161,11 @@ class Method(nn.Module):
         Raises:
             ValueError: an option that this method does not have, or a seed that is no whole number of 0 or more.
         """
-        return cls.from_config(data.modalities, options, seed=seed)
+        method = cls.from_config(data.modalities, options, seed=seed)
+        if hasattr(data.train, "batch"):  # a stream would be read for it
+            rows = np.unique(np.linspace(0, len(data.train) - 1, SCALE_ROWS).astype(int))
+            method.model.remember_scale(data.train.batch(rows))
+        return method
 
     # --- training ----------------------------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ class Recipe:
         Raises:
             ValueError, TypeError: options that do not go together.
         """
-        return self.method.from_config(data.modalities, self.model, seed=FitOptions(**self.fit).seed)
+        return self.method.for_data(data, seed=FitOptions(**self.fit).seed, **self.model)
 
     def trained(self, data: Dataset, folder: Path, *, resume: bool = False, watch: Watch | None = None) -> tuple[Method, FitResult]:
         """The method, trained in a run folder."""

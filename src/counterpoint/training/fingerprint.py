@@ -1,6 +1,6 @@
 """What a run was trained on, so that a later command can say what has changed since.
 
-    data.json   {"format", "name", "digest", "features": {modality: [name]}, "splits": {part: {"named", "values", "rows": [key]}}}
+    data.json   {"format", "name", "source", "digest", "features": {modality: [name]}, "splits": {part: {"named", "values", "rows": [key]}}}
 
 The key of a row is its id where the data have ids, and else a checksum of what it holds. Of streams, and of sets that were prepared with a
 checksum of their own, that checksum is kept alone.
@@ -57,22 +57,24 @@ class Fingerprint:
 
     Attributes:
         name: of the data set.
+        source: the name or the path that it was loaded by.
         digest: checksum known beforehand; where there is one, rows are not kept.
         features: by modality, the names of its features.
         splits: by name.
     """
 
     name: str
+    source: str
     digest: str | None
     features: dict[str, tuple[str, ...]]
     splits: dict[str, Rows]
 
     @staticmethod
-    def of(data: Dataset) -> Fingerprint:
+    def of(data: Dataset, source: object = "") -> Fingerprint:
         parts: dict[str, Split | Stream] = {"train": data.train, "val": data.val, "test": data.test}
         digest = data.digest or next((part.digest for part in parts.values() if not isinstance(part, Split)), None)
         rows = {} if digest else {name: Rows.of(part) for name, part in parts.items() if isinstance(part, Split)}
-        return Fingerprint(data.name, digest, {m.name: m.features for m in data.modalities}, rows)
+        return Fingerprint(data.name, str(source), digest, {m.name: m.features for m in data.modalities}, rows)
 
     def write(self, run: Path) -> None:
         """Write ``data.json`` into a run folder, whole or not at all."""
@@ -94,7 +96,7 @@ class Fingerprint:
             splits = {
                 str(part): Rows(bool(r["named"]), str(r["values"]), tuple(map(str, r["keys"]))) for part, r in record["splits"].items()
             }
-            return Fingerprint(str(record["name"]), record["digest"], features, splits)
+            return Fingerprint(str(record["name"]), str(record["source"]), record["digest"], features, splits)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged ({error}); remove it, and nothing will be said of changes in the data") from None
 

@@ -10,19 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ..data import Split
 from ..files import locked
 from .folder import History, RunFolder, leads
 from .options import FitOptions, as_config, for_stage, plain, with_changes
 
 if TYPE_CHECKING:
-    from ..data import Stream
+    from ..data import Split, Stream
     from ..methods import Method
-
-SCALE_ROWS = 256
-"""Training rows from which a model remembers the scale of its values."""
 
 
 Watch = Callable[[Mapping[str, float]], None]
@@ -125,9 +119,6 @@ def fit(
         raise ValueError(f"train has {len(train)} row; give it at least 2")
     if known := getattr(method, "modalities", None):
         train, val = train.read_as(known), val if val is None else val.read_as(known)
-        if isinstance(train, Split):
-            rows = np.unique(np.linspace(0, len(train) - 1, SCALE_ROWS).astype(int))
-            method.model.remember_scale(train.batch(rows, method.device))
     config = {
         "method": {"name": method.name, "config": plain(method.config)},
         "data": plain(describe or {}),
