@@ -397,6 +397,7 @@ def test_impute_fills_what_files_lack(run: Path, tmp_path: Path, capsys: pytest.
         assert {*found} == {"view2", "lower/view2", "upper/view2", "missing/view2"} and np.allclose(found["view2"], first, atol=0.05)
 
 
+@pytest.mark.filterwarnings("ignore:the data of .* have changed")
 def test_impute_fills_a_split_of_the_run_s_data(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = tmp_path / "run"
     shutil.copytree(run, small)

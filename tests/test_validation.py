@@ -68,12 +68,12 @@ def test_the_same_weights_are_worth_the_same_at_every_step(method: str) -> None:
 def test_the_best_weights_are_of_a_step_at_which_decoders_have_learned(ema: float | None) -> None:
     """The loss of the contrast that comes first is far below the whole objective, and used to win."""
     method = idmvae(contrast_first=2 * EPOCH, augment_after=EPOCH, augment_warmup=EPOCH)
-    before = {k: v.clone() for k, v in method.model.decoders.state_dict().items()}
+    before = {k: v.clone() for k, v in method.model.decoders.named_parameters()}
     result = method.fit(DATA.train, DATA.val, select="best", ema=ema, max_epochs=8, **FIT)
     rows = [(s, v) for s, v in zip(result.history["step"], result.history["val/loss"], strict=True) if not np.isnan(v)]
     step, loss = min(rows, key=lambda row: row[1])
     assert step > 2 * EPOCH and loss == result.best
-    assert not any(torch.equal(v, before[k]) for k, v in method.model.decoders.state_dict().items())
+    assert not any(torch.equal(v, before[k]) for k, v in method.model.decoders.named_parameters())
 
 
 def test_a_search_does_not_prefer_decoders_that_never_learn(tmp_path: Path) -> None:

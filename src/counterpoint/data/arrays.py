@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import shown
 from ..containers import Given, given, inferred, together
 from ..reading import as_mask, whole_numbers
 from ..types import Modality, covariates_of
@@ -50,6 +51,9 @@ def from_mapping(
     options: ReadOptions = AS_IT_IS,
 ) -> Dataset:
     """A data set from arrays; see :func:`counterpoint.data.load`."""
+    for option, told in (("present", present), ("labels", labels), ("covariates", covariates)):
+        if told is not None and not hasattr(told, "items"):
+            raise TypeError(f"{option}={shown(told)} must be a mapping of names to arrays, or a table")
     columns = {m.name: m.features for m in modalities or () if m.features}
     if any(key in PART_NAMES for key in data) and all(isinstance(v, Mapping) for v in data.values()):
         if present is not None or labels is not None or covariates is not None:

@@ -130,7 +130,8 @@ def _told(keys: Sequence[str], named: bool = True) -> str:
 
 
 def _names(what: str, then: Sequence[str], now: Sequence[str], named: bool = True) -> Iterator[str]:
-    gone, new = [key for key in then if key not in {*now}], [key for key in now if key not in {*then}]
+    known, here = {*then}, {*now}
+    gone, new = [key for key in then if key not in here], [key for key in now if key not in known]
     if gone or new:
         parts = [f"{len(keys):,} {verb}{_told(keys, named)}" for keys, verb in ((gone, "gone"), (new, "new")) if keys]
         yield f"{what}: {len(then):,} then and {len(now):,} now, {' and '.join(parts)}"
