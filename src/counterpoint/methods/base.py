@@ -162,7 +162,7 @@ class Method(nn.Module):
             ValueError: an option that this method does not have, or a seed that is no whole number of 0 or more.
         """
         method = cls.from_config(data.modalities, options, seed=seed)
-        train = getattr(data, "train", None)
+        train: Any = getattr(data, "train", None)
         if hasattr(train, "batch"):  # a stream would be read for it
             rows = np.unique(np.linspace(0, len(train) - 1, SCALE_ROWS).astype(int))
             method.model.remember_scale(train.batch(rows))
