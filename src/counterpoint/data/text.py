@@ -29,12 +29,13 @@ import numpy as np
 from ..documents import read_json
 from ..extras import required
 from ..files import write
+from ..reading import UNKNOWN_TOKENS
 from ..types import GOES_ON, Modality, of_characters, spelled
 
 Tokens = Literal["words", "pieces", "characters"]
 
-PADDING, UNKNOWN = "", "<unk>"  # no words: one is empty, and "<" is a sign of its own
-UNKNOWN_SIGN = "\ufffd"
+PADDING = ""
+UNKNOWN, UNKNOWN_SIGN = UNKNOWN_TOKENS  # no words: "<" is a sign of its own
 """The unknown token where every token is a character."""
 PIECES = 2000
 """Tokens of a vocabulary of pieces unless it is said otherwise."""
@@ -147,7 +148,7 @@ class Vocabulary:
     @property
     def unknown_id(self) -> int | None:
         """The id that stands for every word without one, if there is such."""
-        return next((self._number[token] for token in (UNKNOWN, UNKNOWN_SIGN) if token in self._number), None)
+        return next((self._number[token] for token in UNKNOWN_TOKENS if token in self._number), None)
 
     @cached_property
     def _number(self) -> dict[str, int]:
