@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from .types import Batch, Modality
 
 Array = np.ndarray
-UNKNOWN_WORD = "<unk>"
-"""The token of a vocabulary that stands for every word that it lacks."""
+UNKNOWN_TOKENS = ("<unk>", "\ufffd")
+"""What stands for a word, and for a sign, that a vocabulary lacks."""
 SLACK = 1e-4
 """How far a float may lie outside [0, 1], for rounding."""
 _ENTRIES = 4_000_000  # entries looked at together while checking, which bounds the memory of the check
@@ -391,7 +391,7 @@ class Conversion:
                 f"modality {asked.name!r} has ids of {given.classes} classes, expected {asked.classes}; encode the text by the model's vocabulary"
             )
         place = {word: i for i, word in enumerate(asked.words)}
-        unknown = place.get(UNKNOWN_WORD, -1)
+        unknown = next((place[token] for token in UNKNOWN_TOKENS if token in place), -1)
         return torch.tensor([place.get(word, unknown) for word in given.words])
 
     @property
@@ -445,7 +445,7 @@ class Conversion:
             if bool((ids < 0).any()):
                 word = self.given.words[int((self.words < 0).nonzero()[0])]
                 raise ValueError(
-                    f"modality {self.asked.name!r}: word {word!r} is not in the model's vocabulary, which has no {UNKNOWN_WORD}"
+                    f"modality {self.asked.name!r}: word {word!r} is not in the model's vocabulary, which has nothing for unknown ones"
                 )
         length = self.asked.shape[0]
         return torch.nn.functional.pad(ids[:, :length], (0, max(0, length - ids.shape[1])))

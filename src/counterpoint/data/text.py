@@ -35,8 +35,7 @@ from ..types import GOES_ON, Modality, of_characters, spelled
 Tokens = Literal["words", "pieces", "characters"]
 
 PADDING = ""
-UNKNOWN, UNKNOWN_SIGN = UNKNOWN_TOKENS  # no words: "<" is a sign of its own
-"""The unknown token where every token is a character."""
+UNKNOWN, UNKNOWN_SIGN = UNKNOWN_TOKENS  # no words: "<" is a sign of its own; the second is for tokens that are single characters
 PIECES = 2000
 """Tokens of a vocabulary of pieces unless it is said otherwise."""
 
