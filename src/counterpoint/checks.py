@@ -89,7 +89,9 @@ def shown(value: object, most: int = 80) -> str:
 
 @cache
 def _hints(of: Callable[..., Any] | type) -> dict[str, Any]:
-    known, found = vars(sys.modules[of.__module__]), dict[str, Any]()
+    module = sys.modules.get(of.__module__ or "")  # code that is run from text, such as a notebook's, has none
+    known = getattr(of, "__globals__", {} if module is None else vars(module))
+    found: dict[str, Any] = {}
     for name, text in of.__annotations__.items():
         try:
             found |= get_type_hints(types.SimpleNamespace(__annotations__={name: text}), known)

@@ -29,6 +29,7 @@ def seeded(source: torch.Generator | int | None) -> Iterator[None]:
     Args:
         source: a seed, or a generator that gives one, so that the next call draws anew.
 
+    >>> from counterpoint.noise import normal_like, seeded
     >>> with seeded(0):
     ...     a = normal_like(torch.zeros(2))
     >>> with seeded(0):

@@ -110,9 +110,11 @@ PriorExpert = Literal["always", "complete", "never"]
 
 
 class Product(Rule):
-    """Args:
-    prior_expert: whether N(0, I) is an expert: ``"always"`` (MVAE); ``"complete"``, in the product of all modalities of the model only (DMVAE);
-        or ``"never"`` (MVTCAE).
+    """The normalised product of the experts.
+
+    Args:
+        prior_expert: whether N(0, I) is an expert: ``"always"`` (MVAE); ``"complete"``, in the product of all modalities of the model only (DMVAE);
+            or ``"never"`` (MVTCAE).
 
     Raises:
         ValueError: an unknown ``prior_expert``.
