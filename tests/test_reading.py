@@ -229,6 +229,31 @@ def test_cells_are_where_they_were_whatever_the_query_holds_beside_them(cells: t
     assert np.isfinite(found).all() and {*alone.obsm} >= {"counterpoint_imputed_adt"}
 
 
+def test_a_gene_that_no_cell_of_a_query_shows_is_known_to_be_zero(cells: tuple[Any, cp.data.Dataset, cp.Method]) -> None:
+    """It is left out of the query's own data set, as constant features are, and the model reads its value all the same."""
+    _, data, model = cells
+    found = []
+    for first in (0, 1):  # which makes the gene vary
+        query = mdata_of(rows=300)
+        counts = np.asarray(query["rna"].X.toarray())
+        counts[:, query["rna"].var_names.get_loc(data.modalities[0].features[3])] = 0
+        counts[0, query["rna"].var_names.get_loc(data.modalities[0].features[3])] = first
+        query["rna"].X = counts
+        found.append(annotated(query, model, batch="donor"))
+    changed = np.abs(found[0] - found[1]).max(1)
+    assert (changed > 1e-5).sum() == 1 and np.isfinite(found[0]).all()
+
+
+def test_a_table_of_measured_values_is_read_in_the_units_of_training(cells: tuple[Any, cp.data.Dataset, cp.Method]) -> None:
+    mdata, data, model = cells
+    split = data.test
+    ids = split.ids[split.present["adt"]][:5]  # type: ignore[index]
+    known = model.encode(split.batch(np.flatnonzero(split.present["adt"])[:5]).only(["adt"])).shared
+    table = mdata["adt"].to_df().loc[ids]
+    assert (np.abs(table.to_numpy()).mean()) > 1, "measured values are far from standardised ones"
+    torch.testing.assert_close(model.encode({"adt": table}).shared, known, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("change", "options", "said"),
     [
@@ -341,6 +366,11 @@ def test_features_and_values_that_changed_are_named(tmp_path: Path) -> None:
     values["rna"][0, 0] += 1
     other = Fingerprint.of(replace(data, train=replace(data.train, x=values)))
     assert [*then.changes(other)] == ["rows hold other values"]
+    backwards = Fingerprint.of(replace(data, train=data.train.take(np.arange(len(data.train))[::-1])))
+    assert [*then.changes(backwards)] == []
+    kinds = cp.setup_mudata(mdata, labels="kind")
+    relabelled = replace(kinds.train, shared_labels={"kind": kinds.train.shared_labels["kind"][::-1]})
+    assert [*Fingerprint.of(kinds).changes(Fingerprint.of(replace(kinds, train=relabelled)))] == ["labels or covariates are others"]
     (tmp_path / "data.json").write_text('{"format": 1}')
     with pytest.raises(ValueError, match=r"data\.json is damaged"):
         Fingerprint.read(tmp_path)

@@ -121,3 +121,12 @@ def test_a_search_says_that_losses_of_other_objectives_do_not_compare(
 
 def _enough(*_: Any) -> None:
     raise LookupError("the search has begun")
+
+
+def test_where_no_validation_ran_the_last_weights_are_kept() -> None:
+    method = idmvae()
+    with pytest.warns(UserWarning, match=r"no validation ran in 2 steps \(val_every=10\), so the last weights are kept"):
+        method.fit(DATA.train, DATA.val, select="best", val_every=10, max_steps=2, **FIT)
+    steady = idmvae()
+    steady.fit(DATA.train, max_steps=2, **FIT)
+    assert all(torch.equal(a, b) for a, b in zip(method.state_dict().values(), steady.state_dict().values(), strict=True))

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from . import checks
+
 if TYPE_CHECKING:
     from mudata import MuData
 
@@ -28,6 +30,7 @@ KEY = "counterpoint"
 Array = np.ndarray
 
 
+@checks.arguments
 def annotate(mdata: MuData, method: Method, data: Dataset, *, batch_size: int = 256, seed: int = 0) -> None:
     """Put the latents of every observation, and its modalities as the model has them, into ``mdata``, in place as scanpy does.
 
@@ -52,8 +55,9 @@ def annotate(mdata: MuData, method: Method, data: Dataset, *, batch_size: int = 
     Raises:
         ValueError: a data set without ids of its rows, or whose ids or features ``mdata`` lacks, or modalities that differ.
     """
+    checks.whole("batch_size", batch_size)
     places = {part: _places(mdata, split) for part, split in data.splits().items()}
-    known, own = {m.name: m for m in method.modalities}, {m.name: m.features for m in data.modalities}
+    known, own = {m.name: m for m in method.modalities}, {m.name: (*m.features, *dict(m.constants)) for m in data.modalities}
     columns = {m.name: _columns(mdata, m.name, m.features, own[m.name]) for m in method.modalities if m.name in own}
     shared = _blank(mdata.n_obs, method.model.shared_dim)
     private = {name: _blank(mdata.n_obs, dim) for name, dim in method.model.private_dims.items()}

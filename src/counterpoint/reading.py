@@ -115,12 +115,16 @@ def laid_out(modality: Modality, values: Array) -> Array:
 
 
 def _by_name(modality: Modality, one: Given) -> Given:
-    """A table in the order of the modality's features; where entries may be missing, with NaN for features that it lacks."""
-    if not (one.columns and modality.features) or one.columns == modality.features:
+    """A table of measured values in the order of the modality's features and in its units; where entries may be missing, with NaN for features that
+    it lacks. What has no names is taken as models take it."""
+    if not (one.columns and modality.features):
         return one
     place = {name: i for i, name in enumerate(one.columns)}
-    found = _places(modality, modality.features, place, modality.gaps)
-    return replace(one, values=_gathered(one.values, found), columns=modality.features)
+    values = _gathered(one.values, _places(modality, modality.features, place, modality.gaps))
+    if modality.units and values.dtype.kind in "iuf":
+        mean, std = np.array(modality.units).T
+        values = (values - mean) / std
+    return replace(one, values=values, columns=modality.features)
 
 
 def _places(modality: Modality, wanted: Sequence[str], place: Mapping[str, int], gaps: bool) -> Array:
@@ -378,7 +382,8 @@ class Conversion:
         asked, given = self.asked, self.given
         if not (asked.features and given.features) or asked.features == given.features:
             return None
-        return _places(asked, asked.features, {name: i for i, name in enumerate(given.features)}, asked.gaps)
+        names = (*given.features, *(name for name, _ in given.constants))
+        return _places(asked, asked.features, {name: i for i, name in enumerate(names)}, asked.gaps)
 
     @cached_property
     def words(self) -> Tensor | None:
@@ -406,6 +411,8 @@ class Conversion:
         """Whether the two were standardised by other units."""
         given = self.given.units
         if self.places is not None and given:
+            if (self.places >= len(given)).any():  # a constant, which comes as it was measured
+                return True
             given = tuple(given[i] if i >= 0 else unit for i, unit in zip(self.places, self.asked.units or given, strict=False))
         return self.asked.units != given
 
@@ -422,7 +429,9 @@ class Conversion:
             values = given.original(values)
         if self.places is not None:
             places = torch.from_numpy(self.places).to(values.device)
+            same = values.new_tensor([value for _, value in given.constants]).expand(len(values), -1)
             there = torch.ones_like(values, dtype=torch.bool) if entries is None else entries
+            values, there = torch.cat([values, same], 1), torch.cat([there, torch.ones_like(same, dtype=torch.bool)], 1)
             entries = there[:, places.clamp(min=0)] & (places >= 0)
             values = values[:, places.clamp(min=0)]
         if self.rescaled:
@@ -540,15 +549,19 @@ def checked_by_hand(batch: Batch, asked: tuple[Modality, ...]) -> Batch:
         raise ValueError(f"the batch has {', '.join(batch.x) or 'nothing'}, and the model knows {', '.join(names)}; make it by Batch.of")
     for m in asked:
         values, here = batch.x[m.name], batch.present[m.name]
+        if not isinstance(values, Tensor) or not isinstance(here, Tensor):
+            raise TypeError(f"modality {m.name!r}: the batch holds {type(values).__name__}, expected tensors; make it by Batch.of")
         if tuple(values.shape) != (len(batch), *m.shape) or tuple(here.shape) != (len(batch),):
             raise ValueError(
                 f"modality {m.name!r}: the batch holds shape {tuple(values.shape)}, expected {(len(batch), *m.shape)}; make it by Batch.of"
             )
-        if wrong := wrong_row(m, values.detach().cpu().numpy(), here.cpu().numpy()):
-            raise ValueError(f"modality {m.name!r}: row {wrong[0]} of the batch {wrong[1]}")
         ids = m.likelihood == "categorical"
-        if values.is_floating_point() == ids or here.dtype != torch.bool:
+        if here.dtype != torch.bool:
+            raise TypeError(f"modality {m.name!r}: 'present' of the batch holds {here.dtype}, expected bool; make it by Batch.of")
+        if values.is_floating_point() == ids:
             raise TypeError(
                 f"modality {m.name!r}: the batch holds {values.dtype}, expected {'integers' if ids else 'floats'}; make it by Batch.of"
             )
+        if wrong := wrong_row(m, (values if ids else values.float()).detach().cpu().numpy(), here.cpu().numpy()):
+            raise ValueError(f"modality {m.name!r}: row {wrong[0]} of the batch {wrong[1]}")
     return replace(batch, x={n: batch.x[n] for n in names}, present={n: batch.present[n] for n in names}, modalities=asked)

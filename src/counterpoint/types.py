@@ -23,7 +23,7 @@ LIKELIHOODS: tuple[str, ...] = get_args(LikelihoodName)
 COUNTS: tuple[str, ...] = ("nb", "zinb")
 """Likelihoods of counts."""
 
-SHOWN = ("words", "features", "units", "covariate_units")
+SHOWN = ("words", "features", "units", "constants", "covariate_units")
 """Fields of a modality that say how values are named and measured; checksums leave them out."""
 
 PARTS_NAMES = "/.+>@,="
@@ -58,6 +58,7 @@ class Modality:
             units of before; nothing else hangs on them, or on names of features.
         full_scale: of values in [0, 1], the whole number that stands for 1: by default 255 of images, as in 8-bit files, and 1 of vectors. Values
             that come as floats are in [0, 1] already.
+        constants: features that were left out because they are the same in every row, and their value as it was measured.
         covariate_units: mean and standard deviation of each covariate before it was standardised; (0, 1) of categories.
         gaps: single entries of a row may be missing, which NaN marks: encoders read the mean of the training rows in their place, and the
             log-likelihood is that of the entries that are there. Neither word ids nor counts, whose total would not be known, can have gaps.
@@ -81,6 +82,7 @@ class Modality:
     units: tuple[tuple[float, float], ...] = field(default=(), repr=False)
     gaps: bool = False
     full_scale: int = 0
+    constants: tuple[tuple[str, float], ...] = field(default=(), repr=False)
     covariate_units: tuple[tuple[float, float], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -100,6 +102,7 @@ class Modality:
             if isinstance(names, str | bytes) or not isinstance(names, Iterable):
                 raise ValueError(f"modality {self.name!r}: {what}={checks.shown(names)} must be a list of names")
         object.__setattr__(self, "words", tuple(self.words))
+        object.__setattr__(self, "constants", tuple((str(name), float(value)) for name, value in self.constants))
         if isinstance(self.covariates, str):
             raise ValueError(
                 f"modality {self.name!r}: covariates={self.covariates!r} must be a list of names, such as [{self.covariates!r}]"

@@ -1,6 +1,6 @@
 """What a run was trained on, so that a later command can say what has changed since.
 
-    data.json   {"format", "name", "source", "digest", "features": {modality: [name]}, "splits": {part: {"named", "values", "rows": [key]}}}
+    data.json   {"format", "name", "source", "digest", "features": {modality: [name]}, "splits": {part: {"named", "values", "told", "keys"}}}
 
 The key of a row is its id where the data have ids, and else a checksum of what it holds. Of streams, and of sets that were prepared with a
 checksum of their own, that checksum is kept alone.
@@ -36,19 +36,22 @@ class Rows:
 
     Attributes:
         named: whether keys are ids, and not checksums of values.
-        values: one checksum of the values of all rows.
+        values: one checksum of the values of all rows, in any order.
+        told: one checksum of labels and covariates.
         keys: one for each row.
     """
 
     named: bool
     values: str
+    told: str
     keys: tuple[str, ...]
 
     @staticmethod
     def of(split: Split) -> Rows:
         held = [*_checksums(split)]
-        total = hashlib.sha256("".join(held).encode()).hexdigest()
-        return Rows(split.ids is not None, total, tuple(held if split.ids is None else map(str, split.ids)))
+        keys = tuple(held if split.ids is None else map(str, split.ids))
+        total = hashlib.sha256("".join(sorted(held)).encode()).hexdigest()
+        return Rows(split.ids is not None, total, _beside(split, np.argsort(keys, kind="stable")), keys)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ class Fingerprint:
             record = json.loads(path.read_text(encoding="utf-8"))
             features = {str(name): tuple(map(str, names)) for name, names in record["features"].items()}
             splits = {
-                str(part): Rows(bool(r["named"]), str(r["values"]), tuple(map(str, r["keys"]))) for part, r in record["splits"].items()
+                str(part): Rows(bool(r["named"]), str(r["values"]), str(r["told"]), tuple(map(str, r["keys"])))
+                for part, r in record["splits"].items()
             }
             return Fingerprint(str(record["name"]), str(record["source"]), record["digest"], features, splits)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -114,9 +118,17 @@ class Fingerprint:
         named = all(rows.named for known in (self, now) for rows in known.splits.values())
         yield from _names("rows", [*then], [*here], named)
         if moved := [key for key, part in then.items() if here.get(key, part) != part]:
-            yield f"{len(moved):,} rows fall to another split{_told(moved, named)}"
-        if then == here and any(rows.values != now.splits[part].values for part, rows in self.splits.items()):
-            yield "rows hold other values"
+            seen = sum(here[key] == "test" and then[key] != "test" for key in moved)
+            learned = f", among them {seen:,} that were trained or validated on and stand in test now" if seen else ""
+            yield f"{len(moved):,} rows fall to another split{learned}{_told(moved, named)}"
+        if then == here:
+            other = [(rows, now.splits[part]) for part, rows in self.splits.items()]
+            if any(sorted(a.keys) != sorted(b.keys) for a, b in other):
+                yield "rows stand there more often or less"
+            elif any(a.values != b.values for a, b in other):
+                yield "rows hold other values"
+            elif any(a.told != b.told for a, b in other):
+                yield "labels or covariates are others"
 
     def _part_of(self) -> dict[str, str]:
         """The split of each row, by its key."""
@@ -137,11 +149,21 @@ def _names(what: str, then: Sequence[str], now: Sequence[str], named: bool = Tru
         yield f"{what}: {len(then):,} then and {len(now):,} now, {' and '.join(parts)}"
 
 
+def _beside(split: Split, order: np.ndarray) -> str:
+    """A checksum of labels and covariates, of rows in this order."""
+    private = {f"{label}/{name}": values for label, by in split.private_labels.items() for name, values in by.items()}
+    total = hashlib.sha256(repr((split.covariate_names, sorted(split.shared_labels), sorted(private))).encode())
+    for values in (split.covariates, *(v for _, v in sorted({**split.shared_labels, **private}.items()))):
+        total.update(np.ascontiguousarray(np.asarray(values)[order]).data)
+    return total.hexdigest()
+
+
 def _checksums(split: Split) -> Iterator[str]:
-    """A checksum of what each row holds, text."""
+    """A checksum of what each row holds, text; features in the order of their names."""
+    orders = {m.name: np.argsort(m.features, kind="stable") for m in split.modalities if m.features}
     for start in range(0, len(split), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        blocks: Mapping[str, Any] = {name: _bytes(values, rows) for name, values in split.x.items()}
+        blocks: Mapping[str, Any] = {name: _bytes(values, rows, orders.get(name)) for name, values in split.x.items()}
         for i in range(len(split.present[split.modalities[0].name][rows])):
             total = hashlib.blake2b(digest_size=8)
             for name, block in blocks.items():
@@ -151,8 +173,8 @@ def _checksums(split: Split) -> Iterator[str]:
             yield total.hexdigest()
 
 
-def _bytes(values: Any, rows: slice) -> Any:
+def _bytes(values: Any, rows: slice, order: np.ndarray | None) -> Any:
     """What the checksum of each row is taken of; of images that are decoded when they are asked for, where they come from."""
     if isinstance(values, Pictures):
         return [repr(source).encode() for source in values.sources[rows]]
-    return np.ascontiguousarray(values[rows])
+    return np.ascontiguousarray(values[rows] if order is None else values[rows][:, order])

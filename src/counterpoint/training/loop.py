@@ -128,6 +128,12 @@ class Run:
     def _best_weights(self) -> dict[str, Tensor]:
         if self.validation.weights is not None:
             return self.validation.weights
+        if "val/loss" not in self.history.columns():
+            every = self.options.val_every
+            warnings.warn(
+                f"no validation ran in {self.trainer.global_step} steps (val_every={every}), so the last weights are kept", stacklevel=2
+            )
+            return self.method.state_dict()
         if self.folder is None or not self.folder.best.exists():
             raise ValueError("no validation gave a finite loss, so there are no best weights; use select='last'")
         return read(self.folder.best)["state_dict"]

@@ -86,6 +86,7 @@ class Account:
             raise ValueError(f"skip_bad names {unknown[0]!r}; choose among {', '.join(kinds)}, or give True for all")
         self.skipped: dict[str, list[str]] = {}
         self.constant: dict[str, list[str]] = {}
+        self.constants: dict[str, tuple[tuple[str, float], ...]] = {}
 
     def bad(self, kind: BadKind | None, described: str, names: Sequence[str] | Array, what: str, remedy: str) -> None:
         """Something is bad, unless ``names`` is empty.

@@ -109,6 +109,7 @@ def assemble(
             None,
             features=tuple(map(str, a.features)),
             units=tuple(map(tuple, units.get(a.name, ()))),
+            constants=account.constants.get(a.name, ()),
         )
         for a in chosen
     ]
@@ -197,13 +198,15 @@ def _varying(assay: Assay, account: Account) -> Assay:
     if not assay.present.any():
         after = f" when {told(account.skipped, 1)} are skipped" if account.skipped else ""
         raise ValueError(f"{account.where}: no observation has modality {assay.name!r}{after}")
-    constant = moments(assay.of(np.arange(len(assay.rows))))[1] == 0
+    mean, variance = moments(assay.of(np.arange(len(assay.rows))))
+    constant = variance == 0
     names = assay.features[constant]
     if constant.all():
         raise ValueError(f"{account.where}: modality {assay.name!r} has no feature that varies")
     if not constant.any():
         return assay
     account.constant[f"constant features of {assay.name}"] = [*map(str, names)]
+    account.constants[assay.name] = tuple(zip(map(str, names), mean[constant].tolist(), strict=True))
     return assay.only(~constant)
 
 

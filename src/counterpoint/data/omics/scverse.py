@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ... import checks
 from ...containers import doubtful, given, inferred
 from ...extras import required
 from ...files import replacing
@@ -33,6 +34,7 @@ SUFFIXES = (".h5mu", ".h5ad")
 Columns = str | Sequence[str]
 
 
+@checks.arguments
 def setup_mudata(
     mdata: MuData | AnnData,
     *,
