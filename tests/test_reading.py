@@ -374,3 +374,22 @@ def test_features_and_values_that_changed_are_named(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text('{"format": 1}')
     with pytest.raises(ValueError, match=r"data\.json is damaged"):
         Fingerprint.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda model, data: model.fit({"vector": VECTORS}), r"train is dict; give a split, such as data\.train"),
+        (lambda model, data: model.fit(data), r"train is Dataset; give a split, such as data\.train"),
+        (lambda model, data: model.fit(data.train, val="x"), r"val is str; give a split, such as data\.val"),
+        (lambda model, data: cp.evaluate(model, None), "data is NoneType; give a data set"),
+        (lambda model, data: cp.annotate(data, model, data), "mdata is Dataset; give a MuData object"),
+        (lambda model, data: Modality("a", 2, features=("x", "x")), "feature 'x' is there twice"),
+        (lambda model, data: Modality("a", 2, units=((0, 0), (1, 1))), "a standard deviation of 0 or less"),
+        (lambda model, data: Modality("a", 2, scale=float("inf")), "scale inf must be positive"),
+    ],
+)
+def test_what_is_handed_over_instead_is_named(model: cp.Method, ask: Callable[[Any, Any], object], said: str) -> None:
+    data = load({"vector": VECTORS, "image": PIXELS}, modalities=[IMAGE, VECTOR])
+    with pytest.raises((TypeError, ValueError), match=said):
+        ask(model, data)

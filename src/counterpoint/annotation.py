@@ -56,6 +56,9 @@ def annotate(mdata: MuData, method: Method, data: Dataset, *, batch_size: int = 
         ValueError: a data set without ids of its rows, or whose ids or features ``mdata`` lacks, or modalities that differ.
     """
     checks.whole("batch_size", batch_size)
+    for what, given, needed in (("mdata", mdata, "obsmap"), ("data", data, "splits")):
+        if not hasattr(given, needed):
+            raise TypeError(f"{what} is {type(given).__name__}; give a MuData object, and a data set that setup_mudata made of it")
     places = {part: _places(mdata, split) for part, split in data.splits().items()}
     known, own = {m.name: m for m in method.modalities}, {m.name: (*m.features, *dict(m.constants)) for m in data.modalities}
     columns = {m.name: _columns(mdata, m.name, m.features, own[m.name]) for m in method.modalities if m.name in own}

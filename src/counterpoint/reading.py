@@ -323,7 +323,7 @@ def columns(given: Covariates, names: Sequence[str], rows: int, device: torch.de
 
 def _floats(what: str, given: Any) -> Tensor:
     try:
-        return torch.as_tensor(given).float()
+        return torch.as_tensor(given.to_numpy() if hasattr(given, "to_numpy") else given).float()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{what}: {given!r:.60} holds no numbers ({str(error).partition(chr(10))[0]})") from None
 

@@ -118,7 +118,10 @@ class Modality:
             raise ValueError(f"modality {self.name!r}: shape {self.shape} must have at least one axis, each of length 1 or more")
         if self.likelihood not in LIKELIHOODS:
             raise ValueError(f"modality {self.name!r}: unknown likelihood {self.likelihood!r}; choose one of {', '.join(LIKELIHOODS)}")
-        if self.scale is not None and not (isinstance(self.scale, int | float) and self.scale > 0):
+        if isinstance(self.scale, np.integer | np.floating):
+            object.__setattr__(self, "scale", float(self.scale))
+        positive = isinstance(self.scale, int | float) and not isinstance(self.scale, bool) and 0 < self.scale < float("inf")
+        if self.scale is not None and not positive:
             raise ValueError(f"modality {self.name!r}: scale {self.scale} must be positive, or None to learn it")
         if not self.weight > 0:
             raise ValueError(f"modality {self.name!r}: weight {self.weight} must be positive")
@@ -152,6 +155,13 @@ class Modality:
         if self.covariate_units and len(self.covariate_units) != len(self.covariates):
             raise ValueError(
                 f"modality {self.name!r}: {len(self.covariate_units)} covariate_units for {len(self.covariates)} covariates; give one for each, or none"
+            )
+        if len({*self.features}) < len(self.features):
+            repeated = next(name for i, name in enumerate(self.features) if name in self.features[:i])
+            raise ValueError(f"modality {self.name!r}: feature {repeated!r} is there twice; give each feature a name of its own")
+        if any(not std > 0 for _, std in self.units):
+            raise ValueError(
+                f"modality {self.name!r}: units hold a standard deviation of 0 or less; give 1 for an entry that does not vary"
             )
         for what, given in (("features", self.features), ("units", self.units)):
             if given and self.shape != (len(given),):

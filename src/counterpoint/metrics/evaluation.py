@@ -277,6 +277,8 @@ def evaluate(
         ValueError: an unknown group or split, no group, different modalities, a number below 1, a label with a single class, or features
             that are none. TypeError: a feature extractor that is no function, or gives no tensor.
     """
+    if not hasattr(data, "splits"):
+        raise TypeError(f"data is {type(data).__name__}; give a data set, as cp.data.load makes it")
     origin, data = _origin(method, data), complete(data, method.modalities)
     groups = _checked(
         method,

@@ -115,6 +115,9 @@ def fit(
         raise ValueError("resume=True needs out, the folder of the run to go on with")
     if options.select == "best" and val is None:
         raise ValueError("select='best' needs val, the rows by which to choose")
+    for name, rows in (("train", train), ("val", val)):
+        if (rows is not None and not hasattr(rows, "read_as")) or hasattr(rows, "splits"):
+            raise TypeError(f"{name} is {type(rows).__name__}; give a split, such as data.{name}")
     if len(train) < 2:
         raise ValueError(f"train has {len(train)} row; give it at least 2")
     if known := getattr(method, "modalities", None):
