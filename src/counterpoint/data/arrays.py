@@ -34,6 +34,7 @@ IDS = "rows/ids"
 """Name of the array of what rows are called."""
 CHANNELS = (1, 3, 4)
 """Channels that images have, as a rule."""
+_LOOKED = 1000  # images that are looked at for whether they are masks
 Flat = dict[str, Array]
 Units = tuple[tuple[float, float], ...]
 
@@ -171,8 +172,8 @@ def from_flat(
 def infer(name: str, arrays: Sequence[Array], *, columns: tuple[str, ...] | None = None) -> Modality:
     """What values look like, from their dtype and shape.
 
-    uint8 images and float images in [0, 1]: Laplace, b = 0.75. Other floats: normal with a learned scale, and images of them
-    unbounded. Booleans: Bernoulli. Integers: ids of a vocabulary that ends with the largest id; of a table counts (negative binomial), or
+    uint8 images and float images in [0, 1]: Laplace, b = 0.75; uint8 images of 0 and 1 alone are masks: Bernoulli.
+    Other floats: normal with a learned scale, and images of them unbounded. Booleans: Bernoulli. Integers: ids of a vocabulary that ends with the largest id; of a table counts (negative binomial), or
     Bernoulli where all are 0 or 1.
 
     Args:
@@ -188,6 +189,8 @@ def infer(name: str, arrays: Sequence[Array], *, columns: tuple[str, ...] | None
         top = max(int(a.max(initial=0)) for a in arrays)
         return Modality(name, shape, "categorical", None, classes=max(2, top + 1))
     if first.dtype == np.uint8:
+        if max(int(a[:_LOOKED].max(initial=0)) for a in arrays) == 1:  # a mask, and no picture that is all but black
+            return Modality(name, shape, "bernoulli", None, full_scale=1)
         return Modality(name, shape, "laplace", 0.75)
     if first.dtype.kind in "iu":
         raise TypeError(
