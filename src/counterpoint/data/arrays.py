@@ -173,7 +173,8 @@ def infer(name: str, arrays: Sequence[Array], *, columns: tuple[str, ...] | None
     """What values look like, from their dtype and shape.
 
     uint8 images and float images in [0, 1]: Laplace, b = 0.75; uint8 images of 0 and 1 alone are masks: Bernoulli.
-    Other floats: normal with a learned scale, and images of them unbounded. Booleans: Bernoulli. Integers: ids of a vocabulary that ends with the largest id; of a table counts (negative binomial), or
+    Other floats: normal with a learned scale, and images of them unbounded. Booleans: Bernoulli.
+    Integers: ids of a vocabulary that ends with the largest id; of a table counts (negative binomial), or
     Bernoulli where all are 0 or 1.
 
     Args:
