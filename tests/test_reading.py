@@ -151,6 +151,8 @@ def test_a_batch_made_by_hand_goes_through_the_door(model: cp.Method) -> None:
     good = Batch.of({"image": PIXELS, "vector": VECTORS}, modalities=model.modalities)
     by_hand = Batch(dict(good.x), dict(good.present))
     assert torch.equal(z_of(model, by_hand), z_of(model, good))
+    with pytest.raises(ValueError, match="covariates of 4 rows, expected 6"):
+        model.encode(Batch(dict(good.x), dict(good.present), torch.zeros(4, 0)))
     wrong: list[tuple[dict[str, torch.Tensor], str]] = [
         ({"image": good.x["image"] * 255, "vector": good.x["vector"]}, "row 0 of the batch spans"),
         ({"image": good.x["image"], "vector": good.x["vector"][:, :5]}, "holds shape"),

@@ -547,6 +547,8 @@ def checked_by_hand(batch: Batch, asked: tuple[Modality, ...]) -> Batch:
     names = [m.name for m in asked]
     if {*batch.x} != {*names} or {*batch.present} != {*names}:
         raise ValueError(f"the batch has {', '.join(batch.x) or 'nothing'}, and the model knows {', '.join(names)}; make it by Batch.of")
+    if len(batch.covariates) != len(batch):
+        raise ValueError(f"the batch has covariates of {len(batch.covariates)} rows, expected {len(batch)}; make it by Batch.of")
     for m in asked:
         values, here = batch.x[m.name], batch.present[m.name]
         if not isinstance(values, Tensor) or not isinstance(here, Tensor):
