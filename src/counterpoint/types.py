@@ -156,9 +156,6 @@ class Modality:
             raise ValueError(
                 f"modality {self.name!r}: {len(self.covariate_units)} covariate_units for {len(self.covariates)} covariates; give one for each, or none"
             )
-        if len({*self.features}) < len(self.features):
-            repeated = next(name for i, name in enumerate(self.features) if name in self.features[:i])
-            raise ValueError(f"modality {self.name!r}: feature {repeated!r} is there twice; give each feature a name of its own")
         if any(not std > 0 for _, std in self.units):
             raise ValueError(
                 f"modality {self.name!r}: units hold a standard deviation of 0 or less; give 1 for an entry that does not vary"
@@ -168,6 +165,9 @@ class Modality:
                 raise ValueError(
                     f"modality {self.name!r}: {len(given)} {what} for shape {self.shape}; give one for each entry of a vector, or none"
                 )
+        if len({*self.features}) < len(self.features):
+            repeated = next(name for i, name in enumerate(self.features) if name in self.features[:i])
+            raise ValueError(f"modality {self.name!r}: feature {repeated!r} is there twice; give each feature a name of its own")
 
     @property
     def unit(self) -> bool:

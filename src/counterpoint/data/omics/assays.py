@@ -22,7 +22,7 @@ FAMILIES: tuple[LikelihoodName, ...] = ("normal", "laplace", "nb", "zinb", "bern
 BadKind = Literal["duplicates", "bad-values", "empty-cells", "unknown-batches", "one-class-labels"]
 """What may be bad: ids of observations and names of features that repeat, entries that a likelihood does not read, cells without counts, observations
 without a batch, and labels that do not tell observations apart."""
-SkipBad = bool | Sequence[BadKind]
+SkipBad = bool | BadKind | Sequence[BadKind]
 _LISTED = 100  # names of what was skipped that the notes list; the numbers are exact
 
 
