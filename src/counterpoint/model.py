@@ -271,6 +271,11 @@ class Model(nn.Module):
             if (filler := self.decoder(name).filler) is not None:
                 filler.observe(batch.x[name], batch.observed(name))
 
+    @property
+    def knows_scale(self) -> bool:
+        """Whether it remembers the scale of any training values."""
+        return any(bool(self.decoder(name).scale_seen.any()) for name in self.names)
+
     def remember_scale(self, batch: Batch) -> None:
         """Keep mean and standard deviation of the real values of some training rows, so that values on another scale are noticed."""
         for name, modality in self.modalities.items():

@@ -162,11 +162,14 @@ class Method(nn.Module):
             ValueError: an option that this method does not have, or a seed that is no whole number of 0 or more.
         """
         method = cls.from_config(data.modalities, options, seed=seed)
-        train: Any = getattr(data, "train", None)
-        if hasattr(train, "batch"):  # a stream would be read for it
-            rows = np.unique(np.linspace(0, len(train) - 1, SCALE_ROWS).astype(int))
-            method.model.remember_scale(train.batch(rows))
+        method._remember_scale(getattr(data, "train", None))
         return method
+
+    def _remember_scale(self, train: Any) -> None:
+        """Let the model know the scale of some training rows, where it knows none; of a stream, which would be read for it, it knows none."""
+        if hasattr(train, "batch") and not self.model.knows_scale:
+            rows = np.unique(np.linspace(0, len(train) - 1, SCALE_ROWS).astype(int))
+            self.model.remember_scale(train.batch(rows, self.device).read_as(self.modalities))
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -217,7 +220,9 @@ class Method(nn.Module):
         """Train with Lightning; see ``counterpoint.training.fit`` for the options."""
         from counterpoint.training import fit
 
-        return fit(self, train, val, **options)
+        result = fit(self, train, val, **options)
+        self._remember_scale(train)
+        return result
 
     def fit_prior(
         self,
