@@ -516,3 +516,29 @@ def test_options_of_readers_are_flags(tmp_path: Path) -> None:
     assert same["covariate_kinds"] == {"run": "number"} and same["skip_bad"] is True
     with pytest.raises(ValueError, match="skip_bad"):
         settings(["idmvae", "--data", "a.npz", "--skip_bad", "[empty]"])
+
+
+def test_a_batch_that_once_had_a_nan_is_a_category_and_what_is_unknown_the_average() -> None:
+    runs = np.where(np.arange(60) % 6 == 5, np.nan, np.arange(60) % 2)
+    data = load({"a": VALUES}, covariates={"run": runs}, covariate_kinds={"run": "category"})
+    assert data.covariate_names == ("run=0", "run=1")
+    columns = np.concatenate([split.covariates for split in data.splits().values()])
+    known = {(0.0, 1.0), (1.0, 0.0)}
+    unknown = [row for row in columns.tolist() if tuple(row) not in known]
+    train = np.array([row for row in data.train.covariates.tolist() if tuple(row) in known])
+    assert len(unknown) == 10 and np.allclose(unknown, train.mean(0))
+
+
+def test_rows_that_stand_in_two_splits_are_refused() -> None:
+    table = pandas.DataFrame(VALUES, index=[f"s{i}" for i in range(60)])
+    with pytest.raises(ValueError, match="10 rows stand in train and in test, 's30' first"):
+        load({"train": {"a": table[:40]}, "val": {"a": table[50:]}, "test": {"a": table[30:40]}})
+    numbered = {part: {"a": pandas.DataFrame(VALUES)} for part in ("train", "val", "test")}
+    assert len(load(numbered).test) == 60, "numbers from 0 on are no names"
+
+
+def test_numbers_that_were_reset_in_one_table_alone_are_told() -> None:
+    table = pandas.DataFrame(VALUES)
+    kept = table[VALUES[:, 0] > np.median(VALUES[:, 0])]
+    with pytest.warns(UserWarning, match="have numbers for names, and 30 to 30 of them"):
+        load({"a": kept, "b": kept.reset_index(drop=True)})

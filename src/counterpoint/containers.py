@@ -131,10 +131,12 @@ def together(found: Mapping[str, Given]) -> tuple[dict[str, Given], Array | None
                 f"table {key!r} shares no row with another: its first is called '{own[0]}', that of {beside[0]!r} '{tables[beside[0]][1][0]}';"
                 " give the same row the same name in the index of both"
             )
-    counted = {key: len(tables[key][1]) for key in leading if tables[key][0].numbered}
-    if len({*counted.values()}) > 1:
+    counted = {key: own for key in leading if np.char.isdigit(own := tables[key][1]).all()}
+    differ = len({frozenset(own.tolist()) for own in counted.values()}) > 1
+    if differ and any(tables[key][0].numbered for key in counted):
+        sizes = [len(own) for own in counted.values()]
         warnings.warn(
-            f"rows of the tables {', '.join(map(repr, counted))} have numbers for names, and {min(counted.values())} to {max(counted.values())}"
+            f"rows of the tables {', '.join(map(repr, counted))} have numbers for names, and {min(sizes)} to {max(sizes)}"
             " of them; those of the same number are taken for one: give an index of names if that is wrong",
             stacklevel=2,
         )

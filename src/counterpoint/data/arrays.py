@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,22 @@ def from_mapping(
             raise ValueError("with train, val and test given, put 'present/NAME', 'label/LABEL' and 'covariate/NAME' into each of them")
         named = named_parts(name, [*data])
         parts, held = with_all_parts(name, {part: _flat(data[key], columns) for part, key in named.items()}, fractions, seed)
+        _refuse_shared(parts)
         return from_flat(name, parts, modalities, held, options=options, columns=columns)
     items = {**data, **_under("present", present), **_under("covariate", covariates)}
     for label, values in _under("label", labels).items():
         items |= _under(label, values) if isinstance(values, Mapping) else {label: values}
     return from_flat(name, _divide(_flat(items, columns), fractions, seed), modalities, options=options, columns=columns)
+
+
+def _refuse_shared(parts: Mapping[str, Flat]) -> None:
+    """Refuse rows that stand in two splits by the names in the index of their tables, by ValueError. Numbers from 0 on are no names."""
+    named = {part: flat[IDS] for part, flat in parts.items() if IDS in flat}
+    named = {part: ids for part, ids in named.items() if not np.array_equal(ids, np.arange(len(ids)).astype(str))}
+    for one, other in combinations(named, 2):
+        shared = named[other][np.isin(named[other], named[one])]
+        if len(shared):
+            raise ValueError(f"{len(shared):,} rows stand in {one} and in {other}, {str(shared[0])!r} first; keep each row in one of them")
 
 
 def _under(head: str, given: Any) -> dict[str, Any]:
@@ -541,13 +553,15 @@ def _standardised(key: str, given: Flat) -> tuple[Flat, list[str], list[tuple[fl
 
 
 def _one_hot(key: str, given: Flat) -> tuple[Flat, list[str], list[tuple[float, float]], str]:
-    """Names, and numbers that stand for such, as a column for each that training has. Of others nothing is known: such rows have the average of training."""
-    values = np.unique(given["train"])
+    """Names, and numbers that stand for such, as a column for each that training has. Of others, and of empty ones, nothing is known: such rows have
+    the average of training."""
+    values = np.unique(given["train"][given["train"] != ""])
     if len(values) > MOST_VALUES:
         raise ValueError(f"array {key!r} has {len(values)} values, and each would be a column; give floats where it is a quantity")
     hits = {part: own[:, None] == values for part, own in given.items()}
-    columns = {part: np.where(hit.any(1, keepdims=True), hit, hits["train"].mean(0)) for part, hit in hits.items()}
-    strange = sorted({value for part, own in given.items() for value in own[~hits[part].any(1)].tolist()})
+    average = hits["train"][hits["train"].any(1)].mean(0)
+    columns = {part: np.where(hit.any(1, keepdims=True), hit, average) for part, hit in hits.items()}
+    strange = sorted({value for part, own in given.items() for value in own[~hits[part].any(1)].tolist()} - {""})
     note = f"one of {', '.join(values)}" + f"; of {', '.join(strange)}, which training does not have, nothing is known" * bool(strange)
     names = [f"{key.removeprefix('covariate/')}={value}" for value in values]
     return columns, names, [(0.0, 1.0)] * len(names), note

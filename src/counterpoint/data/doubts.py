@@ -107,15 +107,12 @@ def _numbers(name: str, values: Array) -> Array:
 
 
 def _categories(values: Array) -> Array:
-    """Names for numbers: 1 and not 1.0."""
-    whole = values.dtype.kind == "f" and np.isfinite(values).all() and not (values != np.rint(values)).any()
-    return (
-        values.astype(np.int64).astype(str)
-        if whole
-        else values
-        if values.dtype.kind == "f" and not np.isfinite(values).all()
-        else values.astype(str)
-    )
+    """Names for numbers: 1 and not 1.0; no name for NaN, of which nothing is known."""
+    if values.dtype.kind != "f":
+        return values.astype(str)
+    known = ~np.isnan(values)
+    names = [f"{value:.0f}" if value == np.rint(value) else str(value) for value in np.where(known, values, 0).tolist()]
+    return np.where(known, names, "")
 
 
 def zero_rows(values: Array, block: int = 4096) -> Array:
