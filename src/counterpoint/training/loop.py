@@ -128,7 +128,7 @@ class Run:
     def _best_weights(self) -> dict[str, Tensor]:
         if self.validation.weights is not None:
             return self.validation.weights
-        if "val/loss" not in self.history.columns():
+        if not any("val/loss" in row and row["step"] > self.history.before for row in self.history.rows):
             every = self.options.val_every
             warnings.warn(
                 f"no validation ran in {self.trainer.global_step} steps (val_every={every}), so the last weights are kept", stacklevel=2
