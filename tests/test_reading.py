@@ -53,7 +53,8 @@ def test_a_value_means_the_same_in_every_dtype_and_container(model: cp.Method) -
         np.asfortranarray(PIXELS),
         PIXELS[::-1][::-1],
         torch.from_numpy(PIXELS),
-        PIXELS.tolist() and torch.from_numpy(PIXELS.astype(np.int32)),
+        PIXELS.tolist(),
+        torch.from_numpy(PIXELS.astype(np.int32)),
     ]
     vectors: list[Any] = [
         VECTORS.astype(np.uint8),
