@@ -542,3 +542,10 @@ def test_numbers_that_were_reset_in_one_table_alone_are_told() -> None:
     kept = table[VALUES[:, 0] > np.median(VALUES[:, 0])]
     with pytest.warns(UserWarning, match="have numbers for names, and 30 to 30 of them"):
         load({"a": kept, "b": kept.reset_index(drop=True)})
+
+
+def test_a_quantity_beside_a_number_of_things_is_not_taken_for_scaled_counts() -> None:
+    rng = np.random.default_rng(0)
+    load({"a": np.stack([rng.random(60) * 9, rng.integers(1, 9, 60)], 1)})
+    with pytest.warns(UserWarning, match="are fractions"):
+        load({"a": rng.poisson(3, (60, 5)) * 0.5})

@@ -362,6 +362,15 @@ def inferred(table: Any) -> LikelihoodName:
     return "bernoulli" if values.max() <= 1 else "nb"
 
 
+def _by_column(table: Any) -> bool:
+    """Whether each column holds whole numbers alone, or hardly any: a quantity beside numbers of things, and no counts that were scaled."""
+    if hasattr(table, "indptr") or table.ndim != 2:
+        return False
+    kinds = [(column[column > 0] == np.rint(column[column > 0])) for column in table.T]
+    shares = [float(kind.mean()) for kind in kinds if len(kind)]
+    return all(share == 1 or share < _WHOLE for share in shares)
+
+
 def doubtful(table: Any) -> str | None:
     """Why values (n, d) that are read as normal look like something else, and what to do about it; None where they do not."""
     values = entries(table)
@@ -377,6 +386,6 @@ def doubtful(table: Any) -> str | None:
         return (
             f"spans 0 to {values.max():,.6g} and is read as normal, which suits logarithms; give log1p of it, or round counts and name 'nb'"
         )
-    if whole >= _WHOLE:
+    if whole >= _WHOLE and not _by_column(table):
         return f"holds counts of which {1 - whole:.0%} are fractions and is read as normal; round them and name 'nb', or give log1p of them"
     return None
