@@ -28,6 +28,7 @@ import re
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -511,13 +512,17 @@ def warm(chosen: Sequence[Command]) -> None:
 
 def write_results(path: Path, results: Sequence[Result], seconds: float, wanted: argparse.Namespace) -> None:
     rows = [{**vars(r), "seconds": round(r.seconds, 2), "trials": dict(r.trials)} for r in results]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    ).stdout.strip()
     total = {
         "trials": sum(sum(r.trials.values()) for r in results),
+        "killed": sum(r.struck for r in results),
         "failed": sum(len(r.failures) for r in results),
         "seconds": round(seconds),
     }
-    asked = {"random": wanted.random, "moments": wanted.moments, "seed": wanted.seed}
-    path.write_text(json.dumps({"asked": asked, "total": total, "commands": rows}, indent=1) + "\n")
+    command = f"python benchmarks/crashes.py --random {wanted.random} --moments {wanted.moments} --seed {wanted.seed}"
+    path.write_text(json.dumps({"command": command, "commit": commit, "total": total, "commands": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
