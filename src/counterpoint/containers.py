@@ -160,21 +160,32 @@ def _table(key: str, table: Any) -> Given:
         raise ValueError(f"table {key!r}: row {nameless[0]} has no name; fill in its index" if nameless else f"table {key!r} has no rows")
     ids = np.array([str(name) for name in names], str)
     _once(key, ids, "row", "make the index unique")
-    series = [table] if table.ndim == 1 else [table.iloc[:, i] for i in range(table.shape[1])]
-    columns = tuple(str(one.name) for one in series) if table.ndim > 1 else ()
+    columns = tuple(map(str, table.columns)) if table.ndim > 1 else ()
     _once(key, columns, "column", "make the columns unique")
-    if not series:
-        raise ValueError(f"table {key!r} has no columns; give one or more")
-    parts = [_column(key if table.ndim == 1 else f"{key}[{one.name!r}]", one) for one in series]
-    if table.ndim == 1:
-        values, missing = parts[0]
-    else:
-        texts = [name for name, (part, _) in zip(columns, parts, strict=True) if part.dtype.kind == "U"]
-        if texts:
-            raise TypeError(f"column {texts[0]!r} of table {key!r} holds text; leave it out, or give it as a label or a covariate")
-        values, missing = (np.stack([part[i] for part in parts], 1) for i in (0, 1))
+    values, missing = _column(key, table) if table.ndim == 1 else _cells(key, table)
     numbered = type(names).__name__ == "RangeIndex" and names.start == 0 and names.step == 1
     return replace(_rows(key, values, missing, floats=table.ndim > 1 or "/" not in key), ids=ids, columns=columns, numbered=numbered)
+
+
+def _cells(key: str, table: Any) -> tuple[Array, Array]:
+    """Values of a DataFrame, and which are missing; column by column, unless all are of one of numpy's own dtypes.
+
+    Raises:
+        ValueError: no columns. TypeError: a column of text.
+    """
+    if not table.shape[1]:
+        raise ValueError(f"table {key!r} has no columns; give one or more")
+    kinds = {*table.dtypes}
+    if len(kinds) == 1 and isinstance(kind := next(iter(kinds)), np.dtype) and kind.kind in "biuf":
+        values = table.to_numpy()
+        return values, np.isnan(values) if kind.kind == "f" else np.zeros(values.shape, bool)
+    series = [table.iloc[:, i] for i in range(table.shape[1])]
+    parts = [_column(f"{key}[{one.name!r}]", one) for one in series]
+    texts = [one.name for one, (part, _) in zip(series, parts, strict=True) if part.dtype.kind == "U"]
+    if texts:
+        raise TypeError(f"column {str(texts[0])!r} of table {key!r} holds text; leave it out, or give it as a label or a covariate")
+    values, missing = (np.stack([part[i] for part in parts], 1) for i in (0, 1))
+    return values, missing
 
 
 def _column(key: str, column: Any) -> tuple[Array, Array]:

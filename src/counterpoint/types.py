@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from . import checks
-from .reading import Covariates, as_rows, columns, read_as, to_tensors, wrong_row
+from .conversion import read_as
+from .reading import Covariates, as_rows, columns, to_tensors, wrong_row
 
 LikelihoodName = Literal["normal", "laplace", "bernoulli", "categorical", "nb", "zinb", "beta"]
 LIKELIHOODS: tuple[str, ...] = get_args(LikelihoodName)
@@ -335,7 +336,7 @@ class Batch:
         return batch if covariates is None else replace(batch, covariates=columns(covariates, covariates_of(known.values()), rows, device))
 
     def read_as(self, modalities: Sequence[Modality]) -> Batch:
-        """The batch as a model of these modalities reads it, and itself where nothing differs (:mod:`counterpoint.reading`).
+        """The batch as a model of these modalities reads it, and itself where nothing differs (:mod:`counterpoint.conversion`).
 
         Raises:
             ValueError: the first thing that differs and can't be converted. TypeError: a batch made by hand of other dtypes.

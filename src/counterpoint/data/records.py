@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import torch
 
-from ..reading import Conversion, as_mask, conversions, converted_covariates, to_tensors, with_covariates, wrong_row
+from ..conversion import Conversion, conversions, converted_covariates, with_covariates
+from ..reading import as_mask, to_tensors, wrong_row
 from ..types import COUNTS, Batch, Modality, covariates_of
 from .images import Pictures
 
@@ -136,7 +137,7 @@ class Split:
         return Batch(x, present, covariates, entries, self.modalities)
 
     def read_as(self, modalities: Sequence[Modality]) -> Split:
-        """The split as a model of these modalities reads it, and itself where nothing differs (:mod:`counterpoint.reading`). What differs is
+        """The split as a model of these modalities reads it, and itself where nothing differs (:mod:`counterpoint.conversion`). What differs is
         converted in memory.
 
         Raises:
@@ -297,7 +298,7 @@ class Dataset:
         return replace(self, modalities=modalities, train=train, val=val, test=test)
 
     def read_as(self, modalities: Sequence[Modality]) -> Dataset:
-        """The data as a model of these modalities reads them, and themselves where nothing differs (:mod:`counterpoint.reading`). Modalities that
+        """The data as a model of these modalities reads them, and themselves where nothing differs (:mod:`counterpoint.conversion`). Modalities that
         the data lack are absent in every row.
 
         Raises:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...reading import conversions
+from ...conversion import conversions
 from ...types import Batch, Modality
 from ..arrays import all_nan
 from ..loader import Loader
