@@ -92,19 +92,24 @@ def whole_numbers(modality: Modality, flags: Array) -> Array:
     return np.where(flags, np.uint8(modality.full_scale if modality.unit else 1), np.uint8(0))
 
 
+def turned(modality: Modality, values: Array) -> Array:
+    """Values with the axes of the modality where they have them in another way: channels last, or no axis for one channel or one feature. Others stay
+    as they are."""
+    shape, own = modality.shape, values.shape[1:]
+    if own != shape and len(shape) == 3 and own == (*shape[1:], shape[0]):
+        return values.transpose(0, 3, 1, 2)
+    return values[:, None] if own != shape and (1, *own) == shape else values
+
+
 def laid_out(modality: Modality, values: Array) -> Array:
-    """Values with the axes of the modality: channels first, one channel or one feature where there was no axis for it.
+    """Values with the axes of the modality.
 
     Raises:
         ValueError: another shape.
     """
-    shape = modality.shape
-    if values.shape[1:] == shape:
-        return values
-    if len(shape) == 3 and values.shape[1:] == (*shape[1:], shape[0]):
-        return values.transpose(0, 3, 1, 2)
-    if shape[0] == 1 and values.shape[1:] == shape[1:]:
-        return values[:, None]
+    shape, found = modality.shape, turned(modality, values)
+    if found.shape[1:] == shape:
+        return found
     if values.shape == shape:
         raise ValueError(
             f"modality {modality.name!r}: got one example of shape {shape}; give rows of such, (1, {', '.join(map(str, shape))})"

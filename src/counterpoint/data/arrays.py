@@ -20,7 +20,7 @@ import numpy as np
 
 from ..checks import shown
 from ..containers import Given, given, inferred, together
-from ..reading import as_mask, whole_numbers
+from ..reading import as_mask, turned, whole_numbers
 from ..types import Modality, covariates_of
 from .doubts import AS_IT_IS, MOST_VALUES, ReadOptions, covariates_of_kinds, zeros_read
 from .files import MANIFEST, check_files, check_npy, manifest_digest, read_manifest, read_npy
@@ -444,9 +444,7 @@ def as_values(name: str, values: Array, modality: Modality | None) -> Array:
         values = _float32(name, values)
     shape = values.shape[1:]
     if modality is not None:
-        if shape != modality.shape and len(shape) == 3 and (shape[2], *shape[:2]) == modality.shape:
-            return values.transpose(0, 3, 1, 2)
-        return values[:, None] if shape != modality.shape and (1, *shape) == modality.shape else values
+        return turned(modality, values)
     if values.ndim in (1, 3):
         return values[:, None]
     return values.transpose(0, 3, 1, 2) if values.ndim == 4 and _channels_last(name, shape) else values
