@@ -396,3 +396,9 @@ def test_what_is_handed_over_instead_is_named(model: cp.Method, ask: Callable[[A
     data = load({"vector": VECTORS, "image": PIXELS}, modalities=[IMAGE, VECTOR])
     with pytest.raises((TypeError, ValueError), match=said):
         ask(model, data)
+
+
+def test_an_answer_that_no_memory_holds_is_one_line(model: cp.Method) -> None:
+    with pytest.raises(MemoryError, match="ask for fewer rows, samples or draws at a time"):
+        model.sample(10**13)
+    assert model.sample(2)["vector"].shape == (2, 7) and not model.training

@@ -671,7 +671,11 @@ class Method(nn.Module):
 
     @contextmanager
     def answering(self) -> Iterator[Model]:
-        """Evaluation mode and no gradient, both restored afterwards: the mode by the last of the threads that ask at once."""
+        """Evaluation mode and no gradient, both restored afterwards: the mode by the last of the threads that ask at once.
+
+        Raises:
+            MemoryError: what is asked takes more memory than there is.
+        """
         with _answer_lock:
             inside, training = _asked.get(self, (0, self.training))
             _asked[self] = inside + 1, training
@@ -680,6 +684,10 @@ class Method(nn.Module):
         try:
             with torch.no_grad():
                 yield self.model
+        except RuntimeError as error:  # what torch raises where memory ends, on a processor without a kind of its own
+            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+                raise MemoryError("the answer takes more memory than there is; ask for fewer rows, samples or draws at a time") from None
+            raise
         finally:
             with _answer_lock:
                 inside, training = _asked.pop(self)
