@@ -170,8 +170,8 @@ def test_a_folder_that_was_left_before_its_configuration_is_taken(table: Path, t
 
 
 def test_an_overwritten_run_is_a_run_until_it_is_gone(run: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed at any of its removals, the folder can be overwritten or resumed."""
-    for moment in range(0, 8, 2):
+    """Killed at any of its removals, the folder can be overwritten or resumed, and what is there of the model opens."""
+    for moment in range(8):
         copy = run.parent / str(moment)
         shutil.copytree(run, copy)
         calls, real = iter(range(1000)), os.unlink
@@ -186,6 +186,8 @@ def test_an_overwritten_run_is_a_run_until_it_is_gone(run: Path, table: Path, mo
             with pytest.raises(Power):
                 main(words(table, copy, "--overwrite"))
         assert (copy / "config.yaml").is_file()
+        if (copy / "model").exists():
+            assert cp.load(copy).name == "mvae"
     assert main(words(table, copy, "--overwrite")) == 0
 
 

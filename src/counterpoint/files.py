@@ -62,6 +62,16 @@ def write(path: Path, content: bytes | memoryview) -> None:
         part.write_bytes(content)
 
 
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there: all of it at once, as far as others see."""
+    if path.is_dir() and not path.is_symlink():
+        gone = beside(path)
+        os.replace(path, gone)
+        shutil.rmtree(gone)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def append(path: Path, content: bytes) -> None:
     """Add to the end of a file, whole or not at all.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,7 +15,7 @@ import torch
 
 from .. import data as datasets
 from ..data.catalog import described
-from ..files import is_vacant, locked
+from ..files import is_vacant, locked, remove
 from ..methods import METHODS, Method, load
 from ..training.fingerprint import FILE as DATA_FILE
 from ..training.fingerprint import Fingerprint
@@ -97,10 +96,7 @@ def _cleared(run: Path) -> None:
     if not is_vacant(run, DATA_FILE) and not (run / "config.yaml").is_file():
         raise ValueError(f"{run} holds no run (no config.yaml), so --overwrite leaves it alone; choose another --out")
     for part in (run / name for name in RUN_PARTS):
-        if part.is_dir() and not part.is_symlink():
-            shutil.rmtree(part)
-        else:
-            part.unlink(missing_ok=True)
+        remove(part)
 
 
 def loaded(options: Mapping[str, Any]) -> Dataset:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import yaml
 
 from ..documents import read_yaml
-from ..files import append, write
+from ..files import append, remove, write
 from ..methods.saving import checksum_in
 from .options import FREE
 
@@ -129,7 +128,7 @@ class RunFolder:
         """Forget what was added to a model that will be another one, with a warning."""
         verbs = [command[0] for command in self.additions()]
         self.afterwards.unlink(missing_ok=True)
-        shutil.rmtree(self.decoder, ignore_errors=True)  # its checkpoint holds the former model
+        remove(self.decoder)  # its checkpoint holds the former model
         if verbs:
             warnings.warn(
                 f"{self.path} is trained further, or chooses other weights, so what {' and '.join(dict.fromkeys(verbs))} had added to its model "
