@@ -153,8 +153,8 @@ def main() -> int:
                 key = f"{case}, {kind}{', missing' * missing}"
                 found[key] = measured(name, kind, missing, options)
     if asked.write:
-        cases = (f"{json.dumps(case)}: {json.dumps(records)}" for case, records in found.items())
-        asked.write.write_text("{\n" + ",\n".join(cases) + "\n}\n")  # a line for each case
+        lines = (f"{json.dumps(case)}: {json.dumps(records)}" for case, records in found.items())
+        asked.write.write_text("{\n" + ",\n".join(lines) + "\n}\n")  # a line for each case
     return compared(json.loads(asked.compare.read_text()), found) if asked.compare else 0
 
 
