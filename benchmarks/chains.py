@@ -19,8 +19,8 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from counterpoint import mcmc
-from counterpoint.mcmc import HMC
+from counterpoint.probability import mcmc
+from counterpoint.probability.mcmc import HMC
 
 SIZES = (0.01, 0.03, 0.1, 0.3)
 LEAPFROGS = (5, 10, 20)

@@ -306,7 +306,8 @@ def damage(folder: Path) -> list[str]:
     """What is not whole of the files in a folder, where unfinished ones do not count."""
     from counterpoint.data import load as load_data
     from counterpoint.methods import load
-    from counterpoint.training.folder import RunFolder, read_rows
+    from counterpoint.training.history import read_rows
+    from counterpoint.training.run_folder import RunFolder
 
     found = []
 
@@ -340,7 +341,7 @@ def damage(folder: Path) -> list[str]:
 def recorded(folder: Path) -> list[str]:
     """A record of additions that is not that of the model."""
     from counterpoint.methods import load
-    from counterpoint.training.folder import RunFolder
+    from counterpoint.training.run_folder import RunFolder
 
     run = folder / "run"
     if not (run / "model" / "config.json").exists():
@@ -505,7 +506,7 @@ def main() -> int:
 def warm(chosen: Sequence[Command]) -> None:
     """Import what commands import, so that their processes start with it."""
     torch.set_num_threads(1)
-    usual = ("pytorch_lightning", "counterpoint.cli.verbs", "counterpoint.training.loop", "counterpoint.report.html")
+    usual = ("pytorch_lightning", "counterpoint.cli.verbs", "counterpoint.training.run", "counterpoint.report.html")
     for name in dict.fromkeys([*usual, *(module for command in chosen for module in command.needs)]):
         import_module(name)
 

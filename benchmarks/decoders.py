@@ -19,8 +19,8 @@ import torch
 from timing import added_memory, in_turns, over, training_step
 
 import counterpoint as cp
-from counterpoint.denoising import DenoiserOptions
-from counterpoint.types import Modality
+from counterpoint.core.modality import Modality
+from counterpoint.model.denoising import DenoiserOptions
 
 KINDS = ("feed-forward", "embed", "film", "concat")
 STEPS = (5, 10, 20, 50, 100)

@@ -19,9 +19,9 @@ from time import perf_counter
 import torch
 
 from counterpoint.cli.runs import opened
-from counterpoint.mcmc import HMC
 from counterpoint.metrics import evaluate
-from counterpoint.products import ImproperProduct
+from counterpoint.probability.mcmc import HMC
+from counterpoint.probability.products import ImproperProduct
 
 SCORES = ("rhat", "ess", "improper", "kl")
 

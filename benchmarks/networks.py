@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.distributions import Diagonal
-from counterpoint.encoders import FlowEncoder, Head, Towers
-from counterpoint.flows import FlowOptions
 from counterpoint.methods import JNF
-from counterpoint.nn import Trunk, enlarged_conv, mlp
+from counterpoint.model.encoders import FlowEncoder, Head, Towers
+from counterpoint.nn.conv import enlarged_conv
+from counterpoint.nn.mlp import mlp
+from counterpoint.nn.modules import Trunk
+from counterpoint.probability.distributions import Diagonal
+from counterpoint.probability.flows import FlowOptions
 
 
 class ConvTrunk(Trunk):
@@ -124,7 +126,7 @@ class ResNetGenerator(nn.Module):
 
 
 class TowerEncoder(nn.Module):
-    """The forward pass of ``counterpoint.encoders.Encoder``, with trunks of the caller's: one for z and, with a private latent, one for w, or one for
+    """The forward pass of ``counterpoint.model.encoders.Encoder``, with trunks of the caller's: one for z and, with a private latent, one for w, or one for
     both (``towers="shared"``)."""
 
     def __init__(self, trunk: type[Trunk], shared_dim: int, private_dim: int, *, towers: Towers = "separate") -> None:

@@ -29,9 +29,10 @@ from omics_peers import PARTS, probe
 
 import counterpoint as cp
 from counterpoint import NetworkOptions
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import COUNTS
 from counterpoint.data import Dataset, Split
 from counterpoint.metrics.dependence import hsic
-from counterpoint.types import COUNTS, Batch
 
 RECIPE = Path(cp.__file__).parent / "recipes" / "omics.yaml"
 SETS = ("tcga-brca", "scgem", "snareseq", "citeseq")

@@ -12,13 +12,14 @@ import torch
 from networks import NETWORKS, TowerEncoder, joint_networks
 from worker import SCALE, SHAPE, Case, add_case, images, read_case, serve, trainable
 
-from counterpoint import mcmc
-from counterpoint.encoders import Towers
-from counterpoint.mcmc import HMC
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
 from counterpoint.methods import JNF, MVTCAE, Method, MMVAEPlus, MoPoE
-from counterpoint.model import Decoder
-from counterpoint.nn import NetworkOptions
-from counterpoint.types import Batch, Modality
+from counterpoint.model.decoders import Decoder
+from counterpoint.model.encoders import Towers
+from counterpoint.nn.options import NetworkOptions
+from counterpoint.probability import mcmc
+from counterpoint.probability.mcmc import HMC
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import counterpoint as cp
-from counterpoint.data.shapes import draw
+from counterpoint.data.sets.shapes import draw
 
 KINDS = ("maf", "none")
 LABEL = {"maf": "flow", "none": "Gaussian"}

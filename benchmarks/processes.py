@@ -34,7 +34,7 @@ from pytorch_lightning import Callback, Trainer
 from torch.utils.flop_counter import FlopCounterMode
 
 import counterpoint as cp
-from counterpoint import regularisers
+from counterpoint.objectives import contrast
 
 PROBE_ROWS = 8
 WORLDS = (1, 2, 8, 64, 512)
@@ -59,16 +59,16 @@ def on_paper(options: argparse.Namespace) -> float:
     split = data(options, PROBE_ROWS)
     model = method(split)
     vectors: list[int] = []  # numbers that a row hands over, by contrast
-    gather = regularisers._gathered
+    gather = contrast._gathered
 
     def counted(a: Any, b: Any, valid: Any) -> Any:
         vectors.append(a.shape[0] * (a.shape[2] + b.shape[2] + 1))
         return gather(a, b, valid)
 
-    regularisers._gathered = counted
+    contrast._gathered = counted
     with FlopCounterMode(display=False) as counter:
         torch.stack([term.mean() for term in model.losses(split.batch(slice(None))).values()]).sum().backward()
-    regularisers._gathered = gather
+    contrast._gathered = gather
     weights = sum(p.numel() for p in model.parameters())
     flops = counter.get_total_flops() / PROBE_ROWS
     stored = sum(values[0].nbytes for values in split.x.values())

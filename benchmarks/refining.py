@@ -18,8 +18,8 @@ from timing import added_memory, in_turns, over, training_step
 from torch.utils.flop_counter import FlopCounterMode
 
 import counterpoint as cp
+from counterpoint.core.modality import Modality
 from counterpoint.methods import Method
-from counterpoint.types import Modality
 
 MODALITIES = (
     Modality("mnist", (1, 28, 28), "normal", 0.3),

@@ -19,7 +19,7 @@ from our_worker import Settings, build, stepper
 from step import machine
 from worker import Case, timed
 
-from counterpoint.encoders import Towers
+from counterpoint.model.encoders import Towers
 
 COUNTS = (2, 3, 5, 8, 12, 16, 20)
 RULES = {"all targets": Settings(channels_last=True, rows=256), "self + 1": Settings(channels_last=True, rows=256, cross_targets=1)}

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import torch
 
+from counterpoint.core.batch import Batch
 from counterpoint.methods import Method
-from counterpoint.types import Batch
 
 Key = TypeVar("Key")
 

@@ -20,15 +20,18 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor, nn
 
-from counterpoint.distributions import Normal
-from counterpoint.encoders import Head
-from counterpoint.likelihoods import likelihood
-from counterpoint.mcmc import HMC
-from counterpoint.model import Decoder, Model
-from counterpoint.nn import NetworkOptions
-from counterpoint.posteriors import Joint, JointEncoder, Posterior, PosteriorProduct, Product, Rule
-from counterpoint.priors import Prior
-from counterpoint.types import Batch, Modality
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
+from counterpoint.model.decoders import Decoder
+from counterpoint.model.encoders import Head
+from counterpoint.model.likelihoods import likelihood
+from counterpoint.model.model import Model
+from counterpoint.model.posteriors import Posterior
+from counterpoint.model.priors import Prior
+from counterpoint.model.rules import Joint, JointEncoder, PosteriorProduct, Product, Rule
+from counterpoint.nn.options import NetworkOptions
+from counterpoint.probability.distributions import Normal
+from counterpoint.probability.mcmc import HMC
 
 Array = np.ndarray
 Experts = Literal["posterior", "likelihood"]

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import counterpoint as cp
-from counterpoint.objectives import Bound
-from counterpoint.priors import DiffusionPrior
-from counterpoint.types import Batch, Modality
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
+from counterpoint.model.fitted_priors import DiffusionPrior
+from counterpoint.objectives.bound import Bound
 
 MODALITIES = (Modality("a", (5,)), Modality("b", (3,)), Modality("c", (4,)))
 LN2 = math.log(2)

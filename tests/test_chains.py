@@ -11,8 +11,8 @@ from scipy.stats import norm, rankdata
 from test_mcmc import autoregressive
 from torch import Tensor
 
-from counterpoint import mcmc
-from counterpoint.mcmc import HMC
+from counterpoint.probability import mcmc
+from counterpoint.probability.mcmc import HMC
 
 Array = np.ndarray
 

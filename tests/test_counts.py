@@ -13,13 +13,14 @@ import torch
 
 import counterpoint as cp
 from counterpoint.cli import main
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split, load
 from counterpoint.inference import RefinerOptions
-from counterpoint.likelihoods import Counts
 from counterpoint.metrics import JudgeOptions, evaluate, train_judges
 from counterpoint.metrics.judges import values_of
+from counterpoint.model.likelihoods import Counts
 from counterpoint.report import figures, write_report
-from counterpoint.types import Batch, Modality
 
 RNA, PROTEIN, SITES = Modality("rna", (12,), "nb"), Modality("protein", (6,), "zinb"), Modality("sites", (5,), "beta")
 ALL = (RNA, PROTEIN, SITES)

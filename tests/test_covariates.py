@@ -15,13 +15,14 @@ from sklearn.linear_model import LogisticRegression
 
 import counterpoint as cp
 from counterpoint.cli import main
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality, covariates_of
+from counterpoint.core.reading import columns
 from counterpoint.data import BatchLoader, Dataset, Split, load
-from counterpoint.data.files import FolderWriter, manifest_digest, new_folder, read_manifest
 from counterpoint.data.records import COVARIATES
+from counterpoint.data.sources.files import FolderWriter, manifest_digest, new_folder, read_manifest
 from counterpoint.metrics import JudgeOptions, evaluate
-from counterpoint.reading import columns
 from counterpoint.report import write_report
-from counterpoint.types import Batch, Modality, covariates_of
 
 ROWS = 40
 SMALL = cp.NetworkOptions(hidden=(16,))

@@ -21,14 +21,16 @@ import torch
 from test_training import BASE, Signalled, rows, same, small
 
 import counterpoint as cp
-from counterpoint import files
 from counterpoint.cli import main
-from counterpoint.data.files import new_folder
-from counterpoint.files import append, is_vacant, locked, replacing, write
-from counterpoint.methods.saving import checksum_in
-from counterpoint.training import fit, keeper
-from counterpoint.training.folder import History, RunFolder, read_rows
-from counterpoint.types import Modality
+from counterpoint.core import files
+from counterpoint.core.files import append, is_vacant, locked, replacing, write
+from counterpoint.core.modality import Modality
+from counterpoint.data.sources.files import new_folder
+from counterpoint.model.format import checksum_in
+from counterpoint.training import callbacks as keeper
+from counterpoint.training import fit
+from counterpoint.training.history import History, read_rows
+from counterpoint.training.run_folder import RunFolder
 
 CAMPAIGN = Path(__file__).parent.parent / "benchmarks" / "crashes.py"
 MODALITIES = (Modality("a", (3,)), Modality("b", (2,)))
@@ -432,7 +434,7 @@ def test_a_line_is_added_whole_or_not_at_all(tmp_path: Path) -> None:
     code = """
 import resource, signal, sys
 from pathlib import Path
-from counterpoint.files import append
+from counterpoint.core.files import append
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
 path = Path(sys.argv[1])

@@ -16,7 +16,7 @@ import counterpoint as cp
 from counterpoint.data import Dataset
 from counterpoint.methods import METHODS, Method, load
 from counterpoint.metrics import evaluate
-from counterpoint.priors import SamplerName
+from counterpoint.model.fitted_priors import SamplerName
 
 GPU = "cuda"
 QUIET: dict[str, Any] = {"max_epochs": -1, "batch_size": 32, "progress": False, "tensorboard": False}

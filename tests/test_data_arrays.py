@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from counterpoint.core.modality import Modality
 from counterpoint.data import load, names, prepare
-from counterpoint.types import Modality
 
 
 def arrays(rows: int = 40) -> dict[str, Any]:

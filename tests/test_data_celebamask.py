@@ -12,7 +12,7 @@ from faces import HAIR, NAMES, draw_faces
 from PIL import Image
 
 from counterpoint.data import load
-from counterpoint.data.celebamask import ANNOTATION, ATTRIBUTES, IMAGES, MASKS
+from counterpoint.data.sets.celebamask import ANNOTATION, ATTRIBUTES, IMAGES, MASKS
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from counterpoint.data import Dataset, load
-from counterpoint.data.cub import CLUSTERS, TABLE, cub, facing
 from counterpoint.data.images import square
+from counterpoint.data.sets.cub import CLUSTERS, TABLE, cub, facing
 
 SPECIES = ("001.Black_Bird", "004.White_Bird")
 EACH, TRAIN_EACH = 12, 8  # images of a species, and those of them that train or validate

@@ -7,9 +7,9 @@ import pytest
 from processes import own_seconds, ratio
 
 from counterpoint.data import Dataset, load
-from counterpoint.data.compose import crops, paint, pair_by_class, place, quadrant_corners, quadrant_paints, resize
-from counterpoint.data.digits import _digits, _fixed_split
-from counterpoint.data.textures import texture
+from counterpoint.data.sets.compose import crops, paint, pair_by_class, place, quadrant_corners, quadrant_paints, resize
+from counterpoint.data.sets.digits import _digits, _fixed_split
+from counterpoint.data.sets.textures import texture
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,10 @@ from PIL import Image
 
 import counterpoint as cp
 from counterpoint.cli import main
-from counterpoint.data import Dataset, Vocabulary, folder, load, pack, packing
+from counterpoint.data import Dataset, Vocabulary, load, pack
 from counterpoint.data.images import Pictures
+from counterpoint.data.sources import image_folder as folder
+from counterpoint.data.sources import packing
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]
 ROWS = 24

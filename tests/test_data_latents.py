@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 
 import counterpoint as cp
 from counterpoint.cli import main
+from counterpoint.core.modality import Modality
 from counterpoint.data import Autoencoder, Dataset, latents, load
-from counterpoint.denoising import DenoiserOptions, Denoising
-from counterpoint.likelihoods import likelihood
+from counterpoint.model.denoising import DenoiserOptions, Denoising
+from counterpoint.model.likelihoods import likelihood
 from counterpoint.report import figures
-from counterpoint.types import Modality
 
 SCALE = 5.0
 """Gives the latents of the random images below a standard deviation of about 1."""

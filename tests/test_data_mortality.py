@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from counterpoint.data import Dataset, load
-from counterpoint.data.omics.mortality import YEAR
+from counterpoint.data.sets.mortality import YEAR
 
 pytest.importorskip("pandas")
 

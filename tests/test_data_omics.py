@@ -14,7 +14,8 @@ from scipy import sparse
 
 import counterpoint as cp
 from counterpoint.data import Dataset, load
-from counterpoint.data.omics import assemble, sets
+from counterpoint.data.sets import omics as sets
+from counterpoint.data.sources import assemble
 
 pandas = pytest.importorskip("pandas")
 anndata = pytest.importorskip("anndata")

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from counterpoint.data import files, load, polymnist, prepare
-from counterpoint.data.mnist import MD5, download, mnist, read_idx
-from counterpoint.data.textures import photos, texture
-from counterpoint.data.words import WORDS
+from counterpoint.data import load, prepare
+from counterpoint.data.sets import polymnist
+from counterpoint.data.sets.mnist import MD5, download, mnist, read_idx
+from counterpoint.data.sets.textures import photos, texture
+from counterpoint.data.sets.words import WORDS
+from counterpoint.data.sources import files
 
 TINY = {"train": 120, "t10k": 30}
 

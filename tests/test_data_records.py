@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from counterpoint.core.modality import Modality
 from counterpoint.data import BatchLoader, Dataset, Split
-from counterpoint.types import Modality
 
 IMAGE = Modality("image", (1, 2, 2), "laplace", 0.75)
 VECTOR = Modality("vector", (3,), "normal", None)

@@ -12,8 +12,8 @@ import pytest
 from scipy.io import savemat
 
 import counterpoint as cp
-from counterpoint.data.shapes import draw
-from counterpoint.data.words import WORDS
+from counterpoint.data.sets.shapes import draw
+from counterpoint.data.sets.words import WORDS
 
 
 @pytest.mark.parametrize(("name", "shared", "own"), [("circles-squares", "filled", "size"), ("circles-squares-size", "size", "filled")])

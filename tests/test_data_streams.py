@@ -37,7 +37,8 @@ from counterpoint.data.images import middle
 from counterpoint.data.streams import BadRow, Wanted, shards, stream
 from counterpoint.data.streams.survey import survey
 from counterpoint.training import FitOptions, fit
-from counterpoint.training.folder import History
+from counterpoint.training.history import History
+from counterpoint.training.trainable import Trainable
 
 QUIET: dict[str, Any] = {"progress": False, "tensorboard": False, "accelerator": "cpu"}
 
@@ -376,27 +377,27 @@ def test_a_pass_that_is_left_early_leaves_no_thread(tmp_path: Path) -> None:
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-class Counted(nn.Module):
+class Counted(Trainable):
     """A method as ``fit`` sees it, with noise and momentum, that notes the rows of each step."""
 
     name = "counted"
 
     def __init__(self, notes: Path | None = None, slow: float = 0.0) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {}
         self.weight = nn.Parameter(torch.zeros(3))
         self.notes, self.slow = notes, slow
 
-    def losses(self, batch: cp.Batch, step: int | None) -> dict[str, Tensor]:
+    def losses(self, batch: cp.Batch, step: int | None = None) -> dict[str, Tensor]:
         time.sleep(self.slow)
         if self.notes is not None and self.training:
             with self.notes.open("a") as file:
                 file.write(json.dumps([step, *batch.x["row"][:, 0].int().tolist()]) + "\n")
         return {"loss": ((batch.x["row"] / 100 + 0.1 * torch.randn(len(batch), 3) - self.weight) ** 2).sum(1)}
 
-    def save_pretrained(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        torch.save(self.state_dict(), folder / "weights.pt")
+    def save_pretrained(self, folder: str | Path) -> Path:
+        Path(folder).mkdir(exist_ok=True)
+        torch.save(self.state_dict(), Path(folder) / "weights.pt")
+        return Path(folder)
 
 
 def noted(*files: Path) -> list[list[int]]:
@@ -451,7 +452,7 @@ def test_a_resumed_run_is_bitwise_the_same(tmp_path: Path, first: int) -> None:
 
 def test_processes_share_the_last_batch(tmp_path: Path) -> None:
     """Of 27 rows two processes take 13 each, and a last batch of one row is left out."""
-    from counterpoint.training.loop import Data
+    from counterpoint.training.run import Data
 
     for rows, sizes in ((27, [4, 4, 4]), (28, [4, 4, 4, 2]), (29, [4, 4, 4, 2]), (5, [2])):
         source, seen = whole(numbered(tmp_path / str(rows), [rows + 2])), []

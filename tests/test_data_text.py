@@ -14,8 +14,8 @@ import pytest
 from processes import ENVIRONMENT
 
 from counterpoint.data import Vocabulary
+from counterpoint.data.sets.words import ALPHABET, WORDS
 from counterpoint.data.text import PADDING, UNKNOWN, words_of
-from counterpoint.data.words import ALPHABET, WORDS
 
 BIRDS = ["a red bird, with red wings.", "A bird with a small beak", "small red birds"] * 2 + ["one yellow-winged warbler"]
 

@@ -8,7 +8,7 @@ import torch
 
 import counterpoint as cp
 from counterpoint.data import Dataset, Split
-from counterpoint.data.words import ALPHABET, WORDS, with_words
+from counterpoint.data.sets.words import ALPHABET, WORDS, with_words
 from counterpoint.metrics import JudgeOptions, train_judges
 from counterpoint.report import figures
 

@@ -15,11 +15,12 @@ from torch import Tensor
 
 import counterpoint as cp
 from counterpoint.cli import main
-from counterpoint.denoising import DenoiserOptions, Denoising
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
 from counterpoint.diffusion import DiT, TimeMLP, UNet, UNet2D
 from counterpoint.methods import METHODS
-from counterpoint.objectives import DiffusionPriorLoss
-from counterpoint.types import Batch, Modality
+from counterpoint.model.denoising import DenoiserOptions, Denoising
+from counterpoint.objectives.afterwards import DiffusionPriorLoss
 
 IMAGE, VECTOR = Modality("image", (1, 8, 8), "normal", scale=0.5), Modality("vector", (3,), "normal", scale=0.5)
 NETWORKS = cp.NetworkOptions(width=4, hidden=(16,))

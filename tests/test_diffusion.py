@@ -13,8 +13,9 @@ from linear_gaussian import assert_mean
 from torch import Tensor
 
 from counterpoint.diffusion import GaussianDiffusion, Network, Prediction, Sampler, Schedule, TimeMLP, alpha_bars, sample
-from counterpoint.nn import Statistics
-from counterpoint.priors import DiffusionPrior, Prior, ScorePrior
+from counterpoint.model.fitted_priors import DiffusionPrior, ScorePrior
+from counterpoint.model.priors import Prior
+from counterpoint.nn.running import Statistics
 
 SCHEDULES: tuple[Schedule, ...] = ("linear", "cosine", "sigmoid")
 PREDICTIONS: tuple[Prediction, ...] = ("x0", "eps", "v")

@@ -9,8 +9,8 @@ from linear_gaussian import assert_mean
 from torch import Tensor
 from torch import distributions as td
 
-from counterpoint import distributions as dist
-from counterpoint.distributions import Diagonal, Laplace, Mixture, Normal
+from counterpoint.probability import distributions as dist
+from counterpoint.probability.distributions import Diagonal, Laplace, Mixture, Normal
 
 FAMILIES = [Normal, Laplace]
 S, B, D = 3, 4, 2

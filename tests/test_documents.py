@@ -14,8 +14,8 @@ import torch
 import counterpoint as cp
 from counterpoint import cli
 from counterpoint.cli import main
-from counterpoint.documents import DEPTH, read_json, read_yaml
-from counterpoint.memory import Budget, TooLarge
+from counterpoint.core.documents import DEPTH, read_json, read_yaml
+from counterpoint.core.memory import Budget, TooLarge
 
 BOMB = "a: &a [x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise("abcdefghi"))
 MODALITIES = (cp.Modality("a", (3,), "normal"), cp.Modality("b", (1, 8, 8)))

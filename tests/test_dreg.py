@@ -10,8 +10,9 @@ import torch
 from linear_gaussian import LinearGaussian, log_normal, perturbed
 from test_oracle import Array, assert_same_expectation, gradients, loss_of, total
 
-from counterpoint.objectives import Bound, Routes, everything_to_everything, singles_to_everything
-from counterpoint.posteriors import Mixture, Product
+from counterpoint.model.rules import Mixture, Product
+from counterpoint.objectives.bound import Bound
+from counterpoint.objectives.routes import Routes, everything_to_everything, singles_to_everything
 
 BETA = 2.5
 SEVERAL = LinearGaussian.make({"a": 3, "b": 4}, shared_dim=2, private_dim=1)

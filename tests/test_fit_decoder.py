@@ -16,16 +16,16 @@ from torch import Tensor
 
 import counterpoint as cp
 from counterpoint.cli import main
+from counterpoint.core.batch import Batch
 from counterpoint.data import Dataset, Split
-from counterpoint.denoising import DenoiserOptions, Denoising
 from counterpoint.diffusion import UNet
 from counterpoint.methods import DMVAE, MMVAE, Method, MoPoE, load
 from counterpoint.metrics import Evaluation
 from counterpoint.metrics.evaluation import GROUPS, _origin
-from counterpoint.objectives import DecoderFit
-from counterpoint.posteriors import Mixture, Product
+from counterpoint.model.denoising import DenoiserOptions, Denoising
+from counterpoint.model.rules import Mixture, Product
+from counterpoint.objectives.afterwards import DecoderFit
 from counterpoint.training import NonFiniteLoss
-from counterpoint.types import Batch
 
 ORACLE = LinearGaussian.make()
 NETWORKS = cp.NetworkOptions(width=4, hidden=(16,))

@@ -11,10 +11,10 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from counterpoint.distributions import LEAST_SCALE
-from counterpoint.likelihoods import Beta, Located, likelihood
-from counterpoint.priors import Prior
-from counterpoint.types import LikelihoodName, Modality
+from counterpoint.core.modality import LikelihoodName, Modality
+from counterpoint.model.likelihoods import Beta, Located, likelihood
+from counterpoint.model.priors import Prior
+from counterpoint.probability.distributions import LEAST_SCALE
 
 
 def trained(reads: Any, raw: nn.Parameter, x: Tensor, steps: int) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from counterpoint.cli import main
-from counterpoint.data.catalog import described
+from counterpoint.data.loading import described
 
 TINY = ["--shared_dim", "2", "--private_dim", "2", "--max_steps", "2", "--batch_size", "16", "--fit.progress", "false"]
 

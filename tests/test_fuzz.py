@@ -29,8 +29,10 @@ from torch import Tensor
 
 import counterpoint as cp
 from counterpoint.cli import main
+from counterpoint.core.batch import Batch
+from counterpoint.core.latents import Latents
+from counterpoint.core.modality import Modality
 from counterpoint.training import FitOptions, NonFiniteLoss
-from counterpoint.types import Batch, Latents, Modality
 
 MODALITIES = (
     Modality("image", (1, 8, 8), "laplace"),

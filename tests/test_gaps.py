@@ -15,14 +15,15 @@ from scipy.stats import multivariate_normal
 
 import counterpoint as cp
 from counterpoint import inference
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split, load
-from counterpoint.likelihoods import likelihood
 from counterpoint.methods import METHODS, Method
 from counterpoint.metrics import score_imputation
-from counterpoint.model import Model
-from counterpoint.nn import Usual
-from counterpoint.posteriors import MixtureOfProducts, Product
-from counterpoint.types import Batch, Modality
+from counterpoint.model.likelihoods import likelihood
+from counterpoint.model.model import Model
+from counterpoint.model.rules import MixtureOfProducts, Product
+from counterpoint.nn.running import Usual
 
 SIZES = {"a": 3, "b": 4}
 MODALITIES = (

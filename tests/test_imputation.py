@@ -13,15 +13,17 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 import counterpoint as cp
-from counterpoint import inference, noise
+from counterpoint import inference
+from counterpoint.core import noise
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
 from counterpoint.data import Split
 from counterpoint.inference import Imputation, imputation, imputed, interval
 from counterpoint.inference.imputation import POOL, Pool
 from counterpoint.methods import DMVAE, Method
 from counterpoint.metrics import score_imputation
-from counterpoint.model import Model
-from counterpoint.posteriors import Product
-from counterpoint.types import Batch, Modality
+from counterpoint.model.model import Model
+from counterpoint.model.rules import Product
 
 ORACLE = LinearGaussian.make()
 MODALITIES = (

@@ -13,19 +13,21 @@ from linear_gaussian import Array, LinearGaussian, gaussian_kl, perturbed
 from torch import Tensor, nn
 
 import counterpoint as cp
-from counterpoint import distributions as dist
 from counterpoint import inference
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split
 from counterpoint.inference import Refiner, RefinerOptions, Trace
-from counterpoint.inference.iterative import _gradients, _signals
+from counterpoint.inference.refinement import _gradients, _signals
 from counterpoint.methods import DMVAE, JMVAE, JNF, MVAE, IterativeMVAE, Method, MMVAEPlus, MoPoE, load
 from counterpoint.metrics import score_posteriors, score_refinement
-from counterpoint.metrics.latents import posterior_means
+from counterpoint.metrics.means import posterior_means
 from counterpoint.metrics.probes import probe
-from counterpoint.nn import NetworkOptions
-from counterpoint.objectives import Alignment, RefinerLoss, _hidden
-from counterpoint.posteriors import Mixture, MixtureOfProducts, Product, Rule
-from counterpoint.types import Batch, Modality
+from counterpoint.model.rules import Mixture, MixtureOfProducts, Product, Rule
+from counterpoint.nn.options import NetworkOptions
+from counterpoint.objectives.afterwards import RefinerLoss, _hidden
+from counterpoint.objectives.matching import Alignment
+from counterpoint.probability import distributions as dist
 
 PLAIN = LinearGaussian.make(private_dim=0)
 PRIVATE = LinearGaussian.make()

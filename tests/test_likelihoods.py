@@ -8,9 +8,9 @@ import torch
 from scipy import stats
 from torch import distributions as td
 
-from counterpoint.likelihoods import NEAREST, Beta, Counts, Located, likelihood
-from counterpoint.nn import readable
-from counterpoint.types import Modality
+from counterpoint.core.modality import Modality
+from counterpoint.model.likelihoods import NEAREST, Beta, Counts, Located, likelihood
+from counterpoint.nn.modules import readable
 
 K, B = 3, 4
 SHAPES = {"vector": (5,), "image": (2, 3, 3)}

@@ -10,8 +10,8 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from counterpoint import mcmc
-from counterpoint.mcmc import HMC, StepSize
+from counterpoint.probability import mcmc
+from counterpoint.probability.mcmc import HMC, StepSize
 
 
 def gaussian(mean: Tensor, covariance: Tensor) -> mcmc.LogDensity:

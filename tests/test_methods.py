@@ -17,14 +17,16 @@ import torch
 from torch import Tensor, nn
 
 import counterpoint as cp
-from counterpoint import priors
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
 from counterpoint.diffusion import GaussianDiffusion
-from counterpoint.mcmc import HMC
 from counterpoint.methods import METHODS, Method, Ramp, Stage, method
-from counterpoint.nn import ConvGenerator, ResidualBlock, enlarged_conv
-from counterpoint.objectives import PosteriorMatch
-from counterpoint.regularisers import nt_xent
-from counterpoint.types import Batch, Modality
+from counterpoint.model import fitted_priors as priors
+from counterpoint.nn.conv import ConvGenerator, enlarged_conv
+from counterpoint.nn.resnet import ResidualBlock
+from counterpoint.objectives.contrast import nt_xent
+from counterpoint.objectives.matching import PosteriorMatch
+from counterpoint.probability.mcmc import HMC
 
 MODALITIES = (
     Modality("image", (1, 8, 8), "laplace"),
@@ -1018,7 +1020,7 @@ def test_generation_draws_from_the_sampler_fitted_last() -> None:
 
 def test_samplers_learn_what_the_method_mixes_or_multiplies() -> None:
     """A mixture's experts each by itself; a product's whole; samples spread wider than means."""
-    from counterpoint.training.prior import _posteriors
+    from counterpoint.training.afterwards.prior import _posteriors
 
     rng = np.random.default_rng(0)
     data = cp.data.load({"a": rng.normal(size=(200, 3)), "b": rng.normal(size=(200, 2))})

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from counterpoint.core.modality import Modality
 from counterpoint.metrics import Evaluation, f1, frechet, frechet_distance, hsic, infonce, merge, prdc, probe
 from counterpoint.metrics.judges import detail
 from counterpoint.metrics.matching import forced_choice
 from counterpoint.metrics.quality import kernel_distance
-from counterpoint.metrics.scores import Scores, accuracy, chosen, seed_of, wilson
-from counterpoint.types import Modality
+from counterpoint.metrics.score import Scores, accuracy, chosen, seed_of, wilson
 
 
 def correlated(rng: np.random.Generator, n: int, rho: float, dim: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor, nn
 
+from counterpoint.core.batch import Batch
+from counterpoint.core.latents import Latents
+from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split
 from counterpoint.inference import Diagnostics, Imputation
 from counterpoint.metrics import (
@@ -29,10 +32,9 @@ from counterpoint.metrics import (
     train_judges,
 )
 from counterpoint.metrics.judges import Judge
-from counterpoint.metrics.latents import Means
-from counterpoint.metrics.matching import different, train_matchers
+from counterpoint.metrics.matchers import different, train_matchers
+from counterpoint.metrics.means import Means
 from counterpoint.metrics.retrieval import score_retrieval
-from counterpoint.types import Batch, Latents, Modality
 
 MODALITIES = (
     Modality("image", (1, 8, 8)),

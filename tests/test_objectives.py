@@ -12,22 +12,16 @@ import torch
 from linear_gaussian import LinearGaussian, gaussian_kl, gaussian_product
 from torch import Tensor
 
-from counterpoint.methods.build import singles
-from counterpoint.model import Model
-from counterpoint.objectives import (
-    Bound,
-    DiffusionPriorLoss,
-    Loss,
-    PosteriorMatch,
-    RandomSubsets,
-    RouteDraw,
-    SinglesToSome,
-    everything_to_everything,
-    singles_to_everything,
-    singles_to_itself,
-)
-from counterpoint.posteriors import Mixture, Product
-from counterpoint.types import Batch, Modality, Terms
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
+from counterpoint.methods.common import singles
+from counterpoint.model.model import Model
+from counterpoint.model.rules import Mixture, Product
+from counterpoint.objectives.afterwards import DiffusionPriorLoss
+from counterpoint.objectives.bound import Bound, RouteDraw
+from counterpoint.objectives.loss import Loss, Terms
+from counterpoint.objectives.matching import PosteriorMatch
+from counterpoint.objectives.routes import RandomSubsets, SinglesToSome, everything_to_everything, singles_to_everything, singles_to_itself
 
 ORACLE = LinearGaussian.make()
 NAMES = ORACLE.names

@@ -26,10 +26,9 @@ from linear_gaussian import (
 )
 from torch import Tensor, nn
 
-from counterpoint import distributions as dist
 from counterpoint import inference
-from counterpoint.inference import Refiner, RefinerOptions, answers
-from counterpoint.mcmc import HMC, effective_size
+from counterpoint.core.batch import Batch
+from counterpoint.inference import Refiner, RefinerOptions, likelihood
 from counterpoint.methods import (
     DMVAE,
     IDMVAE,
@@ -46,19 +45,14 @@ from counterpoint.methods import (
     MMVAEPlus,
     MoPoE,
 )
-from counterpoint.model import Model
-from counterpoint.nn import NetworkOptions
-from counterpoint.objectives import (
-    Bound,
-    Routes,
-    SinglesToSome,
-    everything_to_everything,
-    singles_to_everything,
-    singles_to_itself,
-)
-from counterpoint.posteriors import Mixture, MixtureOfProducts, Product
-from counterpoint.products import ProductOfPosteriors
-from counterpoint.types import Batch, Route
+from counterpoint.model.model import Model
+from counterpoint.model.rules import Mixture, MixtureOfProducts, Product
+from counterpoint.nn.options import NetworkOptions
+from counterpoint.objectives.bound import Bound
+from counterpoint.objectives.routes import Route, Routes, SinglesToSome, everything_to_everything, singles_to_everything, singles_to_itself
+from counterpoint.probability import distributions as dist
+from counterpoint.probability.mcmc import HMC, effective_size
+from counterpoint.probability.products import ProductOfPosteriors
 
 PLAIN = LinearGaussian.make(private_dim=0)
 PRIVATE = LinearGaussian.make()
@@ -389,7 +383,7 @@ def test_divergence_from_the_posterior_given_everything(given: tuple[str, ...]) 
 def test_the_likelihood_of_rows_that_take_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the posterior of an incomplete row is known up to a constant only, importance samples come from its experts."""
     method, x = oracle_method("jnf"), PLAIN.draw(4)
-    monkeypatch.setattr("counterpoint.posteriors.product_of_posteriors", ProductOfPosteriors)  # no closed form, as with flows
+    monkeypatch.setattr("counterpoint.model.rules.product_of_posteriors", ProductOfPosteriors)  # no closed form, as with flows
     batch = PLAIN.batch(x, patterns(2, ("a", "c"), NAMES))
     found = np.stack([method.log_likelihood(batch, 400, generator=torch.Generator().manual_seed(i)).numpy() for i in range(40)])
     for i, here in enumerate([("a", "c"), ("a", "c"), NAMES, NAMES]):
@@ -671,7 +665,7 @@ def test_importance_sampled_likelihood_in_chunks_counts_every_draw() -> None:
         chunked = inference.log_likelihood(model, encoding, 10, rows=16)  # 4 + 4 + 2 draws
         torch.manual_seed(2)
         q = model.posterior.condition(encoding, model.names)
-        parts = torch.cat([answers._log_weights(model, encoding, q, encoding.private, k) for k in (4, 4, 2)])
+        parts = torch.cat([likelihood._log_weights(model, encoding, q, encoding.private, k) for k in (4, 4, 2)])
     close(chunked, (torch.logsumexp(parts, 0) - np.log(10)).numpy(), 1e-10)
 
 
@@ -829,7 +823,7 @@ def test_an_unknown_rule() -> None:
 def test_chains_of_some_rows_are_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that have everything take the joint encoder, and need no chains: the others' are reported."""
     method, x = oracle_method("jnf"), PLAIN.draw(4)
-    monkeypatch.setattr("counterpoint.posteriors.product_of_posteriors", ProductOfPosteriors)
+    monkeypatch.setattr("counterpoint.model.rules.product_of_posteriors", ProductOfPosteriors)
     mixed = method.diagnose(PLAIN.batch(x, patterns(2, ("a", "c"), NAMES)), NAMES)
     assert mixed is not None and mixed.rhat.shape == mixed.acceptance.shape == (2,) and float(mixed.acceptance.min()) > 0.5
     assert method.diagnose(PLAIN.batch(x), NAMES) is None

@@ -13,21 +13,21 @@ import torch
 from test_methods import batch, every_method, kind_of, make
 from torch import Tensor, nn
 
-from counterpoint import denoising, encoders, inference, likelihoods, methods, model, posteriors, priors
 from counterpoint.diffusion import GaussianDiffusion
-from counterpoint.distributions import Mixture, Normal, product
-from counterpoint.flows import Flow, FlowOptions
-from counterpoint.mcmc import HMC
 from counterpoint.methods import Method
-from counterpoint.priors import GaussianMixture
+from counterpoint.model import encoders
+from counterpoint.model.fitted_priors import GaussianMixture
+from counterpoint.probability.distributions import Mixture, Normal, product
+from counterpoint.probability.flows import Flow, FlowOptions
+from counterpoint.probability.mcmc import HMC
 
-PROBABILITY = (denoising, encoders, inference, likelihoods, methods, model, posteriors, priors)
+PROBABILITY = ("counterpoint.model.", "counterpoint.inference.", "counterpoint.methods.")
 """Where modules hold networks, but are none."""
 
 
 def networks(module: nn.Module) -> Iterator[nn.Module]:
     """The largest modules that are networks and nothing else. Flows belong to a density."""
-    holder = type(module).__module__.startswith(tuple(part.__name__ for part in PROBABILITY))
+    holder = type(module).__module__.startswith(PROBABILITY)
     if isinstance(module, Flow | GaussianDiffusion):
         return
     if holder or isinstance(module, nn.ModuleDict | nn.ModuleList):

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 from torch.nn.utils import parametrize
 
-from counterpoint import mcmc
-from counterpoint.distributions import Flowed, Laplace, Normal, gathered, scattered
-from counterpoint.flows import Flow, FlowOptions, side_by_side
-from counterpoint.mcmc import HMC
-from counterpoint.posteriors import PosteriorProduct
-from counterpoint.products import (
+from counterpoint.model.rules import PosteriorProduct
+from counterpoint.probability import mcmc
+from counterpoint.probability.distributions import Flowed, Laplace, Normal, gathered, scattered
+from counterpoint.probability.flows import Flow, FlowOptions, side_by_side
+from counterpoint.probability.mcmc import HMC
+from counterpoint.probability.products import (
     Choice,
     ImproperProduct,
     MixtureOfExperts,

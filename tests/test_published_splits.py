@@ -13,7 +13,7 @@ import pytest
 
 import counterpoint as cp
 from counterpoint.data import load
-from counterpoint.data.arrays import held_out
+from counterpoint.data.sources.arrays import held_out
 
 HELD = r"has no val split: 10 of 100 train rows, held out by the seed 0"
 

@@ -16,9 +16,9 @@ import torch
 from scipy import sparse
 
 import counterpoint as cp
+from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, load
-from counterpoint.data.arrays import as_values
-from counterpoint.types import Modality
+from counterpoint.data.sources.arrays import as_values
 
 pandas = pytest.importorskip("pandas")
 

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from counterpoint.cli.values import read_values
+from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, load
-from counterpoint.data.files import inside
 from counterpoint.data.images import FORMATS, decode
-from counterpoint.types import Modality
+from counterpoint.data.sources.files import inside
 
 RAMP = np.linspace(0, 1, 256).reshape(16, 16)
 GREY = np.rint(RAMP * 255).astype(np.uint8)

@@ -13,7 +13,7 @@ from scipy import sparse
 
 import counterpoint as cp
 from counterpoint.data import Dataset
-from counterpoint.data.omics.assays import as_table
+from counterpoint.data.sources.assays import as_table
 
 READ: dict[str, Any] = {"modalities": {"rna": "nb", "adt": "normal"}}
 

@@ -15,9 +15,11 @@ from omics import mdata_of
 
 import counterpoint as cp
 from counterpoint.cli import main
+from counterpoint.core.batch import Batch
+from counterpoint.core.conversion import read_as
+from counterpoint.core.modality import Modality
 from counterpoint.data import Split, load
-from counterpoint.data.omics.scverse import quiet
-from counterpoint.types import Batch, Modality
+from counterpoint.data.sources.scverse import quiet
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 5), dtype=np.uint8)
 VECTORS = np.random.default_rng(1).integers(0, 9, (6, 7)).astype(np.float32)
@@ -305,9 +307,9 @@ def test_word_ids_are_read_by_what_they_stand_for() -> None:
     mine = Modality("text", (4,), "categorical", None, classes=4, words=("", "<unk>", "red", "bird"))
     theirs = Modality("text", (3,), "categorical", None, classes=5, words=("", "<unk>", "bird", "blue", "red"))
     batch = Batch.of({"text": np.array([[4, 2, 0], [3, 2, 4]])}, modalities=[theirs])
-    assert batch.read_as([mine]).x["text"].tolist() == [[2, 3, 0, 0], [1, 3, 2, 0]]
+    assert read_as(batch, [mine]).x["text"].tolist() == [[2, 3, 0, 0], [1, 3, 2, 0]]
     with pytest.raises(ValueError, match="ids of 5 classes, expected 9"):
-        batch.read_as([Modality("text", (3,), "categorical", None, classes=9)])
+        read_as(batch, [Modality("text", (3,), "categorical", None, classes=9)])
 
 
 def test_values_on_another_scale_are_told(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from counterpoint.cli import main
 from counterpoint.cli.arguments import called, settings, study_settings
 from counterpoint.cli.options import FitDecoderOptions
 from counterpoint.cli.recipes import FOLDER, recipes
+from counterpoint.core.modality import Modality
 from counterpoint.data import Split
 from counterpoint.methods import MVAE
 from counterpoint.studies.recipe import Recipe
 from counterpoint.training import FitOptions
 from counterpoint.training.options import with_changes
-from counterpoint.types import Modality
 
 QUIET: dict[str, Any] = {"batch_size": 16, "progress": False, "tensorboard": False}
 

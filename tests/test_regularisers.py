@@ -16,13 +16,16 @@ from torch import distributed as torch_distributed
 from torch.multiprocessing.spawn import spawn
 
 import counterpoint as cp
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
 from counterpoint.methods import JNFShared
-from counterpoint.model import Model
-from counterpoint.nn import NetworkOptions
-from counterpoint.objectives import Loss
-from counterpoint.posteriors import Encoding, Mixture
-from counterpoint.regularisers import CrossMI, GenAug, ProjectionCorrelation, canonical_correlations, next_present, nt_xent
-from counterpoint.types import Batch, Modality
+from counterpoint.model.encoding import Encoding
+from counterpoint.model.model import Model
+from counterpoint.model.rules import Mixture
+from counterpoint.nn.options import NetworkOptions
+from counterpoint.objectives.contrast import CrossMI, ProjectionCorrelation, canonical_correlations, nt_xent
+from counterpoint.objectives.genaug import GenAug, next_present
+from counterpoint.objectives.loss import Loss
 
 ORACLE = LinearGaussian.make()
 NAMES = ORACLE.names

@@ -16,13 +16,15 @@ from linear_gaussian import LinearGaussian
 from scipy.stats import chi2
 from torch import Tensor, nn
 
+from counterpoint.core.batch import Batch
+from counterpoint.core.latents import Latents
+from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split
 from counterpoint.methods import JNF
 from counterpoint.metrics import Evaluation
 from counterpoint.report import figures, write_report
 from counterpoint.report.figures.posteriors import _level, _log_posterior
 from counterpoint.report.published import QUADRANT
-from counterpoint.types import Batch, Latents, Modality
 
 IMAGE = Modality("photo", (3, 6, 6))
 VECTOR = Modality("genes", (40,), "normal", None)

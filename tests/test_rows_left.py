@@ -12,8 +12,9 @@ import torch
 
 import counterpoint as cp
 from counterpoint.cli import main
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
 from counterpoint.methods import MMVAEPlus
-from counterpoint.types import Batch, Modality
 
 MODALITIES = (
     Modality("rna", (3,), "normal", 0.5),

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 import counterpoint as cp
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
 from counterpoint.data import Split
 from counterpoint.methods import IDMVAE, METHODS, MVTCAE, JNFShared, Method
-from counterpoint.nn import Statistics
-from counterpoint.objectives import DiffusionPriorLoss
-from counterpoint.priors import DiffusionPrior, FlowPrior
+from counterpoint.model.fitted_priors import DiffusionPrior, FlowPrior
+from counterpoint.nn.running import Statistics
+from counterpoint.objectives.afterwards import DiffusionPriorLoss
 from counterpoint.training import FitOptions
-from counterpoint.types import Batch, Modality
 
 GAPPY = (Modality("a", (6,), "normal", gaps=True), Modality("b", (5,), "normal", gaps=True))
 NETWORKS = cp.NetworkOptions(hidden=(16,))

@@ -14,12 +14,12 @@ from sklearn.preprocessing import StandardScaler
 
 import counterpoint as cp
 from counterpoint.cli import main
+from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split
-from counterpoint.data.arrays import folds as dealt
+from counterpoint.data.sources.arrays import folds as dealt
 from counterpoint.methods import IDMVAE
 from counterpoint.metrics import Evaluation, JudgeOptions, merge
 from counterpoint.metrics.probes import cross_validated, entropy, score_chance, smallest_classes
-from counterpoint.types import Modality
 
 MODALITIES = (Modality("a", (4,), "normal", 0.5), Modality("b", (3,), "normal", 0.5))
 QUICK: dict[str, Any] = {
@@ -84,7 +84,7 @@ def test_folds_score_every_row_by_a_probe_that_has_not_seen_it(method: IDMVAE) -
     parts = (data.train_split, data.test)
     z = np.concatenate([method.encode(part.batch(slice(None)), ["a"]).shared[0].detach().numpy() for part in parts])
     y = np.concatenate([part.shared_labels["kind"] for part in parts])
-    from counterpoint.metrics.scores import seed_of
+    from counterpoint.metrics.score import seed_of
 
     fold = dealt(y, 5, seed_of(0, "folds"))
     hits = np.zeros(len(y), bool)

@@ -14,17 +14,19 @@ from linear_gaussian import LinearGaussian
 from processes import run_script
 from pytorch_lightning.callbacks import Callback
 
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
 from counterpoint.data import Split
-from counterpoint.distributions import Flowed, Normal, gathered
-from counterpoint.encoders import FlowEncoder
-from counterpoint.flows import FlowOptions
-from counterpoint.mcmc import HMC
 from counterpoint.methods import JNF, MVAE, JNFShared, Method, Stage, load
 from counterpoint.metrics.posteriors import score_posteriors
-from counterpoint.nn import NetworkOptions, mlp
-from counterpoint.products import ImproperProduct, ProductOfPosteriors, log_normaliser
+from counterpoint.model.encoders import FlowEncoder
+from counterpoint.nn.mlp import mlp
+from counterpoint.nn.options import NetworkOptions
+from counterpoint.probability.distributions import Flowed, Normal, gathered
+from counterpoint.probability.flows import FlowOptions
+from counterpoint.probability.mcmc import HMC
+from counterpoint.probability.products import ImproperProduct, ProductOfPosteriors, log_normaliser
 from counterpoint.training import fit
-from counterpoint.types import Batch, Modality
 
 MODALITIES = (Modality("a", (6,), "normal", scale=0.5), Modality("b", (4,), "normal", scale=0.5))
 BASE: dict[str, Any] = {"batch_size": 8, "lr": 1e-2, "progress": False, "tensorboard": False, "accelerator": "cpu"}

@@ -19,14 +19,14 @@ from processes import wait_for
 
 import counterpoint as cp
 from counterpoint.cli import main
+from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split
 from counterpoint.methods import METHODS
 from counterpoint.studies import Choices, Range, Recipe, fields_of, read_space, sweep, tune
-from counterpoint.studies.missing import figure
-from counterpoint.studies.searching import Stopped, _watch
 from counterpoint.studies.space import _takes, placed
+from counterpoint.studies.sweeping import figure
+from counterpoint.studies.tuning import Stopped, _watch
 from counterpoint.training import FitOptions
-from counterpoint.types import Modality
 
 optuna = pytest.importorskip("optuna")
 
@@ -320,7 +320,7 @@ def test_a_sweep_that_was_stopped_goes_on(tmp_path: Path, trainings: list[str], 
             raise KeyboardInterrupt
         return cp.evaluate(*args, **options)
 
-    monkeypatch.setattr("counterpoint.studies.missing.evaluate", stopping)
+    monkeypatch.setattr("counterpoint.studies.sweeping.evaluate", stopping)
     with pytest.raises(KeyboardInterrupt):
         swept(tmp_path)
     assert len(trainings) == 2 and len(json.loads((tmp_path / "sweep.json").read_text())["runs"]) == 1

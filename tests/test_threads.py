@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 import counterpoint as cp
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
 from counterpoint.methods import METHODS, Method
-from counterpoint.posteriors import PosteriorProduct
-from counterpoint.types import Batch, Modality
+from counterpoint.model.rules import PosteriorProduct
 
 ROWS = 4
 THREADS = 8
@@ -113,7 +114,9 @@ def together(questions: list[tuple[Question, int]]) -> list[list[Tensor]]:
         return list(pool.map(lambda asked_for: asked(*asked_for), questions))
 
 
-@pytest.mark.filterwarnings("ignore::counterpoint.products.ImproperProduct", "ignore::counterpoint.products.StuckChains")
+@pytest.mark.filterwarnings(
+    "ignore::counterpoint.probability.products.ImproperProduct", "ignore::counterpoint.probability.products.StuckChains"
+)
 def test_threads_answer_as_one_does() -> None:
     """Every verb of every method, more than 640 calls in all: bit for bit, and torch's own generator is left alone."""
     told = [(question, seed) for name in METHODS for _, question in questions(name) for seed in range(5)]

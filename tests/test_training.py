@@ -21,12 +21,15 @@ from processes import finished, run_script, script, wait_for
 from torch import Tensor, nn
 
 import counterpoint as cp
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
 from counterpoint.data import Split
 from counterpoint.methods import MMVAE
 from counterpoint.training import FitOptions, NonFiniteLoss, fit
-from counterpoint.training.folder import History, leads, write
+from counterpoint.training.history import History
 from counterpoint.training.options import with_changes
-from counterpoint.types import Batch, Modality
+from counterpoint.training.run_folder import leads, write
+from counterpoint.training.trainable import Trainable
 
 MODALITIES = (Modality("a", (6,)), Modality("b", (4,)))
 BASE: dict[str, Any] = {"batch_size": 8, "lr": 1e-2, "progress": False, "tensorboard": False, "accelerator": "cpu"}
@@ -37,19 +40,23 @@ def rows(count: int, seed: int = 0) -> Split:
     return Split({m.name: draw.normal(size=(count, *m.shape)).astype(np.float32) for m in MODALITIES}, MODALITIES)
 
 
-class Small(nn.Module):
+class Small(Trainable):
     """A method as ``fit`` sees it: two autoencoders with noise in the code, batch norm and dropout, and a term that begins late."""
 
     name = "small"
 
     def __init__(self, noise: float = 0.5, slow: float = 0.0, bad_step: int = -1) -> None:
         super().__init__()
-        self.config = {"noise": noise}
+        self.options = {"noise": noise}
         self.noise, self.slow, self.bad_step = noise, slow, bad_step
         norm = [nn.BatchNorm1d(5), nn.Dropout(0.2)] if noise else []
         self.nets = nn.ModuleDict({m.name: nn.Sequential(nn.Linear(m.shape[0], 5), *norm, nn.Linear(5, m.shape[0])) for m in MODALITIES})
 
-    def losses(self, batch: Batch, step: int | None) -> dict[str, Tensor]:
+    @property
+    def config(self) -> dict[str, float]:
+        return self.options
+
+    def losses(self, batch: Batch, step: int | None = None) -> dict[str, Tensor]:
         if len(batch) < 2:
             raise ValueError("contrast needs two rows")
         time.sleep(self.slow)
@@ -63,9 +70,10 @@ class Small(nn.Module):
             terms["rec_b"] = terms["rec_b"] * math.nan
         return terms
 
-    def save_pretrained(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        torch.save(self.state_dict(), folder / "weights.pt")
+    def save_pretrained(self, folder: str | Path) -> Path:
+        Path(folder).mkdir(exist_ok=True)
+        torch.save(self.state_dict(), Path(folder) / "weights.pt")
+        return Path(folder)
 
 
 def small(**options: Any) -> Small:
@@ -196,7 +204,7 @@ def test_ema_is_the_average_of_the_weights(ema: float) -> None:
     weights = []
 
     class Watched(Small):
-        def losses(self, batch: Batch, step: int | None) -> dict[str, Tensor]:
+        def losses(self, batch: Batch, step: int | None = None) -> dict[str, Tensor]:
             weights.append(self.nets["a"][0].weight.detach().clone())
             return super().losses(batch, step)
 
@@ -232,15 +240,16 @@ def test_a_last_batch_of_one_row_is_left_out() -> None:
 
 
 def test_bf16_and_channels_last() -> None:
-    class Image(nn.Module):
-        name, config = "image", {}
+    class Image(Small):
+        name = "image"
 
         def __init__(self) -> None:
             super().__init__()
+            del self.nets
             self.net = nn.Conv2d(3, 3, 3, padding=1)
             self.seen: set[tuple[bool, torch.dtype]] = set()
 
-        def losses(self, batch: Batch, step: int | None) -> dict[str, Tensor]:
+        def losses(self, batch: Batch, step: int | None = None) -> dict[str, Tensor]:
             y = self.net(batch.x["image"])
             self.seen.add((self.net.weight.is_contiguous(memory_format=torch.channels_last), y.dtype))
             return {"rec": (y - batch.x["image"]).square().flatten(1).sum(1)}
@@ -268,7 +277,7 @@ def test_cooldown_lowers_the_rate_linearly_to_zero(tmp_path: Path) -> None:
     """Adam's steps under a constant gradient are the learning rate itself. A run that goes on without a cooldown has its whole rate again."""
 
     class Slope(Small):
-        def losses(self, batch: Batch, step: int | None) -> dict[str, Tensor]:
+        def losses(self, batch: Batch, step: int | None = None) -> dict[str, Tensor]:
             seen.append(float(self.nets["a"][0].bias[0].detach()))
             return {"slope": torch.stack([p.sum() for p in self.parameters()]).sum() * torch.ones(len(batch))}
 
@@ -717,7 +726,7 @@ def test_an_option_that_lightning_refuses_is_a_value_error() -> None:
 @pytest.mark.parametrize(("count", "batches"), [(21, 2), (22, 3), (24, 3), (17, 2)])
 def test_processes_get_equally_many_rows(count: int, batches: int) -> None:
     """Two processes of 4 rows each; a rest that they cannot share evenly, or that leaves one of them a single row, is left out."""
-    from counterpoint.training.loop import Data
+    from counterpoint.training.run import Data
 
     sizes = []
     for rank in range(2):
@@ -729,7 +738,7 @@ def test_processes_get_equally_many_rows(count: int, batches: int) -> None:
 
 
 def test_processes_validate_together_on_one_order_that_no_seed_changes() -> None:
-    from counterpoint.training.loop import Data
+    from counterpoint.training.run import Data
 
     def passes(rank: int, world: int, size: int, seed: int) -> list[list[list[float]]]:
         data = Data(rows(40), rows(19), FitOptions(batch_size=size, seed=seed))
@@ -745,7 +754,7 @@ def test_processes_validate_together_on_one_order_that_no_seed_changes() -> None
 
 
 def test_too_few_rows_for_even_shares_are_refused() -> None:
-    from counterpoint.training.loop import Data
+    from counterpoint.training.run import Data
 
     data = Data(rows(7), None, FitOptions(batch_size=4))
     data.trainer = SimpleNamespace(world_size=2, global_rank=0, strategy=SimpleNamespace(root_device="cpu"))  # type: ignore[assignment]

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from counterpoint.reading import to_unit
-from counterpoint.types import Batch, Modality
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
+from counterpoint.core.reading import to_unit
 
 IMAGE = Modality("image", (1, 2, 2))
 WORDS = Modality("words", (3,), "categorical", classes=5)

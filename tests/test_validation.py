@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import counterpoint as cp
+from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split
 from counterpoint.inference import RefinerOptions
 from counterpoint.methods import IterativeMVAE, Ramp
 from counterpoint.studies import tune
-from counterpoint.types import Modality
 
 MODALITIES = (Modality("a", (5,), "normal", 0.5), Modality("b", (3,), "normal", 0.5))
 FIT: dict[str, Any] = {"batch_size": 32, "lr": 1e-2, "tensorboard": False, "progress": False}
@@ -109,7 +109,7 @@ def test_a_search_does_not_prefer_decoders_that_never_learn(tmp_path: Path) -> N
 def test_a_search_says_that_losses_of_other_objectives_do_not_compare(
     space: dict[str, Any], options: dict[str, Any], warned: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("counterpoint.studies.searching._Work.begin_again", _enough)
+    monkeypatch.setattr("counterpoint.studies.tuning._Work.begin_again", _enough)
     model = {"private_dim": 2, "diffusion_width": 8, "networks": NETWORKS}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

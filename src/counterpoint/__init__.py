@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from counterpoint import data
-    from counterpoint.annotation import annotate
-    from counterpoint.data.omics import setup_mudata
-    from counterpoint.denoising import DenoiserOptions
-    from counterpoint.flows import FlowOptions
+    from counterpoint.core.batch import Batch
+    from counterpoint.core.latents import Latents
+    from counterpoint.core.modality import Modality
+    from counterpoint.data.sources.scverse import setup_mudata
     from counterpoint.inference import RefinerOptions
-    from counterpoint.mcmc import HMC
     from counterpoint.methods import (
         DMVAE,
         IDMVAE,
@@ -34,11 +33,14 @@ if TYPE_CHECKING:
         load,
     )
     from counterpoint.metrics import evaluate
-    from counterpoint.nn import NetworkOptions
+    from counterpoint.model.denoising import DenoiserOptions
+    from counterpoint.nn.options import NetworkOptions
+    from counterpoint.omics.annotation import annotate
+    from counterpoint.probability.flows import FlowOptions
+    from counterpoint.probability.mcmc import HMC
     from counterpoint.report import write_report
     from counterpoint.studies import sweep, tune
     from counterpoint.training import fit
-    from counterpoint.types import Batch, Latents, Modality
 
 __version__ = "0.1.0"
 
@@ -63,16 +65,18 @@ _HOME = {
         ),
         "methods",
     ),
-    **dict.fromkeys(("Batch", "Latents", "Modality"), "types"),
-    "DenoiserOptions": "denoising",
-    "FlowOptions": "flows",
-    "HMC": "mcmc",
-    "NetworkOptions": "nn",
+    "Batch": "core.batch",
+    "Latents": "core.latents",
+    "Modality": "core.modality",
+    "DenoiserOptions": "model.denoising",
+    "FlowOptions": "probability.flows",
+    "HMC": "probability.mcmc",
+    "NetworkOptions": "nn.options",
     "RefinerOptions": "inference",
-    "annotate": "annotation",
+    "annotate": "omics.annotation",
     "evaluate": "metrics",
     "fit": "training",
-    "setup_mudata": "data.omics",
+    "setup_mudata": "data.sources.scverse",
     "sweep": "studies",
     "tune": "studies",
     "write_report": "report",

@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import data as datasets
-from ..methods import Method
-from ..reading import to_unit
-from ..types import Batch, Modality
-from . import choose
-from .arguments import called, gathered, run_groups
-from .options import AnnotateOptions, ImputeOptions, SampleOptions, TranslateOptions
-from .runs import opened, opened_model
-from .values import NUMBERS, printed, read_values, write_imputation, write_values
+from counterpoint import data as datasets
+from counterpoint.cli import choose
+from counterpoint.cli.arguments import called, gathered, run_groups
+from counterpoint.cli.options import AnnotateOptions, ImputeOptions, SampleOptions, TranslateOptions
+from counterpoint.cli.runs import opened, opened_model
+from counterpoint.cli.values import NUMBERS, printed, read_values, write_imputation, write_values
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
+from counterpoint.core.reading import to_unit
+from counterpoint.methods import Method
 
 
 def sample(words: Sequence[str]) -> None:
@@ -79,8 +80,8 @@ def translate(words: Sequence[str]) -> None:
 
 def annotate(words: Sequence[str]) -> None:
     """Latents and imputed layers in a copy of the file that a run was trained on."""
-    from ..annotation import annotate as write_into
-    from ..data import omics
+    from counterpoint.data.sources import scverse
+    from counterpoint.omics.annotation import annotate as write_into
 
     wanted = called(AnnotateOptions, "annotate", words)
     if wanted.out.suffix != ".h5mu":
@@ -89,14 +90,14 @@ def annotate(words: Sequence[str]) -> None:
         raise FileNotFoundError(f"no run folder {wanted.run}; make one with counterpoint fit METHOD --data FILE.h5mu --out {wanted.run}")
     options = run_groups(wanted.run).get("data", {})
     source = Path(str(options.get("source")))
-    if source.suffix not in omics.SUFFIXES:
-        raise ValueError(f"{wanted.run} was trained on {source}, which is no {' or '.join(omics.SUFFIXES)} file to annotate")
+    if source.suffix not in scverse.SUFFIXES:
+        raise ValueError(f"{wanted.run} was trained on {source}, which is no {' or '.join(scverse.SUFFIXES)} file to annotate")
     if wanted.out.exists() and source.exists() and wanted.out.samefile(source):
         raise ValueError(f"{wanted.out} is the data themselves; choose another --out")
     method, data = opened(wanted.run)
-    mdata = omics.read(source, [*(options.get("modalities") or ())])
+    mdata = scverse.read(source, [*(options.get("modalities") or ())])
     write_into(mdata, method, data, seed=wanted.seed)
-    print(omics.write(mdata, wanted.out))
+    print(scverse.write(mdata, wanted.out))
 
 
 def impute(words: Sequence[str]) -> None:

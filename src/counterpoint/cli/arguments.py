@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentParser
 
-from .. import data as datasets
-from ..documents import parse_yaml, read_yaml
-from ..training.options import lifted, plain
-from . import choose
-from .recipes import config_file, recipes
-from .recipes import recipe as recipe_file
+from counterpoint import data as datasets
+from counterpoint.cli import choose
+from counterpoint.cli.recipes import config_file, recipes
+from counterpoint.cli.recipes import recipe as recipe_file
+from counterpoint.core.documents import parse_yaml, read_yaml
+from counterpoint.training.options import lifted, plain
 
 Result = TypeVar("Result")
 
@@ -78,7 +78,7 @@ def parser_for(verb: str, about: str) -> ArgumentParser:
 def called(target: Callable[..., Result], verb: str, words: Sequence[str]) -> Result:
     """What a function or a record makes of its own flags, called with them; those without a default are positional, and records
     of options have flags of their own, ``--refiner.steps``."""
-    parser = parser_for(verb, (target.__doc__ or "").partition("\n")[0])
+    parser = parser_for(verb, " ".join((target.__doc__ or "").partition("\n\n")[0].split()))
     add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
     add(target, as_positional=True)
     spelled = expanded(words, option_names(parser))
@@ -239,9 +239,9 @@ def settings(
         ValueError: an unknown method or option, or a configuration that is not one, or a value of the wrong type.
         FileNotFoundError: no such configuration file.
     """
-    from ..methods import METHODS
-    from ..metrics import evaluate
-    from ..training import FitOptions
+    from counterpoint.methods import METHODS
+    from counterpoint.metrics import evaluate
+    from counterpoint.training import FitOptions
 
     rest = [*words]
     method = rest.pop(0) if rest and not rest[0].startswith("-") else None
@@ -317,8 +317,8 @@ def study_settings(
     Raises:
         ValueError, FileNotFoundError: as ``settings``.
     """
-    from ..metrics import evaluate
-    from ..training import FitOptions
+    from counterpoint.metrics import evaluate
+    from counterpoint.training import FitOptions
 
     rest, config = _taken(words, "config")
     rest, named = _taken(rest, "recipe")

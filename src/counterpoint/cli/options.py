@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..denoising import DenoiserOptions
-from ..inference import RefinerOptions
-from ..priors import SamplerName
-from ..training import FitOptions
-from ..training.decoder import USUAL
+from counterpoint.inference import RefinerOptions
+from counterpoint.model.denoising import DenoiserOptions
+from counterpoint.model.fitted_priors import SamplerName
+from counterpoint.training import FitOptions
+from counterpoint.training.afterwards.decoder import USUAL
 
 
 @dataclass(frozen=True)

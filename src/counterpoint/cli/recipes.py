@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import choose
+from counterpoint.cli import choose
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .. import data as datasets
-from ..data.catalog import described
-from ..files import is_vacant, locked, remove
-from ..methods import METHODS, Method, load
-from ..training.fingerprint import FILE as DATA_FILE
-from ..training.fingerprint import Fingerprint
-from ..training.folder import RunFolder, leads
-from .arguments import Settings, check_source, run_groups, words_for
-from .options import FitDecoderOptions, FitRefinerOptions, PriorOptions
+from counterpoint import data as datasets
+from counterpoint.cli.arguments import Settings, check_source, run_groups, words_for
+from counterpoint.cli.options import FitDecoderOptions, FitRefinerOptions, PriorOptions
+from counterpoint.core.files import is_vacant, locked, remove
+from counterpoint.data.loading import described
+from counterpoint.methods import METHODS, Method, load
+from counterpoint.training.fingerprint import FILE as DATA_FILE
+from counterpoint.training.fingerprint import Fingerprint
+from counterpoint.training.run_folder import RunFolder, leads
 
 if TYPE_CHECKING:
-    from ..data import Dataset
-    from ..metrics import Evaluation
-    from ..training import FitResult
+    from counterpoint.data import Dataset
+    from counterpoint.metrics import Evaluation
+    from counterpoint.training import FitResult
 
 Addition = PriorOptions | FitDecoderOptions | FitRefinerOptions
 """What asks for something to be added to a trained run."""
@@ -68,8 +68,8 @@ def out_folder(wanted: Settings) -> Path:
 
 
 def trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
-    from ..training import FitOptions
-    from ..training import fit as train
+    from counterpoint.training import FitOptions
+    from counterpoint.training import fit as train
 
     options = FitOptions(**wanted.fit)
     method = METHODS[wanted.method].for_data(data, seed=options.seed, **wanted.model)
@@ -175,7 +175,7 @@ def _as_trained(data: Dataset, source: str, method: Method, run: Path) -> Datase
 
 def evaluated(method: Method, data: Dataset, run: Path, options: Mapping[str, Any], usual: bool = True) -> Evaluation:
     """Measure, and leave the numbers in the run: what is complete, and of the model as its run has it, is what its report rests on."""
-    from ..metrics import evaluate as measure
+    from counterpoint.metrics import evaluate as measure
 
     evaluation = measure(method, data, cache=run / "judges", **options)
     evaluation.to_json(run / ("evaluation.json" if evaluation.complete and usual else "evaluation-partial.json"))
@@ -183,7 +183,7 @@ def evaluated(method: Method, data: Dataset, run: Path, options: Mapping[str, An
 
 
 def measured(method: Method, data: Dataset, run: Path) -> Evaluation:
-    from ..metrics import Evaluation
+    from counterpoint.metrics import Evaluation
 
     path = run / "evaluation.json"
     return Evaluation.from_json(path) if path.is_file() else evaluated(method, data, run, {})
@@ -198,7 +198,7 @@ def reported(
     maps: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Path:
-    from ..report import write_report as write
+    from counterpoint.report import write_report as write
 
     history, name, again = run / "metrics.csv", shlex.quote(str(run)), shlex.quote(f"{run}-again")
     commands = [

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import data as datasets
-from . import choose
-from .arguments import LOAD_SKIPS, called, expanded, gathered, option_names, parsed, parser_for
-from .runs import loaded
+from counterpoint import data as datasets
+from counterpoint.cli import choose
+from counterpoint.cli.arguments import LOAD_SKIPS, called, expanded, gathered, option_names, parsed, parser_for
+from counterpoint.cli.runs import loaded
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser

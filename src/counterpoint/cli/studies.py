@@ -8,14 +8,14 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from ..methods import METHODS
-from . import choose
-from .arguments import check_source, gathered, settings, study_settings
+from counterpoint.cli import choose
+from counterpoint.cli.arguments import check_source, gathered, settings, study_settings
+from counterpoint.methods import METHODS
 
 
 def tune(words: Sequence[str]) -> None:
     """Search fields of a configuration for the best value of a metric on the validation split."""
-    from ..studies import tune as search
+    from counterpoint.studies import tune as search
 
     def options(parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -54,7 +54,7 @@ def tune(words: Sequence[str]) -> None:
 
 def sweep(words: Sequence[str]) -> None:
     """What methods lose as more values are missing."""
-    from ..studies import sweep as study
+    from counterpoint.studies import sweep as study
 
     def options(parser: ArgumentParser) -> None:
         skip: set[str | int] = {"methods", "data", "out", "fit", "evaluation", "progress"}

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import Vocabulary
-from ..data.files import read_npy
-from ..data.images import channels_first, decode
-from ..files import write
-from ..types import Modality
+from counterpoint.core.files import write
+from counterpoint.core.modality import Modality
+from counterpoint.data import Vocabulary
+from counterpoint.data.images import channels_first, decode
+from counterpoint.data.sources.files import read_npy
 
 if TYPE_CHECKING:
-    from ..inference import Imputation
+    from counterpoint.inference import Imputation
 
 NUMBERS = (".npy", ".json", ".csv", ".txt")
 """Names of files of numbers end so."""
@@ -125,7 +125,7 @@ def write_values(values: Mapping[str, Tensor], modalities: Sequence[Modality], p
     known = {m.name: m for m in modalities}
     content = io.BytesIO()
     if path.suffix == ".png":
-        from ..report.figures import sheet
+        from counterpoint.report.figures import sheet
 
         sheet(values, modalities).savefig(content, format="png", dpi=160, facecolor="white")
     elif path.suffix == ".npz":

@@ -10,19 +10,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..methods import Method
-from ..training.folder import leads
-from . import choose
-from .answers import annotate, impute, sample, translate
-from .arguments import EVALUATE_SKIPS, called, check_source, expanded, gathered, option_names, parsed, parser_for, settings
-from .options import FitDecoderOptions, FitRefinerOptions, PriorOptions, ReportOptions
-from .recipes import recipe
-from .runs import decoder_folder, evaluated, extending, loaded, measured, opened, opened_model, out_folder, reported, saved, trained
-from .sets import data
-from .studies import sweep, tune
+from counterpoint.cli import choose
+from counterpoint.cli.answers import annotate, impute, sample, translate
+from counterpoint.cli.arguments import EVALUATE_SKIPS, called, check_source, expanded, gathered, option_names, parsed, parser_for, settings
+from counterpoint.cli.options import FitDecoderOptions, FitRefinerOptions, PriorOptions, ReportOptions
+from counterpoint.cli.recipes import recipe
+from counterpoint.cli.runs import (
+    decoder_folder,
+    evaluated,
+    extending,
+    loaded,
+    measured,
+    opened,
+    opened_model,
+    out_folder,
+    reported,
+    saved,
+    trained,
+)
+from counterpoint.cli.sets import data
+from counterpoint.cli.studies import sweep, tune
+from counterpoint.methods import Method
+from counterpoint.training.run_folder import leads
 
 if TYPE_CHECKING:
-    from ..data import Split
+    from counterpoint.data import Split
 
 __all__ = [
     "annotate",
@@ -131,8 +143,8 @@ def _gain(method: Method, val: Split, seed: int) -> str:
 
 def evaluate(words: Sequence[str]) -> None:
     """Measure a run: one table on the screen, the same numbers in RUN/evaluation.json, or in RUN/evaluation-partial.json."""
-    from ..metrics import evaluate as measure
-    from ..metrics import read_extractor
+    from counterpoint.metrics import evaluate as measure
+    from counterpoint.metrics import read_extractor
 
     parser = parser_for("evaluate", evaluate.__doc__ or "")
     parser.add_argument("run", type=Path, help="run folder")
@@ -168,7 +180,7 @@ def evaluate(words: Sequence[str]) -> None:
 def report(words: Sequence[str]) -> None:
     """One HTML file about a run."""
     wanted = called(ReportOptions, "report", gathered(words, ("maps",)))
-    from ..report.figures import MAPS
+    from counterpoint.report.figures import MAPS
 
     for kind in wanted.maps or ():
         choose(kind, MAPS, "map")

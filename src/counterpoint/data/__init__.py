@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .autoencoder import Autoencoder, latents
-from .catalog import load, names, prepare
-from .loader import BatchLoader
-from .packing import pack
-from .records import Dataset, Split
-from .streams import Index, Stream, StreamLoader
-from .streams.survey import index
-from .text import Vocabulary
+from counterpoint.data.loader import BatchLoader
+from counterpoint.data.loading import load, names, prepare
+from counterpoint.data.records import Dataset, Split
+from counterpoint.data.sources.latents import Autoencoder, latents
+from counterpoint.data.sources.packing import pack
+from counterpoint.data.streams import Index, Stream, StreamLoader
+from counterpoint.data.streams.survey import index
+from counterpoint.data.text import Vocabulary
 
 __all__ = [
     "Autoencoder",

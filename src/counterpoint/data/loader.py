@@ -9,14 +9,14 @@ from typing import Any, Generic, Literal, Self, TypeVar
 import numpy as np
 import torch
 
-from ..types import Batch
-from .records import Split
+from counterpoint.core.batch import Batch
+from counterpoint.data.records import Split
 
 Rows = TypeVar("Rows", bound=Sized)
 
 
 class Loader(ABC, Generic[Rows]):
-    """An iterable of :class:`~counterpoint.types.Batch`, one pass over the rows per ``iter``; each pass is an epoch of its own.
+    """An iterable of :class:`~counterpoint.core.batch.Batch`, one pass over the rows per ``iter``; each pass is an epoch of its own.
 
     The order of a pass is fixed by ``(seed, epoch)``, or by the seed alone with ``shuffle="once"``. Its state is two integers: ``position`` batches of
     ``epoch`` have been handed out.

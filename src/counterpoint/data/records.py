@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import torch
 
-from ..conversion import Conversion, conversions, converted_covariates, with_covariates
-from ..reading import as_mask, to_tensors, wrong_row
-from ..types import COUNTS, Batch, Modality, covariates_of
-from .images import Pictures
+from counterpoint.core.batch import Batch
+from counterpoint.core.conversion import Conversion, conversions, converted_covariates, with_covariates
+from counterpoint.core.modality import COUNTS, Modality, covariates_of
+from counterpoint.core.reading import as_mask, to_tensors, wrong_row
+from counterpoint.data.images import Pictures
 
 if TYPE_CHECKING:
-    from .streams import Stream
+    from counterpoint.data.streams import Stream
 
 Array = np.ndarray
 Family = Literal["normal", "laplace", "bernoulli", "beta", "nb", "zinb"]
@@ -137,7 +138,7 @@ class Split:
         return Batch(x, present, covariates, entries, self.modalities)
 
     def read_as(self, modalities: Sequence[Modality]) -> Split:
-        """The split as a model of these modalities reads it, and itself where nothing differs (:mod:`counterpoint.conversion`). What differs is
+        """The split as a model of these modalities reads it, and itself where nothing differs (:mod:`counterpoint.core.conversion`). What differs is
         converted in memory.
 
         Raises:
@@ -298,7 +299,7 @@ class Dataset:
         return replace(self, modalities=modalities, train=train, val=val, test=test)
 
     def read_as(self, modalities: Sequence[Modality]) -> Dataset:
-        """The data as a model of these modalities reads them, and themselves where nothing differs (:mod:`counterpoint.conversion`). Modalities that
+        """The data as a model of these modalities reads them, and themselves where nothing differs (:mod:`counterpoint.core.conversion`). Modalities that
         the data lack are absent in every row.
 
         Raises:

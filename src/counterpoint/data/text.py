@@ -26,11 +26,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ..documents import read_json
-from ..extras import required
-from ..files import write
-from ..reading import UNKNOWN_TOKENS
-from ..types import GOES_ON, Modality, of_characters, spelled
+from counterpoint.core.documents import read_json
+from counterpoint.core.files import write
+from counterpoint.core.modality import GOES_ON, Modality, of_characters, spelled
+from counterpoint.core.optional import required
+from counterpoint.core.reading import UNKNOWN_TOKENS
 
 Tokens = Literal["words", "pieces", "characters"]
 

@@ -10,8 +10,8 @@ external     larger denoisers of images, of the blocks of diffusers
 from counterpoint.diffusion.external import DiT, UNet2D
 from counterpoint.diffusion.networks import Conditioning, TimeMLP, UNet
 from counterpoint.diffusion.process import GaussianDiffusion, Network, Prediction, Weight
-from counterpoint.diffusion.samplers import Sampler, sample
-from counterpoint.diffusion.schedules import Schedule, alpha_bars
+from counterpoint.diffusion.schedule import Schedule, alpha_bars
+from counterpoint.diffusion.solvers import Sampler, sample
 
 __all__ = [
     "Conditioning",

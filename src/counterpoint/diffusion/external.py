@@ -13,8 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from counterpoint.core.optional import required
 from counterpoint.diffusion.networks import Conditioning, Embedding, depth_of, groups_of
-from counterpoint.extras import required
 
 PATCHES = 16
 """Most patches along a side of an image, which is what the published DiT has at 2×2 on latents of 32×32."""

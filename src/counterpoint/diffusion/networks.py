@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.nn import sinusoidal
+from counterpoint.nn.time import sinusoidal
 
 Conditioning = Literal["embed", "film"]
 COARSEST = 8

@@ -28,9 +28,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from counterpoint import noise
-from counterpoint.diffusion.schedules import Schedule, alpha_bars
-from counterpoint.precision import wide
+from counterpoint.core import noise
+from counterpoint.core.precision import wide
+from counterpoint.diffusion.schedule import Schedule, alpha_bars
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """(x_t (N, *shape), t (N,) or, one time for all rows, (1,)) → what it predicts (N, *shape)."""

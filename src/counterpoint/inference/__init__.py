@@ -3,18 +3,12 @@
 Functions of a model and an encoding; they hold no state. Gradients and modes are the caller's business.
 """
 
-from .answers import (
-    Diagnostics,
-    completed,
-    diagnose,
-    divergence,
-    log_likelihood,
-    means,
-    posterior_latents,
-)
-from .bounds import Approximation, approximation, elbo, measured
-from .imputation import Imputation, imputed, interval
-from .iterative import Refiner, RefinerOptions, Trace, ascended, refined, refinement, refiner_of
+from counterpoint.inference.bounds import Approximation, approximation, elbo, measured
+from counterpoint.inference.diagnostics import Diagnostics, diagnose, divergence
+from counterpoint.inference.generation import completed, means, posterior_latents
+from counterpoint.inference.imputation import Imputation, imputed, interval
+from counterpoint.inference.likelihood import log_likelihood
+from counterpoint.inference.refinement import Refiner, RefinerOptions, Trace, ascended, refined, refinement, refiner_of
 
 __all__ = [
     "Approximation",

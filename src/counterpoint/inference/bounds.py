@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from counterpoint import distributions as dist
-from counterpoint import noise
-from counterpoint.distributions import Diagonal
-from counterpoint.model import Draw, Model
-from counterpoint.posteriors import Encoding, Rule
-from counterpoint.types import Latents
+from counterpoint.core import noise
+from counterpoint.core.latents import Latents
+from counterpoint.model.decoders import Draw
+from counterpoint.model.encoding import Encoding
+from counterpoint.model.model import Model
+from counterpoint.model.rules import Rule
+from counterpoint.probability import distributions as dist
+from counterpoint.probability.distributions import Diagonal
 
 ROWS = 4096
 """Most latents decoded at once to measure a bound."""

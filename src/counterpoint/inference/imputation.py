@@ -18,12 +18,14 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from counterpoint import noise
-from counterpoint.inference.answers import completed, posterior_latents
-from counterpoint.model import Draw, Model
-from counterpoint.posteriors import Rule
-from counterpoint.precision import wide
-from counterpoint.types import Batch, Latents
+from counterpoint.core import noise
+from counterpoint.core.batch import Batch
+from counterpoint.core.latents import Latents
+from counterpoint.core.precision import wide
+from counterpoint.inference.generation import completed, posterior_latents
+from counterpoint.model.decoders import Draw
+from counterpoint.model.model import Model
+from counterpoint.model.rules import Rule
 
 VALUES = 2**24
 """Most numbers that draws of some rows, or one call of a decoder for them, take at once."""

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from counterpoint import checks
-from counterpoint.denoising import DenoiserOptions
-from counterpoint.documents import read_json
+from counterpoint.core import checks
+from counterpoint.core.documents import read_json
+from counterpoint.core.memory import Budget, TooLarge
+from counterpoint.core.modality import Modality
 from counterpoint.inference import Refiner, RefinerOptions, refiner_of
-from counterpoint.memory import Budget, TooLarge
-from counterpoint.methods import saving
-from counterpoint.methods.base import Method
 from counterpoint.methods.diffmvae import DiffMVAE
 from counterpoint.methods.idmvae import IDMVAE
 from counterpoint.methods.iterative import IterativeMVAE
 from counterpoint.methods.jmvae import JMVAE
 from counterpoint.methods.jnf import JNF, JNFShared
+from counterpoint.methods.method import Method
 from counterpoint.methods.mmvae import MMVAE, MMVAEPlus
 from counterpoint.methods.mopoe import MoPoE
 from counterpoint.methods.product import DMVAE, MVAE, MVTCAE
-from counterpoint.methods.stages import Ramp, Stage
-from counterpoint.nn import weights_from
-from counterpoint.types import Modality
+from counterpoint.model import format as saving
+from counterpoint.model.denoising import DenoiserOptions
+from counterpoint.nn.modules import weights_from
+from counterpoint.objectives.stages import Ramp, Stage
 
 SPARE = 2**28
 """Bytes of memory that a model may take beyond four times those of its weights: masks, schedules and what is needed to make them."""

@@ -3,7 +3,7 @@
     L = Σ_{m feed-forward} −log p(x_m | z) + Σ_{m by diffusion} λ E_{t, ε} ‖ε − ε_θ(x_t, t, z)‖² + β KL,    z from a random subset's product
 
 MoPoE's posterior and KL, trained end to end; then, with everything else frozen, a score model of the aggregate posterior's means, which takes the
-place of N(0, I) where nothing is given. What the decoders learn by is in :mod:`counterpoint.denoising`.
+place of N(0, I) where nothing is given. What the decoders learn by is in :mod:`counterpoint.model.denoising`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from counterpoint.denoising import DenoiserOptions
-from counterpoint.methods.base import Method
-from counterpoint.methods.build import build
-from counterpoint.methods.stages import Ramp, Stage
-from counterpoint.nn import NetworkOptions
-from counterpoint.objectives import Bound, DiffusionPriorLoss, everything_to_everything
-from counterpoint.posteriors import MixtureOfProducts
-from counterpoint.types import Modality
+from counterpoint.core.modality import Modality
+from counterpoint.methods.common import build
+from counterpoint.methods.method import Method
+from counterpoint.model.denoising import DenoiserOptions
+from counterpoint.model.rules import MixtureOfProducts
+from counterpoint.nn.options import NetworkOptions
+from counterpoint.objectives.afterwards import DiffusionPriorLoss
+from counterpoint.objectives.bound import Bound
+from counterpoint.objectives.routes import everything_to_everything
+from counterpoint.objectives.stages import Ramp, Stage
 
 
 class DiffMVAE(Method):

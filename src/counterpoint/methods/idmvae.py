@@ -21,16 +21,18 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from counterpoint.denoising import DenoiserOptions
-from counterpoint.encoders import Towers
-from counterpoint.methods.base import Method
-from counterpoint.methods.build import build, singles
-from counterpoint.methods.stages import Ramp, Stage
-from counterpoint.nn import NetworkOptions
-from counterpoint.objectives import Bound, DiffusionPriorLoss, Estimator
-from counterpoint.posteriors import Mixture
-from counterpoint.regularisers import CrossMI, GenAug
-from counterpoint.types import Modality
+from counterpoint.core.modality import Modality
+from counterpoint.methods.common import build, singles
+from counterpoint.methods.method import Method
+from counterpoint.model.denoising import DenoiserOptions
+from counterpoint.model.encoders import Towers
+from counterpoint.model.rules import Mixture
+from counterpoint.nn.options import NetworkOptions
+from counterpoint.objectives.afterwards import DiffusionPriorLoss
+from counterpoint.objectives.bound import Bound, Estimator
+from counterpoint.objectives.contrast import CrossMI
+from counterpoint.objectives.genaug import GenAug
+from counterpoint.objectives.stages import Ramp, Stage
 
 
 class IDMVAE(Method):

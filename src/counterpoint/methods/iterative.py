@@ -3,7 +3,7 @@
     L = mean_{t=0..T} −ELBO(λ_t; X) + a Σ_m KL(q(z | x_m) ‖ sg[q_T(z | X)])
 
 λ_0 are the parameters of the joint encoder's q(z | X), and λ_1 .. λ_T what a network makes of them that sees how the bound answers
-(:mod:`counterpoint.inference.iterative`). At test time the unimodal encoders run alone; what they say can be refined by what is given
+(:mod:`counterpoint.inference.refinement`). At test time the unimodal encoders run alone; what they say can be refined by what is given
 (``encode(..., refine=5)``), but need not be. A refiner that has only ever seen complete rows makes worse what a single modality says, so that a last
 stage, ours, teaches it the rest.
 
@@ -20,16 +20,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from counterpoint.denoising import DenoiserOptions
-from counterpoint.encoders import Encoder
+from counterpoint.core.modality import Modality
 from counterpoint.inference import Refiner, RefinerOptions
-from counterpoint.methods.base import Method
-from counterpoint.methods.build import build, check_sizes
-from counterpoint.methods.stages import Ramp, Stage
-from counterpoint.nn import NetworkOptions
-from counterpoint.objectives import Alignment, Bound, Direction, Loss, PosteriorMatch, RefinerLoss, everything_to_everything
-from counterpoint.posteriors import Joint, JointEncoder, Product
-from counterpoint.types import Modality
+from counterpoint.methods.common import build, check_sizes
+from counterpoint.methods.method import Method
+from counterpoint.model.denoising import DenoiserOptions
+from counterpoint.model.encoders import Encoder
+from counterpoint.model.rules import Joint, JointEncoder, Product
+from counterpoint.nn.options import NetworkOptions
+from counterpoint.objectives.afterwards import RefinerLoss
+from counterpoint.objectives.bound import Bound
+from counterpoint.objectives.loss import Loss
+from counterpoint.objectives.matching import Alignment, Direction, PosteriorMatch
+from counterpoint.objectives.routes import everything_to_everything
+from counterpoint.objectives.stages import Ramp, Stage
 
 
 class IterativeMVAE(Method):

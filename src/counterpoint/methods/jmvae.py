@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from counterpoint.denoising import DenoiserOptions
-from counterpoint.methods.base import Method
-from counterpoint.methods.build import build, check_sizes
-from counterpoint.methods.stages import Ramp, Stage
-from counterpoint.nn import NetworkOptions
-from counterpoint.objectives import Bound, PosteriorMatch, everything_to_everything
-from counterpoint.posteriors import Joint, JointEncoder, Product
-from counterpoint.types import Modality
+from counterpoint.core.modality import Modality
+from counterpoint.methods.common import build, check_sizes
+from counterpoint.methods.method import Method
+from counterpoint.model.denoising import DenoiserOptions
+from counterpoint.model.rules import Joint, JointEncoder, Product
+from counterpoint.nn.options import NetworkOptions
+from counterpoint.objectives.bound import Bound
+from counterpoint.objectives.matching import PosteriorMatch
+from counterpoint.objectives.routes import everything_to_everything
+from counterpoint.objectives.stages import Ramp, Stage
 
 
 class JMVAE(Method):

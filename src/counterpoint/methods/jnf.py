@@ -17,19 +17,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from counterpoint.denoising import DenoiserOptions
-from counterpoint.encoders import FlowEncoder, Projector
-from counterpoint.flows import FlowOptions
-from counterpoint.mcmc import HMC
-from counterpoint.methods.base import Method
-from counterpoint.methods.build import build, check_sizes
-from counterpoint.methods.stages import Ramp, Stage
-from counterpoint.model import Model
-from counterpoint.nn import NetworkOptions, mlp, trunk
-from counterpoint.objectives import Bound, PosteriorFit, everything_to_everything
-from counterpoint.posteriors import Joint, JointEncoder, PosteriorProduct
-from counterpoint.regularisers import ProjectionContrast, ProjectionCorrelation
-from counterpoint.types import Modality
+from counterpoint.core.modality import Modality
+from counterpoint.methods.common import build, check_sizes
+from counterpoint.methods.method import Method
+from counterpoint.model.denoising import DenoiserOptions
+from counterpoint.model.encoders import FlowEncoder, Projector
+from counterpoint.model.model import Model
+from counterpoint.model.rules import Joint, JointEncoder, PosteriorProduct
+from counterpoint.nn.build import trunk
+from counterpoint.nn.mlp import mlp
+from counterpoint.nn.options import NetworkOptions
+from counterpoint.objectives.bound import Bound
+from counterpoint.objectives.contrast import ProjectionContrast, ProjectionCorrelation
+from counterpoint.objectives.matching import PosteriorFit
+from counterpoint.objectives.routes import everything_to_everything
+from counterpoint.objectives.stages import Ramp, Stage
+from counterpoint.probability.flows import FlowOptions
+from counterpoint.probability.mcmc import HMC
 
 
 class JNF(Method):

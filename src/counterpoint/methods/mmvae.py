@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from counterpoint.denoising import DenoiserOptions
-from counterpoint.encoders import Towers
-from counterpoint.methods.base import Method
-from counterpoint.methods.build import build, singles
-from counterpoint.methods.stages import Ramp, Stage
-from counterpoint.nn import NetworkOptions
-from counterpoint.objectives import Bound, Estimator, singles_to_everything
-from counterpoint.posteriors import Mixture
-from counterpoint.types import Modality
+from counterpoint.core.modality import Modality
+from counterpoint.methods.common import build, singles
+from counterpoint.methods.method import Method
+from counterpoint.model.denoising import DenoiserOptions
+from counterpoint.model.encoders import Towers
+from counterpoint.model.rules import Mixture
+from counterpoint.nn.options import NetworkOptions
+from counterpoint.objectives.bound import Bound, Estimator
+from counterpoint.objectives.routes import singles_to_everything
+from counterpoint.objectives.stages import Ramp, Stage
 
 
 class MMVAE(Method):

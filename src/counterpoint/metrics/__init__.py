@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from .agreement import f1, score_f1
-from .coherence import score_coherence
-from .dependence import Hsic, hsic, infonce, score_dependence
-from .evaluation import GROUPS, Evaluation, evaluate, group_of, merge
-from .extractors import read_extractor
-from .generations import Generations
-from .imputation import score_imputation
-from .judges import Judge, JudgeOptions, Judges, Seen, score_judges, train_judges
-from .latents import Means, joint_means, posterior_means
-from .likelihood import score_likelihood
-from .matching import Matchers, score_matches, train_matchers
-from .posteriors import score_posteriors
-from .probes import Probe, probe, score_chance, score_joint_probes, score_probes
-from .quality import Prdc, frechet, frechet_distance, prdc, score_quality
-from .refinement import score_refinement
-from .retrieval import score_retrieval
+from counterpoint.metrics.agreement import score_f1
+from counterpoint.metrics.binary_f1 import f1
+from counterpoint.metrics.coherence import score_coherence
+from counterpoint.metrics.dependence import Hsic, hsic, infonce, score_dependence
+from counterpoint.metrics.evaluation import GROUPS, Evaluation, evaluate, group_of, merge
+from counterpoint.metrics.extractors import read_extractor
+from counterpoint.metrics.generations import Generations
+from counterpoint.metrics.imputation import score_imputation
+from counterpoint.metrics.judges import Judge, JudgeOptions, Judges, Seen, score_judges, train_judges
+from counterpoint.metrics.likelihood import score_likelihood
+from counterpoint.metrics.matchers import Matchers, train_matchers
+from counterpoint.metrics.matching import score_matches
+from counterpoint.metrics.means import Means, joint_means, posterior_means
+from counterpoint.metrics.posteriors import score_posteriors
+from counterpoint.metrics.probes import Probe, probe, score_chance, score_joint_probes, score_probes
+from counterpoint.metrics.quality import Prdc, frechet, frechet_distance, prdc, score_quality
+from counterpoint.metrics.refinement import score_refinement
+from counterpoint.metrics.retrieval import score_retrieval
 
 __all__ = [
     "GROUPS",

@@ -11,21 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from .scores import Array, Scores
+from counterpoint.metrics.score import Array, Scores
 
 if TYPE_CHECKING:
-    from .generations import Generations
-    from .judges import Seen
-
-
-def f1(real: Tensor, fake: Tensor) -> Tensor:
-    """(B,) of values (B, *shape) in [0, 1]."""
-    y, drawn = ((values > 0.5).flatten(1) for values in (real, fake))
-    size = y.sum(1) + drawn.sum(1)
-    return torch.where(size > 0, 2 * (y & drawn).sum(1) / size.clamp(min=1), 1.0)
+    from counterpoint.metrics.generations import Generations
+    from counterpoint.metrics.judges import Seen
 
 
 def score_f1(generations: Generations) -> Scores:

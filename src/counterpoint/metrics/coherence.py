@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .generations import Generations
-from .judges import Seen
-from .latents import labels_of
-from .scores import Array, Scores
+from counterpoint.metrics.generations import Generations
+from counterpoint.metrics.judges import Seen
+from counterpoint.metrics.means import labels_of
+from counterpoint.metrics.score import Array, Scores
 
 
 def score_coherence(generations: Generations) -> Scores:

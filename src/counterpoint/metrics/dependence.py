@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .latents import Means
-from .scores import FEW_ROWS, Array, Scores, chosen, seed_of
+from counterpoint.metrics.means import Means
+from counterpoint.metrics.score import FEW_ROWS, Array, Scores, chosen, seed_of
 
 
 @dataclass(frozen=True)

@@ -19,30 +19,31 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 
-from ..documents import read_json
-from ..files import write
-from ..inference import refiner_of
-from ..types import Modality
-from .agreement import score_f1
-from .coherence import score_coherence
-from .dependence import score_dependence
-from .extractors import Extractor, settled
-from .generations import Generations
-from .imputation import score_imputation
-from .judges import JudgeOptions, score_judges, train_judges
-from .latents import device_of, posterior_means
-from .likelihood import score_likelihood
-from .matching import Matchers, score_matches, train_matchers
-from .posteriors import score_posteriors
-from .probes import score_chance, score_joint_probes, score_probes, smallest_classes
-from .quality import score_quality
-from .refinement import score_refinement
-from .retrieval import score_retrieval
-from .scores import FEW_PER_CLASS, FEW_ROWS, Scores, chosen, seed_of
+from counterpoint.core.documents import read_json
+from counterpoint.core.files import write
+from counterpoint.core.modality import Modality
+from counterpoint.inference import refiner_of
+from counterpoint.metrics.agreement import score_f1
+from counterpoint.metrics.coherence import score_coherence
+from counterpoint.metrics.dependence import score_dependence
+from counterpoint.metrics.extractors import Extractor, settled
+from counterpoint.metrics.generations import Generations
+from counterpoint.metrics.imputation import score_imputation
+from counterpoint.metrics.judges import JudgeOptions, score_judges, train_judges
+from counterpoint.metrics.likelihood import score_likelihood
+from counterpoint.metrics.matchers import Matchers, train_matchers
+from counterpoint.metrics.matching import score_matches
+from counterpoint.metrics.means import device_of, posterior_means
+from counterpoint.metrics.posteriors import score_posteriors
+from counterpoint.metrics.probes import score_chance, score_joint_probes, score_probes, smallest_classes
+from counterpoint.metrics.quality import score_quality
+from counterpoint.metrics.refinement import score_refinement
+from counterpoint.metrics.retrieval import score_retrieval
+from counterpoint.metrics.score import FEW_PER_CLASS, FEW_ROWS, Scores, chosen, seed_of
 
 if TYPE_CHECKING:
-    from ..data import Dataset, Split
-    from ..methods import Method
+    from counterpoint.data import Dataset, Split
+    from counterpoint.methods import Method
 
 Group = Literal["probe", "coherence", "match", "retrieval", "quality", "dependence", "posterior", "refinement", "likelihood", "imputation"]
 GROUPS: tuple[Group, ...] = get_args(Group)

@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..noise import seeded
-from ..types import Latents, covariates_of
-from .agreement import f1
-from .judges import Judges, Seen, values_of
-from .latents import device_of
-from .matching import Matchers
-from .scores import Array, chunks, seed_of
+from counterpoint.core.latents import Latents
+from counterpoint.core.modality import covariates_of
+from counterpoint.core.noise import seeded
+from counterpoint.metrics.binary_f1 import f1
+from counterpoint.metrics.judges import Judges, Seen, values_of
+from counterpoint.metrics.matchers import Matchers
+from counterpoint.metrics.means import device_of
+from counterpoint.metrics.score import Array, chunks, seed_of
 
 if TYPE_CHECKING:
-    from ..data import Split
-    from ..methods import Method
+    from counterpoint.data import Split
+    from counterpoint.methods import Method
 
 _MOST_SUBSETS = 32
 _WHOLE = 4  # most modalities with which every set of them is given every row

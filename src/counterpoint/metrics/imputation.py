@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inference.imputation import VALUES, Imputation
-from ..nn import readable
-from .latents import device_of
-from .scores import Array, Scores, accuracy, chosen, seed_of
+from counterpoint.inference.imputation import VALUES, Imputation
+from counterpoint.metrics.means import device_of
+from counterpoint.metrics.score import Array, Scores, accuracy, chosen, seed_of
+from counterpoint.nn.modules import readable
 
 if TYPE_CHECKING:
-    from ..data import Split
-    from ..methods import Method
-    from ..types import Batch, Modality
+    from counterpoint.core.batch import Batch
+    from counterpoint.core.modality import Modality
+    from counterpoint.data import Split
+    from counterpoint.methods import Method
 
 DRAWS, LEVEL = 100, 0.9
 """Draws of the predictive distribution, and the level of its intervals."""
@@ -47,7 +48,7 @@ def score_imputation(
     level, so of counts it is the share of random ranks among the draws, ties broken at random, that are within it (Czado, Gneiting & Held 2009,
     https://doi.org/10.1111/j.1541-0420.2009.01191.x): .9, too, of a model that is right. Of words and binary values ``impute/accuracy/<m>``.
     Of modalities with gaps ``impute/entries/<the same>``, too: a tenth of the entries hidden in rows of which all else is given.
-    Counts are filled at the totals of their rows, and errors and correlations are of what networks see of them (:func:`counterpoint.nn.readable`).
+    Counts are filled at the totals of their rows, and errors and correlations are of what networks see of them (:func:`counterpoint.nn.build.readable`).
     ``chance/impute/...`` is what the training mean, or the most frequent value of each place, comes to. All but RMSE have a mean over modalities, too.
 
     Args:

@@ -19,15 +19,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..files import write
-from ..nn import NetworkOptions, readable, trunk
-from ..types import Modality
-from .extractors import Extractor, extracted, name_of
-from .latents import classes_of, labels_of
-from .scores import Array, Scores, chosen, chunks, seed_of
+from counterpoint.core.files import write
+from counterpoint.core.modality import Modality
+from counterpoint.metrics.extractors import Extractor, extracted, name_of
+from counterpoint.metrics.means import classes_of, labels_of
+from counterpoint.metrics.score import Array, Scores, chosen, chunks, seed_of
+from counterpoint.nn.build import trunk
+from counterpoint.nn.modules import readable
+from counterpoint.nn.options import NetworkOptions
 
 if TYPE_CHECKING:
-    from ..data import Dataset, Split
+    from counterpoint.data import Dataset, Split
 
 _VERSION = 1  # raise it when a change makes cached judges stale
 

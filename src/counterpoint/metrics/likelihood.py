@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .latents import device_of
-from .scores import Z95, Scores, chosen, chunks, seed_of
+from counterpoint.metrics.means import device_of
+from counterpoint.metrics.score import Z95, Scores, chosen, chunks, seed_of
 
 if TYPE_CHECKING:
-    from ..data import Split
-    from ..methods import Method
+    from counterpoint.data import Split
+    from counterpoint.methods import Method
 
 
 def score_likelihood(

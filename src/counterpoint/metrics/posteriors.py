@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..inference import Refiner
-from .latents import device_of
-from .scores import Scores, chosen, seed_of
+from counterpoint.inference import Refiner
+from counterpoint.metrics.means import device_of
+from counterpoint.metrics.score import Scores, chosen, seed_of
 
 if TYPE_CHECKING:
-    from ..data import Split
-    from ..methods import Method
-    from ..types import Batch
+    from counterpoint.core.batch import Batch
+    from counterpoint.data import Split
+    from counterpoint.methods import Method
 
 _MOST_SUBSETS = 8
 MIXED = 1.01

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.arrays import folds as dealt
-from .latents import Means, classes_of, joint_means, labels_of
-from .scores import FEW_ROWS, Array, Scores
+from counterpoint.data.sources.arrays import folds as dealt
+from counterpoint.metrics.means import Means, classes_of, joint_means, labels_of
+from counterpoint.metrics.score import FEW_ROWS, Array, Scores
 
 if TYPE_CHECKING:
-    from ..data import Split
-    from ..methods import Method
+    from counterpoint.data import Split
+    from counterpoint.methods import Method
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from .generations import Generations
-from .judges import Seen
-from .scores import FEW_ROWS, Array, Scores, chosen, seed_of
+from counterpoint.metrics.generations import Generations
+from counterpoint.metrics.judges import Seen
+from counterpoint.metrics.score import FEW_ROWS, Array, Scores, chosen, seed_of
 
 
 def frechet_distance(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array) -> float:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..inference import approximation, ascended, measured, refined, refiner_of
-from ..noise import seeded
-from .latents import device_of
-from .scores import Scores, chosen, seed_of
+from counterpoint.core.noise import seeded
+from counterpoint.inference import approximation, ascended, measured, refined, refiner_of
+from counterpoint.metrics.means import device_of
+from counterpoint.metrics.score import Scores, chosen, seed_of
 
 if TYPE_CHECKING:
-    from ..data import Split
-    from ..methods import Method
-    from ..types import Batch
+    from counterpoint.core.batch import Batch
+    from counterpoint.data import Split
+    from counterpoint.methods import Method
 
 ASCENT, RATE = 200, 0.05
 """Steps of gradient ascent, and their rate."""

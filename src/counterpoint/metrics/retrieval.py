@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .matching import different, forced_choice
-from .scores import Array, Scores, chosen, seed_of
+from counterpoint.metrics.matchers import different
+from counterpoint.metrics.matching import forced_choice
+from counterpoint.metrics.score import Array, Scores, chosen, seed_of
 
 if TYPE_CHECKING:
-    from ..data import Split
-    from .latents import Means
+    from counterpoint.data import Split
+    from counterpoint.metrics.means import Means
 
 FIRST = (1, 10)
 """Among how many first ones the right value should be."""

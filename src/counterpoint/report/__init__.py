@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .html import write_report
+from counterpoint.report.html import write_report
 
 __all__ = ["write_report"]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..nn import readable
-from ..types import Modality
-from .figures.rows import batch_of
+from counterpoint.core.modality import Modality
+from counterpoint.nn.modules import readable
+from counterpoint.report.figures.rows import batch_of
 
 if TYPE_CHECKING:
-    from ..data import Split
-    from ..methods import Method
+    from counterpoint.data import Split
+    from counterpoint.methods import Method
 
 FEWEST = 10  # rows that a correlation is worth
 

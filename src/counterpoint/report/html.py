@@ -18,18 +18,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import write
-from ..metrics.evaluation import FOOTNOTE, MARK
-from . import figures
-from .features import predicted
-from .published import QUADRANT, Published
+from counterpoint.core.files import write
+from counterpoint.metrics.evaluation import FOOTNOTE, MARK
+from counterpoint.report import figures
+from counterpoint.report.features import predicted
+from counterpoint.report.published import QUADRANT, Published
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..data import Dataset, Split
-    from ..methods import Method
-    from ..metrics import Evaluation
+    from counterpoint.data import Dataset, Split
+    from counterpoint.methods import Method
+    from counterpoint.metrics import Evaluation
 
 JSON = Any
 KINDS = {

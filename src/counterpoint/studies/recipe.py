@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data import Dataset, load
-from ..data.catalog import described
-from ..methods import Method
-from ..training import FitOptions, FitResult, fit
-from ..training.options import lifted
-from ..training.run import Watch
-from .space import placed
+from counterpoint.data import Dataset, load
+from counterpoint.data.loading import described
+from counterpoint.methods import Method
+from counterpoint.studies.space import placed
+from counterpoint.training import FitOptions, FitResult, fit
+from counterpoint.training.options import lifted
+from counterpoint.training.result import Watch
 
 Source = Dataset | Mapping[str, Any] | str | Path
 """A data set, what names one, or keywords of ``data.load``, ``source`` among them."""

@@ -18,10 +18,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..data import load
-from ..documents import read_yaml
-from ..methods import Method
-from ..training import FitOptions
+from counterpoint.core.documents import read_yaml
+from counterpoint.data import load
+from counterpoint.methods import Method
+from counterpoint.training import FitOptions
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -4,10 +4,11 @@
 processes, loggers) is PyTorch Lightning's; everything about what is learned is the method's.
 """
 
-from .decoder import fit_decoder
-from .options import FitOptions
-from .prior import fit_prior
-from .refiner import fit_refiner
-from .run import FitResult, NonFiniteLoss, fit
+from counterpoint.training.afterwards.decoder import fit_decoder
+from counterpoint.training.afterwards.prior import fit_prior
+from counterpoint.training.afterwards.refiner import fit_refiner
+from counterpoint.training.fitting import fit
+from counterpoint.training.options import FitOptions
+from counterpoint.training.result import FitResult, NonFiniteLoss
 
 __all__ = ["FitOptions", "FitResult", "NonFiniteLoss", "fit", "fit_decoder", "fit_prior", "fit_refiner"]

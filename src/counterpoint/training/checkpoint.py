@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from ..files import write
+from counterpoint.core.files import write
 
 
 class CheckpointFile(TorchCheckpointIO):

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data import Split
-from ..data.images import Pictures
-from ..files import write
+from counterpoint.core.files import write
+from counterpoint.data import Split
+from counterpoint.data.images import Pictures
 
 if TYPE_CHECKING:
-    from ..data import Dataset, Stream
+    from counterpoint.data import Dataset, Stream
 
 FILE = "data.json"
 """Name of the file in a run folder."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import checks
+from counterpoint.core import checks
 
 MANAGED = {  # Trainer keywords that are set from the options or would break exact resumption
     "gradient_clip_val": "use clip",
@@ -64,7 +64,7 @@ class FitOptions:
         checkpoint_seconds: time between two checkpoints.
         log_every: steps between two lines of metrics.csv; each averages the steps since the last.
         val_every: epochs between two validations.
-        devices, accelerator, strategy, num_nodes: as in Lightning; ``"fsdp"`` (:mod:`counterpoint.training.sharded`) runs on processors, too.
+        devices, accelerator, strategy, num_nodes: as in Lightning; ``"fsdp"`` (:mod:`counterpoint.training.fsdp`) runs on processors, too.
         tensorboard: write TensorBoard events too, where it is installed and there is a run folder.
         progress: show a progress bar (on a terminal) and the summary lines.
         stages: by the name of a stage of a method that has several, options that differ in it: ``{"flows": {"max_epochs": 50, "lr": 1e-3}}``.

@@ -1,206 +1,288 @@
-"""``fit``: train a method and leave a run folder."""
+"""The run itself, on PyTorch Lightning. Imported only when a run begins, because Lightning takes seconds to import."""
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..files import locked
-from .folder import History, RunFolder, leads
-from .options import FitOptions, as_config, for_stage, plain, with_changes
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_fabric.utilities.warnings import PossibleUserWarning
+from pytorch_lightning.callbacks.weight_averaging import WeightAveraging
+from pytorch_lightning.plugins import LayerSync
+from pytorch_lightning.profilers import PassThroughProfiler
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from counterpoint.data import BatchLoader, Split, Stream, StreamLoader
+from counterpoint.data.loader import Loader
+from counterpoint.training.callbacks import Keeper, Validation
+from counterpoint.training.checkpoint import CheckpointFile, read
+from counterpoint.training.fsdp import Sharded, SharedStep, gathered, is_sharded
+from counterpoint.training.history import History
+from counterpoint.training.options import MANAGED, FitOptions
+from counterpoint.training.result import FitResult, Watch
+from counterpoint.training.run_folder import RunFolder
+from counterpoint.training.signals import Signals
+from counterpoint.training.step import Parcel, Step, lay_out
 
 if TYPE_CHECKING:
-    from ..data import Split, Stream
-    from ..methods import Method
+    from counterpoint.training.trainable import Trainable
 
 
-Watch = Callable[[Mapping[str, float]], None]
-
-
-class NonFiniteLoss(ValueError):
-    """A term of the loss became NaN or infinite.
-
-    Attributes:
-        term: which one.
-        step: in which step, counted from 0.
-    """
-
-    def __init__(self, term: str, step: int, value: float) -> None:
-        self.term, self.step = term, step
-        super().__init__(f"loss term {term!r} is {value} in step {step}; lower lr, set clip, or use precision='32-true'")
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a run came to.
-
-    Attributes:
-        metrics: the last value of every column of the history.
-        history: by column (``step``, ``epoch``, ``seconds``, ``train/<term>``, ``val/<term>``), one value per row; NaN where a row has none.
-        steps: optimiser steps of the whole run, resumed parts included.
-        best: the lowest ``val/loss``; ``None`` without validation.
-        seconds: time that this call trained, without validation.
-        samples_per_second: rows per second of that time, all processes together.
-        folder: the run folder.
-    """
-
-    metrics: dict[str, float]
-    history: dict[str, list[float]]
-    steps: int
-    best: float | None
-    seconds: float
-    samples_per_second: float
-    folder: Path | None
-
-
-def fit(
-    method: Method,
-    train: Split | Stream,
-    val: Split | None = None,
-    *,
-    out: str | Path | None = None,
-    resume: bool = False,
-    describe: Mapping[str, Any] | None = None,
-    again: str | None = None,
-    options: FitOptions | None = None,
-    watch: Watch | None = None,
-    **changes: Any,
-) -> FitResult:
-    """Train ``method`` in place: minimise the mean over the batch of the sum of its named terms, with Adam.
-
-    The run folder ``out`` gets ``config.yaml``, ``checkpoints/``, ``metrics.csv`` and, at the end, ``model/``. A run that was stopped, by
-    SIGTERM, Ctrl-C or by force, goes on with ``resume=True`` from its last checkpoint, and on a CPU ends with the very same weights
-    as if it had not been stopped. Where there is nothing left to do, ``model/`` keeps what was fitted afterwards by command (a prior, a decoder);
-    the method given does not have it. Noise comes from torch's generators, which are seeded for the run and put back afterwards.
-
-    A method of several stages goes through them one after the other, each with the whole budget unless ``options.stages`` says
-    otherwise, and each from the best weights of the one before where there is ``val``. Their checkpoints lie in folders of their own.
-
-    Validation measures the objective that a stage comes to, with every weight that rises at its final value, whatever the step: losses of two
-    steps compare, and ``select="best"``, what a stage hands over, and ``tune`` choose by one and the same function of the weights. Stages have
-    objectives of their own, so ``val/loss`` does not compare between stages, and each stage's best weights are chosen anew. With ``ema`` it is
-    the averaged weights that are measured and handed over.
-
-    On return the method is in eval mode and on the device where it was. A last batch of a pass that would leave a process with fewer
-    than two rows is left out.
+class Run:
+    """One stage of training: the Trainer, its parts, and what comes of it.
 
     Args:
-        method: has ``losses(batch, step) -> {term: (B,)}``, where ``step`` is None in validation, ``name``, ``config`` and
-            ``save_pretrained(folder)``.
-        train: rows to learn from, in memory or as a stream.
-        val: rows to validate on after every ``val_every`` epochs: with the averaged weights if there is ``ema``, and always with the same noise.
-        out: the run folder.
-        resume: go on in ``out``; where nothing has been saved yet, begin.
-        describe: what config.yaml says of the data: name, options.
-        again: the command that goes on with a run that was stopped, for the line that says so; by default that of ``counterpoint fit``.
-        watch: called with the means of every validation, by name; an exception that it raises ends the run and reaches the caller.
-        options: how to train; ``changes`` are fields of it, or further keywords of Lightning's ``Trainer``.
-
-    Raises:
-        ValueError: an option out of its range, a loss that can't train the decoders, too few rows,
-            a folder that holds another run, or a checkpoint that cannot be read.
-        TypeError: an unknown keyword.
-        NonFiniteLoss: a term became NaN or infinite; the last checkpoint is from before.
-        OSError: the run folder cannot be written, or another process trains in it; the last checkpoint is intact.
-        KeyboardInterrupt: Ctrl-C, after saving.
-        SystemExit: SIGTERM, after saving, with code 143.
+        title: what the summary line calls it.
+        hands_over: another stage follows, so that the best weights by ``val`` are taken where there are any.
+        watch: called with the means of every validation.
     """
-    options = with_changes(options or FitOptions(), changes)
-    if resume and out is None:
-        raise ValueError("resume=True needs out, the folder of the run to go on with")
-    if options.select == "best" and val is None:
-        raise ValueError("select='best' needs val, the rows by which to choose")
-    for name, rows in (("train", train), ("val", val)):
-        if (rows is not None and not hasattr(rows, "read_as")) or hasattr(rows, "splits"):
-            raise TypeError(f"{name} is {type(rows).__name__}; give a split, such as data.{name}")
-    if len(train) < 2:
-        raise ValueError(f"train has {len(train)} row; give it at least 2")
-    if known := getattr(method, "modalities", None):
-        train, val = train.read_as(known), val if val is None else val.read_as(known)
-    config = {
-        "method": {"name": method.name, "config": plain(method.config)},
-        "data": plain(describe or {}),
-        "rows": {"train": len(train), "val": 0 if val is None else len(val)},
-        "fit": as_config(options),
-    }
-    folder = None if out is None else RunFolder(out)
-    history = History(None if folder is None else folder.metrics)
-    stages = _stages(method, options)
 
-    from .keeper import Stopped  # Lightning takes seconds to import
-    from .loop import Run
-
-    method_stages = getattr(method, "stages", ())
-    for stage in method_stages:  # again: decoders may have been replaced since the method was made
-        for loss, _ in stage.losses:
-            loss.check(method.model)
-    staged = len(method_stages) > 1 or any(stage.trains is not None for stage in method_stages)
-    results: list[FitResult] = []
-    changed: set[str] = set()
-    trained = False
-    with nullcontext() if folder is None or not leads() else locked(folder.path):
-        begun = [i for i, (stage, _) in enumerate(stages) if folder is not None and folder.stage(stage).last.exists()]
-        first = begun[-1] if resume and begun else 0  # a later stage's checkpoint has the weights of those before it
+    def __init__(
+        self,
+        method: Trainable,
+        train: Split | Stream,
+        val: Split | None,
+        options: FitOptions,
+        folder: RunFolder | None,
+        history: History,
+        *,
+        title: str,
+        hands_over: bool = False,
+        watch: Watch | None = None,
+    ) -> None:
+        unknown = [name for name in options.trainer if name not in signature(pl.Trainer.__init__).parameters]
+        if unknown:
+            raise TypeError(f"unknown option {unknown[0]!r}; it is neither a field of FitOptions nor a keyword of Lightning's Trainer")
+        self.method, self.options, self.folder, self.history = method, options, folder, history
+        self.sharded = is_sharded(options)
+        self.signals = Signals()
+        self.validation = Validation(self.signals, history, watch)
+        self.average = None if options.ema is None else WeightAveraging(multi_avg_fn=moving_average(options.ema))
+        self.keeper = Keeper(title, options, folder, history, self.signals, self.validation)
+        self.hands_over = hands_over
+        self.data = Data(train, val, options)
         try:
-            for i, (name, own) in enumerate(stages[first:], first):
-                title = method.name if len(stages) == 1 else f"{method.name}, stage {i + 1} of {len(stages)} ({name})"
-                part = None if folder is None else folder.stage(name)
-                if staged:
-                    method.begin(method_stages[i])
-                run = Run(method, train, val, own, part, history, title=title, hands_over=i + 1 < len(stages), watch=watch)
-                if i == first and folder is not None and run.leads:
-                    changed = folder.check(config, resume)
-                    folder.prepare(config)
-                if part is not None:
-                    part.last.parent.mkdir(parents=True, exist_ok=True)
-                run.go()
-                trained = trained or run.keeper.rows > 0
-                results.append(run.result())
-                history.before = results[-1].steps
-        except Stopped as stop:
-            if run.leads:
-                print(_farewell(history.before + stop.step, signal.Signals(stop.signum).name, folder, again), file=sys.stderr)
-            if stop.signum == signal.SIGINT:
-                raise KeyboardInterrupt from None
-            raise SystemExit(128 + stop.signum) from None
+            with quiet():
+                self.trainer = self._trainer(has_val=val is not None)
+        except MisconfigurationException as error:
+            raise ValueError(f"Lightning's Trainer refuses these options: {' '.join(str(error).split())}") from error
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files."""
+        return bool(self.trainer.is_global_zero)
+
+    def go(self) -> None:
+        """Train, and leave the chosen weights in the method.
+
+        Raises:
+            Stopped: on SIGTERM or Ctrl-C.
+        """
+        home = next((p.device for p in self.method.parameters()), torch.device("cpu"))
+        resumed = self.folder.last if self.folder is not None and self.folder.last.exists() else None
+        self.method.train()
+        step = (SharedStep if self.sharded else Step)(self.method, self.options)
+        with quiet(), self.signals, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            try:
+                self.trainer.fit(step, datamodule=self.data, ckpt_path=resumed, weights_only=True)
+            except SystemExit as end:
+                if isinstance(end.__context__, KeyboardInterrupt):  # Lightning makes it exit code 1, without a word
+                    raise KeyboardInterrupt from None
+                raise
+            finally:
+                self.method.to(home)
+                self.method.eval()
+                if self.options.channels_last:
+                    lay_out(self.method, torch.contiguous_format)
+        if self.keeper.resumed and not self.keeper.started:  # the run was over already, and Lightning only read its last state
+            self.history.rewind(self.trainer.global_step)
+            self.keeper.log_rest(self.trainer)
+            if self.average is not None:
+                self.average.on_train_end(self.trainer, step)
+        if self.sharded:
+            self.method.load_state_dict(gathered(step))
+        if self.options.select == "best" or (self.hands_over and math.isfinite(self.validation.best)):
+            self.method.load_state_dict(self._best_weights())
+
+    def result(self) -> FitResult:
+        """What the run came to."""
+        seconds = self.keeper.seconds
+        best = self.validation.best
+        return FitResult(
+            metrics=self.history.latest(),
+            history=self.history.columns(),
+            steps=self.history.before + self.trainer.global_step,
+            best=None if math.isinf(best) else best,
+            seconds=seconds,
+            samples_per_second=self.keeper.rows / seconds if seconds else 0.0,
+            folder=None if self.folder is None else self.folder.path,
+        )
+
+    def _best_weights(self) -> dict[str, Tensor]:
+        if self.validation.weights is not None:
+            return self.validation.weights
+        if not any("val/loss" in row and row["step"] > self.history.before for row in self.history.rows):
+            every = self.options.val_every
+            warnings.warn(
+                f"no validation ran in {self.trainer.global_step} steps (val_every={every}), so the last weights are kept", stacklevel=2
+            )
+            return self.method.state_dict()
+        if self.folder is None or not self.folder.best.exists():
+            raise ValueError("no validation gave a finite loss, so there are no best weights; use select='last'")
+        return read(self.folder.best)["state_dict"]
+
+    def _trainer(self, has_val: bool) -> pl.Trainer:
+        options, extra = self.options, dict(self.options.trainer)
+        loggers = extra.pop("logger", None) or []
+        loggers = [*loggers] if isinstance(loggers, list | tuple) else [loggers]
+        if self.folder is not None and options.tensorboard and find_spec("tensorboard"):
+            from pytorch_lightning.loggers import TensorBoardLogger
+
+            loggers.append(TensorBoardLogger(self.folder.path, name="", version="tensorboard"))
+        given = extra.pop("callbacks", None) or []
+        given = [*given] if isinstance(given, list | tuple) else [given]
+        plugins = extra.pop("plugins", None) or []
+        plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
+        if any(isinstance(plugin, LayerSync) for plugin in plugins):
+            raise ValueError(f"trainer keyword 'plugins' holds a LayerSync: {MANAGED['sync_batchnorm']}")
+        # The validation must see the averaged weights, so that it comes before the average is swapped out again.
+        callbacks = [self.validation, *([] if self.average is None else [self.average]), *given, self.keeper]
+        limits = {} if has_val else {"limit_val_batches": 0}
+        defaults = {"enable_model_summary": False, "use_distributed_sampler": False, "enable_progress_bar": False, "profiler": Unprofiled()}
+        defaults["inference_mode"] = False  # a validation may need gradients by latents, to refine them
+        return pl.Trainer(
+            **{**defaults, **limits, **extra},
+            default_root_dir=None if self.folder is None else self.folder.path,
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            strategy=self._strategy(),
+            precision=options.precision,  # type: ignore[arg-type]  # a literal there; Lightning names the choices in its error
+            max_epochs=options.epochs,
+            max_time=options.max_time,
+            gradient_clip_val=options.clip,
+            check_val_every_n_epoch=options.val_every,
+            num_sanity_val_steps=0,
+            logger=loggers,
+            callbacks=callbacks,
+            plugins=[*plugins, CheckpointFile()],
+        )
+
+    def _strategy(self) -> str | Sharded:
+        """Several processes expect weights without a gradient: a method may leave out decoders, or terms whose weight is still 0."""
+        options = self.options
+        if self.sharded:
+            return Sharded()
+        several = options.num_nodes > 1 or options.devices not in (1, "1", "auto")
+        return "ddp_find_unused_parameters_true" if options.strategy == "auto" and several else options.strategy
+
+
+class Unprofiled(PassThroughProfiler):
+    """Measures nothing, in less time: Lightning opens some sixty profiled sections a step."""
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> nullcontext[None]:  # type: ignore[override]  # Lightning only enters it
+        return self._nothing
+
+
+class Feed:
+    """A loader that begins a pass only when its first batch is asked for: Lightning also calls ``iter`` just to look."""
+
+    def __init__(self, loader: Loader[Any]) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Parcel]:
+        for batch in self.loader:
+            yield Parcel(batch)
+
+
+class Data(pl.LightningDataModule):
+    """The loaders of this process, and the place in the order of the rows."""
+
+    def __init__(self, train: Split | Stream, val: Split | None, options: FitOptions) -> None:
+        super().__init__()
+        self.train, self.val, self.options = train, val, options
+
+    def setup(self, stage: str) -> None:
+        self.loader = self._loader(self.train, shuffle=True)
+        # Rows that stand beside each other are often alike (sorted by class, captions of one image), and poor negatives of each other.
+        self.val_loader = None if self.val is None else self._loader(self.val, shuffle="once")
+
+    def train_dataloader(self) -> Feed:
+        return Feed(self.loader)
+
+    def val_dataloader(self) -> Feed | list[Any]:
+        return [] if self.val_loader is None else Feed(self.val_loader)
+
+    def transfer_batch_to_device(self, batch: Parcel, device: torch.device, dataloader_idx: int) -> Parcel:
+        return batch  # the loader made it there
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.loader.load_state_dict(state)
+
+    def _loader(self, rows: Split | Stream, shuffle: bool | Literal["once"]) -> Loader[Any]:
+        trainer, size = self.trainer, self.options.batch_size
+        assert trainer is not None  # Lightning attaches it before setup
+        world = trainer.world_size
+        part = "val" if shuffle == "once" else "train"
+        if len(rows) < 2 * world:
+            remedy = "give it more, or leave it out" if part == "val" else "give it more"
+            raise ValueError(
+                f"{part} has {len(rows)} row{'s' * (len(rows) > 1)}, too few for {world} process{'es' * (world > 1)}: each needs at least 2"
+                f" (contrast compares rows); {remedy}"
+            )
+        full, rest = divmod(len(rows), size * world)
+        of_this_process: dict[str, Any] = {"rank": trainer.global_rank, "world_size": world, "device": trainer.strategy.root_device}
+        order: dict[str, Any] = {"seed": 0 if shuffle == "once" else self.options.seed, "shuffle": shuffle}  # runs validate alike
+        if isinstance(rows, Stream):
+            full, rest = divmod(len(rows) // world, size)
+            return StreamLoader(rows, size, drop_last=full > 0 and rest == 1, **order, **of_this_process)
+        uneven = rest % world != 0  # processes exchange vectors, so each needs as many as the others
+        if uneven and full == 0:
+            raise ValueError(f"the {len(rows)} rows of {part} do not fill one batch of {size} × {world} processes; lower batch_size")
+        return BatchLoader(rows, size, drop_last=full > 0 and (rest < 2 * world or uneven), **order, **of_this_process)
+
+
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """Exponential moving average in place of a list of weights, by the n-th list of new ones: with min(decay, (1 + n) / (10 + n)), so that the first
+    weights, which are random, are forgotten soon. With ``decay`` alone, 5 % of them would be left in the average after 3 / (1 − decay) steps."""
+
+    def update(average: list[Tensor], weights: list[Tensor], n: Tensor | int) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(n)) / (10 + int(n))))(average, weights, n)
+
+    return update
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Lightning without its tips, hardware lines and hints about loaders, which do not concern a user of ``fit``."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PossibleUserWarning)
+        for own_use_of_torch in (".*LeafSpec", ".*all_gather is deprecated"):
+            warnings.filterwarnings("ignore", own_use_of_torch, FutureWarning)
+        warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`", UserWarning)  # a run may go on without its max_time
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
         finally:
-            if staged:
-                method.begin(None)
-        if folder is not None and run.leads and (trained or "select" in changed or not folder.extended):
-            folder.forget_additions()
-            method.save_pretrained(folder.model)
-    return _joined(results)
-
-
-def _stages(method: Method, options: FitOptions) -> list[tuple[str, FitOptions]]:
-    """Name and options of each stage; a method of one stage has one without a name.
-
-    Raises:
-        ValueError: options for a stage that the method does not have.
-    """
-    stages = getattr(method, "stages", ())
-    names = [stage.name for stage in stages] if len(stages) > 1 else [""]
-    unknown = [name for name in options.stages if name not in names]
-    if unknown:
-        has = f"its stages are {', '.join(names)}" if len(names) > 1 else "it has only one, whose options stand outside stages"
-        raise ValueError(f"{method.name} has no stage {unknown[0]!r}; {has}")
-    return [(name, for_stage(options, name)) for name in names]
-
-
-def _joined(results: Sequence[FitResult]) -> FitResult:
-    """What all stages came to: the last one's weights, everybody's time."""
-    seconds = sum(result.seconds for result in results)
-    rows = sum(result.samples_per_second * result.seconds for result in results)
-    return replace(results[-1], seconds=seconds, samples_per_second=rows / seconds if seconds else 0.0)
-
-
-def _farewell(step: int, cause: str, folder: RunFolder | None, again: str | None) -> str:
-    if folder is None:
-        return f"stopped by {cause} after {step} steps; nothing is saved, because the run has no folder (out)"
-    again = again or f"counterpoint fit --resume {folder.path}"
-    return f"stopped by {cause} after {step} steps, which are saved; go on with resume=True, or: {again}"
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

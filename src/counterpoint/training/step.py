@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from ..model import Model
-from ..types import Batch, Terms
-from .options import FitOptions
-from .run import NonFiniteLoss
-
-if TYPE_CHECKING:
-    from ..methods import Method
+from counterpoint.core.batch import Batch
+from counterpoint.objectives.loss import Terms
+from counterpoint.training.options import FitOptions
+from counterpoint.training.result import NonFiniteLoss
+from counterpoint.training.trainable import Trainable, TrainableModel
 
 
 class Parcel:
@@ -29,20 +26,19 @@ class Parcel:
 class Step(pl.LightningModule):
     """A method's terms as one loss. Holds weights and sums only: weight averaging copies it as a whole."""
 
-    def __init__(self, method: Method, options: FitOptions) -> None:
+    def __init__(self, method: Trainable, options: FitOptions) -> None:
         super().__init__()
         if options.channels_last:
             lay_out(method, torch.channels_last)
-        model = getattr(method, "model", None)
-        if isinstance(model, Model):
-            model.recompute = options.recompute
+        if isinstance(method, TrainableModel):
+            method.model.recompute = options.recompute
         elif options.recompute:
             raise ValueError(f"recompute is for methods with a Model, and {method.name} has none; leave it out")
         self.method = method
         self.options = options
         self.window = Sums()
         self.validated = Sums()
-        self._terms = _losses(method, options.compile)
+        self._terms = method.compiled_losses() if options.compile else method.losses
         self._seen: list[tuple[int, tuple[str, ...], Tensor]] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -129,15 +125,7 @@ def _means(terms: Terms) -> tuple[tuple[str, ...], Tensor]:
     return tuple(terms), torch.stack(list(wide))
 
 
-def _losses(method: Method, compiled: bool) -> Callable[[Batch, int | None], Terms]:
-    if compiled and not hasattr(method, "compile_networks"):
-        return torch.compile(method.losses)
-    if compiled:
-        method.compile_networks()
-    return method.losses
-
-
-def lay_out(method: Method, layout: torch.memory_format) -> None:
+def lay_out(method: Trainable, layout: torch.memory_format) -> None:
     for weight in method.parameters():
         if weight.dim() == 4:
             weight.data = weight.data.contiguous(memory_format=layout)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .index import Index, Wanted
-from .stream import BadRow, Stream, StreamLoader, in_memory
-from .survey import find, is_stream
+from counterpoint.data.streams.index import Index, Wanted
+from counterpoint.data.streams.stream import BadRow, Stream, StreamLoader, in_memory
+from counterpoint.data.streams.survey import find, is_stream
 
 __all__ = ["BadRow", "Index", "Stream", "StreamLoader", "Wanted", "find", "in_memory", "is_stream"]

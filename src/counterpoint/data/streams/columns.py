@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ...containers import given
-from ...reading import whole_numbers
-from ...types import Modality
-from ..arrays import as_values
-from ..files import read_npy
-from ..images import channels_first, decode, middle
-from ..records import Array
-from ..text import Vocabulary, words_of
-from .shards import Broken
+from counterpoint.core.containers import given
+from counterpoint.core.modality import Modality
+from counterpoint.core.reading import whole_numbers
+from counterpoint.data.images import channels_first, decode, middle
+from counterpoint.data.records import Array
+from counterpoint.data.sources.arrays import as_values
+from counterpoint.data.sources.files import read_npy
+from counterpoint.data.streams.shards import Broken
+from counterpoint.data.text import Vocabulary, words_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ...documents import read_json
-from ...files import write
-from ...types import Modality
-from ..doubts import Nan
-from ..files import inside
-from ..records import Dataset, Split
-from ..text import Tokens, warn_of_unknown
-from .columns import Column
-from .shards import KINDS, Shard
-from .stream import MOST_ROWS, Chunk, Pick, Reader, Stream, spread
+from counterpoint.core.documents import read_json
+from counterpoint.core.files import write
+from counterpoint.core.modality import Modality
+from counterpoint.data.checks import Nan
+from counterpoint.data.records import Dataset, Split
+from counterpoint.data.sources.files import inside
+from counterpoint.data.streams.columns import Column
+from counterpoint.data.streams.shards import KINDS, Shard
+from counterpoint.data.streams.stream import MOST_ROWS, Chunk, Pick, Reader, Stream, spread
+from counterpoint.data.text import Tokens, warn_of_unknown
 
 INDEX = "counterpoint-index.json"
 """Name of the index in a folder of shards."""

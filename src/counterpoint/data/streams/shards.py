@@ -21,8 +21,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from ...extras import required
-from ..records import Array
+from counterpoint.core.optional import required
+from counterpoint.data.records import Array
 
 CHUNK_ROWS, CHUNK_BYTES = 1024, 1 << 22
 """A chunk of a tar ends with the row that reaches either."""

@@ -21,14 +21,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...conversion import conversions
-from ...types import Batch, Modality
-from ..arrays import all_nan
-from ..loader import Loader
-from ..records import Array, Split
-from ..text import Vocabulary
-from .columns import BadCell, Column, Map, arrays, ids, images, labels, row_bytes
-from .shards import Cells, Shard
+from counterpoint.core.batch import Batch
+from counterpoint.core.conversion import conversions
+from counterpoint.core.modality import Modality
+from counterpoint.data.loader import Loader
+from counterpoint.data.records import Array, Split
+from counterpoint.data.sources.arrays import all_nan
+from counterpoint.data.streams.columns import BadCell, Column, Map, arrays, ids, images, labels, row_bytes
+from counterpoint.data.streams.shards import Cells, Shard
+from counterpoint.data.text import Vocabulary
 
 MOST_ROWS = 10_000
 """Most rows of a stream that are held in memory at once where something looks at rows beside training: as many as probes take."""

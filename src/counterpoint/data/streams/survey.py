@@ -21,16 +21,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ...types import Modality
-from ..arrays import PART_NAMES, infer
-from ..doubts import Nan
-from ..files import progress_bar
-from ..records import Array
-from ..text import Tokens, Vocabulary
-from .columns import BadCell, Column, arrays, image_shape, kind_of
-from .index import INDEX, Entry, Index, Wanted, shard_of
-from .shards import KINDS, Cells, Parquet, Shard, Survey, Tar, check_readable
-from .stream import DECODERS, BadRow, Chunk, Reader
+from counterpoint.core.modality import Modality
+from counterpoint.data.checks import Nan
+from counterpoint.data.records import Array
+from counterpoint.data.sources.arrays import PART_NAMES, infer
+from counterpoint.data.sources.files import progress_bar
+from counterpoint.data.streams.columns import BadCell, Column, arrays, image_shape, kind_of
+from counterpoint.data.streams.index import INDEX, Entry, Index, Wanted, shard_of
+from counterpoint.data.streams.shards import KINDS, Cells, Parquet, Shard, Survey, Tar, check_readable
+from counterpoint.data.streams.stream import DECODERS, BadRow, Chunk, Reader
+from counterpoint.data.text import Tokens, Vocabulary
 
 T = TypeVar("T")
 Bad = Callable[[BadRow], None]

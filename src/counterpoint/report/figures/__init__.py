@@ -6,14 +6,14 @@ in a notebook by naming it, or keep it with ``figure.savefig("x.png")``.
 
 from __future__ import annotations
 
-from .curves import losses, read_history
-from .latents import MAP_TITLES, MAPS, latent_map, latent_points, project
-from .pictures import recombinations, reconstructions, samples, sheet, translations
-from .posteriors import in_the_plane, posteriors
-from .refinement import refinement
-from .rows import chosen_modality, complete_rows, has_complete_rows
-from .style import FAINT, INK
-from .tiles import mosaic, tiles
+from counterpoint.report.figures.curves import losses, read_history
+from counterpoint.report.figures.latents import MAP_TITLES, MAPS, latent_map, latent_points, project
+from counterpoint.report.figures.pictures import recombinations, reconstructions, samples, sheet, translations
+from counterpoint.report.figures.posteriors import in_the_plane, posteriors
+from counterpoint.report.figures.refinement import refinement
+from counterpoint.report.figures.rows import chosen_modality, complete_rows, has_complete_rows
+from counterpoint.report.figures.style import FAINT, INK
+from counterpoint.report.figures.tiles import mosaic, tiles
 
 __all__ = [
     "FAINT",

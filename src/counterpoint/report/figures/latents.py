@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .rows import batch_of, chosen_modality
-from .style import CLASSES, FAINT, INK, PRIVATE, SHARED
+from counterpoint.report.figures.rows import batch_of, chosen_modality
+from counterpoint.report.figures.style import CLASSES, FAINT, INK, PRIVATE, SHARED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.types import Modality
-
-from .rows import batch_of, chosen_modality, complete_rows
-from .tiles import Tile, mosaic, shown, span_of, tiles
+from counterpoint.core.modality import Modality
+from counterpoint.report.figures.rows import batch_of, chosen_modality, complete_rows
+from counterpoint.report.figures.tiles import Tile, mosaic, shown, span_of, tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

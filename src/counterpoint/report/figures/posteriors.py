@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from counterpoint.model import Draw
-from counterpoint.noise import seeded
-from counterpoint.types import Batch, Latents
-
-from .rows import batch_of, complete_rows
-from .style import FAINT, INK, PRIVATE, SHARED
-from .tiles import tiles
+from counterpoint.core.batch import Batch
+from counterpoint.core.latents import Latents
+from counterpoint.core.noise import seeded
+from counterpoint.model.decoders import Draw
+from counterpoint.report.figures.rows import batch_of, complete_rows
+from counterpoint.report.figures.style import FAINT, INK, PRIVATE, SHARED
+from counterpoint.report.figures.tiles import tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

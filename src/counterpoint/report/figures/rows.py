@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from counterpoint.types import Batch, Modality
+from counterpoint.core.batch import Batch
+from counterpoint.core.modality import Modality
 
 if TYPE_CHECKING:
     from counterpoint.data import Split

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoint.nn import readable
-from counterpoint.types import Modality
-
-from .style import INK
+from counterpoint.core.modality import Modality
+from counterpoint.nn.modules import readable
+from counterpoint.report.figures.style import INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,1 @@
+"""Sources of data that have no name of their own: arrays, folders, images, scverse files, packed sets, latents."""

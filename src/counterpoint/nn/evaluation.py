@@ -1,0 +1,43 @@
+"""Evaluation mode for the time of an answer, whatever other threads ask of the same module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+_lock = Lock()
+_asked: WeakKeyDictionary[nn.Module, tuple[int, bool]] = WeakKeyDictionary()
+"""How many questions each module answers now, and whether it trained before the first of them."""
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradient, both restored afterwards: the mode by the last of the threads that ask at once.
+
+    Raises:
+        MemoryError: what is asked takes more memory than there is.
+    """
+    with _lock:
+        inside, training = _asked.get(module, (0, module.training))
+        _asked[module] = inside + 1, training
+        if module.training:
+            module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    except RuntimeError as error:  # what torch raises where memory ends, on a processor without a kind of its own
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            raise MemoryError("the answer takes more memory than there is; ask for fewer rows, samples or draws at a time") from None
+        raise
+    finally:
+        with _lock:
+            inside, training = _asked.pop(module)
+            if inside > 1:
+                _asked[module] = inside - 1, training
+            elif training:
+                module.train()

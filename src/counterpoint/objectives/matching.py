@@ -1,0 +1,101 @@
+"""Losses that match posteriors: unimodal ones with those given everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast, get_args
+
+import torch
+from torch import Tensor
+
+from counterpoint.inference import refinement
+from counterpoint.model.decoders import Draw
+from counterpoint.model.encoding import Encoding
+from counterpoint.model.model import Model
+from counterpoint.objectives.loss import Loss, Terms
+from counterpoint.probability import distributions as dist
+
+Direction = Literal["forward", "reverse", "both"]
+
+
+class PosteriorMatch(Loss):
+    """Σ_m KL(q(z | X) ‖ q(z | x_m)) over the modalities a row has, where q(z | X) is given everything.
+
+    Args:
+        weight: factor on the sum; JMVAE calls it α, MVTCAE weighs it by α/M.
+    """
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        everything = model.posterior.condition(encoding, model.names)
+        divergences = [encoding.batch.present[name] * dist.kl(everything, q) for name, q in encoding.shared.items()]
+        return {"match": self.weight * torch.stack(divergences).sum(0)}
+
+
+class Alignment(Loss):
+    """Σ_m KL(q_T(z | X) ‖ q(z | x_m)) over the modalities a row has: unimodal posteriors learn from the refined one, which no gradient reaches.
+    Term: ``align``.
+
+    2024, https://arxiv.org/abs/2410.11403
+
+    Args:
+        direction: ``"forward"``, as above; ``"reverse"``, KL(q(z | x_m) ‖ q_T(z | X)); or ``"both"``, their mean.
+    """
+
+    def __init__(self, direction: Direction = "forward") -> None:
+        super().__init__()
+        if direction not in get_args(Direction):
+            raise ValueError(f"direction={direction!r} is unknown; choose one of {', '.join(get_args(Direction))}")
+        self.direction = direction
+
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        teacher = dist.detached(refinement(model, encoding).last.shared)
+        return {
+            "align": torch.stack([encoding.batch.present[name] * self._between(teacher, q) for name, q in encoding.shared.items()]).sum(0)
+        }
+
+    def _between(self, teacher: dist.Posterior, q: dist.Expert) -> Tensor:
+        match self.direction:
+            case "forward":
+                return dist.kl(teacher, q)
+            case "reverse":
+                return dist.kl(q, cast(dist.Expert, teacher))
+            case _:
+                return 0.5 * (dist.kl(teacher, q) + dist.kl(q, cast(dist.Expert, teacher)))
+
+
+class PosteriorFit(Loss):
+    """Σ_m −log q(z | x_m), z ~ q(z | X), over the modalities a row has: the part of KL(q(z | X) ‖ q(z | x_m)) that depends on the unimodal
+    posterior, of which only the density is asked, whatever its form. No gradient reaches q(z | X). Term: ``fit``.
+
+    JNF 2025, https://arxiv.org/abs/2502.03952
+
+    Args:
+        samples: draws of z.
+    """
+
+    def __init__(self, samples: int = 1) -> None:
+        super().__init__()
+        if samples < 1:
+            raise ValueError(f"samples={samples} must be 1 or more")
+        self.samples = samples
+
+    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+        with torch.no_grad():
+            z = joint_posterior(encoding).rsample(torch.Size((self.samples,)))
+        losses = [encoding.batch.present[name] * -q.log_prob(z).mean(0) for name, q in encoding.shared.items()]
+        return {"fit": torch.stack(losses).sum(0)}
+
+
+def joint_posterior(encoding: Encoding) -> dist.Normal:
+    """q(z | X) of the joint encoder.
+
+    Raises:
+        ValueError: a posterior without one.
+    """
+    if encoding.joint is None:
+        raise ValueError("this objective needs a joint encoder; give the posterior the rule Joint")
+    return encoding.joint

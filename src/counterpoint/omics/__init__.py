@@ -1,0 +1,1 @@
+"""Omics: what biologists ask of a trained method. Reading their files belongs to ``data``."""

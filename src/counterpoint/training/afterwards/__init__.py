@@ -1,0 +1,1 @@
+"""What is fitted to a trained method afterwards: priors, diffusion decoders, refiners."""

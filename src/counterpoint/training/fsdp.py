@@ -1,0 +1,88 @@
+"""Weights shared out over processes: ``strategy="fsdp"``.
+
+Each of W processes keeps 1/W of every weight and of Adam's moments (Zhao et al., "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel",
+2023, https://arxiv.org/abs/2304.11277). The weights of the whole method are gathered before a step, because its parts are called in any order and
+some of them more than once, and gradients are scattered after it. Checkpoints hold whole weights in one file, as those of any run do.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from pytorch_lightning.strategies import ModelParallelStrategy
+from pytorch_lightning.utilities.types import STEP_OUTPUT
+from torch import Tensor, distributed
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+from counterpoint.training.options import FitOptions
+from counterpoint.training.step import Step
+
+if TYPE_CHECKING:
+    from counterpoint.training.trainable import Trainable
+
+
+class Sharded(ModelParallelStrategy):
+    """All processes share the weights of a :class:`~counterpoint.training.step.Step`; on a CPU too, where ``fsdp`` of Lightning asks for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+    def training_step(self, *parcel: Any, **named: Any) -> STEP_OUTPUT:
+        self._broadcast_buffers()
+        return super().training_step(*parcel, **named)
+
+    def validation_step(self, *parcel: Any, **named: Any) -> STEP_OUTPUT:
+        self._broadcast_buffers()
+        return super().validation_step(*parcel, **named)
+
+    def _broadcast_buffers(self) -> None:
+        """Running statistics of the first process for all, as DDP does it."""
+        assert self.lightning_module is not None
+        for buffer in self.lightning_module.buffers():
+            distributed.broadcast(buffer, 0)
+
+
+def is_sharded(options: FitOptions) -> bool:
+    """Whether a run shares out its weights.
+
+    Raises:
+        ValueError: it would, and another option does not let it.
+    """
+    if options.strategy.startswith(("fsdp_", "deepspeed")):
+        raise ValueError(f"strategy {options.strategy!r} leaves no whole weights; use 'fsdp'")
+    if options.strategy != "fsdp":
+        return False
+    for name, why in {"ema": "keeps whole weights", "channels_last": "lays weights out anew"}.items():
+        if getattr(options, name):
+            raise ValueError(f"{name} {why}, which strategy='fsdp' shares out over processes; leave one of them out")
+    return True
+
+
+class SharedStep(Step):
+    """A step of a copy of the method: what was shared out cannot be put together again, but its weights can."""
+
+    def __init__(self, method: Trainable, options: FitOptions) -> None:
+        super().__init__(copy.deepcopy(method), options)
+
+    def configure_model(self) -> None:
+        """Share out the weights over the processes of the strategy, once."""
+        if isinstance(self, FSDPModule) or self.device_mesh is None:
+            return
+        fully_shard(self, mesh=self.device_mesh["data_parallel"])
+        for name in ("training_step", "validation_step"):
+            register_fsdp_forward_method(self, name)
+
+
+def gathered(step: Step) -> dict[str, Tensor]:
+    """Whole weights and buffers of the method, on every process; all of them must ask together."""
+    state: dict[str, Tensor] = step.method.state_dict()
+    if isinstance(step, FSDPModule):
+        whole: dict[str, Any] = get_model_state_dict(step, options=StateDictOptions(full_state_dict=True))
+        state = {name: whole[f"method.{name}"] for name in state}
+    return {name: value.detach().cpu().clone() for name, value in state.items()}

@@ -1,0 +1,45 @@
+"""What a fit returns, and what it watches on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+Watch = Callable[[Mapping[str, float]], None]
+
+
+class NonFiniteLoss(ValueError):
+    """A term of the loss became NaN or infinite.
+
+    Attributes:
+        term: which one.
+        step: in which step, counted from 0.
+    """
+
+    def __init__(self, term: str, step: int, value: float) -> None:
+        self.term, self.step = term, step
+        super().__init__(f"loss term {term!r} is {value} in step {step}; lower lr, set clip, or use precision='32-true'")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run came to.
+
+    Attributes:
+        metrics: the last value of every column of the history.
+        history: by column (``step``, ``epoch``, ``seconds``, ``train/<term>``, ``val/<term>``), one value per row; NaN where a row has none.
+        steps: optimiser steps of the whole run, resumed parts included.
+        best: the lowest ``val/loss``; ``None`` without validation.
+        seconds: time that this call trained, without validation.
+        samples_per_second: rows per second of that time, all processes together.
+        folder: the run folder.
+    """
+
+    metrics: dict[str, float]
+    history: dict[str, list[float]]
+    steps: int
+    best: float | None
+    seconds: float
+    samples_per_second: float
+    folder: Path | None

@@ -1,0 +1,157 @@
+"""The run folder: its files, and what may be resumed in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from counterpoint.core.documents import read_yaml
+from counterpoint.core.files import remove, write
+from counterpoint.model.format import checksum_in
+from counterpoint.training.history import read_rows
+from counterpoint.training.options import FREE
+
+STALE = ("evaluation.json", "evaluation-partial.json", "report.html")
+"""What was measured on a run, and no longer holds when its model changes."""
+
+
+def leads() -> bool:
+    """Whether this process writes the files: the first of those that torchrun, srun or Lightning started, as their environment says."""
+    ranks = [os.environ.get("RANK")] if "RANK" in os.environ else [os.environ.get(n) for n in ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")]
+    return all(int(rank or 0) == 0 for rank in ranks)
+
+
+class RunFolder:
+    """Where everything about one run lies.
+
+    ``config.yaml``, ``checkpoints/last.ckpt`` (exact resumption), ``checkpoints/best.ckpt`` (weights), ``metrics.csv``, ``model/``, and
+    ``afterwards.json``: the commands that have added something to the trained model, which ``model/`` holds and no checkpoint does, with the checksum of
+    the model that has it; ``decoder/``: the fit of one of them.
+
+    Args:
+        path: the folder.
+        stage: of training, whose checkpoints lie in a folder of that name; empty where there is only one.
+    """
+
+    def __init__(self, path: str | Path, stage: str = "") -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.csv"
+        self.model = self.path / "model"
+        self.afterwards = self.path / "afterwards.json"
+        self.decoder = self.path / "decoder"
+        self.last = self.path / "checkpoints" / stage / "last.ckpt"
+        self.best = self.path / "checkpoints" / stage / "best.ckpt"
+
+    def stage(self, name: str) -> RunFolder:
+        """The same folder, for one stage of training."""
+        return RunFolder(self.path, name)
+
+    def check(self, config: Mapping[str, Any], resume: bool) -> set[str]:
+        """Whether a run with this configuration may begin here, or go on here.
+
+        Returns:
+            The free options that have another value than in the run that goes on, by name.
+
+        Raises:
+            ValueError: the folder holds a run and ``resume`` is false, or that run was configured differently.
+        """
+        if not self.config.exists():
+            return set()
+        if not resume:
+            raise ValueError(f"{self.path} already holds a run; pass resume=True to go on with it, or choose another out")
+        try:
+            then = dict(_leaves(read_yaml(self.config)))
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{self.config} cannot be read as YAML ({error}); restore it, or choose another out") from error
+        now = dict(_leaves(yaml.safe_load(yaml.safe_dump(dict(config)))))
+        self._added()  # unreadable, they are found out before anything is trained
+        read_rows(self.metrics)
+        # An option that a run knew nothing of, from a later version, was off.
+        differ = [key for key in sorted(then.keys() | now.keys()) if (then.get(key) or None) != (now.get(key) or None)]
+        for key in differ:
+            if not _free(key):
+                was, here = then.get(key, "not set"), now.get(key, "not set")
+                raise ValueError(
+                    f"cannot resume {self.path}: {key} was {was!r} and is now {here!r}; use the same value, or choose another out"
+                )
+        return {key.rpartition(".")[2] for key in differ}
+
+    def prepare(self, config: Mapping[str, Any]) -> None:
+        """Write config.yaml, and remove what was measured on former weights."""
+        self._remove_measures()
+        self.path.mkdir(parents=True, exist_ok=True)
+        write(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
+
+    @property
+    def extended(self) -> bool:
+        """Whether ``model/`` has something that no checkpoint has."""
+        return bool(self.additions())
+
+    def additions(self) -> list[list[str]]:
+        """The commands that have added to the trained model, in order: each its verb, and its words without the run.
+
+        Raises:
+            ValueError: their file cannot be read.
+        """
+        return self._added().get(checksum_in(self.model) or "", [])
+
+    def add(self, command: Sequence[str], checksum: str) -> None:
+        """Record a command that adds to the model, and remove what was measured before. The record counts once the model of that checksum is saved."""
+        self._remove_measures()
+        so_far = self.additions()
+        added = {checksum_in(self.model) or "": so_far, checksum: [*so_far, [*command]]}
+        record = [{"model": model, "commands": commands} for model, commands in added.items()]
+        write(self.afterwards, (json.dumps(record, ensure_ascii=False) + "\n").encode())
+
+    def _added(self) -> dict[str, list[list[str]]]:
+        """What afterwards.json says: by the checksum of a model, the commands that have added to it."""
+        if not self.afterwards.exists():
+            return {}
+        try:
+            found = {entry["model"]: entry["commands"] for entry in json.loads(self.afterwards.read_text(encoding="utf-8"))}
+            if found and all(isinstance(word, str) for commands in found.values() for verb, *words in commands for word in (verb, *words)):
+                return found
+        except (ValueError, TypeError, KeyError):
+            pass
+        raise ValueError(
+            f"{self.afterwards} is no list of commands; restore it, or remove it, and the run keeps no record of what was added to it"
+        )
+
+    def forget_additions(self) -> None:
+        """Forget what was added to a model that will be another one, with a warning."""
+        verbs = [command[0] for command in self.additions()]
+        self.afterwards.unlink(missing_ok=True)
+        remove(self.decoder)  # its checkpoint holds the former model
+        if verbs:
+            warnings.warn(
+                f"{self.path} is trained further, or chooses other weights, so what {' and '.join(dict.fromkeys(verbs))} had added to its model "
+                "is forgotten; run it again",
+                stacklevel=2,
+            )
+
+    def _remove_measures(self) -> None:
+        for name in STALE:
+            (self.path / name).unlink(missing_ok=True)
+
+
+def _free(key: str) -> bool:
+    """Whether an entry of config.yaml may change when a run goes on: ``fit.NAME`` and ``fit.stages.STAGE.NAME`` of a free option."""
+    parts = key.split(".")
+    own = parts[3:] if parts[:2] == ["fit", "stages"] else parts[1:] if parts[0] == "fit" else []
+    return bool(own) and own[0] in FREE
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        here = f"{path}.{key}" if path else str(key)
+        if isinstance(value, dict):
+            yield from _leaves(value, here)
+        else:
+            yield here, value

@@ -1,0 +1,52 @@
+"""Signals: SIGTERM and Ctrl-C end a run with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+SAVE, STOP = 1, 2
+
+
+class Stopped(BaseException):
+    """A signal asked the run to end, and what there was to save is saved."""
+
+    def __init__(self, signum: int, step: int) -> None:
+        self.signum, self.step = signum, step
+        super().__init__(signum, step)
+
+
+class Signals:
+    """SIGTERM and Ctrl-C as a wish to stop, heeded after the step; a second one acts at once, unless it comes within a second: launchers signal a process
+    and its group.
+
+    Entering remembers the handlers, leaving puts them back. ``listen`` is called when Lightning has set its own, which would broadcast
+    from within the handler.
+    """
+
+    def __init__(self) -> None:
+        self.caught = 0
+        self._since = 0.0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def listen(self) -> None:
+        for number in self._before:
+            signal.signal(number, self._catch)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        if not self.caught:
+            self.caught, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since > 1:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.raise_signal(number)
