@@ -1,12 +1,17 @@
-"""Hamiltonian Monte Carlo on a product of posteriors that is known: fixed step sizes and leapfrogs against adapted ones.
+"""Hamiltonian Monte Carlo on a product of posteriors that is known: fixed step sizes
+and leapfrogs against adapted ones.
 
     python benchmarks/chains.py [--given 2] [--dim 16] [--rows 100] [--chains 64] [--steps 100] [--seeds 0 1 2] [--threads 1]
 
-A linear-Gaussian model: q(z | x_m) is normal with a covariance of its own, and the product of the posteriors, with the prior divided out, is normal
-too. Chains of many targets start at draws from one of the posteriors, as in JNF, whose published setting is a step of 0.01 with ten leapfrogs for 100
-steps, without adaptation. Reported for the state after all steps (a draw of each chain): ``mean``, the root mean square error of its mean in
-standard deviations of the target, as it would be with infinitely many chains; ``variance``, its variance over the target's; for the chain as a whole:
-acceptance, effective draws (of the worst dimension) of a chain, and of a thousand gradients. Adapted chains spend half of their steps on warm-up.
+A linear-Gaussian model: q(z | x_m) is normal with a covariance of its own, and the
+product of the posteriors, with the prior divided out, is normal too. Chains of many
+targets start at draws from one of the posteriors, as in JNF, whose published setting is
+a step of 0.01 with ten leapfrogs for 100 steps, without adaptation. Reported for the
+state after all steps (a draw of each chain): ``mean``, the root mean square error of
+its mean in standard deviations of the target, as it would be with infinitely many
+chains; ``variance``, its variance over the target's; for the chain as a whole:
+acceptance, effective draws (of the worst dimension) of a chain, and of a thousand
+gradients. Adapted chains spend half of their steps on warm-up.
 """
 
 from __future__ import annotations
@@ -28,7 +33,8 @@ LEAPFROGS = (5, 10, 20)
 
 @dataclass(frozen=True)
 class Oracle:
-    """Means (S, B, D) and precisions (S, D, D) of the posteriors, and mean (B, D) and covariance (D, D) of their product."""
+    """Means (S, B, D) and precisions (S, D, D) of the posteriors, and mean (B, D) and
+    covariance (D, D) of their product."""
 
     means: Tensor
     precisions: Tensor
@@ -42,7 +48,12 @@ class Oracle:
         noise = torch.randn(given, rows, dim, generator=rng)
         truth = torch.randn(rows, dim, generator=rng)
         precisions = torch.eye(dim) + loading.transpose(1, 2) @ loading
-        said = torch.einsum("sij,sbj->sbi", loading.transpose(1, 2) @ loading, truth.expand(given, -1, -1)) + noise @ loading
+        said = (
+            torch.einsum(
+                "sij,sbj->sbi", loading.transpose(1, 2) @ loading, truth.expand(given, -1, -1)
+            )
+            + noise @ loading
+        )
         means = torch.linalg.solve(precisions, said.transpose(1, 2)).transpose(1, 2)
         covariance = torch.linalg.inv(precisions.sum(0) - (given - 1) * torch.eye(dim))
         return Oracle(means, precisions, said.sum(0) @ covariance, covariance)
@@ -60,13 +71,19 @@ class Oracle:
         return self.means[turn] + torch.einsum("cij,cbj->cbi", roots[turn], noise)
 
 
-def fixed(oracle: Oracle, chains: int, steps: int, size: float, leapfrogs: int) -> tuple[Tensor, float, int]:
+def fixed(
+    oracle: Oracle, chains: int, steps: int, size: float, leapfrogs: int
+) -> tuple[Tensor, float, int]:
     """Draws (N, C, B, D), acceptance, and gradients of a chain."""
     target = mcmc.differentiated(oracle.log_density)
     state, draws, taken = mcmc.init(target, oracle.start(chains)), [], []
     for _ in range(steps):
         state, info = mcmc.step(
-            target, state, step_size=torch.tensor(size), leapfrogs=leapfrogs, variance=torch.ones(oracle.mean.shape[-1])
+            target,
+            state,
+            step_size=torch.tensor(size),
+            leapfrogs=leapfrogs,
+            variance=torch.ones(oracle.mean.shape[-1]),
         )
         draws.append(state.position)
         taken.append(info.acceptance)
@@ -82,14 +99,18 @@ def adapted(oracle: Oracle, chains: int, steps: int, leapfrogs: int) -> tuple[Te
 def figures(oracle: Oracle, draws: Tensor, acceptance: float, gradients: int) -> list[float]:
     last, scale = draws[-1], oracle.covariance.diagonal().sqrt()
     chains = len(last)
-    error = ((last.mean(0) - oracle.mean) / scale).square().mean() - (last.var(0) / scale.square()).mean() / chains
+    error = ((last.mean(0) - oracle.mean) / scale).square().mean() - (
+        last.var(0) / scale.square()
+    ).mean() / chains
     variance = float((last.var(0) / scale.square()).mean())
     size = float((mcmc.effective_size(draws) / chains).amin(-1).median())
     return [float(error.clamp(min=0).sqrt()), variance, acceptance, size, 1000 * size / gradients]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--given", type=int, default=2)
     parser.add_argument("--dim", type=int, default=16)
     parser.add_argument("--rows", type=int, default=100)

@@ -1,9 +1,12 @@
-"""Values in every form that people bring, and what becomes of them: right, refused in one line, wrong in silence, or a traceback.
+"""Values in every form that people bring, and what becomes of them: right, refused in
+one line, wrong in silence, or a traceback.
 
     python benchmarks/inputs.py --count 600 --out inputs.json
 
-Each trial takes known values of one modality, brings them in a random form (dtype, container, order of axes, rows or columns) that does not change what
-they mean, or changes what they mean (another scale, another order without names, masks that are none), and asks a model for z, or loads them.
+Each trial takes known values of one modality, brings them in a random form (dtype,
+container, order of axes, rows or columns) that does not change what they mean, or
+changes what they mean (another scale, another order without names, masks that are
+none), and asks a model for z, or loads them.
 
     same meaning       right: z, or the values of the data set, agree to 1e-4 with those of the plain form;  or refused
     another meaning    refused, or a warning names it;  wrong in silence otherwise
@@ -53,7 +56,9 @@ def duplicated(x: np.ndarray) -> sparse.coo_matrix:
     rows, columns = np.indices(x.shape).reshape(2, -1)
     half = (x // 2).astype(np.uint8).ravel()
     rest = (x - x // 2).astype(np.uint8).ravel()
-    return sparse.coo_matrix((np.concatenate([half, rest]), (np.tile(rows, 2), np.tile(columns, 2))), shape=x.shape)
+    return sparse.coo_matrix(
+        (np.concatenate([half, rest]), (np.tile(rows, 2), np.tile(columns, 2))), shape=x.shape
+    )
 
 
 IMAGES: dict[str, Change] = {
@@ -94,9 +99,17 @@ NUMBERS: dict[str, Change] = {
 }
 SAME: dict[str, dict[str, Change]] = {
     "image": IMAGES,
-    "grey": {**IMAGES, "no axis of channels": lambda x, _: x[:, 0], "no axis of channels, float": lambda x, _: x[:, 0] / 255},
+    "grey": {
+        **IMAGES,
+        "no axis of channels": lambda x, _: x[:, 0],
+        "no axis of channels, float": lambda x, _: x[:, 0] / 255,
+    },
     "vector": {**NUMBERS, "uint8": lambda x, _: x.astype(np.int64).astype(np.float64)},
-    "counts": {**NUMBERS, "uint8": lambda x, _: x.astype(np.uint8), "sparse, entries twice": lambda x, _: duplicated(x)},
+    "counts": {
+        **NUMBERS,
+        "uint8": lambda x, _: x.astype(np.uint8),
+        "sparse, entries twice": lambda x, _: duplicated(x),
+    },
     "flags": {
         "uint8": lambda x, _: x.astype(np.uint8),
         "int64": lambda x, _: x.astype(np.int64),
@@ -155,17 +168,26 @@ def asked(model: Any, value: Any) -> torch.Tensor:
 
 
 def verdict(call: Callable[[], Any], right: torch.Tensor | None) -> tuple[str, str]:
-    """What became of a trial; ``right`` is what it should give, None where it must not pass in silence."""
+    """What became of a trial; ``right`` is what it should give, None where it must not
+    pass in silence."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
             found = call()
         except (ValueError, TypeError, OSError) as error:
             lines = str(error).splitlines()
-            return ("refused", str(error)) if 0 < len(lines) <= 3 else ("traceback", f"{type(error).__name__}: {lines[:1]}")
+            return (
+                ("refused", str(error))
+                if 0 < len(lines) <= 3
+                else ("traceback", f"{type(error).__name__}: {lines[:1]}")
+            )
         except Exception as error:  # what a benchmark of errors is there to count
             return "traceback", f"{type(error).__name__}: {str(error)[:120]}"
-    told = [str(one.message) for one in said if issubclass(one.category, UserWarning) and "counterpoint" in (one.filename or "")]
+    told = [
+        str(one.message)
+        for one in said
+        if issubclass(one.category, UserWarning) and "counterpoint" in (one.filename or "")
+    ]
     if right is None:
         return ("warned", told[0]) if told else ("wrong in silence", "")
     same = found.shape == right.shape and torch.allclose(found, right, atol=1e-4, equal_nan=True)
@@ -173,7 +195,8 @@ def verdict(call: Callable[[], Any], right: torch.Tensor | None) -> tuple[str, s
 
 
 def difference(order: np.ndarray) -> torch.Tensor:
-    """How far twice the values of a table are from those of another, whose rows stand in another order, once both are loaded."""
+    """How far twice the values of a table are from those of another, whose rows stand
+    in another order, once both are loaded."""
     values = plain("vector", np.random.default_rng(1))
     data = cp.data.load({"a": frame(values), "b": (frame(values) * 2).iloc[order]})
     batch = data.train.batch(slice(None))
@@ -214,23 +237,41 @@ def main() -> None:
     torch.manual_seed(0)
     models = {}
     for kind in SAME:
-        model = cp.MVAE([modality(kind)], shared_dim=3, networks=cp.NetworkOptions(hidden=(16,), width=4))
+        model = cp.MVAE(
+            [modality(kind)], shared_dim=3, networks=cp.NetworkOptions(hidden=(16,), width=4)
+        )
         values = plain(kind, np.random.default_rng(9))
-        data = cp.data.load({"a": values.astype(np.uint8) if kind == "flags" else values}, modalities=[modality(kind)])
+        data = cp.data.load(
+            {"a": values.astype(np.uint8) if kind == "flags" else values},
+            modalities=[modality(kind)],
+        )
         model.fit(data.train, max_steps=1, batch_size=8, progress=False)
         models[kind] = model.eval()
     trials = [trial(models, rng) for _ in range(wanted.count)]
-    counts = {way: dict(Counter(t["verdict"] for t in trials if t["way"] == way)) for way in sorted({t["way"] for t in trials})}
-    bad = Counter((t["kind"], t["form"], t["verdict"]) for t in trials if t["verdict"] in ("wrong in silence", "traceback"))
+    counts = {
+        way: dict(Counter(t["verdict"] for t in trials if t["way"] == way))
+        for way in sorted({t["way"] for t in trials})
+    }
+    bad = Counter(
+        (t["kind"], t["form"], t["verdict"])
+        for t in trials
+        if t["verdict"] in ("wrong in silence", "traceback")
+    )
     commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(cp.__file__).parent, check=False
+        ["git", "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        cwd=Path(cp.__file__).parent,
+        check=False,
     ).stdout.strip()
     record = {
         "command": " ".join(["python benchmarks/inputs.py", *sys.argv[1:]]),
         "commit": commit,
         "machine": platform.machine(),
         "counts": counts,
-        "bad": [{"kind": k, "form": f, "verdict": v, "times": n} for (k, f, v), n in bad.most_common()],
+        "bad": [
+            {"kind": k, "form": f, "verdict": v, "times": n} for (k, f, v), n in bad.most_common()
+        ],
     }
     wanted.out.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(counts, indent=1))

@@ -1,5 +1,6 @@
-"""The peer's PolyMNIST networks (``multivae.models.nn.mmnist`` 1.0.3) as plain modules: the same layers, for this library's encoders and
-decoders. Mean and scale of a posterior come from one linear layer of twice the width, which has the same weights as two."""
+"""The peer's PolyMNIST networks (``multivae.models.nn.mmnist`` 1.0.3) as plain modules:
+the same layers, for this library's encoders and decoders. Mean and scale of a posterior
+come from one linear layer of twice the width, which has the same weights as two."""
 
 from __future__ import annotations
 
@@ -38,8 +39,9 @@ class ConvTrunk(Trunk):
 
 
 class Transposed(nn.ConvTranspose2d):
-    """The peer's first transposed convolution, 4×4 → 7×7. oneDNN has no fast bf16 kernel for the odd size (five times slower on
-    AVX-512), so under autocast the layer gives 8×8, of which 7×7 are kept: the same values."""
+    """The peer's first transposed convolution, 4×4 → 7×7. oneDNN has no fast bf16
+    kernel for the odd size (five times slower on AVX-512), so under autocast the layer
+    gives 8×8, of which 7×7 are kept: the same values."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if not torch.is_autocast_enabled(x.device.type):
@@ -68,14 +70,17 @@ class ConvGenerator(nn.Module):
 
 
 class Block(nn.Module):
-    """x ↦ shortcut(x) + 0.1·σ(conv(σ(conv(x)))), of x at twice its size where asked; the peer enlarges in a layer before."""
+    """x ↦ shortcut(x) + 0.1·σ(conv(σ(conv(x)))), of x at twice its size where asked;
+    the peer enlarges in a layer before."""
 
     def __init__(self, channels: int, out: int, *, enlarge: bool = False) -> None:
         super().__init__()
         middle = min(channels, out)
         self.first = nn.Conv2d(channels, middle, 3, 1, 1)
         self.second = nn.Conv2d(middle, out, 3, 1, 1)
-        self.shortcut = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1, bias=False)
+        self.shortcut = (
+            nn.Identity() if channels == out else nn.Conv2d(channels, out, 1, bias=False)
+        )
         self.enlarge = enlarge
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,10 +131,13 @@ class ResNetGenerator(nn.Module):
 
 
 class TowerEncoder(nn.Module):
-    """The forward pass of ``counterpoint.model.encoders.Encoder``, with trunks of the caller's: one for z and, with a private latent, one for w, or one for
-    both (``towers="shared"``)."""
+    """The forward pass of ``counterpoint.model.encoders.Encoder``, with trunks of the
+    caller's: one for z and, with a private latent, one for w, or one for both
+    (``towers="shared"``)."""
 
-    def __init__(self, trunk: type[Trunk], shared_dim: int, private_dim: int, *, towers: Towers = "separate") -> None:
+    def __init__(
+        self, trunk: type[Trunk], shared_dim: int, private_dim: int, *, towers: Towers = "separate"
+    ) -> None:
         super().__init__()
         self.shared_trunk = trunk()
         self.shared_head = Head(trunk.features, shared_dim, "normal")
@@ -140,11 +148,14 @@ class TowerEncoder(nn.Module):
         h = self.shared_trunk(x)
         if self.private_head is None:
             return self.shared_head(h), None
-        return self.shared_head(h), self.private_head(h if self.private_trunk is None else self.private_trunk(x))
+        return self.shared_head(h), self.private_head(
+            h if self.private_trunk is None else self.private_trunk(x)
+        )
 
 
 class Embedding(Trunk):
-    """What the peer's joint encoder reads of a modality: a trunk and a linear layer to as many features as the latent has dimensions."""
+    """What the peer's joint encoder reads of a modality: a trunk and a linear layer to
+    as many features as the latent has dimensions."""
 
     def __init__(self, trunk: type[Trunk], dim: int) -> None:
         super().__init__()
@@ -157,15 +168,21 @@ class Embedding(Trunk):
 
 
 def joint_networks(method: JNF, trunk: type[Trunk], dim: int) -> None:
-    """Give a JNF the peer's encoders, unimodal and joint. Unimodal posteriors of standard deviation 0.3 make a proper product."""
+    """Give a JNF the peer's encoders, unimodal and joint. Unimodal posteriors of
+    standard deviation 0.3 make a proper product."""
     joint = method.model.posterior.rule.encoder
     names = method.model.names
     joint.layers = mlp((len(names) * dim, 512, 512))
     for name in names:
         joint.trunks[name] = Embedding(trunk, dim)
         joint.tokens[name] = nn.Parameter(torch.zeros(dim))
-        encoder = method.model.posterior.encoders[name] = FlowEncoder(trunk(), trunk.features, dim, FlowOptions())
+        encoder = method.model.posterior.encoders[name] = FlowEncoder(
+            trunk(), trunk.features, dim, FlowOptions()
+        )
         nn.init.constant_(encoder.head.linear.bias.detach()[dim:], -1.05)  # softplus(−1.05) = 0.3
 
 
-NETWORKS: dict[str, tuple[type[Trunk], type[nn.Module]]] = {"conv": (ConvTrunk, ConvGenerator), "resnet": (ResNetTrunk, ResNetGenerator)}
+NETWORKS: dict[str, tuple[type[Trunk], type[nn.Module]]] = {
+    "conv": (ConvTrunk, ConvGenerator),
+    "resnet": (ResNetTrunk, ResNetGenerator),
+}

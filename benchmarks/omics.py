@@ -1,15 +1,22 @@
-"""Omics by five-fold cross-validation: what a linear probe reads off the latents, and how well modalities are imputed, beside peers.
+"""Omics by five-fold cross-validation: what a linear probe reads off the latents, and
+how well modalities are imputed, beside peers.
 
     python benchmarks/omics.py DATA --peer PEER/bin/python --out DIR [--sets tcga-brca ...] [--methods idmvae ...] [--folds 0 1 2 3 4]
 
-DATA holds ``omics/``. Each method is trained as ``recipes/omics.yaml`` says but for its own options and for the networks, of which there are four:
-those of the recipe, linear ones, linear ones with weight decay, and the same with more latents, in larger batches. It keeps the weights of the best
-validation loss. Everything is fitted to the train rows of a fold without their labels; a logistic regression on standardised latents (posterior means
-given all modalities) is scored by balanced accuracy on the test rows. Imputation: each modality from the others, root mean squared error over that of the
-train mean, standardised features, of counts log1p at a common total. Networks are chosen in every fold by its validation rows: for probes those whose
-probe of the same latents and label is best there, for imputation, and for the dependence of z and w, those whose error is least. Peers see train rows
-only, too, and their number of dimensions (16, 32 or 64) is chosen in the same way. A second table of each set has the method and the latents (z or z and
-w) chosen so, too, of ours and of the peers. What is done already in DIR is not done again.
+DATA holds ``omics/``. Each method is trained as ``recipes/omics.yaml`` says but for its
+own options and for the networks, of which there are four: those of the recipe, linear
+ones, linear ones with weight decay, and the same with more latents, in larger batches.
+It keeps the weights of the best validation loss. Everything is fitted to the train rows
+of a fold without their labels; a logistic regression on standardised latents (posterior
+means given all modalities) is scored by balanced accuracy on the test rows. Imputation:
+each modality from the others, root mean squared error over that of the train mean,
+standardised features, of counts log1p at a common total. Networks are chosen in every
+fold by its validation rows: for probes those whose probe of the same latents and label
+is best there, for imputation, and for the dependence of z and w, those whose error is
+least. Peers see train rows only, too, and their number of dimensions (16, 32 or 64) is
+chosen in the same way. A second table of each set has the method and the latents (z or
+z and w) chosen so, too, of ours and of the peers. What is done already in DIR is not
+done again.
 """
 
 from __future__ import annotations
@@ -60,8 +67,9 @@ CANDIDATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 class Scale:
-    """Values of a modality as errors are measured on: standardised by the train rows, of counts log1p at the median total first. What is constant in the
-    train rows is only centred."""
+    """Values of a modality as errors are measured on: standardised by the train rows,
+    of counts log1p at the median total first. What is constant in the train rows is
+    only centred."""
 
     def __init__(self, data: Dataset, name: str) -> None:
         self.counts = next(m for m in data.modalities if m.name == name).likelihood in COUNTS
@@ -104,7 +112,10 @@ def measured(method: cp.Method, data: Dataset, held: Split) -> dict[str, float]:
     found = {}
     latents = {"z": (z, z_held)}
     if w is not None and w_held is not None:
-        latents |= {"w": (w, w_held), "zw": (np.concatenate([z, w], 1), np.concatenate([z_held, w_held], 1))}
+        latents |= {
+            "w": (w, w_held),
+            "zw": (np.concatenate([z, w], 1), np.concatenate([z_held, w_held], 1)),
+        }
         dependence = hsic(z_held, w_held)
         found = {"hsic": dependence.value, "hsic/null": dependence.null}
     for label, values in data.train.shared_labels.items():
@@ -116,17 +127,24 @@ def measured(method: cp.Method, data: Dataset, held: Split) -> dict[str, float]:
         scale = Scale(data, name)
         given = whole.only([other for other in names if other != name])
         guess, truth = predicted(method, given, name, scale), scale(held.x[name])
-        found[f"nrmse/{name}"] = float(np.sqrt(np.mean((guess - truth) ** 2)) / np.sqrt(np.mean(truth**2)))
+        found[f"nrmse/{name}"] = float(
+            np.sqrt(np.mean((guess - truth) ** 2)) / np.sqrt(np.mean(truth**2))
+        )
     return found
 
 
 def predicted(method: cp.Method, given: Batch, name: str, scale: Scale) -> np.ndarray:
-    """The mean of a modality on the scale of its errors: of counts that of the scaled draws, since the mean of a logarithm is not that of the counts."""
+    """The mean of a modality on the scale of its errors: of counts that of the scaled
+    draws, since the mean of a logarithm is not that of the counts."""
     generator = torch.Generator().manual_seed(0)
     if scale.counts:
-        draws = method.impute(given, to=[name], n=200, samples=True, generator=generator).samples[name]
+        draws = method.impute(given, to=[name], n=200, samples=True, generator=generator).samples[
+            name
+        ]
         return scale(draws.numpy()).mean(0)
-    return scale(method.translate(given, to=[name], n=50, generator=generator)[name].mean(0).numpy())
+    return scale(
+        method.translate(given, to=[name], n=50, generator=generator)[name].mean(0).numpy()
+    )
 
 
 def trained(name: str, data: Dataset, seed: int, candidate: str) -> cp.Method:
@@ -140,7 +158,8 @@ def trained(name: str, data: Dataset, seed: int, candidate: str) -> cp.Method:
 
 
 def chosen(candidates: Mapping[str, Figures]) -> dict[str, float]:
-    """The test figures of one fold: of each kind, those of the candidate that is best on validation rows."""
+    """The test figures of one fold: of each kind, those of the candidate that is best
+    on validation rows."""
 
     def error(candidate: str, key: str) -> float:
         on_val = candidates[candidate]["val"]
@@ -149,18 +168,25 @@ def chosen(candidates: Mapping[str, Figures]) -> dict[str, float]:
         return mean(value for name, value in on_val.items() if name.startswith("nrmse"))
 
     keys = next(iter(candidates.values()))["test"]
-    return {key: candidates[min(candidates, key=lambda c: error(c, key))]["test"][key] for key in keys}
+    return {
+        key: candidates[min(candidates, key=lambda c: error(c, key))]["test"][key] for key in keys
+    }
 
 
 def table(results: dict[str, dict[str, list[dict[str, float]]]]) -> str:
     """Means and deviations over the folds, a table for each set."""
     text = []
     for name, by_method in results.items():
-        keys = list(dict.fromkeys(key for folds in by_method.values() for fold in folds for key in fold))
+        keys = list(
+            dict.fromkeys(key for folds in by_method.values() for fold in folds for key in fold)
+        )
         text += [f"\n{name}\n", "| | " + " | ".join(keys) + " |", "|---|" + "---|" * len(keys)]
         for method, folds in by_method.items():
             values = {key: [fold[key] for fold in folds if key in fold] for key in keys}
-            cells = [f"{mean(v):.3f} ± {stdev(v):.3f}" if len(v) > 1 else f"{v[0]:.3f}" if v else "" for v in values.values()]
+            cells = [
+                f"{mean(v):.3f} ± {stdev(v):.3f}" if len(v) > 1 else f"{v[0]:.3f}" if v else ""
+                for v in values.values()
+            ]
             text.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(text)
 
@@ -172,7 +198,10 @@ def ours(method: str, data: Dataset, fold: int, out: Path) -> dict[str, Figures]
         path = out / f"{data.name}-{fold}-{method}-{candidate}.json"
         if not path.exists():
             fitted = trained(method, data, fold, candidate)
-            both = {"val": measured(fitted, data, data.val), "test": measured(fitted, data, data.test)}
+            both = {
+                "val": measured(fitted, data, data.val),
+                "test": measured(fitted, data, data.test),
+            }
             path.write_text(json.dumps(both, indent=2) + "\n")
         candidates[candidate] = json.loads(path.read_text())
     return candidates
@@ -186,31 +215,48 @@ def peers(python: str, data: Dataset, fold: int, out: Path) -> dict[str, dict[st
         path = out / f"{data.name}-{fold}-peers-{size}.json"
         if not path.exists():
             exported(data, arrays)
-            command = [python, str(Path(__file__).with_name("omics_peers.py")), str(arrays), "--dim", str(size), "--out", str(path)]
+            command = [
+                python,
+                str(Path(__file__).with_name("omics_peers.py")),
+                str(arrays),
+                "--dim",
+                str(size),
+                "--out",
+                str(path),
+            ]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         for held, figures in json.loads(path.read_text()).items():
             for key, value in figures.items():
                 kind, peer, what = key.split("/")
                 name = f"probe/z/{what}" if kind == "probe" else f"nrmse/{what}"
-                found.setdefault(peer, {}).setdefault(str(size), {}).setdefault(held, {})[name] = value
+                found.setdefault(peer, {}).setdefault(str(size), {}).setdefault(held, {})[name] = (
+                    value
+                )
     return found
 
 
 def overall(candidates: Iterable[Figures]) -> dict[str, float]:
-    """The test figures of one fold where everything, the method and the latents too, is chosen by validation rows: probes of z or of z and w, errors."""
+    """The test figures of one fold where everything, the method and the latents too, is
+    chosen by validation rows: probes of z or of z and w, errors."""
     tried: dict[str, list[tuple[float, float]]] = {}
     for figures in candidates:
         for key, value in figures["val"].items():
             kind, *what = key.split("/")
             if kind == "nrmse" or (kind == "probe" and what[0] in ("z", "zw")):
-                tried.setdefault(f"{kind}/{what[-1]}", []).append((value if kind == "probe" else -value, figures["test"][key]))
+                tried.setdefault(f"{kind}/{what[-1]}", []).append(
+                    (value if kind == "probe" else -value, figures["test"][key])
+                )
     return {task: max(values)[1] for task, values in tried.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
-    parser.add_argument("--peer", help="python of an environment with mofapy2, cca-zoo and scvi-tools")
+    parser.add_argument(
+        "--peer", help="python of an environment with mofapy2, cca-zoo and scvi-tools"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS, metavar="NAME")
     parser.add_argument("--methods", nargs="*", default=[*OPTIONS], choices=OPTIONS, metavar="NAME")
@@ -223,12 +269,20 @@ def main() -> None:
         by_side: dict[str, list[dict[str, float]]] = {}
         for fold in options.folds:
             data = cp.data.load(name, root=options.data, fold=fold)
-            sides = {"ours": {method: ours(method, data, fold, options.out) for method in options.methods}}
+            sides = {
+                "ours": {
+                    method: ours(method, data, fold, options.out) for method in options.methods
+                }
+            }
             if options.peer:
                 sides["peers"] = peers(options.peer, data, fold, options.out)
             for side, found in sides.items():
                 by_side.setdefault(side, []).append(
-                    overall(figures for by_candidate in found.values() for figures in by_candidate.values())
+                    overall(
+                        figures
+                        for by_candidate in found.values()
+                        for figures in by_candidate.values()
+                    )
                 )
                 for method, by_candidate in found.items():
                     by_method.setdefault(method, []).append(chosen(by_candidate))

@@ -1,5 +1,6 @@
-"""Training steps of this library, with the peer's networks (networks.py). A step is what ``fit`` does: the terms, their means, zero_grad,
-backward, fused Adam, and the loss as a number."""
+"""Training steps of this library, with the peer's networks (networks.py). A step is
+what ``fit`` does: the terms, their means, zero_grad, backward, fused Adam, and the loss
+as a number."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Settings:
         rows: most rows of one decoder call; 0 for the library's own choice.
         cross_targets: random other targets of each source; 0 for all.
         towers: trunks of z and w, ``"separate"`` or ``"shared"``.
-        leapfrogs: most of a Hamiltonian step, which takes from 1 to so many; by default the peer's ten, whatever luck says.
+        leapfrogs: most of a Hamiltonian step, which takes from 1 to so many; by default
+            the peer's ten, whatever luck says.
     """
 
     precision: str = "fp32"
@@ -48,7 +50,11 @@ class Settings:
 
     @property
     def arguments(self) -> list[str]:
-        switches = ["--channels-last"] * self.channels_last + ["--compile"] * self.compiled + ["--recompute"] * self.recompute
+        switches = (
+            ["--channels-last"] * self.channels_last
+            + ["--compile"] * self.compiled
+            + ["--recompute"] * self.recompute
+        )
         return [
             f"--precision={self.precision}",
             f"--rows={self.rows}",
@@ -94,12 +100,22 @@ def build(case: Case, settings: Settings) -> Method:
                 decoder_rows=rows,
             )
         case "mvtcae":
-            method = MVTCAE(modalities, shared_dim=case.shared_dim, networks=tiny, decoder_rows=rows)
+            method = MVTCAE(
+                modalities, shared_dim=case.shared_dim, networks=tiny, decoder_rows=rows
+            )
         case "mopoe":
             method = MoPoE(modalities, shared_dim=case.shared_dim, networks=tiny, decoder_rows=rows)
         case "jnf-joint" | "jnf-flows" | "jnf-draws":
-            hmc = HMC(chains=1, warmup=50, steps=50, leapfrogs=settings.leapfrogs, compile=settings.compiled)
-            method = JNF(modalities, shared_dim=case.shared_dim, networks=tiny, decoder_rows=rows, hmc=hmc)
+            hmc = HMC(
+                chains=1,
+                warmup=50,
+                steps=50,
+                leapfrogs=settings.leapfrogs,
+                compile=settings.compiled,
+            )
+            method = JNF(
+                modalities, shared_dim=case.shared_dim, networks=tiny, decoder_rows=rows, hmc=hmc
+            )
         case _:
             raise ValueError(
                 f"method {case.method!r} is not measured here; choose mmvae+, mvtcae, mopoe, jnf-joint, jnf-flows or jnf-draws"
@@ -109,8 +125,12 @@ def build(case: Case, settings: Settings) -> Method:
         joint_networks(method, trunk, case.shared_dim)
     for name in case.names:
         if not isinstance(method, JNF):
-            method.model.posterior.encoders[name] = TowerEncoder(trunk, case.shared_dim, private_dim, towers=settings.towers)
-        method.model.decoders[name] = Decoder(generator(case.shared_dim + private_dim), method.model.likelihood(name))
+            method.model.posterior.encoders[name] = TowerEncoder(
+                trunk, case.shared_dim, private_dim, towers=settings.towers
+            )
+        method.model.decoders[name] = Decoder(
+            generator(case.shared_dim + private_dim), method.model.likelihood(name)
+        )
     if settings.channels_last:
         method.to(memory_format=torch.channels_last)
     if settings.compiled and case.method != "jnf-draws":
@@ -126,7 +146,9 @@ def autocast(settings: Settings) -> torch.autocast | nullcontext[None]:
 
 
 def optimiser(method: Method) -> torch.optim.Optimizer:
-    return torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=5e-4, fused=True)
+    return torch.optim.Adam(
+        [p for p in method.parameters() if p.requires_grad], lr=5e-4, fused=True
+    )
 
 
 def stepper(method: Method, case: Case, settings: Settings) -> Callable[[], float]:
@@ -145,9 +167,12 @@ def stepper(method: Method, case: Case, settings: Settings) -> Callable[[], floa
 
 
 def drawer(method: Method, case: Case, settings: Settings) -> Callable[[], float]:
-    """Draws of the posterior, by as many leapfrogs in all as the peer's: ten a step, where 1 to 19 of each step's own luck would be ten on average."""
+    """Draws of the posterior, by as many leapfrogs in all as the peer's: ten a step,
+    where 1 to 19 of each step's own luck would be ten on average."""
     if settings.leapfrogs == Settings.leapfrogs:
-        mcmc._jittered = lambda target, state, size, variance, _: mcmc.step(target, state, step_size=size, leapfrogs=10, variance=variance)
+        mcmc._jittered = lambda target, state, size, variance, _: mcmc.step(
+            target, state, step_size=size, leapfrogs=10, variance=variance
+        )
     batch = Batch.of(images(case), modalities=method.modalities)
     method.eval()
     return lambda: method.encode(batch, case.names[: case.given], samples=1).shared.mean().item()
@@ -163,7 +188,9 @@ def main() -> None:
     method = build(case, settings)
     model = method.model
     serve(
-        drawer(method, case, settings) if case.method == "jnf-draws" else stepper(method, case, settings),
+        drawer(method, case, settings)
+        if case.method == "jnf-draws"
+        else stepper(method, case, settings),
         {
             "who": "counterpoint",
             "torch": torch.__version__,

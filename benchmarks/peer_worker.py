@@ -1,5 +1,5 @@
-"""Training steps of MultiVae 1.0.3, in its own environment (see README.md). A step is what its trainer does: forward, zero_grad,
-backward, Adam, and the loss as a number."""
+"""Training steps of MultiVae 1.0.3, in its own environment (see README.md). A step is
+what its trainer does: forward, zero_grad, backward, Adam, and the loss as a number."""
 
 from __future__ import annotations
 
@@ -9,13 +9,23 @@ from collections.abc import Callable
 import torch
 from worker import SCALE, SHAPE, Case, add_case, images, read_case, serve, trainable
 
-# torchvision's wheel is built for another torch: two operators whose schemas it supposes are declared here, and never called.
+# torchvision's wheel is built for another torch: two operators whose schemas it supposes are
+# declared here, and never called.
 _OPERATORS = torch.library.Library("torchvision", "DEF")
 for _name in ("nms", "qnms"):
     _OPERATORS.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 from multivae.data.datasets.base import MultimodalBaseDataset  # noqa: E402
-from multivae.models import JNF, MVTCAE, JNFConfig, MMVAEPlus, MMVAEPlusConfig, MoPoE, MoPoEConfig, MVTCAEConfig  # noqa: E402
+from multivae.models import (  # noqa: E402
+    JNF,
+    MVTCAE,
+    JNFConfig,
+    MMVAEPlus,
+    MMVAEPlusConfig,
+    MoPoE,
+    MoPoEConfig,
+    MVTCAEConfig,
+)
 from multivae.models.base import BaseAEConfig, BaseMultiVAE  # noqa: E402
 from multivae.models.nn import mmnist  # noqa: E402
 
@@ -24,7 +34,9 @@ def encoder(case: Case, private_dim: int) -> torch.nn.Module:
     if case.network == "resnet":
         return mmnist.EncoderResnetMMNIST(private_dim, case.shared_dim)
     if private_dim:
-        return mmnist.EncoderConvMMNIST_multilatents(BaseAEConfig(latent_dim=case.shared_dim, style_dim=private_dim))
+        return mmnist.EncoderConvMMNIST_multilatents(
+            BaseAEConfig(latent_dim=case.shared_dim, style_dim=private_dim)
+        )
     return mmnist.EncoderConvMMNIST_adapted(BaseAEConfig(latent_dim=case.shared_dim))
 
 
@@ -65,18 +77,28 @@ def build(case: Case) -> BaseMultiVAE:
             return MoPoE(MoPoEConfig(**common, beta=1.0), *networks)
         case "jnf-joint" | "jnf-flows" | "jnf-draws":
             return JNF(JNFConfig(**common, warmup=1, beta=1.0), *networks)
-    raise ValueError(f"method {case.method!r} has no peer here; choose mmvae+, mvtcae, mopoe, jnf-joint, jnf-flows or jnf-draws")
+    raise ValueError(
+        f"method {case.method!r} has no peer here; choose mmvae+, mvtcae, mopoe, jnf-joint, jnf-flows or jnf-draws"
+    )
 
 
 def drawer(model: BaseMultiVAE, case: Case) -> Callable[[], float]:
     inputs = MultimodalBaseDataset(data=images(case))
     model.eval()
-    return lambda: model.encode(inputs, cond_mod=case.names[: case.given], mcmc_steps=100, n_lf=10, eps_lf=0.01).z.mean().item()
+    return lambda: (
+        model.encode(
+            inputs, cond_mod=case.names[: case.given], mcmc_steps=100, n_lf=10, eps_lf=0.01
+        )
+        .z.mean()
+        .item()
+    )
 
 
 def stepper(model: BaseMultiVAE, case: Case) -> Callable[[], float]:
     inputs = MultimodalBaseDataset(data=images(case))
-    epoch = 2 if case.method == "jnf-flows" else 1  # its second stage begins after the epochs of warm-up
+    epoch = (
+        2 if case.method == "jnf-flows" else 1
+    )  # its second stage begins after the epochs of warm-up
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-4)
     model.train()
 

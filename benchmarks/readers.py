@@ -1,10 +1,12 @@
-"""What readers make of whatever people bring: random containers, masks, shapes, images, paths and damaged files, each of which has a known answer.
+"""What readers make of whatever people bring: random containers, masks, shapes, images,
+paths and damaged files, each of which has a known answer.
 
     python benchmarks/readers.py [--inputs 200] [--seed 0]
 
-An input is *right* where the values that a model would see are those that were meant, or where one line of at most three (ValueError, TypeError, OSError)
-refuses it; *said* where a warning came with it. It is *wrong in silence* where other values come out and nothing is said, and a *traceback* where
-anything else is raised.
+An input is *right* where the values that a model would see are those that were meant,
+or where one line of at most three (ValueError, TypeError, OSError) refuses it; *said*
+where a warning came with it. It is *wrong in silence* where other values come out and
+nothing is said, and a *traceback* where anything else is raised.
 """
 
 from __future__ import annotations
@@ -34,14 +36,18 @@ Rng = np.random.Generator
 
 
 def whole(data: Dataset, name: str) -> np.ndarray:
-    return np.concatenate([split.batch(slice(None)).x[name].numpy() for split in data.splits().values()])
+    return np.concatenate(
+        [split.batch(slice(None)).x[name].numpy() for split in data.splits().values()]
+    )
 
 
 def by_id(data: Dataset, name: str) -> np.ndarray:
     """Values in the order of the modality ``id``, whose rows say their number."""
     order = np.argsort(whole(data, "id")[:, 0])
     here = np.concatenate([split.present[name] for split in data.splits().values()])
-    return np.where(here.reshape(-1, *[1] * (whole(data, name).ndim - 1)), whole(data, name), np.nan)[order]
+    return np.where(
+        here.reshape(-1, *[1] * (whole(data, name).ndim - 1)), whole(data, name), np.nan
+    )[order]
 
 
 def stored(rng: Rng, values: np.ndarray) -> Any:
@@ -82,9 +88,14 @@ def tables(rng: Rng) -> None:
     names = np.array([f"s{i}" for i in rng.permutation(ROWS)])
     table = pandas.DataFrame(values, index=names, columns=[*"uvw"])
     rows = rng.permutation(ROWS)[: int(rng.integers(3, ROWS + 1))]
-    kind = pandas.Series(np.arange(ROWS) % 3, index=names).sample(frac=1, random_state=int(rng.integers(99)))
+    kind = pandas.Series(np.arange(ROWS) % 3, index=names).sample(
+        frac=1, random_state=int(rng.integers(99))
+    )
     numbers = pandas.DataFrame({"n": np.arange(ROWS) / 10}, index=names)
-    data = load({"id": numbers, "a": table.iloc[rows]}, labels={"k": kind.astype(rng.choice(["int64", "Int64", "float64", "category"]))})
+    data = load(
+        {"id": numbers, "a": table.iloc[rows]},
+        labels={"k": kind.astype(rng.choice(["int64", "Int64", "float64", "category"]))},
+    )
     found = by_id(data, "a")
     expected = np.full((ROWS, 3), np.nan, np.float32)
     expected[rows] = values[rows]
@@ -109,11 +120,18 @@ def masks(rng: Rng) -> None:
     seen = rng.random(ROWS) < 0.5
     good = bool(rng.integers(2))
     given: Any = (
-        [seen, seen.astype(int), seen.astype(float), seen.tolist(), torch.tensor(seen)][rng.integers(5)]
-        if good
-        else [np.where(seen, "yes", "no"), np.where(seen, 1.0, np.nan), seen * 0.5, np.flatnonzero(seen), seen * 2, [None] * ROWS][
-            rng.integers(6)
+        [seen, seen.astype(int), seen.astype(float), seen.tolist(), torch.tensor(seen)][
+            rng.integers(5)
         ]
+        if good
+        else [
+            np.where(seen, "yes", "no"),
+            np.where(seen, 1.0, np.nan),
+            seen * 0.5,
+            np.flatnonzero(seen),
+            seen * 2,
+            [None] * ROWS,
+        ][rng.integers(6)]
     )
     data = load({"a": np.ones((ROWS, 2)), "id": np.arange(ROWS) / 10}, present={"a": given})
     if not good:
@@ -122,12 +140,15 @@ def masks(rng: Rng) -> None:
 
 
 def layouts(rng: Rng) -> None:
-    """Images with channels first or last, of any dtype; refused where a shape allows both."""
+    """Images with channels first or last, of any dtype; refused where a shape allows
+    both."""
     channels, side = int(rng.choice([1, 3, 4])), int(rng.integers(5, 33))
     height = side if rng.integers(2) else side + 3
     pixels = rng.integers(0, 2, (ROWS, channels, height, side))
     last = pixels.transpose(0, 2, 3, 1)
-    given = (last if rng.integers(2) else pixels).astype(rng.choice(["u1", "?", "f2", "f4", "f8", ">f4"]))
+    given = (last if rng.integers(2) else pixels).astype(
+        rng.choice(["u1", "?", "f2", "f4", "f8", ">f4"])
+    )
     data = load({"a": given, "id": np.arange(ROWS) / 10})
     np.testing.assert_array_equal(by_id(data, "a") > 0, pixels > 0)
 
@@ -161,8 +182,18 @@ def paths(rng: Rng) -> None:
         folder.mkdir()
         Image.new("RGB", (8, 8)).save(secret)
         (folder / "link.png").symlink_to(secret)
-        name = rng.choice([str(secret), "../secret.png", "sub/../../secret.png", "link.png", "./../data/../secret.png"])
-        (folder / "captions.jsonl").write_text("".join(json.dumps({"file_name": n, "caption": "a"}) + "\n" for n in [name] * 1))
+        name = rng.choice(
+            [
+                str(secret),
+                "../secret.png",
+                "sub/../../secret.png",
+                "link.png",
+                "./../data/../secret.png",
+            ]
+        )
+        (folder / "captions.jsonl").write_text(
+            "".join(json.dumps({"file_name": n, "caption": "a"}) + "\n" for n in [name] * 1)
+        )
         for i in range(6):
             Image.new("RGB", (8, 8)).save(folder / f"{i}.png")
         load(folder, size=8, length=2, min_count=1)
@@ -175,7 +206,9 @@ def damage(rng: Rng) -> None:
         kind = rng.integers(3)
         shape = tuple(int(x) for x in 10 ** rng.integers(3, 12, 2))
         content = io.BytesIO()
-        np.lib.format.write_array_header_1_0(content, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(
+            content, {"descr": "<f4", "fortran_order": False, "shape": shape}
+        )
         whole_file = content.getvalue() + bytes(64)
         if kind == 0:
             (Path(place) / "a.npy").write_bytes(whole_file)
@@ -185,7 +218,9 @@ def damage(rng: Rng) -> None:
                 archive.writestr("a.npy", whole_file)
             load(Path(place) / "a.npz")
         else:
-            out = pack(load({"a": rng.normal(size=(ROWS, 3))}), Path(place) / "packed", progress=False)
+            out = pack(
+                load({"a": rng.normal(size=(ROWS, 3))}), Path(place) / "packed", progress=False
+            )
             content_ = bytearray((out / "train" / "a.npy").read_bytes())
             content_[int(rng.integers(128, len(content_)))] ^= 1 << int(rng.integers(8))
             (out / "train" / "a.npy").write_bytes(content_)
@@ -193,7 +228,9 @@ def damage(rng: Rng) -> None:
         raise AssertionError("a damaged file was read")
 
 
-CAMPAIGNS: dict[str, Callable[[Rng], None]] = {f.__name__: f for f in (containers, tables, counts, masks, layouts, pictures, paths, damage)}
+CAMPAIGNS: dict[str, Callable[[Rng], None]] = {
+    f.__name__: f for f in (containers, tables, counts, masks, layouts, pictures, paths, damage)
+}
 
 
 def verdict(campaign: Callable[[Rng], None], rng: Rng) -> str:
@@ -215,9 +252,14 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=200, help="of each campaign")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print("| campaign | inputs | right | refused in a line | said | wrong in silence | tracebacks |\n|---|---|---|---|---|---|---|")
+    print(
+        "| campaign | inputs | right | refused in a line | said | wrong in silence | tracebacks |\n|---|---|---|---|---|---|---|"
+    )
     for name, campaign in CAMPAIGNS.items():
-        found = Counter(verdict(campaign, np.random.default_rng((options.seed, i))) for i in range(options.inputs))
+        found = Counter(
+            verdict(campaign, np.random.default_rng((options.seed, i)))
+            for i in range(options.inputs)
+        )
         print(
             f"| {name} | {options.inputs} | {' | '.join(str(found[v]) for v in ('right', 'refused', 'said', 'wrong in silence', 'traceback'))} |"
         )

@@ -1,8 +1,10 @@
-"""Samplers of diffusions on Gaussian data, for which the best network is known: what is lost is lost by the sampler.
+"""Samplers of diffusions on Gaussian data, for which the best network is known: what is
+lost is lost by the sampler.
 
     python benchmarks/samplers.py [--rows 100000] [--std 0.6 1.5 0.8]
 
-Reported: the worst error of a mean, in standard deviations, and the least and the largest variance over the true one; and how often the network is asked.
+Reported: the worst error of a mean, in standard deviations, and the least and the
+largest variance over the true one; and how often the network is asked.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ WALKS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--std", type=float, nargs="+", default=[0.6, 1.5, 0.8])
     wanted = parser.parse_args()
@@ -41,9 +45,14 @@ def main() -> None:
                 return mean + std**2 * alpha * (x - alpha * mean) / (alpha**2 * std**2 + sigma**2)
 
             torch.manual_seed(0)
-            x = diffusion.sample(process, network, torch.randn(wanted.rows, len(std)), steps=steps, sampler=sampler)  # type: ignore[arg-type]
+            x = diffusion.sample(
+                process, network, torch.randn(wanted.rows, len(std)), steps=steps, sampler=sampler
+            )  # type: ignore[arg-type]
             off, ratio = ((x.mean(0) - mean) / std).abs().max(), x.var(0) / std**2
-            print(f"{schedule:8}  {sampler:9}  {steps:5}  {asked:5}  {off:.3f}   {ratio.min():.3f}–{ratio.max():.3f}", flush=True)
+            print(
+                f"{schedule:8}  {sampler:9}  {steps:5}  {asked:5}  {off:.3f}   {ratio.min():.3f}–{ratio.max():.3f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

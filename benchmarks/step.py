@@ -1,10 +1,14 @@
-"""Training-step speed against MultiVae 1.0.3, each in its own process and environment, in alternation.
+"""Training-step speed against MultiVae 1.0.3, each in its own process and environment,
+in alternation.
 
     python benchmarks/step.py --peer PEER_ENV/bin/python [CASE ...] [--settings NAME ...] [--pairs 5] [--threads 1] [--json FILE]
 
-One round times a block of steps of the peer and of each of our settings, in an order that turns round every time; the ratio of a round
-is the peer's median step over ours. Reported: the median ratio over the rounds, and the smallest and largest. ``--clock cpu`` counts
-processor seconds instead of wall seconds: on one thread they mean the same on a quiet machine, and they stand more noise on a busy one.
+One round times a block of steps of the peer and of each of our settings, in an order
+that turns round every time; the ratio of a round is the peer's median step over ours.
+Reported: the median ratio over the rounds, and the smallest and largest. ``--clock
+cpu`` counts
+processor seconds instead of wall seconds: on one thread they mean the same on a quiet
+machine, and they stand more noise on a busy one.
 """
 
 from __future__ import annotations
@@ -60,8 +64,9 @@ SETTINGS: dict[str, Settings] = {
     "bf16 cl 256 recompute": Settings("bf16", channels_last=True, rows=256, recompute=True),
     "bf16 cl compile": Settings("bf16", channels_last=True, rows=256, compiled=True),
 }
-"""``cl``: channels-last weights; a number: most rows of a decoder call (``decoder_rows``), by the library's default where there is none; ``jitter``:
-1 to 10 leapfrogs, as the library takes by default, instead of ten on average."""
+"""``cl``: channels-last weights; a number: most rows of a decoder call
+(``decoder_rows``), by the library's default where there is none; ``jitter``: 1 to 10
+leapfrogs, as the library takes by default, instead of ten on average."""
 DEFAULT_CASES = ("conv", "conv-k10", "resnet", "mvtcae", "mopoe")
 DEFAULT_SETTINGS = ("fp32", "fp32 cl 256", "bf16 cl 256")
 
@@ -72,7 +77,9 @@ class Worker:
     def __init__(self, python: str, script: str, arguments: Sequence[str], threads: int) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         command = [python, str(HERE / script), *arguments]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+        )
         self.about = self._read()
 
     def run(self, steps: int) -> dict[str, Any]:
@@ -90,16 +97,22 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"a worker ended early with code {self.process.wait()}; its own message stands above")
+            raise SystemExit(
+                f"a worker ended early with code {self.process.wait()}; its own message stands above"
+            )
         return json.loads(line)
 
 
-def compare(case: Case, settings: Mapping[str, Settings], *, peer: str, pairs: int, steps: int, clock: str) -> dict[str, Any]:
+def compare(
+    case: Case, settings: Mapping[str, Settings], *, peer: str, pairs: int, steps: int, clock: str
+) -> dict[str, Any]:
     """Alternate the peer and every setting; what was measured, as JSON values."""
     workers = {"peer": Worker(peer, "peer_worker.py", case.arguments, case.threads)}
     try:
         for name, chosen in settings.items():
-            workers[name] = Worker(sys.executable, "our_worker.py", [*case.arguments, *chosen.arguments], case.threads)
+            workers[name] = Worker(
+                sys.executable, "our_worker.py", [*case.arguments, *chosen.arguments], case.threads
+            )
         for worker in workers.values():
             worker.run(1)  # warm
         seconds: dict[str, list[float]] = {name: [] for name in workers}
@@ -123,7 +136,15 @@ def compare(case: Case, settings: Mapping[str, Settings], *, peer: str, pairs: i
             "memory": peaks[name] / peaks["peer"],
             "ratios": ratios,
         }
-    return {"case": asdict(case), "clock": clock, "steps": steps, "seconds": seconds, "peak_mb": peaks, "about": about, "settings": rows}
+    return {
+        "case": asdict(case),
+        "clock": clock,
+        "steps": steps,
+        "seconds": seconds,
+        "peak_mb": peaks,
+        "about": about,
+        "settings": rows,
+    }
 
 
 HEADER = """| case | setting | peer, s/step | ours, s/step | ratio (least–most) | peak memory, MB (peer) | parameters (peer) |
@@ -145,16 +166,34 @@ def machine() -> str:
     """Processor and number of cores."""
     info = Path("/proc/cpuinfo")
     models = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+        [
+            line.split(":", 1)[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if info.exists()
+        else []
     )
     return f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)} (default: {', '.join(DEFAULT_CASES)})")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--settings", nargs="+", default=DEFAULT_SETTINGS, choices=SETTINGS, metavar="NAME", help=f"of {', '.join(SETTINGS)}"
+        "cases",
+        nargs="*",
+        metavar="CASE",
+        help=f"of {', '.join(CASES)} (default: {', '.join(DEFAULT_CASES)})",
+    )
+    parser.add_argument(
+        "--settings",
+        nargs="+",
+        default=DEFAULT_SETTINGS,
+        choices=SETTINGS,
+        metavar="NAME",
+        help=f"of {', '.join(SETTINGS)}",
     )
     parser.add_argument("--peer", required=True, help="python of the peer's environment")
     parser.add_argument("--pairs", type=int, default=5)
@@ -168,14 +207,29 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown case {unknown[0]!r}; choose from {', '.join(CASES)}")
     results = {}
-    print(f"{machine()}; {options.threads} thread(s), {options.clock} clock, {options.pairs} rounds of {options.steps} step(s)\n\n{HEADER}")
+    print(
+        f"{machine()}; {options.threads} thread(s), {options.clock} clock, {options.pairs} rounds of {options.steps} step(s)\n\n{HEADER}"
+    )
     for name in options.cases or DEFAULT_CASES:
-        case = replace(CASES[name], threads=options.threads, **({"batch": options.batch} if options.batch else {}))
+        case = replace(
+            CASES[name],
+            threads=options.threads,
+            **({"batch": options.batch} if options.batch else {}),
+        )
         chosen = {setting: SETTINGS[setting] for setting in options.settings}
-        results[name] = compare(case, chosen, peer=options.peer, pairs=options.pairs, steps=options.steps, clock=options.clock)
+        results[name] = compare(
+            case,
+            chosen,
+            peer=options.peer,
+            pairs=options.pairs,
+            steps=options.steps,
+            clock=options.clock,
+        )
         print(lines(name, results[name]), flush=True)
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"machine": machine(), "results": results}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

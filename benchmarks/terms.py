@@ -1,12 +1,15 @@
-"""Terms, gradients and answers of every method on fixed weights and noise: what a change of the code alone must not change.
+"""Terms, gradients and answers of every method on fixed weights and noise: what a
+change of the code alone must not change.
 
     python benchmarks/terms.py --write before.json        # at one commit
     python benchmarks/terms.py --compare before.json      # at another; exit code 1 where something differs by more than 1e-6
 
-Every method is made from the same seed, with several sets of options, for images, words and vectors and for omics, complete and with missing
-modalities. Recorded are the loss terms of each stage (early in training and at final weights), the gradient, and the answers: latents,
-translations, imputations, samples, likelihoods. A record is two numbers, its mean and a projection on a fixed vector of cosines; their
-difference is relative, to 1 or the value, whichever is larger.
+Every method is made from the same seed, with several sets of options, for images, words
+and vectors and for omics, complete and with missing modalities. Recorded are the loss
+terms of each stage (early in training and at final weights), the gradient, and the
+answers: latents, translations, imputations, samples, likelihoods. A record is two
+numbers, its mean and a projection on a fixed vector of cosines; their difference is
+relative, to 1 or the value, whichever is larger.
 """
 
 from __future__ import annotations
@@ -51,7 +54,10 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
         {"cross_targets": 1, "towers": "shared", "partner": "diffusion", "detach_diffusion": True},
         {"contrast_first": 4, "augment_after": 4, "augment_warmup": 10, "prior_std": 1.0},
     ),
-    "mmvae": ({"estimator": "iwae", "samples": 3, "posterior": "normal"}, {"estimator": "elbo", "samples": 1}),
+    "mmvae": (
+        {"estimator": "iwae", "samples": 3, "posterior": "normal"},
+        {"estimator": "elbo", "samples": 1},
+    ),
     "mmvae+": ({"estimator": "dreg", "samples": 2, "posterior": "laplace", "prior_scale": True},),
     "jnf": ({"rescale": True, "beta": 2.0},),
     "jnf-shared": ({"align": "correlation", "top": 2},),
@@ -86,11 +92,17 @@ def batch(kind: str, missing: bool) -> cp.Batch:
             "methylation": rng.random((ROWS, 4)).round(1).astype(np.float32),
         }
         lot = rng.random((ROWS, 1)) < 0.5
-        covariates = torch.as_tensor(np.concatenate([lot, ~lot, rng.normal(size=(ROWS, 1))], 1), dtype=torch.float32)
+        covariates = torch.as_tensor(
+            np.concatenate([lot, ~lot, rng.normal(size=(ROWS, 1))], 1), dtype=torch.float32
+        )
     else:
         vector = rng.normal(size=(ROWS, 5)).astype(np.float32)
         vector[::3, 1] = np.nan
-        values = {"image": rng.random((ROWS, 1, 8, 8), dtype=np.float32), "words": rng.integers(0, 6, (ROWS, 4)), "vector": vector}
+        values = {
+            "image": rng.random((ROWS, 1, 8, 8), dtype=np.float32),
+            "words": rng.integers(0, 6, (ROWS, 4)),
+            "vector": vector,
+        }
     return cp.Batch.of(values, present, modalities=modalities, covariates=covariates)
 
 
@@ -100,10 +112,14 @@ def record(value: Tensor) -> list[float]:
     return [float(f"{x:.9g}") for x in (flat.mean(), flat @ cosines / math.sqrt(len(flat)))]
 
 
-def measured(name: str, kind: str, missing: bool, options: Mapping[str, Any]) -> dict[str, list[float]]:
+def measured(
+    name: str, kind: str, missing: bool, options: Mapping[str, Any]
+) -> dict[str, list[float]]:
     """By stage and term, and by answer, two numbers."""
     networks = cp.NetworkOptions(width=4, hidden=(16,))
-    method: Method = METHODS[name].from_config(MODALITIES[kind], {"networks": networks, **options}, seed=0)
+    method: Method = METHODS[name].from_config(
+        MODALITIES[kind], {"networks": networks, **options}, seed=0
+    )
     rows, found = batch(kind, missing), {}
     for stage in method.stages:
         for step in (2, 12, None):
@@ -130,7 +146,10 @@ def answers(method: Method, rows: cp.Batch, missing: bool) -> dict[str, Tensor]:
     if not missing:
         found |= {f"from one, {k}": v for k, v in method.translate(rows.only(names[:1])).items()}
         found |= {f"from two, {k}": v for k, v in method.translate(rows.only(names[1:])).items()}
-        found |= {f"by products, {k}": v for k, v in method.translate(rows.only(names[1:]), rule="product").items()}
+        found |= {
+            f"by products, {k}": v
+            for k, v in method.translate(rows.only(names[1:]), rule="product").items()
+        }
         found["divergence"] = method.divergence(rows, [names[0]], samples=3)
     found |= {f"sampled {k}": v for k, v in method.sample(3).items()}
     if not method.model.surrogates:
@@ -145,7 +164,9 @@ def main() -> int:
     parser.add_argument("--compare", type=Path, help="file to compare with")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # of products and chains, which untrained encoders give reason to
+    warnings.simplefilter(
+        "ignore"
+    )  # of products and chains, which untrained encoders give reason to
     found = {}
     for case, name, options in cases():
         for kind in MODALITIES:
@@ -158,20 +179,26 @@ def main() -> int:
     return compared(json.loads(asked.compare.read_text()), found) if asked.compare else 0
 
 
-def compared(before: dict[str, dict[str, list[float]]], after: dict[str, dict[str, list[float]]]) -> int:
+def compared(
+    before: dict[str, dict[str, list[float]]], after: dict[str, dict[str, list[float]]]
+) -> int:
     worst, where, count, lost = 0.0, "", 0, []
     for case, records in before.items():
         for key, value in records.items():
             if key not in after.get(case, {}):
                 lost.append(f"{case}: {key}")
                 continue
-            difference = max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(value, after[case][key], strict=True))
+            difference = max(
+                abs(a - b) / max(1.0, abs(a)) for a, b in zip(value, after[case][key], strict=True)
+            )
             count += 1
             if difference > TOLERANCE:
                 print(f"{case}: {key} {value} -> {after[case][key]}")
             if not difference <= worst:
                 worst, where = difference, f"{case}: {key}"
-    print(f"{count} records of {len(before)} cases; largest difference {worst:.2e}{f' ({where})' * bool(where)}; {len(lost)} not found")
+    print(
+        f"{count} records of {len(before)} cases; largest difference {worst:.2e}{f' ({where})' * bool(where)}; {len(lost)} not found"
+    )
     print(*lost[:20], sep="\n")
     return int(worst > TOLERANCE or bool(lost))
 

@@ -20,7 +20,12 @@ def training_step(method: Method, rows: int) -> Callable[[], None]:
     """A step of Adam on random values, bf16."""
     shapes = {m.name: (rows, *m.shape) for m in method.modalities}
     classes = {m.name: m.classes for m in method.modalities}
-    x = {name: torch.randint(count, shapes[name]) if (count := classes[name]) else torch.rand(shapes[name]) for name in shapes}
+    x = {
+        name: torch.randint(count, shapes[name])
+        if (count := classes[name])
+        else torch.rand(shapes[name])
+        for name in shapes
+    }
     batch = Batch.of(x, modalities=method.modalities)
     optimiser = torch.optim.Adam(method.parameters(), 1e-3)
 
@@ -55,11 +60,14 @@ def in_turns(tasks: Mapping[Key, Callable[[], None]], rounds: int) -> dict[Key, 
 def over(taken: Sequence[float], base: Sequence[float], digits: int = 1) -> str:
     """The median of the rounds' ratios, the least and the most."""
     ratios = sorted(a / b for a, b in zip(taken, base, strict=True))
-    return f"{statistics.median(ratios):.{digits}f}× ({ratios[0]:.{digits}f}–{ratios[-1]:.{digits}f})"
+    return (
+        f"{statistics.median(ratios):.{digits}f}× ({ratios[0]:.{digits}f}–{ratios[-1]:.{digits}f})"
+    )
 
 
 def added_memory(run: Callable[[], None]) -> float:
-    """MB that two runs add to the most that this process has held; ask in a process of its own."""
+    """MB that two runs add to the most that this process has held; ask in a process of
+    its own."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run()
     run()

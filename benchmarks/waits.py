@@ -1,8 +1,10 @@
-"""What a person waits for before anything is trained, and for a report: processor seconds of this machine, the least of a few processes.
+"""What a person waits for before anything is trained, and for a report: processor
+seconds of this machine, the least of a few processes.
 
     python benchmarks/waits.py [--rounds 3]
 
-Most of what a report with every map takes is numba compiling umap. Tests compare some of these with others and assert no seconds.
+Most of what a report with every map takes is numba compiling umap. Tests compare some
+of these with others and assert no seconds.
 """
 
 from __future__ import annotations
@@ -26,19 +28,36 @@ def spent(*words: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="processes of each, of which the quickest counts")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="processes of each, of which the quickest counts"
+    )
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         run = f"{folder}/run"
-        small = ("--max_steps", "4", "--data.draws", "1", "--fit.progress", "false", "--fit.tensorboard", "false")
+        small = (
+            "--max_steps",
+            "4",
+            "--data.draws",
+            "1",
+            "--fit.progress",
+            "false",
+            "--fit.tensorboard",
+            "false",
+        )
         spent(COMMAND, "fit", "idmvae", "--data", "digits-quadrant", *small, "--out", run)
         spent(COMMAND, "evaluate", run, "--only", "probe")
         waits = {
             "counterpoint --help": (COMMAND, "--help"),
             "import torch": (sys.executable, "-c", "import torch"),
             "import counterpoint": (sys.executable, "-c", "import counterpoint"),
-            "the digits": (sys.executable, "-c", "import counterpoint as cp; cp.data.load('digits-quadrant')"),
+            "the digits": (
+                sys.executable,
+                "-c",
+                "import counterpoint as cp; cp.data.load('digits-quadrant')",
+            ),
             "report, plane only": (COMMAND, "report", run, "--maps", "pca"),
             "report, every map": (COMMAND, "report", run),
         }

@@ -1,7 +1,9 @@
-"""What both workers share, in either environment: the case they are given, and the loop that times steps on request.
+"""What both workers share, in either environment: the case they are given, and the loop
+that times steps on request.
 
-A worker builds its model once, prints one line of JSON about it, and then reads lines "n" from standard input: for each it takes n
-training steps and prints one line of JSON with their seconds. It lives as long as its input is open.
+A worker builds its model once, prints one line of JSON about it, and then reads lines
+"n" from standard input: for each it takes n training steps and prints one line of JSON
+with their seconds. It lives as long as its input is open.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ class Case:
     """What is trained.
 
     Args:
-        method: ``"mmvae+"``, ``"mvtcae"``, ``"mopoe"``; JNF's two stages, ``"jnf-joint"`` and ``"jnf-flows"``; or ``"jnf-draws"``, whose step
-            draws once from the posterior given ``given`` modalities by a hundred Hamiltonian steps of ten leapfrogs.
+        method: ``"mmvae+"``, ``"mvtcae"``, ``"mopoe"``; JNF's two stages,
+            ``"jnf-joint"`` and ``"jnf-flows"``; or ``"jnf-draws"``, whose step draws
+            once from the posterior given ``given`` modalities by a hundred Hamiltonian
+            steps of ten leapfrogs.
         network: ``"conv"`` or ``"resnet"``, the peer's networks for PolyMNIST.
         batch: rows of a step.
         samples: K; above 1 the objective is DReG.
@@ -61,7 +65,9 @@ class Case:
 def add_case(parser: argparse.ArgumentParser) -> None:
     """Every field of a case as an option."""
     for f in fields(Case):
-        parser.add_argument(f"--{f.name.replace('_', '-')}", type=type(f.default), default=f.default)
+        parser.add_argument(
+            f"--{f.name.replace('_', '-')}", type=type(f.default), default=f.default
+        )
 
 
 def read_case(options: argparse.Namespace) -> Case:

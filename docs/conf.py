@@ -10,7 +10,13 @@ author = "The Counterpoint developers"
 copyright = f"2026, {author}"
 release = version = installed("counterpoint")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.doctest", "sphinx.ext.mathjax"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.doctest",
+    "sphinx.ext.mathjax",
+]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
@@ -34,7 +40,9 @@ html_title = f"Counterpoint {version}"
 CODE = re.compile(r"(``.+?``|:\w+:`.+?`|`.+?`_?)")
 
 
-def plain_mathematics(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+def plain_mathematics(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
     """Docstrings are plain text with ``code``: a star or a bar in them is mathematics, and an indented block of a module is a formula."""
     written: list[str] = []
     literal = False
@@ -45,8 +53,13 @@ def plain_mathematics(app: Sphinx, what: str, name: str, obj: object, options: o
             literal = True
         literal = literal and (indented or not line)
         pieces = CODE.split(line)
-        pieces[::2] = [re.sub(r"(?<!\\)([*|])|(?<=\w)(?<!\\)_(?!\w)", lambda hit: "\\" + hit.group(), piece) for piece in pieces[::2]]
-        written.append(line if literal or line.lstrip().startswith(("..", ">>>")) else "".join(pieces))
+        pieces[::2] = [
+            re.sub(r"(?<!\\)([*|])|(?<=\w)(?<!\\)_(?!\w)", lambda hit: "\\" + hit.group(), piece)
+            for piece in pieces[::2]
+        ]
+        written.append(
+            line if literal or line.lstrip().startswith(("..", ">>>")) else "".join(pieces)
+        )
     lines[:] = written
 
 

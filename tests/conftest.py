@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 
-# Tests run side by side, one process a core: a second thread in any of them only gets in the way. Set before torch starts,
-# and in the environment, so that the processes that tests start do the same.
+# Tests run side by side, one process a core: a second thread in any of them only gets in the way.
+# Set before torch starts, and in the environment, so that the processes that tests start do the
+# same.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
@@ -18,7 +19,8 @@ import torch
 import counterpoint as cp
 
 torch.set_num_threads(1)
-gc.disable()  # until everything is imported, which leaves millions of objects and hardly any garbage
+# until everything is imported, which leaves millions of objects and hardly any garbage
+gc.disable()
 
 
 def pytest_collection_finish() -> None:
@@ -40,13 +42,17 @@ def digits() -> cp.data.Dataset:
     from dataclasses import replace
 
     data = cp.data.load("digits-quadrant")
-    small = {name: getattr(data, name).take(np.arange(rows)) for name, rows in (("train", 256), ("val", 64), ("test", 128))}
+    small = {
+        name: getattr(data, name).take(np.arange(rows))
+        for name, rows in (("train", 256), ("val", 64), ("test", 128))
+    }
     return replace(data, **small)
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real data sets named by COUNTERPOINT_DATA; the test skips where there is none."""
+    """The folder of real data sets named by COUNTERPOINT_DATA; the test skips where
+    there is none."""
     folder = os.environ.get("COUNTERPOINT_DATA")
     if not folder or not Path(folder).is_dir():
         pytest.skip("COUNTERPOINT_DATA names no folder of real data")

@@ -1,11 +1,14 @@
-"""The linear-Gaussian oracle: a multimodal model whose every quantity is known in closed form.
+"""The linear-Gaussian oracle: a multimodal model whose every quantity is known in
+closed form.
 
     z ~ N(0, I),   w_m ~ N(0, I),   x_m = A_m z + C_m w_m + B_m c + b_m + σ_m ε
 
-c are covariates that decoders are told; closed forms are those of c = 0, so that what is asked of them is x_m − B_m c.
-The columns of [A_m, C_m] are orthogonal, so that the posteriors of z given any modalities and of every w_m are diagonal and independent
-of each other: the factorised family of the library holds the exact posterior. Closed forms are computed in numpy by conditioning the
-joint Gaussian, which supposes none of that.
+c are covariates that decoders are told; closed forms are those of c = 0, so that what
+is asked of them is x_m − B_m c. The columns of [A_m, C_m] are orthogonal, so that the
+posteriors of z given any modalities and of every w_m are diagonal and independent
+of each other: the factorised family of the library holds the exact posterior. Closed
+forms are computed in numpy by conditioning the joint Gaussian, which supposes none of
+that.
 """
 
 from __future__ import annotations
@@ -64,7 +67,8 @@ class LinearEncoder(nn.Module):
 
 
 class AnySubset(nn.Module):
-    """A joint encoder for incomplete rows, made exact: p(z | x_S) of what each row has. Keys of ``gaussians`` are names joined by commas."""
+    """A joint encoder for incomplete rows, made exact: p(z | x_S) of what each row has.
+    Keys of ``gaussians`` are names joined by commas."""
 
     def __init__(self, gaussians: Mapping[str, Gaussian]) -> None:
         super().__init__()
@@ -74,7 +78,11 @@ class AnySubset(nn.Module):
         loc, scale = None, None
         for key, gaussian in self.gaussians.items():
             q = gaussian(torch.cat([batch.x[n] for n in key.split(",")], -1))
-            fits = torch.stack([here == (n in key.split(",")) for n, here in batch.present.items()]).all(0).unsqueeze(-1)
+            fits = (
+                torch.stack([here == (n in key.split(",")) for n, here in batch.present.items()])
+                .all(0)
+                .unsqueeze(-1)
+            )
             loc = torch.where(fits, q.loc, 0.0 if loc is None else loc)
             scale = torch.where(fits, q.scale, 1.0 if scale is None else scale)
         assert loc is not None and scale is not None
@@ -111,7 +119,9 @@ class LinearGaussian:
             columns = np.linalg.qr(rng.normal(size=(size, size)))[0]
             shared[name] = columns[:, :shared_dim] * rng.uniform(0.6, 1.6, shared_dim)
             if private_dim:
-                private[name] = columns[:, shared_dim : shared_dim + private_dim] * rng.uniform(0.6, 1.6, private_dim)
+                private[name] = columns[:, shared_dim : shared_dim + private_dim] * rng.uniform(
+                    0.6, 1.6, private_dim
+                )
             offset[name] = rng.normal(size=size)
             noise[name] = 0.7 + 0.2 * i
         return LinearGaussian(shared, offset, noise, private)
@@ -126,8 +136,15 @@ class LinearGaussian:
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        told = {n: tuple(f"c{i}" for i in range(effect.shape[1])) for n, effect in self.effect.items()}
-        return tuple(Modality(n, (len(self.offset[n]),), "normal", scale=self.noise[n], covariates=told.get(n, ())) for n in self.names)
+        told = {
+            n: tuple(f"c{i}" for i in range(effect.shape[1])) for n, effect in self.effect.items()
+        }
+        return tuple(
+            Modality(
+                n, (len(self.offset[n]),), "normal", scale=self.noise[n], covariates=told.get(n, ())
+            )
+            for n in self.names
+        )
 
     # --- closed forms ------------------------------------------------------------------------------------------------
 
@@ -136,7 +153,11 @@ class LinearGaussian:
         z = rng.normal(size=(rows, self.dim))
         x = {}
         for n in self.names:
-            x[n] = z @ self.shared[n].T + self.offset[n] + self.noise[n] * rng.normal(size=(rows, len(self.offset[n])))
+            x[n] = (
+                z @ self.shared[n].T
+                + self.offset[n]
+                + self.noise[n] * rng.normal(size=(rows, len(self.offset[n])))
+            )
             if n in self.private:
                 x[n] += rng.normal(size=(rows, self.private[n].shape[1])) @ self.private[n].T
         return x
@@ -157,15 +178,26 @@ class LinearGaussian:
 
     def log_prob(self, x: Mapping[str, Array], names: Sequence[str]) -> Array:
         """log p(x_S), (B,)."""
-        return np.atleast_1d(multivariate_normal(*self.marginal(names)).logpdf(np.concatenate([x[n] for n in names], 1)))
+        return np.atleast_1d(
+            multivariate_normal(*self.marginal(names)).logpdf(
+                np.concatenate([x[n] for n in names], 1)
+            )
+        )
 
-    def _conditioned(self, x: Mapping[str, Array], names: Sequence[str], cross: Array) -> tuple[Array, Array]:
-        """Mean (B, d) and standard deviation (d,) of a standard normal latent whose covariance with the stacked x_S is ``cross``."""
+    def _conditioned(
+        self, x: Mapping[str, Array], names: Sequence[str], cross: Array
+    ) -> tuple[Array, Array]:
+        """Mean (B, d) and standard deviation (d,) of a standard normal latent whose
+        covariance with the stacked x_S is ``cross``."""
         mean, covariance = self.marginal(names)
         gain = np.linalg.solve(covariance, cross).T
         variance = np.eye(cross.shape[1]) - gain @ cross
-        assert np.allclose(variance, np.diag(np.diag(variance)), atol=1e-12), "the oracle's posteriors must be diagonal"
-        return (np.concatenate([x[n] for n in names], 1) - mean) @ gain.T, np.sqrt(np.diag(variance))
+        assert np.allclose(variance, np.diag(np.diag(variance)), atol=1e-12), (
+            "the oracle's posteriors must be diagonal"
+        )
+        return (np.concatenate([x[n] for n in names], 1) - mean) @ gain.T, np.sqrt(
+            np.diag(variance)
+        )
 
     def posterior(self, x: Mapping[str, Array], names: Sequence[str]) -> tuple[Array, Array]:
         """p(z | x_S): mean (B, D), standard deviation (D,)."""
@@ -176,39 +208,59 @@ class LinearGaussian:
         return self._conditioned(x, [name], self.private[name])
 
     def evidence(self, x: Mapping[str, Array], name: str) -> tuple[Array, Array]:
-        """The likelihood of x_m as a density of z, N(mean, std²) ∝ p(x_m | z): the posterior divided by the prior."""
+        """The likelihood of x_m as a density of z, N(mean, std²) ∝ p(x_m | z): the
+        posterior divided by the prior."""
         mean, std = self.posterior(x, [name])
         precision = std**-2 - 1
         return mean * std**-2 / precision, precision**-0.5
 
-    def expected_log_likelihood(self, x: Array, name: str, z: tuple[Array, Array], w: tuple[Array, Array] | None = None) -> Array:
-        """E log p(x_m | z, w) over diagonal Gaussians z and w given by mean and standard deviation, (B,)."""
-        error, spread = x - z[0] @ self.shared[name].T - self.offset[name], ((self.shared[name] * z[1]) ** 2).sum()
+    def expected_log_likelihood(
+        self, x: Array, name: str, z: tuple[Array, Array], w: tuple[Array, Array] | None = None
+    ) -> Array:
+        """E log p(x_m | z, w) over diagonal Gaussians z and w given by mean and
+        standard deviation, (B,)."""
+        error, spread = (
+            x - z[0] @ self.shared[name].T - self.offset[name],
+            ((self.shared[name] * z[1]) ** 2).sum(),
+        )
         if w is not None:
             error = error - w[0] @ self.private[name].T
             spread = spread + ((self.private[name] * w[1]) ** 2).sum()
         variance, size = self.noise[name] ** 2, len(self.offset[name])
-        return -0.5 * ((error**2).sum(1) + spread) / variance - 0.5 * size * np.log(2 * np.pi * variance)
+        return -0.5 * ((error**2).sum(1) + spread) / variance - 0.5 * size * np.log(
+            2 * np.pi * variance
+        )
 
     # --- as a model of the library -----------------------------------------------------------------------------------
 
     def batch(self, x: Mapping[str, Array], present: Mapping[str, Array] | None = None) -> Batch:
         rows = len(next(iter(x.values())))
-        here = {n: np.ones(rows, bool) if present is None else np.asarray(present[n]) for n in self.names}
+        here = {
+            n: np.ones(rows, bool) if present is None else np.asarray(present[n])
+            for n in self.names
+        }
         values = {n: np.where(here[n][:, None], x[n], 0.0) for n in self.names}
-        return Batch({n: torch.as_tensor(v) for n, v in values.items()}, {n: torch.as_tensor(v) for n, v in here.items()})
+        return Batch(
+            {n: torch.as_tensor(v) for n, v in values.items()},
+            {n: torch.as_tensor(v) for n, v in here.items()},
+        )
 
-    def model(self, rule: Rule, *, experts: Experts = "posterior", auxiliary_scale: float | None = None) -> Model:
+    def model(
+        self, rule: Rule, *, experts: Experts = "posterior", auxiliary_scale: float | None = None
+    ) -> Model:
         """The same model of the library's parts, in float64.
 
         Args:
-            experts: what the encoder of z says: ``"posterior"`` p(z | x_m), or ``"likelihood"``, the posterior divided by the prior.
+            experts: what the encoder of z says: ``"posterior"`` p(z | x_m), or
+                ``"likelihood"``, the posterior divided by the prior.
             auxiliary_scale: of the auxiliary private priors; None for none.
         """
         private_priors = {n: Prior(self.private[n].shape[1]) for n in self.private}
         auxiliary = {}
         if auxiliary_scale is not None:
-            auxiliary = {n: Prior(self.private[n].shape[1], learned_scale=True) for n in self.private}
+            auxiliary = {
+                n: Prior(self.private[n].shape[1], learned_scale=True) for n in self.private
+            }
             for prior in auxiliary.values():
                 nn.init.constant_(prior.log_scale, float(np.log(auxiliary_scale)))
         posterior = Posterior({}, rule)
@@ -223,8 +275,11 @@ class LinearGaussian:
         ).double()
 
     def joint_rule(self, subsets: Rule | None = None) -> Joint:
-        """The rule with a joint encoder, made exact: it reads the raw values and returns p(z | X). Subsets take a product by default."""
-        encoder = JointEncoder(self.modalities, self.dim, networks=NetworkOptions(hidden=(2,)), hidden=2)
+        """The rule with a joint encoder, made exact: it reads the raw values and
+        returns p(z | X). Subsets take a product by default."""
+        encoder = JointEncoder(
+            self.modalities, self.dim, networks=NetworkOptions(hidden=(2,)), hidden=2
+        )
         encoder.trunks = nn.ModuleDict({n: nn.Identity() for n in self.names})
         encoder.layers = nn.Sequential()
         encoder.head = cast(Head, self._gaussian(self.names))
@@ -232,19 +287,32 @@ class LinearGaussian:
 
     def jnf_rule(self, hmc: HMC) -> Joint:
         """JNF's rule, made exact for every set of modalities that a row may have."""
-        subsets = [s for size in range(1, len(self.names) + 1) for s in combinations(self.names, size)]
+        subsets = [
+            s for size in range(1, len(self.names) + 1) for s in combinations(self.names, size)
+        ]
         encoder = AnySubset({",".join(s): self._gaussian(s) for s in subsets})
         return Joint(cast(JointEncoder, encoder), PosteriorProduct(hmc))
 
-    def _gaussian(self, names: Sequence[str], name: str | None = None, *, evidence: bool = False) -> Gaussian:
-        """p(z | x_S), p(w_m | x_m) where ``name`` is given, or the evidence of one modality, as a linear map of the stacked x_S."""
+    def _gaussian(
+        self, names: Sequence[str], name: str | None = None, *, evidence: bool = False
+    ) -> Gaussian:
+        """p(z | x_S), p(w_m | x_m) where ``name`` is given, or the evidence of one
+        modality, as a linear map of the stacked x_S."""
         sizes = [len(self.offset[n]) for n in names]
-        at = np.split(np.concatenate([np.zeros((1, sum(sizes))), np.eye(sum(sizes))]), np.cumsum(sizes)[:-1], 1)
+        at = np.split(
+            np.concatenate([np.zeros((1, sum(sizes))), np.eye(sum(sizes))]),
+            np.cumsum(sizes)[:-1],
+            1,
+        )
         probe = dict(zip(names, at, strict=True))  # the origin and every unit vector
         if evidence:
             mean, std = self.evidence(probe, names[0])
         else:
-            mean, std = self.posterior(probe, names) if name is None else self.private_posterior(probe, name)
+            mean, std = (
+                self.posterior(probe, names)
+                if name is None
+                else self.private_posterior(probe, name)
+            )
         return Gaussian((mean[1:] - mean[0]).T, mean[0], std)
 
     def _encoder(self, name: str, experts: Experts) -> LinearEncoder:
@@ -267,7 +335,9 @@ def perturbed(model: Model, amount: float, seed: int = 3) -> Model:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.posterior.parameters():
-            parameter.add_(amount * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+            parameter.add_(
+                amount * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            )
     return model
 
 
@@ -277,7 +347,8 @@ def log_normal(value: Array, mean: Array, std: Array) -> Array:
 
 
 def gaussian_kl(q: tuple[Array, Array], p: tuple[Array, Array] | None = None) -> Array:
-    """KL between diagonal Gaussians given by mean (B, D) and standard deviation, (B,); p is N(0, I) by default."""
+    """KL between diagonal Gaussians given by mean (B, D) and standard deviation, (B,);
+    p is N(0, I) by default."""
     mean, std = (np.zeros(1), np.ones(1)) if p is None else p
     return (np.log(std / q[1]) + (q[1] ** 2 + (q[0] - mean) ** 2) / (2 * std**2) - 0.5).sum(-1)
 
@@ -295,18 +366,25 @@ def log_mixture(value: Array, components: Sequence[tuple[Array, Array]]) -> Arra
     return np.logaddexp.reduce(densities, 0) - np.log(len(components))
 
 
-def expected_log_mixture(q: tuple[Array, Array], components: Sequence[tuple[Array, Array]], nodes: int = 48) -> Array:
+def expected_log_mixture(
+    q: tuple[Array, Array], components: Sequence[tuple[Array, Array]], nodes: int = 48
+) -> Array:
     """E_q of ``log_mixture`` by Gauss–Hermite quadrature in two dimensions, (B,)."""
     points, weights = np.polynomial.hermite_e.hermegauss(nodes)
     weights = weights / weights.sum()
     total = np.zeros(len(q[0]))
     for i, j in np.ndindex(nodes, nodes):
-        total += weights[i] * weights[j] * log_mixture(q[0] + q[1] * np.array([points[i], points[j]]), components)
+        total += (
+            weights[i]
+            * weights[j]
+            * log_mixture(q[0] + q[1] * np.array([points[i], points[j]]), components)
+        )
     return total
 
 
 def assert_mean(draws: Array, expected: Array | float, *, errors: float = 4.0) -> None:
-    """The mean over the first axis lies within ``errors`` standard errors of what is expected."""
+    """The mean over the first axis lies within ``errors`` standard errors of what is
+    expected."""
     draws = np.asarray(draws, dtype=float)
     standard_error = draws.std(0, ddof=1) / np.sqrt(len(draws))
     distance = np.abs(draws.mean(0) - expected)

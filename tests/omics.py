@@ -1,4 +1,5 @@
-"""A small MuData whose parts are known: counts of genes and levels of proteins that hang on the kind of a cell, unpaired in part."""
+"""A small MuData whose parts are known: counts of genes and levels of proteins that
+hang on the kind of a cell, unpaired in part."""
 
 from __future__ import annotations
 
@@ -32,10 +33,11 @@ def saved(mdata: Any, path: Path) -> Path:
 
 
 def mdata_of(rows: int = 80, seed: int = 0) -> Any:
-    """Cells c0 .. of kinds that go round; rna of all but the last quarter, adt of all but the first quarter, from the last cell back.
+    """Cells c0 .. of kinds that go round; rna of all but the last quarter, adt of all
+    but the first quarter, from the last cell back.
 
-    Genes of a kind are three times as frequent in it; proteins are its number and noise of a half. Label ``kind``, batch ``donor`` (a, b), private
-    label ``phase`` of rna.
+    Genes of a kind are three times as frequent in it; proteins are its number and noise
+    of a half. Label ``kind``, batch ``donor`` (a, b), private label ``phase`` of rna.
     """
     rng = np.random.default_rng(seed)
     kind = np.arange(rows) % 3
@@ -43,16 +45,24 @@ def mdata_of(rows: int = 80, seed: int = 0) -> Any:
     some, others = np.arange(rows - rows // 4), np.arange(rows // 4, rows)[::-1]
     rates = np.where(np.arange(GENES) % 3 == kind[:, None], 3.0, 1.0)
     counts = rng.poisson(DEPTH * rates / rates.sum(1, keepdims=True)).astype(np.float32)
-    levels = (kind[:, None] * np.linspace(-2, 2, PROTEINS) + 0.5 * rng.normal(size=(rows, PROTEINS)) + 10).astype(np.float32)
+    levels = (
+        kind[:, None] * np.linspace(-2, 2, PROTEINS) + 0.5 * rng.normal(size=(rows, PROTEINS)) + 10
+    ).astype(np.float32)
     rna = anndata.AnnData(
         sparse.csr_matrix(counts[some]),
-        obs=pandas.DataFrame({"phase": pandas.Categorical(np.where(some % 2, "G1", "S"))}, index=names[some]),
+        obs=pandas.DataFrame(
+            {"phase": pandas.Categorical(np.where(some % 2, "G1", "S"))}, index=names[some]
+        ),
         var=pandas.DataFrame(index=[f"g{i}" for i in range(GENES)]),
     )
     adt = anndata.AnnData(
-        levels[others], obs=pandas.DataFrame(index=names[others]), var=pandas.DataFrame(index=["p0", "CD/1", "p2", "p3", "p4"])
+        levels[others],
+        obs=pandas.DataFrame(index=names[others]),
+        var=pandas.DataFrame(index=["p0", "CD/1", "p2", "p3", "p4"]),
     )
     result = mudata({"rna": rna, "adt": adt})
-    result.obs["kind"] = pandas.Categorical(np.array(KINDS)[[int(i[1:]) % 3 for i in result.obs_names]])
+    result.obs["kind"] = pandas.Categorical(
+        np.array(KINDS)[[int(i[1:]) % 3 for i in result.obs_names]]
+    )
     result.obs["donor"] = np.where(np.arange(rows) % 2, "a", "b")
     return result

@@ -1,6 +1,8 @@
-"""Processes that tests start, how long they wait for them, and how a claim about speed is tested.
+"""Processes that tests start, how long they wait for them, and how a claim about speed
+is tested.
 
-No test asserts seconds, which are those of one machine: what must be quick is compared with something else that the same machine does meanwhile.
+No test asserts seconds, which are those of one machine: what must be quick is compared
+with something else that the same machine does meanwhile.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from statistics import median
 from typing import Any
 
 PATIENCE = 500
-"""Seconds to wait for what takes less than fifty, below the limit of a test in pyproject.toml."""
+"""Seconds to wait for what takes less than fifty, below the limit of a test in
+pyproject.toml."""
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -24,12 +27,21 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 def script(path: Path, module: str, code: str) -> subprocess.Popen[str]:
     """The code in a process of its own, with the names of a module of tests."""
     here = str(Path(__file__).parent)
-    path.write_text(f"import sys\nsys.path.insert(0, {here!r})\nfrom {module} import *\nimport torch\ntorch.set_num_threads(1)\n{code}\n")
-    return subprocess.Popen([sys.executable, str(path)], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    path.write_text(
+        f"import sys\nsys.path.insert(0, {here!r})\nfrom {module} import *\nimport torch\ntorch.set_num_threads(1)\n{code}\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, str(path)],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a process says and complains of until it ends; it is killed where the wait ends first."""
+    """What a process says and complains of until it ends; it is killed where the wait
+    ends first."""
     try:
         return process.communicate(timeout=PATIENCE)
     finally:
@@ -54,9 +66,12 @@ def wait_for(file: Path, process: subprocess.Popen[Any]) -> None:
 
 
 def child_seconds(*command: str | Path) -> float:
-    """Processor seconds of a command, which must succeed; those of a busy machine are the same."""
+    """Processor seconds of a command, which must succeed; those of a busy machine are
+    the same."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([*map(str, command)], check=True, capture_output=True, env=ENVIRONMENT, timeout=PATIENCE)
+    subprocess.run(
+        [*map(str, command)], check=True, capture_output=True, env=ENVIRONMENT, timeout=PATIENCE
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -69,5 +84,6 @@ def own_seconds(run: Callable[[], object]) -> float:
 
 
 def ratio(what: Callable[[], float], reference: Callable[[], float], rounds: int = 5) -> float:
-    """Median over rounds of the seconds of one thing over those of another, taken in turn."""
+    """Median over rounds of the seconds of one thing over those of another, taken in
+    turn."""
     return median(what() / reference() for _ in range(rounds))

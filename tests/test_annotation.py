@@ -1,4 +1,5 @@
-"""What methods make of a MuData, written back into it: in Python, and by the command line from file to file."""
+"""What methods make of a MuData, written back into it: in Python, and by the command
+line from file to file."""
 
 from __future__ import annotations
 
@@ -17,12 +18,17 @@ from counterpoint.data.sources.scverse import read
 from counterpoint.metrics import Evaluation
 from counterpoint.report.features import predicted
 
-SIZES: dict[str, Any] = {"shared_dim": 4, "private_dim": 3, "networks": cp.NetworkOptions(hidden=(32,), norm="batch")}
+SIZES: dict[str, Any] = {
+    "shared_dim": 4,
+    "private_dim": 3,
+    "networks": cp.NetworkOptions(hidden=(32,), norm="batch"),
+}
 
 
 @pytest.fixture(scope="module")
 def trained() -> tuple[Any, cp.Method, cp.data.Dataset]:
-    """A MuData of 400 cells, a data set of 14 of its 18 genes and all proteins, and MMVAE+ that has seen it for a few seconds."""
+    """A MuData of 400 cells, a data set of 14 of its 18 genes and all proteins, and
+    MMVAE+ that has seen it for a few seconds."""
     torch.manual_seed(0)
     mdata = mdata_of(rows=400)
     data = cp.setup_mudata(mdata, labels="kind", top_features=14)
@@ -37,34 +43,53 @@ def row_of(mdata: Any, data: cp.data.Dataset, cell: str) -> cp.Batch:
     return split.batch(np.flatnonzero(split.ids == cell))
 
 
-def test_latents_and_values_stand_in_the_rows_of_their_cells(trained: tuple[Any, cp.Method, cp.data.Dataset]) -> None:
+def test_latents_and_values_stand_in_the_rows_of_their_cells(
+    trained: tuple[Any, cp.Method, cp.data.Dataset],
+) -> None:
     mdata, model, data = trained
     cp.annotate(mdata, model, data, batch_size=37)
-    assert mdata.obsm["X_counterpoint"].shape == (400, 4) and np.isfinite(mdata.obsm["X_counterpoint"]).all()
+    assert (
+        mdata.obsm["X_counterpoint"].shape == (400, 4)
+        and np.isfinite(mdata.obsm["X_counterpoint"]).all()
+    )
     for cell in ("c0", "c150", "c399"):  # rna alone, both, adt alone
         at, batch = mdata.obs_names.get_loc(cell), row_of(mdata, data, cell)
         latents, values = model.encode(batch), model.reconstruct(batch)
-        np.testing.assert_allclose(mdata.obsm["X_counterpoint"][at], latents.shared[0, 0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            mdata.obsm["X_counterpoint"][at], latents.shared[0, 0], rtol=1e-4, atol=1e-5
+        )
         for name in ("rna", "adt"):
-            here, w = cell in mdata[name].obs_names, mdata.obsm[f"X_counterpoint_{name}_private"][at]
+            here, w = (
+                cell in mdata[name].obs_names,
+                mdata.obsm[f"X_counterpoint_{name}_private"][at],
+            )
             assert w.shape == (3,) and (np.isfinite(w).all() if here else np.isnan(w).all())
             if here:
                 np.testing.assert_allclose(w, latents.private[name][0, 0], rtol=1e-4, atol=1e-5)
             made = data.modalities[name == "adt"].original(values[name][0]).numpy()
-            np.testing.assert_allclose(mdata.obsm[f"counterpoint_imputed_{name}"][at], made, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(
+                mdata.obsm[f"counterpoint_imputed_{name}"][at], made, rtol=1e-4, atol=1e-4
+            )
             if here:
                 columns = mdata[name].var_names.isin(data.modalities[name == "adt"].features)
-                layer = mdata[name].layers["counterpoint_imputed"][mdata[name].obs_names.get_loc(cell)]
+                layer = mdata[name].layers["counterpoint_imputed"][
+                    mdata[name].obs_names.get_loc(cell)
+                ]
                 np.testing.assert_allclose(layer[columns], made, rtol=1e-4, atol=1e-4)
                 assert np.isnan(layer[~columns]).all()
     features = mdata.uns["counterpoint"]["features"]
     assert (
-        mdata.uns["counterpoint"]["method"] == "mmvae+" and [*features["adt"]] == [*mdata["adt"].var_names] and len(features["rna"]) == 14
+        mdata.uns["counterpoint"]["method"] == "mmvae+"
+        and [*features["adt"]] == [*mdata["adt"].var_names]
+        and len(features["rna"]) == 14
     )
 
 
-def test_imputed_proteins_are_those_that_the_cell_would_have(trained: tuple[Any, cp.Method, cp.data.Dataset]) -> None:
-    """The first quarter has rna alone; its proteins hang on the kind of the cell, which rna tells."""
+def test_imputed_proteins_are_those_that_the_cell_would_have(
+    trained: tuple[Any, cp.Method, cp.data.Dataset],
+) -> None:
+    """The first quarter has rna alone; its proteins hang on the kind of the cell, which
+    rna tells."""
     mdata, model, data = trained
     cp.annotate(mdata, model, data)
     lacking = ~mdata.obs_names.isin(mdata["adt"].obs_names)
@@ -74,16 +99,24 @@ def test_imputed_proteins_are_those_that_the_cell_would_have(trained: tuple[Any,
     assert lacking.sum() == 100
     for protein in (0, 1, 3, 4):  # protein 2 is noise alone
         assert np.corrcoef(imputed[:, protein], truth[:, protein])[0, 1] > 0.8
-    assert np.abs(imputed - truth).mean() < 0.6  # the standard deviation of the proteins over kinds is 1 on average
+    assert (
+        np.abs(imputed - truth).mean() < 0.6
+    )  # the standard deviation of the proteins over kinds is 1 on average
 
 
-def test_features_that_other_modalities_tell_come_first(trained: tuple[Any, cp.Method, cp.data.Dataset]) -> None:
+def test_features_that_other_modalities_tell_come_first(
+    trained: tuple[Any, cp.Method, cp.data.Dataset],
+) -> None:
     _, model, data = trained
     found = {p.modality: p for p in predicted(model, data.train)}
-    assert found.keys() == {"rna", "adt"} and found["adt"].rows == int((data.train.present["adt"] & data.train.present["rna"]).sum())
+    assert found.keys() == {"rna", "adt"} and found["adt"].rows == int(
+        (data.train.present["adt"] & data.train.present["rna"]).sum()
+    )
     best = dict(found["adt"].best)
     assert [*best][-1] == "p2" and abs(best["p2"]) < 0.3 < 0.8 < best["p4"]
-    assert [r for _, r in found["rna"].best] == sorted((r for _, r in found["rna"].best), reverse=True) and len(found["rna"].best) == 12
+    assert [r for _, r in found["rna"].best] == sorted(
+        (r for _, r in found["rna"].best), reverse=True
+    ) and len(found["rna"].best) == 12
     assert predicted(model, data.train.take(slice(0, 5))) == []
 
 
@@ -91,12 +124,17 @@ def test_methods_without_private_latents_and_cells_that_were_left_out() -> None:
     mdata = mdata_of()
     x = mdata["adt"].X
     x[0, 0] = np.inf  # c79, which has adt alone
-    with pytest.warns(UserWarning, match=r"that hold no number \(c79\); 1 observations with nothing left \(c79\)"):
+    with pytest.warns(
+        UserWarning, match=r"that hold no number \(c79\); 1 observations with nothing left \(c79\)"
+    ):
         data = cp.setup_mudata(mdata, skip_bad=True, modalities={"adt": "normal", "rna": "zinb"})
     cp.annotate(mdata, cp.MVAE.for_data(data, shared_dim=4), data)
     assert [key for key in mdata.obsm if "private" in key] == []
     lost = mdata.obs_names.get_loc("c79")
-    assert np.isnan(mdata.obsm["X_counterpoint"][lost]).all() and np.isnan(mdata.obsm["X_counterpoint"]).any(1).sum() == 1
+    assert (
+        np.isnan(mdata.obsm["X_counterpoint"][lost]).all()
+        and np.isnan(mdata.obsm["X_counterpoint"]).any(1).sum() == 1
+    )
     assert np.isnan(mdata["adt"].layers["counterpoint_imputed"][0]).all()
 
 
@@ -123,14 +161,34 @@ def command(*words: str, code: int = 0) -> None:
     assert main(words) == code
 
 
-FIT = ("--max_steps", "4", "--batch_size", "16", "--shared_dim", "4", "--private_dim", "3", "--diffusion", "0", "--networks.hidden", "[16]")
+FIT = (
+    "--max_steps",
+    "4",
+    "--batch_size",
+    "16",
+    "--shared_dim",
+    "4",
+    "--private_dim",
+    "3",
+    "--diffusion",
+    "0",
+    "--networks.hidden",
+    "[16]",
+)
 
 
-def test_from_h5mu_to_report_and_annotated_h5mu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_h5mu_to_report_and_annotated_h5mu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file, run, out = tmp_path / "cells.h5mu", tmp_path / "run", tmp_path / "out" / "annotated.h5mu"
     mdata = mdata_of(rows=150)
     before = saved(mdata, file).read_bytes()
-    options: dict[str, Any] = {"labels": ["kind"], "top_features": 12, "modalities": {"rna": "zinb", "adt": None}, "batch": ["donor"]}
+    options: dict[str, Any] = {
+        "labels": ["kind"],
+        "top_features": 12,
+        "modalities": {"rna": "zinb", "adt": None},
+        "batch": ["donor"],
+    }
     options["fractions"] = (0.6, 0.2, 0.2)
     described = (
         "--data",
@@ -145,24 +203,61 @@ def test_from_h5mu_to_report_and_annotated_h5mu(tmp_path: Path, capsys: pytest.C
         "{rna: zinb, adt: null}",
     )
     described += ("--fractions", "[0.6, 0.2, 0.2]")
-    command("fit", "idmvae", *described, *FIT, "--private_labels", "{rna: [phase]}", "--fit.progress", "false", "--out", str(run))
+    command(
+        "fit",
+        "idmvae",
+        *described,
+        *FIT,
+        "--private_labels",
+        "{rna: [phase]}",
+        "--fit.progress",
+        "false",
+        "--out",
+        str(run),
+    )
     command("evaluate", str(run), "--only", "probe")
     evaluation = Evaluation.from_json(run / "evaluation-partial.json")
-    assert {"probe/z/kind", "probe/w/kind", "probe/z/phase", "probe/w/phase/rna"} <= evaluation.metrics.keys()
+    assert {
+        "probe/z/kind",
+        "probe/w/kind",
+        "probe/z/phase",
+        "probe/w/phase/rna",
+    } <= evaluation.metrics.keys()
     page = cp.write_report(
-        cp.load(run), cp.data.load(file, **options), evaluation, run / "metrics.csv", tmp_path / "a.html", maps=["pca"]
+        cp.load(run),
+        cp.data.load(file, **options),
+        evaluation,
+        run / "metrics.csv",
+        tmp_path / "a.html",
+        maps=["pca"],
     ).read_text()
-    assert 'id="features"' in page and "CD/1" in page and "12 of the 18 of rna" in page and "vector of 12 counts (g0, " in page
+    assert (
+        'id="features"' in page
+        and "CD/1" in page
+        and "12 of the 18 of rna" in page
+        and "vector of 12 counts (g0, " in page
+    )
     command("annotate", str(run), "--out", str(out))
     assert capsys.readouterr().out.rstrip().endswith(str(out)) and file.read_bytes() == before
     annotated = read(out)
-    assert annotated.obsm["X_counterpoint"].shape == (150, 4) and [*annotated.obs_names] == [*mdata.obs_names]
+    assert annotated.obsm["X_counterpoint"].shape == (150, 4) and [*annotated.obs_names] == [
+        *mdata.obs_names
+    ]
     assert annotated.obsm["X_counterpoint_adt_private"].shape == (150, 3)
     imputed = annotated["rna"].layers["counterpoint_imputed"]
-    assert np.isfinite(imputed).sum(1).tolist() == [12] * annotated["rna"].n_obs and np.nanmin(imputed) >= 0
+    assert (
+        np.isfinite(imputed).sum(1).tolist() == [12] * annotated["rna"].n_obs
+        and np.nanmin(imputed) >= 0
+    )
     assert [p.name for p in out.parent.iterdir()] == ["annotated.h5mu"]
     command(
-        "fit", "--config", str(run / "config.yaml"), "--max_steps", "2", "--out", str(tmp_path / "again")
+        "fit",
+        "--config",
+        str(run / "config.yaml"),
+        "--max_steps",
+        "2",
+        "--out",
+        str(tmp_path / "again"),
     )  # mappings and lists come back
 
 
@@ -179,11 +274,17 @@ def test_from_h5mu_to_report_and_annotated_h5mu(tmp_path: Path, capsys: pytest.C
     ],
 )  # fmt: skip
 def test_mistakes_end_in_one_line(
-    words: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").write_text("method: idmvae\ndata: {source: digits-quadrant}\n")
+    (tmp_path / "run" / "config.yaml").write_text(
+        "method: idmvae\ndata: {source: digits-quadrant}\n"
+    )
     whole = saved(mdata_of(), tmp_path / "cells.h5mu").read_bytes()
     (tmp_path / "half.h5mu").write_bytes(whole[: len(whole) // 2])
     places = {"RUN": "run", "FILE": "cells.h5mu", "HALF": "half.h5mu"}
@@ -194,7 +295,9 @@ def test_mistakes_end_in_one_line(
 
 
 def test_tables_name_features_and_are_in_the_units_of_the_data(tmp_path: Path) -> None:
-    modality = cp.Modality("adt", (3,), "normal", features=("CD4", "CD8", 'a,"b"'), units=((1, 2), (0, 1), (5, 10)))
+    modality = cp.Modality(
+        "adt", (3,), "normal", features=("CD4", "CD8", 'a,"b"'), units=((1, 2), (0, 1), (5, 10))
+    )
     values = torch.tensor([[0.0, 1.0, 0.5], [1.0, -1.0, 0.0]])
     path = write_values({"adt": values}, [modality], tmp_path / "a.csv")
     assert path.read_text().splitlines() == ['CD4,CD8,"a,""b"""', "1.0,1.0,10.0", "3.0,-1.0,5.0"]
@@ -215,12 +318,20 @@ def test_tables_name_features_and_are_in_the_units_of_the_data(tmp_path: Path) -
 
 
 @pytest.mark.filterwarnings("default:.*skipped 1 observations")
-def test_skipping_from_the_command_line_says_what_it_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_skipping_from_the_command_line_says_what_it_skipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mdata = mdata_of()
     mdata["adt"].X[30, 1] = np.nan
     file = saved(mdata, tmp_path / "cells.h5mu")
     command("fit", "idmvae", "--data", str(file), *FIT, "--out", str(tmp_path / "run"), code=2)
-    assert "(c49), feature CD/1 holds nan, no number; clean it" in (said := capsys.readouterr().err) and "skip_bad (bad-values)" in said
+    assert (
+        "(c49), feature CD/1 holds nan, no number; clean it" in (said := capsys.readouterr().err)
+        and "skip_bad (bad-values)" in said
+    )
     skip = ("--skip_bad", "[bad-values, duplicates]", "--fit.progress", "false")
     command("fit", "idmvae", "--data", str(file), *skip, *FIT, "--out", str(tmp_path / "run"))
-    assert "warning: cells.h5mu: skipped 1 observations of adt that hold no number (c49)\n" in capsys.readouterr().err
+    assert (
+        "warning: cells.h5mu: skipped 1 observations of adt that hold no number (c49)\n"
+        in capsys.readouterr().err
+    )

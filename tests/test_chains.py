@@ -1,4 +1,5 @@
-"""Diagnostics of chains against the formulas of Vehtari et al. 2021 in numpy and scipy, and what step sizes come to."""
+"""Diagnostics of chains against the formulas of Vehtari et al. 2021 in numpy and scipy,
+and what step sizes come to."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ def halves(draws: Array) -> Array:
 
 
 def scores(chains: Array) -> Array:
-    return norm.ppf((rankdata(chains, method="average") - 3 / 8) / (chains.size + 1 / 4)).reshape(chains.shape)
+    return norm.ppf((rankdata(chains, method="average") - 3 / 8) / (chains.size + 1 / 4)).reshape(
+        chains.shape
+    )
 
 
 def plain_rhat(chains: Array) -> float:
@@ -66,7 +69,12 @@ def heavy(draws: Tensor) -> Tensor:
 def test_rank_normalised_diagnostics_are_those_of_the_paper(kind: str) -> None:
     draws = autoregressive(0.5, chains=4, steps=201 if kind == "odd" else 200)
     first = torch.tensor([1.0, 0, 0, 0]).view(4, 1, 1)
-    changed = {"apart": draws + first, "wide": draws * (1 + 2 * first), "heavy": heavy(draws), "ties": draws.round()}
+    changed = {
+        "apart": draws + first,
+        "wide": draws * (1 + 2 * first),
+        "heavy": heavy(draws),
+        "ties": draws.round(),
+    }
     draws = changed.get(kind, draws)
     rhat, size = mcmc.rhat(draws), mcmc.bulk_size(draws)
     for b, d in np.ndindex(2, 3):
@@ -75,7 +83,8 @@ def test_rank_normalised_diagnostics_are_those_of_the_paper(kind: str) -> None:
 
 
 def test_ranks_see_what_moments_do_not() -> None:
-    """Chains of different spread about one centre; chains in different places of a distribution without moments."""
+    """Chains of different spread about one centre; chains in different places of a
+    distribution without moments."""
     draws = autoregressive(0.0, chains=4, steps=500)
     wide = draws * torch.tensor([3.0, 1, 1, 1]).view(4, 1, 1)
     assert float(mcmc.split_rhat(wide).max()) < 1.01 < 1.1 < float(mcmc.rhat(wide).min())
@@ -97,5 +106,7 @@ def test_chains_accept_what_they_aim_at(goal: float) -> None:
     for dim in (2, 16):
         scale = torch.logspace(-0.5, 0.5, dim)
         settings = HMC(acceptance=goal, leapfrogs=10)
-        chains = mcmc.sample(lambda z, s=scale: -0.5 * (z / s).square().sum(-1), torch.randn(4, 64, dim), settings)
+        chains = mcmc.sample(
+            lambda z, s=scale: -0.5 * (z / s).square().sum(-1), torch.randn(4, 64, dim), settings
+        )
         assert float(chains.acceptance.mean()) == pytest.approx(goal, abs=0.06)

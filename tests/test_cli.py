@@ -1,4 +1,5 @@
-"""The command line: as processes where it matters that they are, in this process for everything that a user can get wrong."""
+"""The command line: as processes where it matters that they are, in this process for
+everything that a user can get wrong."""
 
 from __future__ import annotations
 
@@ -19,14 +20,33 @@ from processes import ENVIRONMENT, PATIENCE, child_seconds, ratio
 
 import counterpoint as cp
 from counterpoint.cli import VERBS, choose, main
-from counterpoint.cli.arguments import called, expanded, explained, full_name, read_config, settings, words_for
+from counterpoint.cli.arguments import (
+    called,
+    expanded,
+    explained,
+    full_name,
+    read_config,
+    settings,
+    words_for,
+)
 from counterpoint.cli.options import FitDecoderOptions
 from counterpoint.inference import Refiner
 from counterpoint.metrics import Evaluation
 
 COMMAND = Path(sys.executable).parent / "counterpoint"
 TINY = [
-    *("--data", "digits-quadrant", "--data.draws", "1", "--max_steps", "2", "--batch-size", "16", "--fit.progress", "false"),
+    *(
+        "--data",
+        "digits-quadrant",
+        "--data.draws",
+        "1",
+        "--max_steps",
+        "2",
+        "--batch-size",
+        "16",
+        "--fit.progress",
+        "false",
+    ),
     *(
         "--fit.tensorboard",
         "false",
@@ -44,8 +64,16 @@ TINY = [
 
 
 def command(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A command as a process; a Python warning in it is an error, as in the tests themselves."""
-    return subprocess.run([COMMAND, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, env=ENVIRONMENT)
+    """A command as a process; a Python warning in it is an error, as in the tests
+    themselves."""
+    return subprocess.run(
+        [COMMAND, *map(str, words)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=ENVIRONMENT,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +99,17 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
 
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     code = "import sys; from counterpoint.cli import main; main(['--help']); print(*{'torch', 'matplotlib', 'sklearn', 'jsonargparse'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True
+    )
     *text, loaded = done.stdout.split("\n")[:-1]
     assert [verb for verb in VERBS if not any(line.startswith(f"  {verb} ") for line in text)] == []
     assert loaded == ""
 
 
 def test_help_is_there_at_once() -> None:
-    """It takes about as long as importing numpy, of which torch takes more than ten times as long."""
+    """It takes about as long as importing numpy, of which torch takes more than ten
+    times as long."""
     help_, numpy = (COMMAND, "--help"), (sys.executable, "-c", "import numpy")
     assert ratio(lambda: child_seconds(*help_), lambda: child_seconds(*numpy)) < 3
 
@@ -97,7 +128,12 @@ def test_every_command_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -
 def test_help_of_a_method_lists_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "idmvae", "--help"]) == 0
     out = capsys.readouterr().out
-    assert "--model.cross_mi" in out and "--fit.max_epochs" in out and "--data.size" in out and "--model.networks.norm" in out
+    assert (
+        "--model.cross_mi" in out
+        and "--fit.max_epochs" in out
+        and "--data.size" in out
+        and "--model.networks.norm" in out
+    )
     assert main(["fit", "mvae", "--help"]) == 0
     assert "--model.cross_mi" not in capsys.readouterr().out
 
@@ -106,26 +142,47 @@ def test_help_of_a_method_lists_its_options(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_short_names_stand_for_the_only_option_they_fit() -> None:
-    names = ["out", "data", "data.source", "data.seed", "fit.seed", "fit.max_steps", "model.samples", "evaluate.samples", "fit.trainer"]
-    assert expanded(["--data=a", "--max-steps", "-1", "--seed", "3", "--fit.trainer.a-b", "1"], names) == [
+    names = [
+        "out",
+        "data",
+        "data.source",
+        "data.seed",
+        "fit.seed",
+        "fit.max_steps",
+        "model.samples",
+        "evaluate.samples",
+        "fit.trainer",
+    ]
+    assert expanded(
+        ["--data=a", "--max-steps", "-1", "--seed", "3", "--fit.trainer.a-b", "1"], names
+    ) == [
         *("--data.source=a", "--fit.max_steps", "-1", "--fit.seed", "3", "--fit.trainer.a_b", "1")
     ]
-    with pytest.raises(ValueError, match=r"--samples could be --model\.samples or --evaluate\.samples"):
+    with pytest.raises(
+        ValueError, match=r"--samples could be --model\.samples or --evaluate\.samples"
+    ):
         full_name("samples", names)
-    with pytest.raises(ValueError, match=r"unknown option --max_step; did you mean --fit\.max_steps\?"):
+    with pytest.raises(
+        ValueError, match=r"unknown option --max_step; did you mean --fit\.max_steps\?"
+    ):
         full_name("max_step", names)
 
 
 def test_choose_suggests_the_closest() -> None:
     assert choose("a", ["a", "b"], "thing") == "a"
-    with pytest.raises(ValueError, match=r"unknown thing 'mvea'; did you mean 'mvae'\? choose one of mvae, jnf"):
+    with pytest.raises(
+        ValueError, match=r"unknown thing 'mvea'; did you mean 'mvae'\? choose one of mvae, jnf"
+    ):
         choose("mvea", ["mvae", "jnf"], "thing")
 
 
 def test_explained_speaks_of_options() -> None:
     union = "Parser key \"a.b\": Does not validate against any of the Union subtypes Subtypes: [<class 'int'>, <class 'NoneType'>] Errors: - x Given value: q"
     assert explained(union) == "option --a.b: expected int or null, got q"
-    assert explained("Parser key \"a\": Expected a <class 'float'>. Got value: q") == "option --a: expected float, got q"
+    assert (
+        explained("Parser key \"a\": Expected a <class 'float'>. Got value: q")
+        == "option --a: expected float, got q"
+    )
     assert explained("something else") == "something else"
 
 
@@ -135,7 +192,13 @@ def test_flags_come_after_the_configuration_file(tmp_path: Path) -> None:
         "method: mvae\ndata: digits-quadrant\nmodel: {shared_dim: 7, networks: {hidden: [8, 9]}}\nfit: {lr: 0.5, max_time: null, max_epochs: 3}\n"
     )
     got = settings(["--lr", "0.25", "--config", str(file)])
-    assert (got.method, got.data["source"], got.model["shared_dim"], got.fit["lr"], got.fit["max_epochs"]) == (
+    assert (
+        got.method,
+        got.data["source"],
+        got.model["shared_dim"],
+        got.fit["lr"],
+        got.fit["max_epochs"],
+    ) == (
         "mvae",
         "digits-quadrant",
         7,
@@ -147,19 +210,31 @@ def test_flags_come_after_the_configuration_file(tmp_path: Path) -> None:
 
 
 def test_print_config_can_be_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "idmvae", "--data", "digits-quadrant", "--cross_mi", "3", "--print_config"]) == 0
+    assert (
+        main(["fit", "idmvae", "--data", "digits-quadrant", "--cross_mi", "3", "--print_config"])
+        == 0
+    )
     (tmp_path / "c.yaml").write_text(capsys.readouterr().out)
     assert read_config(tmp_path / "c.yaml")["model"]["cross_mi"] == 3.0
-    assert settings(["--config", str(tmp_path / "c.yaml")]) == settings(["idmvae", "--data", "digits-quadrant", "--cross_mi", "3"])
+    assert settings(["--config", str(tmp_path / "c.yaml")]) == settings(
+        ["idmvae", "--data", "digits-quadrant", "--cross_mi", "3"]
+    )
 
 
 def test_recipe_of_the_demo_is_for_a_method_that_exists() -> None:
     from counterpoint.cli.verbs import RECIPE
 
     got = settings(["--max_epochs", "1"], verb="demo", recipe=RECIPE)
-    assert got.method == "idmvae" and got.data["source"] == "digits-quadrant" and got.fit["max_epochs"] == 1
+    assert (
+        got.method == "idmvae"
+        and got.data["source"] == "digits-quadrant"
+        and got.fit["max_epochs"] == 1
+    )
     data = cp.data.load(**{**got.data, "draws": 1})
-    assert cp.METHODS[got.method].from_config(data.modalities, got.model).model.shared_dim == got.model["shared_dim"]
+    assert (
+        cp.METHODS[got.method].from_config(data.modalities, got.model).model.shared_dim
+        == got.model["shared_dim"]
+    )
     assert cp.training.FitOptions(**got.fit).batch_size == got.fit["batch_size"]
 
 
@@ -172,15 +247,39 @@ def test_recipe_of_the_demo_is_for_a_method_that_exists() -> None:
         (["trian"], "unknown command 'trian'; choose one of demo, data, fit"),
         (["fit"], "name a method"),
         (["fit", "idmva", "--data", "x"], "unknown method 'idmva'; did you mean 'idmvae'?"),
-        (["fit", "mvae", "--out", "r"], "name the data: --data NAME; choose one of digits-quadrant"),
+        (
+            ["fit", "mvae", "--out", "r"],
+            "name the data: --data NAME; choose one of digits-quadrant",
+        ),
         (["fit", "mvae", "--data", "digits-quadrant"], "name the run folder: --out RUN"),
-        (["fit", "mvae", "--data", "digits-quadrnt", "--out", "r"], "unknown data set 'digits-quadrnt'; did you mean 'digits-quadrant'?"),
-        (["fit", "mvae", "--shared_dims", "3"], "unknown option --shared_dims; did you mean --model.shared_dim?"),
-        (["fit", "mvae", "--shared_dim", "few"], "option --model.shared_dim: expected int, got few"),
-        (["fit", "mvae", "--data", "digits-quadrant", "--size", "x"], "option --data.size: expected int or null, got x"),
-        (["fit", "mvae", "--data", "digits-quadrant", "--size", "7", "--out", "r"], "size 7 of digits-quadrant must be even"),
-        (["fit", "mvae", "--data", "digits-quadrant", "--lr", "-1", "--out", "r"], "lr -1.0 must be positive"),
-        (["fit", "idmvae", "--data", "digits-quadrant", "--private_dim", "0", "--out", "r"], "idmvae needs private latents"),
+        (
+            ["fit", "mvae", "--data", "digits-quadrnt", "--out", "r"],
+            "unknown data set 'digits-quadrnt'; did you mean 'digits-quadrant'?",
+        ),
+        (
+            ["fit", "mvae", "--shared_dims", "3"],
+            "unknown option --shared_dims; did you mean --model.shared_dim?",
+        ),
+        (
+            ["fit", "mvae", "--shared_dim", "few"],
+            "option --model.shared_dim: expected int, got few",
+        ),
+        (
+            ["fit", "mvae", "--data", "digits-quadrant", "--size", "x"],
+            "option --data.size: expected int or null, got x",
+        ),
+        (
+            ["fit", "mvae", "--data", "digits-quadrant", "--size", "7", "--out", "r"],
+            "size 7 of digits-quadrant must be even",
+        ),
+        (
+            ["fit", "mvae", "--data", "digits-quadrant", "--lr", "-1", "--out", "r"],
+            "lr -1.0 must be positive",
+        ),
+        (
+            ["fit", "idmvae", "--data", "digits-quadrant", "--private_dim", "0", "--out", "r"],
+            "idmvae needs private latents",
+        ),
         (["fit", "mvae", "--config", "none.yaml"], "no configuration file none.yaml"),
         (["fit", "mvae", "--config"], "--config needs a value"),
         (["fit", "--resume", "nowhere"], "no configuration file nowhere/config.yaml"),
@@ -194,7 +293,11 @@ def test_recipe_of_the_demo_is_for_a_method_that_exists() -> None:
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
-    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert says in refused(capsys, *words)
@@ -204,7 +307,10 @@ def test_what_is_wrong_is_said_in_one_line(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("model: {shared_dms: 3}", "unknown key 'model.shared_dms' in c.yaml; did you mean 'model.shared_dim'?"),
+        (
+            "model: {shared_dms: 3}",
+            "unknown key 'model.shared_dms' in c.yaml; did you mean 'model.shared_dim'?",
+        ),
         ("modle: {a: 3}", "unknown key 'modle.a' in c.yaml"),
         ("- a", "c.yaml holds no options"),
         ("a: [", "c.yaml is not YAML"),
@@ -212,14 +318,22 @@ def test_what_is_wrong_is_said_in_one_line(
     ],
 )
 def test_what_is_wrong_in_a_configuration_is_named(
-    text: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    text: str,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("c.yaml").write_text(text)
-    assert says in refused(capsys, "fit", "mvae", "--data", "digits-quadrant", "--config", "c.yaml", "--out", "r")
+    assert says in refused(
+        capsys, "fit", "mvae", "--data", "digits-quadrant", "--config", "c.yaml", "--out", "r"
+    )
 
 
-def test_ctrl_c_ends_with_130_and_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_ends_with_130_and_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupted(words: list[str]) -> None:
         raise KeyboardInterrupt
 
@@ -231,7 +345,9 @@ def test_ctrl_c_ends_with_130_and_a_line(monkeypatch: pytest.MonkeyPatch, capsys
 # -------------------------------------------------------------------------------------------------- runs
 
 
-def test_run_folder_is_complete_and_refused_a_second_time(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_folder_is_complete_and_refused_a_second_time(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert {"config.yaml", "metrics.csv", "model", "checkpoints"} <= {p.name for p in run.iterdir()}
     assert [p.name for p in run.parent.iterdir()] == [run.name]
     before = (run / "model" / "model.safetensors").read_bytes()
@@ -243,11 +359,17 @@ def test_run_folder_is_complete_and_refused_a_second_time(run: Path, capsys: pyt
 def test_configuration_of_a_run_makes_the_same_run(run: Path, tmp_path: Path) -> None:
     done = command("fit", "--config", run / "config.yaml", "--out", tmp_path / "again")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "again" / "model" / "model.safetensors").read_bytes() == (run / "model" / "model.safetensors").read_bytes()
-    assert yaml.safe_load((tmp_path / "again" / "config.yaml").read_text()) == yaml.safe_load((run / "config.yaml").read_text())
+    assert (tmp_path / "again" / "model" / "model.safetensors").read_bytes() == (
+        run / "model" / "model.safetensors"
+    ).read_bytes()
+    assert yaml.safe_load((tmp_path / "again" / "config.yaml").read_text()) == yaml.safe_load(
+        (run / "config.yaml").read_text()
+    )
 
 
-def test_resume_goes_on_and_overwrite_begins_anew(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_goes_on_and_overwrite_begins_anew(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run"
     assert main(["fit", "--config", str(run / "config.yaml"), "--out", str(out)]) == 0
     capsys.readouterr()
@@ -256,18 +378,48 @@ def test_resume_goes_on_and_overwrite_begins_anew(run: Path, tmp_path: Path, cap
     assert "shared_dim" in refused(capsys, "fit", "--resume", out, "--shared_dim", "5")
     assert "goes on in its own folder" in refused(capsys, "fit", "--resume", out, "--overwrite")
     (out / "mine.txt").write_text("kept")
-    assert main(["fit", "--config", str(run / "config.yaml"), "--out", str(out), "--overwrite"]) == 0
+    assert (
+        main(["fit", "--config", str(run / "config.yaml"), "--out", str(out), "--overwrite"]) == 0
+    )
     assert "2 steps" in capsys.readouterr().out and (out / "mine.txt").read_text() == "kept"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "model").write_text("not a run")
-    assert "holds no run" in refused(capsys, "fit", "--config", run / "config.yaml", "--out", tmp_path / "other", "--overwrite")
+    assert "holds no run" in refused(
+        capsys, "fit", "--config", run / "config.yaml", "--out", tmp_path / "other", "--overwrite"
+    )
     assert (tmp_path / "other" / "model").read_text() == "not a run"
 
 
-def test_another_likelihood_is_kept_in_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_likelihood_is_kept_in_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run"
-    read = ["--data", "digits-quadrant", "--draws", "1", "--data.likelihood", "normal", "--data.scale", "0.3"]
-    assert main(["fit", "mmvae+", *read, "--max_steps", "2", "--fit.progress", "false", "--out", str(out)]) == 0
+    read = [
+        "--data",
+        "digits-quadrant",
+        "--draws",
+        "1",
+        "--data.likelihood",
+        "normal",
+        "--data.scale",
+        "0.3",
+    ]
+    assert (
+        main(
+            [
+                "fit",
+                "mmvae+",
+                *read,
+                "--max_steps",
+                "2",
+                "--fit.progress",
+                "false",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     assert main(["fit", "--resume", str(out), "--max_steps", "3"]) == 0
     assert {(m.likelihood, m.scale) for m in cp.load(out).modalities} == {("normal", 0.3)}
     assert main(["evaluate", str(out), "--rows", "32", "--only", "likelihood"]) == 0
@@ -275,7 +427,17 @@ def test_another_likelihood_is_kept_in_the_run(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_evaluate_and_report(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = ["--rows", "64", "--samples", "32", "--probe_rows", "200", "--only", "probe", "dependence"]
+    small = [
+        "--rows",
+        "64",
+        "--samples",
+        "32",
+        "--probe_rows",
+        "200",
+        "--only",
+        "probe",
+        "dependence",
+    ]
     capsys.readouterr()
     assert main(["evaluate", str(run), "--json", str(tmp_path / "e.json"), *small]) == 0
     said = capsys.readouterr().out
@@ -288,13 +450,21 @@ def test_evaluate_and_report(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
     )
     assert main(["evaluate", str(run), *small[:-1], "--split", "val"]) == 0
     on_val = json.loads(partial.read_text())
-    assert on_val["meta"]["split"] == "val" and on_val["metrics"]["probe/z/digit"] != written["metrics"]["probe/z/digit"]
+    assert (
+        on_val["meta"]["split"] == "val"
+        and on_val["metrics"]["probe/z/digit"] != written["metrics"]["probe/z/digit"]
+    )
     partial.rename(run / "evaluation.json")
     assert 0 <= written["metrics"]["probe/z/digit"] <= 1 and "probe/z/digit" in said
     assert main(["report", str(run), "--maps", "pca"]) == 0
     html = (run / "report.html").read_text()
-    assert "mmvae+ <em>on</em> digits-quadrant" in html and f"counterpoint fit --config {run}/config.yaml" in html
-    assert main(["report", str(run), "--maps", "pca", "--out", str(tmp_path / "sub" / "r.html")]) == 0
+    assert (
+        "mmvae+ <em>on</em> digits-quadrant" in html
+        and f"counterpoint fit --config {run}/config.yaml" in html
+    )
+    assert (
+        main(["report", str(run), "--maps", "pca", "--out", str(tmp_path / "sub" / "r.html")]) == 0
+    )
     assert (tmp_path / "sub" / "r.html").is_file()
 
 
@@ -303,16 +473,34 @@ def test_evaluate_takes_feature_extractors_from_files(
 ) -> None:
     asked = {}
 
-    def keep(method: object, data: object, folder: Path, options: dict[str, Any], usual: bool) -> Evaluation:
+    def keep(
+        method: object, data: object, folder: Path, options: dict[str, Any], usual: bool
+    ) -> Evaluation:
         asked.update(options)
         return Evaluation({"fid/view0": 1.0})
 
     monkeypatch.setattr("counterpoint.cli.verbs.evaluated", keep)
     (tmp_path / "scale.py").write_text("TWO = 2")
-    (tmp_path / "twice.py").write_text("from scale import TWO\ndef features(values):\n    return TWO * values.flatten(1)")
-    assert main(["evaluate", str(run), "--only", "quality", "--feature_extractors", f"view0={tmp_path / 'twice.py'}"]) == 0
+    (tmp_path / "twice.py").write_text(
+        "from scale import TWO\ndef features(values):\n    return TWO * values.flatten(1)"
+    )
+    assert (
+        main(
+            [
+                "evaluate",
+                str(run),
+                "--only",
+                "quality",
+                "--feature_extractors",
+                f"view0={tmp_path / 'twice.py'}",
+            ]
+        )
+        == 0
+    )
     extractor = asked["feature_extractors"]["view0"]
-    assert (extractor(torch.ones(3, 1, 2, 2)) == 2 * torch.ones(3, 4)).all() and asked["only"] == ["quality"]
+    assert (extractor(torch.ones(3, 1, 2, 2)) == 2 * torch.ones(3, 4)).all() and asked["only"] == [
+        "quality"
+    ]
     assert str(tmp_path) not in sys.path
     wrong = {
         "view0": "must be MODALITY=FILE.py",
@@ -326,26 +514,39 @@ def test_evaluate_takes_feature_extractors_from_files(
         assert says in refused(capsys, "evaluate", run, "--feature_extractors", entry)
 
 
-def test_sample_writes_pictures_or_numbers(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sample_writes_pictures_or_numbers(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from PIL import Image
 
     for name in ("s.png", "s.npz"):
-        assert main(["sample", str(run), "--n", "5", "--out", str(tmp_path / name), "--seed", "3"]) == 0
+        assert (
+            main(["sample", str(run), "--n", "5", "--out", str(tmp_path / name), "--seed", "3"])
+            == 0
+        )
     with Image.open(tmp_path / "s.png") as picture:
         assert picture.width > picture.height > 100
     with np.load(tmp_path / "s.npz", allow_pickle=False) as values:
-        assert {name: values[name].shape for name in values} == {f"view{i}": (5, 3, 16, 16) for i in range(3)}
+        assert {name: values[name].shape for name in values} == {
+            f"view{i}": (5, 3, 16, 16) for i in range(3)
+        }
         first = values["view0"]
-    assert main(["sample", str(run), "--n", "5", "--out", str(tmp_path / "t.npz"), "--seed", "3"]) == 0
+    assert (
+        main(["sample", str(run), "--n", "5", "--out", str(tmp_path / "t.npz"), "--seed", "3"]) == 0
+    )
     with np.load(tmp_path / "t.npz", allow_pickle=False) as values:
         assert (values["view0"] == first).all()
     assert "--n 0 must be 1 or more" in refused(capsys, "sample", run, "--n", "0")
-    assert "has no prior 'best'" in refused(capsys, "sample", run, "--prior", "best", "--out", tmp_path / "u.png")
+    assert "has no prior 'best'" in refused(
+        capsys, "sample", run, "--prior", "best", "--out", tmp_path / "u.png"
+    )
     assert "end its name in .png" in refused(capsys, "sample", run, "--out", tmp_path / "u.gif")
     assert not (tmp_path / "u.png").exists()
 
 
-def test_translate_takes_images_and_arrays(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_translate_takes_images_and_arrays(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from PIL import Image
 
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -354,26 +555,44 @@ def test_translate_takes_images_and_arrays(run: Path, tmp_path: Path, capsys: py
     for kind in ("png", "npy"):
         given = ["--given", f"view0={tmp_path / f'a.{kind}'}", "--to", "view2", "--n", "2"]
         assert main(["translate", str(run), *given, "--out", str(tmp_path / f"{kind}.npz")]) == 0
-    with np.load(tmp_path / "png.npz", allow_pickle=False) as a, np.load(tmp_path / "npy.npz", allow_pickle=False) as b:
-        assert [*a] == ["view2"] and a["view2"].shape == (2, 3, 16, 16) and (a["view2"] == b["view2"]).all()
+    with (
+        np.load(tmp_path / "png.npz", allow_pickle=False) as a,
+        np.load(tmp_path / "npy.npz", allow_pickle=False) as b,
+    ):
+        assert (
+            [*a] == ["view2"]
+            and a["view2"].shape == (2, 3, 16, 16)
+            and (a["view2"] == b["view2"]).all()
+        )
     np.save(tmp_path / "bad.npy", np.zeros((3, 5, 5)))
     (tmp_path / "bad.png").write_text("no image")
     (tmp_path / "bad.json").write_text("[1, 2")
-    assert "bad.json holds no numbers that can be read" in refused(capsys, "translate", run, "--given", f"view0={tmp_path}/bad.json")
+    assert "bad.json holds no numbers that can be read" in refused(
+        capsys, "translate", run, "--given", f"view0={tmp_path}/bad.json"
+    )
     here = f"view0={tmp_path / 'a.png'}"
     assert "values of shape (3, 5, 5); modality 'view0' has (3, 16, 16)" in refused(
         capsys, "translate", run, "--given", f"view0={tmp_path}/bad.npy"
     )
-    assert "it is no image of a format that is read" in refused(capsys, "translate", run, "--given", f"view0={tmp_path}/bad.png")
+    assert "it is no image of a format that is read" in refused(
+        capsys, "translate", run, "--given", f"view0={tmp_path}/bad.png"
+    )
     assert "no file" in refused(capsys, "translate", run, "--given", "view0=nothing.png")
-    assert "unknown modality 'view7'" in refused(capsys, "translate", run, "--given", here, "--to", "view7")
+    assert "unknown modality 'view7'" in refused(
+        capsys, "translate", run, "--given", here, "--to", "view7"
+    )
     assert "must be MODALITY=FILE" in refused(capsys, "translate", run, "--given", "view0")
     assert "name what to translate from" in refused(capsys, "translate", run)
-    assert "say where to put it: --out F.png" in refused(capsys, "translate", run, "--given", here, "--to", "view1")
+    assert "say where to put it: --out F.png" in refused(
+        capsys, "translate", run, "--given", here, "--to", "view1"
+    )
 
 
-def test_impute_fills_what_files_lack(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A row of NaN is missing; what is there is written as it is, between ends that are the same."""
+def test_impute_fills_what_files_lack(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A row of NaN is missing; what is there is written as it is, between ends that are
+    the same."""
     x = cp.data.load("digits-quadrant", draws=1).test.batch(slice(0, 4)).x
     holed = x["view0"].numpy().copy()
     holed[2] = np.nan
@@ -381,24 +600,55 @@ def test_impute_fills_what_files_lack(run: Path, tmp_path: Path, capsys: pytest.
     np.save(tmp_path / "b.npy", x["view1"].numpy())
     given = ["--given", f"view0={tmp_path / 'a.npy'}", "--given", f"view1={tmp_path / 'b.npy'}"]
     out = tmp_path / "sub" / "o.npz"
-    assert main(["impute", str(run), *given, "--n", "40", "--level", "0.8", "--samples", "true", "--out", str(out)]) == 0
-    assert f"{out}: filled 1 of 4 rows of view0, 4 of 4 rows of view2; 80 % intervals by 40 draws" in capsys.readouterr().out
+    assert (
+        main(
+            [
+                "impute",
+                str(run),
+                *given,
+                "--n",
+                "40",
+                "--level",
+                "0.8",
+                "--samples",
+                "true",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
+    assert (
+        f"{out}: filled 1 of 4 rows of view0, 4 of 4 rows of view2; 80 % intervals by 40 draws"
+        in capsys.readouterr().out
+    )
     with np.load(out, allow_pickle=False) as found:
         kinds = ("", "lower/", "upper/", "missing/", "samples/")
         assert {*found} == {f"{kind}view{i}" for kind in kinds for i in range(3)}
-        assert found["samples/view2"].shape == (40, 4, 3, 16, 16) and found["missing/view2"].all() and not found["missing/view1"].any()
+        assert (
+            found["samples/view2"].shape == (40, 4, 3, 16, 16)
+            and found["missing/view2"].all()
+            and not found["missing/view1"].any()
+        )
         here = np.array([0, 1, 3])
         for kind in ("", "lower/", "upper/"):
             assert (found[f"{kind}view0"][here] == holed[here]).all()
-        assert np.isfinite(found["view0"]).all() and (found["lower/view0"][2] < found["upper/view0"][2]).all()
+        assert (
+            np.isfinite(found["view0"]).all()
+            and (found["lower/view0"][2] < found["upper/view0"][2]).all()
+        )
         first = found["view2"]
     assert main(["impute", str(run), *given, "--to", "view2", "--n", "40", "--out", str(out)]) == 0
     with np.load(out, allow_pickle=False) as found:
-        assert {*found} == {"view2", "lower/view2", "upper/view2", "missing/view2"} and np.allclose(found["view2"], first, atol=0.05)
+        assert {*found} == {"view2", "lower/view2", "upper/view2", "missing/view2"} and np.allclose(
+            found["view2"], first, atol=0.05
+        )
 
 
 @pytest.mark.filterwarnings("ignore:the data of .* have changed")
-def test_impute_fills_a_split_of_the_run_s_data(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_impute_fills_a_split_of_the_run_s_data(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = tmp_path / "run"
     shutil.copytree(run, small)
     data = cp.data.load("digits-quadrant", draws=1)
@@ -407,7 +657,9 @@ def test_impute_fills_a_split_of_the_run_s_data(run: Path, tmp_path: Path, capsy
     arrays |= {"test/present/view1": np.arange(8) < 5}
     np.savez(tmp_path / "small.npz", **arrays)
     config = yaml.safe_load((small / "config.yaml").read_text())
-    (small / "config.yaml").write_text(yaml.safe_dump({**config, "data": {"source": str(tmp_path / "small.npz")}}))
+    (small / "config.yaml").write_text(
+        yaml.safe_dump({**config, "data": {"source": str(tmp_path / "small.npz")}})
+    )
     out = tmp_path / "o.npz"
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -417,34 +669,89 @@ def test_impute_fills_a_split_of_the_run_s_data(run: Path, tmp_path: Path, capsy
     assert "have changed since it was trained" in said.err and "put back" not in said.err, (
         "config.yaml names other data, whose splits are their own"
     )
-    assert main(["impute", str(small), "--split", "val", "--given", "view0", "view2", "--n", "19", "--out", str(out)]) == 0
+    assert (
+        main(
+            [
+                "impute",
+                str(small),
+                "--split",
+                "val",
+                "--given",
+                "view0",
+                "view2",
+                "--n",
+                "19",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     assert "filled 8 of 8 rows of view1; " in capsys.readouterr().out
     out.unlink()
-    assert "nothing is missing of view0, view1, view2; name what to go by" in refused(capsys, "impute", small, "--split", "val")
+    assert "nothing is missing of view0, view1, view2; name what to go by" in refused(
+        capsys, "impute", small, "--split", "val"
+    )
     assert not out.exists()
-    assert main(["impute", str(small), "--split", "test", "--given", "view1", "--n", "19", "--out", str(out)]) == 0
+    assert (
+        main(
+            [
+                "impute",
+                str(small),
+                "--split",
+                "test",
+                "--given",
+                "view1",
+                "--n",
+                "19",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
-    assert "filled 5 of 8 rows of view0" in said and "3 of 8 rows have none of view1 to go by, and stay missing" in said
+    assert (
+        "filled 5 of 8 rows of view0" in said
+        and "3 of 8 rows have none of view1 to go by, and stay missing" in said
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "name the rows: --given MODALITY=FILE, or --split test for those of the run's own data"),
+        (
+            [],
+            "name the rows: --given MODALITY=FILE, or --split test for those of the run's own data",
+        ),
         (["--given", "view0"], "name the rows: --given MODALITY=FILE"),
-        (["--split", "test", "--given", "view0=a.npy"], "--split test reads the run's own data; leave out the files of --given"),
+        (
+            ["--split", "test", "--given", "view0=a.npy"],
+            "--split test reads the run's own data; leave out the files of --given",
+        ),
         (["--split", "all"], "option --split: expected one of"),
         (["--given", "view7=a.npy"], "unknown modality 'view7'"),
         (["--split", "test", "--given", "vew0"], "unknown modality 'vew0'; did you mean 'view0'?"),
         (["--split", "test", "--to", "view7"], "unknown modality 'view7'"),
-        (["--split", "test", "--given", "view0", "--n", "5"], "n=5 draws bound no 90 % interval; give 19 or more"),
-        (["--split", "test", "--given", "view0", "--level", "90"], "level=90.0 must lie between 0 and 1"),
+        (
+            ["--split", "test", "--given", "view0", "--n", "5"],
+            "n=5 draws bound no 90 % interval; give 19 or more",
+        ),
+        (
+            ["--split", "test", "--given", "view0", "--level", "90"],
+            "level=90.0 must lie between 0 and 1",
+        ),
         (["--split", "test", "--out", "o.png"], "cannot write o.png: end its name in .npz"),
         (["--given", "view0=none.npy"], "no file none.npy for modality 'view0'"),
     ],
 )
 def test_what_cannot_be_imputed_is_said_in_one_line(
-    run: Path, words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path,
+    words: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert says in refused(capsys, "impute", run, *words)
@@ -457,24 +764,44 @@ def test_data_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")  # umap, which needs none
-def test_demo_ends_with_a_table_and_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.filterwarnings(
+    "ignore:Tensorflow not installed:ImportWarning"
+)  # umap, which needs none
+def test_demo_ends_with_a_table_and_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its report has every map that can be had."""
-    small = ["--max_steps=4", "--draws=1", "--fit.progress=false", "--evaluate.rows=32", "--evaluate.samples=16", "--only", "probe"]
+    small = [
+        "--max_steps=4",
+        "--draws=1",
+        "--fit.progress=false",
+        "--evaluate.rows=32",
+        "--evaluate.samples=16",
+        "--only",
+        "probe",
+    ]
     threads = torch.get_num_threads()
     assert main(["demo", "--out", str(tmp_path / "d"), *small]) == 0
-    assert torch.get_num_threads() == threads, "umap's numba must not change how torch computes afterwards"
+    assert torch.get_num_threads() == threads, (
+        "umap's numba must not change how torch computes afterwards"
+    )
     said = capsys.readouterr().out
-    assert "probe/z/digit" in said and said.splitlines()[-1] == f"report: {tmp_path / 'd' / 'report.html'}"
+    assert (
+        "probe/z/digit" in said
+        and said.splitlines()[-1] == f"report: {tmp_path / 'd' / 'report.html'}"
+    )
     assert 50_000 < (tmp_path / "d" / "report.html").stat().st_size < 4e6
 
 
 # -------------------------------------------------------------------------------------------------- stages and samplers
 
 
-@pytest.mark.filterwarnings("ignore:the product of the unimodal posteriors")  # of a model that has hardly trained
+@pytest.mark.filterwarnings(
+    "ignore:the product of the unimodal posteriors"
+)  # of a model that has hardly trained
 def test_jnf_from_fit_to_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Three views, so that two of them take chains; the second stage gets its own steps, and goes on when there are more."""
+    """Three views, so that two of them take chains; the second stage gets its own
+    steps, and goes on when there are more."""
     out = tmp_path / "run"
     network = [
         "--networks.width",
@@ -492,21 +819,43 @@ def test_jnf_from_fit_to_evaluation(tmp_path: Path, capsys: pytest.CaptureFixtur
         "--shared_dim",
         "2",
     ]
-    fit = ["fit", "jnf", "--data", "digits-quadrant", "--draws", "1", *network, "--max_steps", "3", "--batch_size", "16"]
+    fit = [
+        "fit",
+        "jnf",
+        "--data",
+        "digits-quadrant",
+        "--draws",
+        "1",
+        *network,
+        "--max_steps",
+        "3",
+        "--batch_size",
+        "16",
+    ]
     assert main([*fit, "--fit.stages", '{"flows": {"max_steps": 2}}', "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert "5 steps" in said.out and "jnf, stage 2 of 2 (flows)" in said.err
     assert main(["fit", "--resume", str(out), "--fit.stages.flows.max_steps", "4"]) == 0
     assert "7 steps" in capsys.readouterr().out
-    assert "jnf has no stage 'flow'" in refused(capsys, *fit, "--fit.stages", '{"flow": {"max_steps": 2}}', "--out", tmp_path / "other")
+    assert "jnf has no stage 'flow'" in refused(
+        capsys, *fit, "--fit.stages", '{"flow": {"max_steps": 2}}', "--out", tmp_path / "other"
+    )
     small = ["--rows", "8", "--likelihood_rows", "4", "--likelihood_samples", "10"]
     assert main(["evaluate", str(out), *small, "--only", "posterior", "likelihood"]) == 0
     metrics = json.loads((out / "evaluation-partial.json").read_text())["metrics"]
-    assert {"posterior/kl/given1", "posterior/kl/given2", "posterior/rhat/given2", "posterior/ess/given2", "loglik/joint"} <= set(metrics)
+    assert {
+        "posterior/kl/given1",
+        "posterior/kl/given2",
+        "posterior/rhat/given2",
+        "posterior/ess/given2",
+        "loglik/joint",
+    } <= set(metrics)
     assert "posterior/rhat/given1" not in metrics
 
 
-def test_fitted_samplers_stay_with_the_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fitted_samplers_stay_with_the_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     (copy / "evaluation.json").write_text("{}")
@@ -515,7 +864,21 @@ def test_fitted_samplers_stay_with_the_run(run: Path, tmp_path: Path, capsys: py
     assert cp.load(copy).priors == ("standard", "gmm") and not (copy / "evaluation.json").exists()
     drawn = []
     for prior in ("auto", "gmm", "standard"):
-        assert main(["sample", str(copy), "--n", "2", "--prior", prior, "--out", str(tmp_path / "s.npz")]) == 0
+        assert (
+            main(
+                [
+                    "sample",
+                    str(copy),
+                    "--n",
+                    "2",
+                    "--prior",
+                    prior,
+                    "--out",
+                    str(tmp_path / "s.npz"),
+                ]
+            )
+            == 0
+        )
         drawn.append(np.load(tmp_path / "s.npz")["view0"])
     assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
     assert "flow" in refused(capsys, "fit-prior", copy, "--kind", "vae")
@@ -525,15 +888,21 @@ def test_fitted_samplers_stay_with_the_run(run: Path, tmp_path: Path, capsys: py
 def test_what_is_fitted_afterwards_outlives_a_resumed_run_that_was_over(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is trained, so that the model keeps its samplers; trained further it loses them and says so. The report says how all was made."""
+    """Nothing is trained, so that the model keeps its samplers; trained further it
+    loses them and says so. The report says how all was made."""
     out = tmp_path / "run"
     shutil.copytree(run, out)
     assert main(["fit-prior", "--kind=gmm", str(out) + "/", "--of", "samples", "--size", "2"]) == 0
     said: list[str] = []
-    monkeypatch.setattr("counterpoint.report.write_report", lambda *_, commands, **__: said.extend(commands))
+    monkeypatch.setattr(
+        "counterpoint.report.write_report", lambda *_, commands, **__: said.extend(commands)
+    )
     (out / "evaluation.json").write_text('{"metrics": {}}')
     assert main(["report", str(out)]) == 0
-    assert said[1] == f"counterpoint fit-prior {out}-again --kind gmm --size 2 --of samples" and len(said) == 4
+    assert (
+        said[1] == f"counterpoint fit-prior {out}-again --kind gmm --size 2 --of samples"
+        and len(said) == 4
+    )
     weights = (out / "model" / "model.safetensors").read_bytes()
     capsys.readouterr()
     assert main(["fit", "--resume", str(out)]) == 0 and "further" not in capsys.readouterr().err
@@ -544,7 +913,11 @@ def test_what_is_fitted_afterwards_outlives_a_resumed_run_that_was_over(
         warnings.simplefilter("always")
         assert main(["fit", "--resume", str(out), "--max_epochs=-1", "--max_steps", more]) == 0
     assert "so what fit-prior had added to its model is forgotten" in capsys.readouterr().err
-    assert cp.load(out).priors == ("standard",) and not (out / "afterwards.json").exists() and not (out / "decoder").exists()
+    assert (
+        cp.load(out).priors == ("standard",)
+        and not (out / "afterwards.json").exists()
+        and not (out / "decoder").exists()
+    )
 
 
 def test_a_resumed_run_that_chooses_other_weights_forgets_what_was_added(
@@ -556,90 +929,206 @@ def test_a_resumed_run_that_chooses_other_weights_forgets_what_was_added(
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         assert main(["fit", "--resume", str(out), "--fit.select", "best"]) == 0
-    assert "chooses other weights" in capsys.readouterr().err and cp.load(out).priors == ("standard",)
+    assert "chooses other weights" in capsys.readouterr().err and cp.load(out).priors == (
+        "standard",
+    )
     shutil.rmtree(out / "model")
     assert main(["fit", "--resume", str(out)]) == 0 and cp.load(out).priors == ("standard",)
     for content in ("{}", "[[]]", "[", "\xff"):
         (out / "afterwards.json").write_bytes(content.encode("latin-1"))
-        assert "afterwards.json is no list of commands" in refused(capsys, "fit-prior", out, "--kind", "gmm")
+        assert "afterwards.json is no list of commands" in refused(
+            capsys, "fit-prior", out, "--kind", "gmm"
+        )
         assert "afterwards.json is no list of commands" in refused(capsys, "fit", "--resume", out)
 
 
 def test_words_make_the_same_options() -> None:
-    """What is recorded of a command gives the options that it was given, nested ones and lists too."""
-    words = ["--denoiser.modalities", "[image, text]", "--denoiser.width", "24", "--max_steps", "7", "--lr", "0.01", "--fit.ema", "0.9"]
+    """What is recorded of a command gives the options that it was given, nested ones
+    and lists too."""
+    words = [
+        "--denoiser.modalities",
+        "[image, text]",
+        "--denoiser.width",
+        "24",
+        "--max_steps",
+        "7",
+        "--lr",
+        "0.01",
+        "--fit.ema",
+        "0.9",
+    ]
     wanted = called(FitDecoderOptions, "fit-decoder", ["runs/a", *words])
     recorded = words_for(wanted, FitDecoderOptions(Path("runs/a")))
-    assert called(FitDecoderOptions, "fit-decoder", ["runs/a", *recorded]) == wanted and len(recorded) == len(words)
+    assert called(FitDecoderOptions, "fit-decoder", ["runs/a", *recorded]) == wanted and len(
+        recorded
+    ) == len(words)
     assert recorded[:2] == ["--denoiser.modalities", "[image, text]"]
 
 
-def test_a_fitted_refiner_stays_with_the_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its steps are not those of training; what was measured before is gone, what it gains is said, measured and shown."""
+def test_a_fitted_refiner_stays_with_the_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its steps are not those of training; what was measured before is gone, what it
+    gains is said, measured and shown."""
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     (copy / "evaluation.json").write_text("{}")
     batch = cp.data.load("digits-quadrant", draws=1).test.batch(slice(0, 2))
     np.save(tmp_path / "view0.npy", batch.x["view0"].numpy())
-    translate = ["translate", str(copy), "--given", f"view0={tmp_path / 'view0.npy'}", "--to", "view2", "--out", str(tmp_path / "t.npz")]
-    assert "this model has no refiner; fit one by fit_refiner" in refused(capsys, *translate, "--refine", "5")
+    translate = [
+        "translate",
+        str(copy),
+        "--given",
+        f"view0={tmp_path / 'view0.npy'}",
+        "--to",
+        "view2",
+        "--out",
+        str(tmp_path / "t.npz"),
+    ]
+    assert "this model has no refiner; fit one by fit_refiner" in refused(
+        capsys, *translate, "--refine", "5"
+    )
     small = ["--refiner.steps", "2", "--width", "16", "--refiner.draws", "1", "--signal", "error"]
-    assert main(["fit-refiner", str(copy), *small, "--steps", "60", "--batch_size", "16", "--lr", "0.01", "--beta", "0.5"]) == 0
+    assert (
+        main(
+            [
+                "fit-refiner",
+                str(copy),
+                *small,
+                "--steps",
+                "60",
+                "--batch_size",
+                "16",
+                "--lr",
+                "0.01",
+                "--beta",
+                "0.5",
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
-    said = re.search(r"bound of (\S+) nats before and (\S+) after 2 steps on 256 validation rows", out)
-    assert said is not None and float(said[2]) > float(said[1]) and f"next: counterpoint evaluate {copy}" in out
+    said = re.search(
+        r"bound of (\S+) nats before and (\S+) after 2 steps on 256 validation rows", out
+    )
+    assert (
+        said is not None
+        and float(said[2]) > float(said[1])
+        and f"next: counterpoint evaluate {copy}" in out
+    )
     refiner = cp.load(copy).model.refiner
     assert isinstance(refiner, Refiner) and refiner.beta == 0.5
-    assert refiner.options == cp.RefinerOptions(steps=2, width=16, draws=1, signal="error") and not (copy / "evaluation.json").exists()
+    assert (
+        refiner.options == cp.RefinerOptions(steps=2, width=16, draws=1, signal="error")
+        and not (copy / "evaluation.json").exists()
+    )
     drawn = []
     for refine in ([], ["--refine", "2"]):
         assert main([*translate, *refine]) == 0
         drawn.append(np.load(tmp_path / "t.npz")["view2"])
     assert not np.array_equal(*drawn)
     assert "refine=0 must be 1 or more steps" in refused(capsys, *translate, "--refine", "0")
-    assert main(["evaluate", str(copy), "--only", "refinement", "--likelihood_rows", "4", "--likelihood_samples", "2"]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                str(copy),
+                "--only",
+                "refinement",
+                "--likelihood_rows",
+                "4",
+                "--likelihood_samples",
+                "2",
+            ]
+        )
+        == 0
+    )
     metrics = json.loads((copy / "evaluation-partial.json").read_text())["metrics"]
-    assert {f"refinement/elbo/{given}/{at}" for given in ("all", "given1") for at in ("t0", "t1", "t2", "ascent")} <= {*metrics}
+    assert {
+        f"refinement/elbo/{given}/{at}"
+        for given in ("all", "given1")
+        for at in ("t0", "t1", "t2", "ascent")
+    } <= {*metrics}
 
 
-def test_wrong_refiners_are_refused_in_one_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_refiners_are_refused_in_one_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert f"no run folder {tmp_path / 'none'}" in refused(capsys, "fit-refiner", tmp_path / "none")
-    assert "refiner: steps=0 must be 1 or more" in refused(capsys, "fit-refiner", run, "--refiner.steps", "0")
+    assert "refiner: steps=0 must be 1 or more" in refused(
+        capsys, "fit-refiner", run, "--refiner.steps", "0"
+    )
     assert "option --refiner.signal: expected one of ['gradient', 'error'], got hope" in refused(
         capsys, "fit-refiner", run, "--signal", "hope"
     )
-    assert "steps and batch_size of 1 or more" in refused(capsys, "fit-refiner", run, "--steps", "0")
+    assert "steps and batch_size of 1 or more" in refused(
+        capsys, "fit-refiner", run, "--steps", "0"
+    )
     assert cp.load(run).model.refiner is None
 
 
-def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("counterpoint.cli.verbs.fit", lambda words: warnings.warn("this\nis odd", stacklevel=1))
+def test_warnings_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "counterpoint.cli.verbs.fit", lambda words: warnings.warn("this\nis odd", stacklevel=1)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         assert main(["fit"]) == 0
     assert capsys.readouterr().err == "counterpoint: warning: this is odd\n"
 
 
-def test_translations_that_are_no_images_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two answers to each of two rows: likeliest ids of words and decoder means of a vector, as the method gives them."""
+def test_translations_that_are_no_images_are_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two answers to each of two rows: likeliest ids of words and decoder means of a
+    vector, as the method gives them."""
     modalities = [cp.Modality("genes", (3,)), cp.Modality("words", (4,), "categorical", classes=5)]
     torch.manual_seed(0)
     method = cp.MVAE(modalities, shared_dim=2, networks=cp.NetworkOptions(hidden=(8,)))
     method.save_pretrained(tmp_path / "run" / "model")
     (tmp_path / "genes.csv").write_text("0.5,1,-1\n2,0,0\n")
-    assert main(["translate", str(tmp_path / "run"), "--given", f"genes={tmp_path}/genes.csv", "--to", "words", "genes", "--n", "2"]) == 0
+    assert (
+        main(
+            [
+                "translate",
+                str(tmp_path / "run"),
+                "--given",
+                f"genes={tmp_path}/genes.csv",
+                "--to",
+                "words",
+                "genes",
+                "--n",
+                "2",
+            ]
+        )
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     genes = torch.tensor([[0.5, 1, -1], [2, 0, 0]])
-    expected = method.translate({"genes": genes}, to=["words", "genes"], n=2, generator=torch.Generator().manual_seed(0))
+    expected = method.translate(
+        {"genes": genes}, to=["words", "genes"], n=2, generator=torch.Generator().manual_seed(0)
+    )
     assert found["words"] == expected["words"].argmax(-1).transpose(0, 1).reshape(4, 4).tolist()
-    torch.testing.assert_close(torch.tensor(found["genes"]), expected["genes"].transpose(0, 1).reshape(4, 3))
+    torch.testing.assert_close(
+        torch.tensor(found["genes"]), expected["genes"].transpose(0, 1).reshape(4, 3)
+    )
 
 
-def test_translations_to_words_are_printed_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The words are kept with the run; files of numbers hold ids, which translate reads again."""
-    modalities = [cp.Modality("genes", (3,)), cp.Modality("words", (4,), "categorical", classes=5, words=tuple("·abcd"))]
+def test_translations_to_words_are_printed_as_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The words are kept with the run; files of numbers hold ids, which translate reads
+    again."""
+    modalities = [
+        cp.Modality("genes", (3,)),
+        cp.Modality("words", (4,), "categorical", classes=5, words=tuple("·abcd")),
+    ]
     torch.manual_seed(0)
-    cp.MVAE(modalities, shared_dim=2, networks=cp.NetworkOptions(hidden=(8,))).save_pretrained(tmp_path / "run" / "model")
+    cp.MVAE(modalities, shared_dim=2, networks=cp.NetworkOptions(hidden=(8,))).save_pretrained(
+        tmp_path / "run" / "model"
+    )
     (tmp_path / "genes.csv").write_text("0.5,1,-1\n2,0,0\n")
     asked = ["translate", str(tmp_path / "run"), "--given", f"genes={tmp_path}/genes.csv"]
     assert main([*asked, "--out", str(tmp_path / "words.json")]) == 0
@@ -647,25 +1136,50 @@ def test_translations_to_words_are_printed_as_text(tmp_path: Path, capsys: pytes
     ids = json.loads((tmp_path / "words.json").read_text())["words"]
     assert main(asked) == 0
     out = capsys.readouterr().out
-    assert json.loads(out) == {"words": ["".join("·abcd"[i] for i in row) for row in ids]} and "\\u" not in out
+    assert (
+        json.loads(out) == {"words": ["".join("·abcd"[i] for i in row) for row in ids]}
+        and "\\u" not in out
+    )
 
 
-def test_translation_by_the_product_of_posteriors(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_translation_by_the_product_of_posteriors(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     batch = cp.data.load("digits-quadrant", draws=1).test.batch(slice(0, 2))
     for name in ("view0", "view1"):
         np.save(tmp_path / f"{name}.npy", batch.x[name].numpy())
-    given = [word for name in ("view0", "view1") for word in ("--given", f"{name}={tmp_path / name}.npy")]
+    given = [
+        word for name in ("view0", "view1") for word in ("--given", f"{name}={tmp_path / name}.npy")
+    ]
     drawn = []
     for rule in ("own", "product"):
-        assert main(["translate", str(run), *given, "--to", "view2", "--rule", rule, "--out", str(tmp_path / "t.npz")]) == 0
+        assert (
+            main(
+                [
+                    "translate",
+                    str(run),
+                    *given,
+                    "--to",
+                    "view2",
+                    "--rule",
+                    rule,
+                    "--out",
+                    str(tmp_path / "t.npz"),
+                ]
+            )
+            == 0
+        )
         drawn.append(np.load(tmp_path / "t.npz")["view2"])
     assert drawn[0].shape == (2, 3, 16, 16) and not np.array_equal(*drawn)
     assert "product" in refused(capsys, "translate", run, *given, "--rule", "poe")
 
 
-@pytest.mark.parametrize("path", sorted(Path(cp.__file__).parent.glob("recipes/*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(Path(cp.__file__).parent.glob("recipes/*.yaml")), ids=lambda path: path.stem
+)
 def test_recipes_are_complete_configurations(path: Path, tmp_path: Path) -> None:
-    """Every option is known and of its type, and the recipe says what it reaches and how it is run."""
+    """Every option is known and of its type, and the recipe says what it reaches and
+    how it is run."""
     demo = path.stem == "demo"
     wanted = settings(
         ["--out", str(tmp_path)] if demo else ["--config", str(path), "--out", str(tmp_path)],

@@ -7,7 +7,15 @@ import pytest
 from processes import own_seconds, ratio
 
 from counterpoint.data import Dataset, load
-from counterpoint.data.sets.compose import crops, paint, pair_by_class, place, quadrant_corners, quadrant_paints, resize
+from counterpoint.data.sets.compose import (
+    crops,
+    paint,
+    pair_by_class,
+    place,
+    quadrant_corners,
+    quadrant_paints,
+    resize,
+)
 from counterpoint.data.sets.digits import _digits, _fixed_split
 from counterpoint.data.sets.textures import texture
 
@@ -25,16 +33,28 @@ def ink(images: np.ndarray, how: str) -> np.ndarray:
 
 def test_painting_costs_no_more_than_drawing_as_many_random_numbers() -> None:
     """In a copy of each digit; both grow with the number of pixels."""
-    pixels = sum(split.x["view0"].size for split in load("digits-quadrant", draws=1).splits().values()) * 3
+    pixels = (
+        sum(split.x["view0"].size for split in load("digits-quadrant", draws=1).splits().values())
+        * 3
+    )
 
     def draw() -> None:
         np.random.default_rng(0).normal(size=pixels)
 
-    assert ratio(lambda: own_seconds(lambda: load("digits-quadrant", draws=1)), lambda: own_seconds(draw)) < 3
+    assert (
+        ratio(
+            lambda: own_seconds(lambda: load("digits-quadrant", draws=1)), lambda: own_seconds(draw)
+        )
+        < 3
+    )
 
 
 def test_shapes_and_sizes(data: Dataset) -> None:
-    assert {part: len(split) for part, split in data.splits().items()} == {"train": 17_600, "val": 800, "test": 1_988}
+    assert {part: len(split) for part, split in data.splits().items()} == {
+        "train": 17_600,
+        "val": 800,
+        "test": 1_988,
+    }
     assert [(m.name, m.shape, m.likelihood, m.scale) for m in data.modalities] == [
         (f"view{v}", (3, 16, 16), "laplace", 0.75) for v in range(3)
     ]
@@ -46,8 +66,13 @@ def test_no_digit_is_in_two_splits_and_classes_are_balanced() -> None:
     labels = _digits()[1]
     parts = _fixed_split(labels)
     assert sorted(np.concatenate(list(parts.values()))) == list(range(1797))
-    assert np.bincount(labels[parts["train"]]).tolist() == [110] * 10 and np.bincount(labels[parts["val"]]).tolist() == [20] * 10
-    assert [int(parts[p][:500].sum()) for p in parts] == [int(_fixed_split(labels)[p][:500].sum()) for p in parts]
+    assert (
+        np.bincount(labels[parts["train"]]).tolist() == [110] * 10
+        and np.bincount(labels[parts["val"]]).tolist() == [20] * 10
+    )
+    assert [int(parts[p][:500].sum()) for p in parts] == [
+        int(_fixed_split(labels)[p][:500].sum()) for p in parts
+    ]
 
 
 def test_the_digit_stands_in_its_quadrant(data: Dataset) -> None:
@@ -55,10 +80,14 @@ def test_the_digit_stands_in_its_quadrant(data: Dataset) -> None:
         seen = ink(data.test.x[name], how).reshape(-1, 2, 8, 2, 8).sum((2, 4)).reshape(-1, 4)
         solid = seen.max(1) > 0  # a few faint digits have no pixel of full ink
         assert solid.mean() > 0.95 and np.sort(seen, 1)[:, :3].max() == 0
-        np.testing.assert_array_equal(seen.argmax(1)[solid], data.test.private_labels["quadrant"][name][solid])
+        np.testing.assert_array_equal(
+            seen.argmax(1)[solid], data.test.private_labels["quadrant"][name][solid]
+        )
 
 
-def test_quadrants_are_uniform_and_independent_of_each_other_and_of_the_digit(data: Dataset) -> None:
+def test_quadrants_are_uniform_and_independent_of_each_other_and_of_the_digit(
+    data: Dataset,
+) -> None:
     quadrant, digit = data.train.private_labels["quadrant"], data.train.shared_labels["digit"]
     rows = len(digit)
     for a, b, cells in (
@@ -78,33 +107,52 @@ def test_views_show_different_digits_of_one_class(data: Dataset) -> None:
     for name, how in (("view0", "red"), ("view2", "blue")):
         full = ink(data.val.x[name], how)
         top_left = quadrant_corners(data.val.private_labels["quadrant"][name], 16)
-        found.append([m[i : i + 8, j : j + 8].tobytes() for m, (i, j) in zip(full, top_left, strict=True)])
-        assert all(mask in known[c] for mask, c in zip(found[-1], data.val.shared_labels["digit"], strict=True))
+        found.append(
+            [m[i : i + 8, j : j + 8].tobytes() for m, (i, j) in zip(full, top_left, strict=True)]
+        )
+        assert all(
+            mask in known[c]
+            for mask, c in zip(found[-1], data.val.shared_labels["digit"], strict=True)
+        )
     same = np.mean([a == b for a, b in zip(*found, strict=True)])
     assert same < 0.1  # 1 in 20 by chance: 20 digits of a class in this split
 
 
 def test_seed_and_options() -> None:
     small = load("digits-quadrant", draws=1)
-    assert small.checksum() == load("digits-quadrant", draws=1).checksum() != load("digits-quadrant", draws=1, seed=1).checksum()
-    np.testing.assert_array_equal(small.test.x["view0"], load("digits-quadrant", draws=2).test.x["view0"])  # draws are the training set's
+    assert (
+        small.checksum()
+        == load("digits-quadrant", draws=1).checksum()
+        != load("digits-quadrant", draws=1, seed=1).checksum()
+    )
+    np.testing.assert_array_equal(
+        small.test.x["view0"], load("digits-quadrant", draws=2).test.x["view0"]
+    )  # draws are the training set's
     large = load("digits-quadrant", size=32, views=5, draws=1)
-    assert len(large.train) == 1100 and large.train.x["view4"].shape == (1100, 3, 32, 32) and len(large.modalities) == 5
+    assert (
+        len(large.train) == 1100
+        and large.train.x["view4"].shape == (1100, 3, 32, 32)
+        and len(large.modalities) == 5
+    )
     red, _, blue = large.train.x["view4"].astype(int).transpose(1, 0, 2, 3)
     assert 30 < (blue - red > 128).sum((1, 2)).mean() < 130
 
 
 def test_inverted_digits_stand_out_from_their_background(data: Dataset) -> None:
-    """The picture without digits is the texture; under a digit of an inverting view the pixel is 255 minus it."""
+    """The picture without digits is the texture; under a digit of an inverting view the
+    pixel is 255 minus it."""
     background = texture(1, 0).astype(int)
-    assert abs(background.mean(0) - 127.5).mean() > 40  # so inverting changes brightness by 80 levels on average
+    assert (
+        abs(background.mean(0) - 127.5).mean() > 40
+    )  # so inverting changes brightness by 80 levels on average
     pixels = data.train.x["view1"].astype(int).mean(1)
     bright = pixels > 127.5
     assert 0.03 < bright.mean() < 0.2  # the digits: about a third of a quadrant
 
 
 def test_labels_can_be_read_off_the_pixels(data: Dataset) -> None:
-    """A linear classifier that looks at the right quadrant reads the digit: legible, in a view that inverts too."""
+    """A linear classifier that looks at the right quadrant reads the digit: legible, in
+    a view that inverts too."""
     from sklearn.linear_model import LogisticRegression
 
     def quarter(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -113,13 +161,20 @@ def test_labels_can_be_read_off_the_pixels(data: Dataset) -> None:
         return crops_of(part.x["view1"].mean(1), at, 8), part.shared_labels["digit"]
 
     def crops_of(grey: np.ndarray, at: np.ndarray, side: int) -> np.ndarray:
-        return np.stack([g[i : i + side, j : j + side].ravel() for g, (i, j) in zip(grey, at, strict=True)]) / 255
+        return (
+            np.stack(
+                [g[i : i + side, j : j + side].ravel() for g, (i, j) in zip(grey, at, strict=True)]
+            )
+            / 255
+        )
 
     fit = LogisticRegression(max_iter=2000).fit(*quarter("train"))
     assert fit.score(*quarter("test")) > 0.8
 
 
-@pytest.mark.parametrize("options", [{"size": 15}, {"size": 8}, {"views": 0}, {"draws": 0}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "options", [{"size": 15}, {"size": 8}, {"views": 0}, {"draws": 0}, {"seed": -1}]
+)
 def test_options_out_of_range(options: dict[str, int]) -> None:
     with pytest.raises(ValueError):
         load("digits-quadrant", **options)  # type: ignore[arg-type]
@@ -157,8 +212,12 @@ def test_place_crop_and_paint_by_hand() -> None:
     assert paint(cut.copy(), canvas, "red")[0, :, 0, 1].tolist() == [255, 0, 0]
     assert paint(cut.copy(), canvas, "blue")[1, :, 2, 1].tolist() == [0, 0, 255]
     assert paint(cut.copy(), canvas, "blue")[1, :, 2, 2].tolist() == cut[1, :, 2, 2].tolist()
-    half = paint(cut.copy(), (canvas > 0) * np.uint8(51), "red")  # a fifth of the way from the background to red
-    assert half[0, :, 0, 1].tolist() == [round(0.8 * int(v) + 0.2 * r) for v, r in zip(cut[0, :, 0, 1], (255, 0, 0), strict=True)]
+    half = paint(
+        cut.copy(), (canvas > 0) * np.uint8(51), "red"
+    )  # a fifth of the way from the background to red
+    assert half[0, :, 0, 1].tolist() == [
+        round(0.8 * int(v) + 0.2 * r) for v, r in zip(cut[0, :, 0, 1], (255, 0, 0), strict=True)
+    ]
     assert picture[0, 0, 0] == 0  # crops are copies
 
 
@@ -167,7 +226,12 @@ def test_resize_is_what_pil_does() -> None:
 
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
     for side in (21, 32):
-        theirs = np.stack([np.asarray(Image.fromarray(i).resize((side, side), Image.Resampling.BILINEAR)) for i in images])
+        theirs = np.stack(
+            [
+                np.asarray(Image.fromarray(i).resize((side, side), Image.Resampling.BILINEAR))
+                for i in images
+            ]
+        )
         assert np.abs(resize(images, side).astype(int) - theirs).max() <= 1
 
 

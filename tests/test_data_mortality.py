@@ -22,8 +22,15 @@ def patient(i: int) -> str:
 
 
 def days(i: int) -> tuple[str, str]:
-    """To death and to the last follow-up: dead on day 200 + i, dead later, alive later, lost before a year, or nothing known."""
-    return [(str(200 + i), ""), (str(YEAR + 1 + i), ""), ("", str(YEAR + i)), ("", str(i)), ("[Not Available]", "[Not Available]")][i % 5]
+    """To death and to the last follow-up: dead on day 200 + i, dead later, alive later,
+    lost before a year, or nothing known."""
+    return [
+        (str(200 + i), ""),
+        (str(YEAR + 1 + i), ""),
+        ("", str(YEAR + i)),
+        ("", str(i)),
+        ("[Not Available]", "[Not Available]"),
+    ][i % 5]
 
 
 def expected() -> dict[str, int]:
@@ -34,49 +41,76 @@ def expected() -> dict[str, int]:
 def counts(features: int, seed: int) -> np.ndarray:
     """(patients, features), of a few directions."""
     rng = np.random.default_rng(seed)
-    logs = rng.normal(size=(PATIENTS, 3)) @ rng.normal(size=(3, features)) + 0.3 * rng.normal(size=(PATIENTS, features)) + 8
+    logs = (
+        rng.normal(size=(PATIENTS, 3)) @ rng.normal(size=(3, features))
+        + 0.3 * rng.normal(size=(PATIENTS, features))
+        + 8
+    )
     return np.round(2 ** np.clip(logs, 0, 14)) + 3
 
 
-def rows(values: np.ndarray, columns: list[str], names: list[str], head: str, tab: str = "\t") -> str:
+def rows(
+    values: np.ndarray, columns: list[str], names: list[str], head: str, tab: str = "\t"
+) -> str:
     """A table, a row for each of the names."""
-    lines = [tab.join([head, *columns]), *(tab.join([name, *(f"{x:.10g}" for x in row)]) for name, row in zip(names, values, strict=True))]
+    lines = [
+        tab.join([head, *columns]),
+        *(
+            tab.join([name, *(f"{x:.10g}" for x in row)])
+            for name, row in zip(names, values, strict=True)
+        ),
+    ]
     return "\n".join(lines) + "\n"
 
 
 def written(folder: Path) -> Path:
-    """mRNA as features by samples (with a normal sample, a metastasis before a primary tumour, and a column that is no sample), miRNA gzipped
-    and the other way round with R's dots, and the clinical table."""
+    """mRNA as features by samples (with a normal sample, a metastasis before a primary
+    tumour, and a column that is no sample), miRNA gzipped and the other way round with
+    R's dots, and the clinical table."""
     folder.mkdir(parents=True, exist_ok=True)
     mrna = counts(GENES, 0)
     samples = [f"{patient(i)}-01" for i in range(PATIENTS)]
     more = [f"{patient(0)}-11", f"{patient(1)}-06", f"{patient(2)}-06"]
     order = [-1, -2, -3, *range(PATIENTS)]  # the others come first
-    table = np.concatenate([mrna, np.full((1, GENES), 1e6), np.full((1, GENES), 2e6), np.full((1, GENES), 3e6)])[order]
+    table = np.concatenate(
+        [mrna, np.full((1, GENES), 1e6), np.full((1, GENES), 2e6), np.full((1, GENES), 3e6)]
+    )[order]
     names = np.array([*samples, *more])[order]
     ids = np.arange(GENES)[:, None]
     features = [f"GENE{i}" for i in range(GENES)]
-    (folder / "mrna.tsv").write_text(rows(np.concatenate([ids, table.T], 1), ["Entrez_Gene_Id", *names], features, "Hugo_Symbol"))
+    (folder / "mrna.tsv").write_text(
+        rows(np.concatenate([ids, table.T], 1), ["Entrez_Gene_Id", *names], features, "Hugo_Symbol")
+    )
     mirna = counts(MIRNAS, 1)
     dotted = [name.replace("-", ".").lower() for name in samples]
     lines = rows(mirna, [f"hsa-mir-{i}" for i in range(MIRNAS)], dotted, "", ",").splitlines()
     cells = lines[6].split(",")
     lines[6] = ",".join([*cells[: LACKING + 1], "NA", *cells[LACKING + 2 :]])
     (folder / "mirna.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
-    clinical = "".join("\t".join([f"case{i}", patient(i), "Alive", *days(i)]) + "\n" for i in range(PATIENTS))
+    clinical = "".join(
+        "\t".join([f"case{i}", patient(i), "Alive", *days(i)]) + "\n" for i in range(PATIENTS)
+    )
     head = "case_id\tsubmitter_id\tvital_status\tdays_to_death\tdays_to_last_follow_up\n"
     (folder / "clinical.txt").write_text(head + clinical)
     return folder
 
 
 def scores(data: Dataset, name: str) -> dict[str, np.ndarray]:
-    return {str(i): s.x[name][k] for s in data.splits().values() for k, i in enumerate(s.ids if s.ids is not None else ())}
+    return {
+        str(i): s.x[name][k]
+        for s in data.splits().values()
+        for k, i in enumerate(s.ids if s.ids is not None else ())
+    }
 
 
 def test_who_counts_and_who_died(tmp_path: Path) -> None:
     written(tmp_path / "tcga")
     data = load("tcga-mortality", root=tmp_path, components=3)
-    found = {str(i): int(y) for s in data.splits().values() for i, y in zip(s.ids, s.shared_labels["mortality"], strict=True)}  # type: ignore[arg-type]
+    found = {
+        str(i): int(y)
+        for s in data.splits().values()
+        for i, y in zip(s.ids, s.shared_labels["mortality"], strict=True)
+    }  # type: ignore[arg-type]
     assert found == expected() and data.notes["label/mortality"] == "alive, dead"
     assert [(m.name, m.shape, m.likelihood, m.scale, m.features[0]) for m in data.modalities] == [
         ("mrna", (3,), "laplace", None, "PC1"),
@@ -109,13 +143,21 @@ def test_logarithms_stay_as_they_are(tmp_path: Path) -> None:
     written(tmp_path)
     logs = np.log2(1 + counts(GENES, 0))
     (tmp_path / "mrna.tsv").unlink()
-    text = rows(logs.T, [patient(i) for i in range(PATIENTS)], [f"GENE{i}" for i in range(GENES)], "sample", ",")
+    text = rows(
+        logs.T,
+        [patient(i) for i in range(PATIENTS)],
+        [f"GENE{i}" for i in range(GENES)],
+        "sample",
+        ",",
+    )
     (tmp_path / "mrna.csv").write_text(text)
     plain, raw = (
         load("tcga-mortality", root=tmp_path, components=2),
         load("tcga-mortality", root=written(tmp_path / "tcga").parent, components=2),
     )
-    np.testing.assert_allclose(np.abs(plain.train.x["mrna"]), np.abs(raw.train.x["mrna"]), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        np.abs(plain.train.x["mrna"]), np.abs(raw.train.x["mrna"]), rtol=1e-3, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The PolyMNIST family and MNIST–USPS, on tiny files of the published layout, and on the real ones where they are."""
+"""The PolyMNIST family and MNIST–USPS, on tiny files of the published layout, and on
+the real ones where they are."""
 
 from __future__ import annotations
 
@@ -26,11 +27,15 @@ TINY = {"train": 120, "t10k": 30}
 
 
 def idx(array: np.ndarray) -> bytes:
-    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    return (
+        struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+        + array.astype(np.uint8).tobytes()
+    )
 
 
 def tiny_mnist(folder: Path) -> Path:
-    """An MNIST of 120 + 30 digits: each class a bar of its own, with an unlike number of dark pixels in each image."""
+    """An MNIST of 120 + 30 digits: each class a bar of its own, with an unlike number
+    of dark pixels in each image."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, rows in TINY.items():
         rng = np.random.default_rng(rows)
@@ -54,7 +59,9 @@ def tiny_photos(folder: Path, *names: str, side: int = 80) -> Path:
 
     folder.mkdir(parents=True)
     for i, name in enumerate(names):
-        Image.fromarray(np.full((side, side + 10, 3), (10 + i, 20 + i, 30 + i), np.uint8)).save(folder / name)
+        Image.fromarray(np.full((side, side + 10, 3), (10 + i, 20 + i, 30 + i), np.uint8)).save(
+            folder / name
+        )
     return folder
 
 
@@ -111,7 +118,9 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     folder = tmp_path / "served"
     folder.mkdir()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as httpd:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(_Quiet, directory=str(folder))
+    ) as httpd:
         thread = threading.Thread(target=httpd.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{httpd.server_port}", folder
@@ -123,7 +132,9 @@ def test_download_checks_what_comes(server: tuple[str, Path], tmp_path: Path) ->
     url, served = server
     sums = {}
     for name in MD5:
-        content = gzip.compress(idx(np.arange(12).reshape(3, 2, 2) if "images" in name else np.arange(3)))
+        content = gzip.compress(
+            idx(np.arange(12).reshape(3, 2, 2) if "images" in name else np.arange(3))
+        )
         (served / name).write_bytes(content)
         sums[name] = hashlib.md5(content).hexdigest()
     folder = download(tmp_path / "root", url, sums)
@@ -135,7 +146,9 @@ def test_download_checks_what_comes(server: tuple[str, Path], tmp_path: Path) ->
     with pytest.raises(ValueError, match="expected f68b3c2dcbeaaa9fbdd348bbdeb94873") as caught:
         (served / "train-images-idx3-ubyte.gz").write_bytes(b"other")
         download(tmp_path / "wrong", url)
-    assert "\n" not in str(caught.value) and list((tmp_path / "wrong").rglob("*")) == [tmp_path / "wrong" / "mnist"]
+    assert "\n" not in str(caught.value) and list((tmp_path / "wrong").rglob("*")) == [
+        tmp_path / "wrong" / "mnist"
+    ]
 
     (served / "train-images-idx3-ubyte.gz").unlink()
     with pytest.raises(OSError, match=r"cannot download .*404"):
@@ -149,20 +162,29 @@ def test_no_server(tmp_path: Path) -> None:
 
 
 def test_quadrant_follows_the_paper(root: Path, tmp_path: Path) -> None:
-    """On flat photos every pixel is known: background, or red, inverted, or blue on the digit's half-size bar in its quadrant."""
+    """On flat photos every pixel is known: background, or red, inverted, or blue on the
+    digit's half-size bar in its quadrant."""
     shots = tiny_photos(tmp_path / "photos", "c.png", "a.png", "e.png", "b.png", "d.png")
     folder = prepare("polymnist-quadrant", root=root, draws=2, photos=shots, progress=False)
     data = load("polymnist-quadrant", root=root, draws=2)
-    assert folder == root / "prepared" / "polymnist-quadrant-draws2" and data.name == "polymnist-quadrant"
+    assert (
+        folder == root / "prepared" / "polymnist-quadrant-draws2"
+        and data.name == "polymnist-quadrant"
+    )
     assert {k: len(v) for k, v in data.splits().items()} == {"train": 220, "val": 10, "test": 30}
-    assert [(m.shape, m.likelihood, m.scale) for m in data.modalities] == [((3, 64, 64), "laplace", 0.75)] * 5
+    assert [(m.shape, m.likelihood, m.scale) for m in data.modalities] == [
+        ((3, 64, 64), "laplace", 0.75)
+    ] * 5
     assert data.notes["backgrounds"] == "photos a.png, b.png, c.png, d.png, e.png"
     assert isinstance(data.train.x["view0"], np.memmap) and data.train.x["view0"].dtype == np.uint8
     pictures = list(photos(shots, 64).values())
     for v, picture in enumerate(pictures):
         flat = picture[:, 0, 0]
         ink = {0: np.array([255, 0, 0]), 4: np.array([0, 0, 255])}.get(v, 255 - flat)
-        images, quadrant = np.asarray(data.train.x[f"view{v}"]), data.train.private_labels["quadrant"][f"view{v}"]
+        images, quadrant = (
+            np.asarray(data.train.x[f"view{v}"]),
+            data.train.private_labels["quadrant"][f"view{v}"],
+        )
         on = (images == ink[:, None, None].astype(np.uint8)).all(1)
         off = (images == flat[:, None, None]).all(1)
         assert (on ^ off).all()
@@ -199,21 +221,42 @@ def test_plain_and_translated_digits(root: Path, tmp_path: Path) -> None:
     for row, c in zip(on, digit, strict=True):
         assert row.sum() == 80 and row[4:24, 2 + 2 * c : 6 + 2 * c].all()
     on, _ = images["translated-polymnist"]
-    assert np.abs(on.sum((1, 2)) - 80 * 0.75**2).max() < 16  # whole pixels: the bar is 2 or 3 wide, 15 high
+    assert (
+        np.abs(on.sum((1, 2)) - 80 * 0.75**2).max() < 16
+    )  # whole pixels: the bar is 2 or 3 wide, 15 high
     tops = [int(np.flatnonzero(row.any(1))[0]) for row in on]
     assert min(tops) <= 4 and max(tops) >= 8 and len(set(tops)) > 4  # 3 + 0..7
 
 
 def test_other_sizes_and_missing_photos(root: Path, tmp_path: Path) -> None:
     tiny_photos(root / "polymnist_backgrounds", "only.png")
-    data = load(prepare("polymnist-quadrant", root=root, size=32, views=3, draws=1, out=tmp_path / "own", progress=False), verify=True)
+    data = load(
+        prepare(
+            "polymnist-quadrant",
+            root=root,
+            size=32,
+            views=3,
+            draws=1,
+            out=tmp_path / "own",
+            progress=False,
+        ),
+        verify=True,
+    )
     assert data.test.x["view2"].shape == (30, 3, 32, 32)
-    assert data.notes["backgrounds"] == "photos only.png; synthesised textures for view1 and later (only 1 photos given)"
+    assert (
+        data.notes["backgrounds"]
+        == "photos only.png; synthesised textures for view1 and later (only 1 photos given)"
+    )
     background = np.asarray(data.test.x["view1"])[:, :, :, :]
-    assert background.std() > 10 and abs(float(np.median(background)) - float(np.median(texture(1, 0, 512)))) < 30
+    assert (
+        background.std() > 10
+        and abs(float(np.median(background)) - float(np.median(texture(1, 0, 512)))) < 30
+    )
 
 
-def test_blocks_and_repetition_do_not_change_the_images(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_and_repetition_do_not_change_the_images(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options: dict[str, Any] = {"root": root, "size": 16, "views": 2, "draws": 1, "progress": False}
     one = prepare("polymnist-quadrant", **options)
     monkeypatch.setattr(polymnist, "BLOCK", 7)
@@ -221,7 +264,10 @@ def test_blocks_and_repetition_do_not_change_the_images(root: Path, tmp_path: Pa
     three = prepare("polymnist-quadrant", out=tmp_path / "three", seed=1, **options)
     assert load(one).checksum() == load(two).checksum() != load(three).checksum()
     stamp = (one / "manifest.json").stat().st_mtime_ns
-    assert prepare("polymnist-quadrant", **options) == one and (one / "manifest.json").stat().st_mtime_ns == stamp
+    assert (
+        prepare("polymnist-quadrant", **options) == one
+        and (one / "manifest.json").stat().st_mtime_ns == stamp
+    )
     with pytest.raises(FileExistsError, match="other parameters"):
         prepare("polymnist-quadrant", out=one, seed=1, **options)
 
@@ -262,7 +308,9 @@ def test_a_full_disk_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch)
     assert sorted(p for p in root.rglob("*") if p != root / "prepared") == before
 
 
-def test_an_interrupted_preparation_leaves_nothing(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_preparation_leaves_nothing(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -273,7 +321,9 @@ def test_an_interrupted_preparation_leaves_nothing(root: Path, tmp_path: Path, m
     assert list((tmp_path / "here").iterdir()) == []
 
 
-def test_what_cannot_be_prepared(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_prepared(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = tiny_photos(tmp_path / "small", "a.png", side=40)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
@@ -297,7 +347,9 @@ def test_what_cannot_be_prepared(root: Path, tmp_path: Path, monkeypatch: pytest
             prepare("polymnist-quadrant", root=root, progress=False, **options)
     assert [p.name for p in taken.iterdir()] == ["mine.txt"]
     monkeypatch.setenv("COUNTERPOINT_DATA", str(root))
-    with pytest.raises(FileNotFoundError, match=f"not prepared in {root}.*counterpoint data prepare polymnist"):
+    with pytest.raises(
+        FileNotFoundError, match=f"not prepared in {root}.*counterpoint data prepare polymnist"
+    ):
         load("polymnist")
 
 
@@ -325,20 +377,30 @@ def test_digits_usps_pairs_by_class(root: Path) -> None:
         np.testing.assert_array_equal(np.rint(split.x["usps"][:, 0, 0, 0] / 255 * 9), digit)
         assert split.x["mnist"][np.arange(len(split)), 0, 10, 3 + 2 * digit].min() >= 200
     assert (
-        data.checksum() == load("digits-usps", root=root, draws=2).checksum() != load("digits-usps", root=root, draws=2, seed=1).checksum()
+        data.checksum()
+        == load("digits-usps", root=root, draws=2).checksum()
+        != load("digits-usps", root=root, draws=2, seed=1).checksum()
     )
 
 
 def test_the_word_stands_beside_the_same_pairs(root: Path) -> None:
     tiny_usps(root)
-    pairs, data = (load(name, root=root, draws=2, seed=3) for name in ("digits-usps", "digits-usps-text"))
-    assert data.name == "digits-usps-text" and [m.name for m in data.modalities] == ["mnist", "usps", "text"]
+    pairs, data = (
+        load(name, root=root, draws=2, seed=3) for name in ("digits-usps", "digits-usps-text")
+    )
+    assert data.name == "digits-usps-text" and [m.name for m in data.modalities] == [
+        "mnist",
+        "usps",
+        "text",
+    ]
     for before, split in zip(pairs.splits().values(), data.splits().values(), strict=True):
         digit = split.shared_labels["digit"]
         np.testing.assert_array_equal(digit, before.shared_labels["digit"])
         for name in ("mnist", "usps"):
             np.testing.assert_array_equal(split.x[name], before.x[name])
-        assert [data.modalities[2].text(ids).strip("·") for ids in split.x["text"]] == [WORDS[d] for d in digit]
+        assert [data.modalities[2].text(ids).strip("·") for ids in split.x["text"]] == [
+            WORDS[d] for d in digit
+        ]
     assert data.checksum() != load("digits-usps-text", root=root, draws=2, seed=4).checksum()
 
 
@@ -358,12 +420,22 @@ def test_real_mnist_and_usps(real_data: Path) -> None:
     if not (real_data / "mnist").is_dir() or not (real_data / "usps").is_dir():
         pytest.skip("COUNTERPOINT_DATA has no mnist/ and usps/")
     parts = mnist(real_data)
-    assert {k: len(v[1]) for k, v in parts.items()} == {"train": 55_000, "val": 5_000, "test": 10_000}
-    assert parts["train"][1][:5].tolist() == [5, 0, 4, 1, 9] and parts["test"][1][:3].tolist() == [7, 2, 1]
+    assert {k: len(v[1]) for k, v in parts.items()} == {
+        "train": 55_000,
+        "val": 5_000,
+        "test": 10_000,
+    }
+    assert parts["train"][1][:5].tolist() == [5, 0, 4, 1, 9] and parts["test"][1][:3].tolist() == [
+        7,
+        2,
+        1,
+    ]
     data = load("digits-usps", root=real_data)
     means = data.train.x["usps"].reshape(len(data.train), -1).mean(1)
     digit = data.train.shared_labels["digit"]
-    assert means[digit == 0].mean() > 1.5 * means[digit == 1].mean()  # a zero has more ink than a one, in USPS too
+    assert (
+        means[digit == 0].mean() > 1.5 * means[digit == 1].mean()
+    )  # a zero has more ink than a one, in USPS too
     assert 55_000 <= len(data.train) < 56_000
     text = load("digits-usps-text", root=real_data).test
     assert np.array_equal(text.x["usps"], data.test.x["usps"])

@@ -30,7 +30,10 @@ def arrays(rows: int = 10) -> dict[str, Any]:
 
 def numbered(rows: int) -> Split:
     """A split whose value in each row is the row's number."""
-    return Split({"vector": np.arange(rows, dtype=np.float32)[:, None]}, (Modality("vector", (1,), "normal", 1.0),))
+    return Split(
+        {"vector": np.arange(rows, dtype=np.float32)[:, None]},
+        (Modality("vector", (1,), "normal", 1.0),),
+    )
 
 
 def rows_of(loader: BatchLoader) -> list[list[int]]:
@@ -68,19 +71,30 @@ def test_a_modality_without_values_is_absent_everywhere() -> None:
 
 def test_take_carries_masks_and_labels() -> None:
     digit, side = np.arange(10), np.arange(10)[::-1]
-    split = Split(arrays(), ALL, {"image": np.arange(10) > 0}, {"digit": digit}, {"side": {"vector": side}})
+    split = Split(
+        arrays(), ALL, {"image": np.arange(10) > 0}, {"digit": digit}, {"side": {"vector": side}}
+    )
     part = split.take(np.array([0, 4]))
-    assert len(part) == 2 and part.shared_labels["digit"].tolist() == [0, 4] and part.private_labels["side"]["vector"].tolist() == [9, 5]
+    assert (
+        len(part) == 2
+        and part.shared_labels["digit"].tolist() == [0, 4]
+        and part.private_labels["side"]["vector"].tolist() == [9, 5]
+    )
     assert part.present["image"].tolist() == [False, True] and part.present["words"].all()
 
 
 def test_rows_keep_their_ids_and_no_checksum_hangs_on_them() -> None:
     x = arrays(3)
     split = Split(x, ALL, ids=np.array(["a", "b", "c"], object))
-    assert split.take(np.array([2, 0])).ids.tolist() == ["c", "a"] and split.with_missing(0.5).ids.tolist() == ["a", "b", "c"]  # type: ignore[union-attr]
+    assert split.take(np.array([2, 0])).ids.tolist() == ["c", "a"] and split.with_missing(
+        0.5
+    ).ids.tolist() == ["a", "b", "c"]  # type: ignore[union-attr]
     plain = Split(x, ALL)
     assert plain.ids is None and plain.take(slice(0, 2)).ids is None
-    assert Dataset("a", ALL, split, split, split).checksum() == Dataset("a", ALL, plain, plain, plain).checksum()
+    assert (
+        Dataset("a", ALL, split, split, split).checksum()
+        == Dataset("a", ALL, plain, plain, plain).checksum()
+    )
     with pytest.raises(ValueError, match=r"ids have shape \(2,\), expected \(3,\)"):
         Split(x, ALL, ids=np.array(["a", "b"]))
 
@@ -95,20 +109,27 @@ def test_with_missing_never_empties_a_row(fraction: float) -> None:
     lossy = split.with_missing(fraction, seed=1)
     had, has = (np.stack([s.present[m.name] for m in ALL], 1) for s in (split, lossy))
     assert has.any(1).all() and not (has & ~had).any()
-    # independent losses, but a row that would lose all keeps one: fraction^k of the rows with k values get one back
+    # independent losses, but a row that would lose all keeps one: fraction^k of the rows with k
+    # values get one back
     expected = sum(had.sum(1) * (1 - fraction) + fraction ** had.sum(1)) / had.sum()
     assert has.sum() / had.sum() == pytest.approx(expected, abs=0.02)
-    np.testing.assert_array_equal(lossy.present["image"], split.with_missing(fraction, seed=1).present["image"])
+    np.testing.assert_array_equal(
+        lossy.present["image"], split.with_missing(fraction, seed=1).present["image"]
+    )
 
 
 def test_with_missing_at_one_keeps_each_modality_equally_often() -> None:
-    kept = [split.mean() for split in Split(arrays(3000), ALL).with_missing(1.0, seed=3).present.values()]
+    kept = [
+        split.mean()
+        for split in Split(arrays(3000), ALL).with_missing(1.0, seed=3).present.values()
+    ]
     np.testing.assert_allclose(kept, 1 / 3, atol=0.04)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.25, 0.6])
 def test_blocks_of_rows_lack_a_modality_each(fraction: float) -> None:
-    """Of 300 rows: one circular run of the fraction for each modality, a third apart; up to two thirds no row is in all three."""
+    """Of 300 rows: one circular run of the fraction for each modality, a third apart;
+    up to two thirds no row is in all three."""
     split = Split(arrays(300), ALL)
     lossy = split.with_missing(fraction, seed=4, how="block")
     missing = ~np.stack([lossy.present[m.name] for m in ALL], 1)
@@ -116,7 +137,9 @@ def test_blocks_of_rows_lack_a_modality_each(fraction: float) -> None:
     assert not missing.all(1).any()
     if fraction == 0:
         return
-    assert ((missing != np.roll(missing, 1, 0)).sum(0) == 2).all(), "one run each, of rows that follow each other"
+    assert ((missing != np.roll(missing, 1, 0)).sum(0) == 2).all(), (
+        "one run each, of rows that follow each other"
+    )
     begins = np.sort((missing & ~np.roll(missing, 1, 0)).argmax(0))
     np.testing.assert_allclose(np.diff([*begins, begins[0] + 300]), 100, atol=1)
     other = split.with_missing(fraction, seed=5, how="block")
@@ -126,7 +149,11 @@ def test_blocks_of_rows_lack_a_modality_each(fraction: float) -> None:
 def test_blocks_beyond_what_rows_can_lose_keep_one_value_of_each_row() -> None:
     lossy = Split(arrays(300), ALL).with_missing(0.9, seed=4, how="block")
     has = np.stack([lossy.present[m.name] for m in ALL], 1)
-    assert (has.sum(1) >= 1).all() and (has.sum(0) >= 99).all() and has.mean() == pytest.approx(1 / 3, abs=0.01)
+    assert (
+        (has.sum(1) >= 1).all()
+        and (has.sum(0) >= 99).all()
+        and has.mean() == pytest.approx(1 / 3, abs=0.01)
+    )
 
 
 @pytest.mark.parametrize("how", ["random", "block"])
@@ -135,15 +162,24 @@ def test_only_some_modalities_may_go_missing(how: Any) -> None:
     lossy = split.with_missing(0.5, seed=1, how=how, among=["vector"])
     assert (lossy.present["image"] == split.present["image"]).all() and lossy.present["words"].all()
     assert (~lossy.present["vector"]).mean() == pytest.approx(0.5, abs=0.05)
-    assert all(s.all() for s in split.with_missing(1.0, how=how, among=[]).take(np.arange(1, 10)).present.values())
+    assert all(
+        s.all()
+        for s in split.with_missing(1.0, how=how, among=[]).take(np.arange(1, 10)).present.values()
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"fraction": 1.1}, "fraction 1.1 of missing values must lie in"),
-        ({"fraction": 0.1, "how": "blocks"}, "how='blocks' is unknown; choose one of random, block"),
-        ({"fraction": 0.1, "among": ["sound"]}, "among names 'sound'; the modalities are image, vector, words"),
+        (
+            {"fraction": 0.1, "how": "blocks"},
+            "how='blocks' is unknown; choose one of random, block",
+        ),
+        (
+            {"fraction": 0.1, "among": ["sound"]},
+            "among names 'sound'; the modalities are image, vector, words",
+        ),
     ],
 )
 def test_what_cannot_go_missing_is_refused(options: dict[str, Any], says: str) -> None:
@@ -167,26 +203,58 @@ NOWHERE = {name: np.arange(10) != 6 for name in ("image", "vector", "words")}
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (broken(x=arrays() | {"vector": arrays(9)["vector"]}), ValueError, "different numbers of rows"),
+        (
+            broken(x=arrays() | {"vector": arrays(9)["vector"]}),
+            ValueError,
+            "different numbers of rows",
+        ),
         (broken(x=arrays(0)), ValueError, "empty"),
         (broken(x={}), ValueError, "at least one modality"),
         (broken(x=arrays() | {"sound": np.zeros((10, 1))}), ValueError, "unknown modality 'sound'"),
-        (broken(x=arrays() | {"image": np.zeros((10, 2, 2), np.uint8)}), ValueError, r"shape \(2, 2\), expected \(1, 2, 2\)"),
-        (broken(x=with_value("vector", np.nan)), ValueError, "'vector': row 3 holds NaN or infinity"),
+        (
+            broken(x=arrays() | {"image": np.zeros((10, 2, 2), np.uint8)}),
+            ValueError,
+            r"shape \(2, 2\), expected \(1, 2, 2\)",
+        ),
+        (
+            broken(x=with_value("vector", np.nan)),
+            ValueError,
+            "'vector': row 3 holds NaN or infinity",
+        ),
         (broken(x=with_value("vector", np.inf)), ValueError, "row 3 holds NaN or infinity"),
         (broken(x=with_value("words", 5)), ValueError, r"row 3 holds 5, an id outside \[0, 4\]"),
         (broken(x=with_value("words", -1)), ValueError, "row 3 holds -1, an id"),
         (broken(x=arrays() | {"words": np.zeros((10, 4))}), TypeError, "give integers"),
         (broken(x=arrays() | {"vector": np.zeros((10, 3), object)}), TypeError, "dtype object"),
         (broken(present=NOWHERE), ValueError, "row 6 has every modality missing"),
-        (broken(present={"image": np.ones(9, bool)}), ValueError, r"shape \(9,\), expected \(10,\)"),
+        (
+            broken(present={"image": np.ones(9, bool)}),
+            ValueError,
+            r"shape \(9,\), expected \(10,\)",
+        ),
         (broken(present={"image": np.full(10, "yes")}), TypeError, "give True or False"),
-        (broken(present={"sound": np.ones(10, bool)}), ValueError, "present names unknown modality 'sound'"),
-        (broken(x={"vector": arrays()["vector"]}, present={"image": np.ones(10, bool)}), ValueError, "has no values"),
+        (
+            broken(present={"sound": np.ones(10, bool)}),
+            ValueError,
+            "present names unknown modality 'sound'",
+        ),
+        (
+            broken(x={"vector": arrays()["vector"]}, present={"image": np.ones(10, bool)}),
+            ValueError,
+            "has no values",
+        ),
         (broken(shared_labels={"digit": np.zeros(9, int)}), ValueError, "label 'digit' has shape"),
         (broken(shared_labels={"digit": np.zeros(10)}), TypeError, "expected integers"),
-        (broken(private_labels={"side": {"sound": np.zeros(10, int)}}), ValueError, "label 'side' names unknown modality"),
-        (broken(modalities=(IMAGE, IMAGE), x={"image": arrays()["image"]}), ValueError, "names repeat"),
+        (
+            broken(private_labels={"side": {"sound": np.zeros(10, int)}}),
+            ValueError,
+            "label 'side' names unknown modality",
+        ),
+        (
+            broken(modalities=(IMAGE, IMAGE), x={"image": arrays()["image"]}),
+            ValueError,
+            "names repeat",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line(make: Any, error: type[Exception], message: str) -> None:
@@ -196,7 +264,12 @@ def test_bad_input_is_refused_in_one_line(make: Any, error: type[Exception], mes
 
 
 def test_one_class_labels_are_allowed() -> None:
-    assert Split(arrays(), ALL, shared_labels={"digit": np.zeros(10, int)}).shared_labels["digit"].dtype == np.int64
+    assert (
+        Split(arrays(), ALL, shared_labels={"digit": np.zeros(10, int)})
+        .shared_labels["digit"]
+        .dtype
+        == np.int64
+    )
 
 
 def test_a_memory_map_is_checked_when_it_is_read(tmp_path: Any) -> None:
@@ -215,7 +288,11 @@ def test_checksum_sees_values_masks_and_labels() -> None:
     assert data.checksum() == Dataset("b", ALL, split.take(np.arange(10)), split, split).checksum()
     changed = arrays()
     changed["image"][9, 0, 1, 1] ^= 1
-    others = [replace(split, x=changed), split.with_missing(0.5, 0), replace(split, shared_labels={"digit": np.arange(10)[::-1]})]
+    others = [
+        replace(split, x=changed),
+        split.with_missing(0.5, 0),
+        replace(split, shared_labels={"digit": np.arange(10)[::-1]}),
+    ]
     assert len({data.checksum(), *(replace(data, val=other).checksum() for other in others)}) == 4
 
 
@@ -229,7 +306,11 @@ def test_each_pass_is_a_new_permutation_fixed_by_seed_and_epoch() -> None:
     first, second = rows_of(loader), rows_of(loader)
     assert [len(b) for b in first] == [8] * 6 + [2] and len(loader) == 7
     assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(50)) and first != second
-    assert rows_of(BatchLoader(numbered(50), 8, seed=3)) == first != rows_of(BatchLoader(numbered(50), 8, seed=4))
+    assert (
+        rows_of(BatchLoader(numbered(50), 8, seed=3))
+        == first
+        != rows_of(BatchLoader(numbered(50), 8, seed=4))
+    )
     loader.set_epoch(1)
     assert rows_of(loader) == second
     assert rows_of(BatchLoader(numbered(5), 2, shuffle=False)) == [[0, 1], [2, 3], [4]]
@@ -241,11 +322,16 @@ def test_each_pass_is_a_new_permutation_fixed_by_seed_and_epoch() -> None:
 @pytest.mark.parametrize("rows", [24, 25, 27, 32])
 def test_ranks_together_see_the_batches_of_one_process(rows: int, drop_last: bool) -> None:
     one = rows_of(BatchLoader(numbered(rows), 12, seed=1, drop_last=drop_last))
-    ranks = [rows_of(BatchLoader(numbered(rows), 4, seed=1, drop_last=drop_last, rank=r, world_size=3)) for r in range(3)]
+    ranks = [
+        rows_of(BatchLoader(numbered(rows), 4, seed=1, drop_last=drop_last, rank=r, world_size=3))
+        for r in range(3)
+    ]
     if rows == 25 and not drop_last:  # one row cannot be shared by three ranks
         one = one[:-1]
     assert [len(r) for r in ranks] == [len(one)] * 3
-    assert [sorted(chain(*shares)) for shares in zip(*ranks, strict=True)] == [sorted(b) for b in one]
+    assert [sorted(chain(*shares)) for shares in zip(*ranks, strict=True)] == [
+        sorted(b) for b in one
+    ]
     assert all(ranks[0]) and all(ranks[2])
 
 
@@ -283,8 +369,14 @@ def test_a_pass_left_early_is_not_continued() -> None:
 
 def test_state_of_another_order_is_refused() -> None:
     state = BatchLoader(numbered(50), 8, seed=3).state_dict()
-    BatchLoader(numbered(50), 4, seed=3, world_size=2).load_state_dict(state)  # the same rows a step
-    for other in (BatchLoader(numbered(50), 8, seed=4), BatchLoader(numbered(49), 8, seed=3), BatchLoader(numbered(50), 4, seed=3)):
+    BatchLoader(numbered(50), 4, seed=3, world_size=2).load_state_dict(
+        state
+    )  # the same rows a step
+    for other in (
+        BatchLoader(numbered(50), 8, seed=4),
+        BatchLoader(numbered(49), 8, seed=3),
+        BatchLoader(numbered(50), 4, seed=3),
+    ):
         with pytest.raises(ValueError, match="cannot resume"):
             other.load_state_dict(state)
 
@@ -331,7 +423,12 @@ def test_lightning_resumes_in_and_between_epochs(step: int, tmp_path: Any) -> No
             return torch.optim.SGD(self.parameters(), 1e-3)
 
     def train(checkpoint: Any = None) -> list[list[int]]:
-        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+        quiet = {
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        }
         module = Recorder()
         pl.Trainer(accelerator="cpu", devices=1, max_epochs=3, **quiet).fit(
             module, BatchLoader(numbered(40), 8, seed=3), ckpt_path=checkpoint

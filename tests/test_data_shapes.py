@@ -16,14 +16,24 @@ from counterpoint.data.sets.shapes import draw
 from counterpoint.data.sets.words import WORDS
 
 
-@pytest.mark.parametrize(("name", "shared", "own"), [("circles-squares", "filled", "size"), ("circles-squares-size", "size", "filled")])
+@pytest.mark.parametrize(
+    ("name", "shared", "own"),
+    [("circles-squares", "filled", "size"), ("circles-squares-size", "size", "filled")],
+)
 def test_one_property_is_shared_and_the_other_is_not(name: str, shared: str, own: str) -> None:
     data = cp.data.load(name)
-    assert [m.name for m in data.modalities] == ["circle", "square"] and data.train.x["circle"].shape[1:] == (1, 32, 32)
-    labels = {own: data.train.private_labels[own], shared: dict.fromkeys(("circle", "square"), data.train.shared_labels[shared])}
+    assert [m.name for m in data.modalities] == ["circle", "square"] and data.train.x[
+        "circle"
+    ].shape[1:] == (1, 32, 32)
+    labels = {
+        own: data.train.private_labels[own],
+        shared: dict.fromkeys(("circle", "square"), data.train.shared_labels[shared]),
+    }
     for modality, x in data.train.x.items():
         middle = x[:, 0, 15:17, 15:17].min((1, 2))
-        np.testing.assert_array_equal(middle == 255, labels["filled"][modality] == 1)  # outlines have a hole
+        np.testing.assert_array_equal(
+            middle == 255, labels["filled"][modality] == 1
+        )  # outlines have a hole
         across = (x[:, 0, 16] > 127).argmax(1)  # the first lit pixel of the middle row
         order = [across[labels["size"][modality] == size].mean() for size in range(4)]
         assert order == sorted(order, reverse=True) and order[0] - order[3] > 5
@@ -37,7 +47,9 @@ def test_shapes_have_the_area_that_they_should() -> None:
         full = draw(shape, radius, np.ones(2, int), 64).mean((1, 2, 3)) / 255
         np.testing.assert_allclose(full, area, rtol=0.01)
         inner = area * ((radius - 0.06) / radius) ** 2
-        np.testing.assert_allclose(draw(shape, radius, np.zeros(2, int), 64).mean((1, 2, 3)) / 255, area - inner, rtol=0.02)
+        np.testing.assert_allclose(
+            draw(shape, radius, np.zeros(2, int), 64).mean((1, 2, 3)) / 255, area - inner, rtol=0.02
+        )
 
 
 def test_a_seed_and_a_size_of_the_shapes() -> None:
@@ -57,13 +69,19 @@ def write_mnist(folder: Path) -> None:
     for prefix, count in (("train", 60_000), ("t10k", 10_000)):
         labels = (np.arange(count) % 10).astype(np.uint8)
         images = np.repeat(labels, 28 * 28)
-        for kind, magic, content, shape in (("images-idx3", 2051, images, (count, 28, 28)), ("labels-idx1", 2049, labels, (count,))):
+        for kind, magic, content, shape in (
+            ("images-idx3", 2051, images, (count, 28, 28)),
+            ("labels-idx1", 2049, labels, (count,)),
+        ):
             head = struct.pack(f">{1 + len(shape)}i", magic, *shape)
-            (folder / f"{prefix}-{kind}-ubyte.gz").write_bytes(gzip.compress(head + content.tobytes(), 1))
+            (folder / f"{prefix}-{kind}-ubyte.gz").write_bytes(
+                gzip.compress(head + content.tobytes(), 1)
+            )
 
 
 def svhn(count: int, **changes: Any) -> dict[str, np.ndarray]:
-    """The published layout; every image is its class in red, and says its number in the first two pixels of green."""
+    """The published layout; every image is its class in red, and says its number in the
+    first two pixels of green."""
     labels = 1 + np.arange(count) % 10
     images = np.zeros((32, 32, 3, count), np.uint8)
     images[:, :, 0] = labels % 10
@@ -86,7 +104,9 @@ def test_mnist_and_svhn_are_paired_by_class(root: Path) -> None:
     seen = {}
     for part, split in (("train", data.train), ("val", data.val), ("test", data.test)):
         digit = split.shared_labels["digit"]
-        assert np.array_equal(split.x["mnist"][:, 0, 0, 0], digit) and np.array_equal(split.x["svhn"][:, 0, 5, 5], digit)
+        assert np.array_equal(split.x["mnist"][:, 0, 0, 0], digit) and np.array_equal(
+            split.x["svhn"][:, 0, 5, 5], digit
+        )
         number = split.x["svhn"][:, 1, 0, :2].astype(int)
         seen[part] = set((256 * number[:, 0] + number[:, 1]).tolist())
     assert len(data.train) == 2 * 55_000 and len(data.val) == 5000 and len(data.test) == 10_000
@@ -95,13 +115,24 @@ def test_mnist_and_svhn_are_paired_by_class(root: Path) -> None:
 
 
 def test_the_word_stands_beside_the_same_pairs(root: Path) -> None:
-    pairs, data = (cp.data.load(name, root=root, draws=2, seed=3) for name in ("mnist-svhn", "mnist-svhn-text"))
-    assert data.name == "mnist-svhn-text" and [m.name for m in data.modalities] == ["mnist", "svhn", "text"]
+    pairs, data = (
+        cp.data.load(name, root=root, draws=2, seed=3) for name in ("mnist-svhn", "mnist-svhn-text")
+    )
+    assert data.name == "mnist-svhn-text" and [m.name for m in data.modalities] == [
+        "mnist",
+        "svhn",
+        "text",
+    ]
     for before, split in zip(pairs.splits().values(), data.splits().values(), strict=True):
         digit = split.shared_labels["digit"]
         assert np.array_equal(digit, before.shared_labels["digit"])
-        assert np.array_equal(split.x["mnist"], before.x["mnist"]) and np.array_equal(split.x["svhn"], before.x["svhn"])
-        assert all(data.modalities[2].text(ids).strip("·") == WORDS[d] for ids, d in zip(split.x["text"][:500], digit[:500], strict=True))
+        assert np.array_equal(split.x["mnist"], before.x["mnist"]) and np.array_equal(
+            split.x["svhn"], before.x["svhn"]
+        )
+        assert all(
+            data.modalities[2].text(ids).strip("·") == WORDS[d]
+            for ids, d in zip(split.x["text"][:500], digit[:500], strict=True)
+        )
 
 
 @pytest.mark.parametrize(

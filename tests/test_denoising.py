@@ -1,4 +1,5 @@
-"""Diffusion decoders: what they learn against closed forms, in every method, and what they refuse."""
+"""Diffusion decoders: what they learn against closed forms, in every method, and what
+they refuse."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ from counterpoint.methods import METHODS
 from counterpoint.model.denoising import DenoiserOptions, Denoising
 from counterpoint.objectives.afterwards import DiffusionPriorLoss
 
-IMAGE, VECTOR = Modality("image", (1, 8, 8), "normal", scale=0.5), Modality("vector", (3,), "normal", scale=0.5)
+IMAGE, VECTOR = (
+    Modality("image", (1, 8, 8), "normal", scale=0.5),
+    Modality("vector", (3,), "normal", scale=0.5),
+)
 NETWORKS = cp.NetworkOptions(width=4, hidden=(16,))
 SMALL = DenoiserOptions(("image",), width=8, sampler_steps=5)
 NOISE = 1e-3
@@ -31,12 +35,16 @@ NOISE = 1e-3
 
 def batch(rows: int = 6) -> Batch:
     rng = np.random.default_rng(0)
-    x = {"image": rng.random((rows, 1, 8, 8), dtype=np.float32), "vector": rng.normal(size=(rows, 3)).astype(np.float32)}
+    x = {
+        "image": rng.random((rows, 1, 8, 8), dtype=np.float32),
+        "vector": rng.normal(size=(rows, 3)).astype(np.float32),
+    }
     return Batch.of(x, modalities=(IMAGE, VECTOR))
 
 
 def test_a_decoder_of_vectors_learns_what_latents_say() -> None:
-    """x = (u + e, −u + e', e'') with spreads of 0.4, 0.4 and 1: means and spreads given u by twenty steps of the solver."""
+    """x = (u + e, −u + e', e'') with spreads of 0.4, 0.4 and 1: means and spreads given
+    u by twenty steps of the solver."""
     torch.manual_seed(0)
     reads = Denoising(VECTOR, 1, DenoiserOptions(width=4))
     optimiser = torch.optim.Adam(reads.parameters(), 3e-3)
@@ -58,7 +66,8 @@ def test_a_decoder_of_vectors_learns_what_latents_say() -> None:
 
 
 def test_the_surrogate_is_the_denoising_error() -> None:
-    """λ times the squared error of ε, summed over entries, of each draw by itself; for a network that always says nought it is λ · size."""
+    """λ times the squared error of ε, summed over entries, of each draw by itself; for
+    a network that always says nought it is λ · size."""
     torch.manual_seed(0)
     reads = Denoising(IMAGE, 2, DenoiserOptions(width=8, factor=0.5, predicts="eps"))
     for weight in reads.network.last[-1].parameters():  # type: ignore[union-attr,index]
@@ -70,14 +79,22 @@ def test_the_surrogate_is_the_denoising_error() -> None:
     assert abs(error.mean() + 0.5 * 64) < 4 * error.std() / len(error) ** 0.5
 
 
-KINDS = [(n, c) for n in ("unet", "unet2d", "dit") for c in ("embed", "film", "concat") if (n, c) != ("dit", "film")]
+KINDS = [
+    (n, c)
+    for n in ("unet", "unet2d", "dit")
+    for c in ("embed", "film", "concat")
+    if (n, c) != ("dit", "film")
+]
 
 
 @pytest.mark.parametrize(("network", "condition"), KINDS)
 def test_latents_reach_images_and_gradients_reach_latents(network: Any, condition: Any) -> None:
-    """The surrogate and, where gradients are wanted, the few steps of a sample; values lie in [0, 1]."""
+    """The surrogate and, where gradients are wanted, the few steps of a sample; values
+    lie in [0, 1]."""
     torch.manual_seed(0)
-    reads = Denoising(IMAGE, 5, DenoiserOptions(network=network, width=8, condition=condition, cycle_steps=3))
+    reads = Denoising(
+        IMAGE, 5, DenoiserOptions(network=network, width=8, condition=condition, cycle_steps=3)
+    )
     raw = torch.randn(2, 4, *reads.output_shape, requires_grad=True)
     (gradient,) = torch.autograd.grad(reads.log_prob(raw, torch.rand(4, 1, 8, 8)).sum(), raw)
     assert float(gradient.flatten(2).abs().amax(-1).min()) > NOISE
@@ -85,7 +102,11 @@ def test_latents_reach_images_and_gradients_reach_latents(network: Any, conditio
     hook = reads.network.register_forward_hook(lambda *_: seen.append(1))
     image = reads.draft(raw)
     hook.remove()
-    assert len(seen) == 3 and image.shape == (2, 4, 1, 8, 8) and 0 <= float(image.detach().min()) < float(image.detach().max()) <= 1
+    assert (
+        len(seen) == 3
+        and image.shape == (2, 4, 1, 8, 8)
+        and 0 <= float(image.detach().min()) < float(image.detach().max()) <= 1
+    )
     (gradient,) = torch.autograd.grad(image.sum(), raw)
     assert float(gradient.abs().max()) > NOISE
 
@@ -95,7 +116,9 @@ def test_the_draft_of_concat_is_trained_by_its_own_likelihood() -> None:
     reads = Denoising(IMAGE, 5, DenoiserOptions(width=8, condition="concat", factor=1e-9))
     raw, x = torch.randn(2, 4, 1, 8, 8), torch.rand(4, 1, 8, 8)
     assert reads.coarse is not None
-    torch.testing.assert_close(reads.log_prob(raw, x), reads.coarse.log_prob(raw, x), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(
+        reads.log_prob(raw, x), reads.coarse.log_prob(raw, x), atol=1e-4, rtol=1e-5
+    )
 
 
 def test_guidance_exaggerates_what_latents_say() -> None:
@@ -124,7 +147,8 @@ def test_dropped_rows_see_nothing_of_the_latents() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_takes_a_diffusion_decoder(name: str) -> None:
-    """The same option everywhere: its network learns, samples are finite, and what needs a density says so."""
+    """The same option everywhere: its network learns, samples are finite, and what
+    needs a density says so."""
     kind: Any = METHODS[name]
     options = {"estimator": "elbo", "samples": 1} if name == "mmvae" else {}
     torch.manual_seed(0)
@@ -137,11 +161,17 @@ def test_every_method_takes_a_diffusion_decoder(name: str) -> None:
         method.begin(stage)
         method.zero_grad()
         torch.stack([*method.losses(batch(), 100).values()]).sum(0).mean().backward()
-        learned += [float(p.grad.abs().max()) for p in method.model.decoders["image"].parameters() if p.requires_grad]
+        learned += [
+            float(p.grad.abs().max())
+            for p in method.model.decoders["image"].parameters()
+            if p.requires_grad
+        ]
     assert len(learned) > 20 and min(learned) > 1e-6
     method.begin(None)
     given = {"vector": batch().x["vector"]}
-    image = method.translate(given, ["image"], n=2, generator=torch.Generator().manual_seed(0))["image"]
+    image = method.translate(given, ["image"], n=2, generator=torch.Generator().manual_seed(0))[
+        "image"
+    ]
     assert image.shape == (2, 6, 1, 8, 8) and bool(torch.isfinite(image).all())
     assert not torch.equal(image[0], image[1])
     with pytest.raises(ValueError, match="the decoder of 'image' has no exact density"):
@@ -149,8 +179,19 @@ def test_every_method_takes_a_diffusion_decoder(name: str) -> None:
 
 
 def test_what_weighs_draws_needs_a_density() -> None:
-    with pytest.raises(ValueError, match="estimator='dreg' weighs draws by their density, and the decoder of 'image' has none"):
-        cp.MMVAEPlus((IMAGE, VECTOR), shared_dim=3, private_dim=2, estimator="dreg", samples=2, networks=NETWORKS, denoiser=SMALL)
+    with pytest.raises(
+        ValueError,
+        match="estimator='dreg' weighs draws by their density, and the decoder of 'image' has none",
+    ):
+        cp.MMVAEPlus(
+            (IMAGE, VECTOR),
+            shared_dim=3,
+            private_dim=2,
+            estimator="dreg",
+            samples=2,
+            networks=NETWORKS,
+            denoiser=SMALL,
+        )
     with pytest.raises(ValueError, match="samplers of kind 'gmm' don't learn by gradient"):
         DiffusionPriorLoss("gmm")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="denoiser names image, but decoder='feed-forward'"):
@@ -168,23 +209,37 @@ def test_binary_vectors_stay_between_0_and_1() -> None:
 @pytest.mark.parametrize("rows", [None, 5])
 def test_denoisers_see_no_more_rows_than_decoders_may(rows: int | None) -> None:
     torch.manual_seed(0)
-    method = cp.MVTCAE((IMAGE, VECTOR), shared_dim=3, networks=NETWORKS, denoiser=SMALL, decoder_rows=rows)
+    method = cp.MVTCAE(
+        (IMAGE, VECTOR), shared_dim=3, networks=NETWORKS, denoiser=SMALL, decoder_rows=rows
+    )
     seen: list[int] = []
-    method.model.likelihood("image").network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))  # type: ignore[union-attr]
+    method.model.likelihood("image").network.register_forward_pre_hook(
+        lambda _, inputs: seen.append(len(inputs[0]))
+    )  # type: ignore[union-attr]
     losses = method.losses(batch(12))
-    assert seen == ([12] if rows is None else [5, 5, 2]) and all(v.shape == (12,) for v in losses.values())
+    assert seen == ([12] if rows is None else [5, 5, 2]) and all(
+        v.shape == (12,) for v in losses.values()
+    )
 
 
 @pytest.mark.parametrize("absent", [range(2, 9), range(12)])
 def test_denoisers_do_not_see_what_is_absent(absent: range) -> None:
-    """Rows without an image cost the denoiser nothing and count 0; so it may be with all rows."""
+    """Rows without an image cost the denoiser nothing and count 0; so it may be with
+    all rows."""
     torch.manual_seed(0)
     method = cp.MoPoE((IMAGE, VECTOR), shared_dim=3, networks=NETWORKS, denoiser=SMALL)
     seen: list[int] = []
-    method.model.likelihood("image").network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))  # type: ignore[union-attr]
+    method.model.likelihood("image").network.register_forward_pre_hook(
+        lambda _, inputs: seen.append(len(inputs[0]))
+    )  # type: ignore[union-attr]
     full = batch(12)
     there = torch.tensor([row not in absent for row in range(12)])
-    encoding = method.model.encode(Batch({**full.x, "image": full.x["image"] * there.view(-1, 1, 1, 1)}, {**full.present, "image": there}))
+    encoding = method.model.encode(
+        Batch(
+            {**full.x, "image": full.x["image"] * there.view(-1, 1, 1, 1)},
+            {**full.present, "image": there},
+        )
+    )
     raw = torch.randn(2, 12, 3)
     found = method.model.log_prob("image", raw, encoding.batch)
     assert sum(seen) == 2 * int(there.sum())
@@ -198,23 +253,53 @@ WORDS = Modality("words", (4,), "categorical", classes=6)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"modalities": ("photo",)}, "there is no modality 'photo'; the modalities are image, vector, words"),
+        (
+            {"modalities": ("photo",)},
+            "there is no modality 'photo'; the modalities are image, vector, words",
+        ),
         ({"modalities": ("words",)}, "'words' is a sequence of words, which diffusion can't draw"),
-        ({"modalities": ("vector",), "condition": "film"}, "'vector' of shape \\(3,\\) is no image; vectors take condition='embed'"),
-        ({"guidance": 2.0}, "guidance=2.0 needs a network that has learned to do without latents; train with drop=0.1"),
+        (
+            {"modalities": ("vector",), "condition": "film"},
+            "'vector' of shape \\(3,\\) is no image; vectors take condition='embed'",
+        ),
+        (
+            {"guidance": 2.0},
+            "guidance=2.0 needs a network that has learned to do without latents; train with drop=0.1",
+        ),
         (
             {"modalities": ("vector",), "network": "dit"},
             "'vector' of shape \\(3,\\) is no image; .* and network='unet', in whose place they have an MLP",
         ),
-        ({"modalities": ("image",), "network": "unet2d", "width": 1}, "width=1 of the network 'unet2d' must be 2 or more"),
-        ({"network": "dit", "condition": "film"}, "network='dit' are scaled and shifted anyhow; give condition='embed' or 'concat'"),
-        ({"network": "transformer"}, "network='transformer' is unknown; choose one of unet, unet2d, dit"),
+        (
+            {"modalities": ("image",), "network": "unet2d", "width": 1},
+            "width=1 of the network 'unet2d' must be 2 or more",
+        ),
+        (
+            {"network": "dit", "condition": "film"},
+            "network='dit' are scaled and shifted anyhow; give condition='embed' or 'concat'",
+        ),
+        (
+            {"network": "transformer"},
+            "network='transformer' is unknown; choose one of unet, unet2d, dit",
+        ),
         ({"condition": "cross"}, "condition='cross' is unknown; choose one of embed, film, concat"),
-        ({"schedule": "quadratic"}, "schedule='quadratic' is unknown; choose one of linear, cosine, sigmoid"),
-        ({"sampler_steps": 2000}, "sampler_steps=2000 and cycle_steps=2 must lie between 1 and steps=1000"),
+        (
+            {"schedule": "quadratic"},
+            "schedule='quadratic' is unknown; choose one of linear, cosine, sigmoid",
+        ),
+        (
+            {"sampler_steps": 2000},
+            "sampler_steps=2000 and cycle_steps=2 must lie between 1 and steps=1000",
+        ),
         ({"sampler_steps": 5.5}, "sampler_steps=5.5 must be a whole number"),
-        ({"sampler": "heun", "sampler_steps": 5}, "'heun' goes wrong in 5 steps; give it 20 or more, or take 'dpm\\+\\+'"),
-        ({"predicts": "eps", "weight": "clamped"}, "weight='clamped' goes wrong with predicts='eps'"),
+        (
+            {"sampler": "heun", "sampler_steps": 5},
+            "'heun' goes wrong in 5 steps; give it 20 or more, or take 'dpm\\+\\+'",
+        ),
+        (
+            {"predicts": "eps", "weight": "clamped"},
+            "weight='clamped' goes wrong with predicts='eps'",
+        ),
         ({"guidance": -1.0, "drop": 0.1}, "guidance=-1.0 must be 0 or more"),
         ({"drop": 1.0}, "drop=1.0 must lie in \\[0, 1\\)"),
         ({"width": 0}, "width=0 and steps=1000 must be 1 or more"),
@@ -222,21 +307,33 @@ WORDS = Modality("words", (4,), "categorical", classes=6)
 )
 def test_impossible_decoders_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        cp.MoPoE((IMAGE, VECTOR, WORDS), shared_dim=3, networks=NETWORKS, denoiser=DenoiserOptions(**options))
+        cp.MoPoE(
+            (IMAGE, VECTOR, WORDS),
+            shared_dim=3,
+            networks=NETWORKS,
+            denoiser=DenoiserOptions(**options),
+        )
 
 
 @pytest.mark.parametrize("network", [UNet, UNet2D])
 def test_a_unet_refuses_what_it_cannot_halve(network: Any) -> None:
-    with pytest.raises(ValueError, match="can't halve images of 30×30 down to 8; pad or resize them"):
+    with pytest.raises(
+        ValueError, match="can't halve images of 30×30 down to 8; pad or resize them"
+    ):
         network((3, 30, 30))
     with pytest.raises(ValueError, match="a UNet reads images of shape"):
         network((7,))
-    with pytest.raises(ValueError, match="conditioning='concat' is unknown; choose one of embed, film"):
+    with pytest.raises(
+        ValueError, match="conditioning='concat' is unknown; choose one of embed, film"
+    ):
         UNet((3, 32, 32), conditioning="concat")  # type: ignore[arg-type]
 
 
 def test_a_transformer_refuses_what_it_cannot_cut() -> None:
-    assert [DiT((1, height, width)).patch for height, width in ((8, 8), (16, 12), (28, 28), (32, 32), (64, 64), (30, 12))] == [
+    assert [
+        DiT((1, height, width)).patch
+        for height, width in ((8, 8), (16, 12), (28, 28), (32, 32), (64, 64), (30, 12))
+    ] == [
         1,
         1,
         2,
@@ -244,14 +341,18 @@ def test_a_transformer_refuses_what_it_cannot_cut() -> None:
         4,
         2,
     ]
-    with pytest.raises(ValueError, match="a DiT can't cut images of 37×37 into 16 patches a side or fewer, of 8×8 or less; pad or resize"):
+    with pytest.raises(
+        ValueError,
+        match="a DiT can't cut images of 37×37 into 16 patches a side or fewer, of 8×8 or less; pad or resize",
+    ):
         DiT((3, 37, 37))
     with pytest.raises(ValueError, match="a DiT reads images of shape"):
         DiT((7,))
 
 
 def test_a_transformer_puts_patches_where_they_were() -> None:
-    """With every block silent and the last layer the first one's inverse, each pixel comes back in its place."""
+    """With every block silent and the last layer the first one's inverse, each pixel
+    comes back in its place."""
     torch.manual_seed(0)
     network = DiT((2, 8, 64), width=8)  # a patch has as many numbers as the network has features
     assert network.patch == 4 and network.last.out_features == 32 == network.last.in_features
@@ -275,7 +376,8 @@ IMAGE_NETWORKS = [
 
 @pytest.mark.parametrize("network", [*IMAGE_NETWORKS, partial(TimeMLP, 6, 16)])
 def test_rows_and_conditions_do_not_mix(network: Any) -> None:
-    """Each row sees itself, its time and its condition; one time for all rows is the same as that time for each."""
+    """Each row sees itself, its time and its condition; one time for all rows is the
+    same as that time for each."""
     torch.manual_seed(0)
     module = network(context=3)
     shape = (6,) if isinstance(module, TimeMLP) else (2, 12, 20)
@@ -283,7 +385,9 @@ def test_rows_and_conditions_do_not_mix(network: Any) -> None:
     out = module(x, t, c)
     assert out.shape == x.shape
     torch.testing.assert_close(module(x[2:3], t[2:3], c[2:3]), out[2:3], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(module(x[1:3], torch.tensor([500]), c[1:3]), out[1:3], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        module(x[1:3], torch.tensor([500]), c[1:3]), out[1:3], atol=1e-5, rtol=1e-4
+    )
     for other in (module(x, t, -c), module(x, t + 50, c)):
         assert float((other - out).detach().flatten(1).abs().amax(1).min()) > 0.01
 
@@ -298,11 +402,16 @@ def test_broken_times_lie_between_whole_ones(network: Any) -> None:
         assert 0.25 < float((between - end).norm() / (after - before).norm()) < 0.75
 
 
-@pytest.mark.parametrize(("network", "condition"), [("unet2d", "embed"), ("unet2d", "film"), ("dit", "embed")])
+@pytest.mark.parametrize(
+    ("network", "condition"), [("unet2d", "embed"), ("unet2d", "film"), ("dit", "embed")]
+)
 def test_a_larger_network_learns_an_image_for_each_latent(network: Any, condition: Any) -> None:
-    """Two latents, a dark image and a bright one: after some steps what is drawn is near the right one."""
+    """Two latents, a dark image and a bright one: after some steps what is drawn is
+    near the right one."""
     torch.manual_seed(0)
-    reads = Denoising(IMAGE, 2, DenoiserOptions(network=network, condition=condition, width=8, sampler_steps=5))
+    reads = Denoising(
+        IMAGE, 2, DenoiserOptions(network=network, condition=condition, width=8, sampler_steps=5)
+    )
     optimiser = torch.optim.Adam(reads.parameters(), 3e-3)
     images, u = torch.tensor([0.2, 0.8]).view(2, 1, 1, 1).expand(2, 1, 8, 8), torch.eye(2)
     rows = torch.arange(32) % 2
@@ -320,11 +429,21 @@ def test_a_larger_network_learns_an_image_for_each_latent(network: Any, conditio
 @pytest.mark.parametrize("network", ["unet2d", "dit"])
 def test_a_larger_network_is_averaged_and_saved_like_any(network: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    data = cp.data.load({"image": np.random.default_rng(0).random((20, 1, 8, 8), np.float32), "vector": np.zeros((20, 3), np.float32)})
-    method = cp.DiffMVAE.for_data(data, shared_dim=3, networks=NETWORKS, denoiser=replace(SMALL, network=network))
+    data = cp.data.load(
+        {
+            "image": np.random.default_rng(0).random((20, 1, 8, 8), np.float32),
+            "vector": np.zeros((20, 3), np.float32),
+        }
+    )
+    method = cp.DiffMVAE.for_data(
+        data, shared_dim=3, networks=NETWORKS, denoiser=replace(SMALL, network=network)
+    )
     method.fit(data.train, max_steps=3, batch_size=4, ema=0.9, progress=False)
     method.save_pretrained(tmp_path)
-    draw = [m.sample(4, generator=torch.Generator().manual_seed(0))["image"] for m in (method, cp.load(tmp_path))]
+    draw = [
+        m.sample(4, generator=torch.Generator().manual_seed(0))["image"]
+        for m in (method, cp.load(tmp_path))
+    ]
     assert torch.equal(*draw) and float(draw[0].std()) > NOISE
 
 
@@ -339,9 +458,20 @@ def test_a_larger_network_compiles_in_one_piece(network: Any) -> None:
 
 
 @pytest.mark.parametrize("network", ["unet2d", "dit"])
-def test_without_diffusers_the_extra_is_named(network: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+def test_without_diffusers_the_extra_is_named(
+    network: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    words = ["fit", "diff-mvae", "--data", "circles-squares", "--denoiser.network", network, "--out", str(tmp_path / "run")]
+    words = [
+        "fit",
+        "diff-mvae",
+        "--data",
+        "circles-squares",
+        "--denoiser.network",
+        network,
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert main(words) == 2 and not (tmp_path / "run").exists()
     assert capsys.readouterr().err == (
         "counterpoint: error: this needs diffusers, which is not installed; run: pip install 'counterpoint[diffusion]'\n"

@@ -12,7 +12,16 @@ import torch
 from linear_gaussian import assert_mean
 from torch import Tensor
 
-from counterpoint.diffusion import GaussianDiffusion, Network, Prediction, Sampler, Schedule, TimeMLP, alpha_bars, sample
+from counterpoint.diffusion import (
+    GaussianDiffusion,
+    Network,
+    Prediction,
+    Sampler,
+    Schedule,
+    TimeMLP,
+    alpha_bars,
+    sample,
+)
 from counterpoint.model.fitted_priors import DiffusionPrior, ScorePrior
 from counterpoint.model.priors import Prior
 from counterpoint.nn.running import Statistics
@@ -32,7 +41,9 @@ def test_schedules_fall_from_signal_to_noise(schedule: Schedule) -> None:
 def test_linear_schedule_is_that_of_ddpm() -> None:
     bars = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
     np.testing.assert_allclose(alpha_bars(1000, "linear").numpy(), bars, rtol=1e-5)
-    assert float(alpha_bars(1000, "linear")[-1]) == pytest.approx(4.036e-5, rel=1e-3)  # the figure known of DDPM
+    assert float(alpha_bars(1000, "linear")[-1]) == pytest.approx(
+        4.036e-5, rel=1e-3
+    )  # the figure known of DDPM
     assert float(alpha_bars(100, "linear")[-1]) < 1e-4, "fewer steps must still end in noise"
 
 
@@ -42,12 +53,17 @@ def test_sigmoid_schedule_is_the_published_formula() -> None:
         return (end - 1 / (1 + math.exp(-(6 * t - 3)))) / (end - start)
 
     bars = alpha_bars(1000, "sigmoid").numpy()
-    np.testing.assert_allclose(bars[:-1], [gamma(t / 1000) for t in range(1, 1000)], rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        bars[:-1], [gamma(t / 1000) for t in range(1, 1000)], rtol=1e-4, atol=1e-7
+    )
     assert bars[499] == pytest.approx(0.5, abs=1e-5)
 
 
 def test_an_unknown_schedule_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown noise schedule 'quadratic'; choose one of linear, cosine, sigmoid"):
+    with pytest.raises(
+        ValueError,
+        match="unknown noise schedule 'quadratic'; choose one of linear, cosine, sigmoid",
+    ):
         alpha_bars(10, "quadratic")  # type: ignore[arg-type]
 
 
@@ -64,10 +80,14 @@ def test_loss_weight_is_the_clamped_signal_to_noise_ratio(monkeypatch: pytest.Mo
     process = GaussianDiffusion()
     times = torch.tensor([0, 100, 400, 500, 999])
     monkeypatch.setattr(torch, "randint", lambda high, size, generator=None, device=None: times)
-    losses = process.loss(lambda x, t: torch.zeros_like(x), torch.full((5, 2), 3.0))  # an error of 9 in every entry
+    losses = process.loss(
+        lambda x, t: torch.zeros_like(x), torch.full((5, 2), 3.0)
+    )  # an error of 9 in every entry
     snr = process.log_snr(times).exp()
     expected = [100.0, float(snr[1]), float(snr[2]), 1.0, 1.0]
-    assert 1 < expected[2] < expected[1] < 100 and float(snr[0]) > 100 and float(snr[4]) < 1, "both clamps must take part"
+    assert 1 < expected[2] < expected[1] < 100 and float(snr[0]) > 100 and float(snr[4]) < 1, (
+        "both clamps must take part"
+    )
     torch.testing.assert_close(losses / 9, torch.tensor(expected), rtol=1e-4, atol=0.001)
 
 
@@ -105,7 +125,8 @@ def exact(process: GaussianDiffusion) -> Network:
 
 
 def drawn(process: GaussianDiffusion, sampler: Sampler, steps: int, count: int = 60_000) -> Tensor:
-    """From noise whose moments are exact, so that chance plays no part in what solvers make of it."""
+    """From noise whose moments are exact, so that chance plays no part in what solvers
+    make of it."""
     torch.manual_seed(0)
     noise = torch.randn(count, 3)
     noise = (noise - noise.mean(0)) / noise.std(0)
@@ -113,7 +134,9 @@ def drawn(process: GaussianDiffusion, sampler: Sampler, steps: int, count: int =
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize(("sampler", "steps"), [("ancestral", 1000), ("ddim", 1000), ("heun", 100), ("dpm++", 50)])
+@pytest.mark.parametrize(
+    ("sampler", "steps"), [("ancestral", 1000), ("ddim", 1000), ("heun", 100), ("dpm++", 50)]
+)
 def test_samplers_recover_a_gaussian(schedule: Schedule, sampler: Sampler, steps: int) -> None:
     """Means within 2 % of a standard deviation, covariances within 2 %."""
     found = drawn(GaussianDiffusion(schedule=schedule), sampler, steps)
@@ -122,8 +145,11 @@ def test_samplers_recover_a_gaussian(schedule: Schedule, sampler: Sampler, steps
 
 
 @pytest.mark.parametrize("std", [0.5, 1.0])
-def test_predictor_and_corrector_recover_a_gaussian(std: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One as wide in every direction, as standardised latents are: Langevin's step is as long in all of them."""
+def test_predictor_and_corrector_recover_a_gaussian(
+    std: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One as wide in every direction, as standardised latents are: Langevin's step is
+    as long in all of them."""
     monkeypatch.setitem(globals(), "STD", torch.full((3,), std))
     found = drawn(GaussianDiffusion(schedule="linear"), "pc", 1000)
     assert float(((found.mean(0) - MEAN) / std).abs().max()) < 0.02
@@ -131,25 +157,44 @@ def test_predictor_and_corrector_recover_a_gaussian(std: float, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("predicts", PREDICTIONS)
-def test_twenty_steps_of_a_solver_are_as_good_as_a_thousand_ancestral_ones(predicts: Prediction) -> None:
+def test_twenty_steps_of_a_solver_are_as_good_as_a_thousand_ancestral_ones(
+    predicts: Prediction,
+) -> None:
     """Within 5 % of their standard deviations, and DDIM with as few is not."""
     process = GaussianDiffusion(schedule="linear", predicts=predicts, weight="plain")
     many = drawn(process, "ancestral", 1000)
     errors = {}
     for sampler in ("dpm++", "ddim"):
         few = drawn(process, sampler, 20)  # type: ignore[arg-type]
-        errors[sampler] = max(float(((few.mean(0) - many.mean(0)) / STD).abs().max()), float((few.std(0) / many.std(0) - 1).abs().max()))
+        errors[sampler] = max(
+            float(((few.mean(0) - many.mean(0)) / STD).abs().max()),
+            float((few.std(0) / many.std(0) - 1).abs().max()),
+        )
     assert errors["dpm++"] < 0.05 < errors["ddim"]
 
 
 @pytest.mark.parametrize("predicts", PREDICTIONS)
 def test_what_is_predicted_makes_no_difference(predicts: Prediction) -> None:
     """The same x̂_0 from each, and the error of each is that of x_0 times its factor."""
-    process, by_x0 = GaussianDiffusion(predicts=predicts, weight="min-snr"), GaussianDiffusion(weight="min-snr")
-    x0, times, noise = torch.randn(6, 3), torch.tensor([0, 10, 300, 500, 800, 950]), torch.randn(6, 3)
+    process, by_x0 = (
+        GaussianDiffusion(predicts=predicts, weight="min-snr"),
+        GaussianDiffusion(weight="min-snr"),
+    )
+    x0, times, noise = (
+        torch.randn(6, 3),
+        torch.tensor([0, 10, 300, 500, 800, 950]),
+        torch.randn(6, 3),
+    )
     x = process.noised(x0, times, noise)
-    torch.testing.assert_close(process.denoised(exact(process), x, times), exact(by_x0)(x, times), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(process.denoised(lambda x, t: process.target(x0, t, noise), x, times), x0, rtol=1e-3, atol=5e-3)
+    torch.testing.assert_close(
+        process.denoised(exact(process), x, times), exact(by_x0)(x, times), rtol=1e-3, atol=1e-3
+    )
+    torch.testing.assert_close(
+        process.denoised(lambda x, t: process.target(x0, t, noise), x, times),
+        x0,
+        rtol=1e-3,
+        atol=5e-3,
+    )
 
 
 def test_weights_are_those_of_the_error_of_x0(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,19 +211,37 @@ def test_weights_are_those_of_the_error_of_x0(monkeypatch: pytest.MonkeyPatch) -
     snr = process.log_snr(times).exp()
     for weight in ("min-snr", "clamped"):
         for predicts in ("eps", "v") if weight == "min-snr" else ("v",):
-            torch.testing.assert_close(found[predicts, weight], found["x0", weight], rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(found["eps", "plain"], snr * found["x0", "plain"], rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(found["v", "plain"], (snr + 1) * found["x0", "plain"], rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(found["x0", "min-snr"], snr.clamp(max=5) * found["x0", "plain"], rtol=1e-3, atol=1e-6)
+            torch.testing.assert_close(
+                found[predicts, weight], found["x0", weight], rtol=1e-3, atol=1e-6
+            )
+    torch.testing.assert_close(
+        found["eps", "plain"], snr * found["x0", "plain"], rtol=1e-3, atol=1e-6
+    )
+    torch.testing.assert_close(
+        found["v", "plain"], (snr + 1) * found["x0", "plain"], rtol=1e-3, atol=1e-6
+    )
+    torch.testing.assert_close(
+        found["x0", "min-snr"], snr.clamp(max=5) * found["x0", "plain"], rtol=1e-3, atol=1e-6
+    )
 
 
-@pytest.mark.parametrize(("schedule", "steps"), [("linear", 1000), ("cosine", 100), ("sigmoid", 10)])
+@pytest.mark.parametrize(
+    ("schedule", "steps"), [("linear", 1000), ("cosine", 100), ("sigmoid", 10)]
+)
 def test_the_bound_is_that_of_its_closed_form(schedule: Schedule, steps: int) -> None:
     """E ‖x̂_0 − x_0‖² = Σ s² / (1 + s² SNR) for the best network."""
     process = GaussianDiffusion(steps=steps, schedule=schedule, predicts="v")
-    alpha, sigma = (rate.squeeze(1).double() for rate in process.rates(torch.arange(steps), torch.zeros(steps, 1)))
+    alpha, sigma = (
+        rate.squeeze(1).double()
+        for rate in process.rates(torch.arange(steps), torch.zeros(steps, 1))
+    )
     snr, variance = (alpha / sigma) ** 2, (STD**2).double()
-    prior = 0.5 * (alpha[-1] ** 2 * (variance + MEAN**2) + sigma[-1] ** 2 - 1 - (sigma[-1] ** 2).log()).sum()
+    prior = (
+        0.5
+        * (
+            alpha[-1] ** 2 * (variance + MEAN**2) + sigma[-1] ** 2 - 1 - (sigma[-1] ** 2).log()
+        ).sum()
+    )
     first = 3 * (0.5 * math.log(2 * math.pi * math.e) + (sigma[0] / alpha[0]).log())
     error = (variance / (1 + variance * snr.unsqueeze(1))).sum(1)
     expected = float(prior + first + 0.5 * ((snr[:-1] - snr[1:]) * error[1:]).sum())
@@ -193,7 +256,8 @@ def test_between_two_times_the_noise_is_between() -> None:
     whole = process.log_snr(torch.arange(4))
     torch.testing.assert_close(process.log_snr(torch.tensor([0.0, 1.0, 2.0, 3.0])), whole)
     torch.testing.assert_close(
-        process.log_snr(torch.tensor([0.25, 2.5])), torch.stack([0.75 * whole[0] + 0.25 * whole[1], whole[2:].mean()])
+        process.log_snr(torch.tensor([0.25, 2.5])),
+        torch.stack([0.75 * whole[0] + 0.25 * whole[1], whole[2:].mean()]),
     )
 
 
@@ -207,7 +271,12 @@ def test_a_walk_visits_falling_times_and_may_have_one_step(sampler: Sampler) -> 
         return exact(process)(x, t)
 
     sample(process, network, torch.randn(5, 3), steps=10, sampler=sampler)
-    assert times[0] == 99 and times[-1] == 0 and sorted(times, reverse=True) == times and len(set(times)) == 10
+    assert (
+        times[0] == 99
+        and times[-1] == 0
+        and sorted(times, reverse=True) == times
+        and len(set(times)) == 10
+    )
     assert len(times) == {"heun": 18, "pc": 19}.get(sampler, 10)
     one = sample(process, network, torch.zeros(1, 3), steps=1, sampler=sampler)
     assert one[0].tolist() == pytest.approx(MEAN.tolist(), abs=0.05)  # the mean of everything
@@ -218,7 +287,10 @@ def test_a_walk_visits_falling_times_and_may_have_one_step(sampler: Sampler) -> 
 def test_two_steps_are_finite_and_not_far_off(schedule: Schedule, sampler: Sampler) -> None:
     for steps in (50, 1000):
         found = drawn(GaussianDiffusion(schedule=schedule, steps=steps), sampler, 2, count=2000)
-        assert float(((found.mean(0) - MEAN) / STD).abs().max()) < 0.5 and float((found.std(0) / STD).max()) < 1.5
+        assert (
+            float(((found.mean(0) - MEAN) / STD).abs().max()) < 0.5
+            and float((found.std(0) / STD).max()) < 1.5
+        )
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -230,20 +302,32 @@ def test_even_steps_do_not_crowd_at_the_end(schedule: Schedule) -> None:
         times.append(float(t[0]))
         return x
 
-    sample(GaussianDiffusion(schedule=schedule), network, torch.randn(2, 3), steps=20, sampler="dpm++")
+    sample(
+        GaussianDiffusion(schedule=schedule), network, torch.randn(2, 3), steps=20, sampler="dpm++"
+    )
     noisy = [t for t in times if t > 500]
-    assert len(noisy) > 4 and max(b - a for a, b in zip(noisy[1:], noisy, strict=False)) > 1 and min(-np.diff(noisy)) > 0.5
+    assert (
+        len(noisy) > 4
+        and max(b - a for a, b in zip(noisy[1:], noisy, strict=False)) > 1
+        and min(-np.diff(noisy)) > 0.5
+    )
 
 
 def test_impossible_samplers_and_processes_are_refused() -> None:
     for steps in (0, 1001):
         with pytest.raises(ValueError, match=f"ddim takes 1 to 1000 steps, got {steps}"):
             sample(GaussianDiffusion(), lambda x, t: x, torch.zeros(1, 1), steps=steps)
-    with pytest.raises(ValueError, match="unknown sampler 'euler'; choose one of ancestral, ddim, heun, dpm"):
+    with pytest.raises(
+        ValueError, match="unknown sampler 'euler'; choose one of ancestral, ddim, heun, dpm"
+    ):
         sample(GaussianDiffusion(), lambda x, t: x, torch.zeros(1, 1), sampler="euler")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="unknown prediction 'noise' of a diffusion; choose one of x0, eps, v"):
+    with pytest.raises(
+        ValueError, match="unknown prediction 'noise' of a diffusion; choose one of x0, eps, v"
+    ):
         GaussianDiffusion(predicts="noise")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="weight='clamped' would multiply the error of eps by millions"):
+    with pytest.raises(
+        ValueError, match="weight='clamped' would multiply the error of eps by millions"
+    ):
         GaussianDiffusion(predicts="eps", weight="clamped")
     with pytest.raises(ValueError, match="a schedule needs 1 step or more, got 0"):
         GaussianDiffusion(steps=0)
@@ -257,7 +341,8 @@ def test_time_reaches_the_network() -> None:
 
 @pytest.mark.parametrize("kind", [DiffusionPrior, ScorePrior, partial(ScorePrior, equation=True)])
 def test_diffusion_priors_learn_two_modes(kind: Any) -> None:
-    """Modes at ±(3, −2) with spread 0.3, far from unit variance: at least 90 % of the samples lie within 3 spreads of one."""
+    """Modes at ±(3, −2) with spread 0.3, far from unit variance: at least 90 % of the
+    samples lie within 3 spreads of one."""
     torch.manual_seed(0)
     prior, centre = kind(2, width=64), torch.tensor([3.0, -2.0])
     optimiser = torch.optim.Adam(prior.parameters(), 3e-3)
@@ -275,7 +360,9 @@ def test_diffusion_priors_learn_two_modes(kind: Any) -> None:
         samples = prior.sample(1000)
     distances = torch.stack([(samples - s * centre).norm(dim=1) for s in (1, -1)])
     assert float((distances.min(0).values < 0.9).float().mean()) >= 0.9
-    assert 0.6 < float((distances[0] < distances[1]).float().mean()) < 0.8, "the modes keep their shares"
+    assert 0.6 < float((distances[0] < distances[1]).float().mean()) < 0.8, (
+        "the modes keep their shares"
+    )
 
 
 def test_diffusion_prior_standardises_in_training_only() -> None:
@@ -297,8 +384,12 @@ def test_statistics_count_the_first_batches_alike_and_follow_later() -> None:
     batches = [4 + 3 * torch.randn(32, 2, generator=rng) for _ in range(40)]
     for x in batches:
         statistics(x.bfloat16())
-    torch.testing.assert_close(statistics.mean, torch.stack([x.mean(0) for x in batches]).mean(0), rtol=1e-2, atol=0)
-    torch.testing.assert_close(statistics.variance, torch.cat(batches).var(0, correction=0), rtol=1e-2, atol=0)
+    torch.testing.assert_close(
+        statistics.mean, torch.stack([x.mean(0) for x in batches]).mean(0), rtol=1e-2, atol=0
+    )
+    torch.testing.assert_close(
+        statistics.variance, torch.cat(batches).var(0, correction=0), rtol=1e-2, atol=0
+    )
     for _ in range(1000):
         statistics(torch.randn(32, 2, generator=rng))
     assert float(statistics.mean.abs().max()) < 0.2 and float(statistics.variance.max()) < 1.3

@@ -1,4 +1,5 @@
-"""Diagonal families, their per-row mixtures, divergences and products, against torch and brute force."""
+"""Diagonal families, their per-row mixtures, divergences and products, against torch
+and brute force."""
 
 from __future__ import annotations
 
@@ -21,14 +22,23 @@ def parameters(*shape: int) -> tuple[Tensor, Tensor]:
 
 
 def mixture(kind: type[Diagonal], allowed: Tensor | None = None) -> Mixture:
-    return Mixture(kind(*parameters(S, B, D)), torch.ones(S, B, dtype=torch.bool) if allowed is None else allowed)
+    return Mixture(
+        kind(*parameters(S, B, D)),
+        torch.ones(S, B, dtype=torch.bool) if allowed is None else allowed,
+    )
 
 
-def same_family(q: Mixture, kind: type[Diagonal], members: list[int], row: int) -> td.MixtureSameFamily:
+def same_family(
+    q: Mixture, kind: type[Diagonal], members: list[int], row: int
+) -> td.MixtureSameFamily:
     """Torch's own mixture of some components of one row."""
     plain = {Normal: td.Normal, Laplace: td.Laplace}[kind]
-    components = td.Independent(plain(q.components.loc[members, row], q.components.scale[members, row]), 1)
-    return td.MixtureSameFamily(td.Categorical(torch.ones(len(members), dtype=torch.float64)), components)
+    components = td.Independent(
+        plain(q.components.loc[members, row], q.components.scale[members, row]), 1
+    )
+    return td.MixtureSameFamily(
+        td.Categorical(torch.ones(len(members), dtype=torch.float64)), components
+    )
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -51,8 +61,15 @@ def test_mixture_density_is_torchs(kind: type[Diagonal]) -> None:
 def test_each_row_mixes_what_it_may() -> None:
     allowed = torch.tensor([[1, 0, 1, 0], [1, 1, 0, 0], [0, 0, 1, 0]], dtype=torch.bool)
     q, value = mixture(Normal, allowed), torch.randn(B, D, dtype=torch.float64)
-    torch.testing.assert_close(q.weights, torch.tensor([[0.5, 0, 0.5, 1 / 3], [0.5, 1, 0, 1 / 3], [0, 0, 0.5, 1 / 3]], dtype=torch.float64))
-    for row, members in enumerate([[0, 1], [1], [0, 2], [0, 1, 2]]):  # the last row may use none and mixes all
+    torch.testing.assert_close(
+        q.weights,
+        torch.tensor(
+            [[0.5, 0, 0.5, 1 / 3], [0.5, 1, 0, 1 / 3], [0, 0, 0.5, 1 / 3]], dtype=torch.float64
+        ),
+    )
+    for row, members in enumerate(
+        [[0, 1], [1], [0, 2], [0, 1, 2]]
+    ):  # the last row may use none and mixes all
         reference = same_family(q, Normal, members, row)
         torch.testing.assert_close(q.log_prob(value)[row], reference.log_prob(value[row]))
         torch.testing.assert_close(q.mean[row], reference.mean)
@@ -68,12 +85,17 @@ def test_mixture_draws_have_its_moments(kind: type[Diagonal]) -> None:
         reference = same_family(q, kind, members, row)
         assert_mean(draws[:, row], reference.mean.numpy())
         assert_mean((draws[:, row] - reference.mean.numpy()) ** 2, reference.variance.numpy())
-    assert_mean(draws[:, 0].prod(-1), float((q.components.loc[:, 0].prod(-1)).mean()))  # both dimensions come from one component
+    assert_mean(
+        draws[:, 0].prod(-1), float((q.components.loc[:, 0].prod(-1)).mean())
+    )  # both dimensions come from one component
 
 
 def test_a_forbidden_component_is_never_drawn_and_gets_no_gradient() -> None:
     loc = torch.tensor([0.0, 100.0, -100.0]).view(3, 1, 1).expand(3, 2, 1).clone().requires_grad_()
-    q = Mixture(Normal(loc, torch.full((3, 2, 1), 0.1)), torch.tensor([[1, 1], [1, 0], [0, 1]], dtype=torch.bool))
+    q = Mixture(
+        Normal(loc, torch.full((3, 2, 1), 0.1)),
+        torch.tensor([[1, 1], [1, 0], [0, 1]], dtype=torch.bool),
+    )
     draws = q.rsample(torch.Size((500,)))
     assert set(draws[:, 0, 0].div(100).round().tolist()) == {0.0, 1.0}
     assert set(draws[:, 1, 0].div(100).round().tolist()) == {0.0, -1.0}
@@ -94,7 +116,9 @@ def test_mixture_draws_follow_the_sample_shape() -> None:
 def test_kl_is_torchs(kind: type[Diagonal]) -> None:
     q, p = kind(*parameters(B, D)), kind(*parameters(D))
     plain = {Normal: td.Normal, Laplace: td.Laplace}[kind]
-    torch.testing.assert_close(dist.kl(q, p), td.kl_divergence(plain(q.loc, q.scale), plain(p.loc, p.scale)).sum(-1))
+    torch.testing.assert_close(
+        dist.kl(q, p), td.kl_divergence(plain(q.loc, q.scale), plain(p.loc, p.scale)).sum(-1)
+    )
     assert float(dist.kl(q, q).abs().max()) < 1e-12
 
 
@@ -106,7 +130,9 @@ def test_kl_of_a_mixture_is_the_mean_over_what_each_row_may_use() -> None:
         torch.testing.assert_close(dist.kl(q, p)[row], each[allowed[:, row], row].mean())
     draws = q.rsample(torch.Size((4000,)))
     estimate = (q.log_prob(draws) - p.log_prob(draws)).mean(0)
-    assert (dist.kl(q, p) > estimate - 0.05).all(), "the mean of the components' divergences bounds the mixture's"
+    assert (dist.kl(q, p) > estimate - 0.05).all(), (
+        "the mean of the components' divergences bounds the mixture's"
+    )
 
 
 def test_kl_between_families_is_refused() -> None:
@@ -117,7 +143,8 @@ def test_kl_between_families_is_refused() -> None:
 
 @pytest.mark.parametrize("powered", [False, True])
 def test_product_is_the_normalised_product_of_densities(powered: bool) -> None:
-    """By brute force: log densities add up to that of the product, but for one constant."""
+    """By brute force: log densities add up to that of the product, but for one
+    constant."""
     experts = Normal(*parameters(S, B, 1))
     members = torch.tensor([[1, 0, 1, 0], [1, 1, 0, 0], [1, 0, 1, 1]], dtype=torch.bool)
     powers = torch.tensor([[1.0], [2.0], [0.5]]) if powered else torch.ones(S, 1)
@@ -125,9 +152,14 @@ def test_product_is_the_normalised_product_of_densities(powered: bool) -> None:
     grid = torch.linspace(-12, 12, 4001, dtype=torch.float64).view(-1, 1, 1)
     for row in range(B):
         present = [m for m in range(S) if bool(members[m, row])]
-        logs = sum(powers[m] * Normal(experts.loc[m, row], experts.scale[m, row]).log_prob(grid[:, 0]) for m in present)
+        logs = sum(
+            powers[m] * Normal(experts.loc[m, row], experts.scale[m, row]).log_prob(grid[:, 0])
+            for m in present
+        )
         density = torch.softmax(torch.as_tensor(logs), 0) / (24 / 4000)
-        torch.testing.assert_close(q.log_prob(grid.expand(-1, B, 1))[:, row].exp(), density, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(
+            q.log_prob(grid.expand(-1, B, 1))[:, row].exp(), density, rtol=1e-6, atol=1e-8
+        )
 
 
 def test_product_of_many_subsets_at_once() -> None:
@@ -177,5 +209,7 @@ def test_stacking_keeps_the_family(kind: type[Diagonal]) -> None:
 
 def test_families_by_name() -> None:
     assert dist.family("laplace") is Laplace
-    with pytest.raises(ValueError, match="unknown distribution 'cauchy'; choose one of normal, laplace"):
+    with pytest.raises(
+        ValueError, match="unknown distribution 'cauchy'; choose one of normal, laplace"
+    ):
         dist.family("cauchy")

@@ -1,4 +1,5 @@
-"""The doubly reparameterised gradient at any β: against quadrature, and against the gradient of IWAE."""
+"""The doubly reparameterised gradient at any β: against quadrature, and against the
+gradient of IWAE."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ SEVERAL = LinearGaussian.make({"a": 3, "b": 4}, shared_dim=2, private_dim=1)
 
 
 def test_the_gradient_is_that_of_a_quadrature() -> None:
-    """One latent, one value, q(z) = N(μ, σ²), K = 2: ∂/∂(μ, log σ) of E log ½ Σ w_k by central differences of Gauss–Hermite sums."""
+    """One latent, one value, q(z) = N(μ, σ²), K = 2: ∂/∂(μ, log σ) of E log ½ Σ w_k by
+    central differences of Gauss–Hermite sums."""
     at, x, noise = np.array([0.4, np.log(0.6)]), 1.1, 0.8
     points, weights = np.polynomial.hermite_e.hermegauss(80)
     weights = np.outer(weights, weights) / weights.sum() ** 2
@@ -42,18 +44,40 @@ def test_the_gradient_is_that_of_a_quadrature() -> None:
         encoder.shared.log_scale.fill_(at[1])
     rows = oracle.batch({"a": np.full((200_000, 1), x)})
     for estimator in ("iwae", "dreg"):
-        loss = total(loss_of(Bound(everything_to_everything, estimator=estimator, samples=2, beta=BETA), model, rows)).mean()
+        loss = total(
+            loss_of(
+                Bound(everything_to_everything, estimator=estimator, samples=2, beta=BETA),
+                model,
+                rows,
+            )
+        ).mean()
         slopes = torch.autograd.grad(-loss, [encoder.shared.bias, encoder.shared.log_scale])
         assert torch.cat(slopes).numpy() == pytest.approx(truth, abs=0.03), estimator
 
 
-def both(routes: Routes, samples: int, density: str, private: str) -> tuple[dict[str, Array], dict[str, Array]]:
+def both(
+    routes: Routes, samples: int, density: str, private: str
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """Gradients of IWAE and of DReG, 150 of each, of a posterior that is off."""
     mixed = density == "everything"
-    model = perturbed(SEVERAL.model(Mixture() if mixed else Product(prior_expert="never"), auxiliary_scale=0.7), 0.3)
-    batch = SEVERAL.batch({n: np.repeat(v, 32, 0) for n, v in SEVERAL.draw(2).items()}, {"a": np.ones(64, bool), "b": np.arange(64) < 48})
-    options: dict[str, Any] = {"samples": samples, "beta": BETA, "density": density, "private": private}
-    iwae, dreg = (gradients(Bound(routes, estimator=e, **options), model, batch, 150) for e in ("iwae", "dreg"))  # type: ignore[arg-type]
+    model = perturbed(
+        SEVERAL.model(Mixture() if mixed else Product(prior_expert="never"), auxiliary_scale=0.7),
+        0.3,
+    )
+    batch = SEVERAL.batch(
+        {n: np.repeat(v, 32, 0) for n, v in SEVERAL.draw(2).items()},
+        {"a": np.ones(64, bool), "b": np.arange(64) < 48},
+    )
+    options: dict[str, Any] = {
+        "samples": samples,
+        "beta": BETA,
+        "density": density,
+        "private": private,
+    }
+    iwae, dreg = (
+        gradients(Bound(routes, estimator=e, **options), model, batch, 150)
+        for e in ("iwae", "dreg")
+    )  # type: ignore[arg-type]
     return iwae, dreg
 
 
@@ -61,18 +85,31 @@ def both(routes: Routes, samples: int, density: str, private: str) -> tuple[dict
     ("routes", "samples", "density", "private"),
     [
         (everything_to_everything, 4, "route", "own"),
-        (singles_to_everything, 4, "route", "auxiliary"),  # a sum over sources; private latents of targets from learned priors
+        (
+            singles_to_everything,
+            4,
+            "route",
+            "auxiliary",
+        ),  # a sum over sources; private latents of targets from learned priors
         (singles_to_everything, 4, "route", "own"),
         (singles_to_everything, 1, "everything", "auxiliary"),  # MMVAE+
     ],
 )
-def test_the_gradient_is_that_of_iwae_in_expectation(routes: Routes, samples: int, density: str, private: str) -> None:
+def test_the_gradient_is_that_of_iwae_in_expectation(
+    routes: Routes, samples: int, density: str, private: str
+) -> None:
     assert_same_expectation(*both(routes, samples, density, private))
 
 
-def test_of_a_mixture_of_several_samples_all_but_the_encoders_of_z_have_the_gradient_of_iwae() -> None:
+def test_of_a_mixture_of_several_samples_all_but_the_encoders_of_z_have_the_gradient_of_iwae() -> (
+    None
+):
     """MMVAE+ with K = 4: private encoders, decoders and auxiliary priors."""
     iwae, dreg = both(singles_to_everything, 4, "everything", "auxiliary")
     exact = [n for n in iwae if "encoders" not in n or "private" in n]
-    assert any("auxiliary" in n for n in exact) and any("encoders" in n for n in exact) and any("decoders" in n for n in exact)
+    assert (
+        any("auxiliary" in n for n in exact)
+        and any("encoders" in n for n in exact)
+        and any("decoders" in n for n in exact)
+    )
     assert_same_expectation({n: iwae[n] for n in exact}, {n: dreg[n] for n in exact})

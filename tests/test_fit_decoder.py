@@ -1,4 +1,5 @@
-"""Diffusion decoders fitted to a trained method: against closed forms on the linear-Gaussian oracle, what stays as it was, and bad inputs."""
+"""Diffusion decoders fitted to a trained method: against closed forms on the
+linear-Gaussian oracle, what stays as it was, and bad inputs."""
 
 from __future__ import annotations
 
@@ -45,7 +46,12 @@ def rows(count: int, seed: int) -> dict[str, Tensor]:
 
 def data() -> Dataset:
     rng = np.random.default_rng(0)
-    return cp.data.load({"image": rng.random((40, 1, 8, 8), np.float32), "vector": rng.normal(size=(40, 3)).astype(np.float32)})
+    return cp.data.load(
+        {
+            "image": rng.random((40, 1, 8, 8), np.float32),
+            "vector": rng.normal(size=(40, 3)).astype(np.float32),
+        }
+    )
 
 
 def weights(method: Method) -> dict[str, Tensor]:
@@ -53,22 +59,37 @@ def weights(method: Method) -> dict[str, Tensor]:
 
 
 def test_what_is_drawn_has_the_exact_predictive_distribution() -> None:
-    """a given b and c, and a from nothing: means, and the covariance of what is drawn, noise included; of the rest no bit changes."""
+    """a given b and c, and a from nothing: means, and the covariance of what is drawn,
+    noise included; of the rest no bit changes."""
     method, x = exact(), rows(4000, 1)
     before = weights(method)
     split = Split({name: v.numpy() for name, v in x.items()}, ORACLE.modalities)
     stages = method.stages
     method.fit_decoder(
-        split, denoiser=DenoiserOptions(("a",), width=6), max_steps=1500, max_epochs=-1, cooldown=700, lr=3e-3, progress=False
+        split,
+        denoiser=DenoiserOptions(("a",), width=6),
+        max_steps=1500,
+        max_epochs=-1,
+        cooldown=700,
+        lr=3e-3,
+        progress=False,
     )
     after = weights(method)
-    assert method.stages is stages and not method.training and all(p.requires_grad for p in method.parameters())
+    assert (
+        method.stages is stages
+        and not method.training
+        and all(p.requires_grad for p in method.parameters())
+    )
     kept = [name for name in before if not name.startswith("model.decoders.a.")]
     assert len(kept) > 20 and all(torch.equal(before[name], after[name]) for name in kept)
     assert method.model.surrogates == ["a"]
 
     given = {name: v[:40] for name, v in rows(40, 2).items() if name != "a"}
-    drawn = method.translate(given, ["a"], n=1500, generator=torch.Generator().manual_seed(0))["a"].double().numpy()
+    drawn = (
+        method.translate(given, ["a"], n=1500, generator=torch.Generator().manual_seed(0))["a"]
+        .double()
+        .numpy()
+    )
     mean, covariance = ORACLE.marginal(("b", "c", "a"))
     gain = np.linalg.solve(covariance[:-4, :-4], covariance[:-4, -4:]).T
     seen = np.concatenate([given["b"].numpy(), given["c"].numpy()], 1)
@@ -91,7 +112,11 @@ def test_a_mixture_teaches_the_decoder_with_every_modality_that_a_row_has() -> N
     method.model = ORACLE.model(Mixture(), experts="posterior")
     method.float().eval()
     x = {name: v[:2] for name, v in rows(2, 3).items()}
-    present = {"a": torch.tensor([True, True]), "b": torch.tensor([True, False]), "c": torch.tensor([False, False])}
+    present = {
+        "a": torch.tensor([True, True]),
+        "b": torch.tensor([True, False]),
+        "c": torch.tensor([False, False]),
+    }
     batch = Batch({name: v * present[name].unsqueeze(1) for name, v in x.items()}, present)
     encoding = method.model.encode(batch)
     torch.manual_seed(0)
@@ -112,17 +137,28 @@ def test_a_fitted_decoder_is_saved_and_its_draft_stays(condition: Any, tmp_path:
     split = data().train
     method = MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS)
     method.fit(split, max_steps=3, progress=False)
-    draft = {name: v.clone() for name, v in method.model.decoder("image").network.state_dict().items()}
-    method.fit_decoder(split, denoiser=replace(IMAGE, condition=condition), max_steps=3, progress=False)
+    draft = {
+        name: v.clone() for name, v in method.model.decoder("image").network.state_dict().items()
+    }
+    method.fit_decoder(
+        split, denoiser=replace(IMAGE, condition=condition), max_steps=3, progress=False
+    )
     if condition == "concat":
         now = method.model.decoder("image").network.state_dict()
         assert draft and all(torch.equal(v, now[name]) for name, v in draft.items())
-    method.fit_decoder(split, denoiser=DenoiserOptions(("vector",), width=1), max_steps=2, progress=False)
+    method.fit_decoder(
+        split, denoiser=DenoiserOptions(("vector",), width=1), max_steps=2, progress=False
+    )
     method.save_pretrained(tmp_path)
     again = load(tmp_path)
-    assert again.model.surrogates == ["image", "vector"] and isinstance(again.model.likelihood("image"), Denoising)
+    assert again.model.surrogates == ["image", "vector"] and isinstance(
+        again.model.likelihood("image"), Denoising
+    )
     drawn = [m.sample(4, generator=torch.Generator().manual_seed(0)) for m in (method, again)]
-    assert all(torch.equal(drawn[0][name], drawn[1][name]) and float(drawn[0][name].std()) > 1e-3 for name in ("image", "vector"))
+    assert all(
+        torch.equal(drawn[0][name], drawn[1][name]) and float(drawn[0][name].std()) > 1e-3
+        for name in ("image", "vector")
+    )
 
 
 def test_what_goes_wrong_leaves_the_method_as_it_was() -> None:
@@ -133,17 +169,27 @@ def test_what_goes_wrong_leaves_the_method_as_it_was() -> None:
     with pytest.raises(NonFiniteLoss):
         method.fit_decoder(split, denoiser=IMAGE, max_steps=50, lr=1e25, progress=False)
     now = weights(method)
-    assert before.keys() == now.keys() and all(torch.equal(before[name], now[name]) for name in before)
+    assert before.keys() == now.keys() and all(
+        torch.equal(before[name], now[name]) for name in before
+    )
     assert method.stages is stages and method.model.surrogates == [] and not method.model.denoisers
     for options, message in (
         (DenoiserOptions(), "denoiser names no modality; choose some of image, vector"),
-        (DenoiserOptions(("photo",)), "there is no modality 'photo'; the modalities are image, vector"),
+        (
+            DenoiserOptions(("photo",)),
+            "there is no modality 'photo'; the modalities are image, vector",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             method.fit_decoder(split, denoiser=options, progress=False)
     drawn = MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS, denoiser=IMAGE)
-    with pytest.raises(ValueError, match="condition='concat' reads what a feed-forward decoder draws, and this decoder is none"):
-        drawn.fit_decoder(split, denoiser=replace(IMAGE, condition="concat"), max_steps=1, progress=False)
+    with pytest.raises(
+        ValueError,
+        match="condition='concat' reads what a feed-forward decoder draws, and this decoder is none",
+    ):
+        drawn.fit_decoder(
+            split, denoiser=replace(IMAGE, condition="concat"), max_steps=1, progress=False
+        )
 
 
 def test_a_fit_that_was_stopped_goes_on_bitwise(tmp_path: Path) -> None:
@@ -166,17 +212,33 @@ def test_a_fit_that_was_stopped_goes_on_bitwise(tmp_path: Path) -> None:
         ends.append(weights(method))
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
     with pytest.raises(ValueError, match="already holds a run"):
-        deepcopy(base).fit_decoder(split, denoiser=IMAGE, out=tmp_path / "whole", max_steps=4, batch_size=8, progress=False)
-    with pytest.raises(ValueError, match=r"cannot resume .*: data.denoiser.width was 8 and is now 16"):
+        deepcopy(base).fit_decoder(
+            split, denoiser=IMAGE, out=tmp_path / "whole", max_steps=4, batch_size=8, progress=False
+        )
+    with pytest.raises(
+        ValueError, match=r"cannot resume .*: data.denoiser.width was 8 and is now 16"
+    ):
         wider = replace(IMAGE, condition="concat", width=16)
-        deepcopy(base).fit_decoder(split, denoiser=wider, out=tmp_path / "whole", resume=True, max_steps=4, batch_size=8, progress=False)
+        deepcopy(base).fit_decoder(
+            split,
+            denoiser=wider,
+            out=tmp_path / "whole",
+            resume=True,
+            max_steps=4,
+            batch_size=8,
+            progress=False,
+        )
 
 
 def test_rows_without_the_modality_teach_nothing() -> None:
-    """Few rows have an image, and most batches would have none; of a stream's, which are not chosen, such a batch counts 0."""
+    """Few rows have an image, and most batches would have none; of a stream's, which
+    are not chosen, such a batch counts 0."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    x = {"image": rng.random((40, 1, 8, 8), np.float32), "vector": rng.normal(size=(40, 3)).astype(np.float32)}
+    x = {
+        "image": rng.random((40, 1, 8, 8), np.float32),
+        "vector": rng.normal(size=(40, 3)).astype(np.float32),
+    }
     method = MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS)
     present = {"image": np.arange(40) % 20 == 7, "vector": np.ones(40, bool)}
     x["image"][~present["image"]] = 0
@@ -194,8 +256,16 @@ def test_rows_without_the_modality_teach_nothing() -> None:
     learned = [p.grad for p in method.model.likelihood("image").parameters()]
     assert torch.equal(loss, torch.zeros(4)) and all(g is not None and not g.any() for g in learned)
     nobody = {"image": np.zeros(40, bool), "vector": np.ones(40, bool)}
-    with pytest.raises(ValueError, match="no row of train has image; give rows from which to learn what they look like"):
-        method.fit_decoder(Split({**x, "image": 0 * x["image"]}, method.modalities, nobody), denoiser=IMAGE, max_steps=1, progress=False)
+    with pytest.raises(
+        ValueError,
+        match="no row of train has image; give rows from which to learn what they look like",
+    ):
+        method.fit_decoder(
+            Split({**x, "image": 0 * x["image"]}, method.modalities, nobody),
+            denoiser=IMAGE,
+            max_steps=1,
+            progress=False,
+        )
 
 
 def _decoded(method: Method, batch: Batch) -> Any:
@@ -214,7 +284,9 @@ def test_the_likelihood_of_a_draft_does_not_learn() -> None:
     with pytest.raises(NonFiniteLoss):
         method.fit_decoder(split, denoiser=draws_by, max_steps=50, lr=1e25, progress=False)
     now = weights(method)
-    assert before.keys() == now.keys() and all(torch.equal(before[name], now[name]) for name in before)
+    assert before.keys() == now.keys() and all(
+        torch.equal(before[name], now[name]) for name in before
+    )
     method.fit_decoder(split, denoiser=draws_by, max_steps=3, lr=0.1, progress=False)
     kept = method.model.likelihood("image").coarse.state_dict()  # type: ignore[union-attr]
     assert torch.equal(kept["log_scale"], before["model.decoders.image.likelihood.log_scale"])
@@ -225,24 +297,37 @@ def test_what_needs_means_or_densities_is_refused_afterwards() -> None:
     split = data().train
     method = MMVAE.for_data(data(), shared_dim=3, networks=NETWORKS, estimator="dreg", samples=2)
     method.fit_decoder(split, denoiser=IMAGE, max_steps=1, progress=False)
-    with pytest.raises(ValueError, match="estimator='dreg' weighs draws by their density, and the decoder of 'image' has none"):
+    with pytest.raises(
+        ValueError,
+        match="estimator='dreg' weighs draws by their density, and the decoder of 'image' has none",
+    ):
         method.fit(split, max_steps=1, progress=False)
     method = MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS)
-    method.fit_refiner(split, refiner=cp.RefinerOptions(steps=2, width=8, signal="error"), steps=1, progress=False)
-    with pytest.raises(ValueError, match="compares values with decoded means, and diffusion has none; fit one with signal='gradient'"):
+    method.fit_refiner(
+        split, refiner=cp.RefinerOptions(steps=2, width=8, signal="error"), steps=1, progress=False
+    )
+    with pytest.raises(
+        ValueError,
+        match="compares values with decoded means, and diffusion has none; fit one with signal='gradient'",
+    ):
         method.fit_decoder(split, denoiser=IMAGE, max_steps=1, progress=False)
 
 
 def test_how_values_are_drawn_may_change_afterwards() -> None:
-    """Guidance of 0 forgets latents, of more exaggerates them; the solver and its steps are counted by calls of the network."""
+    """Guidance of 0 forgets latents, of more exaggerates them; the solver and its steps
+    are counted by calls of the network."""
     torch.manual_seed(0)
-    method = MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS, denoiser=replace(IMAGE, drop=0.1)).eval()
+    method = MoPoE.for_data(
+        data(), shared_dim=3, networks=NETWORKS, denoiser=replace(IMAGE, drop=0.1)
+    ).eval()
     calls: list[int] = []
     method.model.likelihood("image").network.register_forward_hook(lambda *_: calls.append(1))  # type: ignore[union-attr]
 
     def drawn(shift: float) -> Tensor:
         z = torch.full((1, 4, 3), shift)
-        return method.decode(cp.Latents(z, {}), ["image"], generator=torch.Generator().manual_seed(0))["image"]
+        return method.decode(
+            cp.Latents(z, {}), ["image"], generator=torch.Generator().manual_seed(0)
+        )["image"]
 
     plain = drawn(1.0)
     assert len(calls) == 5
@@ -256,22 +341,54 @@ def test_how_values_are_drawn_may_change_afterwards() -> None:
     method.draw_by(guidance=1.0)
     assert torch.equal(drawn(1.0), plain) and float((exaggerated - plain).abs().max()) > 0.01
     method.draw_by()
-    with pytest.raises(ValueError, match=r"sampler_steps=2000 .* must lie between 1 and steps=1000"):
+    with pytest.raises(
+        ValueError, match=r"sampler_steps=2000 .* must lie between 1 and steps=1000"
+    ):
         method.draw_by(sampler_steps=2000)
     with pytest.raises(
-        ValueError, match="no decoder of this model draws by diffusion; leave out guidance and samplers, or fit one with fit_decoder"
+        ValueError,
+        match="no decoder of this model draws by diffusion; leave out guidance and samplers, or fit one with fit_decoder",
     ):
         MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS).draw_by(guidance=2.0)
 
 
-def test_the_command_replaces_the_decoder_of_a_run(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_replaces_the_decoder_of_a_run(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, picture = tmp_path / "run", str(tmp_path / "a.png")
-    assert main(["fit", "mopoe", "--data", "digits-quadrant", "--max_steps", "2", "--networks.width", "2", "--out", str(run)]) == 0
+    assert (
+        main(
+            [
+                "fit",
+                "mopoe",
+                "--data",
+                "digits-quadrant",
+                "--max_steps",
+                "2",
+                "--networks.width",
+                "2",
+                "--out",
+                str(run),
+            ]
+        )
+        == 0
+    )
     (run / "evaluation.json").write_text("{}")
-    words = ["fit-decoder", str(run), "--denoiser.modalities", "[view1]", "--denoiser.width", "8", "--max_steps", "2"]
+    words = [
+        "fit-decoder",
+        str(run),
+        "--denoiser.modalities",
+        "[view1]",
+        "--denoiser.width",
+        "8",
+        "--max_steps",
+        "2",
+    ]
     assert main(words) == 0
     assert not (run / "evaluation.json").exists() and load(run).model.surrogates == ["view1"]
-    assert (run / "decoder" / "checkpoints" / "last.ckpt").exists() and main(words) == 0  # another takes its place
+    assert (run / "decoder" / "checkpoints" / "last.ckpt").exists() and main(
+        words
+    ) == 0  # another takes its place
     assert main([*words[:-1], "3", "--resume", "true"]) == 0
     assert f"{run}: view1 by diffusion, 3 steps, loss " in capsys.readouterr().out
     assert main(["sample", str(run), "--n", "2", "--sampler_steps", "2", "--out", picture]) == 0
@@ -279,7 +396,10 @@ def test_the_command_replaces_the_decoder_of_a_run(tmp_path: Path, capsys: Any, 
     assert whole.complete
     with monkeypatch.context() as patch:
         patch.setattr("counterpoint.metrics.evaluate", lambda *_, **__: whole)
-        for options, name in (([], "evaluation.json"), (["--sampler_steps", "3"], "evaluation-partial.json")):
+        for options, name in (
+            ([], "evaluation.json"),
+            (["--sampler_steps", "3"], "evaluation-partial.json"),
+        ):
             assert main(["evaluate", str(run), *options]) == 0
             assert (run / name).exists() and len([*run.glob("evaluation*.json")]) == 1
             (run / name).unlink()
@@ -289,4 +409,7 @@ def test_the_command_replaces_the_decoder_of_a_run(tmp_path: Path, capsys: Any, 
         "counterpoint: error: denoiser: guidance=2.0 needs a network that has learned to do without latents; train with drop=0.1\n"
     )
     assert main(["fit-decoder", str(run)]) == 2
-    assert capsys.readouterr().err == "counterpoint: error: denoiser names no modality; choose some of view0, view1, view2\n"
+    assert (
+        capsys.readouterr().err
+        == "counterpoint: error: denoiser names no modality; choose some of view0, view1, view2\n"
+    )

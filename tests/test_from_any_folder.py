@@ -12,7 +12,18 @@ import yaml
 from counterpoint.cli import main
 from counterpoint.data.loading import described
 
-TINY = ["--shared_dim", "2", "--private_dim", "2", "--max_steps", "2", "--batch_size", "16", "--fit.progress", "false"]
+TINY = [
+    "--shared_dim",
+    "2",
+    "--private_dim",
+    "2",
+    "--max_steps",
+    "2",
+    "--batch_size",
+    "16",
+    "--fit.progress",
+    "false",
+]
 
 
 def table(path: Path) -> Path:
@@ -35,27 +46,36 @@ def test_a_relative_path_is_kept_absolute_and_every_verb_finds_it(
     run = "../work/runs/a"
     few = ["--rows", "20", "--samples", "20", "--likelihood_rows", "4", "--likelihood_samples", "4"]
     assert main(["evaluate", run, *few, "--only", "probe"]) == 0
-    assert main(["impute", run, "--split", "test", "--given", "a", "--n", "19", "--out", "i.npz"]) == 0
+    assert (
+        main(["impute", run, "--split", "test", "--given", "a", "--n", "19", "--out", "i.npz"]) == 0
+    )
     assert main(["sample", run, "--n", "2", "--out", "s.json"]) == 0
     assert main(["fit", "--resume", run, "--max_steps", "3"]) == 0
     assert main(["fit", "--config", f"{run}/config.yaml", "--out", "again"]) == 0
     capsys.readouterr()
-    # The data are moved: one line says where they were and what to change; changed, the run is evaluated and resumed as before.
+    # The data are moved: one line says where they were and what to change; changed, the run is
+    # evaluated and resumed as before.
     shutil.move(tmp_path / "work" / "data", tmp_path / "moved")
     assert main(["impute", run, "--split", "test", "--given", "a", "--n", "19"]) == 2
     said = capsys.readouterr().err
     assert (
-        said.count("\n") == 1 and f"are not at {tmp_path / 'work' / 'data' / 'x.npz'}; bring them back, or say in {run}/config.yaml" in said
+        said.count("\n") == 1
+        and f"are not at {tmp_path / 'work' / 'data' / 'x.npz'}; bring them back, or say in {run}/config.yaml"
+        in said
     )
     config["data"]["source"] = str(tmp_path / "moved" / "x.npz")
     config["fit"]["max_steps"] = 3
     Path(run, "config.yaml").write_text(yaml.safe_dump(config))
-    assert main(["impute", run, "--split", "test", "--given", "a", "--n", "19", "--out", "i.npz"]) == 0
+    assert (
+        main(["impute", run, "--split", "test", "--given", "a", "--n", "19", "--out", "i.npz"]) == 0
+    )
     assert main(["fit", "--resume", run, "--max_steps", "4"]) == 0
     assert main(["fit-prior", run, "--kind", "gmm"]) == 0
 
 
-def test_names_stay_names_and_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_stay_names_and_paths_become_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("citeseq").mkdir()  # a folder of the name of a set is not what the name means
     assert described({"source": "citeseq", "root": "data", "size": None, "fold": 2}) == {

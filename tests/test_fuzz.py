@@ -1,7 +1,8 @@
-"""What people bring that nobody foresaw: hundreds of calls and command lines with values of the wrong kind, size or content.
+"""What people bring that nobody foresaw: hundreds of calls and command lines with
+values of the wrong kind, size or content.
 
-Each either works, and then gives finite values, or is refused by one error whose message has at most three lines and names
-what was wrong. Nothing ends in a traceback.
+Each either works, and then gives finite values, or is refused by one error whose
+message has at most three lines and names what was wrong. Nothing ends in a traceback.
 """
 
 from __future__ import annotations
@@ -44,7 +45,13 @@ OTHERS = (Modality("image", (1, 8, 8), "laplace"), Modality("sound", (7,), "norm
 SMALL = cp.NetworkOptions(width=4, hidden=(8,))
 ROWS = 3
 EXAMPLES = 500
-quiet = settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, suppress_health_check=[*HealthCheck])
+quiet = settings(
+    max_examples=EXAMPLES,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[*HealthCheck],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -58,15 +65,27 @@ def calm() -> Iterator[None]:
 @cache
 def model(name: str) -> cp.Method:
     torch.manual_seed(0)
-    options: dict[str, Any] = {"private_dim": 2} if name != "jnf" else {"hmc": cp.HMC(warmup=2, steps=4, leapfrogs=2)}
+    options: dict[str, Any] = (
+        {"private_dim": 2} if name != "jnf" else {"hmc": cp.HMC(warmup=2, steps=4, leapfrogs=2)}
+    )
     return cp.METHODS[name](MODALITIES, shared_dim=2, networks=SMALL, **options).eval()  # type: ignore[call-arg]
 
 
 @cache
-def values(modalities: tuple[Modality, ...] = MODALITIES, rows: int = ROWS) -> dict[str, np.ndarray]:
+def values(
+    modalities: tuple[Modality, ...] = MODALITIES, rows: int = ROWS
+) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    kinds = {"categorical": lambda shape: rng.integers(0, 5, shape), "nb": lambda shape: rng.poisson(3.0, shape)}
-    return {m.name: kinds.get(m.likelihood, lambda shape: rng.random(shape, dtype=np.float32))((rows, *m.shape)) for m in modalities}
+    kinds = {
+        "categorical": lambda shape: rng.integers(0, 5, shape),
+        "nb": lambda shape: rng.poisson(3.0, shape),
+    }
+    return {
+        m.name: kinds.get(m.likelihood, lambda shape: rng.random(shape, dtype=np.float32))(
+            (rows, *m.shape)
+        )
+        for m in modalities
+    }
 
 
 def batch(modalities: tuple[Modality, ...] = MODALITIES) -> Batch:
@@ -101,7 +120,9 @@ ARRAYS: tuple[Any, ...] = (
     torch.zeros(3), torch.tensor(1.0), torch.full((3,), math.nan), torch.ones(3, 4, device="meta"), torch.ones(3, 4, dtype=torch.bfloat16),
     torch.ones(3, 4, requires_grad=True), torch.zeros(3, dtype=torch.bool), torch.ones(3, 4).to_sparse(), np.datetime64("2020-01-01"),
 )  # fmt: skip
-ODD = st.sampled_from(range(len(SCALARS) + len(CONTAINERS) + len(ARRAYS))).map([*SCALARS, *CONTAINERS, *ARRAYS].__getitem__)
+ODD = st.sampled_from(range(len(SCALARS) + len(CONTAINERS) + len(ARRAYS))).map(
+    [*SCALARS, *CONTAINERS, *ARRAYS].__getitem__
+)
 
 
 def whole(name: str) -> Any:
@@ -109,7 +130,10 @@ def whole(name: str) -> Any:
     made = {
         "another": batch(OTHERS),
         "rows": batch()[:0],
-        "bits": Batch({k: v.double() if v.is_floating_point() else v for k, v in batch().x.items()}, batch().present),
+        "bits": Batch(
+            {k: v.double() if v.is_floating_point() else v for k, v in batch().x.items()},
+            batch().present,
+        ),
         "mapping": {"image": values()["image"], "rna": np.full((ROWS, 4), math.nan)},
         "empty": {},
         "uneven": {"image": values()["image"], "rna": values()["rna"][:1]},
@@ -171,16 +195,27 @@ def survives(call: Callable[[], object], odd: dict[str, Any]) -> None:
     except (ValueError, TypeError, OSError) as error:
         said = str(error)
         assert 0 < len(said.splitlines()) <= 3 and len(said) < 1500, said
-        assert any(named(name, value, said) for name, value in odd.items()), f"{odd} is not named in: {said}"
+        assert any(named(name, value, said) for name, value in odd.items()), (
+            f"{odd} is not named in: {said}"
+        )
         return
     for values in tensors(answer):
-        assert not values.is_floating_point() or bool(torch.isfinite(values).all()), f"{odd} gave what is not finite"
+        assert not values.is_floating_point() or bool(torch.isfinite(values).all()), (
+            f"{odd} gave what is not finite"
+        )
 
 
 def named(name: str, value: object, said: str) -> bool:
-    """Whether a message speaks of an argument: by its name, its value, or what the value holds."""
+    """Whether a message speaks of an argument: by its name, its value, or what the
+    value holds."""
     parts = [*value] if isinstance(value, dict | list | tuple | set) else [value]
-    words = {"x": "modalit", "shared": "modalit", "private": "modalit", "latents": "latent", "n": "draws"}
+    words = {
+        "x": "modalit",
+        "shared": "modalit",
+        "private": "modalit",
+        "latents": "latent",
+        "n": "draws",
+    }
     texts = [
         name,
         repr(value),
@@ -196,12 +231,26 @@ def named(name: str, value: object, said: str) -> bool:
 @given(st.data())
 def test_no_question_ends_in_a_traceback(data: st.DataObject) -> None:
     verb = data.draw(st.sampled_from([*QUESTIONS]))
-    name = data.draw(st.sampled_from(["mmvae+", "mmvae+", "jnf"])) if verb not in ("recombine", "decode", "refine") else "mmvae+"
+    name = (
+        data.draw(st.sampled_from(["mmvae+", "mmvae+", "jnf"]))
+        if verb not in ("recombine", "decode", "refine")
+        else "mmvae+"
+    )
     asked = {
-        key: batch() if key in ("x", "shared", "private") else latents() if key == "latents" else v for key, v in QUESTIONS[verb].items()
+        key: batch() if key in ("x", "shared", "private") else latents() if key == "latents" else v
+        for key, v in QUESTIONS[verb].items()
     }
     keys = data.draw(st.lists(st.sampled_from([*asked]), min_size=1, max_size=2, unique=True))
-    odd = {key: data.draw(BATCHES | ODD if isinstance(asked[key], Batch) else LATENTS | ODD if key == "latents" else ODD) for key in keys}
+    odd = {
+        key: data.draw(
+            BATCHES | ODD
+            if isinstance(asked[key], Batch)
+            else LATENTS | ODD
+            if key == "latents"
+            else ODD
+        )
+        for key in keys
+    }
     survives(lambda: getattr(model(name), verb)(**{**asked, **odd}), odd)
 
 
@@ -240,7 +289,10 @@ def fitted(verb: str, **options: Any) -> None:
 def test_nothing_is_made_of_odd_options(data: st.DataObject) -> None:
     maker = data.draw(st.sampled_from([*MAKERS]))
     make, names = MAKERS[maker]
-    odd = {name: data.draw(ODD) for name in data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True))}
+    odd = {
+        name: data.draw(ODD)
+        for name in data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True))
+    }
     survives(lambda: make(**odd), odd)
 
 
@@ -254,16 +306,41 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data").mkdir()
     for name, array in values(rows=30).items():
         np.save(folder / "data" / f"{name}.npy", array)
-    quick = ["--max_steps=1", "--batch_size=4", "--progress=false", "--tensorboard=false", "--networks.width=4", "--networks.hidden=[8]"]
+    quick = [
+        "--max_steps=1",
+        "--batch_size=4",
+        "--progress=false",
+        "--tensorboard=false",
+        "--networks.width=4",
+        "--networks.hidden=[8]",
+    ]
     quick += ["--shared_dim=2", "--private_dim=2"]
     with redirect_stdout(StringIO()):
-        assert main(["fit", "mmvae+", "--data", str(folder / "data"), "--out", str(folder / "run"), *quick]) == 0
+        assert (
+            main(
+                [
+                    "fit",
+                    "mmvae+",
+                    "--data",
+                    str(folder / "data"),
+                    "--out",
+                    str(folder / "run"),
+                    *quick,
+                ]
+            )
+            == 0
+        )
     rng = np.random.default_rng(0)
     for name in ("config.yaml", "model/config.json", "model/model.safetensors", "metrics.csv"):
         content = (folder / "run" / name).read_bytes()
         flipped = bytearray(content)
         flipped[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
-        for kind, damaged in {"short": content[: len(content) // 2], "empty": b"", "bits": bytes(flipped), "noise": rng.bytes(500)}.items():
+        for kind, damaged in {
+            "short": content[: len(content) // 2],
+            "empty": b"",
+            "bits": bytes(flipped),
+            "noise": rng.bytes(500),
+        }.items():
             copied = folder / f"{kind}-{name.replace('/', '-')}"
             shutil.copytree(folder / "run", copied)
             (copied / name).write_bytes(damaged)
@@ -271,7 +348,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "twice.yaml": "fit: {lr: 0.1}\nfit: {seed: 1}\n",
         "deep.yaml": "[" * 5000,
         "alias.yaml": "a: &a [x, x]\n"
-        + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}]\n" for a, b in pairwise("abcdefghij")),
+        + "".join(
+            f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}]\n"
+            for a, b in pairwise("abcdefghij")
+        ),
         "loop.yaml": "&a {fit: *a}",
         "class.yaml": "fit: {trainer: {plugins: [{class_path: os.system}]}}",
         "list.yaml": "- 1\n- 2\n",
@@ -343,18 +423,32 @@ QUICK = {
     "sweep": ["--max_steps=1"],
     "fit-prior": ["--steps=1", "--size=4", "--batch_size=2"],
     "fit-refiner": ["--steps=1", "--batch_size=2"],
-    "fit-decoder": ["--fit.max_steps=1", "--fit.batch_size=4", "--denoiser.width=8", "--fit.progress=false"],
+    "fit-decoder": [
+        "--fit.max_steps=1",
+        "--fit.batch_size=4",
+        "--denoiser.width=8",
+        "--fit.progress=false",
+    ],
 }
 """What keeps a command short where nothing else is wrong with it."""
 
 
 def command_line(draw: Callable[[Any], Any], folder: Path) -> list[str]:
-    """A verb, a run, and flags with odd values. What measures runs would take long on a good one, and gets none."""
+    """A verb, a run, and flags with odd values. What measures runs would take long on a
+    good one, and gets none."""
     words = texts(folder)
     verb = draw(st.sampled_from([*VERBS]))
-    run = draw(st.sampled_from(WORDS if verb in ("evaluate", "report") else [str(folder / "run")] * len(words) + words))
+    run = draw(
+        st.sampled_from(
+            WORDS if verb in ("evaluate", "report") else [str(folder / "run")] * len(words) + words
+        )
+    )
     made = draw(st.sampled_from(["list", "prepare", "index", "pack", "latents", "nope"]))
-    line = [verb, *{"fit": [], "tune": [], "sweep": [], "data": [made, run]}.get(verb, [run]), *QUICK.get(verb, [])]
+    line = [
+        verb,
+        *{"fit": [], "tune": [], "sweep": [], "data": [made, run]}.get(verb, [run]),
+        *QUICK.get(verb, []),
+    ]
     for flag in draw(st.lists(st.sampled_from(VERBS[verb]), max_size=3)):
         value = draw(st.sampled_from(words))
         line += draw(st.sampled_from([[flag, value], [f"{flag}={value}"], [flag]]))
@@ -374,7 +468,9 @@ def answered(line: list[str]) -> tuple[int, str]:
     with redirect_stdout(out), redirect_stderr(err):
         code = main(line)
     said = [
-        text for text in err.getvalue().splitlines() if text.startswith("counterpoint: ") and not text.startswith("counterpoint: warning: ")
+        text
+        for text in err.getvalue().splitlines()
+        if text.startswith("counterpoint: ") and not text.startswith("counterpoint: warning: ")
     ]
     assert code in (0, 2), (line, err.getvalue(), traceback_of(err.getvalue()))
     assert code == 0 or len(said) == 1, (line, err.getvalue())

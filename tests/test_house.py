@@ -1,4 +1,5 @@
-"""The house itself: what is installed, what importing costs, what is tracked, and that the README tells the truth."""
+"""The house itself: what is installed, what importing costs, what is tracked, and that
+the README tells the truth."""
 
 from __future__ import annotations
 
@@ -37,7 +38,16 @@ print(json.dumps({"torch": starts[1] - starts[0], "counterpoint": starts[2] - st
 def tracked() -> list[Path]:
     """Files that git tracks or would track; skips outside a checkout."""
     listed = subprocess.run(
-        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        [
+            "git",
+            "-c",
+            f"safe.directory={ROOT}",
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -49,10 +59,17 @@ def tracked() -> list[Path]:
 
 @pytest.fixture(scope="module")
 def imports() -> dict[str, dict[str, Any]]:
-    """What a process sees that imports torch, counterpoint and then one of its lazy names: one process for each of these."""
+    """What a process sees that imports torch, counterpoint and then one of its lazy
+    names: one process for each of these."""
 
     def seen(name: str) -> dict[str, Any]:
-        done = subprocess.run([sys.executable, "-c", IMPORTING, name], check=True, capture_output=True, text=True, cwd=ROOT)
+        done = subprocess.run(
+            [sys.executable, "-c", IMPORTING, name],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
         return json.loads(done.stdout)
 
     return {name: seen(name) for name in LAZY}
@@ -61,20 +78,33 @@ def imports() -> dict[str, dict[str, Any]]:
 def table_column(text: str, heading: str) -> set[str]:
     """The names in backticks in the first column of the table under a heading."""
     section = text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    return {name for line in section.splitlines() if line.startswith("|") for name in re.findall(r"`([^`]+)`", line.split("|")[1])}
+    return {
+        name
+        for line in section.splitlines()
+        if line.startswith("|")
+        for name in re.findall(r"`([^`]+)`", line.split("|")[1])
+    }
 
 
 def test_torchvision_is_not_installed() -> None:
-    assert importlib.util.find_spec("torchvision") is None, "torchvision's wheel brings another torch: no dependency may pull it"
+    assert importlib.util.find_spec("torchvision") is None, (
+        "torchvision's wheel brings another torch: no dependency may pull it"
+    )
 
 
 def test_torch_is_the_pinned_version() -> None:
-    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
+    pins = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line
+    )
     assert torch.__version__.split("+")[0] == pins["torch"]
 
 
 def test_every_dependency_is_pinned() -> None:
-    pins = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in (ROOT / "constraints.txt").read_text().split() if "==" in line}
+    pins = {
+        re.sub(r"[-_.]+", "-", line.split("==")[0]).lower()
+        for line in (ROOT / "constraints.txt").read_text().split()
+        if "==" in line
+    }
     needed = {
         re.split(r"[\[<>=; ]", requirement, maxsplit=1)[0].lower()
         for requirement in metadata("counterpoint").get_all("Requires-Dist") or []
@@ -88,7 +118,18 @@ def test_import_costs_little_beyond_torch(imports: dict[str, dict[str, Any]]) ->
 
 
 def test_import_leaves_the_heavy_libraries_alone(imports: dict[str, dict[str, Any]]) -> None:
-    heavy = ("matplotlib", "sklearn", "pytorch_lightning", "h5py", "umap", "tensorboard", "diffusers", "pandas", "anndata", "mudata")
+    heavy = (
+        "matplotlib",
+        "sklearn",
+        "pytorch_lightning",
+        "h5py",
+        "umap",
+        "tensorboard",
+        "diffusers",
+        "pandas",
+        "anndata",
+        "mudata",
+    )
     assert [name for name in heavy if name in imports["fit"]["loaded"]] == []
 
 
@@ -99,7 +140,8 @@ def test_public_names_import() -> None:
 
 
 def test_a_lazy_name_is_the_same_function_every_time(imports: dict[str, dict[str, Any]]) -> None:
-    """A module of the same name must not take a function's place once it is imported; each in a process of its own."""
+    """A module of the same name must not take a function's place once it is imported;
+    each in a process of its own."""
     assert {name: seen["same"] for name, seen in imports.items()} == dict.fromkeys(LAZY, True)
 
 
@@ -126,14 +168,23 @@ def test_no_tracked_file_is_a_big_binary() -> None:
     big = [
         str(path.relative_to(ROOT))
         for path in tracked()
-        if (size := path.stat().st_size) > 200_000 and (size > 1_000_000 or b"\0" in path.read_bytes()[:8192])
+        if (size := path.stat().st_size) > 200_000
+        and (size > 1_000_000 or b"\0" in path.read_bytes()[:8192])
     ]
     assert big == []
 
 
 def test_no_tracked_file_speaks_of_this_machine() -> None:
-    """Absolute paths of the checkout or a home folder, unresolved merges and private keys are somebody's, not the project's."""
-    stray = re.compile(rf"{re.escape(str(ROOT))}/|/(home|Users)/\w|^<{{7}} |^-----BEGIN [A-Z ]*PRIVATE KEY", re.MULTILINE)
-    found = {str(path.relative_to(ROOT)): hit.group() for path in tracked() if (hit := stray.search(path.read_text(errors="ignore")))}
+    """Absolute paths of the checkout or a home folder, unresolved merges and private
+    keys are somebody's, not the project's."""
+    stray = re.compile(
+        rf"{re.escape(str(ROOT))}/|/(home|Users)/\w|^<{{7}} |^-----BEGIN [A-Z ]*PRIVATE KEY",
+        re.MULTILINE,
+    )
+    found = {
+        str(path.relative_to(ROOT)): hit.group()
+        for path in tracked()
+        if (hit := stray.search(path.read_text(errors="ignore")))
+    }
     found.pop("tests/test_house.py", None)
     assert found == {}

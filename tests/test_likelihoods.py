@@ -1,4 +1,5 @@
-"""Log-densities against torch.distributions and scipy, fixed and learned scales, and what raw outputs mean."""
+"""Log-densities against torch.distributions and scipy, fixed and learned scales, and
+what raw outputs mean."""
 
 from __future__ import annotations
 
@@ -25,7 +26,11 @@ def test_fixed_scale_is_scipys_density(name: str, scale: float, shape: tuple[int
     location = torch.sigmoid(raw) if len(shape) == 3 else raw
     torch.testing.assert_close(reads.mean(raw), location)
     family = {"normal": stats.norm, "laplace": stats.laplace}[name]
-    expected = np.asarray(family.logpdf(x.double().numpy(), location.double().numpy(), scale)).reshape(K, B, -1).sum(-1)
+    expected = (
+        np.asarray(family.logpdf(x.double().numpy(), location.double().numpy(), scale))
+        .reshape(K, B, -1)
+        .sum(-1)
+    )
     np.testing.assert_allclose(reads.log_prob(raw, x).numpy(), expected, rtol=1e-5)
     assert not list(reads.parameters()) and not reads.state_dict(), "a fixed scale is no weight"
 
@@ -63,7 +68,9 @@ def test_learned_scale_is_best_at_the_spread_of_the_residuals() -> None:
 def test_bernoulli_is_torchs() -> None:
     reads = likelihood(Modality("m", (6,), "bernoulli"))
     raw, x = torch.randn(K, B, 6) * 4, (torch.rand(B, 6) > 0.5).float()
-    torch.testing.assert_close(reads.log_prob(raw, x), td.Bernoulli(logits=raw).log_prob(x.expand(K, B, 6)).sum(-1))
+    torch.testing.assert_close(
+        reads.log_prob(raw, x), td.Bernoulli(logits=raw).log_prob(x.expand(K, B, 6)).sum(-1)
+    )
     torch.testing.assert_close(reads.mean(raw), torch.sigmoid(raw))
     assert torch.isfinite(reads.log_prob(torch.full((B, 6), 200.0), torch.zeros(B, 6))).all()
 
@@ -72,7 +79,9 @@ def test_categorical_sums_over_positions() -> None:
     reads = likelihood(Modality("m", (4,), "categorical", classes=6))
     assert reads.output_shape == (4, 6)
     raw, x = torch.randn(K, B, 4, 6), torch.randint(6, (B, 4))
-    torch.testing.assert_close(reads.log_prob(raw, x), td.Categorical(logits=raw).log_prob(x.expand(K, B, 4)).sum(-1))
+    torch.testing.assert_close(
+        reads.log_prob(raw, x), td.Categorical(logits=raw).log_prob(x.expand(K, B, 4)).sum(-1)
+    )
     assert reads.mean(raw).shape == (K, B, 4, 6)
     torch.testing.assert_close(reads.mean(raw).sum(-1), torch.ones(K, B, 4))
     by_hand = sum(float(torch.log_softmax(raw[1, 2, i], -1)[x[2, i]]) for i in range(4))
@@ -86,12 +95,18 @@ def test_a_categorical_density_sums_to_one() -> None:
     assert float(densities.exp().sum()) == pytest.approx(1.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["normal", "laplace", "bernoulli", "categorical", "nb", "zinb", "beta"])
+@pytest.mark.parametrize(
+    "name", ["normal", "laplace", "bernoulli", "categorical", "nb", "zinb", "beta"]
+)
 def test_densities_are_float32_whatever_the_network_returns(name: str) -> None:
     modality = Modality("m", (4,), name, classes=5)  # type: ignore[arg-type]
     reads = likelihood(modality)
     raw = torch.randn(B, *reads.output_shape).bfloat16()
-    x = torch.rand(B, 4) if name in ("normal", "laplace", "bernoulli", "beta") else torch.randint(5, (B, 4))
+    x = (
+        torch.rand(B, 4)
+        if name in ("normal", "laplace", "bernoulli", "beta")
+        else torch.randint(5, (B, 4))
+    )
     x = x.float() if modality.counts else x
     assert reads.log_prob(raw, x).dtype == torch.float32
     torch.testing.assert_close(reads.log_prob(raw, x), reads.log_prob(raw.float(), x))
@@ -99,8 +114,15 @@ def test_densities_are_float32_whatever_the_network_returns(name: str) -> None:
 
 
 def test_means_are_differentiable() -> None:
-    counts, proportions = [Modality("c", (3,), name) for name in ("nb", "zinb")], Modality("p", (2,), "beta")  # type: ignore[arg-type]
-    others = (Modality("i", (1, 2, 2)), Modality("w", (3,), "categorical", classes=4), Modality("v", (2,), "normal"))
+    counts, proportions = (
+        [Modality("c", (3,), name) for name in ("nb", "zinb")],
+        Modality("p", (2,), "beta"),
+    )  # type: ignore[arg-type]
+    others = (
+        Modality("i", (1, 2, 2)),
+        Modality("w", (3,), "categorical", classes=4),
+        Modality("v", (2,), "normal"),
+    )
     for modality in (*others, *counts, proportions):
         reads = likelihood(modality)
         raw = torch.randn(B, *reads.output_shape, requires_grad=True)
@@ -108,7 +130,9 @@ def test_means_are_differentiable() -> None:
         assert raw.grad is not None and bool((raw.grad != 0).all())
 
 
-@pytest.mark.parametrize(("name", "variance"), [("normal", 0.49), ("laplace", 0.98), ("bernoulli", None)])
+@pytest.mark.parametrize(
+    ("name", "variance"), [("normal", 0.49), ("laplace", 0.98), ("bernoulli", None)]
+)
 def test_draws_have_the_mean_and_the_variance(name: str, variance: float | None) -> None:
     reads = likelihood(Modality("m", (3,), name, 0.7 if variance else None))  # type: ignore[arg-type]
     raw = torch.tensor([-1.0, 0.2, 1.5])
@@ -156,7 +180,9 @@ def test_negative_binomial_is_scipys_given_the_total_of_the_row(most: int) -> No
     reads = counting("nb")
     y, x = torch.randn(K, B, 4), torch.randint(most, (B, 4)).float()
     expected = scipys(reads, y, x, x.double().sum(-1, keepdim=True).numpy()).sum(-1)
-    np.testing.assert_allclose(reads.log_prob(y, x).detach().numpy(), expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(
+        reads.log_prob(y, x).detach().numpy(), expected, rtol=1e-5, atol=1e-4
+    )
 
 
 def test_zero_inflation_is_a_mixture_with_zero() -> None:
@@ -166,7 +192,9 @@ def test_zero_inflation_is_a_mixture_with_zero() -> None:
     lost = torch.sigmoid(raw[..., 1, :]).double().numpy()
     kept = np.exp(scipys(reads, raw[..., 0, :], x, x.double().sum(-1, keepdim=True).numpy()))
     expected = np.log(lost * (x.numpy() == 0) + (1 - lost) * kept).sum(-1)
-    np.testing.assert_allclose(reads.log_prob(raw, x).detach().numpy(), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        reads.log_prob(raw, x).detach().numpy(), expected, rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["nb", "zinb"])
@@ -197,13 +225,18 @@ def test_draws_of_counts_follow_their_density(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["nb", "zinb"])
 def test_rows_of_zeros_say_nothing_of_depth(name: str) -> None:
-    """Where ℓ is 0 nothing could have been counted, and log p is 0; absent rows hold zeros, and their gradient is finite."""
+    """Where ℓ is 0 nothing could have been counted, and log p is 0; absent rows hold
+    zeros, and their gradient is finite."""
     reads = counting(name)
     raw = (3 * torch.randn(K, B, *reads.output_shape)).requires_grad_()
     found = reads.log_prob(raw, torch.zeros(B, 4))
     torch.testing.assert_close(found, torch.zeros(K, B), atol=1e-4, rtol=0)
     found.sum().backward()
-    assert raw.grad is not None and bool(raw.grad.isfinite().all()) and bool(reads.log_dispersion.grad.isfinite().all())  # type: ignore[union-attr]
+    assert (
+        raw.grad is not None
+        and bool(raw.grad.isfinite().all())
+        and bool(reads.log_dispersion.grad.isfinite().all())
+    )  # type: ignore[union-attr]
 
 
 def test_far_logits_keep_a_gradient() -> None:
@@ -212,13 +245,20 @@ def test_far_logits_keep_a_gradient() -> None:
     raw = torch.tensor([[0.0, -300.0, 0.0, 0.0]], requires_grad=True)
     found = reads.log_prob(raw, torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
     found.sum().backward()
-    assert raw.grad is not None and bool(found.isfinite().all()) and float(raw.grad[0, 1]) == pytest.approx(2.0, abs=1e-4)
+    assert (
+        raw.grad is not None
+        and bool(found.isfinite().all())
+        and float(raw.grad[0, 1]) == pytest.approx(2.0, abs=1e-4)
+    )
 
 
 @pytest.mark.parametrize("name", ["nb", "zinb"])
 def test_means_have_the_total_of_their_row_where_it_is_known(name: str) -> None:
     reads = counting(name, usual=50.0)
-    raw, x = torch.randn(K, 3, *reads.output_shape), torch.tensor([[1.0, 2, 3, 4], [0, 0, 0, 0], [100, 0, 0, 0]])
+    raw, x = (
+        torch.randn(K, 3, *reads.output_shape),
+        torch.tensor([[1.0, 2, 3, 4], [0, 0, 0, 0], [100, 0, 0, 0]]),
+    )
     usual, own = reads.mean(raw), reads.mean(raw, x)
     kept = torch.sigmoid(-raw[..., 1, :]) if name == "zinb" else torch.ones(())
     torch.testing.assert_close((usual / kept).sum(-1), torch.full((K, 3), 50.0))
@@ -231,7 +271,10 @@ def test_means_have_the_total_of_their_row_where_it_is_known(name: str) -> None:
 def test_the_usual_total_is_the_geometric_mean_of_the_training_rows_that_are_there() -> None:
     reads = likelihood(Modality("m", (2,), "nb"))
     assert isinstance(reads, Counts) and float(reads.usual_total) == 1.0
-    x, present = torch.tensor([[2.0, 2.0], [9.0, 7.0], [500.0, 500.0], [0.0, 0.0]]), torch.tensor([True, True, False, True])
+    x, present = (
+        torch.tensor([[2.0, 2.0], [9.0, 7.0], [500.0, 500.0], [0.0, 0.0]]),
+        torch.tensor([True, True, False, True]),
+    )
     reads.eval().observe(x, present)
     assert float(reads.usual_total) == 1.0
     for _ in range(3):
@@ -247,7 +290,9 @@ def test_learned_dispersion_is_best_at_the_data_s_own() -> None:
     rng, reads = np.random.default_rng(0), likelihood(Modality("m", (2,), "nb"))
     assert isinstance(reads, Counts)
     theta, mean = np.array([4.0, 0.5]), np.array([30.0, 30.0])
-    x = torch.as_tensor(rng.negative_binomial(theta, theta / (theta + mean), (20_000, 2)), dtype=torch.float32)
+    x = torch.as_tensor(
+        rng.negative_binomial(theta, theta / (theta + mean), (20_000, 2)), dtype=torch.float32
+    )
     optimiser = torch.optim.Adam([reads.log_dispersion], 0.05)
     for _ in range(150):
         optimiser.zero_grad()
@@ -281,9 +326,14 @@ def proportions(features: int = 3) -> Beta:
 def test_beta_is_scipys() -> None:
     reads = proportions()
     raw, x = torch.randn(K, B, 3), torch.rand(B, 3).clamp(NEAREST, 1 - NEAREST)
-    mean, phi = torch.sigmoid(raw.double()).numpy(), reads.log_concentration.detach().double().exp().numpy()
+    mean, phi = (
+        torch.sigmoid(raw.double()).numpy(),
+        reads.log_concentration.detach().double().exp().numpy(),
+    )
     expected = stats.beta.logpdf(x.double().numpy(), mean * phi, (1 - mean) * phi).sum(-1)
-    np.testing.assert_allclose(reads.log_prob(raw, x).detach().numpy(), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        reads.log_prob(raw, x).detach().numpy(), expected, rtol=1e-4, atol=1e-4
+    )
     torch.testing.assert_close(reads.mean(raw), torch.sigmoid(raw))
 
 

@@ -1,4 +1,5 @@
-"""Hamiltonian Monte Carlo: closed-form targets, exactness of a step, and diagnostics against Pyro's."""
+"""Hamiltonian Monte Carlo: closed-form targets, exactness of a step, and diagnostics
+against Pyro's."""
 
 from __future__ import annotations
 
@@ -23,13 +24,19 @@ def covariances() -> Tensor:
     """Three targets of very different scales, two of them strongly correlated."""
     torch.manual_seed(0)
     factor = torch.randn(3, 4, 4)
-    return torch.tensor([1e-4, 1.0, 100.0]).view(3, 1, 1) * (factor @ factor.mT + 0.1 * torch.eye(4))
+    return torch.tensor([1e-4, 1.0, 100.0]).view(3, 1, 1) * (
+        factor @ factor.mT + 0.1 * torch.eye(4)
+    )
 
 
 def test_gaussian_targets_of_any_scale_at_once() -> None:
     mean, covariance = torch.tensor([[3.0], [-1.0], [20.0]]).expand(3, 4), covariances()
     torch.manual_seed(1)
-    chains = mcmc.sample(gaussian(mean, covariance), torch.randn(64, 3, 4), HMC(warmup=400, steps=800, leapfrogs=20, acceptance=0.8))
+    chains = mcmc.sample(
+        gaussian(mean, covariance),
+        torch.randn(64, 3, 4),
+        HMC(warmup=400, steps=800, leapfrogs=20, acceptance=0.8),
+    )
     assert float(mcmc.rhat(chains.draws).max()) < 1.01
     assert float(chains.divergent.max()) == 0
     assert 0.7 < float(chains.acceptance.mean()) < 0.92, "dual averaging aims at 0.8"
@@ -43,7 +50,8 @@ def test_gaussian_targets_of_any_scale_at_once() -> None:
 
 
 def test_a_step_leaves_the_density_as_it_is() -> None:
-    """Exact draws of a skewed density stay exact draws, however crude the step: without the right acceptance they would not."""
+    """Exact draws of a skewed density stay exact draws, however crude the step: without
+    the right acceptance they would not."""
 
     def log_density(z: Tensor) -> Tensor:  # Gumbel
         return (-z - torch.exp(-z)).squeeze(-1)
@@ -52,7 +60,13 @@ def test_a_step_leaves_the_density_as_it_is() -> None:
     exact = -torch.log(-torch.log(torch.rand(40_000, 1, 1)))
     state = mcmc.init(mcmc.differentiated(log_density), exact)
     for _ in range(5):
-        state, info = mcmc.step(mcmc.differentiated(log_density), state, step_size=torch.tensor(1.3), leapfrogs=2, variance=torch.ones(1))
+        state, info = mcmc.step(
+            mcmc.differentiated(log_density),
+            state,
+            step_size=torch.tensor(1.3),
+            leapfrogs=2,
+            variance=torch.ones(1),
+        )
     assert 0.5 < float(info.acceptance.mean()) < 0.95, "crude enough to reject"
     levels = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])
     found = torch.quantile(state.position.flatten(), levels)
@@ -62,26 +76,46 @@ def test_a_step_leaves_the_density_as_it_is() -> None:
 
 def test_energy_error_falls_with_the_square_of_the_step() -> None:
     torch.manual_seed(0)
-    target, start = mcmc.differentiated(gaussian(torch.zeros(1, 4), covariances()[1:2])), torch.randn(2000, 1, 4)
+    target, start = (
+        mcmc.differentiated(gaussian(torch.zeros(1, 4), covariances()[1:2])),
+        torch.randn(2000, 1, 4),
+    )
 
     def rejected(size: float, leapfrogs: int) -> float:
         torch.manual_seed(1)
-        _, info = mcmc.step(target, mcmc.init(target, start), step_size=torch.tensor(size), leapfrogs=leapfrogs, variance=torch.ones(4))
+        _, info = mcmc.step(
+            target,
+            mcmc.init(target, start),
+            step_size=torch.tensor(size),
+            leapfrogs=leapfrogs,
+            variance=torch.ones(4),
+        )
         return float((1 - info.acceptance).mean())
 
     assert rejected(0.04, 5) / rejected(0.02, 10) == pytest.approx(4, rel=0.1)
 
 
 def test_a_proposal_that_is_not_finite_is_not_taken() -> None:
-    """A density that is NaN outside a box: the chains stay inside, and sample it evenly."""
+    """A density that is NaN outside a box: the chains stay inside, and sample it
+    evenly."""
 
     def log_density(z: Tensor) -> Tensor:
         return torch.where((z.abs() < 1).all(-1), 0.0 * z.sum(-1), math.nan)
 
     torch.manual_seed(0)
-    state, visited, left = mcmc.init(mcmc.differentiated(log_density), torch.zeros(2000, 1, 2)), [], 0
+    state, visited, left = (
+        mcmc.init(mcmc.differentiated(log_density), torch.zeros(2000, 1, 2)),
+        [],
+        0,
+    )
     for _ in range(300):
-        state, info = mcmc.step(mcmc.differentiated(log_density), state, step_size=torch.tensor(0.3), leapfrogs=3, variance=torch.ones(2))
+        state, info = mcmc.step(
+            mcmc.differentiated(log_density),
+            state,
+            step_size=torch.tensor(0.3),
+            leapfrogs=3,
+            variance=torch.ones(2),
+        )
         left += int(info.divergent.sum())
         visited.append(state.position)
     draws = torch.stack(visited[20:])
@@ -91,11 +125,14 @@ def test_a_proposal_that_is_not_finite_is_not_taken() -> None:
 
 
 def test_each_chain_accepts_for_itself() -> None:
-    """Beside a target that is a hundred times narrower, a chain moves as it would alone."""
+    """Beside a target that is a hundred times narrower, a chain moves as it would
+    alone."""
     narrow = mcmc.differentiated(gaussian(torch.zeros(2, 1), torch.tensor([[[1.0]], [[1e-4]]])))
     torch.manual_seed(0)
     state = mcmc.init(narrow, torch.zeros(500, 2, 1))
-    _, info = mcmc.step(narrow, state, step_size=torch.tensor(0.5), leapfrogs=3, variance=torch.ones(1))
+    _, info = mcmc.step(
+        narrow, state, step_size=torch.tensor(0.5), leapfrogs=3, variance=torch.ones(1)
+    )
     assert float(info.acceptance[:, 0].mean()) > 0.9
     assert float(info.acceptance[:, 1].mean()) < 0.01
     assert bool(info.divergent[:, 1].any()) and not bool(info.divergent[:, 0].any())
@@ -123,7 +160,9 @@ def autoregressive(phi: float, chains: int = 8, steps: int = 2000) -> Tensor:
 @pytest.mark.parametrize("phi", [0.0, 0.6, 0.9])
 def test_diagnostics_are_pyros(phi: float) -> None:
     draws = autoregressive(phi)
-    torch.testing.assert_close(mcmc.split_rhat(draws), split_gelman_rubin(draws, 1, 0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        mcmc.split_rhat(draws), split_gelman_rubin(draws, 1, 0), rtol=1e-6, atol=0
+    )
     size = mcmc.effective_size(draws)
     torch.testing.assert_close(size, effective_sample_size(draws, 1, 0), rtol=0.1, atol=0)
     truth = 8 * 2000 * (1 - phi) / (1 + phi)

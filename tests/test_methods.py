@@ -57,16 +57,23 @@ def covariates(data: str, rows: int = ROWS, seed: int = 6) -> Tensor | None:
         return None
     rng = np.random.default_rng(seed)
     batch = rng.random((rows, 1)) < 0.5
-    return torch.as_tensor(np.concatenate([batch, ~batch, rng.normal(size=(rows, 1))], 1), dtype=torch.float32)
+    return torch.as_tensor(
+        np.concatenate([batch, ~batch, rng.normal(size=(rows, 1))], 1), dtype=torch.float32
+    )
 
 
-def make(name: str, modalities: tuple[Modality, ...] = MODALITIES, *, norm: str = "none", **options: Any) -> Method:
+def make(
+    name: str, modalities: tuple[Modality, ...] = MODALITIES, *, norm: str = "none", **options: Any
+) -> Method:
     networks = cp.NetworkOptions(width=4, hidden=(16,), norm=norm)  # type: ignore[arg-type]
     kind: Any = METHODS[name]  # a concrete method, whose constructor takes modalities and options
     if kind(modalities, networks=networks).model.private_dims:
         options = {"private_dim": 3, **options}
     if name.startswith("jnf"):
-        options = {"hmc": HMC(warmup=10, steps=8, leapfrogs=5), **options}  # long enough to be the same or not
+        options = {
+            "hmc": HMC(warmup=10, steps=8, leapfrogs=5),
+            **options,
+        }  # long enough to be the same or not
     torch.manual_seed(0)
     return kind(modalities, shared_dim=4, networks=networks, **options)
 
@@ -86,7 +93,10 @@ def values(rows: int = ROWS, seed: int = 1, data: str = "complete") -> dict[str,
     rng = np.random.default_rng(seed)
     if kind_of(data) is OMICS:
         depth = rng.integers(1, 50, (rows, 1))
-        counts = {"rna": rng.poisson(depth * rng.random((rows, 6))), "protein": rng.poisson(rng.random((rows, 5)))}
+        counts = {
+            "rna": rng.poisson(depth * rng.random((rows, 6))),
+            "protein": rng.poisson(rng.random((rows, 5))),
+        }
         return {**counts, "methylation": rng.random((rows, 4)).round(1).astype(np.float32)}
     return {
         "image": rng.random((rows, 1, 8, 8), dtype=np.float32),
@@ -96,7 +106,12 @@ def values(rows: int = ROWS, seed: int = 1, data: str = "complete") -> dict[str,
 
 
 def batch(data: str = "complete", rows: int = ROWS) -> Batch:
-    return Batch.of(values(rows, data=data), presence(data, rows), modalities=kind_of(data), covariates=covariates(data, rows))
+    return Batch.of(
+        values(rows, data=data),
+        presence(data, rows),
+        modalities=kind_of(data),
+        covariates=covariates(data, rows),
+    )
 
 
 def losses(model: Method, of: Batch, step: int = 0, seed: int = 7) -> dict[str, Tensor]:
@@ -126,32 +141,46 @@ def unmoved(model: Method, of: Batch, step: int = 0) -> set[str]:
 @every_method
 @every_kind_of_data
 def test_one_step_changes_every_parameter(name: str, data: str) -> None:
-    """Of what the stage trains, and nothing else. Vectors that stand for absent modalities learn where a modality is absent."""
+    """Of what the stage trains, and nothing else. Vectors that stand for absent
+    modalities learn where a modality is absent."""
     model = make(name, kind_of(data))
     idle = {n for n, _ in model.named_parameters()}
     for stage in model.stages:
         model.begin(stage)
         learning = {id(p) for module in stage.trains or [model] for p in module.parameters()}
-        still = {n for n, p in model.named_parameters() if id(p) not in learning or ("missing" not in data and "tokens" in n)}
+        still = {
+            n
+            for n, p in model.named_parameters()
+            if id(p) not in learning or ("missing" not in data and "tokens" in n)
+        }
         assert unmoved(model, batch(data)) == still
         idle &= still
     assert all("tokens" in n for n in idle)
 
 
 def test_a_stage_freezes_what_it_does_not_train() -> None:
-    """No gradient, and evaluation mode, which batch normalisation heeds, whatever Lightning asks for meanwhile."""
+    """No gradient, and evaluation mode, which batch normalisation heeds, whatever
+    Lightning asks for meanwhile."""
     model = make("jnf", norm="batch")
     model.begin(model.stages[1])
     model.eval().train()
     frozen = [*model.model.posterior.rule.modules(), *model.model.decoders.modules()]
-    assert not any(m.training for m in frozen) and all(m.training for m in model.model.posterior.encoders.modules())
+    assert not any(m.training for m in frozen) and all(
+        m.training for m in model.model.posterior.encoders.modules()
+    )
     assert {p.requires_grad for m in frozen for p in m.parameters()} == {False}
     before = copy.deepcopy(model.state_dict())
     train_step(model, batch())
-    moved = {key.split(".")[2] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    moved = {
+        key.split(".")[2]
+        for key, value in model.state_dict().items()
+        if not torch.equal(value, before[key])
+    }
     assert moved == {"encoders"} and any("running_mean" in key for key in before)
     model.begin(None)
-    assert all(m.training for m in model.modules()) and all(p.requires_grad for p in model.parameters())
+    assert all(m.training for m in model.modules()) and all(
+        p.requires_grad for p in model.parameters()
+    )
 
 
 @every_method
@@ -165,7 +194,8 @@ def test_losses_are_finite_and_one_per_example(name: str, data: str) -> None:
 
 
 class Foreseen(nn.Module):
-    """The best there is to predict of v where latents are some of a few points (N, D): v = (α x − E[x_0 | x]) / σ."""
+    """The best there is to predict of v where latents are some of a few points (N, D):
+    v = (α x − E[x_0 | x]) / σ."""
 
     def __init__(self, process: GaussianDiffusion, points: Tensor) -> None:
         super().__init__()
@@ -179,7 +209,8 @@ class Foreseen(nn.Module):
 
 @every_method
 def test_training_lowers_the_loss(name: str) -> None:
-    """By 30 % of what there is to lower: most of v is noise where standardised latents are nearly normal, but all other losses may fall to 0."""
+    """By 30 % of what there is to lower: most of v is noise where standardised latents
+    are nearly normal, but all other losses may fall to 0."""
     model, of = make(name), batch()
     optimiser = torch.optim.Adam(model.parameters(), 5e-3)
 
@@ -230,14 +261,21 @@ def counted(modules: dict[str, nn.Module]) -> Counter[str]:
 @with_and_without_missing
 @pytest.mark.parametrize("augment", [False, True])
 def test_a_step_runs_every_encoder_and_decoder_once(name: str, data: str, augment: bool) -> None:
-    """At most, and over all stages each. GenAug alone encodes again, once, and refinement decodes once more a step, of which it takes five."""
+    """At most, and over all stages each. GenAug alone encodes again, once, and
+    refinement decodes once more a step, of which it takes five."""
     if name != "idmvae" and augment:
         return
     options = {"genaug": 20.0 * augment} if name == "idmvae" else {}
     model = make(name, decoder_rows=10_000, **options)
     encoders = dict(model.model.posterior.encoders.items())
-    networks = {f"decoder {n}": d for n, d in model.model.decoders.items()} | {f"encoder {n}": e for n, e in encoders.items()}
-    towers = {f"{t} {n}": getattr(e, f"{t}_trunk", None) for n, e in encoders.items() for t in ("shared", "private")}
+    networks = {f"decoder {n}": d for n, d in model.model.decoders.items()} | {
+        f"encoder {n}": e for n, e in encoders.items()
+    }
+    towers = {
+        f"{t} {n}": getattr(e, f"{t}_trunk", None)
+        for n, e in encoders.items()
+        for t in ("shared", "private")
+    }
     calls = counted({**networks, **{k: t for k, t in towers.items() if t is not None}})
     run: set[str] = set()
     for stage in model.stages:
@@ -252,11 +290,16 @@ def test_a_step_runs_every_encoder_and_decoder_once(name: str, data: str, augmen
     assert (len(run) == 12) == bool(model.model.private_dims)
 
 
-@pytest.mark.parametrize(("options", "runs"), [({"genaug": 0.0}, 1), ({}, 2), ({"partner": "prior"}, 3)])
+@pytest.mark.parametrize(
+    ("options", "runs"), [({"genaug": 0.0}, 1), ({}, 2), ({"partner": "prior"}, 3)]
+)
 def test_shared_towers_run_their_one_trunk_once(options: dict[str, Any], runs: int) -> None:
-    """And once for each augmentation: one serves both terms of GenAug, unless partners come from a prior."""
+    """And once for each augmentation: one serves both terms of GenAug, unless partners
+    come from a prior."""
     model = make("idmvae", towers="shared", **{"genaug": 20.0, **options})
-    calls = counted({n: e.get_submodule("shared_trunk") for n, e in model.model.posterior.encoders.items()})
+    calls = counted(
+        {n: e.get_submodule("shared_trunk") for n, e in model.model.posterior.encoders.items()}
+    )
     losses(model, batch())
     assert calls == dict.fromkeys(NAMES, runs)
 
@@ -277,7 +320,8 @@ def test_cutting_decoder_calls_changes_nothing_else(name: str) -> None:
 
 
 def test_recompute_keeps_nothing_of_the_decoders() -> None:
-    """What autograd keeps for the backward pass, less the decoders' own activations, which are most of it at K = 20."""
+    """What autograd keeps for the backward pass, less the decoders' own activations,
+    which are most of it at K = 20."""
     kept = {}
     for recompute in (False, True):
         method = make("mmvae+", samples=20, estimator="dreg")
@@ -307,7 +351,9 @@ GARBAGE: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("data", ["missing", "omics missing"])
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_what_fills_an_absent_row_changes_nothing(name: str, data: str, garbage: Callable[[Any], Any], norm: str) -> None:
+def test_what_fills_an_absent_row_changes_nothing(
+    name: str, data: str, garbage: Callable[[Any], Any], norm: str
+) -> None:
     here, found, states = presence(data), [], []
     for fill in (None, garbage):
         x = values(data=data)
@@ -315,11 +361,17 @@ def test_what_fills_an_absent_row_changes_nothing(name: str, data: str, garbage:
             for n, v in x.items():
                 v[~here[n]] = fill(v)
         model = make(name, kind_of(data), norm=norm)
-        found.append(train_step(model, Batch.of(x, here, modalities=kind_of(data), covariates=covariates(data))))
+        found.append(
+            train_step(
+                model, Batch.of(x, here, modalities=kind_of(data), covariates=covariates(data))
+            )
+        )
         states.append(model.state_dict())
     for key in found[0]:
         assert torch.equal(found[0][key], found[1][key])
-    for key in states[0]:  # weights after the step, and the running statistics of batch normalisation
+    for key in states[
+        0
+    ]:  # weights after the step, and the running statistics of batch normalisation
         assert torch.equal(states[0][key], states[1][key]), key
     assert (norm == "batch") == any("trunk" in key and "running_mean" in key for key in states[0])
 
@@ -327,7 +379,8 @@ def test_what_fills_an_absent_row_changes_nothing(name: str, data: str, garbage:
 @every_method
 @pytest.mark.parametrize("data", ["missing", "omics missing"])
 def test_absent_rows_reach_no_network(name: str, data: str) -> None:
-    """Even past the batch's own zeros: values put into absent rows afterwards are not read."""
+    """Even past the batch's own zeros: values put into absent rows afterwards are not
+    read."""
     clean = batch(data)
     dirty = replace(clean, x={n: v.clone() for n, v in clean.x.items()})
     for n, v in dirty.x.items():
@@ -345,8 +398,12 @@ def test_absent_rows_reach_no_network(name: str, data: str) -> None:
 @pytest.mark.parametrize("count", [0, 1])
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_a_modality_that_hardly_any_row_has(name: str, count: int, norm: str) -> None:
-    """No row of a batch, or one only, has the words: the step runs and moves no running statistic of theirs when none has."""
-    here = {n: np.ones(ROWS, bool) for n in NAMES} | {"words": np.arange(ROWS) < count, "vector": np.arange(ROWS) < count}
+    """No row of a batch, or one only, has the words: the step runs and moves no running
+    statistic of theirs when none has."""
+    here = {n: np.ones(ROWS, bool) for n in NAMES} | {
+        "words": np.arange(ROWS) < count,
+        "vector": np.arange(ROWS) < count,
+    }
     model = make(name, norm=norm)
     before = copy.deepcopy(model.state_dict())
     terms = train_step(model, Batch.of(values(), here, modalities=MODALITIES))
@@ -373,28 +430,37 @@ def test_incomplete_rows_do_not_disturb_complete_ones(name: str) -> None:
 
 @every_method
 def test_covariates_reach_decoders_alone_and_those_that_read_them(name: str) -> None:
-    """Other covariates, the same latents: what decoders say that read them is another thing, and what the others say is not. What is generated without
-    covariates has the average of the training rows."""
+    """Other covariates, the same latents: what decoders say that read them is another
+    thing, and what the others say is not. What is generated without covariates has the
+    average of the training rows."""
     model, of = make(name, OMICS), batch("omics")
     train_step(model, of)
     other = replace(of, covariates=covariates("omics", seed=7))
     a, b = (model.encode(x) for x in (of, other))
     torch.testing.assert_close(a.shared, b.shared, rtol=0, atol=0)
     usual = {n: model.model.decoder(n).usual for n in ("rna", "protein")}
-    assert all(torch.allclose(u.mean, of.covariates.mean(0)) for u in usual.values() if u is not None)
+    assert all(
+        torch.allclose(u.mean, of.covariates.mean(0)) for u in usual.values() if u is not None
+    )
     assert model.model.decoder("methylation").usual is None
-    own, others, average = (model.decode(a, covariates=c) for c in (of.covariates, other.covariates, None))
+    own, others, average = (
+        model.decode(a, covariates=c) for c in (of.covariates, other.covariates, None)
+    )
     for n in ("rna", "protein"):
         rows = (own[n] != others[n]).any(-1)[0]
         assert torch.equal(rows, (of.covariates != other.covariates).any(1))
         torch.testing.assert_close(average[n], model.decode(a, covariates=of.covariates.mean(0))[n])
     torch.testing.assert_close(own["methylation"], others["methylation"], rtol=0, atol=0)
     nothing = Batch(of.x, of.present)
-    with pytest.raises(ValueError, match="the batch has no covariates, and decoders read batch=a, batch=b, age"):
+    with pytest.raises(
+        ValueError, match="the batch has no covariates, and decoders read batch=a, batch=b, age"
+    ):
         model.losses(nothing)
 
     def drawn(x: Batch, **options: Any) -> Tensor:
-        return model.translate(x, to=["rna"], prior="standard", generator=torch.Generator().manual_seed(0), **options)["rna"]
+        return model.translate(
+            x, to=["rna"], prior="standard", generator=torch.Generator().manual_seed(0), **options
+        )["rna"]
 
     torch.testing.assert_close(drawn(of, covariates=other.covariates), drawn(other))
     torch.testing.assert_close(drawn(nothing), drawn(of, covariates=of.covariates.mean(0)))
@@ -402,13 +468,30 @@ def test_covariates_reach_decoders_alone_and_those_that_read_them(name: str) -> 
     reconstructed, others_ = (model.reconstruct(x)["rna"] for x in (of, other))
     assert not torch.equal(reconstructed, others_)
     samples = [
-        model.sample(4, prior="standard", covariates=c, generator=torch.Generator().manual_seed(0))["rna"]
-        for c in (None, of.covariates.mean(0), {"batch=a": 1}, [1, 0, 0], {"batch=a": [1.0] * 4, "age": 0})
+        model.sample(4, prior="standard", covariates=c, generator=torch.Generator().manual_seed(0))[
+            "rna"
+        ]
+        for c in (
+            None,
+            of.covariates.mean(0),
+            {"batch=a": 1},
+            [1, 0, 0],
+            {"batch=a": [1.0] * 4, "age": 0},
+        )
     ]
     torch.testing.assert_close(samples[0], samples[1])
-    assert torch.equal(samples[2], samples[3]) and torch.equal(samples[2], samples[4]) and not torch.equal(samples[0], samples[2])
+    assert (
+        torch.equal(samples[2], samples[3])
+        and torch.equal(samples[2], samples[4])
+        and not torch.equal(samples[0], samples[2])
+    )
     if not name.startswith("jnf"):  # whose chains take long
-        assert not torch.equal(*(model.log_likelihood(x, 5, generator=torch.Generator().manual_seed(0)) for x in (of, other)))
+        assert not torch.equal(
+            *(
+                model.log_likelihood(x, 5, generator=torch.Generator().manual_seed(0))
+                for x in (of, other)
+            )
+        )
 
 
 @pytest.mark.parametrize("partner", ["posterior", "prior"])
@@ -416,7 +499,9 @@ def test_augmentations_keep_the_covariates_of_their_row(partner: str) -> None:
     """Of the row whose z they carry."""
     model, of = make("idmvae", OMICS, partner=partner, cross_mi=0.0, diffusion=0.0), batch("omics")
     seen: list[Tensor] = []
-    model.model.decoder("rna").register_forward_hook(lambda module, inputs, output: seen.append(inputs[0][:, -3:]))
+    model.model.decoder("rna").register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0][:, -3:])
+    )
     losses(model, of)
     assert len(seen) == 1 and len(seen[0]) == ROWS * (3 + (1 if partner == "posterior" else 2))
     assert torch.equal(seen[0], of.covariates.repeat(len(seen[0]) // ROWS, 1))
@@ -431,7 +516,12 @@ def test_the_order_of_modalities_changes_nothing(name: str, data: str) -> None:
     model = make(name)
     backwards = make(name, MODALITIES[::-1])
     state = model.state_dict()
-    if name in ("jmvae", "jnf", "jnf-shared", "iterative"):  # the joint head reads the concatenated features: its columns follow the order
+    if name in (
+        "jmvae",
+        "jnf",
+        "jnf-shared",
+        "iterative",
+    ):  # the joint head reads the concatenated features: its columns follow the order
         rule: Any = model.model.posterior.rule
         sizes = [t.features for t in rule.encoder.trunks.values()]
         key = "model.posterior.rule.encoder.layers.0.weight"
@@ -439,18 +529,26 @@ def test_the_order_of_modalities_changes_nothing(name: str, data: str) -> None:
     backwards.load_state_dict(state)
     assert backwards.model.names == NAMES[::-1]
     x, here = values(), presence(data)
-    if name.startswith("jnf"):  # chains start from the experts in order: only rows without chains are the same
+    if name.startswith(
+        "jnf"
+    ):  # chains start from the experts in order: only rows without chains are the same
         rows = np.all(list(here.values()), 0)
         x, here = {n: v[rows] for n, v in x.items()}, {n: v[rows] for n, v in here.items()}
     straight = Batch.of(x, here, modalities=MODALITIES)
     reverse = Batch.of({n: x[n] for n in NAMES[::-1]}, here, modalities=MODALITIES[::-1])
-    for a, b in ((model.encode(straight), backwards.encode(reverse)), (model.encode(reverse), model.encode(straight))):
+    for a, b in (
+        (model.encode(straight), backwards.encode(reverse)),
+        (model.encode(reverse), model.encode(straight)),
+    ):
         torch.testing.assert_close(a.shared, b.shared)
         assert a.private.keys() == b.private.keys()
         for n in a.private:
             torch.testing.assert_close(a.private[n], b.private[n])
     seeds = [torch.Generator().manual_seed(3) for _ in range(2)]
-    found, expected = backwards.reconstruct(reverse, generator=seeds[0]), model.reconstruct(straight, generator=seeds[1])
+    found, expected = (
+        backwards.reconstruct(reverse, generator=seeds[0]),
+        model.reconstruct(straight, generator=seeds[1]),
+    )
     for n in NAMES:
         torch.testing.assert_close(found[n], expected[n])
 
@@ -467,13 +565,23 @@ def test_answers_have_their_shapes(name: str, data: str) -> None:
     for samples, k in ((None, 1), (3, 3)):
         latents = model.encode(of, samples=samples)
         assert latents.shared.shape == (k, ROWS, 4)
-        assert {n: w.shape for n, w in latents.private.items()} == {n: (k, ROWS, 3) for n in private}
+        assert {n: w.shape for n, w in latents.private.items()} == {
+            n: (k, ROWS, 3) for n in private
+        }
         decoded = model.decode(latents)
-        assert {n: y.shape for n, y in decoded.items()} == {n: (k, ROWS, *s) for n, s in shapes.items()}
-    assert {n: y.shape for n, y in model.reconstruct(of).items()} == {n: (ROWS, *s) for n, s in shapes.items()}
-    assert {n: y.shape for n, y in model.sample(5).items()} == {n: (5, *s) for n, s in shapes.items()}
+        assert {n: y.shape for n, y in decoded.items()} == {
+            n: (k, ROWS, *s) for n, s in shapes.items()
+        }
+    assert {n: y.shape for n, y in model.reconstruct(of).items()} == {
+        n: (ROWS, *s) for n, s in shapes.items()
+    }
+    assert {n: y.shape for n, y in model.sample(5).items()} == {
+        n: (5, *s) for n, s in shapes.items()
+    }
     there = model.translate({"image": values()["image"]}, to=["words", "image"], n=2)
-    assert {n: y.shape for n, y in there.items()} == {n: (2, ROWS, *shapes[n]) for n in ("words", "image")}
+    assert {n: y.shape for n, y in there.items()} == {
+        n: (2, ROWS, *shapes[n]) for n in ("words", "image")
+    }
     torch.testing.assert_close(there["words"].sum(-1), torch.ones(2, ROWS, 4))
     assert float(there["image"].min()) >= 0 and float(there["image"].max()) <= 1
     if model.model.surrogates:
@@ -483,7 +591,9 @@ def test_answers_have_their_shapes(name: str, data: str) -> None:
         likelihood = model.log_likelihood(of, samples=20)
         assert likelihood.shape == (ROWS,) and torch.isfinite(likelihood).all()
     if private:
-        assert {n: y.shape for n, y in model.recombine(batch(), of).items()} == {n: (ROWS, *s) for n, s in shapes.items()}
+        assert {n: y.shape for n, y in model.recombine(batch(), of).items()} == {
+            n: (ROWS, *s) for n, s in shapes.items()
+        }
     else:
         with pytest.raises(ValueError, match=f"{name} has no private latents to recombine"):
             model.recombine(of, of)
@@ -497,7 +607,9 @@ def test_answers_leave_mode_gradient_and_random_state_alone(name: str) -> None:
     generator = torch.Generator().manual_seed(5)
     first = model.translate(of.only(["image"]), n=2, generator=generator)
     sampled = model.sample(3, generator=generator)
-    assert torch.equal(torch.random.get_rng_state(), state), "a generator's draws must not use torch's own stream"
+    assert torch.equal(torch.random.get_rng_state(), state), (
+        "a generator's draws must not use torch's own stream"
+    )
     again = model.translate(of.only(["image"]), n=2, generator=torch.Generator().manual_seed(5))
     for n in NAMES:
         assert torch.equal(first[n], again[n]) and not first[n].requires_grad
@@ -521,7 +633,8 @@ def test_given_modalities_alone_decide(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["idmvae", "mmvae+", "dmvae"])
 def test_a_target_that_is_given_keeps_its_own_private_latent(name: str) -> None:
-    """With posteriors made narrow, a given target is reproduced, and one that is not given varies with the prior of its w."""
+    """With posteriors made narrow, a given target is reproduced, and one that is not
+    given varies with the prior of its w."""
     model, of = make(name), batch()
     for key, bias in model.model.posterior.encoders.named_parameters():
         if key.endswith("head.linear.bias"):
@@ -529,24 +642,43 @@ def test_a_target_that_is_given_keeps_its_own_private_latent(name: str) -> None:
     latents = model.encode(of, given=["image"])
     assert set(latents.private) == {"image"}
     draws = model.translate(of.only(["image"]), n=3, to=["image", "vector"], prior="standard")
-    torch.testing.assert_close(draws["image"], model.decode(latents, to=["image"])["image"].expand(3, -1, -1, -1, -1), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        draws["image"],
+        model.decode(latents, to=["image"])["image"].expand(3, -1, -1, -1, -1),
+        atol=1e-3,
+        rtol=0,
+    )
     assert float(draws["vector"].std(0).min()) > 1e-3
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: m.encode(batch(), given=["sound"]), "unknown modality 'sound'; choose from image, words, vector"),
+        (
+            lambda m: m.encode(batch(), given=["sound"]),
+            "unknown modality 'sound'; choose from image, words, vector",
+        ),
         (lambda m: m.encode(batch(), given=[]), "no modality given; choose from"),
         (lambda m: m.translate(batch(), to=["sound"]), "unknown modality 'sound'; choose from"),
         (lambda m: m.translate(batch(), to=[]), "no target modality; choose from"),
-        (lambda m: m.sample(2, prior="flow"), "this model has no prior 'flow'; it has standard, or 'auto'"),
-        (lambda m: m.sample(2, prior="diffusion"), "this model has no prior 'diffusion'; it has standard"),
+        (
+            lambda m: m.sample(2, prior="flow"),
+            "this model has no prior 'flow'; it has standard, or 'auto'",
+        ),
+        (
+            lambda m: m.sample(2, prior="diffusion"),
+            "this model has no prior 'diffusion'; it has standard",
+        ),
         (lambda m: m.log_likelihood(batch(), samples=0), "samples=0 must be 1 or more"),
-        (lambda m: m.encode({"sound": np.zeros((2, 2))}), "unknown modality 'sound'; this model knows image"),
+        (
+            lambda m: m.encode({"sound": np.zeros((2, 2))}),
+            "unknown modality 'sound'; this model knows image",
+        ),
     ],
 )
-def test_an_impossible_question_is_refused_in_one_line(call: Callable[[Method], object], message: str) -> None:
+def test_an_impossible_question_is_refused_in_one_line(
+    call: Callable[[Method], object], message: str
+) -> None:
     with pytest.raises(ValueError) as caught:
         call(make("mvae"))
     assert message in str(caught.value) and "\n" not in str(caught.value)
@@ -568,10 +700,17 @@ def test_a_saved_method_is_the_same_method(name: str, kind: str, tmp_path: Path)
     model = make(name, kind_of(kind), norm="batch")
     train_step(model, batch(kind))
     model.save_pretrained(tmp_path / "run" / "model")
-    assert sorted(p.name for p in (tmp_path / "run" / "model").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "run" / "model").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
     for folder in (tmp_path / "run" / "model", tmp_path / "run"):
         again = cp.load(folder)
-        assert type(again) is type(model) and again.config == model.config and again.modalities == model.modalities
+        assert (
+            type(again) is type(model)
+            and again.config == model.config
+            and again.modalities == model.modalities
+        )
         assert not again.training
         state = again.state_dict()
         assert state.keys() == model.state_dict().keys()
@@ -585,7 +724,10 @@ def test_a_saved_method_is_the_same_method(name: str, kind: str, tmp_path: Path)
         ):
             assert all(torch.equal(a[n], b[n]) for n in model.model.names)
         if not model.model.surrogates:
-            assert torch.equal(again.log_likelihood(of, 5, generator=seeds[4]), model.log_likelihood(of, 5, generator=seeds[5]))
+            assert torch.equal(
+                again.log_likelihood(of, 5, generator=seeds[4]),
+                model.log_likelihood(of, 5, generator=seeds[5]),
+            )
 
 
 @every_method
@@ -603,10 +745,16 @@ def test_a_copy_is_independent(name: str) -> None:
 def test_the_configuration_is_complete_json(name: str) -> None:
     model = make(name, beta=1.25)
     config = json.loads(json.dumps(model.config))
-    assert config["beta"] == 1.25 and config["networks"]["hidden"] == [16] and config["shared_dim"] == 4
+    assert (
+        config["beta"] == 1.25
+        and config["networks"]["hidden"] == [16]
+        and config["shared_dim"] == 4
+    )
     again = METHODS[name].from_config(MODALITIES, config)
     assert again.config == model.config
-    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+    assert {k: v.shape for k, v in again.state_dict().items()} == {
+        k: v.shape for k, v in model.state_dict().items()
+    }
 
 
 def saved(folder: Path) -> Path:
@@ -625,14 +773,35 @@ def cut_in_half(path: Path) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no json": (lambda f: (f / "config.json").write_text("{'"), "config.json is damaged"),
-    "no text": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "config.json is damaged"),
-    "no modalities": (lambda f: edit(f, lambda r: r.pop("modalities")), r"config.json is damaged \('modalities'\)"),
+    "no text": (
+        lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"),
+        "config.json is damaged",
+    ),
+    "no modalities": (
+        lambda f: edit(f, lambda r: r.pop("modalities")),
+        r"config.json is damaged \('modalities'\)",
+    ),
     "no object": (lambda f: (f / "config.json").write_text("[1]"), "config.json is damaged"),
-    "unknown field": (lambda f: edit(f, lambda r: r["modalities"][0].update(colour=1)), "config.json is damaged .*colour"),
-    "unknown key": (lambda f: edit(f, lambda r: r["config"].update(gamma=1)), "mvae has no option 'gamma'; its options are shared_dim"),
-    "unknown method": (lambda f: edit(f, lambda r: r.update(method="gan")), "unknown method 'gan'; choose one of idmvae"),
-    "truncated weights": (lambda f: cut_in_half(f / "model.safetensors"), "model.safetensors is damaged, of another model"),
-    "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "model.safetensors is damaged, of another model"),
+    "unknown field": (
+        lambda f: edit(f, lambda r: r["modalities"][0].update(colour=1)),
+        "config.json is damaged .*colour",
+    ),
+    "unknown key": (
+        lambda f: edit(f, lambda r: r["config"].update(gamma=1)),
+        "mvae has no option 'gamma'; its options are shared_dim",
+    ),
+    "unknown method": (
+        lambda f: edit(f, lambda r: r.update(method="gan")),
+        "unknown method 'gan'; choose one of idmvae",
+    ),
+    "truncated weights": (
+        lambda f: cut_in_half(f / "model.safetensors"),
+        "model.safetensors is damaged, of another model",
+    ),
+    "empty weights": (
+        lambda f: (f / "model.safetensors").write_bytes(b""),
+        "model.safetensors is damaged, of another model",
+    ),
     "text for weights": (
         lambda f: (f / "model.safetensors").write_text("weights " * 50),
         "model.safetensors is damaged, of another model",
@@ -645,7 +814,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_model_is_refused_in_one_line(damage: Callable[[Path], object], message: str, tmp_path: Path) -> None:
+def test_a_damaged_model_is_refused_in_one_line(
+    damage: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
     folder = saved(tmp_path)
     damage(folder)
     with pytest.raises(ValueError, match=message) as caught:
@@ -654,7 +825,9 @@ def test_a_damaged_model_is_refused_in_one_line(damage: Callable[[Path], object]
 
 
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere holds no config\.json; give a run folder"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nowhere holds no config\.json; give a run folder"
+    ):
         cp.load(tmp_path / "nowhere")
     folder = saved(tmp_path)
     (folder / "model.safetensors").unlink()
@@ -663,7 +836,9 @@ def test_a_missing_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("full_at", ["weights", "config"])
-def test_a_full_disk_leaves_the_former_files(full_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_former_files(
+    full_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import safetensors.torch
 
     folder = saved(tmp_path)
@@ -735,7 +910,9 @@ def test_one_modality_is_enough_where_the_method_allows(name: str) -> None:
             make(name, MODALITIES[2:])
         return
     of = Batch.of({"vector": values()["vector"]}, modalities=MODALITIES[2:])
-    assert all(bool(torch.isfinite(t).all()) for t in make(name, MODALITIES[2:]).losses(of).values())
+    assert all(
+        bool(torch.isfinite(t).all()) for t in make(name, MODALITIES[2:]).losses(of).values()
+    )
 
 
 # --- IDMVAE -------------------------------------------------------------------------------------------------------------
@@ -771,14 +948,18 @@ IDMVAE_OPTIONS: dict[str, dict[str, Any]] = {
 def test_every_option_of_idmvae_takes_a_step(options: dict[str, Any], data: str) -> None:
     model = make("idmvae", **options)
     left = unmoved(model, batch(data))
-    if options.get("norm") == "batch":  # a bias before a batch normalisation is taken out again by it: its gradient is rounding error
+    if (
+        options.get("norm") == "batch"
+    ):  # a bias before a batch normalisation is taken out again by it: its gradient is rounding error
         left = {n for n in left if not n.endswith("bias")}
     assert left == set()
     assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
     names = {"bound"} if "estimator" in options else {"nll", "kl"}
     names |= {n for n in ("cross_mi", "genaug", "diffusion") if options.get(n, 1.0)}
     assert set(losses(model, batch(data))) == names
-    assert model.priors == (("standard",) if options.get("diffusion") == 0 else ("standard", "diffusion"))
+    assert model.priors == (
+        ("standard",) if options.get("diffusion") == 0 else ("standard", "diffusion")
+    )
     assert all(bool(torch.isfinite(x).all()) for x in model.sample(3).values())
 
 
@@ -786,7 +967,11 @@ def test_detached_diffusion_keeps_its_gradient_out_of_the_encoders() -> None:
     for detach in (False, True):
         model = make("idmvae", detach_diffusion=detach)
         losses(model, batch())["diffusion"].mean().backward()
-        touched = [n for n, p in model.model.posterior.named_parameters() if p.grad is not None and bool((p.grad != 0).any())]
+        touched = [
+            n
+            for n, p in model.model.posterior.named_parameters()
+            if p.grad is not None and bool((p.grad != 0).any())
+        ]
         assert bool(touched) != detach
         assert all(p.grad is not None for p in model.model.samplers["diffusion"].parameters())
 
@@ -794,12 +979,21 @@ def test_detached_diffusion_keeps_its_gradient_out_of_the_encoders() -> None:
 def test_terms_carry_their_weights() -> None:
     plain = losses(make("idmvae", cross_mi=1.0, genaug=1.0, diffusion=1.0), batch())
     heavy = losses(make("idmvae", cross_mi=80.0, genaug=20.0, diffusion=0.5), batch())
-    for name, factor in (("cross_mi", 80.0), ("genaug", 20.0), ("diffusion", 0.5), ("nll", 1.0), ("kl", 1.0)):
+    for name, factor in (
+        ("cross_mi", 80.0),
+        ("genaug", 20.0),
+        ("diffusion", 0.5),
+        ("nll", 1.0),
+        ("kl", 1.0),
+    ):
         torch.testing.assert_close(heavy[name], factor * plain[name])
 
 
 def test_contrast_comes_first_and_augmentation_warms_up() -> None:
-    model, of = make("idmvae", contrast_first=3, augment_after=2, augment_warmup=4, genaug=20.0), batch()
+    model, of = (
+        make("idmvae", contrast_first=3, augment_after=2, augment_warmup=4, genaug=20.0),
+        batch(),
+    )
     for step in (0, 2):
         assert set(losses(model, of, step)) == {"cross_mi"}
     sizes = []
@@ -824,7 +1018,10 @@ def test_ramps() -> None:
     ("options", "message"),
     [
         ({"private_dim": 0}, "idmvae needs private latents, got private_dim=0; give 1 or more"),
-        ({"partner": "diffusion", "diffusion": 0.0}, "partner='diffusion' needs the diffusion priors; give diffusion > 0"),
+        (
+            {"partner": "diffusion", "diffusion": 0.0},
+            "partner='diffusion' needs the diffusion priors; give diffusion > 0",
+        ),
         ({"towers": "tall"}, "towers='tall' is unknown; choose 'separate' or 'shared'"),
         ({"estimator": "vimco"}, "estimator='vimco' is unknown"),
         ({"match": "l1"}, "match='l1' is unknown"),
@@ -840,7 +1037,9 @@ def test_bad_options_of_idmvae_are_refused(options: dict[str, Any], message: str
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_an_impossible_number_of_cross_targets_is_refused(count: int) -> None:
-    with pytest.raises(ValueError, match=rf"cross_targets={count} must lie in 1\.\.2 for 3 modalities"):
+    with pytest.raises(
+        ValueError, match=rf"cross_targets={count} must lie in 1\.\.2 for 3 modalities"
+    ):
         make("idmvae", cross_targets=count).losses(batch())
 
 
@@ -851,10 +1050,16 @@ def test_a_batch_of_one_has_no_negatives() -> None:
 
 def test_the_diffusion_prior_is_drawn_from_when_asked() -> None:
     model = make("idmvae")
-    draws = {p: model.sample(50, prior=p, generator=torch.Generator().manual_seed(0)) for p in ("auto", "diffusion", "standard")}
+    draws = {
+        p: model.sample(50, prior=p, generator=torch.Generator().manual_seed(0))
+        for p in ("auto", "diffusion", "standard")
+    }
     assert all(torch.equal(draws["auto"][n], draws["diffusion"][n]) for n in NAMES)
     assert all(not torch.equal(draws["auto"][n], draws["standard"][n]) for n in NAMES)
-    translated = [model.translate(batch().only(["image"]), to=["vector"], prior=p)["vector"] for p in ("standard", "diffusion")]
+    translated = [
+        model.translate(batch().only(["image"]), to=["vector"], prior=p)["vector"]
+        for p in ("standard", "diffusion")
+    ]
     assert all(bool(torch.isfinite(t).all()) for t in translated)
 
 
@@ -916,21 +1121,37 @@ def test_pushing_uploads_what_loads_again(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     assert model.push_to_hub("me/a", token="t", private=True) == "commit of me/a"
     assert seen["token"] == "t" and seen["made"] == ("me/a", True, True)
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), seen["model"].state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            model.state_dict().values(), seen["model"].state_dict().values(), strict=True
+        )
+    )
 
 
 @pytest.mark.parametrize(
-    ("kind", "size", "tolerance"), [("diffusion", 32, 0.25), ("score-ode", 64, 0.25), ("flow", 16, 0.15), ("gmm", 3, 0.1)]
+    ("kind", "size", "tolerance"),
+    [("diffusion", 32, 0.25), ("score-ode", 64, 0.25), ("flow", 16, 0.15), ("gmm", 3, 0.1)],
 )
-def test_fitted_priors_follow_their_seed_and_are_saved(kind: Any, size: int, tolerance: float, tmp_path: Path) -> None:
-    """The sampler of a method that has none has the mean and spread of the aggregate posterior, and loads again."""
-    data = cp.data.load({"a": np.random.default_rng(0).normal(size=(600, 3)), "b": np.random.default_rng(1).normal(size=(600, 2))})
+def test_fitted_priors_follow_their_seed_and_are_saved(
+    kind: Any, size: int, tolerance: float, tmp_path: Path
+) -> None:
+    """The sampler of a method that has none has the mean and spread of the aggregate
+    posterior, and loads again."""
+    data = cp.data.load(
+        {
+            "a": np.random.default_rng(0).normal(size=(600, 3)),
+            "b": np.random.default_rng(1).normal(size=(600, 2)),
+        }
+    )
     model = cp.MVAE.for_data(data, shared_dim=2)
     assert model.priors == ("standard",)
     before = torch.get_rng_state()
     options = {"kind": kind, "size": size, "steps": 300, "lr": 3e-3, "seed": 1}
     history = model.fit_prior(data.train, **options)
-    assert torch.equal(before, torch.get_rng_state()) and history == model.fit_prior(data.train, **options)
+    assert torch.equal(before, torch.get_rng_state()) and history == model.fit_prior(
+        data.train, **options
+    )
     assert history[-1] < history[0] or kind == "gmm"
     with torch.no_grad():
         encoding = model.model.encode(data.train.batch(np.arange(480)))
@@ -953,48 +1174,82 @@ def test_priors_that_predicted_x0_are_refused(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     assert sum("velocity" in key for key in weights) > 4
-    save_file({key.replace("velocity", "network"): value for key, value in weights.items()}, tmp_path / "model.safetensors")
+    save_file(
+        {key.replace("velocity", "network"): value for key, value in weights.items()},
+        tmp_path / "model.safetensors",
+    )
     with pytest.raises(ValueError, match="is damaged, of another model or of another version"):
         cp.load(tmp_path)
 
 
 def test_options_of_options_are_checked() -> None:
     modalities = (Modality("a", (3,)), Modality("b", (2,)))
-    with pytest.raises(TypeError, match=r"flow='nsf' must be FlowOptions\(...\), whose options are kind, transforms, hidden"):
+    with pytest.raises(
+        TypeError,
+        match=r"flow='nsf' must be FlowOptions\(...\), whose options are kind, transforms, hidden",
+    ):
         cp.JNF(modalities, flow="nsf")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"jnf.hmc has no option 'chain'; its options are chains, warmup"):
+    with pytest.raises(
+        ValueError, match=r"jnf.hmc has no option 'chain'; its options are chains, warmup"
+    ):
         cp.JNF.from_config(modalities, {"hmc": {"chain": 3}})
     with pytest.raises(ValueError, match="hidden=128 must be a list, each entry a whole number"):
         cp.FlowOptions(hidden=128)  # type: ignore[arg-type]
 
 
 def test_linear_networks_are_a_factor_analysis() -> None:
-    """With no hidden layer and normal likelihoods of the data's own noise, a product of experts reaches the density the data came from."""
+    """With no hidden layer and normal likelihoods of the data's own noise, a product of
+    experts reaches the density the data came from."""
     rng = np.random.default_rng(0)
     loadings = rng.normal(size=(9, 2))
     x = (rng.normal(size=(2600, 2)) @ loadings.T + rng.normal(size=(2600, 9))).astype(np.float32)
     data = cp.data.load({"a": x[:, :5], "b": x[:, 5:]}, likelihood="normal", scale=1.0)
     torch.manual_seed(0)
     model = cp.MVAE.for_data(data, shared_dim=2, networks=cp.NetworkOptions(hidden=()))
-    model.fit(data.train, max_steps=600, max_epochs=-1, batch_size=256, lr=1e-2, cooldown=200, progress=False)
+    model.fit(
+        data.train,
+        max_steps=600,
+        max_epochs=-1,
+        batch_size=256,
+        lr=1e-2,
+        cooldown=200,
+        progress=False,
+    )
     covariance = loadings @ loadings.T + np.eye(9)
     held = np.concatenate([data.test.x["a"], data.test.x["b"]], 1).astype(np.float64)
-    exact = -0.5 * ((held @ np.linalg.inv(covariance) * held).sum(1) + np.linalg.slogdet(2 * np.pi * covariance)[1]).mean()
-    assert float(model.log_likelihood(data.test.batch(slice(None))).mean()) == pytest.approx(exact, abs=0.1)
+    exact = (
+        -0.5
+        * (
+            (held @ np.linalg.inv(covariance) * held).sum(1)
+            + np.linalg.slogdet(2 * np.pi * covariance)[1]
+        ).mean()
+    )
+    assert float(model.log_likelihood(data.test.batch(slice(None))).mean()) == pytest.approx(
+        exact, abs=0.1
+    )
 
 
-@pytest.mark.parametrize("make", [lambda m, n: cp.MVAE(m, networks=n), lambda m, n: cp.JNFShared(m[:2], networks=n)])
+@pytest.mark.parametrize(
+    "make", [lambda m, n: cp.MVAE(m, networks=n), lambda m, n: cp.JNFShared(m[:2], networks=n)]
+)
 def test_networks_that_need_a_hidden_layer_say_so(make: Callable[..., Method]) -> None:
     modalities = (Modality("a", (3,)), Modality("b", (2,)), Modality("image", (1, 8, 8)))
-    with pytest.raises(ValueError, match=r"hidden=\(\) makes vectors' networks linear; images, and the flows of jnf-shared, need a width"):
+    with pytest.raises(
+        ValueError,
+        match=r"hidden=\(\) makes vectors' networks linear; images, and the flows of jnf-shared, need a width",
+    ):
         make(modalities, cp.NetworkOptions(hidden=()))
 
 
 def test_samplers_of_a_joint_encoder_learn_from_what_incomplete_rows_say() -> None:
-    """Without a place for gaps in its joint encoder, JMVAE reads an incomplete row by its unimodal posteriors, and so does the aggregate."""
+    """Without a place for gaps in its joint encoder, JMVAE reads an incomplete row by
+    its unimodal posteriors, and so does the aggregate."""
     rng = np.random.default_rng(0)
     here = np.arange(6) < 3
-    x = {"a": rng.normal(size=(6, 3)).astype(np.float32), "b": rng.normal(size=(6, 2)).astype(np.float32)}
+    x = {
+        "a": rng.normal(size=(6, 3)).astype(np.float32),
+        "b": rng.normal(size=(6, 2)).astype(np.float32),
+    }
     split = cp.data.Split(x, (Modality("a", (3,)), Modality("b", (2,))), {"b": here})
     for kind in (cp.JMVAE, cp.JNF):
         torch.manual_seed(0)
@@ -1009,24 +1264,41 @@ def test_samplers_of_a_joint_encoder_learn_from_what_incomplete_rows_say() -> No
 
 
 def test_generation_draws_from_the_sampler_fitted_last() -> None:
-    data = cp.data.load({"a": np.random.default_rng(0).normal(size=(200, 3)), "b": np.random.default_rng(1).normal(size=(200, 2))})
+    data = cp.data.load(
+        {
+            "a": np.random.default_rng(0).normal(size=(200, 3)),
+            "b": np.random.default_rng(1).normal(size=(200, 2)),
+        }
+    )
     model = cp.MVAE.for_data(data, shared_dim=2)
     for kind, there in (("gmm", ("gmm",)), ("flow", ("gmm", "flow")), ("gmm", ("flow", "gmm"))):
         model.fit_prior(data.train, kind=kind, steps=1)  # type: ignore[arg-type]
         assert model.priors == ("standard", *there)
-    samples = {p: model.sample(5, prior=p, generator=torch.Generator().manual_seed(0))["a"] for p in ("auto", "gmm", "flow")}
-    assert torch.equal(samples["auto"], samples["gmm"]) and not torch.equal(samples["auto"], samples["flow"])
+    samples = {
+        p: model.sample(5, prior=p, generator=torch.Generator().manual_seed(0))["a"]
+        for p in ("auto", "gmm", "flow")
+    }
+    assert torch.equal(samples["auto"], samples["gmm"]) and not torch.equal(
+        samples["auto"], samples["flow"]
+    )
 
 
 def test_samplers_learn_what_the_method_mixes_or_multiplies() -> None:
-    """A mixture's experts each by itself; a product's whole; samples spread wider than means."""
+    """A mixture's experts each by itself; a product's whole; samples spread wider than
+    means."""
     from counterpoint.training.afterwards.prior import _posteriors
 
     rng = np.random.default_rng(0)
     data = cp.data.load({"a": rng.normal(size=(200, 3)), "b": rng.normal(size=(200, 2))})
     count = len(data.train)
-    mixed, multiplied, joint = (cp.METHODS[name].for_data(data, shared_dim=2) for name in ("mmvae", "mvae", "jnf"))
-    assert [len(_posteriors(m, data.train, "means")["z"]) for m in (mixed, multiplied, joint)] == [2 * count, count, count]
+    mixed, multiplied, joint = (
+        cp.METHODS[name].for_data(data, shared_dim=2) for name in ("mmvae", "mvae", "jnf")
+    )
+    assert [len(_posteriors(m, data.train, "means")["z"]) for m in (mixed, multiplied, joint)] == [
+        2 * count,
+        count,
+        count,
+    ]
     means, samples = (_posteriors(joint, data.train, of)["z"] for of in ("means", "samples"))
     with torch.no_grad():
         q = joint.model.encode(data.train.batch(np.arange(count))).joint
@@ -1037,7 +1309,10 @@ def test_samplers_learn_what_the_method_mixes_or_multiplies() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "vae"}, "unknown sampler 'vae'; choose one of diffusion, score, score-ode, flow, gmm"),
+        (
+            {"kind": "vae"},
+            "unknown sampler 'vae'; choose one of diffusion, score, score-ode, flow, gmm",
+        ),
         ({"kind": "gmm", "size": 0}, "the size of gmm samplers must be 1 or more, got 0"),
         ({"kind": "gmm", "size": 500}, "rows are too few for a mixture of 500"),
         ({"of": "modes"}, "of='modes' is unknown"),
@@ -1057,10 +1332,16 @@ def test_bad_fits_of_a_prior(options: dict[str, Any], message: str) -> None:
         ("jmvae", {"alpha": -0.1}, "alpha=-0.1 must not be negative"),
         ("idmvae", {"genaug": -1.0}, "genaug=-1.0 is a weight and must not be negative"),
         ("idmvae", {"diffusion": -1.0}, "diffusion=-1.0 is a weight"),
-        ("idmvae", {"contrast_first": 3, "augment_after": -2}, "augment_after=-2 is a number of steps and must not be negative"),
+        (
+            "idmvae",
+            {"contrast_first": 3, "augment_after": -2},
+            "augment_after=-2 is a number of steps and must not be negative",
+        ),
     ],
 )
-def test_negative_numbers_are_refused_by_name(name: str, options: dict[str, Any], message: str) -> None:
+def test_negative_numbers_are_refused_by_name(
+    name: str, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         make(name, **options)
 
@@ -1076,7 +1357,10 @@ def test_normalisation_that_a_network_does_not_have_is_refused(kind: str) -> Non
 
 def test_augmentations_leave_the_running_statistics_to_the_data() -> None:
     """With GenAug and without it, batch normalisation has seen the same rows."""
-    plain, augmented = make("idmvae", norm="batch", genaug=0.0), make("idmvae", norm="batch", genaug=20.0)
+    plain, augmented = (
+        make("idmvae", norm="batch", genaug=0.0),
+        make("idmvae", norm="batch", genaug=20.0),
+    )
     augmented.load_state_dict(plain.state_dict())
     before = {k: v.clone() for k, v in plain.named_buffers() if "encoders" in k and "running" in k}
     for model in (plain, augmented):
@@ -1094,8 +1378,13 @@ def test_contrast_keeps_full_precision_under_autocast() -> None:
     full = nt_xent(a, b, valid, temperature=0.01)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(nt_xent(a, b, valid, temperature=0.01), full)
-        rough = (torch.nn.functional.normalize(a, dim=-1) @ torch.nn.functional.normalize(b, dim=-1).transpose(1, 2)).float()
-    exact = torch.nn.functional.normalize(a, dim=-1) @ torch.nn.functional.normalize(b, dim=-1).transpose(1, 2)
+        rough = (
+            torch.nn.functional.normalize(a, dim=-1)
+            @ torch.nn.functional.normalize(b, dim=-1).transpose(1, 2)
+        ).float()
+    exact = torch.nn.functional.normalize(a, dim=-1) @ torch.nn.functional.normalize(
+        b, dim=-1
+    ).transpose(1, 2)
     assert float((rough - exact).abs().max()) > 1e-3  # what the guard is for
 
 
@@ -1114,7 +1403,10 @@ def test_the_convolution_of_an_enlarged_map_is_one_transposed_convolution() -> N
         x = torch.randn(2, 3, height, width, dtype=torch.float64, generator=generator)
         plain = convolution(nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
         torch.testing.assert_close(enlarged_conv(x, convolution), plain, rtol=1e-12, atol=1e-12)
-        gradients = [torch.autograd.grad(y.square().sum(), convolution.weight)[0] for y in (enlarged_conv(x, convolution), plain)]
+        gradients = [
+            torch.autograd.grad(y.square().sum(), convolution.weight)[0]
+            for y in (enlarged_conv(x, convolution), plain)
+        ]
         torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
 
 
@@ -1124,7 +1416,9 @@ def test_a_residual_block_enlarges_first() -> None:
     plain = ResidualBlock(6, 4).double()
     plain.load_state_dict(block.state_dict())
     x = torch.randn(2, 6, 5, 5, dtype=torch.float64)
-    torch.testing.assert_close(block(x), plain(nn.functional.interpolate(x, scale_factor=2)), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        block(x), plain(nn.functional.interpolate(x, scale_factor=2)), rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 3), (3, 16, 16), (3, 28, 28), (3, 9, 40)])
@@ -1138,7 +1432,12 @@ def test_a_conv_decoder_adds_its_detail_to_a_coarse_image(shape: tuple[int, ...]
         network.coarse.bias.zero_()
         detail = network(u)
         network.coarse.bias.copy_(colour.repeat_interleave(network.coarse.out_features // 3))
-        expected = torch.tensor([3 * np.tanh(0.5 / 3), -3 * np.tanh(1 / 3), 3.0]).view(1, 3, 1, 1).expand(2, *shape).float()
+        expected = (
+            torch.tensor([3 * np.tanh(0.5 / 3), -3 * np.tanh(1 / 3), 3.0])
+            .view(1, 3, 1, 1)
+            .expand(2, *shape)
+            .float()
+        )
         torch.testing.assert_close(network(u) - detail, expected, atol=1e-5, rtol=1e-5)
     assert float(detail.std()) > 0
 
@@ -1149,7 +1448,8 @@ def test_a_conv_decoder_stays_channels_last() -> None:
 
 
 def test_a_mixture_is_fitted_to_some_rows_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One component has the mean of the rows it saw: of a thousand random ones, within five standard errors, and not of all ten thousand."""
+    """One component has the mean of the rows it saw: of a thousand random ones, within
+    five standard errors, and not of all ten thousand."""
     monkeypatch.setattr(priors, "MOST_ROWS", 1000)
     rows = 3 + torch.randn(10_000, 2, generator=torch.Generator().manual_seed(0))
     sampler = priors.GaussianMixture(2, components=1)

@@ -1,4 +1,5 @@
-"""Metrics against closed forms: distances between Gaussians, constructed sets, probes, intervals, dependence."""
+"""Metrics against closed forms: distances between Gaussians, constructed sets, probes,
+intervals, dependence."""
 
 from __future__ import annotations
 
@@ -12,22 +13,37 @@ import pytest
 import torch
 
 from counterpoint.core.modality import Modality
-from counterpoint.metrics import Evaluation, f1, frechet, frechet_distance, hsic, infonce, merge, prdc, probe
+from counterpoint.metrics import (
+    Evaluation,
+    f1,
+    frechet,
+    frechet_distance,
+    hsic,
+    infonce,
+    merge,
+    prdc,
+    probe,
+)
 from counterpoint.metrics.judges import detail
 from counterpoint.metrics.matching import forced_choice
 from counterpoint.metrics.quality import kernel_distance
 from counterpoint.metrics.score import Scores, accuracy, chosen, seed_of, wilson
 
 
-def correlated(rng: np.random.Generator, n: int, rho: float, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of standard normal vectors with correlation rho in each coordinate; their information is −dim/2·log(1−ρ²)."""
+def correlated(
+    rng: np.random.Generator, n: int, rho: float, dim: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of standard normal vectors with correlation rho in each coordinate; their
+    information is −dim/2·log(1−ρ²)."""
     a = rng.normal(size=(n, dim))
     return a, rho * a + math.sqrt(1 - rho**2) * rng.normal(size=(n, dim))
 
 
 def test_frechet_of_commuting_gaussians() -> None:
     # with diagonal covariances the distance is ‖μ₁ − μ₂‖² + Σ (σ₁ − σ₂)²
-    found = frechet_distance(np.array([0.0, 1.0]), np.diag([4.0, 1.0]), np.array([3.0, 1.0]), np.diag([1.0, 9.0]))
+    found = frechet_distance(
+        np.array([0.0, 1.0]), np.diag([4.0, 1.0]), np.array([3.0, 1.0]), np.diag([1.0, 9.0])
+    )
     assert found == pytest.approx(9 + (2 - 1) ** 2 + (1 - 3) ** 2, abs=1e-9)
 
 
@@ -57,12 +73,18 @@ def test_kernel_distance_by_hand_and_without_bias() -> None:
     def mean(pairs: list[tuple[Any, Any]]) -> float:
         return float(np.mean([(x @ y / 2 + 1) ** 3 for x, y in pairs]))
 
-    within = [mean([(x, y) for i, x in enumerate(s) for j, y in enumerate(s) if i != j]) for s in (a, b)]
-    assert kernel_distance(a, b) == pytest.approx(sum(within) - 2 * mean([(x, y) for x in a for y in b]))
+    within = [
+        mean([(x, y) for i, x in enumerate(s) for j, y in enumerate(s) if i != j]) for s in (a, b)
+    ]
+    assert kernel_distance(a, b) == pytest.approx(
+        sum(within) - 2 * mean([(x, y) for x in a for y in b])
+    )
     rng = np.random.default_rng(0)
     same = [kernel_distance(*rng.normal(size=(2, 30, 4))) for _ in range(400)]
     assert abs(np.mean(same)) < 4 * np.std(same) / 20 and min(same) < 0
-    assert kernel_distance(rng.normal(size=(200, 4)), rng.normal(size=(200, 4)) + 1) > 5 * np.std(same)
+    assert kernel_distance(rng.normal(size=(200, 4)), rng.normal(size=(200, 4)) + 1) > 5 * np.std(
+        same
+    )
     with pytest.raises(ValueError, match="two rows or more"):
         kernel_distance(a, b[:1])
 
@@ -73,9 +95,13 @@ def test_f1_of_rows_meets_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     real, fake = (rng.random((2, 200, 6)) < rng.random((2, 200, 1))).astype(np.float32)
     real[:20], fake[10:30] = 0, 0  # ten rows where both are empty
-    soft = 0.3 * rng.random((200, 6)).astype(np.float32) + 0.7 * fake - 0.2 * fake  # 0 to .3, or .5 to .8
+    soft = (
+        0.3 * rng.random((200, 6)).astype(np.float32) + 0.7 * fake - 0.2 * fake
+    )  # 0 to .3, or .5 to .8
     found = f1(torch.tensor(real).view(200, 1, 2, 3), torch.tensor(soft).view(200, 1, 2, 3))
-    assert float(found.mean()) == pytest.approx(f1_score(real, soft > 0.5, average="samples", zero_division=1.0), abs=1e-6)
+    assert float(found.mean()) == pytest.approx(
+        f1_score(real, soft > 0.5, average="samples", zero_division=1.0), abs=1e-6
+    )
     assert (found[10:20] == 1).all() and (found[:10] == 0).any()
 
 
@@ -84,9 +110,13 @@ def test_forced_choice_of_a_perfect_a_misled_and_a_blind_judge() -> None:
     given = rng.normal(size=(300, 8))
     given /= np.linalg.norm(given, axis=1, keepdims=True)
     others = ~np.eye(300, dtype=bool)
-    assert (forced_choice(given, given, others) == 1).all() and (forced_choice(-given, given, others) == 0).all()
+    assert (forced_choice(given, given, others) == 1).all() and (
+        forced_choice(-given, given, others) == 0
+    ).all()
     assert (forced_choice(np.ones((300, 8)), np.ones((300, 8)), others) == 0.5).all()
-    assert forced_choice(rng.normal(size=(300, 8)), given, others).mean() == pytest.approx(0.5, abs=0.05)
+    assert forced_choice(rng.normal(size=(300, 8)), given, others).mean() == pytest.approx(
+        0.5, abs=0.05
+    )
 
 
 def test_forced_choice_leaves_out_rows_that_share_a_value() -> None:
@@ -95,7 +125,14 @@ def test_forced_choice_leaves_out_rows_that_share_a_value() -> None:
     number = np.array([0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8])
     others = number[:, None] != number
     wins = [
-        np.mean([(points[i] @ given[i] > points[i] @ given[j]) for j in range(12) if number[j] != number[i]]) for i in range(12)
+        np.mean(
+            [
+                (points[i] @ given[i] > points[i] @ given[j])
+                for j in range(12)
+                if number[j] != number[i]
+            ]
+        )
+        for i in range(12)
     ]  # by definition
     assert forced_choice(points, given, others).mean() == pytest.approx(np.mean(wins))
     alone = np.zeros((3, 3), bool)
@@ -115,7 +152,8 @@ def test_forced_choice_is_as_uncertain_as_its_interval_says() -> None:
 
 
 def test_detail_is_what_a_blur_takes_away() -> None:
-    """A chequered pattern of ±1 has (8/9)² of its energy in what 3×3 means take away; a slope has none, and words have no detail."""
+    """A chequered pattern of ±1 has (8/9)² of its energy in what 3×3 means take away; a
+    slope has none, and words have no detail."""
     board = torch.tensor([[(-1.0) ** (i + j) for j in range(8)] for i in range(8)])
     slope = torch.arange(8.0).expand(8, 8)
     found = detail(torch.stack([board, slope, 3 * board])[:, None], Modality("x", (1, 8, 8)))
@@ -127,13 +165,25 @@ def test_prdc_of_equal_disjoint_and_collapsed_sets() -> None:
     rng = np.random.default_rng(0)
     real, same = rng.normal(size=(2, 400, 2))
     equal = prdc(real, same)
-    assert equal.precision > 0.9 and equal.recall > 0.9 and equal.coverage > 0.9 and equal.density == pytest.approx(1, abs=0.15)
+    assert (
+        equal.precision > 0.9
+        and equal.recall > 0.9
+        and equal.coverage > 0.9
+        and equal.density == pytest.approx(1, abs=0.15)
+    )
     far = prdc(real, same + 100)
     assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
-    collapsed = prdc(real, 0.01 * same)  # all in one place in the middle: precise, but it covers little
+    collapsed = prdc(
+        real, 0.01 * same
+    )  # all in one place in the middle: precise, but it covers little
     assert collapsed.precision == 1 and collapsed.recall < 0.05 and collapsed.coverage < 0.2
     words = np.repeat(np.eye(3), 20, 0)  # discrete values repeat exactly
-    assert prdc(words, words).precision == prdc(words, words).recall == prdc(words, words).coverage == 1
+    assert (
+        prdc(words, words).precision
+        == prdc(words, words).recall
+        == prdc(words, words).coverage
+        == 1
+    )
     with pytest.raises(ValueError, match="more than 5 rows"):
         prdc(real[:5], same)
 
@@ -145,7 +195,9 @@ def test_prdc_counts_by_hand() -> None:
     assert found.precision == pytest.approx(2 / 3)
     assert found.density == pytest.approx(4 / 3)  # each of the two near ones lies in two balls
     assert found.coverage == pytest.approx(2 / 4)
-    assert found.recall == pytest.approx(1 / 4)  # radii of the fake balls: .2, .2, 4.4; only the last reaches a real point, 1.0
+    assert found.recall == pytest.approx(
+        1 / 4
+    )  # radii of the fake balls: .2, .2, 4.4; only the last reaches a real point, 1.0
 
 
 def test_probe_reads_separable_labels_and_not_noise() -> None:
@@ -162,11 +214,14 @@ def test_probe_reads_separable_labels_and_not_noise() -> None:
 
 
 def test_probe_information_is_below_the_true_one() -> None:
-    # y = ±1, x = y + noise of deviation 1: I(x; y) = 0.3369 nats; logistic regression is the exact posterior here
+    # y = ±1, x = y + noise of deviation 1: I(x; y) = 0.3369 nats; logistic regression is the exact
+    # posterior here
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 40_000)
     x = (2 * y - 1 + rng.normal(size=len(y)))[:, None]
-    assert probe(x[:20_000], y[:20_000], x[20_000:], y[20_000:]).information == pytest.approx(0.3369, abs=0.01)
+    assert probe(x[:20_000], y[:20_000], x[20_000:], y[20_000:]).information == pytest.approx(
+        0.3369, abs=0.01
+    )
 
 
 def test_probe_edges() -> None:
@@ -174,7 +229,9 @@ def test_probe_edges() -> None:
     x, y = rng.normal(size=(100, 3)), rng.integers(0, 2, 100)
     with pytest.raises(ValueError, match="single class"):
         probe(x, np.zeros(100, int), x, y)
-    unseen = probe(np.c_[x, np.zeros(100)], y, np.c_[x, np.zeros(100)], np.full(100, 7))  # a dead feature, a class not trained on
+    unseen = probe(
+        np.c_[x, np.zeros(100)], y, np.c_[x, np.zeros(100)], np.full(100, 7)
+    )  # a dead feature, a class not trained on
     assert unseen.hits.sum() == 0 and np.isfinite(unseen.information)
 
 
@@ -204,7 +261,9 @@ def test_infonce_bounds_the_information_of_gaussians() -> None:
     found = infonce((a[:2000], b[:2000]), (a[2000:], b[2000:]))
     assert 0.85 * truth < found < truth + 0.1
     mixed = b @ rng.normal(size=(3, 3)) + 5  # information does not change under an invertible map
-    assert infonce((a[:2000], mixed[:2000]), (a[2000:], mixed[2000:])) == pytest.approx(found, abs=0.05)
+    assert infonce((a[:2000], mixed[:2000]), (a[2000:], mixed[2000:])) == pytest.approx(
+        found, abs=0.05
+    )
     few = infonce((a[:2000], b[:2000]), (a[2000:2003], b[2000:2003]))
     assert few <= math.log(3) + 1e-9
 
@@ -224,7 +283,9 @@ def test_wilson_interval() -> None:
 def test_accuracy_interval_accounts_for_shared_rows() -> None:
     hits = (np.random.default_rng(0).random((1000, 1)) < 0.7).astype(float)
     alone, copied = accuracy(hits), accuracy(np.repeat(hits, 5, 1))
-    assert copied[0] == pytest.approx(alone[0]) and copied[1] == pytest.approx(alone[1])  # five copies of a column tell nothing new
+    assert copied[0] == pytest.approx(alone[0]) and copied[1] == pytest.approx(
+        alone[1]
+    )  # five copies of a column tell nothing new
     independent = accuracy((np.random.default_rng(1).random((1000, 5)) < 0.7).astype(float))
     widths = [interval[1] - interval[0] for _, interval in (alone, independent)]
     assert widths[0] / widths[1] == pytest.approx(math.sqrt(5), rel=0.15)
@@ -252,36 +313,76 @@ def test_scores_leave_out_what_is_not_finite() -> None:
 def test_seeds_differ_by_purpose_and_rows_are_capped() -> None:
     assert len({seed_of(seed, purpose) for seed in (0, 1) for purpose in ("a", "b")}) == 4
     rows = chosen(100, 10, 3)
-    assert len(np.unique(rows)) == 10 and (np.diff(rows) > 0).all() and (chosen(5, 10, 0) == np.arange(5)).all()
+    assert (
+        len(np.unique(rows)) == 10
+        and (np.diff(rows) > 0).all()
+        and (chosen(5, 10, 0) == np.arange(5)).all()
+    )
 
 
 def test_merge_and_json(tmp_path: Path) -> None:
-    evaluations = [Evaluation({"probe/z/digit": v, "chance/digit": 0.1}, {"seed": i}) for i, v in enumerate((0.2, 0.4, 0.6))]
+    evaluations = [
+        Evaluation({"probe/z/digit": v, "chance/digit": 0.1}, {"seed": i})
+        for i, v in enumerate((0.2, 0.4, 0.6))
+    ]
     evaluations[0].metrics["mi/z/digit"] = 1.0
     merged = merge(evaluations)
     assert merged.metrics["probe/z/digit"] == pytest.approx({"mean": 0.4, "std": 0.2, "n": 3})
     assert merged.metrics["mi/z/digit"] == {"mean": 1.0, "std": 0.0, "n": 1}
     assert merged.chance("probe/z/digit") == pytest.approx(0.1)
     path = merged.to_json(tmp_path / "new" / "evaluation.json")
-    assert Evaluation.from_json(path) == merged and [p.name for p in path.parent.iterdir()] == ["evaluation.json"]
+    assert Evaluation.from_json(path) == merged and [p.name for p in path.parent.iterdir()] == [
+        "evaluation.json"
+    ]
     assert json.loads(path.read_text())["meta"]["merged"][2] == {"seed": 2}
     with pytest.raises(ValueError, match="already merged"):
         merge([merged])
     on_val = Evaluation({"probe/z/digit": 0.2}, {"split": "val"})
     with pytest.raises(ValueError, match=r"different splits \(test, val\)"):
         merge([evaluations[0], on_val])
-    assert "measured on the validation split" in merge([on_val]).table() and "validation" not in merged.table()
+    assert (
+        "measured on the validation split" in merge([on_val]).table()
+        and "validation" not in merged.table()
+    )
 
 
 @pytest.mark.parametrize(
     ("meta", "complete"),
     [
-        ({"split": "test", "groups": ["likelihood", "probe", "coherence", "quality", "dependence", "posterior"]}, True),
-        ({"split": "val", "groups": ["likelihood", "probe", "coherence", "quality", "dependence", "posterior"]}, False),
+        (
+            {
+                "split": "test",
+                "groups": [
+                    "likelihood",
+                    "probe",
+                    "coherence",
+                    "quality",
+                    "dependence",
+                    "posterior",
+                ],
+            },
+            True,
+        ),
+        (
+            {
+                "split": "val",
+                "groups": [
+                    "likelihood",
+                    "probe",
+                    "coherence",
+                    "quality",
+                    "dependence",
+                    "posterior",
+                ],
+            },
+            False,
+        ),
         ({"split": "test", "groups": ["probe"]}, False),
     ],
 )
-def test_an_evaluation_is_complete_with_all_groups_on_test(meta: dict[str, Any], complete: bool) -> None:
+def test_an_evaluation_is_complete_with_all_groups_on_test(
+    meta: dict[str, Any], complete: bool
+) -> None:
     assert Evaluation({}, meta).complete is complete
 
 
@@ -319,6 +420,15 @@ def test_table_shows_means_and_on_demand_each_modality() -> None:
     lines = evaluation.table().splitlines()
     row = next(line for line in lines if "probe/z/digit" in line)
     assert row.split() == ["probe/z/digit", "0.750", "0.125", "[0.700,", "0.800]"]
-    assert next(line for line in lines if "joint" in line).split() == ["coherence/joint/digit@x", "0.300", "0.010"]
-    assert "probe/z/digit/a" not in evaluation.table() and "probe/z/digit/a" in evaluation.table(detail=True)
-    assert evaluation.table().index("probe") < evaluation.table().index("fid") and "chance/digit" not in evaluation.table()
+    assert next(line for line in lines if "joint" in line).split() == [
+        "coherence/joint/digit@x",
+        "0.300",
+        "0.010",
+    ]
+    assert "probe/z/digit/a" not in evaluation.table() and "probe/z/digit/a" in evaluation.table(
+        detail=True
+    )
+    assert (
+        evaluation.table().index("probe") < evaluation.table().index("fid")
+        and "chance/digit" not in evaluation.table()
+    )

@@ -1,4 +1,5 @@
-"""Metrics end to end, on a small data set with image, vector and words, and methods whose right answers are known."""
+"""Metrics end to end, on a small data set with image, vector and words, and methods
+whose right answers are known."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ CLASSES, SIDES = 3, 2
 
 
 def make_split(rows: int, seed: int) -> Split:
-    """Class: which row of the image is lit, which coordinate is large, which word comes first. Side: left or right, sign, last word."""
+    """Class: which row of the image is lit, which coordinate is large, which word comes
+    first. Side: left or right, sign, last word."""
     rng = np.random.default_rng(seed)
     digit = rng.integers(0, CLASSES, rows)
     side = {m.name: rng.integers(0, SIDES, rows) for m in MODALITIES}
@@ -57,15 +59,30 @@ def make_split(rows: int, seed: int) -> Split:
     vector = rng.normal(size=(rows, 6)).astype(np.float32)
     vector[np.arange(rows), digit] += 4.0
     vector[:, 5] += 6.0 * side["vector"] - 3
-    said = np.where(rng.random(rows) < 0.1, rng.integers(0, CLASSES, rows), digit)  # a tenth of the words says anything
+    said = np.where(
+        rng.random(rows) < 0.1, rng.integers(0, CLASSES, rows), digit
+    )  # a tenth of the words says anything
     number = np.arange(rows) + 1300 * (seed == 2)  # two words in the middle make each row unique
     words = np.stack([said, number // 50, number % 50, 5 + side["words"]], 1)
-    return Split({"image": image, "vector": vector, "words": words}, MODALITIES, {}, {"digit": digit}, {"side": side})
+    return Split(
+        {"image": image, "vector": vector, "words": words},
+        MODALITIES,
+        {},
+        {"digit": digit},
+        {"side": side},
+    )
 
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    return Dataset("toy", MODALITIES, make_split(1200, 0), make_split(200, 1), make_split(400, 2), {"made": "for tests"})
+    return Dataset(
+        "toy",
+        MODALITIES,
+        make_split(1200, 0),
+        make_split(200, 1),
+        make_split(400, 2),
+        {"made": "for tests"},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +91,21 @@ def judges(data: Dataset) -> Judges:
 
 
 class Oracle(nn.Module):
-    """Knows the labels of every row: z holds the class, w_m the side, and decoding finds a real test row of that class and side."""
+    """Knows the labels of every row: z holds the class, w_m the side, and decoding
+    finds a real test row of that class and side."""
 
     name = "oracle"
 
-    def __init__(self, data: Dataset, *, private: bool = True, priors: tuple[str, ...] = ("standard",)) -> None:
+    def __init__(
+        self, data: Dataset, *, private: bool = True, priors: tuple[str, ...] = ("standard",)
+    ) -> None:
         super().__init__()
-        self.modalities, self.config, self.priors, self.private = data.modalities, {"private": private}, priors, private
+        self.modalities, self.config, self.priors, self.private = (
+            data.modalities,
+            {"private": private},
+            priors,
+            private,
+        )
         self.model = SimpleNamespace(
             private_dims={m.name: SIDES for m in data.modalities} if private else {},
             draw_prior=self.draw_prior,
@@ -91,12 +116,20 @@ class Oracle(nn.Module):
         self.labels: dict[str, dict[bytes, tuple[int, int]]] = {m.name: {} for m in data.modalities}
         for split in (data.train, data.test):
             for name, values in split.batch(slice(None)).x.items():
-                pairs = zip(split.shared_labels["digit"].tolist(), split.private_labels["side"][name].tolist(), strict=True)
-                self.labels[name] |= {value.numpy().tobytes(): pair for value, pair in zip(values, pairs, strict=True)}
+                pairs = zip(
+                    split.shared_labels["digit"].tolist(),
+                    split.private_labels["side"][name].tolist(),
+                    strict=True,
+                )
+                self.labels[name] |= {
+                    value.numpy().tobytes(): pair for value, pair in zip(values, pairs, strict=True)
+                }
         self.asked: list[tuple[str, int]] = []
 
     def draw_prior(self, name: str, shape: tuple[int, ...], *, prior: str) -> Tensor:
-        return torch.eye(CLASSES if name == "z" else SIDES)[torch.randint(CLASSES if name == "z" else SIDES, shape)]
+        return torch.eye(CLASSES if name == "z" else SIDES)[
+            torch.randint(CLASSES if name == "z" else SIDES, shape)
+        ]
 
     def encode(
         self,
@@ -117,7 +150,9 @@ class Oracle(nn.Module):
                 z[0, i], w[name][0, i, side] = torch.eye(CLASSES)[digit], 1.0
         return Latents(z, w if self.private else {})
 
-    def decode(self, latents: Latents, to: Sequence[str], covariates: Any = None, generator: Any = None) -> dict[str, Tensor]:
+    def decode(
+        self, latents: Latents, to: Sequence[str], covariates: Any = None, generator: Any = None
+    ) -> dict[str, Tensor]:
         out = {}
         for name in to:
             digit = self.digits(latents.shared[0])
@@ -126,17 +161,25 @@ class Oracle(nn.Module):
                 if name in latents.private
                 else np.random.default_rng(0).integers(0, SIDES, len(digit))
             )
-            rows = [self.row(name, d, s, i) for i, (d, s) in enumerate(zip(digit, side, strict=True))]
+            rows = [
+                self.row(name, d, s, i) for i, (d, s) in enumerate(zip(digit, side, strict=True))
+            ]
             values = self.test.batch(np.array(rows)).x[name]
             modality = next(m for m in self.modalities if m.name == name)
-            out[name] = (nn.functional.one_hot(values, modality.classes).float() if modality.classes else values)[None]
+            out[name] = (
+                nn.functional.one_hot(values, modality.classes).float()
+                if modality.classes
+                else values
+            )[None]
         return out
 
     def digits(self, z: Tensor) -> np.ndarray:
         return z.argmax(-1).numpy()
 
     def row(self, name: str, digit: int, side: int, i: int) -> int:
-        right = (self.test.shared_labels["digit"] == digit) & (self.test.private_labels["side"][name] == side)
+        right = (self.test.shared_labels["digit"] == digit) & (
+            self.test.private_labels["side"][name] == side
+        )
         found = np.flatnonzero(right & self.test.present[name])
         return int(found[i % len(found)])
 
@@ -154,36 +197,74 @@ class Oracle(nn.Module):
         self.asked.append((",".join(given), len(x)))
         return self.decode(self.encode(x, given), to)
 
-    def sample(self, n: int, *, prior: str = "auto", covariates: Any = None, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def sample(
+        self,
+        n: int,
+        *,
+        prior: str = "auto",
+        covariates: Any = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
         assert covariates is None, "these data have none"
         z = torch.eye(CLASSES)[torch.randint(CLASSES, (1, n), generator=generator)]
-        return {name: values[0] for name, values in self.decode(Latents(z), [m.name for m in self.modalities]).items()}
+        return {
+            name: values[0]
+            for name, values in self.decode(Latents(z), [m.name for m in self.modalities]).items()
+        }
 
     def recombine(self, shared: Batch, private: Batch, generator: Any = None) -> dict[str, Tensor]:
         latents = Latents(self.encode(shared).shared, self.encode(private).private)
-        return {name: values[0] for name, values in self.decode(latents, [m.name for m in self.modalities]).items()}
+        return {
+            name: values[0]
+            for name, values in self.decode(latents, [m.name for m in self.modalities]).items()
+        }
 
     def log_likelihood(
-        self, batch: Batch, samples: int = 1000, *, refine: int | None = None, generator: torch.Generator | None = None
+        self,
+        batch: Batch,
+        samples: int = 1000,
+        *,
+        refine: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         return torch.arange(len(batch), dtype=torch.float32)
 
-    def impute(self, x: Batch, given: Sequence[str], *, to: Sequence[str], level: float, **_: Any) -> Imputation:
-        """Values of some row of the class and the side of the first given modality, and intervals one wide on each side."""
-        found = {name: values[0] for name, values in self.decode(self.encode(x, list(given)[:1]), to).items()}
+    def impute(
+        self, x: Batch, given: Sequence[str], *, to: Sequence[str], level: float, **_: Any
+    ) -> Imputation:
+        """Values of some row of the class and the side of the first given modality, and
+        intervals one wide on each side."""
+        found = {
+            name: values[0]
+            for name, values in self.decode(self.encode(x, list(given)[:1]), to).items()
+        }
         found |= {name: values.argmax(-1) for name, values in found.items() if name == "words"}
-        ends = [{name: values + by for name, values in found.items() if name != "words"} for by in (-1.0, 1.0)]
+        ends = [
+            {name: values + by for name, values in found.items() if name != "words"}
+            for by in (-1.0, 1.0)
+        ]
         return Imputation(found, *ends, {}, {}, level)
 
-    def divergence(self, x: Batch, given: Sequence[str], *, samples: int, generator: torch.Generator) -> Tensor:
+    def divergence(
+        self, x: Batch, given: Sequence[str], *, samples: int, generator: torch.Generator
+    ) -> Tensor:
         return torch.full((len(x),), 3.0 - len(given))
 
-    def diagnose(self, x: Batch, given: Sequence[str], *, generator: torch.Generator) -> Diagnostics | None:
+    def diagnose(
+        self, x: Batch, given: Sequence[str], *, generator: torch.Generator
+    ) -> Diagnostics | None:
         """Chains where two are given, of which every other row has mixed."""
         if len(given) == 1:
             return None
         even = torch.arange(len(x)) % 2
-        return Diagnostics(torch.arange(len(x)), 0.5 + 0 * even, 0.0 * even, 1.005 + 0.1 * even, 40.0 + even, even == 2)
+        return Diagnostics(
+            torch.arange(len(x)),
+            0.5 + 0 * even,
+            0.0 * even,
+            1.005 + 0.1 * even,
+            40.0 + even,
+            even == 2,
+        )
 
 
 class Blind(Oracle):
@@ -193,13 +274,20 @@ class Blind(Oracle):
         return torch.randint(CLASSES, z.shape[:-1]).numpy()
 
     def log_likelihood(
-        self, batch: Batch, samples: int = 1000, *, refine: int | None = None, generator: torch.Generator | None = None
+        self,
+        batch: Batch,
+        samples: int = 1000,
+        *,
+        refine: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         raise ValueError("no exact density")
 
 
 def run(method: Any, data: Dataset, **options: Any) -> Evaluation:
-    return evaluate(method, data, **{"samples": 200, "rows": None, "progress": False, "judge": QUICK, **options})
+    return evaluate(
+        method, data, **{"samples": 200, "rows": None, "progress": False, "judge": QUICK, **options}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -209,27 +297,45 @@ def oracle(data: Dataset) -> Evaluation:
 
 @pytest.fixture(scope="module")
 def blind(data: Dataset) -> Evaluation:
-    return run(Blind(data, private=False, priors=("standard", "diffusion")), data, only=["coherence", "quality", "likelihood"])
+    return run(
+        Blind(data, private=False, priors=("standard", "diffusion")),
+        data,
+        only=["coherence", "quality", "likelihood"],
+    )
 
 
 def test_judges_are_good_and_reported(oracle: Evaluation) -> None:
-    assert oracle.metrics["judge/digit/image"] > 0.95 and oracle.metrics["judge/digit/vector"] > 0.95
-    assert oracle.metrics["judge/digit/words"] == pytest.approx(0.93, abs=0.03)  # noise in the words bounds it
+    assert (
+        oracle.metrics["judge/digit/image"] > 0.95 and oracle.metrics["judge/digit/vector"] > 0.95
+    )
+    assert oracle.metrics["judge/digit/words"] == pytest.approx(
+        0.93, abs=0.03
+    )  # noise in the words bounds it
     assert oracle.metrics["judge/side"] > 0.97
     names = [f"judge/digit/{m.name}" for m in MODALITIES]
-    assert oracle.metrics["judge/digit"] == pytest.approx(np.mean([oracle.metrics[name] for name in names]))
+    assert oracle.metrics["judge/digit"] == pytest.approx(
+        np.mean([oracle.metrics[name] for name in names])
+    )
 
 
 def test_an_oracle_is_as_coherent_as_the_judges_are_right(oracle: Evaluation) -> None:
     for kind in ("self", "cross", "given1", "given2", "recombine"):
-        assert oracle.metrics[f"coherence/{kind}/digit"] == pytest.approx(oracle.metrics["judge/digit"], abs=0.03)
+        assert oracle.metrics[f"coherence/{kind}/digit"] == pytest.approx(
+            oracle.metrics["judge/digit"], abs=0.03
+        )
     for kind in ("self", "recombine", "private"):
-        assert oracle.metrics[f"coherence/{kind}/side"] == pytest.approx(oracle.metrics["judge/side"], abs=0.03)
+        assert oracle.metrics[f"coherence/{kind}/side"] == pytest.approx(
+            oracle.metrics["judge/side"], abs=0.03
+        )
     assert oracle.metrics["coherence/joint/digit"] == pytest.approx(
         np.prod([oracle.metrics[f"judge/digit/{m.name}"] for m in MODALITIES]), abs=0.06
     )
-    assert oracle.metrics["coherence/joint/digit"] == oracle.metrics["coherence/joint/digit@standard"]
-    pairs = [name for name in oracle.metrics if name.startswith("coherence/cross/digit/") and ">" in name]
+    assert (
+        oracle.metrics["coherence/joint/digit"] == oracle.metrics["coherence/joint/digit@standard"]
+    )
+    pairs = [
+        name for name in oracle.metrics if name.startswith("coherence/cross/digit/") and ">" in name
+    ]
     assert len(pairs) == 6
     into = [oracle.metrics[f"coherence/cross/digit/{s}>words"] for s in ("image", "vector")]
     assert oracle.metrics["coherence/cross/digit/words"] == pytest.approx(np.mean(into))
@@ -241,19 +347,30 @@ def test_a_blind_method_is_as_coherent_as_chance(blind: Evaluation) -> None:
     assert blind.metrics["coherence/self/side"] == pytest.approx(1 / SIDES, abs=0.1)
     assert blind.metrics["chance/joint/digit"] == pytest.approx(1 / 9)
     assert blind.metrics["coherence/joint/digit"] == pytest.approx(1 / 9, abs=0.08)
-    assert blind.metrics["coherence/joint/digit@diffusion"] == blind.metrics["coherence/joint/digit"]  # "auto" is the last prior
-    assert "coherence/recombine" in blind.meta["left_out"] and "coherence/private/side" not in blind.metrics
+    assert (
+        blind.metrics["coherence/joint/digit@diffusion"] == blind.metrics["coherence/joint/digit"]
+    )  # "auto" is the last prior
+    assert (
+        "coherence/recombine" in blind.meta["left_out"]
+        and "coherence/private/side" not in blind.metrics
+    )
     assert blind.meta["left_out"]["loglik/joint"] == "no exact density"
 
 
 def test_probes_read_the_oracle_and_leakage_is_chance(oracle: Evaluation) -> None:
     metrics = oracle.metrics
     assert metrics["probe/z/digit"] == metrics["probe/zw/digit"] == metrics["probe/w/side"] == 1
-    assert metrics["probe/joint/digit"] == 1 and oracle.chance("probe/joint/digit") == metrics["chance/digit"]
+    assert (
+        metrics["probe/joint/digit"] == 1
+        and oracle.chance("probe/joint/digit") == metrics["chance/digit"]
+    )
     assert "probe/joint/side" not in metrics, "a private label is one of each modality"
     assert metrics["probe/z/side"] == pytest.approx(metrics["chance/side"], abs=0.06)
     assert metrics["probe/w/digit"] == pytest.approx(metrics["chance/digit"], abs=0.06)
-    assert metrics["mi/z/digit"] == pytest.approx(np.log(CLASSES), abs=0.05) and metrics["mi/w/digit"] < 0.02
+    assert (
+        metrics["mi/z/digit"] == pytest.approx(np.log(CLASSES), abs=0.05)
+        and metrics["mi/w/digit"] < 0.02
+    )
     assert metrics["mi/z_i,z_j"] == pytest.approx(np.log(CLASSES), abs=0.25)
     assert abs(metrics["hsic/z,w"]) < 0.02 and oracle.meta["p_values"]["hsic/z,w/image"] > 0.01
     low, high = oracle.meta["intervals"]["probe/z/side"]
@@ -264,16 +381,30 @@ def test_quality_of_real_rows_is_high(oracle: Evaluation, blind: Evaluation) -> 
     for name in ("image", "vector", "words"):
         assert oracle.metrics[f"precision/{name}"] > 0.8 and oracle.metrics[f"fid/{name}"] < 2
         assert "penultimate" in oracle.meta["feature_space"][name]
-    assert oracle.metrics["fid_cross"] == pytest.approx(np.mean([oracle.metrics[f"fid_cross/{m.name}"] for m in MODALITIES]))
-    assert oracle.meta["quality_rows"]["fid/image"] == {"real": 400, "generated": 200, "precision": 200}
+    assert oracle.metrics["fid_cross"] == pytest.approx(
+        np.mean([oracle.metrics[f"fid_cross/{m.name}"] for m in MODALITIES])
+    )
+    assert oracle.meta["quality_rows"]["fid/image"] == {
+        "real": 400,
+        "generated": 200,
+        "precision": 200,
+    }
     assert "fid/image" in blind.metrics
-    assert oracle.metrics["sharpness/image"] == pytest.approx(1, abs=0.1) and "sharpness/words" not in oracle.metrics
+    assert (
+        oracle.metrics["sharpness/image"] == pytest.approx(1, abs=0.1)
+        and "sharpness/words" not in oracle.metrics
+    )
 
 
 def test_quality_drops_with_noise(data: Dataset) -> None:
     class Noise(Oracle):
-        def decode(self, latents: Latents, to: Sequence[str], covariates: Any = None, generator: Any = None) -> dict[str, Tensor]:
-            return {name: torch.rand_like(values) if values.dim() == 5 else values for name, values in super().decode(latents, to).items()}
+        def decode(
+            self, latents: Latents, to: Sequence[str], covariates: Any = None, generator: Any = None
+        ) -> dict[str, Tensor]:
+            return {
+                name: torch.rand_like(values) if values.dim() == 5 else values
+                for name, values in super().decode(latents, to).items()
+            }
 
     found = run(Noise(data), data, only=["quality"]).metrics
     assert found["fid/image"] > 5 * found["fid/words"] and found["coverage/image"] < 0.5
@@ -283,22 +414,42 @@ def test_quality_drops_with_noise(data: Dataset) -> None:
 def test_likelihood_is_a_mean_with_its_interval(oracle: Evaluation) -> None:
     assert oracle.metrics["loglik/joint"] == pytest.approx(np.arange(32).mean())
     low, high = oracle.meta["intervals"]["loglik/joint"]
-    assert (low + high) / 2 == pytest.approx(15.5) and high - low == pytest.approx(2 * 1.96 * np.arange(32).std(ddof=1) / 32**0.5, rel=1e-3)
+    assert (low + high) / 2 == pytest.approx(15.5) and high - low == pytest.approx(
+        2 * 1.96 * np.arange(32).std(ddof=1) / 32**0.5, rel=1e-3
+    )
 
 
 def test_imputation_is_scored_against_the_usual_values(oracle: Evaluation, data: Dataset) -> None:
-    """Another row of the right class: noise of σ = 1 twice, so that a value within one of it is P(|N(0, 2)| < 1). The image is left out unasked."""
+    """Another row of the right class: noise of σ = 1 twice, so that a value within one
+    of it is P(|N(0, 2)| < 1). The image is left out unasked."""
     metrics = oracle.metrics
     vector = data.test.x["vector"]
-    assert metrics["chance/impute/rmse/vector"] == pytest.approx(np.sqrt(vector.var(0).mean()), rel=0.02)
+    assert metrics["chance/impute/rmse/vector"] == pytest.approx(
+        np.sqrt(vector.var(0).mean()), rel=0.02
+    )
     assert oracle.chance("impute/rmse/vector") == metrics["chance/impute/rmse/vector"]
-    assert metrics["impute/nrmse/vector"] == pytest.approx(metrics["impute/rmse/vector"] / metrics["chance/impute/rmse/vector"])
-    first = [metrics["impute/nrmse/vector"], metrics["impute/correlation/vector"], metrics["impute/accuracy/words"]]
-    assert first[0] < 1.2 and first[1] > 0.2 and first[2] > oracle.chance("impute/accuracy/words") + 0.1  # type: ignore[operator]
+    assert metrics["impute/nrmse/vector"] == pytest.approx(
+        metrics["impute/rmse/vector"] / metrics["chance/impute/rmse/vector"]
+    )
+    first = [
+        metrics["impute/nrmse/vector"],
+        metrics["impute/correlation/vector"],
+        metrics["impute/accuracy/words"],
+    ]
+    assert (
+        first[0] < 1.2
+        and first[1] > 0.2
+        and first[2] > oracle.chance("impute/accuracy/words") + 0.1
+    )  # type: ignore[operator]
     assert metrics["impute/coverage90/vector"] < 0.6
-    assert "where the group is asked for" in oracle.meta["left_out"]["impute/image"] and "impute/rmse/image" not in metrics
+    assert (
+        "where the group is asked for" in oracle.meta["left_out"]["impute/image"]
+        and "impute/rmse/image" not in metrics
+    )
     asked = run(Oracle(data), data, only=["imputation"], rows=100)
-    assert {"impute/rmse/image", "impute/coverage90/image"} <= set(asked.metrics) and asked.meta["left_out"] == {}
+    assert {"impute/rmse/image", "impute/coverage90/image"} <= set(asked.metrics) and asked.meta[
+        "left_out"
+    ] == {}
 
 
 def test_evaluation_repeats_and_leaves_the_random_state_alone(data: Dataset) -> None:
@@ -307,9 +458,17 @@ def test_evaluation_repeats_and_leaves_the_random_state_alone(data: Dataset) -> 
     before, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()
     options: dict[str, Any] = {"rows": 100, "samples": 64, "only": ["coherence", "quality"]}
     first = run(Blind(data), data, **options)
-    assert torch.equal(before, torch.get_rng_state()) and (np.random.get_state()[1] == before_numpy).all()
+    assert (
+        torch.equal(before, torch.get_rng_state())
+        and (np.random.get_state()[1] == before_numpy).all()
+    )
     assert run(Oracle(data), data, **options).metrics == run(Oracle(data), data, **options).metrics
-    assert first.meta["rows"] == {"generated_from": 100, "samples": 64, "probe_train": 1200, "probe_test": 400}
+    assert first.meta["rows"] == {
+        "generated_from": 100,
+        "samples": 64,
+        "probe_train": 1200,
+        "probe_test": 400,
+    }
 
 
 def test_groups_do_not_disturb_each_other(data: Dataset, oracle: Evaluation) -> None:
@@ -324,16 +483,27 @@ def test_meta_is_json_and_says_what_the_numbers_rest_on(oracle: Evaluation, tmp_
         "name": "oracle",
         "config": {"private": True},
     }
-    assert set(oracle.meta["versions"]) >= {"torch", "counterpoint"} and oracle.meta["seconds"]["total"] > 0
-    accuracies = [name for name in oracle.metrics if name.split("/")[0] in ("probe", "coherence", "judge")]
+    assert (
+        set(oracle.meta["versions"]) >= {"torch", "counterpoint"}
+        and oracle.meta["seconds"]["total"] > 0
+    )
+    accuracies = [
+        name for name in oracle.metrics if name.split("/")[0] in ("probe", "coherence", "judge")
+    ]
     assert set(accuracies) <= set(oracle.meta["intervals"])
 
 
 def test_missing_modalities_are_left_out(data: Dataset) -> None:
-    holes = Dataset("holes", MODALITIES, *(split.with_missing(0.4, 3) for split in data.splits().values()))
+    holes = Dataset(
+        "holes", MODALITIES, *(split.with_missing(0.4, 3) for split in data.splits().values())
+    )
     means = posterior_means(Oracle(holes), holes.test)
     absent = ~holes.test.present["image"]
-    assert absent.any() and (means.shared["image"][absent] == 0).all() and (means.shared["image"][~absent].sum(1) == 1).all()
+    assert (
+        absent.any()
+        and (means.shared["image"][absent] == 0).all()
+        and (means.shared["image"][~absent].sum(1) == 1).all()
+    )
     method = Oracle(holes)
     found = run(method, holes, samples=50)
     assert (
@@ -346,21 +516,29 @@ def test_missing_modalities_are_left_out(data: Dataset) -> None:
 
 
 def test_joint_probes_read_what_each_row_has(data: Dataset) -> None:
-    """Words are wrong in a tenth of the rows, and the vector is right: what is left decides how much is read. Unknown labels do not count."""
+    """Words are wrong in a tenth of the rows, and the vector is right: what is left
+    decides how much is read. Unknown labels do not count."""
     said = data.test.x["words"][:, 0]
 
     class Reader(Oracle):
         def encode(self, batch: Batch, given: Sequence[str] | None = None, **_: Any) -> Latents:
             z = nn.functional.one_hot(batch.x["words"][:, 0], CLASSES).float()
             known = batch.present["vector"].nonzero()[:, 0]
-            z[known] = nn.functional.one_hot(batch.x["vector"][known, :CLASSES].argmax(1), CLASSES).float()
+            z[known] = nn.functional.one_hot(
+                batch.x["vector"][known, :CLASSES].argmax(1), CLASSES
+            ).float()
             return Latents(z[None])
 
     right = (data.test.x["vector"][:, :CLASSES].argmax(1), said)
     for rate in (0.0, 0.5, 1.0):
         test = data.test.with_missing(rate, 1, among=["vector"])
-        test = replace(test, shared_labels={"digit": np.where(np.arange(400) < 40, -1, test.shared_labels["digit"])})
-        expected = np.where(test.present["vector"], *right)[40:] == data.test.shared_labels["digit"][40:]
+        test = replace(
+            test,
+            shared_labels={"digit": np.where(np.arange(400) < 40, -1, test.shared_labels["digit"])},
+        )
+        expected = (
+            np.where(test.present["vector"], *right)[40:] == data.test.shared_labels["digit"][40:]
+        )
         found = score_joint_probes(Reader(data), data.train, test)
         assert found.metrics == {"probe/joint/digit": pytest.approx(expected.mean())}
 
@@ -369,65 +547,132 @@ def test_joint_probes_read_what_each_row_has(data: Dataset) -> None:
 def test_real_methods_are_evaluated_with_holes_in_the_data(data: Dataset, name: str) -> None:
     from counterpoint.methods import METHODS
 
-    holes = Dataset("holes", MODALITIES, *(split.with_missing(0.3, 3) for split in data.splits().values()))
+    holes = Dataset(
+        "holes", MODALITIES, *(split.with_missing(0.3, 3) for split in data.splits().values())
+    )
     torch.manual_seed(0)
-    method = METHODS[name].for_data(holes, shared_dim=4, **({"private_dim": 3} if name == "idmvae" else {}))
+    method = METHODS[name].for_data(
+        holes, shared_dim=4, **({"private_dim": 3} if name == "idmvae" else {})
+    )
     method.train()
-    found = run(method, holes, samples=50, rows=50, probe_rows=300, likelihood_rows=4, likelihood_samples=5)
-    lacking = {"refinement", "impute/image"} | (set() if name == "idmvae" else {"coherence/recombine", "hsic/z,w"})
-    few = {key for key, why in found.meta["left_out"].items() if why.endswith("50 of each are needed")}
-    assert method.training and found.meta["left_out"].keys() - few == lacking and all(key.startswith("fid") for key in few)
-    assert found.metrics["coherence/joint/digit"] == found.metrics[f"coherence/joint/digit@{method.priors[-1]}"]
-    if name == "idmvae":  # each prior has a distance of its own, and the last prior's is that of "auto"
-        assert found.metrics["fid@diffusion/image"] == found.metrics["fid/image"] and found.metrics["fid@diffusion"] == found.metrics["fid"]
+    found = run(
+        method, holes, samples=50, rows=50, probe_rows=300, likelihood_rows=4, likelihood_samples=5
+    )
+    lacking = {"refinement", "impute/image"} | (
+        set() if name == "idmvae" else {"coherence/recombine", "hsic/z,w"}
+    )
+    few = {
+        key for key, why in found.meta["left_out"].items() if why.endswith("50 of each are needed")
+    }
+    assert (
+        method.training
+        and found.meta["left_out"].keys() - few == lacking
+        and all(key.startswith("fid") for key in few)
+    )
+    assert (
+        found.metrics["coherence/joint/digit"]
+        == found.metrics[f"coherence/joint/digit@{method.priors[-1]}"]
+    )
+    if (
+        name == "idmvae"
+    ):  # each prior has a distance of its own, and the last prior's is that of "auto"
+        assert (
+            found.metrics["fid@diffusion/image"] == found.metrics["fid/image"]
+            and found.metrics["fid@diffusion"] == found.metrics["fid"]
+        )
         assert abs(found.metrics["fid@standard/image"] / found.metrics["fid/image"] - 1) > 1e-3
     else:
-        assert not any(metric.startswith("fid@") for metric in found.metrics), "where there is one prior, nothing is said twice"
-    assert ("coherence/private/side" in found.metrics) == ("probe/w/side" in found.metrics) == (name == "idmvae")
-    auto, last = (method.sample(3, prior=prior, generator=torch.Generator().manual_seed(1)) for prior in ("auto", method.priors[-1]))
-    assert all(torch.equal(auto[m.name], last[m.name]) for m in MODALITIES)  # metrics name the last prior "auto"
+        assert not any(metric.startswith("fid@") for metric in found.metrics), (
+            "where there is one prior, nothing is said twice"
+        )
+    assert (
+        ("coherence/private/side" in found.metrics)
+        == ("probe/w/side" in found.metrics)
+        == (name == "idmvae")
+    )
+    auto, last = (
+        method.sample(3, prior=prior, generator=torch.Generator().manual_seed(1))
+        for prior in ("auto", method.priors[-1])
+    )
+    assert all(
+        torch.equal(auto[m.name], last[m.name]) for m in MODALITIES
+    )  # metrics name the last prior "auto"
 
 
 def test_matches_of_an_oracle_and_of_a_blind_method(data: Dataset, tmp_path: Path) -> None:
-    """Two of three alternatives show another class, the third a chance to tell; labels are there, so matches have to be asked for."""
+    """Two of three alternatives show another class, the third a chance to tell; labels
+    are there, so matches have to be asked for."""
     seen = run(Oracle(data), data, only=["match"], cache=tmp_path)
-    assert seen.metrics["judge/match"] == pytest.approx(5 / 6, abs=0.05) and seen.metrics["match"] == pytest.approx(
-        seen.metrics["judge/match"], abs=0.03
+    assert seen.metrics["judge/match"] == pytest.approx(5 / 6, abs=0.05) and seen.metrics[
+        "match"
+    ] == pytest.approx(seen.metrics["judge/match"], abs=0.03)
+    assert seen.metrics["match"] == pytest.approx(
+        np.mean([v for name, v in seen.metrics.items() if name.startswith("match/")])
     )
-    assert seen.metrics["match"] == pytest.approx(np.mean([v for name, v in seen.metrics.items() if name.startswith("match/")]))
     assert sum(name.startswith("judge/match/") for name in seen.metrics) == 6 and not seen.complete
-    assert seen.metrics["match_joint"] == pytest.approx(seen.metrics["judge/match"], abs=0.03), "samples agree in their class"
-    assert seen.metrics["match_joint@standard"] == seen.metrics["match_joint"] and seen.chance("match_joint@standard") == 0.5
+    assert seen.metrics["match_joint"] == pytest.approx(seen.metrics["judge/match"], abs=0.03), (
+        "samples agree in their class"
+    )
+    assert (
+        seen.metrics["match_joint@standard"] == seen.metrics["match_joint"]
+        and seen.chance("match_joint@standard") == 0.5
+    )
     low, high = seen.meta["intervals"]["match/image>words"]
     assert low < seen.metrics["match/image>words"] < high
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("match-*.safetensors")}
     again = run(Blind(data), data, only=["match"], cache=tmp_path)
-    assert len(written) == 3 and written == {file: file.stat().st_mtime_ns for file in tmp_path.glob("match-*.safetensors")}
+    assert len(written) == 3 and written == {
+        file: file.stat().st_mtime_ns for file in tmp_path.glob("match-*.safetensors")
+    }
     assert again.metrics["match_joint"] == pytest.approx(0.5, abs=0.05)
-    assert again.metrics["match"] == pytest.approx(0.5, abs=0.03) and again.metrics["judge/match"] == seen.metrics["judge/match"]
+    assert (
+        again.metrics["match"] == pytest.approx(0.5, abs=0.03)
+        and again.metrics["judge/match"] == seen.metrics["judge/match"]
+    )
 
 
 def test_retrieval_of_an_oracle(data: Dataset) -> None:
-    """z is the class: another class is told apart always, the same one by chance. Labels are there, so that it has to be asked for."""
+    """z is the class: another class is told apart always, the same one by chance.
+    Labels are there, so that it has to be asked for."""
     digit = data.test.shared_labels["digit"]
     same = np.array([(digit == one).sum() - 1 for one in digit])
     found = run(Oracle(data), data, only=["retrieval"])
     expected = 1 - same.mean() / 2 / (len(digit) - 1)
-    assert found.metrics["retrieval/image>vector"] == pytest.approx(expected) == found.metrics["retrieval"]
-    assert found.metrics["retrieval@10/words>image"] == pytest.approx((10 / (1 + same)).mean()) == found.metrics["retrieval@10"]
-    assert found.chance("retrieval/vector>words") == 0.5 and found.chance("retrieval@1/image>words") == pytest.approx(1 / 400)
+    assert (
+        found.metrics["retrieval/image>vector"]
+        == pytest.approx(expected)
+        == found.metrics["retrieval"]
+    )
+    assert (
+        found.metrics["retrieval@10/words>image"]
+        == pytest.approx((10 / (1 + same)).mean())
+        == found.metrics["retrieval@10"]
+    )
+    assert found.chance("retrieval/vector>words") == 0.5 and found.chance(
+        "retrieval@1/image>words"
+    ) == pytest.approx(1 / 400)
     assert sum(name.startswith("retrieval/") for name in found.metrics) == 6 and not found.complete
-    blank = replace(posterior_means(Oracle(data), data.test), shared={m.name: np.ones((400, 3)) for m in MODALITIES})
+    blank = replace(
+        posterior_means(Oracle(data), data.test),
+        shared={m.name: np.ones((400, 3)) for m in MODALITIES},
+    )
     told = score_retrieval(blank, data.test).metrics
-    assert all(told[name] == pytest.approx(told[f"chance/{name}"]) for name in ("retrieval", "retrieval@1", "retrieval@10/image>words"))
+    assert all(
+        told[name] == pytest.approx(told[f"chance/{name}"])
+        for name in ("retrieval", "retrieval@1", "retrieval@10/image>words")
+    )
     assert "retrieval" not in run(Oracle(data), data, only=["coherence"]).metrics
 
 
 def test_retrieval_is_that_of_an_independent_implementation(data: Dataset) -> None:
-    """Rows are noisy, and some lack a modality; every row is there twice, which is no alternative to itself."""
+    """Rows are noisy, and some lack a modality; every row is there twice, which is no
+    alternative to itself."""
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(60, 5))
-    z = {name: np.repeat(truth + noise * rng.normal(size=truth.shape), 2, 0) for name, noise in (("image", 0.4), ("words", 0.8))}
+    z = {
+        name: np.repeat(truth + noise * rng.normal(size=truth.shape), 2, 0)
+        for name, noise in (("image", 0.4), ("words", 0.8))
+    }
     split = data.test.take(np.repeat(np.arange(60), 2)).with_missing(0.3, 1, among=["image"])
     kept = {"x": {k: split.x[k] for k in z}, "present": {k: split.present[k] for k in z}}
     split = replace(split, **kept, modalities=(MODALITIES[0], MODALITIES[2]), private_labels={})
@@ -440,13 +685,19 @@ def test_retrieval_is_that_of_an_independent_implementation(data: Dataset) -> No
             others = [j for j, other in enumerate(rows) if other // 2 != row // 2]
             areas.append(roc_auc_score([1] + [0] * len(others), [s[i, i], *s[i, others]]))
             ranks.append(1 + int((s[i, others] > s[i, i]).sum()))
-        assert found.metrics[f"retrieval/{way}"] == pytest.approx(np.mean(areas)) and 0.6 < np.mean(areas) < 1
+        assert (
+            found.metrics[f"retrieval/{way}"] == pytest.approx(np.mean(areas))
+            and 0.6 < np.mean(areas) < 1
+        )
         for k in (1, 10):
-            assert found.metrics[f"retrieval@{k}/{way}"] == pytest.approx(np.mean(np.array(ranks) <= k))
+            assert found.metrics[f"retrieval@{k}/{way}"] == pytest.approx(
+                np.mean(np.array(ranks) <= k)
+            )
 
 
 def test_rows_that_share_a_value_are_no_alternatives(data: Dataset) -> None:
-    """Each image is there twice, as captions repeat images: with the pair of another row beside it, the judge would choose blindly."""
+    """Each image is there twice, as captions repeat images: with the pair of another
+    row beside it, the judge would choose blindly."""
     twice = [s.take(np.repeat(np.arange(len(s) // 2), 2)) for s in data.splits().values()]
     rows = np.arange(6)
     expected = rows[:, None] // 2 != rows // 2
@@ -463,13 +714,18 @@ def test_pairs_that_are_never_there_together_have_no_matches(data: Dataset) -> N
 
     holed = Dataset("apart", MODALITIES, *map(apart, data.splits().values()))
     found = run(Oracle(holed), holed, only=["match"])
-    assert found.meta["left_out"] == {"match/image,vector": "fewer than two training rows have both image and vector"}
+    assert found.meta["left_out"] == {
+        "match/image,vector": "fewer than two training rows have both image and vector"
+    }
     assert {name for name in found.metrics if name.startswith("match/")} == {
         f"match/{pair}" for pair in ("image>words", "words>image", "vector>words", "words>vector")
     }
     tested = replace(data, test=holed.test)
     found = run(Oracle(tested), tested, only=["match"])
-    assert "no two held-out rows have both image and vector" in found.meta["left_out"]["match/image,vector"]
+    assert (
+        "no two held-out rows have both image and vector"
+        in found.meta["left_out"]["match/image,vector"]
+    )
 
 
 def with_bits(data: Dataset) -> Dataset:
@@ -477,8 +733,15 @@ def with_bits(data: Dataset) -> Dataset:
     modalities = (MODALITIES[0], Modality("bits", (CLASSES,), "bernoulli", None), MODALITIES[2])
     splits = []
     for split in data.splits().values():
-        x = {"image": split.x["image"], "bits": np.eye(CLASSES, dtype=np.float32)[split.shared_labels["digit"]], "words": split.x["words"]}
-        side = {"bits" if name == "vector" else name: values for name, values in split.private_labels["side"].items()}
+        x = {
+            "image": split.x["image"],
+            "bits": np.eye(CLASSES, dtype=np.float32)[split.shared_labels["digit"]],
+            "words": split.x["words"],
+        }
+        side = {
+            "bits" if name == "vector" else name: values
+            for name, values in split.private_labels["side"].items()
+        }
         splits.append(Split(x, modalities, {}, split.shared_labels, {"side": side}))
     return Dataset("bits", modalities, *splits)
 
@@ -486,16 +749,27 @@ def with_bits(data: Dataset) -> Dataset:
 def test_f1_of_every_given_set(data: Dataset) -> None:
     bits = with_bits(data)
     found = run(Oracle(bits, private=False), bits, only=["coherence"])
-    sets = [f"f1/given{n}/{given}>bits" for n, given in ((1, "image"), (1, "words"), (2, "image+words"))]
+    sets = [
+        f"f1/given{n}/{given}>bits" for n, given in ((1, "image"), (1, "words"), (2, "image+words"))
+    ]
     assert [name for name in found.metrics if name.startswith("f1/") and ">" in name] == sets
-    assert all(found.metrics[name] == 1 for name in (*sets, "f1/self", "f1/self/bits", "f1/given1", "f1/given2"))
+    assert all(
+        found.metrics[name] == 1
+        for name in (*sets, "f1/self", "f1/self/bits", "f1/given1", "f1/given2")
+    )
     # one bit of three is on, in either: what is drawn for nothing is right in a third of the rows
     for name in (*sets, "f1/given1", "f1/self", "f1/self/bits"):
-        assert found.chance(name) == found.metrics["chance/f1/bits"] == pytest.approx(1 / CLASSES, abs=0.08)
+        assert (
+            found.chance(name)
+            == found.metrics["chance/f1/bits"]
+            == pytest.approx(1 / CLASSES, abs=0.08)
+        )
     blind = run(Blind(bits, private=False), bits, only=["coherence"])
     low, high = blind.meta["intervals"]["f1/given2/image+words>bits"]
     assert low < blind.metrics["f1/given2/image+words>bits"] < high and low < 1 / CLASSES < high
-    assert not any(name.startswith("f1") for name in run(Oracle(data), data, only=["coherence"]).metrics)
+    assert not any(
+        name.startswith("f1") for name in run(Oracle(data), data, only=["coherence"]).metrics
+    )
 
 
 def test_absent_targets_count_for_no_f1(data: Dataset) -> None:
@@ -509,10 +783,14 @@ def test_absent_targets_count_for_no_f1(data: Dataset) -> None:
 
     holed = replace(bits, test=test)
     method = Wrong(bits, private=False)
-    assert run(method, holed, only=["coherence"], batch_size=400).metrics["f1/given1/image>bits"] == 1
+    assert (
+        run(method, holed, only=["coherence"], batch_size=400).metrics["f1/given1/image>bits"] == 1
+    )
 
 
-def test_frechet_distances_of_every_given_set_rest_on_all_rows(data: Dataset, oracle: Evaluation) -> None:
+def test_frechet_distances_of_every_given_set_rest_on_all_rows(
+    data: Dataset, oracle: Evaluation
+) -> None:
     rows = oracle.meta["quality_rows"]
     for given in ("image+words", "image", "words"):
         name = f"fid_given{1 + given.count('+')}/{given}>vector"
@@ -527,32 +805,60 @@ def test_rows_are_dealt_to_the_sets_of_many_modalities(data: Dataset) -> None:
 
     def widened(split: Split) -> Split:
         side = split.private_labels["side"]
-        x, sides = ({**found, **{name: found[of] for name, of in copies.items()}} for found in (split.x, side))
+        x, sides = (
+            {**found, **{name: found[of] for name, of in copies.items()}}
+            for found in (split.x, side)
+        )
         return Split(x, modalities, {}, split.shared_labels, {"side": sides})
 
     five = Dataset("five", modalities, *map(widened, data.splits().values()))
     method = Oracle(five)
     found = run(method, five, only=["quality"], rows=60)
     assert "5 modalities have too many sets" in found.meta["left_out"]["fid_given2"]
-    assert len([name for name in found.metrics if name.startswith("fid_given1/")]) == 20 and "fid_given2" not in found.metrics
-    assert not any("," in given for given, _ in method.asked)  # nothing is generated that nothing is made of
-    generations = Generations(method, five.test.take(np.arange(60)), train_judges(five, options=QUICK), Matchers({}, {}), samples=1)
+    assert (
+        len([name for name in found.metrics if name.startswith("fid_given1/")]) == 20
+        and "fid_given2" not in found.metrics
+    )
+    assert not any(
+        "," in given for given, _ in method.asked
+    )  # nothing is generated that nothing is made of
+    generations = Generations(
+        method,
+        five.test.take(np.arange(60)),
+        train_judges(five, options=QUICK),
+        Matchers({}, {}),
+        samples=1,
+    )
     for size, sets in ((2, 10), (3, 10), (4, 5)):
-        seen = {given: next(iter(found.values())).rows for given, found in generations.given.items() if len(given) == size}
+        seen = {
+            given: next(iter(found.values())).rows
+            for given, found in generations.given.items()
+            if len(given) == size
+        }
         assert len(seen) == sets and sorted(np.concatenate([*seen.values()])) == [*range(60)]
 
 
 def test_frechet_distance_in_a_space_of_ones_own_is_that_of_the_gaussians(data: Dataset) -> None:
-    """Samples are the held-out rows moved by 2 in each of six coordinates: 6 · 2² where values are their own features."""
+    """Samples are the held-out rows moved by 2 in each of six coordinates: 6 · 2² where
+    values are their own features."""
 
     class Shifted(Oracle):
         def sample(
-            self, n: int, *, prior: str = "auto", covariates: Any = None, generator: torch.Generator | None = None
+            self,
+            n: int,
+            *,
+            prior: str = "auto",
+            covariates: Any = None,
+            generator: torch.Generator | None = None,
         ) -> dict[str, Tensor]:
             rows = self.drawn + np.arange(n)
             self.drawn += n
             values = self.test.batch(rows).x
-            return {**values, "vector": values["vector"] + 2, "words": nn.functional.one_hot(values["words"], 50).float()}
+            return {
+                **values,
+                "vector": values["vector"] + 2,
+                "words": nn.functional.one_hot(values["words"], 50).float(),
+            }
 
     def values(x: Tensor) -> Tensor:
         return x
@@ -560,8 +866,13 @@ def test_frechet_distance_in_a_space_of_ones_own_is_that_of_the_gaussians(data: 
     method = Shifted(data)
     method.drawn = 0
     found = run(method, data, only=["quality"], samples=400, feature_extractors={"vector": values})
-    assert found.metrics["fid/vector"] == pytest.approx(24, rel=1e-5) and found.metrics["fid/image"] == pytest.approx(0, abs=1e-4)
-    assert "values, given by the user" in found.meta["feature_space"]["vector"] and "judge" in found.meta["feature_space"]["image"]
+    assert found.metrics["fid/vector"] == pytest.approx(24, rel=1e-5) and found.metrics[
+        "fid/image"
+    ] == pytest.approx(0, abs=1e-4)
+    assert (
+        "values, given by the user" in found.meta["feature_space"]["vector"]
+        and "judge" in found.meta["feature_space"]["image"]
+    )
     assert found.metrics["judge/digit/vector"] > 0.95  # the judge still says what is shown
 
 
@@ -572,7 +883,12 @@ def test_networks_extract_features_in_evaluation_mode(data: Dataset) -> None:
     found = run(Oracle(data), data, only=["quality"], feature_extractors={"image": network}).metrics
     assert network.training and network[1].training and not network[2].training
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
-    plain = run(Oracle(data), data, only=["quality"], feature_extractors={"image": lambda x: x.flatten(1) / (1 + 1e-5) ** 0.5}).metrics
+    plain = run(
+        Oracle(data),
+        data,
+        only=["quality"],
+        feature_extractors={"image": lambda x: x.flatten(1) / (1 + 1e-5) ** 0.5},
+    ).metrics
     assert found["fid/image"] == pytest.approx(plain["fid/image"], rel=1e-4)
 
 
@@ -593,18 +909,42 @@ def test_features_that_are_none_are_refused(data: Dataset, extractor: Any, messa
 
 
 def test_data_without_labels_have_only_what_needs_none(data: Dataset) -> None:
-    bare = Dataset("bare", MODALITIES, *(replace(split, shared_labels={}, private_labels={}) for split in data.splits().values()))
+    bare = Dataset(
+        "bare",
+        MODALITIES,
+        *(replace(split, shared_labels={}, private_labels={}) for split in data.splits().values()),
+    )
     found = run(Oracle(data), bare)
     assert {name.split("/")[0] for name in found.metrics} >= {"fid", "hsic", "mi", "loglik"}
-    assert not any(name.startswith(("probe", "coherence", "judge/digit", "chance/digit")) for name in found.metrics)
-    assert found.complete and found.metrics["chance/match"] == found.chance("match/image>words") == found.chance("judge/match") == 0.5
+    assert not any(
+        name.startswith(("probe", "coherence", "judge/digit", "chance/digit"))
+        for name in found.metrics
+    )
+    assert (
+        found.complete
+        and found.metrics["chance/match"]
+        == found.chance("match/image>words")
+        == found.chance("judge/match")
+        == 0.5
+    )
     assert 0.5 < found.metrics["match"] == pytest.approx(found.metrics["judge/match"], abs=0.1)
-    assert found.meta["left_out"]["probe"] == found.meta["left_out"]["coherence"] == "the data set has no labels"
+    assert (
+        found.meta["left_out"]["probe"]
+        == found.meta["left_out"]["coherence"]
+        == "the data set has no labels"
+    )
     assert "principal components" in found.meta["feature_space"]["words"]
 
 
 def test_a_single_class_is_refused_in_one_line(data: Dataset) -> None:
-    constant = Dataset("one", MODALITIES, *(replace(s, shared_labels={"digit": np.zeros(len(s), int)}) for s in data.splits().values()))
+    constant = Dataset(
+        "one",
+        MODALITIES,
+        *(
+            replace(s, shared_labels={"digit": np.zeros(len(s), int)})
+            for s in data.splits().values()
+        ),
+    )
     for only in ("probe", "coherence"):
         with pytest.raises(ValueError, match="'digit' of modality 'image' has 1 class") as error:
             run(Oracle(data), constant, only=[only])
@@ -620,7 +960,10 @@ def test_a_single_class_is_refused_in_one_line(data: Dataset) -> None:
         ({"only": []}, "only is empty"),
         ({"split": "train"}, "split='train' is unknown"),
         ({"likelihood_samples": 0}, "likelihood_samples = 0 must be"),
-        ({"feature_extractors": {"sound": abs}}, "feature_extractors names 'sound'; the modalities are image, vector, words"),
+        (
+            {"feature_extractors": {"sound": abs}},
+            "feature_extractors names 'sound'; the modalities are image, vector, words",
+        ),
     ],
 )
 def test_wrong_options_are_refused(data: Dataset, options: dict[str, Any], message: str) -> None:
@@ -636,7 +979,12 @@ def test_other_modalities_and_diverged_methods_are_refused(data: Dataset) -> Non
 
     class Diverged(Oracle):
         def encode(
-            self, batch: Batch, given: Sequence[str] | None = None, *, samples: int | None = None, refine: int | None = None
+            self,
+            batch: Batch,
+            given: Sequence[str] | None = None,
+            *,
+            samples: int | None = None,
+            refine: int | None = None,
         ) -> Latents:
             return Latents(torch.full((1, len(batch), 2), torch.nan))
 
@@ -645,7 +993,11 @@ def test_other_modalities_and_diverged_methods_are_refused(data: Dataset) -> Non
 
 
 def weights(judges: Judges) -> Mapping[str, Tensor]:
-    return {f"{name}/{key}": value for name, judge in judges.by_modality.items() for key, value in judge.state_dict().items()}
+    return {
+        f"{name}/{key}": value
+        for name, judge in judges.by_modality.items()
+        for key, value in judge.state_dict().items()
+    }
 
 
 def same(a: Judges, b: Judges) -> bool:
@@ -653,7 +1005,9 @@ def same(a: Judges, b: Judges) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
-def test_judges_are_cached_by_data_and_settings(data: Dataset, judges: Judges, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_judges_are_cached_by_data_and_settings(
+    data: Dataset, judges: Judges, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = torch.get_rng_state()
     assert same(train_judges(data, options=QUICK, cache=tmp_path / "cache"), judges)
     assert torch.equal(state, torch.get_rng_state())
@@ -674,19 +1028,32 @@ def test_judges_are_cached_by_data_and_settings(data: Dataset, judges: Judges, t
 
 
 def test_a_judge_takes_probabilities_and_unordered_classes(data: Dataset) -> None:
-    relabelled = [replace(s, shared_labels={"digit": s.shared_labels["digit"] * 10 + 7}, private_labels={}) for s in data.splits().values()]
+    relabelled = [
+        replace(s, shared_labels={"digit": s.shared_labels["digit"] * 10 + 7}, private_labels={})
+        for s in data.splits().values()
+    ]
     judges = train_judges(Dataset("tens", MODALITIES, *relabelled), options=QUICK)
     words = data.test.batch(slice(0, 100)).x["words"]
     seen = judges.see("words", words, np.arange(100))
-    soft = judges.see("words", 0.6 * nn.functional.one_hot(words, 50).float() + 0.008, np.arange(100))
-    assert (seen.labels["digit"] == soft.labels["digit"]).all() and set(np.unique(seen.labels["digit"])) == {7, 17, 27}
-    hits = seen.hits("digit", np.where(np.arange(400) < 10, -1, relabelled[2].shared_labels["digit"]))
+    soft = judges.see(
+        "words", 0.6 * nn.functional.one_hot(words, 50).float() + 0.008, np.arange(100)
+    )
+    assert (seen.labels["digit"] == soft.labels["digit"]).all() and set(
+        np.unique(seen.labels["digit"])
+    ) == {7, 17, 27}
+    hits = seen.hits(
+        "digit", np.where(np.arange(400) < 10, -1, relabelled[2].shared_labels["digit"])
+    )
     assert np.isnan(hits[:10]).all() and np.isnan(hits[100:]).all() and np.nanmean(hits) > 0.8
 
 
 def test_ids_may_be_stored_in_any_integers(data: Dataset) -> None:
-    """Small ones save memory; judges, feature spaces without labels and matching judges look at them as at any others."""
-    modalities, options = MODALITIES[1:], JudgeOptions(width=8, features=16, steps=20, check_every=10)
+    """Small ones save memory; judges, feature spaces without labels and matching judges
+    look at them as at any others."""
+    modalities, options = (
+        MODALITIES[1:],
+        JudgeOptions(width=8, features=16, steps=20, check_every=10),
+    )
 
     def seen(dtype: type, labels: bool) -> np.ndarray:
         parts = []
@@ -702,7 +1069,9 @@ def test_ids_may_be_stored_in_any_integers(data: Dataset) -> None:
         np.testing.assert_array_equal(seen(np.uint8, labels), seen(np.int64, labels))
 
 
-def test_judges_skip_unknown_labels_and_need_no_validation_rows_of_a_modality(data: Dataset) -> None:
+def test_judges_skip_unknown_labels_and_need_no_validation_rows_of_a_modality(
+    data: Dataset,
+) -> None:
     digit = data.train.shared_labels["digit"].copy()
     digit[:600] = -1
     val = replace(data.val, present={**data.val.present, "image": np.zeros(200, bool)})
@@ -716,11 +1085,18 @@ def test_judges_skip_unknown_labels_and_need_no_validation_rows_of_a_modality(da
 
 def test_posteriors_and_chains_are_reported(oracle: Evaluation) -> None:
     metrics = oracle.metrics
-    assert metrics["posterior/kl/given1"] == metrics["posterior/kl/given1/image"] == 2.0 and metrics["posterior/kl/given2"] == 1.0
     assert (
-        metrics["posterior/cosine/given1"] == metrics["posterior/cosine/given1/words"] == pytest.approx(1)
+        metrics["posterior/kl/given1"] == metrics["posterior/kl/given1/image"] == 2.0
+        and metrics["posterior/kl/given2"] == 1.0
+    )
+    assert (
+        metrics["posterior/cosine/given1"]
+        == metrics["posterior/cosine/given1/words"]
+        == pytest.approx(1)
     )  # each modality knows the class
-    assert metrics["posterior/acceptance/given2"] == 0.5 and metrics["posterior/mixed/given2"] == 0.5
+    assert (
+        metrics["posterior/acceptance/given2"] == 0.5 and metrics["posterior/mixed/given2"] == 0.5
+    )
     assert metrics["posterior/ess/given2"] == 40 and metrics["posterior/improper/given2"] == 0
     assert not any(name.startswith("posterior/rhat/given1") for name in metrics)
     assert oracle.meta["posterior"]["unit"] == "nats"
@@ -728,6 +1104,16 @@ def test_posteriors_and_chains_are_reported(oracle: Evaluation) -> None:
 
 def test_without_a_refiner_there_is_nothing_to_measure_of_it(oracle: Evaluation) -> None:
     assert not any(name.startswith("refinement") for name in oracle.metrics)
-    assert oracle.meta["left_out"]["refinement"].startswith("this model has no refiner; fit one by fit_refiner")
-    old = Evaluation({}, {"split": "test", "groups": [group for group in oracle.meta["groups"] if group not in ("refinement", "match")]})
+    assert oracle.meta["left_out"]["refinement"].startswith(
+        "this model has no refiner; fit one by fit_refiner"
+    )
+    old = Evaluation(
+        {},
+        {
+            "split": "test",
+            "groups": [
+                group for group in oracle.meta["groups"] if group not in ("refinement", "match")
+            ],
+        },
+    )
     assert oracle.complete and old.complete

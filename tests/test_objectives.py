@@ -1,4 +1,5 @@
-"""Routes, what absent targets count, reductions, posterior matching and the diffusion priors' loss. The values of bounds: test_oracle."""
+"""Routes, what absent targets count, reductions, posterior matching and the diffusion
+priors' loss. The values of bounds: test_oracle."""
 
 from __future__ import annotations
 
@@ -21,7 +22,13 @@ from counterpoint.objectives.afterwards import DiffusionPriorLoss
 from counterpoint.objectives.bound import Bound, RouteDraw
 from counterpoint.objectives.loss import Loss, Terms
 from counterpoint.objectives.matching import PosteriorMatch
-from counterpoint.objectives.routes import RandomSubsets, SinglesToSome, everything_to_everything, singles_to_everything, singles_to_itself
+from counterpoint.objectives.routes import (
+    RandomSubsets,
+    SinglesToSome,
+    everything_to_everything,
+    singles_to_everything,
+    singles_to_itself,
+)
 
 ORACLE = LinearGaussian.make()
 NAMES = ORACLE.names
@@ -39,7 +46,9 @@ def terms(loss: Loss, model: Model, batch: Batch) -> Terms:
 
 def test_fixed_routes() -> None:
     assert [(r.given, r.targets) for r in everything_to_everything(ABCD)] == [(ABCD, ABCD)]
-    assert [(r.given, r.targets) for r in singles_to_everything(ABCD)] == [((n,), ABCD) for n in ABCD]
+    assert [(r.given, r.targets) for r in singles_to_everything(ABCD)] == [
+        ((n,), ABCD) for n in ABCD
+    ]
     assert [(r.given, r.targets) for r in singles_to_itself(ABCD)] == [((n,), (n,)) for n in ABCD]
     assert all(r.cross_weight == 1 for r in singles_to_everything(ABCD))
 
@@ -64,7 +73,9 @@ def test_fewer_targets_serve_all_decoders_alike(others: int) -> None:
 
 @pytest.mark.parametrize("others", [0, 4])
 def test_an_impossible_number_of_targets_is_refused(others: int) -> None:
-    with pytest.raises(ValueError, match=rf"cross_targets={others} must lie in 1\.\.3 for 4 modalities"):
+    with pytest.raises(
+        ValueError, match=rf"cross_targets={others} must lie in 1\.\.3 for 4 modalities"
+    ):
         singles([Modality(name, (2,)) for name in ABCD], others)
 
 
@@ -95,7 +106,8 @@ def test_bad_options_are_refused() -> None:
 
 
 def test_draws_take_private_latents_from_where_they_must() -> None:
-    """Own targets from their encoder; cross targets from the auxiliary prior, or from their own encoder when asked."""
+    """Own targets from their encoder; cross targets from the auxiliary prior, or from
+    their own encoder when asked."""
     model = ORACLE.model(Mixture(), auxiliary_scale=50.0)
     batch = ORACLE.batch(ORACLE.draw(200))
     encoding = model.encode(batch)
@@ -110,28 +122,50 @@ def test_draws_take_private_latents_from_where_they_must() -> None:
 
 
 def test_sums_and_means_over_the_routes_a_row_takes() -> None:
-    present = {"a": np.array([1, 1, 1], bool), "b": np.array([1, 1, 0], bool), "c": np.array([1, 0, 0], bool)}
-    model, batch = ORACLE.model(Mixture(), auxiliary_scale=1.0), ORACLE.batch(ORACLE.draw(3), present)
+    present = {
+        "a": np.array([1, 1, 1], bool),
+        "b": np.array([1, 1, 0], bool),
+        "c": np.array([1, 0, 0], bool),
+    }
+    model, batch = (
+        ORACLE.model(Mixture(), auxiliary_scale=1.0),
+        ORACLE.batch(ORACLE.draw(3), present),
+    )
     found = {}
     for reduce in ("sum", "mean"):
         torch.manual_seed(2)
         found[reduce] = terms(Bound(singles_to_everything, reduce=reduce), model, batch)
     for name in ("nll", "kl"):
-        torch.testing.assert_close(found["sum"][name], found["mean"][name] * torch.tensor([3, 2, 1]))
+        torch.testing.assert_close(
+            found["sum"][name], found["mean"][name] * torch.tensor([3, 2, 1])
+        )
 
 
 @pytest.mark.parametrize("estimator", ["elbo", "iwae", "dreg"])
 @pytest.mark.parametrize("density", ["route", "everything"])
 def test_an_absent_modality_is_as_good_as_unknown(estimator: str, density: str) -> None:
-    """Rows that lack c get the loss of a model that has never heard of c: no likelihood, no KL, no route, no mixture component."""
-    both = replace(ORACLE, **{f.name: {n: v for n, v in getattr(ORACLE, f.name).items() if n != "c"} for f in fields(ORACLE)})
+    """Rows that lack c get the loss of a model that has never heard of c: no
+    likelihood, no KL, no route, no mixture component."""
+    both = replace(
+        ORACLE,
+        **{
+            f.name: {n: v for n, v in getattr(ORACLE, f.name).items() if n != "c"}
+            for f in fields(ORACLE)
+        },
+    )
     x, repeats = ORACLE.draw(2), 3000
     tiled = {n: np.tile(v, (repeats, 1)) for n, v in x.items()}
     present = {n: np.full(2 * repeats, n != "c") for n in NAMES}
     bound = Bound(singles_to_everything, estimator=estimator, samples=2, density=density)  # type: ignore[arg-type]
     with torch.no_grad():
-        lacking = sum(terms(bound, ORACLE.model(Mixture(), auxiliary_scale=1.0), ORACLE.batch(tiled, present)).values())
-        unknown = sum(terms(bound, both.model(Mixture(), auxiliary_scale=1.0), both.batch(tiled)).values())
+        lacking = sum(
+            terms(
+                bound, ORACLE.model(Mixture(), auxiliary_scale=1.0), ORACLE.batch(tiled, present)
+            ).values()
+        )
+        unknown = sum(
+            terms(bound, both.model(Mixture(), auxiliary_scale=1.0), both.batch(tiled)).values()
+        )
     assert isinstance(lacking, Tensor) and isinstance(unknown, Tensor)
     a, b = lacking.view(repeats, 2).numpy(), unknown.view(repeats, 2).numpy()
     error = np.hypot(a.std(0), b.std(0)) / repeats**0.5
@@ -140,9 +174,22 @@ def test_an_absent_modality_is_as_good_as_unknown(estimator: str, density: str) 
 
 def test_a_row_that_takes_no_route_counts_nothing() -> None:
     """MVAE's random pair may miss everything that a row has."""
-    present = {"a": np.array([1, 0], bool), "b": np.array([1, 0], bool), "c": np.array([0, 1], bool)}
-    model, batch = ORACLE.model(Product(prior_expert="always"), auxiliary_scale=1.0), ORACLE.batch(ORACLE.draw(2), present)
-    found = terms(Bound(lambda names: [r for r in singles_to_itself(names) if r.given != ("c",)], reduce="sum"), model, batch)
+    present = {
+        "a": np.array([1, 0], bool),
+        "b": np.array([1, 0], bool),
+        "c": np.array([0, 1], bool),
+    }
+    model, batch = (
+        ORACLE.model(Product(prior_expert="always"), auxiliary_scale=1.0),
+        ORACLE.batch(ORACLE.draw(2), present),
+    )
+    found = terms(
+        Bound(
+            lambda names: [r for r in singles_to_itself(names) if r.given != ("c",)], reduce="sum"
+        ),
+        model,
+        batch,
+    )
     for value in found.values():
         assert value[1] == 0 and value[0] != 0
 
@@ -151,44 +198,71 @@ def test_a_row_that_takes_no_route_counts_nothing() -> None:
 
 
 def test_posterior_match_is_the_sum_over_what_a_row_has() -> None:
-    x, present = ORACLE.draw(2), {"a": np.array([1, 1], bool), "b": np.array([1, 0], bool), "c": np.array([1, 1], bool)}
-    found = terms(PosteriorMatch(0.4), ORACLE.model(Product(prior_expert="never")), ORACLE.batch(x, present))["match"]
+    x, present = (
+        ORACLE.draw(2),
+        {"a": np.array([1, 1], bool), "b": np.array([1, 0], bool), "c": np.array([1, 1], bool)},
+    )
+    found = terms(
+        PosteriorMatch(0.4), ORACLE.model(Product(prior_expert="never")), ORACLE.batch(x, present)
+    )["match"]
     for row, here in enumerate([NAMES, ("a", "c")]):
         experts = [ORACLE.posterior(x, [n]) for n in here]
         expected = 0.4 * sum(gaussian_kl(gaussian_product(experts), e) for e in experts)
-        assert float(found[row].detach()) == pytest.approx(float(np.asarray(expected)[row]), rel=1e-5)
+        assert float(found[row].detach()) == pytest.approx(
+            float(np.asarray(expected)[row]), rel=1e-5
+        )
 
 
 @pytest.mark.parametrize("detach", [False, True])
-def test_diffusion_loss_averages_z_and_w_over_the_modalities_of_a_row(detach: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    present = {"a": np.array([1, 1, 1], bool), "b": np.array([1, 1, 0], bool), "c": np.array([0, 1, 0], bool)}
+def test_diffusion_loss_averages_z_and_w_over_the_modalities_of_a_row(
+    detach: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    present = {
+        "a": np.array([1, 1, 1], bool),
+        "b": np.array([1, 1, 0], bool),
+        "c": np.array([0, 1, 0], bool),
+    }
     model, batch = ORACLE.model(Mixture()), ORACLE.batch(ORACLE.draw(3), present)
     model.add_samplers("diffusion", 4)
     fakes = {"z": 1.0, "w_a": 10.0, "w_b": 100.0, "w_c": 1000.0}
     assert set(model.samplers["diffusion"]) == set(fakes)
     for key, value in fakes.items():
-        monkeypatch.setattr(model.samplers["diffusion"][key], "loss", lambda latents, value=value: value + latents.sum(1))
+        monkeypatch.setattr(
+            model.samplers["diffusion"][key],
+            "loss",
+            lambda latents, value=value: value + latents.sum(1),
+        )
     encoding = model.encode(batch)
     loss = DiffusionPriorLoss(detach=detach).terms(model, encoding, [], [])["diffusion"]
     expected = torch.zeros(3, dtype=torch.float64)
     for row, here in enumerate([("a", "b"), ("a", "b", "c"), ("a",)]):
         for n in here:
-            both = 1 + encoding.shared[n].loc[row].sum() + fakes[f"w_{n}"] + encoding.private[n].loc[row].sum()
+            both = (
+                1
+                + encoding.shared[n].loc[row].sum()
+                + fakes[f"w_{n}"]
+                + encoding.private[n].loc[row].sum()
+            )
             expected[row] += both / len(here)
     torch.testing.assert_close(loss, expected)
     assert loss.requires_grad != detach
 
 
 def test_rescaling_makes_a_small_modality_count_as_much() -> None:
-    """Each modality's reconstruction times the size of the largest over its own; the KL as it was."""
+    """Each modality's reconstruction times the size of the largest over its own; the KL
+    as it was."""
     model, rows = ORACLE.model(Product(prior_expert="never")), ORACLE.batch(ORACLE.draw(6))
     factors = {name: 5 / m.shape[0] for name, m in model.modalities.items()}
-    bounds = [Bound(everything_to_everything, private="own", rescale=rescale) for rescale in (False, True)]
+    bounds = [
+        Bound(everything_to_everything, private="own", rescale=rescale) for rescale in (False, True)
+    ]
     encoding = model.encode(rows)
     draws = bounds[0].draws(model, encoding)
     decoded = model.decode(draws, None)
     plain, scaled = (bound.terms(model, encoding, draws, decoded) for bound in bounds)
     each = {n: -model.likelihood(n).log_prob(decoded[0][n], rows.x[n])[0] for n in model.names}
-    torch.testing.assert_close(scaled["nll"], torch.stack([factors[n] * v for n, v in each.items()]).sum(0))
+    torch.testing.assert_close(
+        scaled["nll"], torch.stack([factors[n] * v for n, v in each.items()]).sum(0)
+    )
     torch.testing.assert_close(plain["nll"], torch.stack([*each.values()]).sum(0))
     torch.testing.assert_close(scaled["kl"], plain["kl"])

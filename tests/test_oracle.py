@@ -1,6 +1,8 @@
-"""Every posterior, objective and likelihood estimate against the linear-Gaussian oracle.
+"""Every posterior, objective and likelihood estimate against the linear-Gaussian
+oracle.
 
-Deterministic quantities agree to 1e-5, Monte Carlo within four standard errors; deliberately wrong formulas must fail the same checks.
+Deterministic quantities agree to 1e-5, Monte Carlo within four standard errors;
+deliberately wrong formulas must fail the same checks.
 """
 
 from __future__ import annotations
@@ -49,7 +51,14 @@ from counterpoint.model.model import Model
 from counterpoint.model.rules import Mixture, MixtureOfProducts, Product
 from counterpoint.nn.options import NetworkOptions
 from counterpoint.objectives.bound import Bound
-from counterpoint.objectives.routes import Route, Routes, SinglesToSome, everything_to_everything, singles_to_everything, singles_to_itself
+from counterpoint.objectives.routes import (
+    Route,
+    Routes,
+    SinglesToSome,
+    everything_to_everything,
+    singles_to_everything,
+    singles_to_itself,
+)
 from counterpoint.probability import distributions as dist
 from counterpoint.probability.mcmc import HMC, effective_size
 from counterpoint.probability.products import ProductOfPosteriors
@@ -65,11 +74,17 @@ Moments = tuple[Array, Array]
 
 
 def close(actual: Tensor, expected: Array, tolerance: float = 1e-5) -> None:
-    np.testing.assert_allclose(actual.detach().numpy(), np.broadcast_to(expected, actual.shape), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(
+        actual.detach().numpy(),
+        np.broadcast_to(expected, actual.shape),
+        rtol=tolerance,
+        atol=tolerance,
+    )
 
 
 def patterns(rows: int, *given: Sequence[str]) -> dict[str, Array]:
-    """Which modalities are present when the rows come in blocks, one for each set given."""
+    """Which modalities are present when the rows come in blocks, one for each set
+    given."""
     return {n: np.repeat([n in s for s in given], rows) for n in NAMES}
 
 
@@ -84,11 +99,17 @@ def total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum(0)
 
 
-def repeated(oracle: LinearGaussian, times: int, *given: Sequence[str], rows: int = 2) -> tuple[dict[str, Array], Batch]:
-    """``rows`` distinct rows a set, and the batch that repeats all of them ``times`` times."""
+def repeated(
+    oracle: LinearGaussian, times: int, *given: Sequence[str], rows: int = 2
+) -> tuple[dict[str, Array], Batch]:
+    """``rows`` distinct rows a set, and the batch that repeats all of them ``times``
+    times."""
     x = oracle.draw(rows * len(given))
     present = patterns(rows, *given)
-    return x, oracle.batch({n: np.tile(v, (times, 1)) for n, v in x.items()}, {n: np.tile(v, times) for n, v in present.items()})
+    return x, oracle.batch(
+        {n: np.tile(v, (times, 1)) for n, v in x.items()},
+        {n: np.tile(v, times) for n, v in present.items()},
+    )
 
 
 # --- the oracle itself --------------------------------------------------------------------------------------------------
@@ -96,13 +117,18 @@ def repeated(oracle: LinearGaussian, times: int, *given: Sequence[str], rows: in
 
 @pytest.mark.parametrize("given", [("a",), ("a", "c"), NAMES])
 def test_the_oracle_obeys_bayes(given: tuple[str, ...]) -> None:
-    """log p(x) = log p(x|z,w) + log p(z) + log p(w) − log p(z|x) − log p(w|x) at any point."""
+    """log p(x) = log p(x|z,w) + log p(z) + log p(w) − log p(z|x) − log p(w|x) at any
+    point."""
     x = PRIVATE.draw(4)
     z, point = PRIVATE.posterior(x, given), np.full(2, 0.3)
     value = log_normal(point, *STANDARD) - log_normal(point, *z)
     for n in given:
         w = np.full(1, -0.7)
-        value = value + log_normal(w, np.zeros(1), np.ones(1)) - log_normal(w, *PRIVATE.private_posterior(x, n))
+        value = (
+            value
+            + log_normal(w, np.zeros(1), np.ones(1))
+            - log_normal(w, *PRIVATE.private_posterior(x, n))
+        )
         mean = point @ PRIVATE.shared[n].T + w @ PRIVATE.private[n].T + PRIVATE.offset[n]
         value = value + log_normal(x[n], mean, np.full(len(mean), PRIVATE.noise[n]))
     np.testing.assert_allclose(value, PRIVATE.log_prob(x, given), rtol=1e-10)
@@ -161,7 +187,10 @@ def test_mixture_moments_and_density() -> None:
         rows = slice(2 * i, 2 * i + 2)
         components = [PLAIN.posterior(x, [n]) for n in given]
         close(q.mean[rows], np.mean([c[0] for c in components], 0)[rows])
-        close(q.log_prob(torch.as_tensor(point).expand(6, 2))[rows], log_mixture(point, components)[rows])
+        close(
+            q.log_prob(torch.as_tensor(point).expand(6, 2))[rows],
+            log_mixture(point, components)[rows],
+        )
     draws = q.rsample(torch.Size((20_000,)))[:, 4:].detach().numpy()
     components = [PLAIN.posterior(x, [n]) for n in NAMES]
     second = np.mean([c[0] ** 2 + c[1] ** 2 for c in components], 0)[4:]
@@ -205,7 +234,9 @@ def test_joint_encoder_serves_everything_and_products_serve_subsets() -> None:
 
 def test_rows_that_lack_a_modality_take_the_product_whatever_else_is_in_the_batch() -> None:
     x, model = PLAIN.draw(4), PLAIN.model(PLAIN.joint_rule())
-    q = model.posterior.condition(model.encode(PLAIN.batch(x, patterns(2, ("a", "c"), NAMES))), NAMES)
+    q = model.posterior.condition(
+        model.encode(PLAIN.batch(x, patterns(2, ("a", "c"), NAMES))), NAMES
+    )
     product = gaussian_product([PLAIN.posterior(x, [n]) for n in ("a", "c")])[0]
     close(q.mean, np.where(np.arange(4)[:, None] < 2, product, PLAIN.posterior(x, NAMES)[0]))
 
@@ -213,13 +244,24 @@ def test_rows_that_lack_a_modality_take_the_product_whatever_else_is_in_the_batc
 # --- the objective of every method --------------------------------------------------------------------------------------
 
 
-def reconstruction(oracle: LinearGaussian, x: dict[str, Array], z: Moments, targets: Sequence[str], own: Sequence[str]) -> Array:
-    """Expected −log p of the targets; those in ``own`` use their exact private posterior, the others the auxiliary prior."""
+def reconstruction(
+    oracle: LinearGaussian,
+    x: dict[str, Array],
+    z: Moments,
+    targets: Sequence[str],
+    own: Sequence[str],
+) -> Array:
+    """Expected −log p of the targets; those in ``own`` use their exact private
+    posterior, the others the auxiliary prior."""
     value = np.zeros(len(x["a"]))
     for n in targets:
         w = None
         if oracle.private:
-            w = oracle.private_posterior(x, n) if n in own else (np.zeros((1, 1)), np.full(1, AUXILIARY))
+            w = (
+                oracle.private_posterior(x, n)
+                if n in own
+                else (np.zeros((1, 1)), np.full(1, AUXILIARY))
+            )
         value = value - oracle.expected_log_likelihood(x[n], n, z, w)
     return value
 
@@ -229,7 +271,8 @@ def private_kl(x: dict[str, Array], names: Sequence[str]) -> Array:
 
 
 def expected_mvae(x: dict[str, Array], here: tuple[str, ...]) -> Array:
-    """Sum of the ELBOs of everything, each single and one random pair (averaged over the three); N(0, I) is an expert."""
+    """Sum of the ELBOs of everything, each single and one random pair (averaged over
+    the three); N(0, I) is an expert."""
 
     def elbo(given: Sequence[str]) -> Array | float:
         kept = [n for n in given if n in here]
@@ -243,29 +286,43 @@ def expected_mvae(x: dict[str, Array], here: tuple[str, ...]) -> Array:
 
 
 def dmvae_posterior(x: dict[str, Array], given: Sequence[str]) -> Moments:
-    """The product of what the encoders say; the prior is an expert of all modalities only."""
-    return gaussian_product([PRIVATE.evidence(x, n) for n in given] + [STANDARD] * (tuple(given) == NAMES))
+    """The product of what the encoders say; the prior is an expert of all modalities
+    only."""
+    return gaussian_product(
+        [PRIVATE.evidence(x, n) for n in given] + [STANDARD] * (tuple(given) == NAMES)
+    )
 
 
 def expected_dmvae(x: dict[str, Array], here: tuple[str, ...]) -> Array:
-    """Sum of the ELBOs of everything and of each single to everything, each target with its own w."""
+    """Sum of the ELBOs of everything and of each single to everything, each target with
+    its own w."""
     value = np.zeros(len(x["a"]))
     for given in (here, *[(n,) for n in here]):
         z = dmvae_posterior(x, given)
-        value = value + reconstruction(PRIVATE, x, z, here, here) + 0.7 * (gaussian_kl(z) + private_kl(x, here))
+        value = (
+            value
+            + reconstruction(PRIVATE, x, z, here, here)
+            + 0.7 * (gaussian_kl(z) + private_kl(x, here))
+        )
     return value
 
 
 def expected_mvtcae(x: dict[str, Array], here: tuple[str, ...]) -> Array:
-    """(M−r)/M·Σ_m −log p(x_m|z) + β[(1−r)·KL(q‖p) + r/M·Σ_m KL(q ‖ q_m)], with r = 0.6 and β = 0.7."""
+    """(M−r)/M·Σ_m −log p(x_m|z) + β[(1−r)·KL(q‖p) + r/M·Σ_m KL(q ‖ q_m)], with r = 0.6
+    and β = 0.7."""
     experts = [PLAIN.posterior(x, [n]) for n in here]
     q = gaussian_product(experts)
     matches = np.sum([gaussian_kl(q, e) for e in experts], 0)
-    return (3 - 0.6) / 3 * reconstruction(PLAIN, x, q, here, ()) + 0.7 * (0.4 * gaussian_kl(q) + 0.6 / 3 * matches)
+    return (3 - 0.6) / 3 * reconstruction(PLAIN, x, q, here, ()) + 0.7 * (
+        0.4 * gaussian_kl(q) + 0.6 / 3 * matches
+    )
 
 
-def expected_jmvae(x: dict[str, Array], here: tuple[str, ...], alpha: float = 0.3, reverse: bool = False) -> Array:
-    """ELBO under the joint encoder (the product where a modality is absent) plus α times the KLs to the unimodal posteriors, or from them."""
+def expected_jmvae(
+    x: dict[str, Array], here: tuple[str, ...], alpha: float = 0.3, reverse: bool = False
+) -> Array:
+    """ELBO under the joint encoder (the product where a modality is absent) plus α
+    times the KLs to the unimodal posteriors, or from them."""
     experts = [PLAIN.posterior(x, [n]) for n in here]
     q = PLAIN.posterior(x, NAMES) if here == NAMES else gaussian_product(experts)
     matches = np.sum([gaussian_kl(e, q) if reverse else gaussian_kl(q, e) for e in experts], 0)
@@ -273,7 +330,8 @@ def expected_jmvae(x: dict[str, Array], here: tuple[str, ...], alpha: float = 0.
 
 
 def expected_iterative(x: dict[str, Array], here: tuple[str, ...]) -> Array:
-    """JMVAE's bound, the mean of equal ones where refinement moves nothing, and the KLs from the unimodal posteriors once."""
+    """JMVAE's bound, the mean of equal ones where refinement moves nothing, and the KLs
+    from the unimodal posteriors once."""
     return expected_jmvae(x, here, alpha=1.0, reverse=True)
 
 
@@ -289,7 +347,8 @@ def expected_jnf(x: dict[str, Array], here: tuple[str, ...]) -> Array:
 
 
 def expected_mopoe(x: dict[str, Array], here: tuple[str, ...]) -> Array:
-    """The mean over all subsets' products of the reconstruction of everything, and of the KL."""
+    """The mean over all subsets' products of the reconstruction of everything, and of
+    the KL."""
     subsets = [s for s in SETS if set(s) <= set(here)]
     value = np.zeros(len(x["a"]))
     for s in subsets:
@@ -298,14 +357,19 @@ def expected_mopoe(x: dict[str, Array], here: tuple[str, ...]) -> Array:
     return value / len(subsets)
 
 
-def mixture_elbo(oracle: LinearGaussian, *, weighted: bool = True, priors: int = 1) -> Callable[[dict[str, Array], tuple[str, ...]], Array]:
-    """Every modality the source in turn, log q(z) of the mixture. ``weighted=False`` drops log 1/M, ``priors=2`` counts log p(z) twice: both wrong."""
+def mixture_elbo(
+    oracle: LinearGaussian, *, weighted: bool = True, priors: int = 1
+) -> Callable[[dict[str, Array], tuple[str, ...]], Array]:
+    """Every modality the source in turn, log q(z) of the mixture. ``weighted=False``
+    drops log 1/M, ``priors=2`` counts log p(z) twice: both wrong."""
 
     def expected(x: dict[str, Array], here: tuple[str, ...]) -> Array:
         components = [oracle.posterior(x, [n]) for n in here]
         value = np.zeros(len(x["a"]))
         for n, q in zip(here, components, strict=True):
-            log_q = expected_log_mixture(q, components, nodes=24) + (0.0 if weighted else np.log(len(here)))
+            log_q = expected_log_mixture(q, components, nodes=24) + (
+                0.0 if weighted else np.log(len(here))
+            )
             log_p = -0.5 * (q[0] ** 2 + q[1] ** 2).sum(1) - np.log(2 * np.pi)
             value = value + reconstruction(oracle, x, q, here, [n]) + 0.7 * (log_q - priors * log_p)
             if oracle.private:
@@ -322,16 +386,51 @@ CASES: dict[str, tuple[type[Method], dict[str, Any], LinearGaussian, Expected]] 
     "mvtcae": (MVTCAE, {"ratio": 0.6}, PLAIN, expected_mvtcae),
     "jmvae": (JMVAE, {"alpha": 0.3}, PLAIN, expected_jmvae),
     "jnf": (JNF, {}, PLAIN, expected_jnf),
-    "iterative": (IterativeMVAE, {"refiner": RefinerOptions(steps=2, width=4)}, PLAIN, expected_iterative),
-    "iterative forward": (IterativeMVAE, {"refiner": RefinerOptions(steps=2, width=4), "direction": "forward"}, PLAIN, expected_forward),
+    "iterative": (
+        IterativeMVAE,
+        {"refiner": RefinerOptions(steps=2, width=4)},
+        PLAIN,
+        expected_iterative,
+    ),
+    "iterative forward": (
+        IterativeMVAE,
+        {"refiner": RefinerOptions(steps=2, width=4), "direction": "forward"},
+        PLAIN,
+        expected_forward,
+    ),
     "mopoe": (MoPoE, {}, PLAIN, expected_mopoe),
     "diff-mvae": (DiffMVAE, {"score": False}, PLAIN, expected_mopoe),
-    "mmvae": (MMVAE, {"estimator": "elbo", "samples": 2, "posterior": "normal", "prior_scale": False}, PLAIN, mixture_elbo(PLAIN)),
+    "mmvae": (
+        MMVAE,
+        {"estimator": "elbo", "samples": 2, "posterior": "normal", "prior_scale": False},
+        PLAIN,
+        mixture_elbo(PLAIN),
+    ),
     "mmvae+": (MMVAEPlus, {"private_dim": 1}, PRIVATE, mixture_elbo(PRIVATE)),
-    "mmvae+ to some": (MMVAEPlus, {"private_dim": 1, "cross_targets": 1}, PRIVATE, mixture_elbo(PRIVATE)),
-    "mmvae+ by iwae, K = 1": (MMVAEPlus, {"private_dim": 1, "estimator": "iwae"}, PRIVATE, mixture_elbo(PRIVATE)),
-    "mmvae+ by dreg, K = 1": (MMVAEPlus, {"private_dim": 1, "estimator": "dreg"}, PRIVATE, mixture_elbo(PRIVATE)),
-    "idmvae": (IDMVAE, {"private_dim": 1, "cross_mi": 0.0, "genaug": 0.0, "diffusion": 0.0}, PRIVATE, mixture_elbo(PRIVATE)),
+    "mmvae+ to some": (
+        MMVAEPlus,
+        {"private_dim": 1, "cross_targets": 1},
+        PRIVATE,
+        mixture_elbo(PRIVATE),
+    ),
+    "mmvae+ by iwae, K = 1": (
+        MMVAEPlus,
+        {"private_dim": 1, "estimator": "iwae"},
+        PRIVATE,
+        mixture_elbo(PRIVATE),
+    ),
+    "mmvae+ by dreg, K = 1": (
+        MMVAEPlus,
+        {"private_dim": 1, "estimator": "dreg"},
+        PRIVATE,
+        mixture_elbo(PRIVATE),
+    ),
+    "idmvae": (
+        IDMVAE,
+        {"private_dim": 1, "cross_mi": 0.0, "genaug": 0.0, "diffusion": 0.0},
+        PRIVATE,
+        mixture_elbo(PRIVATE),
+    ),
 }
 
 
@@ -341,16 +440,23 @@ def test_every_method_has_a_case() -> None:
 
 
 def oracle_method(case: str) -> Method:
-    """The method of a case, with its own losses and its own rule, on the exact model; beta = 0.7."""
+    """The method of a case, with its own losses and its own rule, on the exact model;
+    beta = 0.7."""
     kind: Any
     kind, options, oracle, _ = CASES[case]
     method: Method = kind(oracle.modalities, shared_dim=2, beta=0.7, networks=SMALL, **options)
     refiner = method.model.refiner
-    rules = {JMVAE: oracle.joint_rule, IterativeMVAE: oracle.joint_rule, JNF: lambda: oracle.jnf_rule(HMC())}
+    rules = {
+        JMVAE: oracle.joint_rule,
+        IterativeMVAE: oracle.joint_rule,
+        JNF: lambda: oracle.jnf_rule(HMC()),
+    }
     rule = rules[kind]() if kind in rules else method.model.posterior.rule
     with_prior = kind in (MVAE, DMVAE, MoPoE, DiffMVAE)
     auxiliary = AUXILIARY if len(method.model.auxiliary_priors) else None
-    method.model = oracle.model(rule, experts="likelihood" if with_prior else "posterior", auxiliary_scale=auxiliary)
+    method.model = oracle.model(
+        rule, experts="likelihood" if with_prior else "posterior", auxiliary_scale=auxiliary
+    )
     if isinstance(refiner, Refiner):  # one that leaves posteriors where they are
         for parameter in refiner.double().heads.parameters():
             nn.init.zeros_(parameter)
@@ -359,7 +465,8 @@ def oracle_method(case: str) -> Method:
 
 
 def test_flows_are_fitted_by_the_cross_entropy_from_the_joint_posterior() -> None:
-    """The second stage of JNF: Σ_m over what a row has of −E log q(z | x_m) = H(q) + KL(q ‖ q_m), q the posterior of what it has."""
+    """The second stage of JNF: Σ_m over what a row has of −E log q(z | x_m) = H(q) +
+    KL(q ‖ q_m), q the posterior of what it has."""
     method = oracle_method("jnf")
     method.begin(method.stages[1])
     times = 4000
@@ -370,28 +477,47 @@ def test_flows_are_fitted_by_the_cross_entropy_from_the_joint_posterior() -> Non
         own = {n: v[rows] for n, v in x.items()}
         q = PLAIN.posterior(own, here)
         entropy = np.log(q[1] * np.sqrt(2 * np.pi * np.e)).sum()
-        assert_mean(draws[:, rows], np.sum([entropy + gaussian_kl(q, PLAIN.posterior(own, [n])) for n in here], 0))
+        assert_mean(
+            draws[:, rows],
+            np.sum([entropy + gaussian_kl(q, PLAIN.posterior(own, [n])) for n in here], 0),
+        )
 
 
 @pytest.mark.parametrize("given", [("a",), ("b", "c"), NAMES])
 def test_divergence_from_the_posterior_given_everything(given: tuple[str, ...]) -> None:
     method, x = oracle_method("jnf"), PLAIN.draw(5)
-    found = [method.divergence(PLAIN.batch(x), given, samples=50, generator=torch.Generator().manual_seed(i)).numpy() for i in range(200)]
+    found = [
+        method.divergence(
+            PLAIN.batch(x), given, samples=50, generator=torch.Generator().manual_seed(i)
+        ).numpy()
+        for i in range(200)
+    ]
     assert_mean(np.stack(found), gaussian_kl(PLAIN.posterior(x, NAMES), PLAIN.posterior(x, given)))
 
 
 def test_the_likelihood_of_rows_that_take_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the posterior of an incomplete row is known up to a constant only, importance samples come from its experts."""
+    """Where the posterior of an incomplete row is known up to a constant only,
+    importance samples come from its experts."""
     method, x = oracle_method("jnf"), PLAIN.draw(4)
-    monkeypatch.setattr("counterpoint.model.rules.product_of_posteriors", ProductOfPosteriors)  # no closed form, as with flows
+    monkeypatch.setattr(
+        "counterpoint.model.rules.product_of_posteriors", ProductOfPosteriors
+    )  # no closed form, as with flows
     batch = PLAIN.batch(x, patterns(2, ("a", "c"), NAMES))
-    found = np.stack([method.log_likelihood(batch, 400, generator=torch.Generator().manual_seed(i)).numpy() for i in range(40)])
+    found = np.stack(
+        [
+            method.log_likelihood(batch, 400, generator=torch.Generator().manual_seed(i)).numpy()
+            for i in range(40)
+        ]
+    )
     for i, here in enumerate([("a", "c"), ("a", "c"), NAMES, NAMES]):
         expected = float(PLAIN.log_prob({n: v[i : i + 1] for n, v in x.items()}, here)[0])
         assert np.abs(found[:, i].mean() - expected) < 0.02
 
 
-RANDOM = ("mvae", "mmvae+ to some")  # one random choice of routes serves the whole batch: their average is over steps
+RANDOM = (
+    "mvae",
+    "mmvae+ to some",
+)  # one random choice of routes serves the whole batch: their average is over steps
 GIVEN = (NAMES, ("a", "c"), ("b",))
 
 
@@ -414,7 +540,9 @@ def test_objectives_equal_their_closed_forms(case: str) -> None:
 def test_objectives_with_random_routes_equal_their_closed_forms(case: str) -> None:
     method, oracle = oracle_method(case), CASES[case][2]
     x, batch = repeated(oracle, 20, *GIVEN)
-    draws = np.stack([total(method.losses(batch)).detach().numpy().reshape(20, -1).mean(0) for _ in range(300)])
+    draws = np.stack(
+        [total(method.losses(batch)).detach().numpy().reshape(20, -1).mean(0) for _ in range(300)]
+    )
     for i, here in enumerate(GIVEN):
         rows = slice(2 * i, 2 * i + 2)
         assert_mean(draws[:, rows], CASES[case][3]({n: v[rows] for n, v in x.items()}, here))
@@ -434,7 +562,9 @@ def test_a_wrong_prior_expert_fails_the_same_check() -> None:
         experts = [PLAIN.posterior(x, [n]) for n in here]
         q = gaussian_product([*experts, STANDARD])
         matches = np.sum([gaussian_kl(q, e) for e in experts], 0)
-        return (3 - 0.6) / 3 * reconstruction(PLAIN, x, q, here, ()) + 0.7 * (0.4 * gaussian_kl(q) + 0.6 / 3 * matches)
+        return (3 - 0.6) / 3 * reconstruction(PLAIN, x, q, here, ()) + 0.7 * (
+            0.4 * gaussian_kl(q) + 0.6 / 3 * matches
+        )
 
     with pytest.raises(AssertionError, match="standard errors"):
         check_objective("mvtcae", with_prior)
@@ -443,15 +573,24 @@ def test_a_wrong_prior_expert_fails_the_same_check() -> None:
 def test_closed_form_terms_are_exact() -> None:
     """The KL terms hold no noise where they are analytic."""
     x, rows = PRIVATE.draw(4), PRIVATE.batch(PRIVATE.draw(4))
-    expected = 0.7 * sum((gaussian_kl(dmvae_posterior(x, s)) + private_kl(x, NAMES)) for s in (NAMES, *[(n,) for n in NAMES]))
+    expected = 0.7 * sum(
+        (gaussian_kl(dmvae_posterior(x, s)) + private_kl(x, NAMES))
+        for s in (NAMES, *[(n,) for n in NAMES])
+    )
     close(oracle_method("dmvae").losses(rows)["kl"], np.asarray(expected))
     x, rows = PLAIN.draw(4), PLAIN.batch(PLAIN.draw(4))
     experts = [PLAIN.posterior(x, [n]) for n in NAMES]
     q, terms = gaussian_product(experts), oracle_method("mvtcae").losses(rows)
     close(terms["kl"], 0.7 * 0.4 * gaussian_kl(q))
     close(terms["match"], 0.7 * 0.2 * np.sum([gaussian_kl(q, e) for e in experts], 0))
-    products = [gaussian_product([PLAIN.evidence(x, n) for n in s] + [STANDARD] * (s == NAMES)) for s in SETS]
-    close(oracle_method("mopoe").losses(rows)["kl"], 0.7 * np.mean([gaussian_kl(p) for p in products], 0))
+    products = [
+        gaussian_product([PLAIN.evidence(x, n) for n in s] + [STANDARD] * (s == NAMES))
+        for s in SETS
+    ]
+    close(
+        oracle_method("mopoe").losses(rows)["kl"],
+        0.7 * np.mean([gaussian_kl(p) for p in products], 0),
+    )
 
 
 def test_modality_weights_and_beta_scale_their_parts() -> None:
@@ -459,7 +598,9 @@ def test_modality_weights_and_beta_scale_their_parts() -> None:
     model, batch = PLAIN.model(Product(prior_expert="always"), experts="likelihood"), PLAIN.batch(x)
     torch.manual_seed(1)
     plain = loss_of(Bound(everything_to_everything), model, batch)
-    model.modalities = {n: replace(m, weight=3.0 if n == "b" else 1.0) for n, m in model.modalities.items()}
+    model.modalities = {
+        n: replace(m, weight=3.0 if n == "b" else 1.0) for n, m in model.modalities.items()
+    }
     torch.manual_seed(1)
     weighted = loss_of(Bound(everything_to_everything, beta=2.0), model, batch)
     torch.manual_seed(1)
@@ -467,7 +608,9 @@ def test_modality_weights_and_beta_scale_their_parts() -> None:
     close(weighted["kl"], 2 * plain["kl"].detach().numpy())
     close(weighted["nll"], (plain["nll"] + only_b).detach().numpy())
     z = PLAIN.posterior(x, NAMES)
-    assert (np.abs((only_b / 2).detach().numpy() - reconstruction(PLAIN, x, z, ["b"], ())) < 12).all()
+    assert (
+        np.abs((only_b / 2).detach().numpy() - reconstruction(PLAIN, x, z, ["b"], ())) < 12
+    ).all()
 
 
 # --- importance-weighted bounds -----------------------------------------------------------------------------------------
@@ -475,7 +618,9 @@ def test_modality_weights_and_beta_scale_their_parts() -> None:
 
 @pytest.mark.parametrize("given", GIVEN)
 @pytest.mark.parametrize("estimator", ["iwae", "dreg"])
-def test_exact_posterior_makes_the_bound_exact_at_every_k(given: tuple[str, ...], estimator: str) -> None:
+def test_exact_posterior_makes_the_bound_exact_at_every_k(
+    given: tuple[str, ...], estimator: str
+) -> None:
     x = PRIVATE.draw(5)
     model = PRIVATE.model(Product(prior_expert="always"), experts="likelihood", auxiliary_scale=1.0)
     batch = PRIVATE.batch(x, patterns(5, given))
@@ -487,13 +632,22 @@ def test_exact_posterior_makes_the_bound_exact_at_every_k(given: tuple[str, ...]
 def test_exact_posterior_makes_the_elbo_exact() -> None:
     x, batch = repeated(PRIVATE, 4000, NAMES)
     model = PRIVATE.model(Product(prior_expert="always"), experts="likelihood", auxiliary_scale=1.0)
-    draws = -total(loss_of(Bound(everything_to_everything), model, batch)).detach().numpy().reshape(4000, -1)
+    draws = (
+        -total(loss_of(Bound(everything_to_everything), model, batch))
+        .detach()
+        .numpy()
+        .reshape(4000, -1)
+    )
     assert_mean(draws, PRIVATE.log_prob(x, NAMES))
 
 
 def inexact(rule: str = "product", amount: float = 0.25) -> Model:
     chosen = Product(prior_expert="always") if rule == "product" else Mixture()
-    model = PRIVATE.model(chosen, experts="likelihood" if rule == "product" else "posterior", auxiliary_scale=AUXILIARY)
+    model = PRIVATE.model(
+        chosen,
+        experts="likelihood" if rule == "product" else "posterior",
+        auxiliary_scale=AUXILIARY,
+    )
     return perturbed(model, amount)
 
 
@@ -506,18 +660,27 @@ def test_iwae_rises_from_the_elbo_to_the_log_likelihood() -> None:
         for samples in (1, 5, 50):
             bound = Bound(everything_to_everything, estimator="iwae", samples=samples)
             bounds.append(-loss_of(bound, model, batch)["bound"].numpy().reshape(times, -1))
-        elbo = -total(loss_of(Bound(everything_to_everything), model, batch)).numpy().reshape(times, -1)
+        elbo = (
+            -total(loss_of(Bound(everything_to_everything), model, batch))
+            .numpy()
+            .reshape(times, -1)
+        )
     means, errors = [b.mean(0) for b in bounds], [b.std(0) / times**0.5 for b in bounds]
     assert_mean(bounds[0] - elbo, 0.0)
     for i in (0, 1):
-        assert (means[i + 1] - means[i] > 4 * np.hypot(errors[i], errors[i + 1])).all(), "IWAE must increase in K"
+        assert (means[i + 1] - means[i] > 4 * np.hypot(errors[i], errors[i + 1])).all(), (
+            "IWAE must increase in K"
+        )
     exact = PRIVATE.log_prob(x, NAMES)
     assert (means[2] < exact + 4 * errors[2]).all()
-    assert (exact - means[2] < 0.35 * (exact - means[0])).all(), "50 draws must close most of the gap"
+    assert (exact - means[2] < 0.35 * (exact - means[0])).all(), (
+        "50 draws must close most of the gap"
+    )
 
 
 def test_iwae_of_the_mixture_equals_plain_numpy() -> None:
-    """MMVAE+ with K = 3 against a loop over routes written from the formula, with draws of its own."""
+    """MMVAE+ with K = 3 against a loop over routes written from the formula, with draws
+    of its own."""
     times, samples = 4000, 3
     x, batch = repeated(PRIVATE, times, NAMES, rows=1)
     method = oracle_method("mmvae+ by iwae, K = 1")
@@ -534,7 +697,9 @@ def test_iwae_of_the_mixture_equals_plain_numpy() -> None:
             if n == source:
                 w_mean, w_std = PRIVATE.private_posterior(x, n)
                 w = w_mean + w_std * rng.normal(size=(samples, times, 1))
-                log_weight += 0.7 * (log_normal(w, np.zeros(1), np.ones(1)) - log_normal(w, w_mean, w_std))
+                log_weight += 0.7 * (
+                    log_normal(w, np.zeros(1), np.ones(1)) - log_normal(w, w_mean, w_std)
+                )
             else:
                 w = AUXILIARY * rng.normal(size=(samples, times, 1))
             location = z @ PRIVATE.shared[n].T + w @ PRIVATE.private[n].T + PRIVATE.offset[n]
@@ -561,7 +726,11 @@ def gradients(bound: Bound, model: Model, batch: Batch, repeats: int) -> dict[st
     found: dict[str, list[Array]] = {n: [] for n in parameters}
     for _ in range(repeats):
         loss = total(loss_of(bound, model, batch)).mean()
-        for n, g in zip(parameters, torch.autograd.grad(loss, list(parameters.values()), allow_unused=True), strict=True):
+        for n, g in zip(
+            parameters,
+            torch.autograd.grad(loss, list(parameters.values()), allow_unused=True),
+            strict=True,
+        ):
             found[n].append(np.zeros(parameters[n].numel()) if g is None else g.flatten().numpy())
     return {n: np.stack(g) for n, g in found.items()}
 
@@ -570,14 +739,22 @@ def assert_same_expectation(a: dict[str, Array], b: dict[str, Array]) -> None:
     for n in a:
         error = np.sqrt((a[n].var(0, ddof=1) + b[n].var(0, ddof=1)) / len(a[n]))
         distance = np.abs(a[n].mean(0) - b[n].mean(0))
-        assert (distance <= 4 * error + 1e-9).all(), f"{n}: {distance / (error + 1e-12)} standard errors"
+        assert (distance <= 4 * error + 1e-9).all(), (
+            f"{n}: {distance / (error + 1e-12)} standard errors"
+        )
 
 
 @pytest.mark.parametrize(
     ("routes", "samples", "density"),
-    [(everything_to_everything, 8, "route"), (singles_to_everything, 8, "route"), (singles_to_everything, 1, "everything")],
+    [
+        (everything_to_everything, 8, "route"),
+        (singles_to_everything, 8, "route"),
+        (singles_to_everything, 1, "everything"),
+    ],
 )
-def test_dreg_gradient_is_that_of_iwae_in_expectation(routes: Routes, samples: int, density: str) -> None:
+def test_dreg_gradient_is_that_of_iwae_in_expectation(
+    routes: Routes, samples: int, density: str
+) -> None:
     batch = PRIVATE.batch({n: np.repeat(v, 16, 0) for n, v in PRIVATE.draw(2).items()})
     model = inexact("mixture" if density == "everything" else "product")
     iwae, dreg = (
@@ -588,7 +765,8 @@ def test_dreg_gradient_is_that_of_iwae_in_expectation(routes: Routes, samples: i
 
 
 def test_dreg_gradient_varies_less_than_that_of_iwae() -> None:
-    """Near the exact posterior the path's gradient vanishes and only the score's noise is left, which DReG removes."""
+    """Near the exact posterior the path's gradient vanishes and only the score's noise
+    is left, which DReG removes."""
     batch = PRIVATE.batch({n: np.repeat(v, 16, 0) for n, v in PRIVATE.draw(2).items()})
     spread = {}
     for estimator in ("iwae", "dreg"):
@@ -615,20 +793,31 @@ def test_importance_sampled_likelihood_of_an_inexact_posterior_converges(rule: s
     x, present = PRIVATE.draw(6), patterns(2, *GIVEN)
     model = inexact(rule, amount=0.1)
     for name, parameter in model.posterior.named_parameters():
-        if name.endswith("log_scale"):  # wider than the exact posterior, or the weights have no finite variance
+        if name.endswith(
+            "log_scale"
+        ):  # wider than the exact posterior, or the weights have no finite variance
             parameter.data.add_(0.3)
     with torch.no_grad():
         encoding = model.encode(PRIVATE.batch(x, present))
-        estimates = torch.stack([inference.log_likelihood(model, encoding, 500) for _ in range(30)]).numpy()
+        estimates = torch.stack(
+            [inference.log_likelihood(model, encoding, 500) for _ in range(30)]
+        ).numpy()
     for i, here in enumerate(GIVEN):
         rows = slice(2 * i, 2 * i + 2)
-        assert_mean(np.exp(estimates[:, rows] - PRIVATE.log_prob(x, here)[rows]), 1.0)  # the weights' mean is unbiased, its log is not
+        assert_mean(
+            np.exp(estimates[:, rows] - PRIVATE.log_prob(x, here)[rows]), 1.0
+        )  # the weights' mean is unbiased, its log is not
 
 
-def told(rows: int, times: int = 1) -> tuple[LinearGaussian, dict[str, Array], dict[str, Array], Batch]:
-    """An oracle with two covariates, rows x and the rows x + B c that covariates have shifted, and the batch of the latter, ``times`` over."""
+def told(
+    rows: int, times: int = 1
+) -> tuple[LinearGaussian, dict[str, Array], dict[str, Array], Batch]:
+    """An oracle with two covariates, rows x and the rows x + B c that covariates have
+    shifted, and the batch of the latter, ``times`` over."""
     rng = np.random.default_rng(5)
-    oracle = replace(PRIVATE, effect={n: rng.normal(size=(len(PRIVATE.offset[n]), 2)) for n in NAMES if n != "c"})
+    oracle = replace(
+        PRIVATE, effect={n: rng.normal(size=(len(PRIVATE.offset[n]), 2)) for n in NAMES if n != "c"}
+    )
     x, c = PRIVATE.draw(rows), 0.5 * rng.normal(size=(rows, 2))
     shifted = {n: v + c @ oracle.effect[n].T if n in oracle.effect else v for n, v in x.items()}
     batch = oracle.batch({n: np.tile(v, (times, 1)) for n, v in shifted.items()})
@@ -636,15 +825,30 @@ def told(rows: int, times: int = 1) -> tuple[LinearGaussian, dict[str, Array], d
 
 
 def test_covariates_shift_the_elbo_to_that_of_what_is_left() -> None:
-    """Encoders see the shifted rows, and decoders explain what covariates leave of them."""
+    """Encoders see the shifted rows, and decoders explain what covariates leave of
+    them."""
     oracle, x, shifted, batch = told(3, times=3000)
     model = oracle.model(Product(prior_expert="always"), experts="likelihood")
-    found = total(loss_of(Bound(everything_to_everything, private="own"), model, batch)).detach().numpy().reshape(3000, 3)
-    z, w = PRIVATE.posterior(shifted, NAMES), {n: PRIVATE.private_posterior(shifted, n) for n in NAMES}
+    found = (
+        total(loss_of(Bound(everything_to_everything, private="own"), model, batch))
+        .detach()
+        .numpy()
+        .reshape(3000, 3)
+    )
+    z, w = (
+        PRIVATE.posterior(shifted, NAMES),
+        {n: PRIVATE.private_posterior(shifted, n) for n in NAMES},
+    )
     expected = gaussian_kl(z) + private_kl(shifted, NAMES)
-    assert_mean(found, expected - sum(PRIVATE.expected_log_likelihood(x[n], n, z, w[n]) for n in NAMES))
-    ignorant = expected - sum(PRIVATE.expected_log_likelihood(shifted[n], n, z, w[n]) for n in NAMES)
-    assert (np.abs(found.mean(0) - ignorant) > 20 * found.std(0) / 3000**0.5).any(), "the check would notice"
+    assert_mean(
+        found, expected - sum(PRIVATE.expected_log_likelihood(x[n], n, z, w[n]) for n in NAMES)
+    )
+    ignorant = expected - sum(
+        PRIVATE.expected_log_likelihood(shifted[n], n, z, w[n]) for n in NAMES
+    )
+    assert (np.abs(found.mean(0) - ignorant) > 20 * found.std(0) / 3000**0.5).any(), (
+        "the check would notice"
+    )
 
 
 def test_covariates_shift_the_likelihood_to_that_of_what_is_left() -> None:
@@ -652,9 +856,13 @@ def test_covariates_shift_the_likelihood_to_that_of_what_is_left() -> None:
     model = oracle.model(Product(prior_expert="always"), experts="likelihood")
     with torch.no_grad():
         encoding = model.encode(batch)
-        estimates = torch.stack([inference.log_likelihood(model, encoding, 4000) for _ in range(20)]).numpy()
+        estimates = torch.stack(
+            [inference.log_likelihood(model, encoding, 4000) for _ in range(20)]
+        ).numpy()
     np.testing.assert_allclose(estimates.mean(0), PRIVATE.log_prob(x, NAMES), atol=0.02)
-    assert np.abs(estimates.mean(0) - PRIVATE.log_prob(shifted, NAMES)).max() > 0.2, "the check would notice"
+    assert np.abs(estimates.mean(0) - PRIVATE.log_prob(shifted, NAMES)).max() > 0.2, (
+        "the check would notice"
+    )
 
 
 def test_importance_sampled_likelihood_in_chunks_counts_every_draw() -> None:
@@ -665,7 +873,9 @@ def test_importance_sampled_likelihood_in_chunks_counts_every_draw() -> None:
         chunked = inference.log_likelihood(model, encoding, 10, rows=16)  # 4 + 4 + 2 draws
         torch.manual_seed(2)
         q = model.posterior.condition(encoding, model.names)
-        parts = torch.cat([likelihood._log_weights(model, encoding, q, encoding.private, k) for k in (4, 4, 2)])
+        parts = torch.cat(
+            [likelihood._log_weights(model, encoding, q, encoding.private, k) for k in (4, 4, 2)]
+        )
     close(chunked, (torch.logsumexp(parts, 0) - np.log(10)).numpy(), 1e-10)
 
 
@@ -675,8 +885,11 @@ FOUR = LinearGaussian.make({"a": 4, "b": 5, "c": 3, "d": 4}, private_dim=0)
 
 
 @pytest.mark.parametrize("others", [1, 2])
-def test_fewer_cross_targets_average_exactly_to_all(others: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over all choices of shifts, with the same draws of z, values and gradients average to those of the full objective."""
+def test_fewer_cross_targets_average_exactly_to_all(
+    others: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over all choices of shifts, with the same draws of z, values and gradients
+    average to those of the full objective."""
     model, batch = perturbed(FOUR.model(Mixture()), 0.2), FOUR.batch(FOUR.draw(3))
     parameters = list(model.parameters())
 
@@ -688,17 +901,26 @@ def test_fewer_cross_targets_average_exactly_to_all(others: int, monkeypatch: py
     full = value_and_gradient(singles_to_everything)
     chosen = []
     for shifts in combinations(range(3), others):
-        monkeypatch.setattr(torch, "randperm", lambda n, shifts=shifts, generator=None: torch.tensor(shifts))
+        monkeypatch.setattr(
+            torch, "randperm", lambda n, shifts=shifts, generator=None: torch.tensor(shifts)
+        )
         chosen.append(value_and_gradient(SinglesToSome(others)))
     for i, exact in enumerate(full):
         close(torch.stack([c[i] for c in chosen]).mean(0), exact.detach().numpy())
-    assert not torch.allclose(chosen[0][0], full[0]), "one choice alone must differ, or nothing was tested"
+    assert not torch.allclose(chosen[0][0], full[0]), (
+        "one choice alone must differ, or nothing was tested"
+    )
 
 
 def test_fewer_cross_targets_are_unbiased_with_private_latents() -> None:
-    batch = PRIVATE.batch({n: np.repeat(v, 8, 0) for n, v in PRIVATE.draw(2).items()}, patterns(8, NAMES, ("a", "b")))
+    batch = PRIVATE.batch(
+        {n: np.repeat(v, 8, 0) for n, v in PRIVATE.draw(2).items()}, patterns(8, NAMES, ("a", "b"))
+    )
     model = inexact("mixture")
-    some, full = (gradients(Bound(r, density="everything"), model, batch, 200) for r in (SinglesToSome(1), singles_to_everything))
+    some, full = (
+        gradients(Bound(r, density="everything"), model, batch, 200)
+        for r in (SinglesToSome(1), singles_to_everything)
+    )
     assert_same_expectation(some, full)
 
 
@@ -713,7 +935,12 @@ def test_unscaled_cross_targets_would_be_biased() -> None:
 
     with torch.no_grad():
         values = [
-            np.array([float(total(loss_of(Bound(r, density="everything"), model, batch)).mean()) for _ in range(100)])
+            np.array(
+                [
+                    float(total(loss_of(Bound(r, density="everything"), model, batch)).mean())
+                    for _ in range(100)
+                ]
+            )
             for r in (unscaled, SinglesToSome(1), singles_to_everything)
         ]
     errors = [np.hypot(v.std(), values[2].std()) / 100**0.5 for v in values]
@@ -739,7 +966,8 @@ def test_reconstruction_decodes_the_posterior_given_the_modality_alone(case: str
 
 
 def test_translation_has_the_moments_of_the_exact_conditional() -> None:
-    """E[x_b | x_a] and its spread over z and w, by the exact posterior of z and the prior of w_b."""
+    """E[x_b | x_a] and its spread over z and w, by the exact posterior of z and the
+    prior of w_b."""
     method = oracle_method("mmvae+")
     x = PRIVATE.draw(3)
     draws = method.translate(PRIVATE.batch(x).only(["a"]), to=["b"], n=8000)["b"].numpy()
@@ -773,8 +1001,15 @@ def test_recombination_takes_z_of_one_and_w_of_the_other() -> None:
 def test_singles_to_itself_sums_unimodal_elbos() -> None:
     x, batch = repeated(PLAIN, 3000, NAMES)
     model = PLAIN.model(Product(prior_expert="always"), experts="likelihood")
-    draws = -total(loss_of(Bound(singles_to_itself, reduce="sum"), model, batch)).detach().numpy().reshape(3000, -1)
-    assert_mean(draws, sum(PLAIN.log_prob(x, [n]) for n in NAMES))  # each posterior is exact, each ELBO its log-likelihood
+    draws = (
+        -total(loss_of(Bound(singles_to_itself, reduce="sum"), model, batch))
+        .detach()
+        .numpy()
+        .reshape(3000, -1)
+    )
+    assert_mean(
+        draws, sum(PLAIN.log_prob(x, [n]) for n in NAMES)
+    )  # each posterior is exact, each ELBO its log-likelihood
 
 
 # --- the product of unimodal posteriors, for methods trained by another rule -----------------------------------------------
@@ -782,10 +1017,15 @@ def test_singles_to_itself_sums_unimodal_elbos() -> None:
 
 @pytest.mark.parametrize("case", ["mvae", "mmvae", "mopoe", "jmvae", "mvtcae"])
 @pytest.mark.parametrize("given", [("a", "c"), NAMES])
-def test_any_method_answers_by_the_product_of_its_posteriors(case: str, given: tuple[str, ...]) -> None:
-    """Exact encoders: whatever the method's own rule makes of a set, the product with the prior divided out is p(z | x_S)."""
+def test_any_method_answers_by_the_product_of_its_posteriors(
+    case: str, given: tuple[str, ...]
+) -> None:
+    """Exact encoders: whatever the method's own rule makes of a set, the product with
+    the prior divided out is p(z | x_S)."""
     method, x = oracle_method(case), PLAIN.draw(5)
-    if case == "mopoe":  # its experts say the likelihood, and one alone is not multiplied by the prior
+    if (
+        case == "mopoe"
+    ):  # its experts say the likelihood, and one alone is not multiplied by the prior
         method.model = PLAIN.model(MixtureOfProducts(), experts="posterior")
     mean, std = PLAIN.posterior(x, given)
     close(method.encode(PLAIN.batch(x), given, rule="product").shared[0], mean)
@@ -795,37 +1035,55 @@ def test_any_method_answers_by_the_product_of_its_posteriors(case: str, given: t
 
 
 def test_chains_serve_a_method_whose_experts_are_no_normals() -> None:
-    """MMVAE's Laplace posteriors under its Laplace prior: the moments of the product by quadrature, dimension by dimension."""
+    """MMVAE's Laplace posteriors under its Laplace prior: the moments of the product by
+    quadrature, dimension by dimension."""
     torch.manual_seed(0)
     method = MMVAE(PLAIN.modalities, shared_dim=2, networks=SMALL)
     x = {n: v.astype(np.float32) for n, v in PLAIN.draw(3).items()}
     with torch.no_grad():
-        experts = [q for q in method.model.encode(Batch.of(x, modalities=PLAIN.modalities)).shared.values()]
+        experts = [
+            q for q in method.model.encode(Batch.of(x, modalities=PLAIN.modalities)).shared.values()
+        ]
         for q in experts:
             q.scale.mul_(0.4)
     grid = torch.linspace(-15, 15, 30_001).view(-1, 1, 1)
     base = [torch.distributions.Laplace(q.loc, q.scale).log_prob(grid) for q in experts]
     prior = torch.distributions.Laplace(0.0, method.model.prior().scale.detach()).log_prob(grid)
     weights = torch.softmax(sum(base) - 2 * prior, 0)
-    product = ProductOfPosteriors(experts, torch.ones(3, 3, dtype=torch.bool), method.model.prior(), HMC(warmup=200, steps=400))
+    product = ProductOfPosteriors(
+        experts,
+        torch.ones(3, 3, dtype=torch.bool),
+        method.model.prior(),
+        HMC(warmup=200, steps=400),
+    )
     torch.manual_seed(1)
     draws = product.chains(48).draws
     error = draws.flatten(0, 1).std(0) / effective_size(draws).sqrt()
     assert float(((draws.mean((0, 1)) - (weights * grid).sum(0)).abs() / error).max()) < 4
-    assert method.diagnose(x, ["a", "b"], rule="product") is not None and method.diagnose(x, ["a", "b"]) is None
+    assert (
+        method.diagnose(x, ["a", "b"], rule="product") is not None
+        and method.diagnose(x, ["a", "b"]) is None
+    )
 
 
 def test_an_unknown_rule() -> None:
-    with pytest.raises(ValueError, match="rule='poe' is unknown; choose 'own', 'product', or give a Rule"):
+    with pytest.raises(
+        ValueError, match="rule='poe' is unknown; choose 'own', 'product', or give a Rule"
+    ):
         oracle_method("mvae").encode(PLAIN.batch(PLAIN.draw(2)), rule="poe")  # type: ignore[arg-type]
 
 
 def test_chains_of_some_rows_are_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows that have everything take the joint encoder, and need no chains: the others' are reported."""
+    """Rows that have everything take the joint encoder, and need no chains: the others'
+    are reported."""
     method, x = oracle_method("jnf"), PLAIN.draw(4)
     monkeypatch.setattr("counterpoint.model.rules.product_of_posteriors", ProductOfPosteriors)
     mixed = method.diagnose(PLAIN.batch(x, patterns(2, ("a", "c"), NAMES)), NAMES)
-    assert mixed is not None and mixed.rhat.shape == mixed.acceptance.shape == (2,) and float(mixed.acceptance.min()) > 0.5
+    assert (
+        mixed is not None
+        and mixed.rhat.shape == mixed.acceptance.shape == (2,)
+        and float(mixed.acceptance.min()) > 0.5
+    )
     assert method.diagnose(PLAIN.batch(x), NAMES) is None
 
 

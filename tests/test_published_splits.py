@@ -1,4 +1,5 @@
-"""Sources that come with some of the splits: what they lack is held out from train, and it is said."""
+"""Sources that come with some of the splits: what they lack is held out from train, and
+it is said."""
 
 from __future__ import annotations
 
@@ -34,7 +35,14 @@ def written(kind: str, folder: Path, splits: dict[str, dict[str, np.ndarray]]) -
     if kind == "mapping":
         return splits
     if kind == "npz":
-        np.savez(folder / "x.npz", **{f"{name}/{key}": values for name, flat in splits.items() for key, values in flat.items()})
+        np.savez(
+            folder / "x.npz",
+            **{
+                f"{name}/{key}": values
+                for name, flat in splits.items()
+                for key, values in flat.items()
+            },
+        )
         return folder / "x.npz"
     for name, flat in splits.items():
         for key, values in flat.items():
@@ -51,8 +59,15 @@ def test_val_is_held_out_from_train_where_it_is_not_given(kind: str, tmp_path: P
         data = load(source)
     assert data.notes["val"] == "10 of 100 train rows, held out by the seed 0"
     assert rows_of(data, "test") == {*range(1000, 1030)}
-    assert rows_of(data, "train") | rows_of(data, "val") == {*range(100)} and not rows_of(data, "train") & rows_of(data, "val")
-    assert np.bincount(data.val.shared_labels["kind"]).tolist() == [4, 3, 2, 1]  # a tenth of every class
+    assert rows_of(data, "train") | rows_of(data, "val") == {*range(100)} and not rows_of(
+        data, "train"
+    ) & rows_of(data, "val")
+    assert np.bincount(data.val.shared_labels["kind"]).tolist() == [
+        4,
+        3,
+        2,
+        1,
+    ]  # a tenth of every class
     with pytest.warns(UserWarning, match=HELD):
         assert rows_of(load(source), "val") == rows_of(data, "val")
     with pytest.warns(UserWarning, match="20 of 100 train rows, held out by the seed 3"):
@@ -62,8 +77,12 @@ def test_val_is_held_out_from_train_where_it_is_not_given(kind: str, tmp_path: P
 @pytest.mark.parametrize("kind", ["mapping", "npz", "folder"])
 @pytest.mark.parametrize("name", ["valid", "validation", "dev"])
 def test_val_has_other_names(kind: str, name: str, tmp_path: Path) -> None:
-    data = load(written(kind, tmp_path, {"train": part(20), name: part(5, 500), "test": part(6, 1000)}))
-    assert [len(split) for split in data.splits().values()] == [20, 5, 6] and rows_of(data, "val") == {*range(500, 505)}
+    data = load(
+        written(kind, tmp_path, {"train": part(20), name: part(5, 500), "test": part(6, 1000)})
+    )
+    assert [len(split) for split in data.splits().values()] == [20, 5, 6] and rows_of(
+        data, "val"
+    ) == {*range(500, 505)}
     assert "val" not in data.notes
 
 
@@ -71,11 +90,16 @@ def test_val_has_other_names(kind: str, name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (("train", "val", "dev", "test"), "has both val and dev, which mean the same split; leave one of them"),
+        (
+            ("train", "val", "dev", "test"),
+            "has both val and dev, which mean the same split; leave one of them",
+        ),
         (("val", "test"), "has val, test but no train"),
     ],
 )
-def test_splits_that_mean_nothing_or_too_much_are_refused(kind: str, names: tuple[str, ...], says: str, tmp_path: Path) -> None:
+def test_splits_that_mean_nothing_or_too_much_are_refused(
+    kind: str, names: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=says):
         load(written(kind, tmp_path, {name: part(10) for name in names}))
 
@@ -83,7 +107,9 @@ def test_splits_that_mean_nothing_or_too_much_are_refused(kind: str, names: tupl
 def test_a_mistyped_split_and_a_train_of_one_row_are_named() -> None:
     with pytest.raises(ValueError, match="'tets' names no split; expected train, val and test"):
         load({"train": part(10), "tets": part(10)})
-    with pytest.raises(ValueError, match="has no val split and 1 row of train, too few to hold one out; give val"):
+    with pytest.raises(
+        ValueError, match="has no val split and 1 row of train, too few to hold one out; give val"
+    ):
         load({"train": part(1), "test": part(10)})
 
 
@@ -98,7 +124,10 @@ def test_what_is_held_out_is_alike_in_every_group_and_leaves_a_row() -> None:
 def cells(splits: list[str]) -> mudata.MuData:
     ids = [f"c{i}" for i in range(len(splits))]
     values = np.random.default_rng(0).normal(size=(2, len(ids), 4))
-    assays = {name: anndata.AnnData(v, pandas.DataFrame(index=ids)) for name, v in zip(("rna", "adt"), values, strict=True)}
+    assays = {
+        name: anndata.AnnData(v, pandas.DataFrame(index=ids))
+        for name, v in zip(("rna", "adt"), values, strict=True)
+    }
     for name, assay in assays.items():
         assay.var_names = [f"{name}{i}" for i in range(4)]
     with cp.data.omics.scverse.quiet():
@@ -112,11 +141,15 @@ def test_a_column_of_scverse_without_val() -> None:
     with pytest.warns(UserWarning, match="column 'split' has no val split: 4 of 40 train rows"):
         data = cp.setup_mudata(mdata, labels="kind", splits="split")
     assert [len(split) for split in data.splits().values()] == [36, 4, 10]
-    assert np.bincount(data.val.shared_labels["kind"]).tolist() == [2, 2] and data.notes["val"].startswith("4 of 40 train rows")
+    assert np.bincount(data.val.shared_labels["kind"]).tolist() == [2, 2] and data.notes[
+        "val"
+    ].startswith("4 of 40 train rows")
     assert data.test.ids is not None and [*data.test.ids] == [f"c{i}" for i in range(40, 50)]
     # The units are those of the rows that are trained on, without the rows held out.
     assert abs(data.train.x["rna"].mean(0)).max() < 1e-6 < abs(data.val.x["rna"].mean(0)).max()
-    other = cp.setup_mudata(cells(["train"] * 40 + ["dev"] * 4 + ["test"] * 6), labels="kind", splits="split")
+    other = cp.setup_mudata(
+        cells(["train"] * 40 + ["dev"] * 4 + ["test"] * 6), labels="kind", splits="split"
+    )
     assert [len(split) for split in other.splits().values()] == [40, 4, 6]
     with pytest.raises(ValueError, match="says 'holdout' of c40; expected train, val or test"):
         cp.setup_mudata(cells(["train"] * 40 + ["holdout"] * 10), splits="split")

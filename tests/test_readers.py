@@ -1,4 +1,5 @@
-"""What a value means does not hang on the container, the dtype, the order or the storage that it comes in."""
+"""What a value means does not hang on the container, the dtype, the order or the
+storage that it comes in."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ SHUFFLED = np.random.default_rng(1).permutation(ROWS)
 
 def whole(data: Dataset, name: str) -> np.ndarray:
     """Values of all rows, as models take them."""
-    return np.concatenate([split.batch(slice(None)).x[name].numpy() for split in data.splits().values()])
+    return np.concatenate(
+        [split.batch(slice(None)).x[name].numpy() for split in data.splits().values()]
+    )
 
 
 def present(data: Dataset, name: str) -> np.ndarray:
@@ -82,7 +85,9 @@ def of_bytes(dtype: str) -> Callable[[], np.ndarray]:
         lambda: sparse.csc_matrix(VALUES),
         lambda: TABLE.reset_index(drop=True),
         lambda: TABLE.astype("Float32").reset_index(drop=True),
-        lambda: np.frombuffer(VALUES.tobytes(), np.float32).reshape(VALUES.shape),  # cannot be written to
+        lambda: np.frombuffer(VALUES.tobytes(), np.float32).reshape(
+            VALUES.shape
+        ),  # cannot be written to
     ],
 )
 def test_a_container_changes_no_value(made: Callable[[], Any]) -> None:
@@ -94,17 +99,25 @@ def test_a_container_changes_no_value(made: Callable[[], Any]) -> None:
 
 def test_half_precision_is_what_it_says() -> None:
     np.testing.assert_array_equal(
-        np.sort(whole(load({"a": VALUES.astype(np.float16)}), "a").ravel()), np.sort(VALUES.astype(np.float16).astype(np.float32).ravel())
+        np.sort(whole(load({"a": VALUES.astype(np.float16)}), "a").ravel()),
+        np.sort(VALUES.astype(np.float16).astype(np.float32).ravel()),
     )
     brain = torch.tensor(VALUES).bfloat16()
-    np.testing.assert_array_equal(np.sort(whole(load({"a": brain}), "a").ravel()), np.sort(brain.float().numpy().ravel()))
+    np.testing.assert_array_equal(
+        np.sort(whole(load({"a": brain}), "a").ravel()), np.sort(brain.float().numpy().ravel())
+    )
 
 
 def test_numbers_that_are_python_objects_and_what_is_missing_among_them() -> None:
     rows = np.array([Fraction(1, 4), 2, None, np.float32(0.5), True] * 12, object)
     data = load({"a": rows, "b": VALUES}, seed=0)
     here = present(data, "a")
-    assert here.sum() == 48 and sorted(set(whole(data, "a")[here].ravel().tolist())) == [0.25, 0.5, 1.0, 2.0]
+    assert here.sum() == 48 and sorted(set(whole(data, "a")[here].ravel().tolist())) == [
+        0.25,
+        0.5,
+        1.0,
+        2.0,
+    ]
 
 
 def test_text_of_any_storage_is_text() -> None:
@@ -125,22 +138,36 @@ def test_text_of_any_storage_is_text() -> None:
     }
     assert set(np.unique(data.train.shared_labels["missing"])) == {-1, 0}
     for name in [*made][1:-1]:
-        np.testing.assert_array_equal(data.train.shared_labels[name], data.train.shared_labels["list"])
+        np.testing.assert_array_equal(
+            data.train.shared_labels[name], data.train.shared_labels["list"]
+        )
     with pytest.raises(ValueError, match="'label/k' holds bytes that are no UTF-8"):
         load({"a": VALUES}, labels={"k": np.array([b"x", b"\xff"] * (ROWS // 2))})
 
 
 def test_rows_may_have_names_of_several_levels_and_one_column_of_whole_numbers_is_a_class() -> None:
-    table = pandas.DataFrame(VALUES, index=pandas.MultiIndex.from_product([[1, 2], range(ROWS // 2)]))
+    table = pandas.DataFrame(
+        VALUES, index=pandas.MultiIndex.from_product([[1, 2], range(ROWS // 2)])
+    )
     assert "(1, 0)" in ids(load({"a": table}))
     assert load({"a": pandas.Series(np.arange(ROWS) % 3)}).modalities[0].likelihood == "categorical"
-    with pytest.warns(UserWarning, match="whole numbers alone and is read as normal"):  # ages and years may be floats
-        assert load({"a": pandas.DataFrame({"age": 20.0 + np.arange(ROWS), "year": 1990.0})}).modalities[0].likelihood == "normal"
+    with pytest.warns(
+        UserWarning, match="whole numbers alone and is read as normal"
+    ):  # ages and years may be floats
+        assert (
+            load({"a": pandas.DataFrame({"age": 20.0 + np.arange(ROWS), "year": 1990.0})})
+            .modalities[0]
+            .likelihood
+            == "normal"
+        )
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 def test_entries_of_a_sparse_tensor_that_repeat_add_up_too() -> None:
-    places, counts = [[*np.repeat(np.arange(9), 2)], [0, 0] * 9], torch.tensor([200, 150] * 9, dtype=torch.uint8)
+    places, counts = (
+        [[*np.repeat(np.arange(9), 2)], [0, 0] * 9],
+        torch.tensor([200, 150] * 9, dtype=torch.uint8),
+    )
     data = load({"rna": torch.sparse_coo_tensor(places, counts, (9, 2))})
     assert data.modalities[0].likelihood == "nb" and whole(data, "rna").sum() == 9 * 350
 
@@ -158,7 +185,9 @@ def test_entries_of_a_sparse_matrix_that_repeat_add_up_without_wrapping(form: st
     before = made.data.copy()
     data = load({"rna": made})
     assert data.modalities[0].likelihood == "nb"
-    np.testing.assert_array_equal(whole(data, "rna"), np.tile([0, 357] if form == "csc" else [350, 7], (30, 1)))
+    np.testing.assert_array_equal(
+        whole(data, "rna"), np.tile([0, 357] if form == "csc" else [350, 7], (30, 1))
+    )
     np.testing.assert_array_equal(made.data, before)  # what was given stays as it was
 
 
@@ -178,9 +207,14 @@ def test_masked_rows_are_absent_and_masked_entries_never_pass_for_values() -> No
     with pytest.raises(ValueError, match=r"row \d+ holds NaN or infinity.*nan='missing'"):
         load({"a": holed, "b": VALUES})
     gapped = load({"a": holed, "b": VALUES}, nan="missing")
-    entries = [split.batch(slice(None)).entries["a"].numpy()[split.present["a"]] for split in gapped.splits().values()]
+    entries = [
+        split.batch(slice(None)).entries["a"].numpy()[split.present["a"]]
+        for split in gapped.splits().values()
+    ]
     assert gapped.modalities[0].gaps and (~np.concatenate(entries)).sum() == 1
-    with pytest.raises(ValueError, match="array 'w' holds whole numbers of which some are missing in row 1"):
+    with pytest.raises(
+        ValueError, match="array 'w' holds whole numbers of which some are missing in row 1"
+    ):
         load({"w": np.ma.array(np.ones((ROWS, 3), int), mask=mask)}, nan="missing")
 
 
@@ -193,9 +227,17 @@ def test_big_endian_files_are_read(tmp_path: Path) -> None:
     ("value", "error", "message"),
     [
         (VALUES + 0j, TypeError, "array 'a' has dtype complex"),
-        (np.full((9, 2), "2020-01-01", "M8[D]"), TypeError, "dtype datetime64.D.; give numbers of one unit, such as days"),
+        (
+            np.full((9, 2), "2020-01-01", "M8[D]"),
+            TypeError,
+            "dtype datetime64.D.; give numbers of one unit, such as days",
+        ),
         (np.full((9, 2), 3, "m8[s]"), TypeError, "such as days"),
-        ([[1.0, 2.0]] * 9 + [[1.0]], ValueError, r"array 'a' has rows of different lengths \(1 and 2\); pad them"),
+        (
+            [[1.0, 2.0]] * 9 + [[1.0]],
+            ValueError,
+            r"array 'a' has rows of different lengths \(1 and 2\); pad them",
+        ),
         ([np.zeros(2), np.zeros(3)] * 5, ValueError, "different (lengths|shapes)"),
         (np.zeros(20, [("x", "f4")]), TypeError, "of several fields"),
         ({"x": 1}, TypeError, "array 'a' is a dict"),
@@ -210,18 +252,40 @@ def test_big_endian_files_are_read(tmp_path: Path) -> None:
         (np.full((9, 2), 2**63, np.uint64), ValueError, "9223372036854775808, more than 2.63"),
         (np.array([2**70] * 9, object), ValueError, "more than 64 bits"),
         (pandas.DataFrame({"x": pandas.date_range("2020", periods=9)}), TypeError, "datetime"),
-        (pandas.DataFrame({"x": ["u"] * 9, "y": 1.0}), TypeError, "column 'x' of table 'a' holds text"),
-        (pandas.DataFrame(np.ones((9, 2)), index=[*"abcdefgha"]), ValueError, "row 'a' is there 2 times; make the index unique"),
-        (pandas.DataFrame(np.ones((9, 2)), columns=["u", "u"]), ValueError, "column 'u' is there 2 times"),
-        (pandas.DataFrame(np.ones((3, 2)), index=["x", None, "y"]), ValueError, "row 1 has no name"),
+        (
+            pandas.DataFrame({"x": ["u"] * 9, "y": 1.0}),
+            TypeError,
+            "column 'x' of table 'a' holds text",
+        ),
+        (
+            pandas.DataFrame(np.ones((9, 2)), index=[*"abcdefgha"]),
+            ValueError,
+            "row 'a' is there 2 times; make the index unique",
+        ),
+        (
+            pandas.DataFrame(np.ones((9, 2)), columns=["u", "u"]),
+            ValueError,
+            "column 'u' is there 2 times",
+        ),
+        (
+            pandas.DataFrame(np.ones((3, 2)), index=["x", None, "y"]),
+            ValueError,
+            "row 1 has no name",
+        ),
         (pandas.DataFrame(index=range(9)), ValueError, "has no columns"),
     ],
 )
-def test_what_is_no_array_of_numbers_is_refused_in_one_line(value: Any, error: type[Exception], message: str) -> None:
+def test_what_is_no_array_of_numbers_is_refused_in_one_line(
+    value: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message) as caught:
         load({"a": value})
     assert "\n" not in str(caught.value)
-    assert "array" in str(caught.value) or "table" in str(caught.value) or "modality" in str(caught.value)
+    assert (
+        "array" in str(caught.value)
+        or "table" in str(caught.value)
+        or "modality" in str(caught.value)
+    )
 
 
 def test_names_that_are_none_and_sources_that_are_none() -> None:
@@ -254,7 +318,9 @@ DTYPES = ("uint8", "bool", "float16", "float32", "float64", ">f4")
         ((28, 28), (1, 28, 28)),
     ],
 )
-def test_images_are_laid_out_by_their_shape_whatever_their_dtype(dtype: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def test_images_are_laid_out_by_their_shape_whatever_their_dtype(
+    dtype: str, shape: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 2, (6, *shape))
     found = as_values("a", pixels.astype(dtype), None)
     last = len(shape) == 3 and expected == (shape[2], *shape[:2])
@@ -263,16 +329,24 @@ def test_images_are_laid_out_by_their_shape_whatever_their_dtype(dtype: str, sha
     assert load({"a": pixels.astype(dtype)}).modalities[0].shape == expected
 
 
-@pytest.mark.parametrize("shape", [(3, 3, 3), (1, 28, 1), (3, 8, 3), (3, 3, 10), (20, 30, 5), (16, 4, 4)])
-def test_images_that_may_be_either_are_refused_and_laid_out_by_their_modality(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    "shape", [(3, 3, 3), (1, 28, 1), (3, 8, 3), (3, 3, 10), (20, 30, 5), (16, 4, 4)]
+)
+def test_images_that_may_be_either_are_refused_and_laid_out_by_their_modality(
+    shape: tuple[int, ...],
+) -> None:
     pixels = np.random.default_rng(0).random((20, *shape)).astype(np.float32)
-    with pytest.raises(ValueError, match=r"may have their channels first or last; .*Modality\('a'") as caught:
+    with pytest.raises(
+        ValueError, match=r"may have their channels first or last; .*Modality\('a'"
+    ) as caught:
         load({"a": pixels})
     assert "\n" not in str(caught.value)
     np.testing.assert_array_equal(as_values("a", pixels, Modality("a", shape)), pixels)
     turned = (shape[2], *shape[:2])
     if turned != shape:
-        np.testing.assert_array_equal(as_values("a", pixels, Modality("a", turned)), pixels.transpose(0, 3, 1, 2))
+        np.testing.assert_array_equal(
+            as_values("a", pixels, Modality("a", turned)), pixels.transpose(0, 3, 1, 2)
+        )
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------------------
@@ -281,7 +355,9 @@ def test_images_that_may_be_either_are_refused_and_laid_out_by_their_modality(sh
 def test_tables_are_paired_by_the_names_of_their_rows_and_keep_those_of_columns() -> None:
     data = load({"a": TABLE, "b": (2 * TABLE).iloc[SHUFFLED]})
     np.testing.assert_array_equal(whole(data, "b"), 2 * whole(data, "a"))
-    assert [m.features for m in data.modalities] == [("g1", "g2", "g3")] * 2 and sorted(ids(data)) == sorted(NAMES)
+    assert [m.features for m in data.modalities] == [("g1", "g2", "g3")] * 2 and sorted(
+        ids(data)
+    ) == sorted(NAMES)
     np.testing.assert_array_equal(whole(data, "a"), TABLE.loc[ids(data)].to_numpy())
 
 
@@ -303,9 +379,16 @@ def test_numbers_for_names_are_names_and_a_difference_is_said() -> None:
 
 
 def test_labels_masks_and_covariates_are_paired_by_name_too() -> None:
-    kind = pandas.Series(np.where(np.arange(ROWS) % 3 == 0, None, np.where(np.arange(ROWS) % 2, "x", "y")), index=NAMES).iloc[SHUFFLED]
-    stage = pandas.Series(np.where(np.arange(ROWS) < 9, np.nan, np.arange(ROWS) % 4), index=NAMES).iloc[SHUFFLED]
-    donor = pandas.Series(pandas.Categorical(np.where(np.arange(ROWS) % 2, "d1", "d2")), index=NAMES).iloc[SHUFFLED]
+    kind = pandas.Series(
+        np.where(np.arange(ROWS) % 3 == 0, None, np.where(np.arange(ROWS) % 2, "x", "y")),
+        index=NAMES,
+    ).iloc[SHUFFLED]
+    stage = pandas.Series(
+        np.where(np.arange(ROWS) < 9, np.nan, np.arange(ROWS) % 4), index=NAMES
+    ).iloc[SHUFFLED]
+    donor = pandas.Series(
+        pandas.Categorical(np.where(np.arange(ROWS) % 2, "d1", "d2")), index=NAMES
+    ).iloc[SHUFFLED]
     seen = pandas.Series(np.arange(ROWS) % 5 != 0, index=NAMES, dtype="boolean").iloc[SHUFFLED]
     data = load(
         {"a": TABLE, "b": TABLE},
@@ -314,13 +397,18 @@ def test_labels_masks_and_covariates_are_paired_by_name_too() -> None:
         present={"a": seen},
     )
     places = np.array([NAMES.index(name) for name in ids(data)])
-    labels = {k: np.concatenate([s.shared_labels[k] for s in data.splits().values()]) for k in ("kind", "stage", "few")}
+    labels = {
+        k: np.concatenate([s.shared_labels[k] for s in data.splits().values()])
+        for k in ("kind", "stage", "few")
+    }
     np.testing.assert_array_equal(labels["kind"], np.where(places % 3 == 0, -1, 1 - places % 2))
     np.testing.assert_array_equal(labels["stage"], np.where(places < 9, -1, places % 4))
     np.testing.assert_array_equal(labels["few"], np.select([places == 0, places == 1], [1, 0], -1))
     np.testing.assert_array_equal(present(data, "a"), places % 5 != 0)
     assert data.notes["label/kind"] == "x, y" and data.covariate_names == ("donor=d1", "donor=d2")
-    np.testing.assert_array_equal(np.concatenate([s.covariates[:, 0] for s in data.splits().values()]), places % 2)
+    np.testing.assert_array_equal(
+        np.concatenate([s.covariates[:, 0] for s in data.splits().values()]), places % 2
+    )
 
 
 def test_columns_of_given_splits_and_modalities_are_put_in_order() -> None:
@@ -332,7 +420,8 @@ def test_columns_of_given_splits_and_modalities_are_put_in_order() -> None:
         load(parts)
     few = Modality("a", (2,), "normal", None, features=("g3", "g1"))
     np.testing.assert_array_equal(
-        whole(load({"a": TABLE}, modalities=[few], seed=1), "a"), whole(load({"a": VALUES[:, [2, 0]]}, seed=1), "a")
+        whole(load({"a": TABLE}, modalities=[few], seed=1), "a"),
+        whole(load({"a": VALUES[:, [2, 0]]}, seed=1), "a"),
     )
 
 
@@ -344,9 +433,17 @@ def test_nullable_dtypes_are_what_they_hold() -> None:
     with pytest.raises(ValueError, match="holds NaN or infinity"):
         load({"a": holed, "b": TABLE})
     assert load({"a": holed, "b": TABLE}, nan="missing").modalities[0].gaps
-    counts = pandas.DataFrame({"u": pandas.array([3, 0, 5] * 20, dtype="Int64"), "v": pandas.array([1, 2, 0] * 20, dtype="Int16")})
+    counts = pandas.DataFrame(
+        {
+            "u": pandas.array([3, 0, 5] * 20, dtype="Int64"),
+            "v": pandas.array([1, 2, 0] * 20, dtype="Int16"),
+        }
+    )
     data = load({"a": counts})
-    assert data.modalities[0].likelihood == "nb" and whole(data, "a").sum() == counts.to_numpy(int).sum()
+    assert (
+        data.modalities[0].likelihood == "nb"
+        and whole(data, "a").sum() == counts.to_numpy(int).sum()
+    )
     flags = pandas.DataFrame({"u": pandas.array([True, False] * 30, dtype="boolean")})
     assert load({"a": flags}).modalities[0].likelihood == "bernoulli"
 
@@ -354,14 +451,36 @@ def test_nullable_dtypes_are_what_they_hold() -> None:
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ({"a": TABLE, "b": TABLE.iloc[SHUFFLED], "c": VALUES}, {}, "the rows of 'c' have no names, and tables 'a' and 'b' have different"),
-        ({"a": TABLE, "b": TABLE.rename(index=str.upper)}, {}, "shares no row with another: its first is called 's0', that of 'b' 'S0'"),
-        ({"a": TABLE}, {"labels": {"k": pandas.Series([1] * ROWS)}}, "table 'label/k' shares no row"),
-        ({"a": TABLE}, {"covariates": {"k": pandas.Series(["x"] * 9, index=NAMES[:9])}}, "array 'covariate/k' lacks row 's9'"),
-        ({"a": TABLE, "b": TABLE}, {"present": {"a": pandas.Series([True], index=["s1"])}}, "array 'present/a' lacks row 's0'"),
+        (
+            {"a": TABLE, "b": TABLE.iloc[SHUFFLED], "c": VALUES},
+            {},
+            "the rows of 'c' have no names, and tables 'a' and 'b' have different",
+        ),
+        (
+            {"a": TABLE, "b": TABLE.rename(index=str.upper)},
+            {},
+            "shares no row with another: its first is called 's0', that of 'b' 'S0'",
+        ),
+        (
+            {"a": TABLE},
+            {"labels": {"k": pandas.Series([1] * ROWS)}},
+            "table 'label/k' shares no row",
+        ),
+        (
+            {"a": TABLE},
+            {"covariates": {"k": pandas.Series(["x"] * 9, index=NAMES[:9])}},
+            "array 'covariate/k' lacks row 's9'",
+        ),
+        (
+            {"a": TABLE, "b": TABLE},
+            {"present": {"a": pandas.Series([True], index=["s1"])}},
+            "array 'present/a' lacks row 's0'",
+        ),
     ],
 )
-def test_tables_that_do_not_fit_are_refused_in_one_line(source: Any, options: dict[str, Any], message: str) -> None:
+def test_tables_that_do_not_fit_are_refused_in_one_line(
+    source: Any, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         load(source, **options)
     assert "\n" not in str(caught.value)
@@ -376,7 +495,13 @@ def test_arrays_beside_tables_of_one_order_go_by_their_place() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [np.arange(ROWS) % 2, np.arange(ROWS) % 2 * 1.0, (np.arange(ROWS) % 2).tolist(), torch.arange(ROWS) % 2 == 1]
+    "given",
+    [
+        np.arange(ROWS) % 2,
+        np.arange(ROWS) % 2 * 1.0,
+        (np.arange(ROWS) % 2).tolist(),
+        torch.arange(ROWS) % 2 == 1,
+    ],
 )
 def test_a_mask_may_be_zeros_and_ones(given: Any) -> None:
     assert present(load({"a": VALUES, "b": VALUES}, present={"a": given}), "a").sum() == ROWS // 2
@@ -405,14 +530,23 @@ def test_masks_that_are_none_are_refused(given: Any, message: str, tmp_path: Pat
 
 def test_covariates_that_may_be_either_are_said_and_settled() -> None:
     runs = {"run": np.arange(ROWS) % 2 * 1.0}
-    with pytest.warns(UserWarning, match="covariate 'run' holds the whole numbers 0 to 1 as floats.*'run': 'category'"):
+    with pytest.warns(
+        UserWarning,
+        match="covariate 'run' holds the whole numbers 0 to 1 as floats.*'run': 'category'",
+    ):
         assert load({"a": VALUES}, covariates=runs).covariate_names == ("run",)
-    with pytest.warns(UserWarning, match="covariate 'barcode' has 60 values in 60 rows, and each is a column"):
+    with pytest.warns(
+        UserWarning, match="covariate 'barcode' has 60 values in 60 rows, and each is a column"
+    ):
         load({"a": VALUES}, covariates={"barcode": np.array(NAMES)})
     with pytest.warns(UserWarning, match="covariate 'age' has 40 values in 60 rows"):
         load({"a": VALUES}, covariates={"age": 20 + np.arange(ROWS) % 40})
     both = {**runs, "age": np.arange(ROWS), "dose": np.array(["1.5", "2"] * 30)}
-    data = load({"a": VALUES}, covariates=both, covariate_kinds={"run": "category", "age": "number", "dose": "number"})
+    data = load(
+        {"a": VALUES},
+        covariates=both,
+        covariate_kinds={"run": "category", "age": "number", "dose": "number"},
+    )
     assert data.covariate_names == ("run=0", "run=1", "age", "dose")
     age = data.train.covariates[:, 2]
     assert abs(age.mean()) < 1e-6 and abs(age.std() - 1) < 1e-5
@@ -425,20 +559,29 @@ def test_covariates_that_may_be_either_are_said_and_settled() -> None:
     with pytest.raises(ValueError, match=r"covariate_kinds=.'run'. must be a mapping"):
         load({"a": VALUES}, covariates=runs, covariate_kinds=["run"])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="covariate 'b' is no number"):
-        load({"a": VALUES}, covariates={"b": np.array(["x", "y"] * 30)}, covariate_kinds={"b": "number"})
+        load(
+            {"a": VALUES},
+            covariates={"b": np.array(["x", "y"] * 30)},
+            covariate_kinds={"b": "number"},
+        )
 
 
 def test_likelihoods_that_do_not_suit_are_said() -> None:
     rng = np.random.default_rng(0)
     raw = rng.lognormal(3, 3, (ROWS, 5))
     for values, message in (
-        (raw, r"modality 'rna' spans 0 to [\d,.e+]+ and is read as normal, which suits logarithms; give log1p"),
+        (
+            raw,
+            r"modality 'rna' spans 0 to [\d,.e+]+ and is read as normal, which suits logarithms; give log1p",
+        ),
         (rng.poisson(3, (ROWS, 5)) * 0.5, "counts of which .*% are fractions"),
         (rng.poisson(3, (ROWS, 5)) * 1.0, "whole numbers alone .* 'nb' if they are counts"),
     ):
         with pytest.warns(UserWarning, match=message):
             load({"rna": values})
-    with pytest.warns(UserWarning, match="has one feature, and its likelihood 'nb' is told the total"):
+    with pytest.warns(
+        UserWarning, match="has one feature, and its likelihood 'nb' is told the total"
+    ):
         load({"rna": rng.poisson(5, (ROWS, 1))}, likelihood="nb")
     with pytest.warns(UserWarning, match="whole numbers up to 255, .*store them as uint8"):
         load({"a": np.tile(np.arange(256.0).reshape(1, 16, 16), (9, 1, 1, 1))})
@@ -452,7 +595,9 @@ def test_likelihoods_that_do_not_suit_are_said() -> None:
 def test_rows_of_zeros_are_said_and_may_be_missing(tmp_path: Path) -> None:
     padded = np.random.default_rng(0).normal(size=(ROWS, 6)).astype(np.float32)
     padded[::2] = 0
-    with pytest.warns(UserWarning, match="30 of 60 rows of atac are zero everywhere.*zeros='missing'"):
+    with pytest.warns(
+        UserWarning, match="30 of 60 rows of atac are zero everywhere.*zeros='missing'"
+    ):
         assert present(load({"rna": VALUES, "atac": padded}), "atac").all()
     np.save(tmp_path / "atac.npy", padded)
     np.save(tmp_path / "rna.npy", VALUES)
@@ -460,7 +605,9 @@ def test_rows_of_zeros_are_said_and_may_be_missing(tmp_path: Path) -> None:
         data = load(source, zeros="missing")
         assert present(data, "atac").sum() == 30 and present(data, "rna").all()
         assert (whole(data, "atac")[present(data, "atac")] != 0).any(1).all()
-    few = np.random.default_rng(0).random((ROWS, 3)) < 0.3  # a third of the rows of three rare flags is zero by chance
+    few = (
+        np.random.default_rng(0).random((ROWS, 3)) < 0.3
+    )  # a third of the rows of three rare flags is zero by chance
     load({"flags": few, "rna": VALUES})
     with pytest.raises(ValueError, match="zeros='absent' is unknown"):
         load({"rna": VALUES}, zeros="absent")  # type: ignore[arg-type]
@@ -471,19 +618,25 @@ def test_rows_of_zeros_are_said_and_may_be_missing(tmp_path: Path) -> None:
 
 def claiming(shape: tuple[int, ...], descr: str = "<f4") -> bytes:
     content = io.BytesIO()
-    np.lib.format.write_array_header_1_0(content, {"descr": descr, "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        content, {"descr": descr, "fortran_order": False, "shape": shape}
+    )
     return content.getvalue() + bytes(64)
 
 
 @pytest.mark.parametrize("shape", [(10**9, 10**6), (10**12, 10**12), (1 << 62, 4), (20, 4)])
 @pytest.mark.parametrize("kind", ["folder", "npz"])
-def test_headers_that_claim_more_than_there_is_are_refused(shape: tuple[int, ...], kind: str, tmp_path: Path) -> None:
+def test_headers_that_claim_more_than_there_is_are_refused(
+    shape: tuple[int, ...], kind: str, tmp_path: Path
+) -> None:
     if kind == "folder":
         (tmp_path / "a.npy").write_bytes(claiming(shape))
     else:
         with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
             archive.writestr("a.npy", claiming(shape))
-    with pytest.raises(ValueError, match=r"its header claims [\d,]+ bytes of shape .* and 64 are there") as caught:
+    with pytest.raises(
+        ValueError, match=r"its header claims [\d,]+ bytes of shape .* and 64 are there"
+    ) as caught:
         load(tmp_path if kind == "folder" else tmp_path / "a.npz")
     assert "\n" not in str(caught.value)
 
@@ -507,12 +660,21 @@ def test_names_of_rows_and_features_are_packed(tmp_path: Path) -> None:
 def test_options_of_readers_are_flags(tmp_path: Path) -> None:
     from counterpoint.cli.arguments import settings
 
-    (tmp_path / "c.yaml").write_text("data:\n  covariate_kinds: {run: category}\n  skip_bad: [empty-cells, duplicates]\n")
+    (tmp_path / "c.yaml").write_text(
+        "data:\n  covariate_kinds: {run: category}\n  skip_bad: [empty-cells, duplicates]\n"
+    )
     flags = ["--zeros", "missing", "--data.tokens", "characters"]
-    found = settings(["idmvae", "--data", "a.npz", "--config", str(tmp_path / "c.yaml"), *flags]).data
-    assert found["covariate_kinds"] == {"run": "category"} and found["skip_bad"] == ["empty-cells", "duplicates"]
+    found = settings(
+        ["idmvae", "--data", "a.npz", "--config", str(tmp_path / "c.yaml"), *flags]
+    ).data
+    assert found["covariate_kinds"] == {"run": "category"} and found["skip_bad"] == [
+        "empty-cells",
+        "duplicates",
+    ]
     assert found["zeros"] == "missing" and found["tokens"] == "characters"
-    same = settings(["idmvae", "--data", "a.npz", "--covariate_kinds", "{run: number}", "--skip_bad", "true"]).data
+    same = settings(
+        ["idmvae", "--data", "a.npz", "--covariate_kinds", "{run: number}", "--skip_bad", "true"]
+    ).data
     assert same["covariate_kinds"] == {"run": "number"} and same["skip_bad"] is True
     with pytest.raises(ValueError, match="skip_bad"):
         settings(["idmvae", "--data", "a.npz", "--skip_bad", "[empty]"])

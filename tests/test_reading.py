@@ -1,4 +1,5 @@
-"""The one door for values: what a value means depends on the modality, and not on its dtype, container, order or shape."""
+"""The one door for values: what a value means depends on the modality, and not on its
+dtype, container, order or shape."""
 
 from __future__ import annotations
 
@@ -26,7 +27,11 @@ VECTORS = np.random.default_rng(1).integers(0, 9, (6, 7)).astype(np.float32)
 GENES = tuple(f"g{i}" for i in range(7))
 IMAGE = Modality("image", (3, 4, 5))
 VECTOR = Modality("vector", (7,), "normal", features=GENES)
-SIZES: dict[str, Any] = {"shared_dim": 3, "private_dim": 2, "networks": cp.NetworkOptions(hidden=(16,), width=4)}
+SIZES: dict[str, Any] = {
+    "shared_dim": 3,
+    "private_dim": 2,
+    "networks": cp.NetworkOptions(hidden=(16,), width=4),
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,17 +87,28 @@ def test_a_value_means_the_same_in_every_dtype_and_container(model: cp.Method) -
 @pytest.mark.parametrize(
     ("x", "said"),
     [
-        ({"image": PIXELS.astype(np.float32)}, r"row 0 spans \[\d+, \d+\], but an image reads floats in \[0, 1\]; divide them by 255"),
-        ({"image": np.full((1, 3, 4, 5), -300.0)}, r"spans \[-300, -300\], but an image reads floats in \[0, 1\]; rescale"),
+        (
+            {"image": PIXELS.astype(np.float32)},
+            r"row 0 spans \[\d+, \d+\], but an image reads floats in \[0, 1\]; divide them by 255",
+        ),
+        (
+            {"image": np.full((1, 3, 4, 5), -300.0)},
+            r"spans \[-300, -300\], but an image reads floats in \[0, 1\]; rescale",
+        ),
         ({"image": PIXELS.astype(np.int64) * 257}, r"whole numbers are read as \[0, 255\]"),
         ({"image": PIXELS[:, :, :3]}, r"rows have shape \(3, 3, 5\), expected \(3, 4, 5\)"),
         ({"image": PIXELS[0]}, r"one example of shape \(3, 4, 5\); give rows"),
-        ({"vector": np.array([[2**63 + 1] * 7], np.uint64)}, "holds 9223372036854775809, more than 2"),
+        (
+            {"vector": np.array([[2**63 + 1] * 7], np.uint64)},
+            "holds 9223372036854775809, more than 2",
+        ),
         ({"vector": np.ma.masked_array(VECTORS, VECTORS > 7)}, "holds NaN or infinity"),
         ({"vector": np.full((2, 7), "3", object)[:, :0]}, "rows have shape"),
     ],
 )
-def test_what_a_model_does_not_read_is_refused(model: cp.Method, x: dict[str, Any], said: str) -> None:
+def test_what_a_model_does_not_read_is_refused(
+    model: cp.Method, x: dict[str, Any], said: str
+) -> None:
     with pytest.raises((ValueError, TypeError), match=said) as caught:
         model.encode(x)
     assert "\n" not in str(caught.value)
@@ -102,13 +118,18 @@ def test_tables_are_read_by_name(model: cp.Method) -> None:
     import pandas as pd
 
     table = pd.DataFrame(VECTORS, columns=GENES)
-    with pytest.raises(ValueError, match=r"feature 'g3' is missing; the model was made with 7 features by name"):
+    with pytest.raises(
+        ValueError, match=r"feature 'g3' is missing; the model was made with 7 features by name"
+    ):
         model.encode({"vector": table.drop(columns="g3")})
     with pytest.raises(ValueError, match=r"column 'g1' is there 2 times"):
         model.encode({"vector": pd.concat([table, table[["g1"]]], axis=1)})
     other = pd.DataFrame(VECTORS * 2, columns=[*"abcdefg"], index=[*range(6)])[::-1]
     twice = Modality("twice", (7,), "normal")
-    batch = Batch.of({"vector": table.set_axis(range(6)).drop(index=2), "twice": other}, modalities=[VECTOR, twice])
+    batch = Batch.of(
+        {"vector": table.set_axis(range(6)).drop(index=2), "twice": other},
+        modalities=[VECTOR, twice],
+    )
     both = batch.present["vector"] & batch.present["twice"]
     assert both.sum() == 5 and torch.equal(batch.x["twice"][both], 2 * batch.x["vector"][both])
     holes = [replace(VECTOR, gaps=True)]
@@ -132,22 +153,39 @@ def test_presence_is_true_or_false(present: Any, kind: Any) -> None:
         lambda: Batch.of({"vector": VECTORS}, {"vector": present}, modalities=[VECTOR]),
         lambda: Split({"vector": VECTORS}, (VECTOR,), {"vector": present}),
     ):
-        with pytest.raises(kind, match=r"'present' of 'vector' .*give True or False, or 1 or 0, for each row"):
+        with pytest.raises(
+            kind, match=r"'present' of 'vector' .*give True or False, or 1 or 0, for each row"
+        ):
             give()
-    assert Batch.of({"vector": VECTORS, "image": PIXELS}, {"vector": [1, 0] * 3}, modalities=[VECTOR, IMAGE]).present["vector"].sum() == 3
+    assert (
+        Batch.of(
+            {"vector": VECTORS, "image": PIXELS}, {"vector": [1, 0] * 3}, modalities=[VECTOR, IMAGE]
+        )
+        .present["vector"]
+        .sum()
+        == 3
+    )
 
 
 def test_booleans_zeros_and_ones_and_bytes_of_vectors_agree() -> None:
     flags = np.random.default_rng(2).random((6, 4)) < 0.5
     mask = Modality("mask", (4,), "bernoulli")
     for given in (flags, flags.astype(np.uint8), flags.astype(np.int64), flags.astype(np.float32)):
-        assert Batch.of({"mask": given}, modalities=[mask]).x["mask"].tolist() == flags.astype(float).tolist()
+        assert (
+            Batch.of({"mask": given}, modalities=[mask]).x["mask"].tolist()
+            == flags.astype(float).tolist()
+        )
         split = Split({"mask": given if given.dtype != bool else given.astype(np.uint8)}, (mask,))
         assert split.batch(slice(None)).x["mask"].tolist() == flags.astype(float).tolist()
     drawn = load({"mask": np.random.default_rng(2).random((30, 1, 4, 4)) < 0.5})
-    assert drawn.modalities[0].full_scale == 1 and {*drawn.train.batch(slice(None)).x["mask"].unique().tolist()} == {0.0, 1.0}
+    assert drawn.modalities[0].full_scale == 1 and {
+        *drawn.train.batch(slice(None)).x["mask"].unique().tolist()
+    } == {0.0, 1.0}
     vector = Modality("v", (7,), "normal")
-    assert Split({"v": VECTORS.astype(np.uint8)}, (vector,)).batch(slice(None)).x["v"].tolist() == VECTORS.tolist()
+    assert (
+        Split({"v": VECTORS.astype(np.uint8)}, (vector,)).batch(slice(None)).x["v"].tolist()
+        == VECTORS.tolist()
+    )
 
 
 def test_a_batch_made_by_hand_goes_through_the_door(model: cp.Method) -> None:
@@ -159,8 +197,14 @@ def test_a_batch_made_by_hand_goes_through_the_door(model: cp.Method) -> None:
     wrong: list[tuple[dict[str, torch.Tensor], str]] = [
         ({"image": good.x["image"] * 255, "vector": good.x["vector"]}, "row 0 of the batch spans"),
         ({"image": good.x["image"], "vector": good.x["vector"][:, :5]}, "holds shape"),
-        ({"image": good.x["image"], "vector": good.x["vector"] * np.nan}, "row 0 of the batch holds NaN"),
-        ({"image": good.x["image"], "vector": good.x["vector"].int()}, "the batch holds torch.int32, expected floats"),
+        (
+            {"image": good.x["image"], "vector": good.x["vector"] * np.nan},
+            "row 0 of the batch holds NaN",
+        ),
+        (
+            {"image": good.x["image"], "vector": good.x["vector"].int()},
+            "the batch holds torch.int32, expected floats",
+        ),
         ({"image": good.x["image"]}, "the batch has image, and the model knows image, vector"),
     ]
     for x, said in wrong:
@@ -187,7 +231,9 @@ def test_names_that_pytorch_uses_are_names_of_modalities(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("shape", ["12", 2.5, (2.5,), None, (True, "3")])
 def test_a_shape_is_whole_numbers(shape: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match=r"modality 'a': shape .* must be whole numbers"):
+    with pytest.raises(
+        (TypeError, ValueError), match=r"modality 'a': shape .* must be whole numbers"
+    ):
         Modality("a", shape)
 
 
@@ -197,7 +243,8 @@ def test_one_number_is_the_shape_of_a_vector() -> None:
 
 @pytest.fixture(scope="module")
 def cells() -> tuple[Any, cp.data.Dataset, cp.Method]:
-    """A MuData of 300 cells, a data set of it with the donor told to decoders, and a model that has its units."""
+    """A MuData of 300 cells, a data set of it with the donor told to decoders, and a
+    model that has its units."""
     mdata = mdata_of(rows=300)
     data = cp.setup_mudata(mdata, batch="donor", top_features=14)
     torch.manual_seed(0)
@@ -212,7 +259,9 @@ def annotated(mdata: Any, model: cp.Method, **options: Any) -> np.ndarray:
     return np.asarray(mdata.obsm["X_counterpoint"])
 
 
-def test_cells_are_where_they_were_whatever_the_query_holds_beside_them(cells: tuple[Any, cp.data.Dataset, cp.Method]) -> None:
+def test_cells_are_where_they_were_whatever_the_query_holds_beside_them(
+    cells: tuple[Any, cp.data.Dataset, cp.Method],
+) -> None:
     """Genes in another order, more genes, and other cells to standardise by."""
     import mudata
 
@@ -221,21 +270,28 @@ def test_cells_are_where_they_were_whatever_the_query_holds_beside_them(cells: t
     known = mdata.obsm["X_counterpoint"]
     assert known.std() > 0.05
     with quiet():
-        reversed_ = mudata.MuData({name: mod[:, ::-1].copy() for name, mod in mdata_of(rows=300).mod.items()})
+        reversed_ = mudata.MuData(
+            {name: mod[:, ::-1].copy() for name, mod in mdata_of(rows=300).mod.items()}
+        )
         alone = mudata.MuData({"rna": mdata_of(rows=300).mod["rna"]})
     reversed_.obs["donor"] = mdata.obs["donor"]
     np.testing.assert_allclose(annotated(reversed_, model, batch="donor"), known, atol=1e-5)
     with quiet():
         half = mdata_of(rows=300)[150:].copy()
     query = cp.setup_mudata(half, batch="donor")
-    assert query.modalities[1].units != data.modalities[1].units, "the query is to be standardised by its own rows first"
+    assert query.modalities[1].units != data.modalities[1].units, (
+        "the query is to be standardised by its own rows first"
+    )
     np.testing.assert_allclose(annotated(half, model, batch="donor"), known[150:], atol=1e-5)
     found = annotated(alone, model)
     assert np.isfinite(found).all() and {*alone.obsm} >= {"counterpoint_imputed_adt"}
 
 
-def test_a_gene_that_no_cell_of_a_query_shows_is_known_to_be_zero(cells: tuple[Any, cp.data.Dataset, cp.Method]) -> None:
-    """It is left out of the query's own data set, as constant features are, and the model reads its value all the same."""
+def test_a_gene_that_no_cell_of_a_query_shows_is_known_to_be_zero(
+    cells: tuple[Any, cp.data.Dataset, cp.Method],
+) -> None:
+    """It is left out of the query's own data set, as constant features are, and the
+    model reads its value all the same."""
     _, data, model = cells
     found = []
     for first in (0, 1):  # which makes the gene vary
@@ -249,7 +305,9 @@ def test_a_gene_that_no_cell_of_a_query_shows_is_known_to_be_zero(cells: tuple[A
     assert (changed > 1e-5).sum() == 1 and np.isfinite(found[0]).all()
 
 
-def test_a_table_of_measured_values_is_read_in_the_units_of_training(cells: tuple[Any, cp.data.Dataset, cp.Method]) -> None:
+def test_a_table_of_measured_values_is_read_in_the_units_of_training(
+    cells: tuple[Any, cp.data.Dataset, cp.Method],
+) -> None:
     mdata, data, model = cells
     split = data.test
     ids = split.ids[split.present["adt"]][:5]  # type: ignore[index]
@@ -280,7 +338,10 @@ def test_a_table_of_measured_values_is_read_in_the_units_of_training(cells: tupl
     ],
 )
 def test_queries_that_differ_are_refused(
-    cells: tuple[Any, cp.data.Dataset, cp.Method], change: Callable[[Any], object], options: dict[str, Any], said: str
+    cells: tuple[Any, cp.data.Dataset, cp.Method],
+    change: Callable[[Any], object],
+    options: dict[str, Any],
+    said: str,
 ) -> None:
     query = mdata_of(rows=300)
     with quiet():
@@ -299,13 +360,22 @@ def test_quantities_among_covariates_keep_the_units_of_training() -> None:
     read = old.read_as(data.modalities)
     mean, std = data.modalities[0].covariate_units[0]
     expected = {round(float((x + 30 - mean) / std), 3) for x in age}
-    assert {round(float(x), 3) for split in read.splits().values() for x in split.covariates[:, 0]} == expected
-    assert read.train.covariate_names == ("age", "site=n", "site=s") and (read.train.covariates[:, 1:] == [0, 1]).all()
+    assert {
+        round(float(x), 3) for split in read.splits().values() for x in split.covariates[:, 0]
+    } == expected
+    assert (
+        read.train.covariate_names == ("age", "site=n", "site=s")
+        and (read.train.covariates[:, 1:] == [0, 1]).all()
+    )
 
 
 def test_word_ids_are_read_by_what_they_stand_for() -> None:
-    mine = Modality("text", (4,), "categorical", None, classes=4, words=("", "<unk>", "red", "bird"))
-    theirs = Modality("text", (3,), "categorical", None, classes=5, words=("", "<unk>", "bird", "blue", "red"))
+    mine = Modality(
+        "text", (4,), "categorical", None, classes=4, words=("", "<unk>", "red", "bird")
+    )
+    theirs = Modality(
+        "text", (3,), "categorical", None, classes=5, words=("", "<unk>", "bird", "blue", "red")
+    )
     batch = Batch.of({"text": np.array([[4, 2, 0], [3, 2, 4]])}, modalities=[theirs])
     assert read_as(batch, [mine]).x["text"].tolist() == [[2, 3, 0, 0], [1, 3, 2, 0]]
     with pytest.raises(ValueError, match="ids of 5 classes, expected 9"):
@@ -321,7 +391,8 @@ def test_values_on_another_scale_are_told(tmp_path: Path) -> None:
     for trained in (model, cp.load(model.save_pretrained(tmp_path))):
         trained.encode({"vector": values * 2}), trained.encode(data.test.batch(slice(None)))
         with pytest.warns(
-            UserWarning, match=r"modality 'vector': values lie \d+ standard deviations from the mean of training \(0\.\d+ ± 0\.\d+\)"
+            UserWarning,
+            match=r"modality 'vector': values lie \d+ standard deviations from the mean of training \(0\.\d+ ± 0\.\d+\)",
         ):
             trained.encode({"vector": (values * 255).astype(np.uint8)})
         with pytest.warns(UserWarning, match="are they on another scale"):
@@ -331,25 +402,41 @@ def test_values_on_another_scale_are_told(tmp_path: Path) -> None:
 # --- what has changed since a run was trained ------------------------------------------------------------------------------------
 
 
-def test_a_run_says_what_has_changed_and_measures_the_rows_of_then(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_says_what_has_changed_and_measures_the_rows_of_then(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rng = np.random.default_rng(0)
     arrays = {"a": rng.normal(size=(200, 4)), "b": rng.normal(size=(200, 3))}
     file, run = tmp_path / "data.npz", tmp_path / "run"
     np.savez(file, **arrays)
     small = ["--networks.hidden", "[8]", "--shared_dim", "2", "--private_dim", "2"]
-    assert main(["fit", "mmvae+", "--data", str(file), "--max_steps", "2", "--out", str(run), *small]) == 0
+    assert (
+        main(["fit", "mmvae+", "--data", str(file), "--max_steps", "2", "--out", str(run), *small])
+        == 0
+    )
     impute = ["impute", str(run), "--split", "test", "--given", "a", "--n", "20", "--out"]
     assert main([*impute, str(tmp_path / "then.npz")]) == 0
     assert "changed" not in capsys.readouterr().err
-    np.savez(file, **{name: np.concatenate([values[30:], rng.normal(size=(5, values.shape[1]))]) for name, values in arrays.items()})
+    np.savez(
+        file,
+        **{
+            name: np.concatenate([values[30:], rng.normal(size=(5, values.shape[1]))])
+            for name, values in arrays.items()
+        },
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         assert main([*impute, str(tmp_path / "now.npz")]) == 0
     said = capsys.readouterr().err
-    assert "rows: 200 then and 175 now, 30 gone and 5 new" in said and "rows fall to another split" in said
+    assert (
+        "rows: 200 then and 175 now, 30 gone and 5 new" in said
+        and "rows fall to another split" in said
+    )
     then, now = (np.load(tmp_path / f"{name}.npz")["a"] for name in ("then", "now"))
     gone = {row.tobytes() for row in arrays["a"][:30].astype(np.float32)}
-    assert [row.tobytes() for row in now] == [row.tobytes() for row in then if row.tobytes() not in gone] and 0 < len(now) < 20
+    assert [row.tobytes() for row in now] == [
+        row.tobytes() for row in then if row.tobytes() not in gone
+    ] and 0 < len(now) < 20
     np.savez(file, a=arrays["a"] * 2, b=arrays["b"])
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -366,16 +453,24 @@ def test_features_and_values_that_changed_are_named(tmp_path: Path) -> None:
     then.write(tmp_path)
     assert Fingerprint.read(tmp_path) == then and [*then.changes(then)] == []
     fewer = Fingerprint.of(cp.setup_mudata(mdata, top_features=14))
-    assert any("features of 'rna': 18 then and 14 now, 4 gone" in change for change in then.changes(fewer))
+    assert any(
+        "features of 'rna': 18 then and 14 now, 4 gone" in change for change in then.changes(fewer)
+    )
     values = {name: np.array(x) for name, x in data.train.x.items()}
     values["rna"][0, 0] += 1
     other = Fingerprint.of(replace(data, train=replace(data.train, x=values)))
     assert [*then.changes(other)] == ["rows hold other values"]
-    backwards = Fingerprint.of(replace(data, train=data.train.take(np.arange(len(data.train))[::-1])))
+    backwards = Fingerprint.of(
+        replace(data, train=data.train.take(np.arange(len(data.train))[::-1]))
+    )
     assert [*then.changes(backwards)] == []
     kinds = cp.setup_mudata(mdata, labels="kind")
-    relabelled = replace(kinds.train, shared_labels={"kind": kinds.train.shared_labels["kind"][::-1]})
-    assert [*Fingerprint.of(kinds).changes(Fingerprint.of(replace(kinds, train=relabelled)))] == ["labels or covariates are others"]
+    relabelled = replace(
+        kinds.train, shared_labels={"kind": kinds.train.shared_labels["kind"][::-1]}
+    )
+    assert [*Fingerprint.of(kinds).changes(Fingerprint.of(replace(kinds, train=relabelled)))] == [
+        "labels or covariates are others"
+    ]
     (tmp_path / "data.json").write_text('{"format": 1}')
     with pytest.raises(ValueError, match=r"data\.json is damaged"):
         Fingerprint.read(tmp_path)
@@ -384,17 +479,34 @@ def test_features_and_values_that_changed_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
-        (lambda model, data: model.fit({"vector": VECTORS}), r"train is dict; give a split, such as data\.train"),
-        (lambda model, data: model.fit(data), r"train is Dataset; give a split, such as data\.train"),
-        (lambda model, data: model.fit(data.train, val="x"), r"val is str; give a split, such as data\.val"),
+        (
+            lambda model, data: model.fit({"vector": VECTORS}),
+            r"train is dict; give a split, such as data\.train",
+        ),
+        (
+            lambda model, data: model.fit(data),
+            r"train is Dataset; give a split, such as data\.train",
+        ),
+        (
+            lambda model, data: model.fit(data.train, val="x"),
+            r"val is str; give a split, such as data\.val",
+        ),
         (lambda model, data: cp.evaluate(model, None), "data is NoneType; give a data set"),
-        (lambda model, data: cp.annotate(data, model, data), "mdata is Dataset; give a MuData object"),
+        (
+            lambda model, data: cp.annotate(data, model, data),
+            "mdata is Dataset; give a MuData object",
+        ),
         (lambda model, data: Modality("a", 2, features=("x", "x")), "feature 'x' is there twice"),
-        (lambda model, data: Modality("a", 2, units=((0, 0), (1, 1))), "a standard deviation of 0 or less"),
+        (
+            lambda model, data: Modality("a", 2, units=((0, 0), (1, 1))),
+            "a standard deviation of 0 or less",
+        ),
         (lambda model, data: Modality("a", 2, scale=float("inf")), "scale inf must be positive"),
     ],
 )
-def test_what_is_handed_over_instead_is_named(model: cp.Method, ask: Callable[[Any, Any], object], said: str) -> None:
+def test_what_is_handed_over_instead_is_named(
+    model: cp.Method, ask: Callable[[Any, Any], object], said: str
+) -> None:
     data = load({"vector": VECTORS, "image": PIXELS}, modalities=[IMAGE, VECTOR])
     with pytest.raises((TypeError, ValueError), match=said):
         ask(model, data)

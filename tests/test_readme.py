@@ -1,4 +1,5 @@
-"""The README is executable: its Python runs in order, its commands run as processes, the long ones are only parsed, in this process."""
+"""The README is executable: its Python runs in order, its commands run as processes,
+the long ones are only parsed, in this process."""
 
 from __future__ import annotations
 
@@ -16,23 +17,43 @@ from processes import ENVIRONMENT, PATIENCE
 from counterpoint.cli import main
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
-BLOCK = re.compile(r"(?P<skip><!-- skip: (?P<why>[^>]+) -->\n)?```(?P<language>python|console)\n(?P<code>.*?)```", re.DOTALL)
+BLOCK = re.compile(
+    r"(?P<skip><!-- skip: (?P<why>[^>]+) -->\n)?```(?P<language>python|console)\n(?P<code>.*?)```",
+    re.DOTALL,
+)
 BLOCKS = [match.groupdict() for match in BLOCK.finditer(README)]
 
 
 def commands(block: dict[str, str]) -> list[str]:
     """The lines of a console block that a person types, continued lines joined."""
     lines = block["code"].replace("\\\n", " ").splitlines()
-    return [line.removeprefix("$ ").split("  #")[0].strip() for line in lines if line.startswith("$ ")]
+    return [
+        line.removeprefix("$ ").split("  #")[0].strip() for line in lines if line.startswith("$ ")
+    ]
 
 
 def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    environment = {
+        **ENVIRONMENT,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    return subprocess.run(
+        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
 
 
-CHEAP = [line for block in BLOCKS if block["language"] == "console" and not block["skip"] for line in commands(block)]
-LONG = [line for block in BLOCKS if block["language"] == "console" and block["skip"] for line in commands(block)]
+CHEAP = [
+    line
+    for block in BLOCKS
+    if block["language"] == "console" and not block["skip"]
+    for line in commands(block)
+]
+LONG = [
+    line
+    for block in BLOCKS
+    if block["language"] == "console" and block["skip"]
+    for line in commands(block)
+]
 
 
 def test_readme_has_something_to_run() -> None:
@@ -44,8 +65,14 @@ def test_readme_has_something_to_run() -> None:
 @pytest.mark.slow
 def test_python_snippets_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    compile("".join(block["code"] for block in BLOCKS if block["language"] == "python"), "README.md", "exec")
-    script = "".join(block["code"] for block in BLOCKS if block["language"] == "python" and not block["skip"])
+    compile(
+        "".join(block["code"] for block in BLOCKS if block["language"] == "python"),
+        "README.md",
+        "exec",
+    )
+    script = "".join(
+        block["code"] for block in BLOCKS if block["language"] == "python" and not block["skip"]
+    )
     names: dict[str, Any] = {}
     exec(compile(script, "README.md", "exec"), names)
     assert names["y"]["view1"].shape == (5, 8, 3, 16, 16)
@@ -64,7 +91,8 @@ def test_cheap_commands_run_in_order(tmp_path: Path) -> None:
 def test_long_commands_are_spelled_right(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A command that takes minutes is parsed and not run: `fit` prints its configuration, the others have their flags in --help."""
+    """A command that takes minutes is parsed and not run: `fit` prints its
+    configuration, the others have their flags in --help."""
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(line)[1:]
     if arguments[0] == "fit":

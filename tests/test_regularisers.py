@@ -1,4 +1,5 @@
-"""NT-Xent against a plain loop, the normalisation of CrossMI, and GenAug's partners, values and gradients."""
+"""NT-Xent against a plain loop, the normalisation of CrossMI, and GenAug's partners,
+values and gradients."""
 
 from __future__ import annotations
 
@@ -23,7 +24,12 @@ from counterpoint.model.encoding import Encoding
 from counterpoint.model.model import Model
 from counterpoint.model.rules import Mixture
 from counterpoint.nn.options import NetworkOptions
-from counterpoint.objectives.contrast import CrossMI, ProjectionCorrelation, canonical_correlations, nt_xent
+from counterpoint.objectives.contrast import (
+    CrossMI,
+    ProjectionCorrelation,
+    canonical_correlations,
+    nt_xent,
+)
 from counterpoint.objectives.genaug import GenAug, next_present
 from counterpoint.objectives.loss import Loss
 
@@ -51,13 +57,19 @@ def plain_nt_xent(a: Tensor, b: Tensor, valid: Tensor, temperature: float) -> Te
 
 
 def vectors(sets: int = 3, rows: int = 6, dim: int = 4) -> tuple[Tensor, Tensor]:
-    return torch.randn(sets, rows, dim, dtype=torch.float64), torch.randn(sets, rows, dim, dtype=torch.float64)
+    return torch.randn(sets, rows, dim, dtype=torch.float64), torch.randn(
+        sets, rows, dim, dtype=torch.float64
+    )
 
 
 MASKS = {
     "all": torch.ones(3, 6, dtype=torch.bool),
-    "some": torch.tensor([[1, 1, 0, 1, 0, 1], [0, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1]], dtype=torch.bool),
-    "alone or none": torch.tensor([[0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0]], dtype=torch.bool),
+    "some": torch.tensor(
+        [[1, 1, 0, 1, 0, 1], [0, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1]], dtype=torch.bool
+    ),
+    "alone or none": torch.tensor(
+        [[0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0]], dtype=torch.bool
+    ),
 }
 
 
@@ -65,19 +77,25 @@ MASKS = {
 @pytest.mark.parametrize("valid", MASKS.values(), ids=MASKS)
 def test_nt_xent_is_the_plain_loop(valid: Tensor, temperature: float) -> None:
     a, b = vectors()
-    torch.testing.assert_close(nt_xent(a, b, valid, temperature=temperature), plain_nt_xent(a, b, valid, temperature))
+    torch.testing.assert_close(
+        nt_xent(a, b, valid, temperature=temperature), plain_nt_xent(a, b, valid, temperature)
+    )
 
 
 def test_nt_xent_of_collapsed_vectors_is_the_log_of_the_number_of_others() -> None:
     ones = torch.ones(1, 5, 3)
-    torch.testing.assert_close(nt_xent(ones, ones, MASKS["all"][:1, :5]), torch.full((1, 5), math.log(9)))
+    torch.testing.assert_close(
+        nt_xent(ones, ones, MASKS["all"][:1, :5]), torch.full((1, 5), math.log(9))
+    )
 
 
 def test_nt_xent_ignores_length_and_follows_a_permutation() -> None:
     a, b = vectors()
     valid = MASKS["some"]
     losses, order = nt_xent(a, b, valid), torch.randperm(6)
-    torch.testing.assert_close(nt_xent(7 * a, b * torch.rand(3, 6, 1).double().add(0.1), valid), losses)
+    torch.testing.assert_close(
+        nt_xent(7 * a, b * torch.rand(3, 6, 1).double().add(0.1), valid), losses
+    )
     torch.testing.assert_close(nt_xent(a[:, order], b[:, order], valid[:, order]), losses[:, order])
     torch.testing.assert_close(nt_xent(b, a, valid), losses)
     assert not torch.allclose(nt_xent(a, b[:, order], valid), losses), "the pairing must matter"
@@ -105,7 +123,10 @@ def test_gradients_are_finite_where_pairs_are_masked(fill: float) -> None:
 
 
 def test_one_row_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least two rows in a batch, got one; raise batch_size or drop the last batch"):
+    with pytest.raises(
+        ValueError,
+        match="at least two rows in a batch, got one; raise batch_size or drop the last batch",
+    ):
         nt_xent(torch.ones(1, 1, 2), torch.ones(1, 1, 2), torch.ones(1, 1, dtype=torch.bool))
 
 
@@ -116,32 +137,46 @@ WORLD, ROWS = 2, 6
 
 def distributed_problem() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(11)
-    x, y = (torch.randn(3, WORLD * ROWS, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    x, y = (
+        torch.randn(3, WORLD * ROWS, 4, generator=generator, dtype=torch.float64) for _ in range(2)
+    )
     weight = torch.randn(4, 3, generator=generator, dtype=torch.float64).requires_grad_()
     return x, y, torch.rand(3, WORLD * ROWS, generator=generator) < 0.7, weight
 
 
 def one_of_several(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    torch_distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD)
+    torch_distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD
+    )
     x, y, valid, weight = distributed_problem()
     mine = slice(rank * ROWS, (rank + 1) * ROWS)
     losses = nt_xent(x[:, mine] @ weight, y[:, mine] @ weight, valid[:, mine], temperature=0.5)
     losses.mean().backward()
     assert weight.grad is not None
-    torch_distributed.all_reduce(weight.grad)  # as DistributedDataParallel does: the mean over processes
-    np.savez(f"{folder}/{rank}.npz", losses=losses.detach().numpy(), gradient=(weight.grad / WORLD).numpy())
+    torch_distributed.all_reduce(
+        weight.grad
+    )  # as DistributedDataParallel does: the mean over processes
+    np.savez(
+        f"{folder}/{rank}.npz",
+        losses=losses.detach().numpy(),
+        gradient=(weight.grad / WORLD).numpy(),
+    )
     torch_distributed.destroy_process_group()
 
 
-def test_processes_together_equal_one_with_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_together_equal_one_with_all_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     spawn(one_of_several, (str(tmp_path),), nprocs=WORLD)
     x, y, valid, weight = distributed_problem()
     losses = nt_xent(x @ weight, y @ weight, valid, temperature=0.5)
     losses.mean().backward()
     parts = [np.load(tmp_path / f"{rank}.npz") for rank in range(WORLD)]
-    np.testing.assert_allclose(np.concatenate([p["losses"] for p in parts], 1), losses.detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(
+        np.concatenate([p["losses"] for p in parts], 1), losses.detach().numpy(), atol=1e-5
+    )
     for part in parts:
         np.testing.assert_allclose(part["gradient"], weight.grad.numpy(), atol=1e-5)  # type: ignore[union-attr]
     assert os.environ["GLOO_SOCKET_IFNAME"] == "lo"
@@ -154,7 +189,9 @@ def terms(loss: Loss, model: Model, batch: Batch) -> tuple[Encoding, Tensor]:
     """The encoding, and the loss's one term."""
     encoding = model.encode(batch)
     draws = loss.draws(model, encoding)
-    (term,) = loss.terms(model, encoding, draws, model.decode(draws, encoding.batch.covariates)).values()
+    (term,) = loss.terms(
+        model, encoding, draws, model.decode(draws, encoding.batch.covariates)
+    ).values()
     return encoding, term
 
 
@@ -166,19 +203,37 @@ def test_cross_mi_sums_ordered_pairs_over_m_less_one() -> None:
         for j in NAMES:
             if i != j:
                 expected += (
-                    plain_nt_xent(encoding.shared[i].loc[None].detach(), encoding.shared[j].loc[None].detach(), everyone, 0.3)[0] / 2
+                    plain_nt_xent(
+                        encoding.shared[i].loc[None].detach(),
+                        encoding.shared[j].loc[None].detach(),
+                        everyone,
+                        0.3,
+                    )[0]
+                    / 2
                 )
     torch.testing.assert_close(term, expected)
 
 
 def test_cross_mi_of_a_row_counts_the_pairs_it_has() -> None:
-    present = {"a": np.array([1, 1, 1, 1, 0], bool), "b": np.array([1, 1, 0, 1, 1], bool), "c": np.array([1, 1, 0, 0, 0], bool)}
+    present = {
+        "a": np.array([1, 1, 1, 1, 0], bool),
+        "b": np.array([1, 1, 0, 1, 1], bool),
+        "c": np.array([1, 1, 0, 0, 0], bool),
+    }
     model, batch = ORACLE.model(Mixture()), ORACLE.batch(ORACLE.draw(5), present)
     encoding, term = terms(CrossMI(), model, batch)
     expected = torch.zeros(5, dtype=torch.float64)
     for i, j in (("a", "b"), ("a", "c"), ("b", "c")):
         both = torch.as_tensor(present[i] & present[j])[None]
-        expected += 2 * plain_nt_xent(encoding.shared[i].loc[None].detach(), encoding.shared[j].loc[None].detach(), both, 1.0)[0]
+        expected += (
+            2
+            * plain_nt_xent(
+                encoding.shared[i].loc[None].detach(),
+                encoding.shared[j].loc[None].detach(),
+                both,
+                1.0,
+            )[0]
+        )
     count = torch.tensor([3, 3, 1, 2, 1])
     torch.testing.assert_close(term, expected / (count - 1).clamp(min=1))
     assert term[2] == 0 and term[4] == 0, "a row with one modality has no pair"
@@ -189,16 +244,24 @@ def test_cross_mi_of_a_row_counts_the_pairs_it_has() -> None:
 
 @pytest.mark.parametrize(
     ("present", "partners"),
-    [([1, 1, 1, 1], [1, 2, 3, 0]), ([1, 0, 1, 1], [2, 1, 3, 0]), ([0, 0, 1, 0], [0, 1, 2, 3]), ([0, 0, 0], [0, 1, 2])],
+    [
+        ([1, 1, 1, 1], [1, 2, 3, 0]),
+        ([1, 0, 1, 1], [2, 1, 3, 0]),
+        ([0, 0, 1, 0], [0, 1, 2, 3]),
+        ([0, 0, 0], [0, 1, 2]),
+    ],
 )
-def test_partners_are_the_next_rows_that_have_the_modality(present: list[int], partners: list[int]) -> None:
+def test_partners_are_the_next_rows_that_have_the_modality(
+    present: list[int], partners: list[int]
+) -> None:
     assert next_present(torch.tensor(present, dtype=torch.bool)).tolist() == partners
 
 
 @pytest.mark.parametrize("match", ["l2", "contrast"])
 @pytest.mark.parametrize("partner", ["posterior", "prior"])
 def test_genaug_value_is_that_of_the_formula(partner: str, match: str) -> None:
-    """x⁺ decoded, encoded again and compared, all written out in numpy's terms of the linear model; one x⁺ serves both terms of posterior partners."""
+    """x⁺ decoded, encoded again and compared, all written out in numpy's terms of the
+    linear model; one x⁺ serves both terms of posterior partners."""
     present = {n: np.array([1, 1, 0, 1], bool) if n == "b" else np.ones(4, bool) for n in NAMES}
     x = ORACLE.draw(4)
     model, loss = ORACLE.model(Mixture()), GenAug(partner=partner, match=match, temperature=0.5)  # type: ignore[arg-type]
@@ -206,14 +269,23 @@ def test_genaug_value_is_that_of_the_formula(partner: str, match: str) -> None:
     draws = loss.draws(model, encoding)
     each = {"posterior": 1, "prior": 2}[partner]
     assert [d.targets for d in draws] == [(n,) for n in NAMES for _ in range(each)]
-    term = loss.terms(model, encoding, draws, model.decode(draws, encoding.batch.covariates))["genaug"].detach().numpy()
+    term = (
+        loss.terms(model, encoding, draws, model.decode(draws, encoding.batch.covariates))["genaug"]
+        .detach()
+        .numpy()
+    )
     expected = np.zeros(4)
     for i, n in enumerate(NAMES):
         images = []
         for draw in draws[each * i : each * (i + 1)]:
-            z, w = draw.latents.shared[0].detach().numpy(), draw.latents.private[n][0].detach().numpy()
+            z, w = (
+                draw.latents.shared[0].detach().numpy(),
+                draw.latents.private[n][0].detach().numpy(),
+            )
             images.append({n: z @ ORACLE.shared[n].T + w @ ORACLE.private[n].T + ORACLE.offset[n]})
-        beside = ([1, 3, 2, 0] if n == "b" else [1, 2, 3, 0]) if partner == "posterior" else [0, 1, 2, 3]
+        beside = (
+            ([1, 3, 2, 0] if n == "b" else [1, 2, 3, 0]) if partner == "posterior" else [0, 1, 2, 3]
+        )
         pairs = [
             (ORACLE.posterior(x, [n])[0], ORACLE.posterior(images[0], [n])[0]),
             (ORACLE.private_posterior(x, n)[0][beside], ORACLE.private_posterior(images[-1], n)[0]),
@@ -222,15 +294,22 @@ def test_genaug_value_is_that_of_the_formula(partner: str, match: str) -> None:
             if match == "l2":
                 expected += 0.5 * present[n] * ((before - after) ** 2).sum(1)
             else:
-                a, b, valid = torch.as_tensor(before)[None], torch.as_tensor(after)[None], torch.as_tensor(present[n])[None]
+                a, b, valid = (
+                    torch.as_tensor(before)[None],
+                    torch.as_tensor(after)[None],
+                    torch.as_tensor(present[n])[None],
+                )
                 expected += 0.5 * plain_nt_xent(a, b, valid, 0.5)[0].numpy()
     np.testing.assert_allclose(term, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("partner", ["posterior", "prior"])
 def test_genaug_keeps_one_latent_and_takes_the_other_from_its_partner(partner: str) -> None:
-    """Means of many draws, within 4.5 standard errors: of the row's own posterior, of the next row that has the modality, or of N(0, 1)."""
-    present = {n: np.array([1, 1, 0, 1, 1, 1], bool) if n == "b" else np.ones(6, bool) for n in NAMES}
+    """Means of many draws, within 4.5 standard errors: of the row's own posterior, of
+    the next row that has the modality, or of N(0, 1)."""
+    present = {
+        n: np.array([1, 1, 0, 1, 1, 1], bool) if n == "b" else np.ones(6, bool) for n in NAMES
+    }
     model = ORACLE.model(Mixture())
     encoding = model.encode(ORACLE.batch(ORACLE.draw(6), present))
     draws = [GenAug(partner=partner).draws(model, encoding) for _ in range(2000)]  # type: ignore[arg-type]
@@ -238,19 +317,31 @@ def test_genaug_keeps_one_latent_and_takes_the_other_from_its_partner(partner: s
     for i, n in enumerate(NAMES):
         z, w = ((q.loc, q.scale) for q in (encoding.shared[n], encoding.private[n]))
         beside = [1, 3, 2, 4, 5, 0] if n == "b" else [1, 2, 3, 4, 5, 0]
-        standard_z, standard_w = ((torch.zeros_like(loc), torch.ones_like(loc)) for loc, _ in (z, w))
-        expected = [(z, tuple(u[beside] for u in w))] if partner == "posterior" else [(z, standard_w), (standard_z, w)]
+        standard_z, standard_w = (
+            (torch.zeros_like(loc), torch.ones_like(loc)) for loc, _ in (z, w)
+        )
+        expected = (
+            [(z, tuple(u[beside] for u in w))]
+            if partner == "posterior"
+            else [(z, standard_w), (standard_z, w)]
+        )
         for k, pair in enumerate(expected):
             latents = [d[each * i + k].latents for d in draws]
-            drawn = torch.cat([u.shared for u in latents]), torch.cat([u.private[n] for u in latents])
+            drawn = (
+                torch.cat([u.shared for u in latents]),
+                torch.cat([u.private[n] for u in latents]),
+            )
             for values, (loc, scale) in zip(drawn, pair, strict=True):
                 error = (values.mean(0) - loc) / scale * len(draws) ** 0.5
                 assert float(error.detach().abs().max()) < 4.5
 
 
-@pytest.mark.parametrize("loss", [GenAug(), GenAug(match="l2"), CrossMI()], ids=["contrast", "l2", "cross_mi"])
+@pytest.mark.parametrize(
+    "loss", [GenAug(), GenAug(match="l2"), CrossMI()], ids=["contrast", "l2", "cross_mi"]
+)
 def test_no_gradient_is_stopped(loss: Loss) -> None:
-    """Autograd agrees with finite differences along random directions of each parameter, the noise being fixed."""
+    """Autograd agrees with finite differences along random directions of each
+    parameter, the noise being fixed."""
     model, batch = ORACLE.model(Mixture()), ORACLE.batch(ORACLE.draw(5))
 
     def value() -> Tensor:
@@ -264,17 +355,26 @@ def test_no_gradient_is_stopped(loss: Loss) -> None:
     value().backward()
     concerned = {n: p for n, p in model.named_parameters() if p.grad is not None}
     if isinstance(loss, GenAug):
-        assert len(concerned) == len(list(model.parameters())), "encoders' means and scales, decoders: all take part"
+        assert len(concerned) == len(list(model.parameters())), (
+            "encoders' means and scales, decoders: all take part"
+        )
     for name, parameter in concerned.items():
         direction = torch.randn(parameter.shape, dtype=parameter.dtype)
-        at, along = parameter.detach().clone(), torch.sum(torch.as_tensor(parameter.grad) * direction)
+        at, along = (
+            parameter.detach().clone(),
+            torch.sum(torch.as_tensor(parameter.grad) * direction),
+        )
         with torch.no_grad():
             above, below = (value_at(parameter, at + size * direction) for size in (1e-5, -1e-5))
             parameter.copy_(at)
         assert float(above - below) / 2e-5 == pytest.approx(float(along), rel=1e-4, abs=1e-7), name
 
 
-MIXED = [Modality("image", (1, 8, 8)), Modality("words", (4,), "categorical", classes=6), Modality("vector", (5,), "normal", scale=None)]
+MIXED = [
+    Modality("image", (1, 8, 8)),
+    Modality("words", (4,), "categorical", classes=6),
+    Modality("vector", (5,), "normal", scale=None),
+]
 
 
 def small_idmvae(**options: object) -> cp.IDMVAE:
@@ -283,7 +383,11 @@ def small_idmvae(**options: object) -> cp.IDMVAE:
 
 
 def mixed_batch(rows: int = 8) -> Batch:
-    x = {"image": torch.rand(rows, 1, 8, 8), "words": torch.randint(6, (rows, 4)), "vector": torch.randn(rows, 5)}
+    x = {
+        "image": torch.rand(rows, 1, 8, 8),
+        "words": torch.randint(6, (rows, 4)),
+        "vector": torch.randn(rows, 5),
+    }
     return Batch.of(x, modalities=MIXED)
 
 
@@ -307,7 +411,10 @@ def test_partners_from_a_prior(partner: str) -> None:
         other_w, other_z = draws[2 * i].latents.private[n], draws[2 * i + 1].latents.shared
         assert other_w.shape == (1, 8, 3) and other_z.shape == (1, 8, 4)
         assert not other_w.requires_grad and not other_z.requires_grad
-        assert draws[2 * i].latents.shared.requires_grad and draws[2 * i + 1].latents.private[n].requires_grad
+        assert (
+            draws[2 * i].latents.shared.requires_grad
+            and draws[2 * i + 1].latents.private[n].requires_grad
+        )
     _, term = terms(loss, model, mixed_batch())
     assert term.shape == (8,) and torch.isfinite(term).all() and (term > 0).all()
 
@@ -322,7 +429,9 @@ def test_prior_partners_have_the_prior_s_standard_deviation(std: float) -> None:
 
 
 def test_unknown_choices_are_refused() -> None:
-    with pytest.raises(ValueError, match="partner='friend' is unknown; choose 'posterior', 'prior' or 'diffusion'"):
+    with pytest.raises(
+        ValueError, match="partner='friend' is unknown; choose 'posterior', 'prior' or 'diffusion'"
+    ):
         GenAug(partner="friend")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="match='l1' is unknown; choose 'contrast' or 'l2'"):
         GenAug(match="l1")  # type: ignore[arg-type]
@@ -332,7 +441,8 @@ def test_unknown_choices_are_refused() -> None:
 
 
 def test_canonical_correlations_are_those_of_the_population() -> None:
-    """Two sets of variables made from latents with correlations .9, .5 and 0, mixed and scaled at random: the mixing changes nothing."""
+    """Two sets of variables made from latents with correlations .9, .5 and 0, mixed and
+    scaled at random: the mixing changes nothing."""
     torch.manual_seed(0)
     truth, rows = torch.tensor([0.9, 0.5, 0.0]), 200_000
     common = torch.randn(rows, 3)
@@ -353,11 +463,18 @@ def test_a_constant_projection_has_no_correlation_and_a_gradient() -> None:
 
 @pytest.mark.parametrize("align", ["contrast", "correlation"])
 def test_projectors_learn_what_modalities_share(align: Any) -> None:
-    """Each modality mixes a shared and a part of its own, of equal size: after the stage g tells the first, and hardly the second."""
+    """Each modality mixes a shared and a part of its own, of equal size: after the
+    stage g tells the first, and hardly the second."""
     rng = np.random.default_rng(0)
-    shared, own = rng.normal(size=(2000, 1)), {name: rng.normal(size=(2000, 1)) for name in ("a", "b", "c")}
+    shared, own = (
+        rng.normal(size=(2000, 1)),
+        {name: rng.normal(size=(2000, 1)) for name in ("a", "b", "c")},
+    )
     modalities = [Modality(name, (2,), "normal", scale=0.3) for name in own]
-    values = {name: np.concatenate([shared + w, shared - w], 1).astype(np.float32) for name, w in own.items()}
+    values = {
+        name: np.concatenate([shared + w, shared - w], 1).astype(np.float32)
+        for name, w in own.items()
+    }
     torch.manual_seed(0)
     method = JNFShared(
         modalities,
@@ -371,7 +488,9 @@ def test_projectors_learn_what_modalities_share(align: Any) -> None:
     optimiser = torch.optim.Adam(method.parameters(), 1e-2)
     for _ in range(150):
         rows = rng.integers(0, 2000, 128)
-        loss = method.losses(Batch.of({n: v[rows] for n, v in values.items()}, modalities=modalities))["align"].mean()
+        loss = method.losses(
+            Batch.of({n: v[rows] for n, v in values.items()}, modalities=modalities)
+        )["align"].mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -381,7 +500,9 @@ def test_projectors_learn_what_modalities_share(align: Any) -> None:
             g = encoder.projector(torch.as_tensor(x))
             g = (torch.nn.functional.normalize(g, dim=-1) if align == "contrast" else g).numpy()
         g = np.concatenate([g, np.ones((2000, 1))], 1)
-        told = [1 - np.linalg.lstsq(g, v, rcond=None)[1][0] / (v**2).sum() for v in (shared, own[name])]
+        told = [
+            1 - np.linalg.lstsq(g, v, rcond=None)[1][0] / (v**2).sum() for v in (shared, own[name])
+        ]
         assert told[0] > 0.6 and told[1] < 0.1, (name, told)
 
 
@@ -393,7 +514,10 @@ def test_absent_modalities_take_no_part_in_the_alignment() -> None:
     here = {"a": np.ones(8, bool), "b": np.arange(8) < 5, "c": np.zeros(8, bool)}
     terms = method.losses(Batch.of(x, here, modalities=modalities))
     assert bool((terms["align"][:5] > 0).all()) and bool((terms["align"][5:] == 0).all())
-    alone = {n: Batch.of({k: v[:5] for k, v in x.items() if k != "c"}, modalities=modalities) for n in "a"}["a"]
+    alone = {
+        n: Batch.of({k: v[:5] for k, v in x.items() if k != "c"}, modalities=modalities)
+        for n in "a"
+    }["a"]
     torch.testing.assert_close(method.losses(alone)["align"], terms["align"][:5])
 
 

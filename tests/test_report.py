@@ -38,7 +38,8 @@ class FakeModel:
 
 
 class Echo(nn.Module):
-    """A method without training: z and w are the first values of a modality, and it decodes what it was given, or zeros."""
+    """A method without training: z and w are the first values of a modality, and it
+    decodes what it was given, or zeros."""
 
     name: ClassVar[str] = "echo <b>"
 
@@ -58,20 +59,36 @@ class Echo(nn.Module):
     def encode(self, batch: Batch, given: Sequence[str] | None = None) -> Latents:
         chosen = list(given or batch.x)
         z = batch.x[chosen[0]].flatten(1)[:, :4].float()
-        return Latents(z[None], {n: batch.x[n].flatten(1)[None, :, 1:4].float() for n in chosen if n in self.model.private_dims})
+        return Latents(
+            z[None],
+            {
+                n: batch.x[n].flatten(1)[None, :, 1:4].float()
+                for n in chosen
+                if n in self.model.private_dims
+            },
+        )
 
     def reconstruct(self, batch: Batch, generator: Any = None) -> dict[str, Tensor]:
         return {m.name: self._made(m.name, batch, len(batch)) for m in self.modalities}
 
     def translate(
-        self, x: Batch, to: Sequence[str], n: int = 1, prior: str = "auto", generator: torch.Generator | None = None
+        self,
+        x: Batch,
+        to: Sequence[str],
+        n: int = 1,
+        prior: str = "auto",
+        generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         return {
-            name: self._made(name, x, len(x))[None].expand(n, *[-1] * (2 + len(x.x[name].shape[1:]) - 1), *[-1] * (name == "caption"))
+            name: self._made(name, x, len(x))[None].expand(
+                n, *[-1] * (2 + len(x.x[name].shape[1:]) - 1), *[-1] * (name == "caption")
+            )
             for name in to
         }
 
-    def sample(self, n: int, prior: str = "auto", generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def sample(
+        self, n: int, prior: str = "auto", generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
         return {m.name: self._made(m.name, None, n) for m in self.modalities}
 
     def recombine(self, shared: Batch, private: Batch, generator: Any = None) -> dict[str, Tensor]:
@@ -96,7 +113,9 @@ def split(modalities: Sequence[Modality], rows: int = 40, seed: int = 0) -> Spli
 
 def dataset(modalities: Sequence[Modality]) -> Dataset:
     train, val, test = (split(modalities, seed=s) for s in range(3))
-    return Dataset("three & kinds", tuple(modalities), train, val, test, {"backgrounds": "none <i>at all</i>"})
+    return Dataset(
+        "three & kinds", tuple(modalities), train, val, test, {"backgrounds": "none <i>at all</i>"}
+    )
 
 
 METRICS: Mapping[str, Any] = {
@@ -154,7 +173,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         for name, value in attrs:
-            if name in ("src", "xlink:href", "srcset", "data") or (name == "href" and tag in ("link", "use", "image")):
+            if name in ("src", "xlink:href", "srcset", "data") or (
+                name == "href" and tag in ("link", "use", "image")
+            ):
                 self.fetched.append(value or "")
             if name == "href" and tag == "a":
                 self.anchors.append(value or "")
@@ -168,7 +189,9 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    (folder / "metrics.csv").write_text("epoch,step,train/loss,val/loss,train/elbo\n0,1,5.0,,4.0\n0,2,4.0,4.5,3.0\n1,3,3.0,4.0,\n")
+    (folder / "metrics.csv").write_text(
+        "epoch,step,train/loss,val/loss,train/elbo\n0,1,5.0,,4.0\n0,2,4.0,4.5,3.0\n1,3,3.0,4.0,\n"
+    )
     method, data = Echo([IMAGE, VECTOR, TEXT]), dataset([IMAGE, VECTOR, TEXT])
     return write_report(
         method,  # type: ignore[arg-type]
@@ -184,7 +207,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_report_is_one_file_that_fetches_nothing(written: Path) -> None:
     page = Page(written.read_text())
     assert page.fetched
-    assert [address[:40] for address in page.fetched if not address.startswith(("data:image/png;base64,", "#"))] == []
+    assert [
+        address[:40]
+        for address in page.fetched
+        if not address.startswith(("data:image/png;base64,", "#"))
+    ] == []
     assert "@import" not in written.read_text() and "<script" not in written.read_text()
     assert [p.name for p in written.parent.iterdir()] == ["report.html"]
 
@@ -198,17 +225,36 @@ def test_report_ids_are_unique_and_links_inside_lead_somewhere(written: Path) ->
 
 def test_report_says_what_was_measured(written: Path) -> None:
     text = " ".join(Page(written.read_text()).text.split())
-    assert "reads the digit from z 88 % of the time (chance 10 %), and the quadrant from w 75 % of the time (chance 25 %)" in text
-    assert "the quadrant from z 25 % of the time (chance 25 %), and the digit from w 12 % of the time" in text
+    assert (
+        "reads the digit from z 88 % of the time (chance 10 %), and the quadrant from w 75 % of the time (chance 25 %)"
+        in text
+    )
+    assert (
+        "the quadrant from z 25 % of the time (chance 25 %), and the digit from w 12 % of the time"
+        in text
+    )
     assert ".750 ± .125" in text and "12.3" in text
-    assert "modalitygivenmatch ↑match of real pairsretrieval of two ↑among ten ↑F1 ↑Fréchet distance ↓" in text
-    assert "photonothing–––––12.3 photocaption.713.938.812.188–23.4 genesnothing––––.287– genesphoto, caption––––.613–" in text
+    assert (
+        "modalitygivenmatch ↑match of real pairsretrieval of two ↑among ten ↑F1 ↑Fréchet distance ↓"
+        in text
+    )
+    assert (
+        "photonothing–––––12.3 photocaption.713.938.812.188–23.4 genesnothing––––.287– genesphoto, caption––––.613–"
+        in text
+    )
     assert "from 2 modalities" in text and "unconditional: all judges agree, standard prior" in text
 
 
 def test_report_says_when_it_rests_on_the_validation_split(written: Path, tmp_path: Path) -> None:
     assert "Measured on the validation split." not in written.read_text()
-    page = write_report(Echo([IMAGE]), dataset([IMAGE]), Evaluation({}, {"split": "val"}), None, tmp_path / "r.html", maps=("pca",))  # type: ignore[arg-type]
+    page = write_report(
+        Echo([IMAGE]),
+        dataset([IMAGE]),
+        Evaluation({}, {"split": "val"}),
+        None,
+        tmp_path / "r.html",
+        maps=("pca",),
+    )  # type: ignore[arg-type]
     assert "Measured on the validation split." in page.read_text()
 
 
@@ -219,7 +265,11 @@ def test_report_marks_published_figures_as_another_data_set(written: Path) -> No
 
 def test_report_escapes_what_it_did_not_write(written: Path) -> None:
     html = written.read_text()
-    assert "none &lt;i&gt;at all&lt;/i&gt;" in html and "three &amp; kinds" in html and "echo &lt;b&gt;" in html
+    assert (
+        "none &lt;i&gt;at all&lt;/i&gt;" in html
+        and "three &amp; kinds" in html
+        and "echo &lt;b&gt;" in html
+    )
     assert "<i>at all" not in html and "echo <b>" not in html
 
 
@@ -231,7 +281,10 @@ def test_report_shows_every_coherence_once(written: Path) -> None:
 
 def test_report_shows_posteriors_by_what_is_given(written: Path) -> None:
     html = written.read_text()
-    assert '<th scope="col">KL to everything ↓</th><th scope="col">cosine to everything ↑</th><th scope="col">R-hat ↓</th>' in html
+    assert (
+        '<th scope="col">KL to everything ↓</th><th scope="col">cosine to everything ↑</th><th scope="col">R-hat ↓</th>'
+        in html
+    )
     assert "1 modality</td><td>17.2</td><td>.625</td><td>–</td>" in html
     assert "2 modalities</td><td>4.500</td><td>–</td><td>1.012</td>" in html
 
@@ -240,9 +293,20 @@ def test_report_shows_refinement_where_it_was_measured(written: Path, tmp_path: 
     html = written.read_text()
     figure = html[html.index('aria-label="Refinement"') :]
     figure = figure[: figure.index("</figure>")]
-    assert "given everything" in figure and "given one modality" in figure and "where gradient ascent ends" in figure
+    assert (
+        "given everything" in figure
+        and "given one modality" in figure
+        and "where gradient ascent ends" in figure
+    )
     without = {name: value for name, value in METRICS.items() if not name.startswith("refinement")}
-    page = write_report(Echo([IMAGE]), dataset([IMAGE]), Evaluation(without), None, tmp_path / "r.html", maps=("pca",))  # type: ignore[arg-type]
+    page = write_report(
+        Echo([IMAGE]),
+        dataset([IMAGE]),
+        Evaluation(without),
+        None,
+        tmp_path / "r.html",
+        maps=("pca",),
+    )  # type: ignore[arg-type]
     assert "Refinement" not in page.read_text()
 
 
@@ -254,15 +318,33 @@ def test_published_table_is_the_papers() -> None:
 
 def test_report_on_the_published_data_does_not_call_it_another(tmp_path: Path) -> None:
     data = replace(dataset([IMAGE, replace(IMAGE, name="other")]), name="polymnist-quadrant")
-    path = write_report(Echo(data.modalities), data, Evaluation(dict(METRICS)), None, tmp_path / "r.html", maps=())  # type: ignore[arg-type]
-    assert "Not the same data" not in path.read_text() and "Published on the same data set" in path.read_text()
+    path = write_report(
+        Echo(data.modalities), data, Evaluation(dict(METRICS)), None, tmp_path / "r.html", maps=()
+    )  # type: ignore[arg-type]
+    assert (
+        "Not the same data" not in path.read_text()
+        and "Published on the same data set" in path.read_text()
+    )
 
 
 def test_report_without_labels_private_latents_or_history(tmp_path: Path) -> None:
-    plain = [replace(s, shared_labels={}, private_labels={}) for s in dataset([VECTOR]).splits().values()]
+    plain = [
+        replace(s, shared_labels={}, private_labels={}) for s in dataset([VECTOR]).splits().values()
+    ]
     data = Dataset("plain", (VECTOR,), *plain)
-    text = write_report(Echo([VECTOR], private=False), data, Evaluation({}), None, tmp_path / "r.html", maps=("pca",)).read_text()  # type: ignore[arg-type]
-    assert "Beside published figures" not in text and 'id="training"' not in text and "Recombination" not in text
+    text = write_report(
+        Echo([VECTOR], private=False),
+        data,
+        Evaluation({}),
+        None,
+        tmp_path / "r.html",
+        maps=("pca",),
+    ).read_text()  # type: ignore[arg-type]
+    assert (
+        "Beside published figures" not in text
+        and 'id="training"' not in text
+        and "Recombination" not in text
+    )
     assert "PCA of the latents" in text
 
 
@@ -270,8 +352,14 @@ def test_report_of_rows_that_all_lack_something_shows_what_can_be_shown(tmp_path
     half = {"photo": np.arange(40) < 20, "genes": np.arange(40) >= 20}
     data = dataset([IMAGE, VECTOR])
     data = replace(data, test=replace(data.test, present=half))
-    text = write_report(Echo([IMAGE, VECTOR]), data, Evaluation({}), None, tmp_path / "r.html", maps=("pca",)).read_text()  # type: ignore[arg-type]
-    assert "Unconditional samples" in text and "Cross generation" not in text and "PCA of the latents" in text
+    text = write_report(
+        Echo([IMAGE, VECTOR]), data, Evaluation({}), None, tmp_path / "r.html", maps=("pca",)
+    ).read_text()  # type: ignore[arg-type]
+    assert (
+        "Unconditional samples" in text
+        and "Cross generation" not in text
+        and "PCA of the latents" in text
+    )
 
 
 def test_report_refuses_other_data_and_leaves_no_file(tmp_path: Path) -> None:
@@ -292,14 +380,25 @@ def test_tiles_of_images_keep_every_pixel() -> None:
 
 def test_tiles_of_text_take_the_likeliest_word() -> None:
     ids = torch.tensor([[1, 6, 0, 2, 2]])
-    assert figures.tiles(ids, TEXT) == figures.tiles(nn.functional.one_hot(ids, 7) * 0.9, TEXT) == ["1 6 0 2 2"]
+    assert (
+        figures.tiles(ids, TEXT)
+        == figures.tiles(nn.functional.one_hot(ids, 7) * 0.9, TEXT)
+        == ["1 6 0 2 2"]
+    )
     assert figures.tiles(ids, replace(TEXT, words=tuple("·abcdef"))) == ["af·bb"]
-    assert figures.tiles(ids, replace(TEXT, words=("", "a", "b", "c", "d", "e", "bird"))) == ["a bird b b"]
+    assert figures.tiles(ids, replace(TEXT, words=("", "a", "b", "c", "d", "e", "bird"))) == [
+        "a bird b b"
+    ]
 
 
 def test_text_is_cut_to_its_tile_and_dollars_are_no_formulas() -> None:
     drawn = figures.mosaic([["x" * 30, "one two three four", "$ a_b $", ""]]).axes[0].texts
-    assert [text.get_text() for text in drawn] == ["x" * 12 + "\n" + "x" * 12 + "\n" + "x" * 6, "one two\nthree four", "$ a_b $", ""]
+    assert [text.get_text() for text in drawn] == [
+        "x" * 12 + "\n" + "x" * 12 + "\n" + "x" * 6,
+        "one two\nthree four",
+        "$ a_b $",
+        "",
+    ]
     assert not any(text.get_parse_math() for text in drawn)
     (long,) = figures.mosaic([["word " * 40]]).axes[0].texts
     assert long.get_text().split("\n") == ["word word"] * 4 + ["…"]
@@ -308,12 +407,20 @@ def test_text_is_cut_to_its_tile_and_dollars_are_no_formulas() -> None:
 def test_tiles_of_vectors_share_the_given_span() -> None:
     low, high = figures.tiles(torch.tensor([[0.0] * 40, [1.0] * 40]), VECTOR, span=(0.0, 1.0))
     assert isinstance(low, np.ndarray) and isinstance(high, np.ndarray)
-    assert low.shape == (32, 40, 3) and low.max() < 100 and high[..., 0].min() > 200  # cividis: dark blue to yellow
-    assert figures.tiles(torch.rand(1, 1000), replace(VECTOR, shape=(1000,)))[0].shape == (32, 64, 3)  # type: ignore[union-attr]
+    assert (
+        low.shape == (32, 40, 3) and low.max() < 100 and high[..., 0].min() > 200
+    )  # cividis: dark blue to yellow
+    assert figures.tiles(torch.rand(1, 1000), replace(VECTOR, shape=(1000,)))[0].shape == (
+        32,
+        64,
+        3,
+    )  # type: ignore[union-attr]
 
 
 def test_refinement_draws_the_bounds_and_where_ascent_ends() -> None:
-    left, right = figures.refinement({"a": [1.0, 2.0, 2.5], "b": [0.0, 1.0]}, {"a": 3.0, "b": 2.0}).axes
+    left, right = figures.refinement(
+        {"a": [1.0, 2.0, 2.5], "b": [0.0, 1.0]}, {"a": 3.0, "b": 2.0}
+    ).axes
     steps, ascent = left.lines
     np.testing.assert_array_equal(steps.get_xydata(), [[0, 1.0], [1, 2.0], [2, 2.5]])
     assert ascent.get_linestyle() == "--" and [*ascent.get_ydata()] == [3.0, 3.0]  # type: ignore[misc]
@@ -324,7 +431,11 @@ def test_mosaic_enlarges_by_whole_factors() -> None:
     small, large = np.full((8, 8, 3), 9, np.uint8), np.full((20, 20, 3), 7, np.uint8)
     canvas = figures.mosaic([[small, large]]).axes[0].images[0].get_array()
     assert canvas is not None and canvas.shape == (20, 41, 4)
-    assert (canvas[2:18, 2:18, 0] == 9).all() and (canvas[:2, :20, 3] == 0).all() and (canvas[:, 21:, 0] == 7).all()
+    assert (
+        (canvas[2:18, 2:18, 0] == 9).all()
+        and (canvas[:2, :20, 3] == 0).all()
+        and (canvas[:, 21:, 0] == 7).all()
+    )
 
 
 def test_complete_rows_are_complete_and_spread_over_classes() -> None:
@@ -342,8 +453,16 @@ def test_recombinations_take_columns_from_above() -> None:
     figure = figures.recombinations(Echo([IMAGE]), split([IMAGE]), n=3)  # type: ignore[arg-type]
     canvas = np.asarray(figure.axes[0].images[0].get_array())
     size = 6
-    lefts = [i for i in range(canvas.shape[1]) if canvas[:, i, 3].any() and (i == 0 or not canvas[:, i - 1, 3].any())]
-    tops = [i for i in range(canvas.shape[0]) if canvas[i, :, 3].any() and (i == 0 or not canvas[i - 1, :, 3].any())]
+    lefts = [
+        i
+        for i in range(canvas.shape[1])
+        if canvas[:, i, 3].any() and (i == 0 or not canvas[:, i - 1, 3].any())
+    ]
+    tops = [
+        i
+        for i in range(canvas.shape[0])
+        if canvas[i, :, 3].any() and (i == 0 or not canvas[i - 1, :, 3].any())
+    ]
     assert len(lefts) == len(tops) == 4 and not canvas[:size, :size].any()
     for left in lefts[1:]:
         tiles = [canvas[top : top + size, left : left + size] for top in tops]
@@ -355,14 +474,19 @@ def test_recombinations_take_columns_from_above() -> None:
 def test_latent_points_come_with_the_labels_of_their_rows() -> None:
     data = split([VECTOR, IMAGE], 30)
     points, labels = figures.latent_points(Echo([VECTOR, IMAGE]), data, "genes", n=12)  # type: ignore[arg-type]
-    assert points["z"].shape == (12, 4) and points["w"].shape == (12, 3) and set(labels) == {"digit", "quadrant"}
+    assert (
+        points["z"].shape == (12, 4)
+        and points["w"].shape == (12, 3)
+        and set(labels) == {"digit", "quadrant"}
+    )
     rows = [int(np.flatnonzero((data.x["genes"][:, :4] == z).all(1))[0]) for z in points["z"]]
     assert (labels["digit"] == np.array(rows) % 10).all()
     assert (labels["quadrant"] == data.private_labels["quadrant"]["genes"][rows]).all()
 
 
 def test_posteriors_in_the_plane_are_the_models() -> None:
-    """p(z) ∏ p(x_m | z) on a grid has the moments of the exact posterior, and its contour encloses 95 % of it."""
+    """p(z) ∏ p(x_m | z) on a grid has the moments of the exact posterior, and its
+    contour encloses 95 % of it."""
     oracle = LinearGaussian.make({"a": 3, "b": 4}, private_dim=0)
     x = oracle.draw(3)
     method = JNF(oracle.modalities, shared_dim=2)
@@ -377,7 +501,9 @@ def test_posteriors_in_the_plane_are_the_models() -> None:
             for axis, values in enumerate((first, second)):
                 marginal = density.sum(1 - axis)
                 assert marginal @ values == pytest.approx(mean[i, axis], abs=1e-3)
-                assert marginal @ values**2 - (marginal @ values) ** 2 == pytest.approx(std[axis] ** 2, rel=5e-3)
+                assert marginal @ values**2 - (marginal @ values) ** 2 == pytest.approx(
+                    std[axis] ** 2, rel=5e-3
+                )
             assert log.max() - _level(log) == pytest.approx(chi2.ppf(0.95, 2) / 2, rel=0.1)
 
 
@@ -386,15 +512,23 @@ def test_pca_finds_the_plane() -> None:
     turned = np.linalg.qr(np.random.default_rng(1).normal(size=(6, 6)))[0][:2]
     plane = figures.project(flat @ turned, "pca")
     want = np.linalg.norm(flat - flat.mean(0), axis=1)
-    assert np.allclose(np.linalg.norm(plane, axis=1), want) and plane[:, 0].std() > 3 * plane[:, 1].std()
+    assert (
+        np.allclose(np.linalg.norm(plane, axis=1), want)
+        and plane[:, 0].std() > 3 * plane[:, 1].std()
+    )
     with pytest.raises(ValueError, match="unknown map 'pcb'"):
         figures.project(flat, "pcb")
 
 
 def test_history_skips_empty_cells_and_keeps_steps(tmp_path: Path) -> None:
-    (tmp_path / "m.csv").write_text("epoch,step,train/loss,val/loss\n0,1,5.0,\n0,2,,4.5\n1,3,3.0,nan\n")
+    (tmp_path / "m.csv").write_text(
+        "epoch,step,train/loss,val/loss\n0,1,5.0,\n0,2,,4.5\n1,3,3.0,nan\n"
+    )
     curves = figures.read_history(tmp_path / "m.csv")
-    assert {name: (x.tolist(), y.tolist()) for name, (x, y) in curves.items()} == {"train/loss": ([1, 3], [5, 3]), "val/loss": ([2], [4.5])}
+    assert {name: (x.tolist(), y.tolist()) for name, (x, y) in curves.items()} == {
+        "train/loss": ([1, 3], [5, 3]),
+        "val/loss": ([2], [4.5]),
+    }
     panel = figures.losses(curves).axes[0]
     assert panel.get_title("left") == "loss" and len(panel.lines) == 2
     (tmp_path / "m.csv").write_text("")
@@ -411,5 +545,9 @@ def test_figures_choose_no_backend_and_save_as_png(tmp_path: Path) -> None:
         f"figures.mosaic([[np.zeros((4, 4, 3), np.uint8)]]).savefig({str(tmp_path / 'a.png')!r})\n"
         "print('matplotlib.pyplot' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False" and (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False" and (tmp_path / "a.png").read_bytes().startswith(
+        b"\x89PNG"
+    )

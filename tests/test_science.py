@@ -1,4 +1,5 @@
-"""Claims that take minutes to check: ``make science``. The figures and their spread are in docs/results."""
+"""Claims that take minutes to check: ``make science``. The figures and their spread are
+in docs/results."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ BARS = {
     "coherence/cross/digit": (0.85, 1.0),
     "coherence/joint/digit": (0.8, 1.0),
 }
-"""What the demo promises on the test split; chance is .25 for the quadrant, .10 for the digit and .01 for three judges that agree on it."""
+"""What the demo promises on the test split; chance is .25 for the quadrant, .10 for the
+digit and .01 for three judges that agree on it."""
 
 
 def demo(out: Path, *options: str) -> dict[str, float]:
@@ -32,7 +34,11 @@ def demo(out: Path, *options: str) -> dict[str, float]:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_demo_separates_shared_from_private(seed: int, tmp_path: Path) -> None:
     metrics = demo(tmp_path / "run", "--seed", str(seed))
-    missed = {name: metrics[name] for name, (low, high) in BARS.items() if not low <= metrics[name] <= high}
+    missed = {
+        name: metrics[name]
+        for name, (low, high) in BARS.items()
+        if not low <= metrics[name] <= high
+    }
     assert not missed
 
 
@@ -58,12 +64,39 @@ BUDGETS = {
 @pytest.mark.science
 @pytest.mark.timeout(3600)
 def test_flows_translate_better_than_a_joint_vae(real_data: Path, tmp_path: Path) -> None:
-    """Cross coherence on MNIST and USPS in the same time: JMVAE < JNF < JNF-Shared, seed 0."""
+    """Cross coherence on MNIST and USPS in the same time: JMVAE < JNF < JNF-Shared,
+    seed 0."""
     command, found = Path(sys.executable).with_name("counterpoint"), {}
     for method, budget in BUDGETS.items():
         run = tmp_path / method
-        subprocess.run([command, "fit", method, *PAIRS.split(), *budget.split(), "--data.root", real_data, "--out", run], check=True)
-        subprocess.run([command, "evaluate", run, "--only", "coherence", "--json", tmp_path / f"{method}.json"], check=True)
-        found[method] = json.loads((tmp_path / f"{method}.json").read_text())["metrics"]["coherence/cross/digit"]
+        subprocess.run(
+            [
+                command,
+                "fit",
+                method,
+                *PAIRS.split(),
+                *budget.split(),
+                "--data.root",
+                real_data,
+                "--out",
+                run,
+            ],
+            check=True,
+        )
+        subprocess.run(
+            [
+                command,
+                "evaluate",
+                run,
+                "--only",
+                "coherence",
+                "--json",
+                tmp_path / f"{method}.json",
+            ],
+            check=True,
+        )
+        found[method] = json.loads((tmp_path / f"{method}.json").read_text())["metrics"][
+            "coherence/cross/digit"
+        ]
     assert found["jmvae"] < found["jnf"] < found["jnf-shared"]
     assert found["jnf-shared"] >= 0.85

@@ -26,7 +26,9 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 
 
 @pytest.mark.parametrize("name", sorted(cp.METHODS))
-def test_the_seed_decides_the_initial_weights_and_leaves_torchs_generator(name: str, digits: cp.data.Dataset) -> None:
+def test_the_seed_decides_the_initial_weights_and_leaves_torchs_generator(
+    name: str, digits: cp.data.Dataset
+) -> None:
     kind = cp.METHODS[name]
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -74,4 +76,7 @@ def test_what_is_no_seed_is_refused(seed: object, digits: cp.data.Dataset) -> No
 
 
 def test_a_seed_of_numpy_is_one(digits: cp.data.Dataset) -> None:
-    assert same(cp.MVAE.for_data(digits, seed=np.int64(4), **SMALL), cp.MVAE.for_data(digits, seed=4, **SMALL))  # type: ignore[arg-type]
+    assert same(
+        cp.MVAE.for_data(digits, seed=np.int64(4), **SMALL),
+        cp.MVAE.for_data(digits, seed=4, **SMALL),
+    )  # type: ignore[arg-type]

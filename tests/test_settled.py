@@ -1,4 +1,5 @@
-"""What is learned of data beside the weights (means in gaps, standardisation) is what it is said to be, when it is trained with and when it is used."""
+"""What is learned of data beside the weights (means in gaps, standardisation) is what
+it is said to be, when it is trained with and when it is used."""
 
 from __future__ import annotations
 
@@ -27,7 +28,12 @@ def rows(count: int = 64) -> dict[str, np.ndarray]:
     """Far from zero, a third of the entries missing."""
     rng = np.random.default_rng(0)
     z = rng.normal(size=(count, 3))
-    x = {m.name: (5 + z @ rng.normal(size=(3, *m.shape)) + 0.1 * rng.normal(size=(count, *m.shape))).astype(np.float32) for m in GAPPY}
+    x = {
+        m.name: (
+            5 + z @ rng.normal(size=(3, *m.shape)) + 0.1 * rng.normal(size=(count, *m.shape))
+        ).astype(np.float32)
+        for m in GAPPY
+    }
     for values in x.values():
         values[(rng.random(values.shape) < 1 / 3) & (np.arange(values.shape[1]) > 0)] = np.nan
     return x
@@ -50,16 +56,22 @@ def test_what_encoders_read_in_gaps_is_learned_in_the_first_stage_and_stays(name
             filler = method.model.decoder(n).filler
             assert filler is not None
             np.testing.assert_allclose(filler.mean.numpy(), mean, rtol=1e-5)
-        batch = Batch.of({n: v + (stage is not None) for n, v in rows().items()}, modalities=GAPPY)  # others, which later stages leave out
+        batch = Batch.of(
+            {n: v + (stage is not None) for n, v in rows().items()}, modalities=GAPPY
+        )  # others, which later stages leave out
     method.begin(None)
     method.eval().losses(batch)
     np.testing.assert_allclose(method.model.fillers[0].mean.numpy(), truth["a"], rtol=1e-5)
 
 
 def test_projectors_agree_as_used_as_well_as_they_were_trained() -> None:
-    """The contrast of JNF-Shared's projections at the end of their own stage, and after all stages."""
+    """The contrast of JNF-Shared's projections at the end of their own stage, and after
+    all stages."""
     torch.manual_seed(0)
-    method, batch = JNFShared(GAPPY, shared_dim=2, projection_dim=4, temperature=0.2, networks=NETWORKS), Batch.of(rows(), modalities=GAPPY)
+    method, batch = (
+        JNFShared(GAPPY, shared_dim=2, projection_dim=4, temperature=0.2, networks=NETWORKS),
+        Batch.of(rows(), modalities=GAPPY),
+    )
     aligned: list[float] = []
     for stage in method.stages:
         method.begin(stage)
@@ -94,13 +106,16 @@ def test_a_single_modality_is_no_total_correlation() -> None:
 
 
 def test_running_statistics_are_those_of_all_batches_together() -> None:
-    """Also where batches differ: means of −6 and 6, and a standard deviation of 1, are a variance of 37."""
+    """Also where batches differ: means of −6 and 6, and a standard deviation of 1, are
+    a variance of 37."""
     statistics, batches = Statistics(3), [torch.randn(50, 3) + 6 * (-1) ** i for i in range(100)]
     for batch in batches:
         statistics(batch)
     everything = torch.cat(batches)
     torch.testing.assert_close(statistics.mean, everything.mean(0), rtol=0, atol=1e-4)
-    torch.testing.assert_close(statistics.variance, everything.var(0, correction=0), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        statistics.variance, everything.var(0, correction=0), rtol=1e-4, atol=0
+    )
     for _ in range(1000):  # and when later batches count one in a hundred
         for i in range(2):
             statistics(torch.randn(50, 3) + 6 * (-1) ** i)
@@ -108,9 +123,19 @@ def test_running_statistics_are_those_of_all_batches_together() -> None:
 
 
 def test_a_prior_trained_along_standardises_by_the_spread_between_modalities() -> None:
-    """z of a modality each at −6 and 6: what the prior learns has a standard deviation of 1."""
-    method = IDMVAE((Modality("a", (6,)), Modality("b", (6,))), shared_dim=2, private_dim=2, diffusion_width=8, networks=NETWORKS)
-    batch = Batch.of({n: np.random.default_rng(0).normal(size=(256, 6)).astype(np.float32) for n in "ab"}, modalities=method.modalities)
+    """z of a modality each at −6 and 6: what the prior learns has a standard deviation
+    of 1."""
+    method = IDMVAE(
+        (Modality("a", (6,)), Modality("b", (6,))),
+        shared_dim=2,
+        private_dim=2,
+        diffusion_width=8,
+        networks=NETWORKS,
+    )
+    batch = Batch.of(
+        {n: np.random.default_rng(0).normal(size=(256, 6)).astype(np.float32) for n in "ab"},
+        modalities=method.modalities,
+    )
     for sign, encoder in zip((-6.0, 6.0), method.model.posterior.encoders.values(), strict=True):
         head: Any = encoder
         torch.nn.init.constant_(head.shared_head.linear.bias, sign)
@@ -128,14 +153,23 @@ def test_a_fitted_prior_is_standardised_by_all_rows_throughout() -> None:
     """Latents of a long tail, of which batches of eight rows know little."""
     method = cp.MVAE((Modality("a", (6,), "normal"),), shared_dim=2, networks=NETWORKS)
     x = np.random.default_rng(0).lognormal(sigma=1.5, size=(200, 6)).astype(np.float32)
-    method.fit_prior(Split({"a": x}, method.modalities), kind="flow", size=4, steps=3, batch_size=8, progress=False)
+    method.fit_prior(
+        Split({"a": x}, method.modalities),
+        kind="flow",
+        size=4,
+        steps=3,
+        batch_size=8,
+        progress=False,
+    )
     z = method.encode({"a": x}).shared[0]
     prior = method.model.sampler("flow", "z")
     assert isinstance(prior, FlowPrior)
     torch.testing.assert_close(prior.mean, z.mean(0))
     torch.testing.assert_close(prior.scale.square(), z.var(0, correction=0) + 1e-5)
     prior.train()
-    prior.loss(10 + torch.randn(8, 2))  # trained on: a batch counts one in a hundred, and does not take the place of all rows
+    prior.loss(
+        10 + torch.randn(8, 2)
+    )  # trained on: a batch counts one in a hundred, and does not take the place of all rows
     torch.testing.assert_close(prior.mean, z.mean(0) + 0.01 * (10 - z.mean(0)), rtol=0, atol=0.02)
 
 
@@ -151,6 +185,8 @@ def test_norms_are_not_turned_into_others() -> None:
     from pytorch_lightning.plugins import TorchSyncBatchNorm
 
     with pytest.raises(ValueError, match="'plugins' holds a LayerSync: norms pass over"):
-        made("mvae").fit(Split(rows(), GAPPY), max_steps=1, progress=False, plugins=[TorchSyncBatchNorm()])
+        made("mvae").fit(
+            Split(rows(), GAPPY), max_steps=1, progress=False, plugins=[TorchSyncBatchNorm()]
+        )
     kept: Tensor = torch.nn.SyncBatchNorm.convert_sync_batchnorm(Statistics(2)).mean
     assert kept.shape == (2,)

@@ -1,4 +1,5 @@
-"""Figures on few rows are marked, what cannot be measured on them is left out with the reason, and probes may be cross-validated."""
+"""Figures on few rows are marked, what cannot be measured on them is left out with the
+reason, and probes may be cross-validated."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def split(rows: int, seed: int, classes: int = 2) -> Split:
 
 
 def dataset(test: int, classes: int = 2) -> Dataset:
-    return Dataset("toy", MODALITIES, split(80, 0, classes), split(20, 1, classes), split(test, 2, classes))
+    return Dataset(
+        "toy", MODALITIES, split(80, 0, classes), split(20, 1, classes), split(test, 2, classes)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,31 +53,59 @@ def small(method: IDMVAE) -> Evaluation:
     return cp.evaluate(method, dataset(49), **QUICK)
 
 
-def test_below_fifty_rows_figures_are_marked_and_some_left_out_with_the_reason(small: Evaluation) -> None:
+def test_below_fifty_rows_figures_are_marked_and_some_left_out_with_the_reason(
+    small: Evaluation,
+) -> None:
     kinds = {name.split("/")[0].split("@")[0] for name in small.metrics}
-    assert not {"hsic", "mi", "fid", "fid_cross", "fid_given1"} & kinds and {"kid", "probe", "coherence", "impute", "loglik"} <= kinds
+    assert (
+        not {"hsic", "mi", "fid", "fid_cross", "fid_given1"} & kinds
+        and {"kid", "probe", "coherence", "impute", "loglik"} <= kinds
+    )
     left, few = small.meta["left_out"], {*small.meta["few"]}
-    assert left["hsic/z,w/a"] == left["mi/z_i,z_j/a,b"] == left["mi/z/kind/b"] == "49 rows, 50 are needed"
+    assert (
+        left["hsic/z,w/a"]
+        == left["mi/z_i,z_j/a,b"]
+        == left["mi/z/kind/b"]
+        == "49 rows, 50 are needed"
+    )
     assert left["fid/a"] == "49 real and 60 generated rows, 50 of each are needed"
     # 60 unconditional samples are enough; all else rests on the 49 rows.
-    assert {n for n in small.metrics if not n.startswith("chance/")} - few == {n for n in small.metrics if n.startswith("coherence/joint/")}
+    assert {n for n in small.metrics if not n.startswith("chance/")} - few == {
+        n for n in small.metrics if n.startswith("coherence/joint/")
+    }
     table = small.table()
     marked = [line for line in table.splitlines() if "probe/z/kind" in line]
     assert len(marked) == 1 and f"{small.metrics['probe/z/kind']:.3f}*" in marked[0]
     assert table.count("* on fewer than 50 rows, or on fewer than 5 of some class") == 1
-    assert "left out, 49 rows, 50 are needed: mi/z/kind/a" in table and "left out, 49 real and 60 generated rows" in table
+    assert (
+        "left out, 49 rows, 50 are needed: mi/z/kind/a" in table
+        and "left out, 49 real and 60 generated rows" in table
+    )
 
 
 def test_fifty_rows_are_enough(method: IDMVAE) -> None:
-    found = cp.evaluate(method, dataset(50), **QUICK, only=["probe", "coherence", "quality", "dependence"])
+    found = cp.evaluate(
+        method, dataset(50), **QUICK, only=["probe", "coherence", "quality", "dependence"]
+    )
     assert found.meta["few"] == [] and found.left_out_for_rows() == {} and "*" not in found.table()
-    assert {"hsic/z,w", "mi/z_i,z_j", "mi/z/kind", "fid", "fid_cross", "fid_given1"} <= set(found.metrics)
+    assert {"hsic/z,w", "mi/z_i,z_j", "mi/z/kind", "fid", "fid_cross", "fid_given1"} <= set(
+        found.metrics
+    )
 
 
-def test_fewer_than_five_rows_of_a_class_are_marked_in_what_is_about_the_label(method: IDMVAE) -> None:
-    found = cp.evaluate(method, dataset(60, classes=13), **QUICK, only=["probe", "quality"])  # 60 = 13 · 4 + 8: five classes have four rows
+def test_fewer_than_five_rows_of_a_class_are_marked_in_what_is_about_the_label(
+    method: IDMVAE,
+) -> None:
+    found = cp.evaluate(
+        method, dataset(60, classes=13), **QUICK, only=["probe", "quality"]
+    )  # 60 = 13 · 4 + 8: five classes have four rows
     few = {*found.meta["few"]}
-    assert "probe/z/kind" in few and "mi/z/kind" in few and "probe/joint/kind" in few and not {"fid", "kid", "fid_cross/a"} & few
+    assert (
+        "probe/z/kind" in few
+        and "mi/z/kind" in few
+        and "probe/joint/kind" in few
+        and not {"fid", "kid", "fid_cross/a"} & few
+    )
     assert not cp.evaluate(method, dataset(65, classes=13), **QUICK, only=["probe"]).meta["few"]
 
 
@@ -82,18 +113,28 @@ def test_folds_score_every_row_by_a_probe_that_has_not_seen_it(method: IDMVAE) -
     data = dataset(49)
     found = cp.evaluate(method, data, **QUICK, only=["probe"], folds=5)
     parts = (data.train_split, data.test)
-    z = np.concatenate([method.encode(part.batch(slice(None)), ["a"]).shared[0].detach().numpy() for part in parts])
+    z = np.concatenate(
+        [method.encode(part.batch(slice(None)), ["a"]).shared[0].detach().numpy() for part in parts]
+    )
     y = np.concatenate([part.shared_labels["kind"] for part in parts])
     from counterpoint.metrics.score import seed_of
 
     fold = dealt(y, 5, seed_of(0, "folds"))
     hits = np.zeros(len(y), bool)
     for held in (fold == i for i in range(5)):
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=500)).fit(z[~held].astype(float), y[~held])
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=500)).fit(
+            z[~held].astype(float), y[~held]
+        )
         hits[held] = probe.predict(z[held]) == y[held]
     assert found.metrics["probe/z/kind/a"] == pytest.approx(hits.mean())
-    assert found.meta["folds"] == 5 and found.meta["few"] == [] and "mi/z/kind" in found.metrics  # 129 rows now
-    assert found.metrics["chance/probe/kind"] == found.chance("probe/z/kind") == pytest.approx(65 / 129)
+    assert (
+        found.meta["folds"] == 5 and found.meta["few"] == [] and "mi/z/kind" in found.metrics
+    )  # 129 rows now
+    assert (
+        found.metrics["chance/probe/kind"]
+        == found.chance("probe/z/kind")
+        == pytest.approx(65 / 129)
+    )
     assert "probes are cross-validated in 5 folds" in found.table()
     for wrong in (1, 0, -2):
         with pytest.raises(ValueError, match=f"folds = {wrong} must be 2 or more"):
@@ -117,22 +158,44 @@ def test_class_counts_are_the_smallest_of_any_modality_and_chance_joins_splits()
     holed = Split(two.x, MODALITIES, {"b": np.arange(7) > 2}, {"kind": two.shared_labels["kind"]})
     assert smallest_classes(one) == {"kind": 5} and smallest_classes(holed) == {"kind": 2}
     assert smallest_classes(one, holed) == {"kind": 7}
-    assert score_chance(one, holed).metrics["chance/kind/a"] == 9 / 17 and score_chance(holed).metrics["chance/kind/a"] == 4 / 7
+    assert (
+        score_chance(one, holed).metrics["chance/kind/a"] == 9 / 17
+        and score_chance(holed).metrics["chance/kind/a"] == 4 / 7
+    )
 
 
 def test_evaluations_that_are_merged_keep_their_marks() -> None:
-    merged = merge([Evaluation({"probe/z/kind": 0.5}, {"few": ["probe/z/kind"]}), Evaluation({"probe/z/kind": 0.7}, {"few": []})])
+    merged = merge(
+        [
+            Evaluation({"probe/z/kind": 0.5}, {"few": ["probe/z/kind"]}),
+            Evaluation({"probe/z/kind": 0.7}, {"few": []}),
+        ]
+    )
     assert merged.meta["few"] == ["probe/z/kind"] and "0.600*" in merged.table()
 
 
-def test_the_report_marks_the_same_figures(tmp_path: Path, small: Evaluation, method: IDMVAE) -> None:
+def test_the_report_marks_the_same_figures(
+    tmp_path: Path, small: Evaluation, method: IDMVAE
+) -> None:
     from counterpoint.report import write_report
 
-    text = write_report(method, dataset(49), small, None, tmp_path / "r.html", maps=("pca",)).read_text()
+    text = write_report(
+        method, dataset(49), small, None, tmp_path / "r.html", maps=("pca",)
+    ).read_text()
     shown = f"{small.metrics['probe/z/kind']:.3f}".removeprefix("0")
-    assert f"{shown}*" in text and text.count("* on fewer than 50 rows, or on fewer than 5 of some class") == 1
+    assert (
+        f"{shown}*" in text
+        and text.count("* on fewer than 50 rows, or on fewer than 5 of some class") == 1
+    )
     assert "Left out, 49 rows, 50 are needed: mi/z/kind/a" in text
-    clean = write_report(method, dataset(49), Evaluation({"probe/z/kind": 0.5}, {}), None, tmp_path / "c.html", maps=("pca",)).read_text()
+    clean = write_report(
+        method,
+        dataset(49),
+        Evaluation({"probe/z/kind": 0.5}, {}),
+        None,
+        tmp_path / "c.html",
+        maps=("pca",),
+    ).read_text()
     assert ".500*" not in clean and "on fewer than 50 rows" not in clean
 
 
@@ -140,10 +203,16 @@ def test_the_report_marks_the_same_figures(tmp_path: Path, small: Evaluation, me
     ("train", "val", "says"),
     [
         (1, 20, r"train has 1 row; give it at least 2"),
-        (20, 1, r"val has 1 row, too few for 1 process: each needs at least 2 \(contrast compares rows\); give it more, or leave it out"),
+        (
+            20,
+            1,
+            r"val has 1 row, too few for 1 process: each needs at least 2 \(contrast compares rows\); give it more, or leave it out",
+        ),
     ],
 )
-def test_a_split_that_is_too_small_is_named(method: IDMVAE, train: int, val: int, says: str) -> None:
+def test_a_split_that_is_too_small_is_named(
+    method: IDMVAE, train: int, val: int, says: str
+) -> None:
     with pytest.raises(ValueError, match=says):
         method.fit(split(train, 0), split(val, 1), max_steps=1, progress=False, tensorboard=False)
 
@@ -151,7 +220,18 @@ def test_a_split_that_is_too_small_is_named(method: IDMVAE, train: int, val: int
 def test_folds_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = split(120, 0)
     np.savez(tmp_path / "x.npz", **rows.x, **{"label/kind": rows.shared_labels["kind"]})
-    words = ["fit", "mvae", "--data", str(tmp_path / "x.npz"), "--max_steps", "2", "--fit.progress", "false", "--out", str(tmp_path / "r")]
+    words = [
+        "fit",
+        "mvae",
+        "--data",
+        str(tmp_path / "x.npz"),
+        "--max_steps",
+        "2",
+        "--fit.progress",
+        "false",
+        "--out",
+        str(tmp_path / "r"),
+    ]
     assert main(words) == 0
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "r"), "--folds", "4", "--only", "probe"]) == 0

@@ -26,14 +26,32 @@ MODALITIES = (
     Modality("words", (3,), "categorical", classes=5),
     Modality("vector", (4,), "normal", scale=None),
 )
-OMICS = (Modality("rna", (5,), "nb"), Modality("protein", (4,), "zinb"), Modality("methylation", (3,), "beta"))
+OMICS = (
+    Modality("rna", (5,), "nb"),
+    Modality("protein", (4,), "zinb"),
+    Modality("methylation", (3,), "beta"),
+)
 SMALL: dict[str, dict[str, Any]] = {
     "jnf": {"hmc": cp.HMC(warmup=3, steps=4, leapfrogs=3), "flow": cp.FlowOptions(hidden=(8,))},
-    "jnf-shared": {"hmc": cp.HMC(warmup=3, steps=4, leapfrogs=3), "flow": cp.FlowOptions(hidden=(8,)), "projection_dim": 3},
-    "diff-mvae": {"denoiser": cp.DenoiserOptions(width=8, sampler="ancestral", sampler_steps=20), "score_width": 8},
+    "jnf-shared": {
+        "hmc": cp.HMC(warmup=3, steps=4, leapfrogs=3),
+        "flow": cp.FlowOptions(hidden=(8,)),
+        "projection_dim": 3,
+    },
+    "diff-mvae": {
+        "denoiser": cp.DenoiserOptions(width=8, sampler="ancestral", sampler_steps=20),
+        "score_width": 8,
+    },
 }
 PRODUCT = PosteriorProduct(cp.HMC(warmup=3, steps=4, leapfrogs=3))
-SAMPLERS = {"idmvae": "diffusion", "mmvae+": "gmm", "mmvae": "flow", "mvae": "score-ode", "mopoe": "diffusion", "diff-mvae": "gmm"}
+SAMPLERS = {
+    "idmvae": "diffusion",
+    "mmvae+": "gmm",
+    "mmvae": "flow",
+    "mvae": "score-ode",
+    "mopoe": "diffusion",
+    "diff-mvae": "gmm",
+}
 """Learned priors beside those that methods have."""
 
 
@@ -43,7 +61,13 @@ def model(name: str, omics: bool = False) -> Method:
     networks = cp.NetworkOptions(width=4, hidden=(8,))
     kind: Any = METHODS[name]
     private = {"private_dim": 2} if name in ("idmvae", "mmvae+", "dmvae", "iterative") else {}
-    made: Method = kind(OMICS if omics else MODALITIES, shared_dim=2, networks=networks, **private, **SMALL.get(name, {}))
+    made: Method = kind(
+        OMICS if omics else MODALITIES,
+        shared_dim=2,
+        networks=networks,
+        **private,
+        **SMALL.get(name, {}),
+    )
     if name in SAMPLERS and not omics:
         made.model.add_samplers(SAMPLERS[name], 8)
     return made.eval()
@@ -60,7 +84,10 @@ def rows(omics: bool = False) -> Batch:
         "words": rng.integers(0, 5, (ROWS, 3)),
         "vector": rng.normal(size=(ROWS, 4)).astype(np.float32),
     }
-    here = {"image": np.array([True, True, False, True]), "vector": np.array([True, True, True, False])}
+    here = {
+        "image": np.array([True, True, False, True]),
+        "vector": np.array([True, True, True, False]),
+    }
     return Batch.of(values, here, modalities=MODALITIES)
 
 
@@ -72,7 +99,11 @@ def tensors(answer: object) -> list[Tensor]:
         return [t for value in answer.values() for t in tensors(value)]
     if isinstance(answer, tuple | list):
         return [t for value in answer for t in tensors(value)]
-    return [t for value in vars(answer).values() for t in tensors(value)] if hasattr(answer, "__dict__") else []
+    return (
+        [t for value in vars(answer).values() for t in tensors(value)]
+        if hasattr(answer, "__dict__")
+        else []
+    )
 
 
 Question = Callable[[torch.Generator], object]
@@ -115,17 +146,23 @@ def together(questions: list[tuple[Question, int]]) -> list[list[Tensor]]:
 
 
 @pytest.mark.filterwarnings(
-    "ignore::counterpoint.probability.products.ImproperProduct", "ignore::counterpoint.probability.products.StuckChains"
+    "ignore::counterpoint.probability.products.ImproperProduct",
+    "ignore::counterpoint.probability.products.StuckChains",
 )
 def test_threads_answer_as_one_does() -> None:
-    """Every verb of every method, more than 640 calls in all: bit for bit, and torch's own generator is left alone."""
-    told = [(question, seed) for name in METHODS for _, question in questions(name) for seed in range(5)]
+    """Every verb of every method, more than 640 calls in all: bit for bit, and torch's
+    own generator is left alone."""
+    told = [
+        (question, seed) for name in METHODS for _, question in questions(name) for seed in range(5)
+    ]
     assert len(told) >= 640
     alone = [asked(*each) for each in told]
     before = torch.random.get_rng_state()
     for (_, seed), one, many in zip(told, alone, together(told), strict=True):
         assert len(one) == len(many) > 0
-        assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(one, many, strict=True)), seed
+        assert all(
+            torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(one, many, strict=True)
+        ), seed
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -139,8 +176,11 @@ def test_draws_of_every_likelihood_are_those_of_their_generator() -> None:
 
 
 def test_threads_leave_a_training_model_in_training() -> None:
-    """As it was, dropout and frozen parts of a stage included, however the questions of threads overlap."""
-    method = METHODS["jnf"](MODALITIES, shared_dim=2, networks=cp.NetworkOptions(width=4, hidden=(8,)))
+    """As it was, dropout and frozen parts of a stage included, however the questions of
+    threads overlap."""
+    method = METHODS["jnf"](
+        MODALITIES, shared_dim=2, networks=cp.NetworkOptions(width=4, hidden=(8,))
+    )
     method.begin(method.stages[1])
     method.train()
     before = [part.training for part in method.modules()]
@@ -150,7 +190,9 @@ def test_threads_leave_a_training_model_in_training() -> None:
         assert [part.training for part in method.modules()] == before
 
 
-def test_an_answer_does_not_touch_the_mode_of_a_model_that_does_not_train(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_does_not_touch_the_mode_of_a_model_that_does_not_train(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def train(*_: object) -> None:
         pytest.fail("the mode was set")
 

@@ -1,4 +1,5 @@
-"""The records: what a batch makes of its values, and that every refusal names the thing in one line."""
+"""The records: what a batch makes of its values, and that every refusal names the thing
+in one line."""
 
 from __future__ import annotations
 
@@ -56,19 +57,27 @@ def refusal(kind: type[Exception], call: Callable[[], object]) -> str:
         ({"weight": -1.0}, "weight -1.0 must be positive"),
         ({"likelihood": "categorical"}, "classes >= 2"),
         ({"likelihood": "categorical", "classes": 1}, "got 1"),
-        ({"likelihood": "categorical", "classes": 4, "shape": (2, 2)}, r"shape \(length,\), got \(2, 2\)"),
+        (
+            {"likelihood": "categorical", "classes": 4, "shape": (2, 2)},
+            r"shape \(length,\), got \(2, 2\)",
+        ),
         (
             {"likelihood": "categorical", "classes": 4, "words": ("a", "b")},
             "2 words for 4 classes of a categorical likelihood; give one for",
         ),
         ({"words": ("a", "b")}, "2 words for None classes of a laplace likelihood"),
-        ({"features": ("a", "b", "c")}, r"3 features for shape \(2,\); give one for each entry of a vector"),
+        (
+            {"features": ("a", "b", "c")},
+            r"3 features for shape \(2,\); give one for each entry of a vector",
+        ),
         ({"units": ((0.0, 1.0),)}, r"1 units for shape \(2,\)"),
         ({"shape": (1, 2, 2), "features": ("a",) * 4}, r"4 features for shape \(1, 2, 2\)"),
     ],
 )
 def test_a_bad_modality_is_refused(options: dict[str, Any], named: str) -> None:
-    assert re.search(named, refusal(ValueError, lambda: Modality(**{"name": "thing", "shape": (2,), **options})))
+    assert re.search(
+        named, refusal(ValueError, lambda: Modality(**{"name": "thing", "shape": (2,), **options}))
+    )
 
 
 def test_a_shape_from_json_becomes_a_tuple() -> None:
@@ -77,8 +86,16 @@ def test_a_shape_from_json_becomes_a_tuple() -> None:
 
 def test_ids_are_shown_as_text() -> None:
     words = Modality("words", (4,), "categorical", classes=3, words=["", "red", "bird"])  # type: ignore[arg-type]
-    assert words.text(torch.tensor([1, 2, 0, 0])) == "red bird" and words.text([0, 2, 0, 1]) == "bird red"
-    assert Modality("letters", (4,), "categorical", classes=3, words=("·", "a", "b")).text(np.array([0.0, 1.0, 2.0, 0.0])) == "·ab·"
+    assert (
+        words.text(torch.tensor([1, 2, 0, 0])) == "red bird"
+        and words.text([0, 2, 0, 1]) == "bird red"
+    )
+    assert (
+        Modality("letters", (4,), "categorical", classes=3, words=("·", "a", "b")).text(
+            np.array([0.0, 1.0, 2.0, 0.0])
+        )
+        == "·ab·"
+    )
     assert Modality("ids", (4,), "categorical", classes=13).text([12, 1, 0, 3]) == "12 1 0 3"
 
 
@@ -90,13 +107,19 @@ def test_what_ids_and_entries_are_called_changes_no_checksum() -> None:
         (VECTOR, "units", units),
     ):
         shown = replace(plain, **{name: called})
-        assert shown.identity() == plain.identity() and name not in plain.identity() and getattr(shown, name) == called
+        assert (
+            shown.identity() == plain.identity()
+            and name not in plain.identity()
+            and getattr(shown, name) == called
+        )
 
 
 def test_units_are_taken_off_and_put_on_again() -> None:
     modality = Modality("vector", (2,), units=[[1, 2], [-3, 0.5]])  # type: ignore[list-item]  # as JSON has them
     values = torch.tensor([[[3.0, -3.0], [1.0, -2.0]]])
-    torch.testing.assert_close(modality.standardised(values), torch.tensor([[[1.0, 0.0], [0.0, 2.0]]]))
+    torch.testing.assert_close(
+        modality.standardised(values), torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
+    )
     torch.testing.assert_close(modality.original(modality.standardised(values)), values)
     assert VECTOR.original(values) is values and modality.units == ((1.0, 2.0), (-3.0, 0.5))
 
@@ -108,7 +131,9 @@ def test_a_batch_converts_what_it_takes() -> None:
     x = values()
     batch = Batch.of(x, modalities=ALL)
     assert len(batch) == 4
-    torch.testing.assert_close(batch.x["image"], torch.as_tensor(x["image"].astype(np.float32) / 255))
+    torch.testing.assert_close(
+        batch.x["image"], torch.as_tensor(x["image"].astype(np.float32) / 255)
+    )
     assert batch.x["words"].dtype == torch.int64 and (batch.x["words"].numpy() == x["words"]).all()
     assert batch.x["vector"].dtype == torch.float32
     assert all(bool(p.all()) for p in batch.present.values())
@@ -130,7 +155,11 @@ def test_absent_rows_hold_zeros_whatever_was_there() -> None:
     x["image"] = x["image"].astype(np.float32) / 255
     x["image"][~here] = np.inf
     x["extra"] = np.zeros((4, 1))
-    batch = Batch.of(x, {n: here for n in ("image", "words", "vector")}, modalities=[*ALL, Modality("extra", (1,))])
+    batch = Batch.of(
+        x,
+        {n: here for n in ("image", "words", "vector")},
+        modalities=[*ALL, Modality("extra", (1,))],
+    )
     for n in ("image", "words", "vector"):
         assert float(batch.x[n][~torch.as_tensor(here)].abs().sum()) == 0
         assert float(batch.x[n][torch.as_tensor(here)].float().abs().sum()) > 0
@@ -172,23 +201,48 @@ def put(array: Any, at: object, value: object) -> Any:
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: Batch.of({"sound": np.zeros((4, 2))}, modalities=ALL), "unknown modality 'sound'; this model knows image, words, vector"),
+        (
+            lambda: Batch.of({"sound": np.zeros((4, 2))}, modalities=ALL),
+            "unknown modality 'sound'; this model knows image, words, vector",
+        ),
         (lambda: Batch.of({}, modalities=ALL), "no modality given; give at least one of image"),
-        (lambda: Batch.of({"vector": np.zeros((4, 2))}, {"image": np.ones(4, bool)}, modalities=ALL), "'present' names 'image'"),
+        (
+            lambda: Batch.of(
+                {"vector": np.zeros((4, 2))}, {"image": np.ones(4, bool)}, modalities=ALL
+            ),
+            "'present' names 'image'",
+        ),
         (
             lambda: Batch.of(values(), {"image": np.ones(3, bool)}, modalities=ALL),
             r"'present' of 'image' has shape \(3,\), expected \(4,\)",
         ),
         (
-            lambda: Batch.of(values(), {n: np.array([True, True, False, True]) for n in values()}, modalities=ALL),
+            lambda: Batch.of(
+                values(), {n: np.array([True, True, False, True]) for n in values()}, modalities=ALL
+            ),
             "row 2 has every modality missing",
         ),
         (with_value("vector", lambda v: v[:3]), "different numbers of rows: .*'vector': 3"),
-        (with_value("vector", lambda v: v[:, :1]), r"'vector': rows have shape \(1,\), expected \(2,\)"),
-        (with_value("vector", lambda v: put(v, (1, 0), np.nan)), "'vector': row 1 holds NaN or infinity"),
-        (with_value("vector", lambda v: put(v, (3, 1), -np.inf)), "'vector': row 3 holds NaN or infinity"),
-        (with_value("words", lambda v: put(v, (0, 0), 5)), r"'words': row 0 holds 5, an id outside \[0, 4\]"),
-        (with_value("words", lambda v: put(v, (0, 0), -1)), r"'words': row 0 holds -1, an id outside \[0, 4\]"),
+        (
+            with_value("vector", lambda v: v[:, :1]),
+            r"'vector': rows have shape \(1,\), expected \(2,\)",
+        ),
+        (
+            with_value("vector", lambda v: put(v, (1, 0), np.nan)),
+            "'vector': row 1 holds NaN or infinity",
+        ),
+        (
+            with_value("vector", lambda v: put(v, (3, 1), -np.inf)),
+            "'vector': row 3 holds NaN or infinity",
+        ),
+        (
+            with_value("words", lambda v: put(v, (0, 0), 5)),
+            r"'words': row 0 holds 5, an id outside \[0, 4\]",
+        ),
+        (
+            with_value("words", lambda v: put(v, (0, 0), -1)),
+            r"'words': row 0 holds -1, an id outside \[0, 4\]",
+        ),
         (with_value("vector", lambda v: np.float32(3)), "array 'vector' is a single number"),
     ],
 )
@@ -198,18 +252,34 @@ def test_a_bad_batch_is_refused(call: Callable[[], Batch], named: str) -> None:
 
 def test_bernoulli_values_outside_the_unit_interval_are_refused() -> None:
     mask = Modality("mask", (2,), "bernoulli")
-    assert Batch.of({"mask": np.array([[0.0, 1.0]])}, modalities=[mask]).x["mask"].tolist() == [[0.0, 1.0]]
-    message = refusal(ValueError, lambda: Batch.of({"mask": np.array([[0.0, 1.5]])}, modalities=[mask]))
+    assert Batch.of({"mask": np.array([[0.0, 1.0]])}, modalities=[mask]).x["mask"].tolist() == [
+        [0.0, 1.0]
+    ]
+    message = refusal(
+        ValueError, lambda: Batch.of({"mask": np.array([[0.0, 1.5]])}, modalities=[mask])
+    )
     assert "'mask': row 0 spans [0, 1.5]" in message
 
 
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (with_value("words", lambda v: v.astype(float)), "'words': word ids must be integers, got float64"),
-        (with_value("vector", lambda v: v.astype(complex)), "array 'vector' has dtype complex128; give numbers"),
-        (with_value("vector", lambda v: v.astype(str)), "'vector': text is no numbers; encode it first"),
-        (with_value("vector", lambda v: np.full(v.shape, "x", object)), "'vector': text is no numbers"),
+        (
+            with_value("words", lambda v: v.astype(float)),
+            "'words': word ids must be integers, got float64",
+        ),
+        (
+            with_value("vector", lambda v: v.astype(complex)),
+            "array 'vector' has dtype complex128; give numbers",
+        ),
+        (
+            with_value("vector", lambda v: v.astype(str)),
+            "'vector': text is no numbers; encode it first",
+        ),
+        (
+            with_value("vector", lambda v: np.full(v.shape, "x", object)),
+            "'vector': text is no numbers",
+        ),
     ],
 )
 def test_a_wrong_dtype_is_refused(call: Callable[[], Batch], named: str) -> None:
@@ -218,14 +288,20 @@ def test_a_wrong_dtype_is_refused(call: Callable[[], Batch], named: str) -> None
 
 def test_only_refuses_what_it_cannot_keep() -> None:
     batch = Batch.of(values(), {"image": np.array([True, False, True, True])}, modalities=ALL)
-    assert "unknown modality 'sound'; choose from image, words, vector" in refusal(ValueError, lambda: batch.only(["sound"]))
+    assert "unknown modality 'sound'; choose from image, words, vector" in refusal(
+        ValueError, lambda: batch.only(["sound"])
+    )
     assert "no modality given" in refusal(ValueError, lambda: batch.only([]))
-    assert "row 1 has none of the given modalities (image)" in refusal(ValueError, lambda: batch.only(["image"]))
+    assert "row 1 has none of the given modalities (image)" in refusal(
+        ValueError, lambda: batch.only(["image"])
+    )
 
 
 def test_a_batch_is_shown_in_a_line() -> None:
     modalities = [Modality("image", (1, 2, 2)), Modality("genes", (3,), "normal")]
     batch = Batch.of(
-        {"image": torch.rand(4, 1, 2, 2), "genes": torch.rand(4, 3)}, {"genes": torch.tensor([1, 0, 1, 1]).bool()}, modalities=modalities
+        {"image": torch.rand(4, 1, 2, 2), "genes": torch.rand(4, 3)},
+        {"genes": torch.tensor([1, 0, 1, 1]).bool()},
+        modalities=modalities,
     )
     assert repr(batch) == "Batch(4 rows: image (1, 2, 2); genes (3,), 3 present)"

@@ -1,6 +1,8 @@
-"""Counterpoint: multimodal generative models that separate what modalities share from what is private to each.
+"""Counterpoint: multimodal generative models that separate what modalities share from
+what is private to each.
 
-Names are imported when they are first used, so that the command line's help is there at once.
+Names are imported when they are first used, so that the command line's help is there at
+once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The command line: ``counterpoint VERB ...``. This module imports nothing heavy, so that help is there at once."""
+"""The command line: ``counterpoint VERB ...``. This module imports nothing heavy, so
+that help is there at once."""
 
 from __future__ import annotations
 
@@ -31,10 +32,12 @@ VERBS = {
 }
 
 LONGEST = 2000
-"""Characters of a message; of a longer one, which repeats what it was given, the middle is left out."""
+"""Characters of a message; of a longer one, which repeats what it was given, the middle
+is left out."""
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
-"""What torch's errors say where memory is at an end; they have no class of their own on a processor."""
+"""What torch's errors say where memory is at an end; they have no class of their own on
+a processor."""
 
 HELP = """usage: counterpoint [-h] [--version] VERB ...
 
@@ -49,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0; 2 where the input was wrong, after one line on standard error; 1 where this program was, after a line that names the
-        file of the traceback; 130 after Ctrl-C.
+        0; 2 where the input was wrong, after one line on standard error; 1 where this
+        program was, after a line that names the file of the traceback; 130 after
+        Ctrl-C.
     """
     words = [*(sys.argv[1:] if argv is None else argv)]
     try:
@@ -63,16 +67,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        reason = (
+            f"{error.filename}: {error.strerror}"
+            if error.filename and error.strerror
+            else str(error)
+        )
         return _say(f"error: {reason}", 2)
     except RecursionError:
-        return _say(f"error: something that {' '.join(words)} reads is nested too deeply; expected settings of a few levels", 2)
+        return _say(
+            f"error: something that {' '.join(words)} reads is nested too deeply; expected settings of a few levels",
+            2,
+        )
     except Exception as error:
         if isinstance(error, MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY):
-            return _say(f"error: out of memory ({error or 'no reason given'}); lower n, samples, batch_size or the sizes of the model", 2)
+            return _say(
+                f"error: out of memory ({error or 'no reason given'}); lower n, samples, batch_size or the sizes of the model",
+                2,
+            )
         if isinstance(error, ValueError | TypeError | ModuleNotFoundError):
             return _say(f"error: {error}", 2)
-        return _say(f"this is a fault of counterpoint, {type(error).__name__}: {error}; report it with {_kept(words)}", 1)
+        return _say(
+            f"this is a fault of counterpoint, {type(error).__name__}: {error}; report it with {_kept(words)}",
+            1,
+        )
 
 
 def choose(name: str, among: Sequence[str], what: str) -> str:
@@ -84,13 +101,19 @@ def choose(name: str, among: Sequence[str], what: str) -> str:
     if name in among:
         return name
     close = get_close_matches(name, among, 1)
-    raise ValueError(f"unknown {what} {name!r}; {f'did you mean {close[0]!r}? ' if close else ''}choose one of {', '.join(among)}")
+    raise ValueError(
+        f"unknown {what} {name!r}; {f'did you mean {close[0]!r}? ' if close else ''}choose one of {', '.join(among)}"
+    )
 
 
 def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         width = max(map(len, VERBS))
-        print(HELP.format(verbs="\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())))
+        print(
+            HELP.format(
+                verbs="\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
+            )
+        )
         return 0
     if words[0] == "--version":
         print(f"counterpoint {version('counterpoint')}")
@@ -98,15 +121,21 @@ def _run(words: list[str]) -> int:
     verb = choose(words[0], [*VERBS], "command")
     try:
         getattr(import_module("counterpoint.cli.verbs"), verb.replace("-", "_"))(words[1:])
-    except SystemExit as stop:  # help and --print_config end so; argparse's errors arrive as exceptions
+    except (
+        SystemExit
+    ) as stop:  # help and --print_config end so; argparse's errors arrive as exceptions
         return stop.code if isinstance(stop.code, int) else 0
     return 0
 
 
 def _kept(words: Sequence[str]) -> str:
     """The file that keeps the traceback of the error that is handled now."""
-    with tempfile.NamedTemporaryFile("w", prefix="counterpoint-", suffix=".txt", delete=False, encoding="utf-8", errors="replace") as file:
-        file.write(f"counterpoint {version('counterpoint')}, Python {sys.version}\n{shlex.join(words)}\n\n{traceback.format_exc()}")
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="counterpoint-", suffix=".txt", delete=False, encoding="utf-8", errors="replace"
+    ) as file:
+        file.write(
+            f"counterpoint {version('counterpoint')}, Python {sys.version}\n{shlex.join(words)}\n\n{traceback.format_exc()}"
+        )
     return file.name
 
 

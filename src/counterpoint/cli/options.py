@@ -21,10 +21,14 @@ class SampleOptions:
         run: run folder.
         n: how many.
         out: .png for a sheet of pictures, .npz or .json for the numbers.
-        prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
-        covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more; columns that are not named are 0. Without any, the average of training.
-        autoencoder: its folder: write the images that latents stand for, instead of the latents.
-        guidance: of diffusion decoders: more than 1 exaggerates what latents say; what they were made with by default.
+        prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto"
+            for the sampler that was learned last.
+        covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more;
+            columns that are not named are 0. Without any, the average of training.
+        autoencoder: its folder: write the images that latents stand for, instead of the
+            latents.
+        guidance: of diffusion decoders: more than 1 exaggerates what latents say; what
+            they were made with by default.
         sampler_steps: of diffusion decoders; what they were made with by default.
         seed: of the draws.
     """
@@ -42,13 +46,15 @@ class SampleOptions:
 
 @dataclass(frozen=True)
 class PriorOptions:
-    """Fit samplers to the latents of a trained run; generation draws from them. Measure again afterwards: evaluation.json and report.html
-    are removed.
+    """Fit samplers to the latents of a trained run; generation draws from them. Measure
+    again afterwards: evaluation.json and report.html are removed.
 
     Args:
         run: run folder.
-        kind: "diffusion", "score", "score-ode", "flow" or "gmm". Those of the same kind that are there already are replaced.
-        size: width of the networks, or number of the mixture's components; 512, 512, 128 or 10 by default.
+        kind: "diffusion", "score", "score-ode", "flow" or "gmm". Those of the same kind
+            that are there already are replaced.
+        size: width of the networks, or number of the mixture's components; 512, 512,
+            128 or 10 by default.
         of: learn posterior "means" or "samples".
         steps: Adam steps; a mixture takes none.
         batch_size: rows of a step.
@@ -68,8 +74,9 @@ class PriorOptions:
 
 @dataclass(frozen=True)
 class FitDecoderOptions:
-    """Fit diffusion decoders in the place of some of a trained run's; everything else stays as it is. Measure again afterwards: evaluation.json and
-    report.html are removed.
+    """Fit diffusion decoders in the place of some of a trained run's; everything else
+    stays as it is. Measure again afterwards: evaluation.json and report.html are
+    removed.
 
     Args:
         run: run folder.
@@ -86,8 +93,9 @@ class FitDecoderOptions:
 
 @dataclass(frozen=True)
 class FitRefinerOptions:
-    """Fit a network that refines the posteriors of a trained run; translate --refine draws from them. Measure again afterwards:
-    evaluation.json and report.html are removed.
+    """Fit a network that refines the posteriors of a trained run; translate --refine
+    draws from them. Measure again afterwards: evaluation.json and report.html are
+    removed.
 
     Args:
         run: run folder.
@@ -114,18 +122,27 @@ class TranslateOptions:
 
     Args:
         run: run folder.
-        given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy, .json, .csv or .txt; a .csv may name the features above its columns.
-            Of word ids whose words are known, a .txt file holds a text a line, and MODALITY=TEXT gives a text itself.
+        given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy,
+            .json, .csv or .txt; a .csv may name the features above its columns. Of word
+            ids whose words are known, a .txt file holds a text a line, and
+            MODALITY=TEXT gives a text itself.
         to: MODALITY, repeated for more; all others by default.
         n: how many answers to each row.
-        out: .png for a sheet of pictures, .npz or .json for the numbers, .csv for those of one vector under the names of its features; without
-            it, vectors and text are printed, or ids whose words are unknown.
-        prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
-        rule: "own", or "product" for the product of unimodal posteriors, whatever the method was trained with.
-        refine: steps of refinement, for a run with a refiner (fit-refiner); none by default.
-        covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more; columns that are not named are 0. Without any, the average of training.
-        autoencoder: its folder: read and write the images that latents stand for, instead of the latents.
-        guidance: of diffusion decoders: more than 1 exaggerates what latents say; what they were made with by default.
+        out: .png for a sheet of pictures, .npz or .json for the numbers, .csv for those
+            of one vector under the names of its features; without it, vectors and text
+            are printed, or ids whose words are unknown.
+        prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto"
+            for the sampler that was learned last.
+        rule: "own", or "product" for the product of unimodal posteriors, whatever the
+            method was trained with.
+        refine: steps of refinement, for a run with a refiner (fit-refiner); none by
+            default.
+        covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more;
+            columns that are not named are 0. Without any, the average of training.
+        autoencoder: its folder: read and write the images that latents stand for,
+            instead of the latents.
+        guidance: of diffusion decoders: more than 1 exaggerates what latents say; what
+            they were made with by default.
         sampler_steps: of diffusion decoders; what they were made with by default.
         seed: of the draws.
     """
@@ -151,20 +168,28 @@ class ImputeOptions:
 
     Args:
         run: run folder.
-        given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy, .json, .csv or .txt; a row of NaN is missing. With --split,
-            MODALITY alone: go by these, and fill all others in every row. Rows that have none of them stay missing, NaN, and are counted.
+        given: MODALITY=FILE, repeated for more: an image file, or numbers as .npy,
+            .json, .csv or .txt; a row of NaN is missing. With --split, MODALITY alone:
+            go by these, and fill all others in every row. Rows that have none of them
+            stay missing, NaN, and are counted.
         split: fill rows of the run's own data instead: "train", "val" or "test".
         to: MODALITY, repeated for more: those to fill; all by default.
-        out: .npz of values as NAME, ends of intervals as lower/NAME and upper/NAME, probabilities of words as probability/NAME, and what was filled
-            as missing/NAME.
+        out: .npz of values as NAME, ends of intervals as lower/NAME and upper/NAME,
+            probabilities of words as probability/NAME, and what was filled as
+            missing/NAME.
         n: draws of each row.
-        level: probability with which a value lies inside its interval, if the model is right.
+        level: probability with which a value lies inside its interval, if the model is
+            right.
         samples: write the draws, too, as samples/NAME.
-        prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto" for the sampler that was learned last.
-        rule: "own", or "product" for the product of unimodal posteriors, whatever the method was trained with.
-        refine: steps of refinement, for a run with a refiner (fit-refiner); none by default.
-        covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more; columns that are not named are 0. Without any, those of the rows, or
-            the average of training.
+        prior: "standard", "diffusion", "score", "score-ode", "flow", "gmm", or "auto"
+            for the sampler that was learned last.
+        rule: "own", or "product" for the product of unimodal posteriors, whatever the
+            method was trained with.
+        refine: steps of refinement, for a run with a refiner (fit-refiner); none by
+            default.
+        covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more;
+            columns that are not named are 0. Without any, those of the rows, or the
+            average of training.
         seed: of the draws.
     """
 
@@ -202,11 +227,13 @@ class ReportOptions:
 
 @dataclass(frozen=True)
 class AnnotateOptions:
-    """The latents of every observation and its modalities as the model has them, in a copy of the .h5mu or .h5ad file that a run was trained on.
+    """The latents of every observation and its modalities as the model has them, in a
+    copy of the .h5mu or .h5ad file that a run was trained on.
 
     Args:
         run: run folder.
-        out: the .h5mu file to write: obsm X_counterpoint and X_counterpoint_<modality>_private, layers counterpoint_imputed, and obsm
+        out: the .h5mu file to write: obsm X_counterpoint and
+            X_counterpoint_<modality>_private, layers counterpoint_imputed, and obsm
             counterpoint_imputed_<modality> where observations lack a modality.
         seed: of what posteriors without a mean draw.
     """

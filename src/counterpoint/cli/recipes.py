@@ -1,4 +1,5 @@
-"""Recipes: configurations that come with the package, in ``counterpoint/recipes/``, found by name from any folder."""
+"""Recipes: configurations that come with the package, in ``counterpoint/recipes/``,
+found by name from any folder."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def recipe(name: str) -> Path:
 
 
 def config_file(given: str) -> Path:
-    """The file that ``--config`` means: a YAML file, that of a run folder, or else the recipe of that file name."""
+    """The file that ``--config`` means: a YAML file, that of a run folder, or else the
+    recipe of that file name."""
     path = Path(given)
     if path.is_dir():
         return path / "config.yaml"

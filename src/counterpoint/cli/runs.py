@@ -45,7 +45,8 @@ RUN_PARTS = (
     "tensorboard",
     "config.yaml",
 )
-"""What a run folder may hold, and all that --overwrite removes. Until the rest is gone, config.yaml says that it is a run."""
+"""What a run folder may hold, and all that --overwrite removes. Until the rest is gone,
+config.yaml says that it is a run."""
 
 
 def out_folder(wanted: Settings) -> Path:
@@ -80,11 +81,20 @@ def trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
             _cleared(run)
         if leads() and not (wanted.resume and (run / DATA_FILE).is_file()):
             Fingerprint.of(data, wanted.data.get("source")).write(run)
-        return method, train(method, data.train, data.val, out=run, resume=wanted.resume, describe=about, options=options)
+        return method, train(
+            method,
+            data.train,
+            data.val,
+            out=run,
+            resume=wanted.resume,
+            describe=about,
+            options=options,
+        )
 
 
 def decoder_folder(run: Path, resume: bool) -> Path:
-    """Where the fit of a run's decoders is kept; what was there of another is removed, unless that goes on."""
+    """Where the fit of a run's decoders is kept; what was there of another is removed,
+    unless that goes on."""
     folder = RunFolder(run).decoder
     if not resume and leads():
         _cleared(folder)
@@ -94,7 +104,9 @@ def decoder_folder(run: Path, resume: bool) -> Path:
 def _cleared(run: Path) -> None:
     """Remove a run, and nothing else that its folder may hold."""
     if not is_vacant(run, DATA_FILE) and not (run / "config.yaml").is_file():
-        raise ValueError(f"{run} holds no run (no config.yaml), so --overwrite leaves it alone; choose another --out")
+        raise ValueError(
+            f"{run} holds no run (no config.yaml), so --overwrite leaves it alone; choose another --out"
+        )
     for part in (run / name for name in RUN_PARTS):
         remove(part)
 
@@ -106,7 +118,9 @@ def loaded(options: Mapping[str, Any]) -> Dataset:
 
 def check_run(run: Path) -> None:
     if not run.is_dir():
-        raise FileNotFoundError(f"no run folder {run}; make one with counterpoint fit METHOD --data NAME --out {run}")
+        raise FileNotFoundError(
+            f"no run folder {run}; make one with counterpoint fit METHOD --data NAME --out {run}"
+        )
 
 
 def opened_model(run: Path) -> Method:
@@ -115,7 +129,8 @@ def opened_model(run: Path) -> Method:
 
 
 def saved(method: Method, verb: str, options: Addition) -> None:
-    """Keep the model in its run, with the command that added to it, and nothing that was measured on what it was before."""
+    """Keep the model in its run, with the command that added to it, and nothing that
+    was measured on what it was before."""
     usual = type(options)(options.run)
     if isinstance(options, FitDecoderOptions):
         options = replace(options, resume=False)
@@ -128,7 +143,8 @@ def extending(run: Path) -> Iterator[tuple[Method, Dataset]]:
     """A trained run to which something is to be fitted, by this process alone.
 
     Raises:
-        ValueError: also where the record of what was added cannot be read, before anything is trained.
+        ValueError: also where the record of what was added cannot be read, before
+            anything is trained.
         BlockingIOError: another process is changing the run.
     """
     check_run(run)
@@ -142,7 +158,9 @@ def opened(run: Path) -> tuple[Method, Dataset]:
     options = run_groups(run).get("data", {})
     source, config = options.get("source"), run / "config.yaml"
     if not source:
-        raise ValueError(f"{config} does not say what data the run was trained on; add 'data: {{source: NAME}}'")
+        raise ValueError(
+            f"{config} does not say what data the run was trained on; add 'data: {{source: NAME}}'"
+        )
     if os.path.isabs(str(source)) and not Path(source).exists():
         raise FileNotFoundError(
             f"the data of {run} are not at {source}; bring them back, or say in {config}, data.source, where they are now"
@@ -151,8 +169,9 @@ def opened(run: Path) -> tuple[Method, Dataset]:
 
 
 def _as_trained(data: Dataset, source: str, method: Method, run: Path) -> Dataset:
-    """The data of a run in the splits that it was trained on, with a warning that says what has changed since. Where config.yaml names another
-    source now, its splits are its own.
+    """The data of a run in the splits that it was trained on, with a warning that says
+    what has changed since. Where config.yaml names another source now, its splits are
+    its own.
 
     Raises:
         ValueError: nothing is left of a split.
@@ -162,23 +181,37 @@ def _as_trained(data: Dataset, source: str, method: Method, run: Path) -> Datase
     if then is None or not changes:
         return data
     divide = bool(then.splits and now.splits) and then.source == now.source
-    remedy = "; rows are put back into the splits of then, and new ones are left out" if divide else ""
-    warnings.warn(f"the data of {run} have changed since it was trained: {'; '.join(changes)}{remedy}", stacklevel=2)
+    remedy = (
+        "; rows are put back into the splits of then, and new ones are left out" if divide else ""
+    )
+    warnings.warn(
+        f"the data of {run} have changed since it was trained: {'; '.join(changes)}{remedy}",
+        stacklevel=2,
+    )
     if not divide:
         return data
-    wanted, keys = ({part: rows.keys for part, rows in known.splits.items()} for known in (then, now))
+    wanted, keys = (
+        {part: rows.keys for part, rows in known.splits.items()} for known in (then, now)
+    )
     try:
         return data.read_as(method.modalities).divided_by(wanted, keys)
     except ValueError as error:
-        raise ValueError(f"{error} that {run} was trained on; restore them, or train again") from None
+        raise ValueError(
+            f"{error} that {run} was trained on; restore them, or train again"
+        ) from None
 
 
-def evaluated(method: Method, data: Dataset, run: Path, options: Mapping[str, Any], usual: bool = True) -> Evaluation:
-    """Measure, and leave the numbers in the run: what is complete, and of the model as its run has it, is what its report rests on."""
+def evaluated(
+    method: Method, data: Dataset, run: Path, options: Mapping[str, Any], usual: bool = True
+) -> Evaluation:
+    """Measure, and leave the numbers in the run: what is complete, and of the model as
+    its run has it, is what its report rests on."""
     from counterpoint.metrics import evaluate as measure
 
     evaluation = measure(method, data, cache=run / "judges", **options)
-    evaluation.to_json(run / ("evaluation.json" if evaluation.complete and usual else "evaluation-partial.json"))
+    evaluation.to_json(
+        run / ("evaluation.json" if evaluation.complete and usual else "evaluation-partial.json")
+    )
     return evaluation
 
 
@@ -203,7 +236,10 @@ def reported(
     history, name, again = run / "metrics.csv", shlex.quote(str(run)), shlex.quote(f"{run}-again")
     commands = [
         f"counterpoint fit --config {name}/config.yaml --out {again}",
-        *(shlex.join(["counterpoint", verb, f"{run}-again", *words]) for verb, *words in RunFolder(run).additions()),
+        *(
+            shlex.join(["counterpoint", verb, f"{run}-again", *words])
+            for verb, *words in RunFolder(run).additions()
+        ),
         f"counterpoint evaluate {again}",
         f"counterpoint report {again}",
     ]

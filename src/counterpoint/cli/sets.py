@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from counterpoint import data as datasets
 from counterpoint.cli import choose
-from counterpoint.cli.arguments import LOAD_SKIPS, called, expanded, gathered, option_names, parsed, parser_for
+from counterpoint.cli.arguments import (
+    LOAD_SKIPS,
+    called,
+    expanded,
+    gathered,
+    option_names,
+    parsed,
+    parser_for,
+)
 from counterpoint.cli.runs import loaded
 
 if TYPE_CHECKING:
@@ -16,9 +24,12 @@ if TYPE_CHECKING:
 
 
 def data(words: Sequence[str]) -> None:
-    """List data sets, prepare one, index one of shards, write one as arrays, or encode one's images."""
+    """List data sets, prepare one, index one of shards, write one as arrays, or encode
+    one's images."""
     if not words or words[0] in ("-h", "--help"):
-        print("usage: counterpoint data list\n       counterpoint data prepare NAME --root DIR [options]")
+        print(
+            "usage: counterpoint data list\n       counterpoint data prepare NAME --root DIR [options]"
+        )
         print("       counterpoint data index FOLDER [--out FILE] [options]")
         print("       counterpoint data pack SOURCE --out FOLDER [options]")
         print("       counterpoint data latents SOURCE --autoencoder DIR --out FOLDER [options]")
@@ -43,7 +54,9 @@ def _index(words: Sequence[str]) -> str:
 
 def _pack(words: Sequence[str]) -> Path:
     """A data set as memory maps."""
-    parser = _source_parser("data pack", "Write a data set as a folder of arrays, images decoded once and for all.")
+    parser = _source_parser(
+        "data pack", "Write a data set as a folder of arrays, images decoded once and for all."
+    )
     values = parsed(parser, expanded(words, option_names(parser)))
     out = values.pop("out")
     return datasets.pack(loaded(values), out)
@@ -51,18 +64,34 @@ def _pack(words: Sequence[str]) -> Path:
 
 def _latents(words: Sequence[str]) -> Path:
     """Images of a data set as latents."""
-    parser = _source_parser("data latents", "Write a data set again, the images of one modality as latents of a frozen autoencoder.")
-    parser.add_argument("--autoencoder", type=Path, required=True, help="folder of diffusers' AutoencoderKL: config.json and safetensors")
-    parser.add_argument("--modality", type=str, default=None, help="the images; by default the only modality of images")
+    parser = _source_parser(
+        "data latents",
+        "Write a data set again, the images of one modality as latents of a frozen autoencoder.",
+    )
+    parser.add_argument(
+        "--autoencoder",
+        type=Path,
+        required=True,
+        help="folder of diffusers' AutoencoderKL: config.json and safetensors",
+    )
+    parser.add_argument(
+        "--modality",
+        type=str,
+        default=None,
+        help="the images; by default the only modality of images",
+    )
     values = parsed(parser, expanded(words, option_names(parser)))
     autoencoder, out, modality = (values.pop(key) for key in ("autoencoder", "out", "modality"))
     return datasets.latents(loaded(values), autoencoder, out, modality=modality)
 
 
 def _source_parser(verb: str, about: str) -> ArgumentParser:
-    """A parser of a data set, the options of loading it, and the folder that is made of it."""
+    """A parser of a data set, the options of loading it, and the folder that is made of
+    it."""
     parser = parser_for(verb, about)
     parser.add_argument("source", type=str, help="name of a data set, a folder, or an .npz file")
-    parser.add_argument("--out", type=Path, required=True, help="the folder to make; --data takes it")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the folder to make; --data takes it"
+    )
     parser.add_function_arguments(datasets.load, skip=LOAD_SKIPS)
     return parser

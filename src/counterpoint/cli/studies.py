@@ -14,20 +14,35 @@ from counterpoint.methods import METHODS
 
 
 def tune(words: Sequence[str]) -> None:
-    """Search fields of a configuration for the best value of a metric on the validation split."""
+    """Search fields of a configuration for the best value of a metric on the validation
+    split."""
     from counterpoint.studies import tune as search
 
     def options(parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--study.search", type=Path, default=None, help="YAML file of the fields to search, and their ranges or choices"
+            "--study.search",
+            type=Path,
+            default=None,
+            help="YAML file of the fields to search, and their ranges or choices",
         )
-        skip: set[str | int] = {"name", "data", "search", "out", "model", "fit", "evaluation", "progress"}
+        skip: set[str | int] = {
+            "name",
+            "data",
+            "search",
+            "out",
+            "model",
+            "fit",
+            "evaluation",
+            "progress",
+        }
         parser.add_function_arguments(search, "study", skip=skip)
 
     wanted = settings(words, verb="tune", study=options)
     space = wanted.study.pop("search")
     if space is None:
-        raise ValueError("name the search space: --search F.yaml, a mapping such as 'fit.lr: {low: 1.0e-4, high: 1.0e-2, log: true}'")
+        raise ValueError(
+            "name the search space: --search F.yaml, a mapping such as 'fit.lr: {low: 1.0e-4, high: 1.0e-2, log: true}'"
+        )
     check_source(wanted.data)
     if wanted.out is None:
         raise ValueError("name the folder of the study: --out DIR")
@@ -48,8 +63,12 @@ def tune(words: Sequence[str]) -> None:
     if found.best is None or found.config is None:
         raise ValueError(f"no trial came to a value; the last one says: {found.trials[-1].reason}")
     again = shlex.quote(str(wanted.out / "best"))
-    print(f"best: trial {found.best.number}, {found.metric} {found.best.value:.6g} on the validation split")
-    print(f"next: counterpoint fit --config {shlex.quote(str(found.config))} --out {again}; counterpoint evaluate {again}")
+    print(
+        f"best: trial {found.best.number}, {found.metric} {found.best.value:.6g} on the validation split"
+    )
+    print(
+        f"next: counterpoint fit --config {shlex.quote(str(found.config))} --out {again}; counterpoint evaluate {again}"
+    )
 
 
 def sweep(words: Sequence[str]) -> None:
@@ -58,14 +77,21 @@ def sweep(words: Sequence[str]) -> None:
 
     def options(parser: ArgumentParser) -> None:
         skip: set[str | int] = {"methods", "data", "out", "fit", "evaluation", "progress"}
-        parser.add_argument("--study.methods", type=list[str], default=[], help="names; those of the configuration by default")
+        parser.add_argument(
+            "--study.methods",
+            type=list[str],
+            default=[],
+            help="names; those of the configuration by default",
+        )
         parser.add_function_arguments(study, "study", skip=skip)
 
     listed = gathered(words, ("methods", "how", "metrics", "only"), ("rates", "seeds"))
     wanted, own = study_settings(listed, "sweep", sweep.__doc__ or "", options)
     names = wanted.study.pop("methods") or [*own]
     if not names:
-        raise ValueError(f"name the methods: --methods NAME ..., or methods in the configuration; choose from {', '.join(METHODS)}")
+        raise ValueError(
+            f"name the methods: --methods NAME ..., or methods in the configuration; choose from {', '.join(METHODS)}"
+        )
     check_source(wanted.data)
     if wanted.out is None:
         raise ValueError("name the folder of the sweep: --out DIR")

@@ -1,4 +1,5 @@
-"""Values of a modality in files of the user's: read from one that holds a value or a stack of them, or from text; written as pictures or numbers."""
+"""Values of a modality in files of the user's: read from one that holds a value or a
+stack of them, or from text; written as pictures or numbers."""
 
 from __future__ import annotations
 
@@ -29,11 +30,12 @@ NUMBERS = (".npy", ".json", ".csv", ".txt")
 
 
 def read_values(modality: Modality, given: str) -> np.ndarray:
-    """Rows (N, *shape) of a modality, as models take them, from a file with one value or a stack of them; of one whose words are known, from a
-    text too.
+    """Rows (N, *shape) of a modality, as models take them, from a file with one value
+    or a stack of them; of one whose words are known, from a text too.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: a file that cannot be read, or values of another shape.
+        FileNotFoundError: no such file. ValueError: a file that cannot be read, or
+            values of another shape.
     """
     path = Path(given)
     if modality.words and (path.suffix == ".txt" or path.suffix not in NUMBERS):
@@ -45,7 +47,9 @@ def read_values(modality: Modality, given: str) -> np.ndarray:
     elif len(modality.shape) == 3 and modality.unit:
         values = _image(path, modality)
     else:
-        raise ValueError(f"cannot read {modality.name!r} from {path}; give .npy, .json, .csv or .txt")
+        raise ValueError(
+            f"cannot read {modality.name!r} from {path}; give .npy, .json, .csv or .txt"
+        )
     if values.dtype.kind not in "iuf":
         raise ValueError(f"{path} holds no numbers, as {modality.name!r} needs")
     rows = values[None] if values.shape == modality.shape else values
@@ -57,7 +61,8 @@ def read_values(modality: Modality, given: str) -> np.ndarray:
 
 
 def _texts(modality: Modality, given: str) -> np.ndarray:
-    """Ids of the lines of a text file, or of a text itself. Unknown words are warned of."""
+    """Ids of the lines of a text file, or of a text itself. Unknown words are warned
+    of."""
     if given.endswith(".txt") or os.path.isfile(given):
         try:
             lines = Path(given).read_text(encoding="utf-8").splitlines()
@@ -67,12 +72,17 @@ def _texts(modality: Modality, given: str) -> np.ndarray:
         lines = [given]
     empty = [number for number, line in enumerate(lines, 1) if not line.strip()]
     if empty or not lines:
-        raise ValueError(f"{given or 'the text'} holds no text in line {[*empty, 1][0]}, as {modality.name!r} needs; give one a line")
+        raise ValueError(
+            f"{given or 'the text'} holds no text in line {[*empty, 1][0]}, as {modality.name!r} needs; give one a line"
+        )
     vocabulary = Vocabulary(modality.words)
     ids = vocabulary.encode(lines, modality.shape[0])
     unknown = dict.fromkeys(word for line in lines for word in vocabulary.unknown(line))
     if unknown:
-        warnings.warn(f"the model does not know {', '.join(unknown)}, which {modality.name!r} was given", stacklevel=2)
+        warnings.warn(
+            f"the model does not know {', '.join(unknown)}, which {modality.name!r} was given",
+            stacklevel=2,
+        )
     return ids
 
 
@@ -85,10 +95,14 @@ def _numbers(path: Path, modality: Modality) -> np.ndarray:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             return np.asarray(json.loads(text))
-        if path.suffix == ".csv" and {*text.partition("\n")[0].replace('"', "").split(",")} & {*modality.features}:
+        if path.suffix == ".csv" and {*text.partition("\n")[0].replace('"', "").split(",")} & {
+            *modality.features
+        }:
             return _columns(text, modality)
         return np.loadtxt(
-            text.replace(",", " ").splitlines(), ndmin=2, dtype=np.int64 if modality.likelihood == "categorical" else np.float32
+            text.replace(",", " ").splitlines(),
+            ndmin=2,
+            dtype=np.int64 if modality.likelihood == "categorical" else np.float32,
         )
     except (ValueError, EOFError, RecursionError) as error:
         raise ValueError(f"{path} holds no numbers that can be read ({error})") from None
@@ -99,7 +113,9 @@ def _columns(text: str, modality: Modality) -> np.ndarray:
     header, *rows = (row for row in csv.reader(text.splitlines()) if row)
     lacking = [feature for feature in modality.features if feature not in header]
     if lacking:
-        raise ValueError(f"it lacks {len(lacking)} features of {modality.name!r}, {lacking[0]!r} first")
+        raise ValueError(
+            f"it lacks {len(lacking)} features of {modality.name!r}, {lacking[0]!r} first"
+        )
     places = [header.index(feature) for feature in modality.features]
     short = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
     if short is not None:
@@ -113,7 +129,9 @@ def _image(path: Path, modality: Modality) -> np.ndarray:
 
     channels, height, width = modality.shape
     if channels not in (1, 3):
-        raise ValueError(f"modality {modality.name!r} has {channels} channels, which no image file has; give .npy")
+        raise ValueError(
+            f"modality {modality.name!r} has {channels} channels, which no image file has; give .npy"
+        )
     picture = decode(path, str(path), "L" if channels == 1 else "RGB")
     if picture.size != (width, height):
         picture = picture.resize((width, height), Resampling.BICUBIC)
@@ -131,21 +149,30 @@ def write_values(values: Mapping[str, Tensor], modalities: Sequence[Modality], p
     elif path.suffix == ".npz":
         np.savez(content, **{name: plain(v, known[name]) for name, v in values.items()})  # type: ignore[arg-type]  # a stub of allow_pickle
     elif path.suffix == ".json":
-        content.write(json.dumps({name: plain(v, known[name]).tolist() for name, v in values.items()}).encode())
+        content.write(
+            json.dumps(
+                {name: plain(v, known[name]).tolist() for name, v in values.items()}
+            ).encode()
+        )
     elif path.suffix == ".csv":
         content.write(_table(values, known).encode())
     else:
-        raise ValueError(f"cannot write {path}: end its name in .png for pictures, or in .npz, .json or .csv for numbers")
+        raise ValueError(
+            f"cannot write {path}: end its name in .png for pictures, or in .npz, .json or .csv for numbers"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, content.getvalue())
     return path
 
 
 def _table(values: Mapping[str, Tensor], modalities: Mapping[str, Modality]) -> str:
-    """One vector as a table, a row each, under the names of its features where they are known."""
+    """One vector as a table, a row each, under the names of its features where they are
+    known."""
     name, *others = values
     if others or len(modalities[name].shape) != 1:
-        raise ValueError(f"a .csv table holds one vector modality, not {', '.join(values)}; name one by --to, or write .npz")
+        raise ValueError(
+            f"a .csv table holds one vector modality, not {', '.join(values)}; name one by --to, or write .npz"
+        )
     content = io.StringIO()
     table = csv.writer(content, lineterminator="\n")
     table.writerows([modalities[name].features] if modalities[name].features else [])
@@ -154,12 +181,25 @@ def _table(values: Mapping[str, Tensor], modalities: Mapping[str, Modality]) -> 
 
 
 def write_imputation(found: Imputation, modalities: Sequence[Modality], path: Path) -> Path:
-    """Write an .npz of what was filled and how sure it is, in the units in which it was measured; whole or not at all."""
+    """Write an .npz of what was filled and how sure it is, in the units in which it was
+    measured; whole or not at all."""
     known = {m.name: m for m in modalities}
-    values = {"": found.mean, "lower/": found.lower, "upper/": found.upper, "samples/": found.samples}
-    measured = {f"{kind}{name}": known[name].original(v) for kind, by in values.items() for name, v in by.items()}
+    values = {
+        "": found.mean,
+        "lower/": found.lower,
+        "upper/": found.upper,
+        "samples/": found.samples,
+    }
+    measured = {
+        f"{kind}{name}": known[name].original(v)
+        for kind, by in values.items()
+        for name, v in by.items()
+    }
     beside = {"probability/": found.probability, "missing/": found.missing}
-    arrays = {**measured, **{f"{kind}{name}": v for kind, by in beside.items() for name, v in by.items()}}
+    arrays = {
+        **measured,
+        **{f"{kind}{name}": v for kind, by in beside.items() for name, v in by.items()},
+    }
     content = io.BytesIO()
     np.savez(content, **{key: v.cpu().numpy() for key, v in arrays.items()})  # type: ignore[arg-type]  # a stub of allow_pickle
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,12 +208,18 @@ def write_imputation(found: Imputation, modalities: Sequence[Modality], path: Pa
 
 
 def plain(values: Tensor, modality: Modality) -> np.ndarray:
-    """Decoder means as numbers: the likeliest ids of a categorical modality, other values in the units in which they were measured."""
-    array: np.ndarray = (values.argmax(-1) if modality.likelihood == "categorical" else modality.original(values)).cpu().numpy()
+    """Decoder means as numbers: the likeliest ids of a categorical modality, other
+    values in the units in which they were measured."""
+    array: np.ndarray = (
+        (values.argmax(-1) if modality.likelihood == "categorical" else modality.original(values))
+        .cpu()
+        .numpy()
+    )
     return array
 
 
 def printed(values: Tensor, modality: Modality) -> list[Any]:
-    """Decoder means as they are printed: text where the words of a categorical modality are known, numbers otherwise."""
+    """Decoder means as they are printed: text where the words of a categorical modality
+    are known, numbers otherwise."""
     numbers: list[Any] = plain(values, modality).tolist()
     return [modality.text(ids) for ids in numbers] if modality.words else numbers

@@ -1,4 +1,5 @@
-"""The commands. Each takes the words after its name, and raises ValueError, TypeError or OSError for what a user can mend."""
+"""The commands. Each takes the words after its name, and raises ValueError, TypeError
+or OSError for what a user can mend."""
 
 from __future__ import annotations
 
@@ -12,8 +13,23 @@ import torch
 
 from counterpoint.cli import choose
 from counterpoint.cli.answers import annotate, impute, sample, translate
-from counterpoint.cli.arguments import EVALUATE_SKIPS, called, check_source, expanded, gathered, option_names, parsed, parser_for, settings
-from counterpoint.cli.options import FitDecoderOptions, FitRefinerOptions, PriorOptions, ReportOptions
+from counterpoint.cli.arguments import (
+    EVALUATE_SKIPS,
+    called,
+    check_source,
+    expanded,
+    gathered,
+    option_names,
+    parsed,
+    parser_for,
+    settings,
+)
+from counterpoint.cli.options import (
+    FitDecoderOptions,
+    FitRefinerOptions,
+    PriorOptions,
+    ReportOptions,
+)
 from counterpoint.cli.recipes import recipe
 from counterpoint.cli.runs import (
     decoder_folder,
@@ -61,7 +77,11 @@ RECIPE = recipe("demo")
 
 def demo(words: Sequence[str]) -> None:
     """Train, evaluate and report."""
-    wanted = settings([*words] if _names_folder(words) else ["--out=runs/demo", *words], verb="demo", recipe=RECIPE)
+    wanted = settings(
+        [*words] if _names_folder(words) else ["--out=runs/demo", *words],
+        verb="demo",
+        recipe=RECIPE,
+    )
     run = out_folder(wanted)
     data = loaded(wanted.data)
     trained(wanted, data)
@@ -83,11 +103,14 @@ def fit(words: Sequence[str]) -> None:
     if not leads():
         return
     print(f"{run}: {result.steps} steps, loss {result.metrics.get('train/loss', float('nan')):.4g}")
-    print(f"next: counterpoint evaluate {shlex.quote(str(run))}; counterpoint report {shlex.quote(str(run))}")
+    print(
+        f"next: counterpoint evaluate {shlex.quote(str(run))}; counterpoint report {shlex.quote(str(run))}"
+    )
 
 
 def fit_decoder(words: Sequence[str]) -> None:
-    """Fit diffusion decoders in the place of some of a trained run's; everything else stays as it is."""
+    """Fit diffusion decoders in the place of some of a trained run's; everything else
+    stays as it is."""
     wanted = called(FitDecoderOptions, "fit-decoder", words)
     with extending(wanted.run) as (method, data):
         result = method.fit_decoder(
@@ -122,7 +145,8 @@ def fit_prior(words: Sequence[str]) -> None:
 
 
 def fit_refiner(words: Sequence[str]) -> None:
-    """Fit a refiner to the posteriors of a trained run; translate --refine draws from what it makes of them."""
+    """Fit a refiner to the posteriors of a trained run; translate --refine draws from
+    what it makes of them."""
     wanted = called(FitRefinerOptions, "fit-refiner", words)
     with extending(wanted.run) as (method, data):
         options = {key: value for key, value in vars(wanted).items() if key != "run"}
@@ -135,14 +159,21 @@ def fit_refiner(words: Sequence[str]) -> None:
 def _gain(method: Method, val: Split, seed: int) -> str:
     """What refinement does to the bound of complete validation rows, in words."""
     rows = np.random.default_rng(seed).permutation(val.complete)[:GAIN_ROWS]
-    bound = method.refine(val.batch(rows, method.device), generator=torch.Generator().manual_seed(seed)).elbo if len(rows) else None
+    bound = (
+        method.refine(
+            val.batch(rows, method.device), generator=torch.Generator().manual_seed(seed)
+        ).elbo
+        if len(rows)
+        else None
+    )
     if bound is None:
         return "a refiner is fitted; no validation row has every modality to measure it on"
     return f"a bound of {bound[0].mean():.4g} nats before and {bound[-1].mean():.4g} after {len(bound) - 1} steps on {len(rows)} validation rows"
 
 
 def evaluate(words: Sequence[str]) -> None:
-    """Measure a run: one table on the screen, the same numbers in RUN/evaluation.json, or in RUN/evaluation-partial.json."""
+    """Measure a run: one table on the screen, the same numbers in RUN/evaluation.json,
+    or in RUN/evaluation-partial.json."""
     from counterpoint.metrics import evaluate as measure
     from counterpoint.metrics import read_extractor
 
@@ -156,10 +187,22 @@ def evaluate(words: Sequence[str]) -> None:
         default=[],
         help="MODALITY=FILE.py, repeated for more: a Python file, which is run, whose features(values) takes the place of the judge's features",
     )
-    parser.add_argument("--guidance", type=float | None, default=None, help="of diffusion decoders; what they were made with by default")
-    parser.add_argument("--sampler_steps", type=int | None, default=None, help="of diffusion decoders; what they were made with by default")
+    parser.add_argument(
+        "--guidance",
+        type=float | None,
+        default=None,
+        help="of diffusion decoders; what they were made with by default",
+    )
+    parser.add_argument(
+        "--sampler_steps",
+        type=int | None,
+        default=None,
+        help="of diffusion decoders; what they were made with by default",
+    )
     parser.add_function_arguments(measure, skip=EVALUATE_SKIPS)
-    values = parsed(parser, expanded(gathered(words, ("only", "feature_extractors")), option_names(parser)))
+    values = parsed(
+        parser, expanded(gathered(words, ("only", "feature_extractors")), option_names(parser))
+    )
     run, copy, detail = (values.pop(key) for key in ("run", "json", "detail"))
     drawn = {key: values.pop(key) for key in ("guidance", "sampler_steps")}
     extractors = {}
@@ -185,7 +228,17 @@ def report(words: Sequence[str]) -> None:
     for kind in wanted.maps or ():
         choose(kind, MAPS, "map")
     method, data = opened(wanted.run)
-    print(reported(method, data, measured(method, data, wanted.run), wanted.run, wanted.out, wanted.maps, wanted.seed))
+    print(
+        reported(
+            method,
+            data,
+            measured(method, data, wanted.run),
+            wanted.run,
+            wanted.out,
+            wanted.maps,
+            wanted.seed,
+        )
+    )
 
 
 def _names_folder(words: Sequence[str]) -> bool:

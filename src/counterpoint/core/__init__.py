@@ -1,4 +1,5 @@
-"""Core: the records that every layer speaks (modality, batch, latents), how values are read into them, and files, noise and checks.
+"""Core: the records that every layer speaks (modality, batch, latents), how values are
+read into them, and files, noise and checks.
 
 Nothing here knows of models or of training.
 """

@@ -1,9 +1,10 @@
 """Arguments that are what their annotations say, or one line that names what was given.
 
-Whole numbers and numbers of NumPy are taken as Python's, so that ``max_epochs=np.int64(3)`` means
-what it says; a truth value is no number, and NaN and infinity are none either. Annotations that
-say nothing that can be checked at once, such as functions, let everything pass. What a text has to
-be is for those to say who know the choices.
+Whole numbers and numbers of NumPy are taken as Python's, so that
+``max_epochs=np.int64(3)`` means what it says; a truth value is no number, and NaN and
+infinity are none either. Annotations that say nothing that can be checked at once, such
+as functions, let everything pass. What a text has to be is for those to say who know
+the choices.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def arguments(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def record(made: Any) -> None:
-    """Check the fields of a frozen dataclass by their annotations; for ``__post_init__``.
+    """Check the fields of a frozen dataclass by their annotations; for
+    ``__post_init__``.
 
     Raises:
         ValueError: a field of another type.
@@ -90,7 +92,9 @@ def shown(value: object, most: int = 80) -> str:
 
 @cache
 def _hints(of: Callable[..., Any] | type) -> dict[str, Any]:
-    module = sys.modules.get(of.__module__ or "")  # code that is run from text, such as a notebook's, has none
+    module = sys.modules.get(
+        of.__module__ or ""
+    )  # code that is run from text, such as a notebook's, has none
     known = getattr(of, "__globals__", {} if module is None else vars(module))
     found: dict[str, Any] = {}
     for name, text in of.__annotations__.items():
@@ -121,8 +125,12 @@ def _read(hint: Any, value: Any) -> Any:
         number = isinstance(value, int | np.integer) and not isinstance(value, bool)
         return int(value) if number and abs(int(value)) <= _MOST else _WANTED
     if hint is float:
-        real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-        return float(value) if real and abs(value) <= sys.float_info.max else _WANTED  # neither for NaN
+        real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(
+            value, bool
+        )
+        return (
+            float(value) if real and abs(value) <= sys.float_info.max else _WANTED
+        )  # neither for NaN
     if hint is bool:
         return bool(value) if isinstance(value, bool | np.bool_) else _WANTED
     if isinstance(hint, type):
@@ -134,10 +142,14 @@ def _listed(args: tuple[Any, ...], value: Any, kind: Any) -> Any:
     entry = args[0]
     if isinstance(value, str) and entry is str:
         return value  # often one name in the place of a list of them, of which others say more
-    if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping | np.ndarray | torch.Tensor):
+    if not isinstance(value, Iterable) or isinstance(
+        value, str | bytes | Mapping | np.ndarray | torch.Tensor
+    ):
         return _WANTED
     found = [_read(entry, each) for each in value]
-    if any(each is _WANTED for each in found) or (kind is tuple and args[-1] is not Ellipsis and len(found) != len(args)):
+    if any(each is _WANTED for each in found) or (
+        kind is tuple and args[-1] is not Ellipsis and len(found) != len(args)
+    ):
         return _WANTED
     return tuple(found) if kind is tuple else found
 
@@ -150,9 +162,19 @@ def _said(hint: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(repr, args))}"
     if origin in (Sequence, list, tuple):
-        count = f"{len(args)} entries" if origin is tuple and args[-1] is not Ellipsis else "each entry"
+        count = (
+            f"{len(args)} entries" if origin is tuple and args[-1] is not Ellipsis else "each entry"
+        )
         return f"a list, {count} {_said(args[0])}"
     if origin is Callable:
         return "a function"
-    words = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a text", types.NoneType: "None"}
-    return words.get(hint) or ("a mapping" if origin in (Mapping, dict) else str(getattr(hint, "__name__", hint)))
+    words = {
+        int: "a whole number",
+        float: "a finite number",
+        bool: "True or False",
+        str: "a text",
+        types.NoneType: "None",
+    }
+    return words.get(hint) or (
+        "a mapping" if origin in (Mapping, dict) else str(getattr(hint, "__name__", hint))
+    )

@@ -1,8 +1,9 @@
 """YAML and JSON of a user's, read without surprises.
 
-A key that stands twice in a mapping would drop what stood there first, and is refused. So is what
-is too large, nested too deep, or grows too large by its aliases: nothing here is deeper than
-``DEPTH`` levels. Only plain values come of it; no object is ever made.
+A key that stands twice in a mapping would drop what stood there first, and is refused.
+So is what is too large, nested too deep, or grows too large by its aliases: nothing
+here is deeper than ``DEPTH`` levels. Only plain values come of it; no object is ever
+made.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def read_yaml(path: Path) -> Any:
     """The plain value that a YAML file holds.
 
     Raises:
-        ValueError: it is not UTF-8 or YAML, repeats a key, or is too large; the message names the
-            file and the line.
+        ValueError: it is not UTF-8 or YAML, repeats a key, or is too large; the message
+            names the file and the line.
         OSError: it cannot be read.
     """
     return parse_yaml(_text(path, YAML_BYTES), str(path))
@@ -72,12 +73,16 @@ def _checked(value: Any, source: str, most: int) -> Any:
     """The value, if it is neither too deep nor holds more values than ``most``."""
     level, count = [value], 0
     for _ in range(DEPTH):
-        level = [child for each in level if isinstance(each, dict | list) for child in _children(each)]
+        level = [
+            child for each in level if isinstance(each, dict | list) for child in _children(each)
+        ]
         count += len(level)
         if not level:
             return value
         if count > most:
-            raise ValueError(f"{source} holds more than {most:,} values, with those that aliases repeat; expected settings")
+            raise ValueError(
+                f"{source} holds more than {most:,} values, with those that aliases repeat; expected settings"
+            )
     raise ValueError(_too_deep(source))
 
 
@@ -95,11 +100,15 @@ def _reason(error: Exception) -> str:
 
 def _text(path: Path, most: int) -> str:
     if (size := path.stat().st_size) > most:
-        raise ValueError(f"{path} has {size:,} bytes, expected at most {most:,}; is it another file?")
+        raise ValueError(
+            f"{path} has {size:,} bytes, expected at most {most:,}; is it another file?"
+        )
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise ValueError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start})"
+        ) from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -117,13 +126,17 @@ def _loader() -> type[Any]:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        def construct_mapping(
+            self, node: yaml.MappingNode, deep: bool = False
+        ) -> dict[Hashable, Any]:
             seen: set[tuple[str, str]] = set()
             for key, _ in node.value:
                 if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                     if (key.tag, key.value) in seen:
                         line = key.start_mark.line + 1
-                        raise ValueError(f"line {line} repeats the key {key.value!r}; leave out one of them")
+                        raise ValueError(
+                            f"line {line} repeats the key {key.value!r}; leave out one of them"
+                        )
                     seen.add((key.tag, key.value))
             return super().construct_mapping(node, deep)
 

@@ -1,7 +1,9 @@
-"""Files that are there whole or not at all: written beside their place, then renamed; and folders that one process at a time changes.
+"""Files that are there whole or not at all: written beside their place, then renamed;
+and folders that one process at a time changes.
 
-What is written stands in ``.NAME.HOST-PID-N.part`` until it is whole. A process that is killed leaves such a file behind; the next one of the
-same machine that writes into the folder removes it.
+What is written stands in ``.NAME.HOST-PID-N.part`` until it is whole. A process that is
+killed leaves such a file behind; the next one of the same machine that writes into the
+folder removes it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ _NUMBERS = itertools.count()
 
 
 def beside(path: Path) -> Path:
-    """A name for what will take the place of ``path``; what killed processes have left in its folder is removed."""
+    """A name for what will take the place of ``path``; what killed processes have left
+    in its folder is removed."""
     for entry in os.scandir(path.parent) if path.parent.is_dir() else ():
         if _is_stale(entry.name):
             _remove(Path(entry))
@@ -36,11 +39,12 @@ def beside(path: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to: it takes the place of ``path`` when the block ends well, also if the machine
-    then goes down, and is removed when it does not.
+    """A path beside ``path`` to write to: it takes the place of ``path`` when the block
+    ends well, also if the machine then goes down, and is removed when it does not.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; what was at ``path`` is as it was.
+        OSError: the disk is full or the folder cannot be written; what was at ``path``
+            is as it was.
     """
     part = beside(path)
     try:
@@ -58,14 +62,16 @@ def write(path: Path, content: bytes | memoryview) -> None:
     """Write a file, whole or not at all.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; what was at ``path`` is as it was.
+        OSError: the disk is full or the folder cannot be written; what was at ``path``
+            is as it was.
     """
     with replacing(path) as part:
         part.write_bytes(content)
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there: all of it at once, as far as others see."""
+    """Remove a file or a folder, if it is there: all of it at once, as far as others
+    see."""
     if path.is_dir() and not path.is_symlink():
         gone = beside(path)
         os.replace(path, gone)
@@ -89,7 +95,8 @@ def append(path: Path, content: bytes) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """A folder, made where there is none, that no other process may lock meanwhile; the same process may do so again.
+    """A folder, made where there is none, that no other process may lock meanwhile; the
+    same process may do so again.
 
     The lock ends with the process, however that ends.
 
@@ -104,7 +111,9 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise BlockingIOError(f"another process is changing {folder}; wait until it ends, or choose another folder") from None
+        raise BlockingIOError(
+            f"another process is changing {folder}; wait until it ends, or choose another folder"
+        ) from None
     try:
         yield
     finally:
@@ -117,14 +126,22 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_vacant(folder: Path, but: str = "") -> bool:
-    """Whether a folder is not there, or holds nothing but empty folders, a lock, unfinished files of killed processes, and files called ``but``."""
-    return all(name in (LOCK, but) or _PART.fullmatch(name) for _, _, names in os.walk(folder) for name in names)
+    """Whether a folder is not there, or holds nothing but empty folders, a lock,
+    unfinished files of killed processes, and files called ``but``."""
+    return all(
+        name in (LOCK, but) or _PART.fullmatch(name)
+        for _, _, names in os.walk(folder)
+        for name in names
+    )
 
 
 def _is_stale(name: str) -> bool:
-    """Whether a name is that of an unfinished file whose process, of this machine, has ended."""
+    """Whether a name is that of an unfinished file whose process, of this machine, has
+    ended."""
     found = _PART.fullmatch(name)
-    if found is None or found["host"] != _HOST or os.name != "posix":  # elsewhere the question would end the process
+    if (
+        found is None or found["host"] != _HOST or os.name != "posix"
+    ):  # elsewhere the question would end the process
         return False
     try:
         os.kill(int(found["pid"]), 0)
@@ -155,11 +172,18 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _naming(path: Path, written: Path) -> Iterator[None]:
-    """Let errors of the system that concern ``written`` name ``path``, and say what to do."""
+    """Let errors of the system that concern ``written`` name ``path``, and say what to
+    do."""
     try:
         yield
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(written), written):
             raise
-        room = "; free space and run the same again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; what was there is intact{room}") from error
+        room = (
+            "; free space and run the same again"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else ""
+        )
+        raise OSError(
+            error.errno, f"cannot write {path}: {error.strerror}; what was there is intact{room}"
+        ) from error

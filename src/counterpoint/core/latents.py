@@ -1,4 +1,5 @@
-"""Latents: shared and private latent values. The axis ``K`` (posterior samples) stays even when it is 1."""
+"""Latents: shared and private latent values. The axis ``K`` (posterior samples) stays
+even when it is 1."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ class Latents:
 
     Attributes:
         shared: (K, B, D).
-        private: by modality, (K, B, D_m); ``{}`` where the method has no private latents.
+        private: by modality, (K, B, D_m); ``{}`` where the method has no private
+            latents.
     """
 
     shared: Tensor

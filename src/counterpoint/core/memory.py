@@ -1,5 +1,5 @@
-"""A bound on the memory that a block may ask for, so that a size that nobody can mean is refused
-before the machine runs out of memory."""
+"""A bound on the memory that a block may ask for, so that a size that nobody can mean
+is refused before the machine runs out of memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_MAKERS = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.eye, torch.arange, torch.linspace, torch.rand, torch.randn})
+_MAKERS = frozenset(
+    {
+        torch.empty,
+        torch.zeros,
+        torch.ones,
+        torch.full,
+        torch.eye,
+        torch.arange,
+        torch.linspace,
+        torch.rand,
+        torch.randn,
+    }
+)
 
 
 class TooLarge(ValueError):
@@ -37,7 +49,8 @@ def physical() -> int:
 
 
 class Budget(TorchFunctionMode):
-    """Count what tensors are made in a block and refuse, before it is made, the one that is too much.
+    """Count what tensors are made in a block and refuse, before it is made, the one
+    that is too much.
 
     Args:
         bytes: most that all of them may take together.
@@ -51,11 +64,17 @@ class Budget(TorchFunctionMode):
         self.left = self.bytes = bytes
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
         if func in _MAKERS:
-            options = {key: value for key, value in kwargs.items() if key != "generator"} | {"device": "meta"}
+            options = {key: value for key, value in kwargs.items() if key != "generator"} | {
+                "device": "meta"
+            }
             self._take(lambda: func(*args, **options))
         elif func is Tensor.repeat:
             self._take(lambda: args[0].to("meta").repeat(*args[1:], **kwargs))

@@ -1,4 +1,5 @@
-"""Modality: what one modality looks like, and how its values are distributed given the latents."""
+"""Modality: what one modality looks like, and how its values are distributed given the
+latents."""
 
 from __future__ import annotations
 
@@ -20,46 +21,66 @@ COUNTS: tuple[str, ...] = ("nb", "zinb")
 """Likelihoods of counts."""
 
 SHOWN = ("words", "features", "units", "constants", "covariate_units")
-"""Fields of a modality that say how values are named and measured; checksums leave them out."""
+"""Fields of a modality that say how values are named and measured; checksums leave them
+out."""
 
 PARTS_NAMES = "/.+>@,="
-"""Signs that part the names of metrics, weights and options; no name of a modality holds one."""
+"""Signs that part the names of metrics, weights and options; no name of a modality
+holds one."""
 
 GOES_ON = "##"
-"""Begins a piece that goes on with the word before it, among the words that ids stand for."""
+"""Begins a piece that goes on with the word before it, among the words that ids stand
+for."""
 
 
 @dataclass(frozen=True)
 class Modality:
-    """What one modality looks like and how its values are distributed given the latents.
+    """What one modality looks like and how its values are distributed given the
+    latents.
 
     Args:
         name: the key of this modality in every dictionary.
-        shape: shape of one example: ``(C, H, W)`` for an image, ``(d,)`` for a vector, ``(length,)`` for word ids.
-        likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, ``"categorical"`` (a sequence of ids in ``[0, classes)``); of vectors of counts
-            ``"nb"`` (negative binomial) or ``"zinb"`` (zero-inflated); of proportions in [0, 1] ``"beta"``.
-        scale: standard deviation (normal) or diversity b (laplace); ``None`` learns one scale per feature, of .001 or
-            more. Other likelihoods have none.
+        shape: shape of one example: ``(C, H, W)`` for an image, ``(d,)`` for a vector,
+            ``(length,)`` for word ids.
+        likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, ``"categorical"`` (a
+            sequence of ids in ``[0, classes)``); of vectors of counts ``"nb"``
+            (negative binomial) or ``"zinb"`` (zero-inflated); of proportions in [0, 1]
+            ``"beta"``.
+        scale: standard deviation (normal) or diversity b (laplace); ``None`` learns one
+            scale per feature, of .001 or more. Other likelihoods have none.
         weight: factor on this modality's log-likelihood in the objective.
         classes: size of the vocabulary of a categorical modality.
-        unbounded: the values of an image may be any real numbers, as the latents of an autoencoder are; those of other images lie in [0, 1].
-        words: what the ids of a categorical modality stand for, one for each of its ``classes``, where that is known; ``""`` for padding, and
-            ``##s`` for a piece that goes on with the word before. Nothing but how ids are shown and how text is read hangs on them.
-        covariates: names of the columns of ``Batch.covariates``, which its decoder reads beside the latents: all of them, or none.
-        features: what the entries of a vector are called (genes, proteins), one each, where that is known.
-        units: of a vector that was standardised the mean and the standard deviation of each entry before. Files are read and written in the
-            units of before; nothing else hangs on them, or on names of features.
-        full_scale: of values in [0, 1], the whole number that stands for 1: by default 255 of images, as in 8-bit files, and 1 of vectors. Values
-            that come as floats are in [0, 1] already.
-        constants: features that were left out because they are the same in every row, and their value as it was measured.
-        covariate_units: mean and standard deviation of each covariate before it was standardised; (0, 1) of categories.
-        gaps: single entries of a row may be missing, which NaN marks: encoders read the mean of the training rows in their place, and the
-            log-likelihood is that of the entries that are there. Neither word ids nor counts, whose total would not be known, can have gaps.
+        unbounded: the values of an image may be any real numbers, as the latents of an
+            autoencoder are; those of other images lie in [0, 1].
+        words: what the ids of a categorical modality stand for, one for each of its
+            ``classes``, where that is known; ``""`` for padding, and ``##s`` for a
+            piece that goes on with the word before. Nothing but how ids are shown and
+            how text is read hangs on them.
+        covariates: names of the columns of ``Batch.covariates``, which its decoder
+            reads beside the latents: all of them, or none.
+        features: what the entries of a vector are called (genes, proteins), one each,
+            where that is known.
+        units: of a vector that was standardised the mean and the standard deviation of
+            each entry before. Files are read and written in the units of before;
+            nothing else hangs on them, or on names of features.
+        full_scale: of values in [0, 1], the whole number that stands for 1: by default
+            255 of images, as in 8-bit files, and 1 of vectors. Values that come as
+            floats are in [0, 1] already.
+        constants: features that were left out because they are the same in every row,
+            and their value as it was measured.
+        covariate_units: mean and standard deviation of each covariate before it was
+            standardised; (0, 1) of categories.
+        gaps: single entries of a row may be missing, which NaN marks: encoders read the
+            mean of the training rows in their place, and the log-likelihood is that of
+            the entries that are there. Neither word ids nor counts, whose total would
+            not be known, can have gaps.
 
     Raises:
-        ValueError: on an unknown likelihood, a non-positive scale or weight, an empty shape, a missing vocabulary, counts that are no vector,
-            unbounded values of what is no image or has a likelihood that reads no such, words, features or units that are not as many as ids or
-            entries, a covariate twice, or gaps in word ids or counts.
+        ValueError: on an unknown likelihood, a non-positive scale or weight, an empty
+            shape, a missing vocabulary, counts that are no vector, unbounded values of
+            what is no image or has a likelihood that reads no such, words, features or
+            units that are not as many as ids or entries, a covariate twice, or gaps in
+            word ids or counts.
     """
 
     name: str
@@ -82,40 +103,76 @@ class Modality:
         object.__setattr__(self, "shape", _shape(self.name, self.shape))
         if self.full_scale == 0:
             object.__setattr__(self, "full_scale", 255 if len(self.shape) == 3 else 1)
-        object.__setattr__(self, "covariate_units", tuple((float(mean), float(std)) for mean, std in self.covariate_units))
+        object.__setattr__(
+            self,
+            "covariate_units",
+            tuple((float(mean), float(std)) for mean, std in self.covariate_units),
+        )
         told = {
             name: getattr(self, name)
-            for name in ("likelihood", "weight", "classes", "unbounded", "gaps", "full_scale", "units", "covariate_units")
+            for name in (
+                "likelihood",
+                "weight",
+                "classes",
+                "unbounded",
+                "gaps",
+                "full_scale",
+                "units",
+                "covariate_units",
+            )
         }
-        told = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in told.items()}
+        told = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in told.items()
+        }
         for name, value in checks.options(Modality, told).items():
             object.__setattr__(self, name, value)
         for what in ("words", "features"):
             names = getattr(self, what)
             if isinstance(names, str | bytes) or not isinstance(names, Iterable):
-                raise ValueError(f"modality {self.name!r}: {what}={checks.shown(names)} must be a list of names")
+                raise ValueError(
+                    f"modality {self.name!r}: {what}={checks.shown(names)} must be a list of names"
+                )
         object.__setattr__(self, "words", tuple(self.words))
-        object.__setattr__(self, "constants", tuple((str(name), float(value)) for name, value in self.constants))
+        object.__setattr__(
+            self, "constants", tuple((str(name), float(value)) for name, value in self.constants)
+        )
         if isinstance(self.covariates, str):
             raise ValueError(
                 f"modality {self.name!r}: covariates={self.covariates!r} must be a list of names, such as [{self.covariates!r}]"
             )
         object.__setattr__(self, "covariates", tuple(self.covariates))
         if len(set(self.covariates)) < len(self.covariates):
-            raise ValueError(f"modality {self.name!r}: covariates repeat in {', '.join(self.covariates)}; name each column once")
+            raise ValueError(
+                f"modality {self.name!r}: covariates repeat in {', '.join(self.covariates)}; name each column once"
+            )
         object.__setattr__(self, "features", tuple(self.features))
-        object.__setattr__(self, "units", tuple((float(mean), float(std)) for mean, std in self.units))
+        object.__setattr__(
+            self, "units", tuple((float(mean), float(std)) for mean, std in self.units)
+        )
         if not isinstance(self.name, str) or not self.name.strip() or {*self.name} & {*PARTS_NAMES}:
-            raise ValueError(f"modality name {self.name!r} must be text that is not empty and free of {' '.join(PARTS_NAMES)}")
+            raise ValueError(
+                f"modality name {self.name!r} must be text that is not empty and free of {' '.join(PARTS_NAMES)}"
+            )
         if not self.shape or min(self.shape) < 1:
-            raise ValueError(f"modality {self.name!r}: shape {self.shape} must have at least one axis, each of length 1 or more")
+            raise ValueError(
+                f"modality {self.name!r}: shape {self.shape} must have at least one axis, each of length 1 or more"
+            )
         if self.likelihood not in LIKELIHOODS:
-            raise ValueError(f"modality {self.name!r}: unknown likelihood {self.likelihood!r}; choose one of {', '.join(LIKELIHOODS)}")
+            raise ValueError(
+                f"modality {self.name!r}: unknown likelihood {self.likelihood!r}; choose one of {', '.join(LIKELIHOODS)}"
+            )
         if isinstance(self.scale, np.integer | np.floating):
             object.__setattr__(self, "scale", float(self.scale))
-        positive = isinstance(self.scale, int | float) and not isinstance(self.scale, bool) and 0 < self.scale < float("inf")
+        positive = (
+            isinstance(self.scale, int | float)
+            and not isinstance(self.scale, bool)
+            and 0 < self.scale < float("inf")
+        )
         if self.scale is not None and not positive:
-            raise ValueError(f"modality {self.name!r}: scale {self.scale} must be positive, or None to learn it")
+            raise ValueError(
+                f"modality {self.name!r}: scale {self.scale} must be positive, or None to learn it"
+            )
         if not self.weight > 0:
             raise ValueError(f"modality {self.name!r}: weight {self.weight} must be positive")
         if self.likelihood == "categorical" and (self.classes is None or self.classes < 2):
@@ -123,10 +180,16 @@ class Modality:
                 f"modality {self.name!r}: a categorical likelihood needs classes >= 2 (the vocabulary's size), got {self.classes}"
             )
         if self.likelihood == "categorical" and len(self.shape) != 1:
-            raise ValueError(f"modality {self.name!r}: a categorical likelihood needs shape (length,), got {self.shape}; flatten it")
+            raise ValueError(
+                f"modality {self.name!r}: a categorical likelihood needs shape (length,), got {self.shape}; flatten it"
+            )
         if self.counts and len(self.shape) != 1:
-            raise ValueError(f"modality {self.name!r}: a likelihood of counts needs shape (features,), got {self.shape}; flatten it")
-        if self.unbounded and (len(self.shape) != 3 or self.likelihood not in ("normal", "laplace")):
+            raise ValueError(
+                f"modality {self.name!r}: a likelihood of counts needs shape (features,), got {self.shape}; flatten it"
+            )
+        if self.unbounded and (
+            len(self.shape) != 3 or self.likelihood not in ("normal", "laplace")
+        ):
             raise ValueError(
                 f"modality {self.name!r}: only images of a normal or Laplace likelihood can be unbounded,"
                 f" got shape {self.shape} and {self.likelihood!r}; leave it out"
@@ -142,7 +205,9 @@ class Modality:
                 " give one for each class of a categorical one, or none"
             )
         if self.full_scale < 1:
-            raise ValueError(f"modality {self.name!r}: full_scale {self.full_scale} must be a whole number of 1 or more")
+            raise ValueError(
+                f"modality {self.name!r}: full_scale {self.full_scale} must be a whole number of 1 or more"
+            )
         if not self.covariates:
             object.__setattr__(self, "covariate_units", ())
         if self.covariate_units and len(self.covariate_units) != len(self.covariates):
@@ -159,22 +224,30 @@ class Modality:
                     f"modality {self.name!r}: {len(given)} {what} for shape {self.shape}; give one for each entry of a vector, or none"
                 )
         if len({*self.features}) < len(self.features):
-            repeated = next(name for i, name in enumerate(self.features) if name in self.features[:i])
-            raise ValueError(f"modality {self.name!r}: feature {repeated!r} is there twice; give each feature a name of its own")
+            repeated = next(
+                name for i, name in enumerate(self.features) if name in self.features[:i]
+            )
+            raise ValueError(
+                f"modality {self.name!r}: feature {repeated!r} is there twice; give each feature a name of its own"
+            )
 
     @property
     def unit(self) -> bool:
-        """Whether values lie in [0, 1]: those of images do, unless they are unbounded, and those of Bernoulli and beta vectors."""
-        return self.likelihood in ("bernoulli", "beta") or (len(self.shape) == 3 and not self.unbounded)
+        """Whether values lie in [0, 1]: those of images do, unless they are unbounded,
+        and those of Bernoulli and beta vectors."""
+        return self.likelihood in ("bernoulli", "beta") or (
+            len(self.shape) == 3 and not self.unbounded
+        )
 
     @property
     def counts(self) -> bool:
-        """Whether values are counts: whole numbers of 0 or more, whose total says how much of a row was sampled."""
+        """Whether values are counts: whole numbers of 0 or more, whose total says how
+        much of a row was sampled."""
         return self.likelihood in COUNTS
 
     def read(self, stored: Tensor) -> Tensor:
-        """Stored values as models take them: word ids int64; others float32, whole numbers of values in [0, 1] divided by ``full_scale``, with zeros
-        in gaps."""
+        """Stored values as models take them: word ids int64; others float32, whole
+        numbers of values in [0, 1] divided by ``full_scale``, with zeros in gaps."""
         if self.likelihood == "categorical":
             return stored.long()
         values = stored.float()
@@ -193,28 +266,42 @@ class Modality:
         return self.covariate_units or ((0.0, 1.0),) * len(self.covariates)
 
     def standardised(self, values: Tensor) -> Tensor:
-        """Values (..., *shape) in the units in which they were measured, as models take them."""
+        """Values (..., *shape) in the units in which they were measured, as models take
+        them."""
         if not self.units:
             return values
         mean, std = values.new_tensor(self.units).unbind(-1)
         return (values - mean) / std
 
     def original(self, values: Tensor) -> Tensor:
-        """Values (..., *shape) as models give them, in the units in which they were measured."""
+        """Values (..., *shape) as models give them, in the units in which they were
+        measured."""
         if not self.units:
             return values
         mean, std = values.new_tensor(self.units).unbind(-1)
         return values * std + mean
 
     def text(self, ids: Iterable[int]) -> str:
-        """One row of ids as text: single characters side by side, words with blanks between them; numbers where no words are known."""
+        """One row of ids as text: single characters side by side, words with blanks
+        between them; numbers where no words are known."""
         return spelled(self.words, ids) if self.words else " ".join(str(int(i)) for i in ids)
 
     def identity(self) -> dict[str, Any]:
-        """What checksums are taken of: all fields but those that say how values are shown, and ``unbounded``, ``covariates``, ``gaps`` and
-        ``full_scale`` only where they are not the usual, so that they are what they were before those were fields."""
-        usual = {"unbounded": False, "covariates": (), "gaps": False, "full_scale": 255 if len(self.shape) == 3 else 1}
-        return {key: value for key, value in asdict(self).items() if key not in SHOWN and (key not in usual or value != usual[key])}
+        """What checksums are taken of: all fields but those that say how values are
+        shown, and ``unbounded``, ``covariates``, ``gaps`` and ``full_scale`` only where
+        they are not the usual, so that they are what they were before those were
+        fields."""
+        usual = {
+            "unbounded": False,
+            "covariates": (),
+            "gaps": False,
+            "full_scale": 255 if len(self.shape) == 3 else 1,
+        }
+        return {
+            key: value
+            for key, value in asdict(self).items()
+            if key not in SHOWN and (key not in usual or value != usual[key])
+        }
 
 
 def _shape(name: str, given: Any) -> tuple[int, ...]:
@@ -223,13 +310,17 @@ def _shape(name: str, given: Any) -> tuple[int, ...]:
     Raises:
         TypeError: what is none.
     """
-    sizes = (given,) if isinstance(given, int | np.integer) and not isinstance(given, bool) else given
+    sizes = (
+        (given,) if isinstance(given, int | np.integer) and not isinstance(given, bool) else given
+    )
     try:
         if isinstance(sizes, str | bytes):
             raise TypeError
         return tuple(map(index, sizes))
     except TypeError:
-        raise TypeError(f"modality {name!r}: shape {given!r} must be whole numbers, such as (3, 32, 32) or (5,)") from None
+        raise TypeError(
+            f"modality {name!r}: shape {given!r} must be whole numbers, such as (3, 32, 32) or (5,)"
+        ) from None
 
 
 def covariates_of(modalities: Iterable[Modality]) -> tuple[str, ...]:
@@ -253,6 +344,11 @@ def of_characters(words: Iterable[str]) -> bool:
 
 
 def spelled(words: Sequence[str], ids: Iterable[int]) -> str:
-    """The text that ids of words stand for: single characters side by side, words with blanks between them."""
+    """The text that ids of words stand for: single characters side by side, words with
+    blanks between them."""
     shown = [words[int(i)] for i in ids]
-    return "".join(shown) if of_characters(words) else " ".join(word for word in shown if word).replace(f" {GOES_ON}", "")
+    return (
+        "".join(shown)
+        if of_characters(words)
+        else " ".join(word for word in shown if word).replace(f" {GOES_ON}", "")
+    )

@@ -1,10 +1,12 @@
-"""Where random numbers come from: torch's own generators or, inside ``seeded``, a stream of the caller's.
+"""Where random numbers come from: torch's own generators or, inside ``seeded``, a
+stream of the caller's.
 
-The stream belongs to a thread. Answers that are asked for in several threads at once therefore
-draw the same numbers as one after the other, and torch's own generators stay untouched.
+The stream belongs to a thread. Answers that are asked for in several threads at once
+therefore draw the same numbers as one after the other, and torch's own generators stay
+untouched.
 
-Everything that the library draws passes ``generator(device)`` to torch, or calls a function of
-this module.
+Everything that the library draws passes ``generator(device)`` to torch, or calls a
+function of this module.
 """
 
 from __future__ import annotations
@@ -74,7 +76,8 @@ def uniform_like(x: Tensor) -> Tensor:
 
 
 def laplace_like(x: Tensor) -> Tensor:
-    """Laplace numbers of location 0 and scale 1, of the shape, dtype and device of ``x``."""
+    """Laplace numbers of location 0 and scale 1, of the shape, dtype and device of
+    ``x``."""
     u = torch.empty_like(x).uniform_(torch.finfo(x.dtype).eps - 1, 1, generator=generator(x.device))
     return -u.sign() * torch.log1p(-u.abs())
 
@@ -90,7 +93,8 @@ def poisson(rate: Tensor) -> Tensor:
 
 
 def choices(weights: Tensor, shape: Sequence[int]) -> Tensor:
-    """Draws of one of S choices for each row, (*shape, B), with weights (B, S) that need not sum to 1."""
+    """Draws of one of S choices for each row, (*shape, B), with weights (B, S) that
+    need not sum to 1."""
     count = max(torch.Size(shape).numel(), 1)
     drawn = torch.multinomial(weights, count, replacement=True, generator=generator(weights.device))
     return drawn.T.reshape(*shape, -1)

@@ -16,5 +16,7 @@ def required(module: str, extra: str) -> Any:
     try:
         import_module(library)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"this needs {library}, which is not installed; run: pip install 'counterpoint[{extra}]'") from error
+        raise ModuleNotFoundError(
+            f"this needs {library}, which is not installed; run: pip install 'counterpoint[{extra}]'"
+        ) from error
     return import_module(module)

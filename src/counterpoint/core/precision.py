@@ -1,8 +1,11 @@
-"""Full precision: densities, divergences and products are float32 at least, whatever the precision of the networks.
+"""Full precision: densities, divergences and products are float32 at least, whatever
+the precision of the networks.
 
-Under mixed precision (``torch.autocast``) every product of matrices is computed in half precision, also where it is not a network's. bfloat16
-keeps three decimal digits, too few for sums of precisions 1/σ²; float16 ends at 65,504, which 1/σ² exceeds where σ < .004. So networks may
-compute in half precision, but their outputs are widened, and what is computed of them with matrix products leaves autocast.
+Under mixed precision (``torch.autocast``) every product of matrices is computed in half
+precision, also where it is not a network's. bfloat16 keeps three decimal digits, too
+few for sums of precisions 1/σ²; float16 ends at 65,504, which 1/σ² exceeds where σ <
+.004. So networks may compute in half precision, but their outputs are widened, and what
+is computed of them with matrix products leaves autocast.
 """
 
 from __future__ import annotations

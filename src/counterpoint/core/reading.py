@@ -1,15 +1,19 @@
-"""The one door for values: what a person gives becomes what a model sees, or one line says what differs.
+"""The one door for values: what a person gives becomes what a model sees, or one line
+says what differs.
 
-A modality says how its values are read, and a model keeps its modalities. With s the stored value and v what the model sees:
+A modality says how its values are read, and a model keeps its modalities. With s the
+stored value and v what the model sees:
 
     word ids                v = s
     counts                  v = s
     values in [0, 1]        v = s / full_scale for whole numbers, v = s for floats
     all other values        v = s, whatever the dtype
 
-The meaning of a value therefore depends on the modality alone, and not on its dtype, its container, or the rows beside it.
+The meaning of a value therefore depends on the modality alone, and not on its dtype,
+its container, or the rows beside it.
 
-Values that were read as another modality of the same name says are converted (:mod:`counterpoint.core.conversion`).
+Values that were read as another modality of the same name says are converted
+(:mod:`counterpoint.core.conversion`).
 """
 
 from __future__ import annotations
@@ -36,20 +40,25 @@ UNKNOWN_TOKENS = ("<unk>", "\ufffd")
 SLACK = 1e-4
 """How far a float may lie outside [0, 1], for rounding."""
 
-_ENTRIES = 4_000_000  # entries looked at together while checking, which bounds the memory of the check
+_ENTRIES = (
+    4_000_000  # entries looked at together while checking, which bounds the memory of the check
+)
 
 
 # --- arrays ---------------------------------------------------------------------------------------------------------------------
 def as_rows(
     x: Mapping[str, Any], masks: Mapping[str, Any], modalities: Mapping[str, Modality]
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Values (N, *shape) by modality from whatever holds them (:mod:`counterpoint.core.containers`), and which rows are there, (N,) bool.
+    """Values (N, *shape) by modality from whatever holds them
+    (:mod:`counterpoint.core.containers`), and which rows are there, (N,) bool.
 
-    Rows of tables go together by the names in their index, and columns into the order of the modality's features; images whose channels come last
-    are turned; booleans become whole numbers.
+    Rows of tables go together by the names in their index, and columns into the order
+    of the modality's features; images whose channels come last are turned; booleans
+    become whole numbers.
 
     Raises:
-        ValueError: another shape, a table that lacks features, rows that do not go together, or masks other than True and False.
+        ValueError: another shape, a table that lacks features, rows that do not go
+            together, or masks other than True and False.
         TypeError: what holds no numbers.
     """
     found = {name: _by_name(modalities[name], given(name, values)) for name, values in x.items()}
@@ -66,7 +75,11 @@ def as_rows(
         one = side_by_side[name]
         arrays[name] = laid_out(modalities[name], _numbers(modalities[name], one.values))
         told_there = side_by_side.get(f"present/{name}")
-        there = True if told_there is None else as_mask(name, told_there.values, rows) & ~told_there.absent
+        there = (
+            True
+            if told_there is None
+            else as_mask(name, told_there.values, rows) & ~told_there.absent
+        )
         present[name] = ~one.absent & there
     return arrays, present
 
@@ -80,12 +93,18 @@ def _numbers(modality: Modality, values: Array) -> Array:
     if values.dtype.kind == "U":
         raise TypeError(f"modality {modality.name!r}: text is no numbers; encode it first")
     if modality.likelihood == "categorical" and values.dtype.kind == "f":
-        raise TypeError(f"modality {modality.name!r}: word ids must be integers, got {values.dtype}")
+        raise TypeError(
+            f"modality {modality.name!r}: word ids must be integers, got {values.dtype}"
+        )
     if values.dtype.kind == "b":
         return whole_numbers(modality, values)
     if values.dtype.kind == "u" and values.dtype.itemsize > 1:
         return values.astype(np.int64)
-    return values.astype(np.float64) if values.dtype.kind == "f" and values.dtype.itemsize > 8 else values
+    return (
+        values.astype(np.float64)
+        if values.dtype.kind == "f" and values.dtype.itemsize > 8
+        else values
+    )
 
 
 def whole_numbers(modality: Modality, flags: Array) -> Array:
@@ -94,8 +113,8 @@ def whole_numbers(modality: Modality, flags: Array) -> Array:
 
 
 def turned(modality: Modality, values: Array) -> Array:
-    """Values with the axes of the modality where they have them in another way: channels last, or no axis for one channel or one feature. Others stay
-    as they are."""
+    """Values with the axes of the modality where they have them in another way:
+    channels last, or no axis for one channel or one feature. Others stay as they are."""
     shape, own = modality.shape, values.shape[1:]
     if own != shape and len(shape) == 3 and own == (*shape[1:], shape[0]):
         return values.transpose(0, 3, 1, 2)
@@ -115,12 +134,15 @@ def laid_out(modality: Modality, values: Array) -> Array:
         raise ValueError(
             f"modality {modality.name!r}: got one example of shape {shape}; give rows of such, (1, {', '.join(map(str, shape))})"
         )
-    raise ValueError(f"modality {modality.name!r}: rows have shape {values.shape[1:]}, expected {shape}")
+    raise ValueError(
+        f"modality {modality.name!r}: rows have shape {values.shape[1:]}, expected {shape}"
+    )
 
 
 def _by_name(modality: Modality, one: Given) -> Given:
-    """A table of measured values in the order of the modality's features and in its units; where entries may be missing, with NaN for features that
-    it lacks. What has no names is taken as models take it."""
+    """A table of measured values in the order of the modality's features and in its
+    units; where entries may be missing, with NaN for features that it lacks. What has
+    no names is taken as models take it."""
     if not (one.columns and modality.features):
         return one
     place = {name: i for i, name in enumerate(one.columns)}
@@ -131,7 +153,9 @@ def _by_name(modality: Modality, one: Given) -> Given:
     return replace(one, values=values, columns=modality.features)
 
 
-def places_of(modality: Modality, wanted: Sequence[str], place: Mapping[str, int], gaps: bool) -> Array:
+def places_of(
+    modality: Modality, wanted: Sequence[str], place: Mapping[str, int], gaps: bool
+) -> Array:
     """Where each wanted feature stands, −1 where it is missing and may be.
 
     Raises:
@@ -161,7 +185,8 @@ def as_mask(name: str, told: Any, rows: int) -> Array:
     """Which rows of a modality are there, (rows,) bool.
 
     Raises:
-        ValueError: another shape, rows of which nothing is said, or numbers other than 0 and 1. TypeError: text.
+        ValueError: another shape, rows of which nothing is said, or numbers other than
+            0 and 1. TypeError: text.
     """
     values = _mask(name, told).values
     if values.shape != (rows,):
@@ -171,7 +196,11 @@ def as_mask(name: str, told: Any, rows: int) -> Array:
 
 def _mask(name: str, told: Any) -> Given:
     """The same with the names of its rows, of any shape."""
-    one, start, remedy = given(f"present/{name}", told), f"'present' of {name!r}", "give True or False, or 1 or 0, for each row"
+    one, start, remedy = (
+        given(f"present/{name}", told),
+        f"'present' of {name!r}",
+        "give True or False, or 1 or 0, for each row",
+    )
     if one.values.dtype.kind == "U":
         raise TypeError(f"{start} holds text ({str(one.values.ravel()[0])!r}); {remedy}")
     if one.absent.any():
@@ -190,7 +219,8 @@ def kind(modality: Modality) -> str:
 
 
 def wrong_row(modality: Modality, values: Array, present: Array) -> tuple[int, str] | None:
-    """The first row that is there and holds what its modality can't be, and what that is; None where all is well.
+    """The first row that is there and holds what its modality can't be, and what that
+    is; None where all is well.
 
     Args:
         values: (N, *shape).
@@ -198,32 +228,46 @@ def wrong_row(modality: Modality, values: Array, present: Array) -> tuple[int, s
     """
     step = max(1, _ENTRIES // math.prod(modality.shape))
     for start in range(0, len(values), step):
-        if wrong := _wrong_in(modality, values[start : start + step], present[start : start + step]):
+        if wrong := _wrong_in(
+            modality, values[start : start + step], present[start : start + step]
+        ):
             return start + wrong[0], wrong[1]
     return None
 
 
 def _wrong_in(modality: Modality, block: Array, here: Array) -> tuple[int, str] | None:
-    """The same of a block that fits in memory: faults in the order in which they are told."""
+    """The same of a block that fits in memory: faults in the order in which they are
+    told."""
     whole = block.dtype.kind != "f"
     if modality.likelihood == "categorical":
         bad = (block < 0) | (block >= (modality.classes or 0))
         if not (rows := here & bad.any(1)).any():
             return None
         row = int(rows.argmax())
-        return row, f"holds {block[row][bad[row]][0]}, an id outside [0, {(modality.classes or 0) - 1}]; {ABSENT}"
+        return (
+            row,
+            f"holds {block[row][bad[row]][0]}, an id outside [0, {(modality.classes or 0) - 1}]; {ABSENT}",
+        )
     if whole and block.dtype == np.uint8 and modality.full_scale == 255 and modality.unit:
         return None
     if not whole:
         missing = np.isnan(block) if modality.gaps else None
         if missing is not None and (
-            wrong := _first(missing.reshape(len(block), -1).all(1), here, "holds nothing but NaN; mark it absent in 'present'")
+            wrong := _first(
+                missing.reshape(len(block), -1).all(1),
+                here,
+                "holds nothing but NaN; mark it absent in 'present'",
+            )
         ):
             return wrong
         with np.errstate(over="ignore"):
             seen = block.astype(np.float32, copy=False)
         bad = ~np.isfinite(seen) if missing is None else np.isinf(seen)
-        mend = ABSENT if modality.gaps or modality.counts else f"{ABSENT}, or let it have gaps (nan='missing')"
+        mend = (
+            ABSENT
+            if modality.gaps or modality.counts
+            else f"{ABSENT}, or let it have gaps (nan='missing')"
+        )
         if wrong := _first(bad, here, f"holds NaN or infinity; {mend}"):
             return wrong
     if modality.counts:
@@ -241,14 +285,21 @@ ABSENT = "mark it absent in 'present' or clean it"
 
 def _outside(modality: Modality, block: Array, here: Array, whole: bool) -> tuple[int, str] | None:
     """The first row that leaves [0, 1], or of whole numbers [0, full_scale]."""
-    top, slack = (modality.full_scale, 0.0) if whole else (1, 0.0 if modality.likelihood == "bernoulli" else SLACK)
+    top, slack = (
+        (modality.full_scale, 0.0)
+        if whole
+        else (1, 0.0 if modality.likelihood == "bernoulli" else SLACK)
+    )
     bad = here & ((block < -slack) | (block > top + slack)).reshape(len(block), -1).any(1)
     if not bad.any():
         return None
     row = int(bad.argmax())
     span = f"[{float(np.nanmin(block[row])):g}, {float(np.nanmax(block[row])):g}]"
     if whole:
-        return row, f"spans {span}, and its whole numbers are read as [0, {top}]; rescale them, or give floats in [0, 1]"
+        return (
+            row,
+            f"spans {span}, and its whole numbers are read as [0, {top}]; rescale them, or give floats in [0, 1]",
+        )
     reads = "a Bernoulli likelihood" if modality.likelihood == "bernoulli" else "an image"
     pixels = float(block[row].max()) > 1 and modality.full_scale == 255
     remedy = "divide them by 255 or give them as uint8" if pixels else "rescale them"
@@ -261,22 +312,35 @@ def _first(bad: Array, here: Array, what: str) -> tuple[int, str] | None:
     return (int(rows.argmax()), what) if rows.any() else None
 
 
-def _entry(modality: Modality, block: Array, here: Array, bad: Array, expected: str) -> tuple[int, str] | None:
+def _entry(
+    modality: Modality, block: Array, here: Array, bad: Array, expected: str
+) -> tuple[int, str] | None:
     """The first entry that is wrong, by row and feature."""
     bad = bad & here.reshape(-1, *[1] * len(modality.shape))
     if not bad.any():
         return None
     row, *place = np.argwhere(bad)[0].tolist()
-    name = repr(modality.features[place[0]]) if modality.features else str(place[0] if len(place) == 1 else tuple(place))
-    return row, f"holds {float(block[(row, *place)]):g} at feature {name}, and {expected}; correct it, or give another likelihood"
+    name = (
+        repr(modality.features[place[0]])
+        if modality.features
+        else str(place[0] if len(place) == 1 else tuple(place))
+    )
+    return (
+        row,
+        f"holds {float(block[(row, *place)]):g} at feature {name}, and {expected}; correct it, or give another likelihood",
+    )
 
 
 def to_tensors(
     modality: Modality, values: Array, present: Array, device: torch.device | str | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What a model sees of checked values: values (N, *shape) with zeros where nothing is, presence (N,), and which entries are there, (N, *shape),
-    of modalities with gaps. Values travel as they are stored and are converted on the device."""
-    stored, here = torch.from_numpy(np.ascontiguousarray(values)).to(device), torch.from_numpy(present).to(device)
+    """What a model sees of checked values: values (N, *shape) with zeros where nothing
+    is, presence (N,), and which entries are there, (N, *shape), of modalities with
+    gaps. Values travel as they are stored and are converted on the device."""
+    stored, here = (
+        torch.from_numpy(np.ascontiguousarray(values)).to(device),
+        torch.from_numpy(present).to(device),
+    )
     entries = ~stored.isnan() if modality.gaps else None
     seen = modality.read(stored)
     if not present.all():
@@ -285,7 +349,8 @@ def to_tensors(
 
 
 def to_unit(values: Tensor) -> Tensor:
-    """The pixels of 8-bit images, uint8 in [0, 255], as float32 in [0, 1]; other numbers pass as float32."""
+    """The pixels of 8-bit images, uint8 in [0, 255], as float32 in [0, 1]; other
+    numbers pass as float32."""
     return values.float().div_(255) if values.dtype == torch.uint8 else values.float()
 
 
@@ -294,28 +359,36 @@ Covariates = Tensor | np.ndarray | Sequence[Any] | Mapping[str, Any]
 """Columns of covariates, see :func:`columns`."""
 
 
-def columns(given: Covariates, names: Sequence[str], rows: int, device: torch.device | str | None = None) -> Tensor:
+def columns(
+    given: Covariates, names: Sequence[str], rows: int, device: torch.device | str | None = None
+) -> Tensor:
     """Columns of covariates, (rows, C) float32.
 
     Args:
-        given: (rows, C), or (C,) for every row; or by name a number for every row, or one for each (rows,), with zeros in the columns that are
-            not named, so that ``{"batch=b": 1}`` is batch b.
+        given: (rows, C), or (C,) for every row; or by name a number for every row, or
+            one for each (rows,), with zeros in the columns that are not named, so that
+            ``{"batch=b": 1}`` is batch b.
         names: of the C columns.
 
     Raises:
-        ValueError: no columns, an unknown name, another shape, or what is no finite number.
+        ValueError: no columns, an unknown name, another shape, or what is no finite
+            number.
     """
     if not names:
         raise ValueError("no decoder of this model reads covariates; leave them out")
     if isinstance(given, Mapping):
         unknown = [name for name in given if name not in names]
         if unknown or not given:
-            raise ValueError(f"{f'unknown covariate {unknown[0]!r}' if unknown else 'no covariate given'}; choose from {', '.join(names)}")
+            raise ValueError(
+                f"{f'unknown covariate {unknown[0]!r}' if unknown else 'no covariate given'}; choose from {', '.join(names)}"
+            )
         values = torch.zeros(rows, len(names))
         for name, column in given.items():
             numbers = _floats(f"covariate {name!r}", column)
             if numbers.shape not in ((), (rows,)):
-                raise ValueError(f"covariate {name!r} has shape {tuple(numbers.shape)}, expected one number, or ({rows},)")
+                raise ValueError(
+                    f"covariate {name!r} has shape {tuple(numbers.shape)}, expected one number, or ({rows},)"
+                )
             values[:, names.index(name)] = numbers
     else:
         values = _floats("covariates", given)
@@ -324,7 +397,9 @@ def columns(given: Covariates, names: Sequence[str], rows: int, device: torch.de
                 f"covariates have shape {tuple(values.shape)}, expected ({rows}, {len(names)}) or ({len(names)},): the columns are {', '.join(names)}"
             )
     if not bool(torch.isfinite(values).all()):
-        raise ValueError("covariates hold NaN or infinity; give a number for each column, or leave all of them out")
+        raise ValueError(
+            "covariates hold NaN or infinity; give a number for each column, or leave all of them out"
+        )
     return values.expand(rows, -1).to(device)
 
 
@@ -332,4 +407,6 @@ def _floats(what: str, given: Any) -> Tensor:
     try:
         return torch.as_tensor(given.to_numpy() if hasattr(given, "to_numpy") else given).float()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{what}: {given!r:.60} holds no numbers ({str(error).partition(chr(10))[0]})") from None
+        raise TypeError(
+            f"{what}: {given!r:.60} holds no numbers ({str(error).partition(chr(10))[0]})"
+        ) from None

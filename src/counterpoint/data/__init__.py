@@ -1,4 +1,5 @@
-"""Data: records, loaders, the embedded set, and the sets that are prepared from public files."""
+"""Data: records, loaders, the embedded set, and the sets that are prepared from public
+files."""
 
 from __future__ import annotations
 

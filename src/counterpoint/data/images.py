@@ -1,7 +1,9 @@
-"""Photos and drawings from files: decoding, cropping, shrinking; now, or when they are asked for. Arrays are uint8 and channels come first.
+"""Photos and drawings from files: decoding, cropping, shrinking; now, or when they are
+asked for. Arrays are uint8 and channels come first.
 
-Every image is opened by :func:`decode`, which knows six formats and no other. Whatever it stores becomes 8 bits a channel: whole numbers of 16 bits are
-divided by 257, so that their largest is 255; floats must lie in [0, 1]; what is transparent lies on white.
+Every image is opened by :func:`decode`, which knows six formats and no other. Whatever
+it stores becomes 8 bits a channel: whole numbers of 16 bits are divided by 257, so that
+their largest is 255; floats must lie in [0, 1]; what is transparent lies on white.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
-"""Formats that are opened. Pillow knows others that hand a file to other programs, as EPS does, whatever the file is called."""
+"""Formats that are opened. Pillow knows others that hand a file to other programs, as
+EPS does, whatever the file is called."""
 
 Box = tuple[float, float, float, float]
 Source = TypeVar("Source")
@@ -33,22 +36,41 @@ def decode(content: Path | bytes, name: str, mode: Literal["RGB", "L"] | None = 
         mode: in colour or grey; None for that which it is stored in.
 
     Raises:
-        ValueError: it cannot be read, is of another format than :data:`FORMATS`, or holds numbers that are no brightness.
+        ValueError: it cannot be read, is of another format than :data:`FORMATS`, or
+            holds numbers that are no brightness.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS) as image:
+        with Image.open(
+            BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS
+        ) as image:
             ImageOps.exif_transpose(image, in_place=True)
             plain = _eight_bits(image)
             return plain.convert(mode or ("L" if plain.mode in ("1", "L") else "RGB"))
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, *_CORRUPT) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        Image.DecompressionBombError,
+        *_CORRUPT,
+    ) as error:
         known = f"it is no image of a format that is read ({', '.join(FORMATS)})"
         why = known if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         raise ValueError(f"cannot read photo {name}: {why}; remove or replace it") from error
 
 
-_CORRUPT = (struct.error, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError, OverflowError, MemoryError)
+_CORRUPT = (
+    struct.error,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ZeroDivisionError,
+    OverflowError,
+    MemoryError,
+)
 """What Pillow raises on corrupt files, beside errors that say so."""
 
 
@@ -64,7 +86,9 @@ def _eight_bits(image: Image) -> Image:
         values = np.asarray(image)
         if image.mode == "F":
             if not ((values >= 0) & (values <= 1)).all():
-                raise ValueError(f"its floats span [{values.min():g}, {values.max():g}], expected [0, 1]")
+                raise ValueError(
+                    f"its floats span [{values.min():g}, {values.max():g}], expected [0, 1]"
+                )
             return Image.fromarray(np.rint(values * 255).astype(np.uint8))
         if image.mode == "I" and image.format != "PNG":
             raise ValueError("it holds whole numbers of 32 bits, expected 8 or 16")
@@ -77,7 +101,8 @@ def _eight_bits(image: Image) -> Image:
 
 
 def shrink(image: Image, size: int, box: Box | None = None) -> np.ndarray:
-    """The image, or a box (left, top, right, bottom) of it, as (C, size, size): bilinear, smoothed when shrinking."""
+    """The image, or a box (left, top, right, bottom) of it, as (C, size, size):
+    bilinear, smoothed when shrinking."""
     from PIL.Image import Resampling
 
     return channels_first(image.resize((size, size), Resampling.BILINEAR, box=box))
@@ -96,18 +121,30 @@ def middle(image: Image, size: int) -> np.ndarray:
 
 
 def square(bounds: Box, extent: tuple[int, int]) -> Box:
-    """The square about bounds (x, y, width, height) whose side is the longer of theirs, clipped to an image of this width and height:
-    (left, top, right, bottom)."""
+    """The square about bounds (x, y, width, height) whose side is the longer of theirs,
+    clipped to an image of this width and height: (left, top, right, bottom)."""
     x, y, width, height = bounds
     half = max(width, height) / 2
-    left, top, right, bottom = x + width / 2 - half, y + height / 2 - half, x + width / 2 + half, y + height / 2 + half
-    return max(left, 0.0), max(top, 0.0), min(right, float(extent[0])), min(bottom, float(extent[1]))
+    left, top, right, bottom = (
+        x + width / 2 - half,
+        y + height / 2 - half,
+        x + width / 2 + half,
+        y + height / 2 + half,
+    )
+    return (
+        max(left, 0.0),
+        max(top, 0.0),
+        min(right, float(extent[0])),
+        min(bottom, float(extent[1])),
+    )
 
 
 class Pictures(Generic[Source]):
-    """Images that are decoded when they are asked for: an array uint8 (N, *shape) in all but memory, as a memory map is.
+    """Images that are decoded when they are asked for: an array uint8 (N, *shape) in
+    all but memory, as a memory map is.
 
-    A slice of it is of the kind again, and decodes nothing; an index array decodes its rows.
+    A slice of it is of the kind again, and decodes nothing; an index array decodes its
+    rows.
 
     Args:
         read: makes the pixels of a source.
@@ -116,7 +153,12 @@ class Pictures(Generic[Source]):
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, read: Callable[[Source], np.ndarray], sources: Sequence[Source | None], shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        read: Callable[[Source], np.ndarray],
+        sources: Sequence[Source | None],
+        shape: tuple[int, ...],
+    ) -> None:
         self.read, self.sources, self.shape = read, sources, (len(sources), *shape)
 
     def __len__(self) -> int:
@@ -125,19 +167,35 @@ class Pictures(Generic[Source]):
     def __getitem__(self, rows: slice | np.ndarray) -> Pictures[Source] | np.ndarray:
         if isinstance(rows, slice):
             return Pictures(self.read, self.sources[rows], self.shape[1:])
-        return np.asarray(Pictures(self.read, [self.sources[i] for i in np.arange(len(self))[rows]], self.shape[1:]))
+        return np.asarray(
+            Pictures(
+                self.read, [self.sources[i] for i in np.arange(len(self))[rows]], self.shape[1:]
+            )
+        )
 
     def __array__(self, dtype: np.dtype[Any] | None = None, copy: bool | None = None) -> np.ndarray:
-        return stack(self.read, self.sources, self.shape[1:])[0].astype(dtype or self.dtype, copy=False)
+        return stack(self.read, self.sources, self.shape[1:])[0].astype(
+            dtype or self.dtype, copy=False
+        )
 
 
-def stack(read: Callable[[Source], np.ndarray], sources: Sequence[Source | None], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """What ``read`` makes of each source, (N, *shape), and which sources there are, (N,); rows of None are zeros.
+def stack(
+    read: Callable[[Source], np.ndarray], sources: Sequence[Source | None], shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What ``read`` makes of each source, (N, *shape), and which sources there are,
+    (N,); rows of None are zeros.
 
     Threads read side by side, since decoding does not hold the interpreter.
     """
-    values, present = np.zeros((len(sources), *shape), np.uint8), np.array([source is not None for source in sources], bool)
+    values, present = (
+        np.zeros((len(sources), *shape), np.uint8),
+        np.array([source is not None for source in sources], bool),
+    )
     with ThreadPoolExecutor() as pool:
-        for row, pixels in zip(np.flatnonzero(present), pool.map(read, [s for s in sources if s is not None]), strict=True):
+        for row, pixels in zip(
+            np.flatnonzero(present),
+            pool.map(read, [s for s in sources if s is not None]),
+            strict=True,
+        ):
             values[row] = pixels
     return values, present

@@ -1,4 +1,5 @@
-"""Batches in an order that a seed fixes, that several processes can share, and that can be resumed anywhere."""
+"""Batches in an order that a seed fixes, that several processes can share, and that can
+be resumed anywhere."""
 
 from __future__ import annotations
 
@@ -16,22 +17,26 @@ Rows = TypeVar("Rows", bound=Sized)
 
 
 class Loader(ABC, Generic[Rows]):
-    """An iterable of :class:`~counterpoint.core.batch.Batch`, one pass over the rows per ``iter``; each pass is an epoch of its own.
+    """An iterable of :class:`~counterpoint.core.batch.Batch`, one pass over the rows
+    per ``iter``; each pass is an epoch of its own.
 
-    The order of a pass is fixed by ``(seed, epoch)``, or by the seed alone with ``shuffle="once"``. Its state is two integers: ``position`` batches of
-    ``epoch`` have been handed out.
+    The order of a pass is fixed by ``(seed, epoch)``, or by the seed alone with
+    ``shuffle="once"``. Its state is two integers: ``position`` batches of ``epoch``
+    have been handed out.
 
     Args:
         rows: what to pass over.
         batch_size: rows per batch and per process.
         seed: fixes the order together with the epoch.
-        shuffle: ``False`` keeps the order of the rows, ``"once"`` has the random order of the first pass in all of them.
+        shuffle: ``False`` keeps the order of the rows, ``"once"`` has the random order
+            of the first pass in all of them.
         drop_last: leave out a last batch that is not full.
         rank, world_size: which of how many processes this is.
         device: where the tensors are made.
 
     Raises:
-        ValueError: sizes below 1, a rank outside ``[0, world_size)``, another ``shuffle``, or options that leave no batch.
+        ValueError: sizes below 1, a rank outside ``[0, world_size)``, another
+            ``shuffle``, or options that leave no batch.
     """
 
     def __init__(
@@ -47,18 +52,28 @@ class Loader(ABC, Generic[Rows]):
         device: torch.device | str | None = None,
     ) -> None:
         if batch_size < 1 or world_size < 1:
-            raise ValueError(f"batch_size {batch_size} and world_size {world_size} must be 1 or more")
+            raise ValueError(
+                f"batch_size {batch_size} and world_size {world_size} must be 1 or more"
+            )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} must lie in [0, {world_size})")
         if seed < 0:
             raise ValueError(f"seed {seed} must be 0 or more")
         if shuffle not in (True, False, "once"):
             raise ValueError(f"shuffle {shuffle!r} must be True, False or 'once'")
-        self.rows, self.batch_size, self.seed, self.shuffle, self.drop_last = rows, batch_size, seed, shuffle, drop_last
+        self.rows, self.batch_size, self.seed, self.shuffle, self.drop_last = (
+            rows,
+            batch_size,
+            seed,
+            shuffle,
+            drop_last,
+        )
         self.rank, self.world_size, self.device = rank, world_size, device
         self.epoch = 0
         self.position = 0
-        self._go_on = True  # whether the next pass continues at (epoch, position): nothing was handed out since it was set
+        # whether the next pass continues at (epoch, position): nothing was handed out since it was
+        # set
+        self._go_on = True
         if len(self) == 0:
             together = f"batch_size {batch_size} × world_size {world_size}"
             raise ValueError(
@@ -71,29 +86,37 @@ class Loader(ABC, Generic[Rows]):
 
     @abstractmethod
     def _batches(self, epoch: int, position: int) -> Iterator[Batch]:
-        """The batches of this process in the order of ``epoch``, from batch ``position`` on."""
+        """The batches of this process in the order of ``epoch``, from batch
+        ``position`` on."""
 
     @abstractmethod
     def _identity(self) -> dict[str, Any]:
         """What fixes the order of a pass."""
 
     def __iter__(self) -> Iterator[Batch]:
-        # a generator: where the pass begins is settled when its first batch is asked for, since Lightning calls iter before set_epoch
+        # a generator: where the pass begins is settled when its first batch is asked for, since
+        # Lightning calls iter before set_epoch
         if not self._go_on or self.position >= len(self):
             self.epoch, self.position = self.epoch + 1, 0
         epoch = self.epoch
-        for r, batch in enumerate(self._batches(0 if self.shuffle == "once" else epoch, self.position), self.position):
-            if self.epoch == epoch:  # a pass that was left open must not move a newer one's position
+        for r, batch in enumerate(
+            self._batches(0 if self.shuffle == "once" else epoch, self.position), self.position
+        ):
+            if (
+                self.epoch == epoch
+            ):  # a pass that was left open must not move a newer one's position
                 self.position, self._go_on = r + 1, False
             yield batch
 
     @property
     def sampler(self) -> Self:
-        """The loader itself: Lightning calls ``loader.sampler.set_epoch`` before each epoch."""
+        """The loader itself: Lightning calls ``loader.sampler.set_epoch`` before each
+        epoch."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the next pass the given epoch: from its start, or from where :meth:`load_state_dict` has just put it within that epoch."""
+        """Make the next pass the given epoch: from its start, or from where
+        :meth:`load_state_dict` has just put it within that epoch."""
         if epoch != self.epoch or not self._go_on:
             self.epoch, self.position, self._go_on = epoch, 0, True
 
@@ -105,7 +128,8 @@ class Loader(ABC, Generic[Rows]):
         """Let the next pass continue exactly where ``state`` was taken.
 
         Raises:
-            ValueError: the state belongs to another order: of other rows, another seed, or another number of rows a step.
+            ValueError: the state belongs to another order: of other rows, another seed,
+                or another number of rows a step.
         """
         for key, mine in self._identity().items():
             if state.get(key) != mine:
@@ -118,11 +142,14 @@ class Loader(ABC, Generic[Rows]):
 class BatchLoader(Loader[Split]):
     """Batches of a split; see :class:`Loader` for its arguments.
 
-    The order of a pass is a permutation. With several processes, batch ``r`` of all ranks together is batch ``r`` of one process with
-    ``world_size * batch_size`` rows. There are no worker processes: indexing is faster than talking to them.
+    The order of a pass is a permutation. With several processes, batch ``r`` of all
+    ranks together is batch ``r`` of one process with ``world_size * batch_size`` rows.
+    There are no worker processes: indexing is faster than talking to them.
 
-    The last batch of a pass may be short. Where one row is not a batch (contrastive terms, batch norm), or where ranks must weigh
-    exactly alike, use ``drop_last=True``. A rest too small to give each rank a row is always dropped, or the ranks would wait for each other.
+    The last batch of a pass may be short. Where one row is not a batch (contrastive
+    terms, batch norm), or where ranks must weigh exactly alike, use ``drop_last=True``.
+    A rest too small to give each rank a row is always dropped, or the ranks would wait
+    for each other.
     """
 
     def __len__(self) -> int:
@@ -131,9 +158,20 @@ class BatchLoader(Loader[Split]):
 
     def _batches(self, epoch: int, position: int) -> Iterator[Batch]:
         rows, step = len(self.rows), self.batch_size * self.world_size
-        order = np.random.default_rng((self.seed, epoch)).permutation(rows) if self.shuffle else np.arange(rows)
+        order = (
+            np.random.default_rng((self.seed, epoch)).permutation(rows)
+            if self.shuffle
+            else np.arange(rows)
+        )
         for r in range(position, len(self)):
-            yield self.rows.batch(order[r * step : (r + 1) * step][self.rank :: self.world_size], self.device)
+            yield self.rows.batch(
+                order[r * step : (r + 1) * step][self.rank :: self.world_size], self.device
+            )
 
     def _identity(self) -> dict[str, Any]:
-        return {"rows": len(self.rows), "seed": self.seed, "shuffle": self.shuffle, "step_rows": self.batch_size * self.world_size}
+        return {
+            "rows": len(self.rows),
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "step_rows": self.batch_size * self.world_size,
+        }

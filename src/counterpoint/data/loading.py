@@ -49,11 +49,41 @@ _OPTIONS = {
 
 _ARRAYS = ("nan", "zeros", "covariate_kinds")
 
-_OF_SCVERSE = ("layers", "private_labels", "batch", "splits", "top_features", "standardise", "skip_bad", "zeros", "covariate_kinds")
+_OF_SCVERSE = (
+    "layers",
+    "private_labels",
+    "batch",
+    "splits",
+    "top_features",
+    "standardise",
+    "skip_bad",
+    "zeros",
+    "covariate_kinds",
+)
 
-_IMAGE_FOLDER = ("size", "length", "min_count", "captions", "tokens", "vocabulary_size", "vocabulary", "skip_bad")
+_IMAGE_FOLDER = (
+    "size",
+    "length",
+    "min_count",
+    "captions",
+    "tokens",
+    "vocabulary_size",
+    "vocabulary",
+    "skip_bad",
+)
 
-_STREAM = ("columns", "size", "length", "min_count", "tokens", "vocabulary_size", "vocabulary", "nan", "skip_bad", "buffer")
+_STREAM = (
+    "columns",
+    "size",
+    "length",
+    "min_count",
+    "tokens",
+    "vocabulary_size",
+    "vocabulary",
+    "nan",
+    "skip_bad",
+    "buffer",
+)
 
 
 def names() -> dict[str, str]:
@@ -177,18 +207,33 @@ def load(
             shards, every row is read beforehand, unless their index was made so.
 
     Raises:
-        FileNotFoundError: unknown name, no such path, or a set that has to be prepared first.
+        FileNotFoundError: unknown name, no such path, or a set that has to be prepared
+            first.
         ValueError, TypeError: bad contents, or an option that does not apply.
     """
     if not isinstance(source, str | Path | Mapping):
-        raise TypeError(f"source is a {type(source).__name__}; give a name, a path, or a mapping of arrays such as {{'rna': ...}}")
+        raise TypeError(
+            f"source is a {type(source).__name__}; give a name, a path, or a mapping of arrays such as {{'rna': ...}}"
+        )
     place = Path(root) if root is not None else default_root()
     named = isinstance(source, str) and source in _OPTIONS
     pictured = not named and not isinstance(source, Mapping) and is_image_folder(Path(source))
-    is_scverse = not named and isinstance(source, str | Path) and Path(source).suffix in scverse.SUFFIXES
-    streamed = not named and not isinstance(source, Mapping) and not pictured and not is_scverse and is_stream(Path(source))
+    is_scverse = (
+        not named and isinstance(source, str | Path) and Path(source).suffix in scverse.SUFFIXES
+    )
+    streamed = (
+        not named
+        and not isinstance(source, Mapping)
+        and not pictured
+        and not is_scverse
+        and is_stream(Path(source))
+    )
     kinds_of_files = ((pictured, _IMAGE_FOLDER), (is_scverse, _OF_SCVERSE), (streamed, _STREAM))
-    mine = _OPTIONS[str(source)] if named else next((options for it_is, options in kinds_of_files if it_is), _ARRAYS)
+    mine = (
+        _OPTIONS[str(source)]
+        if named
+        else next((options for it_is, options in kinds_of_files if it_is), _ARRAYS)
+    )
     asked = {
         "size": size,
         "views": views,
@@ -219,7 +264,9 @@ def load(
     }
     checks.whole("seed", seed, 0)
     if not isinstance(source, Mapping) and not str(source).strip():
-        raise ValueError(f"source={source!r} names nothing; give the name of a data set, a folder or a file")
+        raise ValueError(
+            f"source={source!r} names nothing; give the name of a data set, a folder or a file"
+        )
     read_options = ReadOptions(nan, zeros, covariate_kinds or {})
     given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     stray = [key for key in given if key not in mine]
@@ -245,21 +292,37 @@ def load(
     if stray:
         raise ValueError(f"option {stray[0]!r} does not apply to {what}; leave it out")
     if not is_scverse and not isinstance(skip_bad, bool):
-        raise ValueError(f"skip_bad of {what} is True or False, got {skip_bad!r}; kinds of badness are those of .h5mu and .h5ad files")
+        raise ValueError(
+            f"skip_bad of {what} is True or False, got {skip_bad!r}; kinds of badness are those of .h5mu and .h5ad files"
+        )
     kinds = (("labels", labels, not is_scverse), ("modalities", modalities, is_scverse))
-    wrong = [(key, mapped) for key, value, mapped in kinds if value is not None and hasattr(value, "items") != mapped]
+    wrong = [
+        (key, mapped)
+        for key, value, mapped in kinds
+        if value is not None and hasattr(value, "items") != mapped
+    ]
     if wrong:
         kind, other = ("mapping", "list") if wrong[0][1] else ("list", "mapping")
         raise TypeError(f"{wrong[0][0]!r} of {what} must be a {kind}, not a {other}")
     records = None if isinstance(modalities, Mapping) else modalities
     if isinstance(source, Mapping):
         beside: dict[str, Any] = {"present": present, "labels": labels, "covariates": covariates}
-        data = arrays.from_mapping("mapping", source, **beside, modalities=records, fractions=fractions, seed=seed, options=read_options)
+        data = arrays.from_mapping(
+            "mapping",
+            source,
+            **beside,
+            modalities=records,
+            fractions=fractions,
+            seed=seed,
+            options=read_options,
+        )
     elif is_scverse:
         families = modalities if isinstance(modalities, Mapping) else None
         given["labels"] = () if labels is None or isinstance(labels, Mapping) else labels
         mdata, name = scverse.read(Path(source), [*(families or ())]), Path(source).name
-        data = scverse.setup_mudata(mdata, modalities=families, fractions=fractions, seed=seed, name=name, **given)
+        data = scverse.setup_mudata(
+            mdata, modalities=families, fractions=fractions, seed=seed, name=name, **given
+        )
     else:
         data = _opened(source, place, given, read_options, records, fractions, seed, verify)
     if likelihood is not None or scale is not None:
@@ -272,11 +335,16 @@ def load(
 
 
 def described(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords of :func:`load` as a run keeps them: those that are given, paths absolute, so that the data are found from any folder."""
+    """Keywords of :func:`load` as a run keeps them: those that are given, paths
+    absolute, so that the data are found from any folder."""
     given = {key: value for key, value in options.items() if value is not None}
-    paths = [key for key in ("source", "root", "vocabulary") if isinstance(given.get(key), str | Path)]
+    paths = [
+        key for key in ("source", "root", "vocabulary") if isinstance(given.get(key), str | Path)
+    ]
     named = given.get("source") in _OPTIONS if isinstance(given.get("source"), str) else False
-    return given | {key: os.path.abspath(given[key]) for key in paths if key != "source" or not named}
+    return given | {
+        key: os.path.abspath(given[key]) for key in paths if key != "source" or not named
+    }
 
 
 def _opened(
@@ -305,9 +373,13 @@ def _opened(
     if source == "celebamask":
         return celebamask(place, **options)
     if source in ("circles-squares", "circles-squares-size"):
-        return circles_squares("filled" if source == "circles-squares" else "size", seed=seed, **options)
+        return circles_squares(
+            "filled" if source == "circles-squares" else "size", seed=seed, **options
+        )
     if source in polymnist.FAMILY:
-        chosen = polymnist.parameters(str(source), options.get("size"), options.get("views"), options.get("draws"), seed)
+        chosen = polymnist.parameters(
+            str(source), options.get("size"), options.get("views"), options.get("draws"), seed
+        )
         folder = place / "prepared" / polymnist.folder_name(str(source), chosen)
         if not folder.is_dir():
             raise FileNotFoundError(
@@ -322,15 +394,23 @@ def _opened(
     if is_stream(path):
         return _streamed(path, options, fractions, seed)
     if path.is_dir():
-        return arrays.from_folder(path, modalities, fractions, seed, verify=verify, options=read_options)
+        return arrays.from_folder(
+            path, modalities, fractions, seed, verify=verify, options=read_options
+        )
     if path.suffix == ".npz" and path.is_file():
         return arrays.from_npz(path, modalities, fractions, seed, options=read_options)
     if path.exists():
-        raise ValueError(f"{path} is neither a folder nor an .npz, .h5mu or .h5ad file; convert it to one of them")
-    raise FileNotFoundError(f"no data set and no path called {str(source)!r}; the known data sets are {', '.join(names())}")
+        raise ValueError(
+            f"{path} is neither a folder nor an .npz, .h5mu or .h5ad file; convert it to one of them"
+        )
+    raise FileNotFoundError(
+        f"no data set and no path called {str(source)!r}; the known data sets are {', '.join(names())}"
+    )
 
 
-def _streamed(path: Path, options: dict[str, Any], fractions: tuple[float, float, float], seed: int) -> Dataset:
+def _streamed(
+    path: Path, options: dict[str, Any], fractions: tuple[float, float, float], seed: int
+) -> Dataset:
     """A data set of shards."""
     chosen = {name: value for name, value in options.items() if name != "buffer"}
     if "columns" in chosen:
@@ -354,17 +434,23 @@ def prepare(
     url: str = URL,
     progress: bool = True,
 ) -> Path:
-    """Make a set of the PolyMNIST family from MNIST and photos, once; :func:`load` then opens it as memory maps.
+    """Make a set of the PolyMNIST family from MNIST and photos, once; :func:`load` then
+    opens it as memory maps.
 
-    A set that is there already with the same parameters is left as it is. The folder appears only when it is complete.
+    A set that is there already with the same parameters is left as it is. The folder
+    appears only when it is complete.
 
     Args:
         name: ``polymnist``, ``translated-polymnist`` or ``polymnist-quadrant``.
-        root: holds MNIST's idx files (``root/mnist`` or ``root``; downloaded if missing) and takes the result.
-        out: the folder to make, instead of ``root/prepared/NAME...``; load it by its path.
-        size, views, draws, seed: side of the canvas, number of views, pairings of the training digits (4), random seed.
-        photos: folder of background photos, used in order of name; by default ``root/polymnist_backgrounds`` if it is there. Views for
-            which no photo is left get a synthesised texture each; the notes of the data set say so.
+        root: holds MNIST's idx files (``root/mnist`` or ``root``; downloaded if
+            missing) and takes the result.
+        out: the folder to make, instead of ``root/prepared/NAME...``; load it by its
+            path.
+        size, views, draws, seed: side of the canvas, number of views, pairings of the
+            training digits (4), random seed.
+        photos: folder of background photos, used in order of name; by default
+            ``root/polymnist_backgrounds`` if it is there. Views for which no photo is
+            left get a synthesised texture each; the notes of the data set say so.
         url: where MNIST is downloaded from.
         progress: show a progress bar.
 
@@ -372,8 +458,10 @@ def prepare(
         The folder.
 
     Raises:
-        ValueError: unknown name, a parameter out of range, a corrupt file, or a photo that is too small.
-        OSError: no photos, no download, a full disk, or a folder that holds something else. Nothing half-written remains.
+        ValueError: unknown name, a parameter out of range, a corrupt file, or a photo
+            that is too small.
+        OSError: no photos, no download, a full disk, or a folder that holds something
+            else. Nothing half-written remains.
     """
     if name not in polymnist.FAMILY:
         known = ", ".join(polymnist.FAMILY)
@@ -383,5 +471,14 @@ def prepare(
     place = Path(root) if root is not None else default_root()
     target, folder = (Path(p) if p is not None else None for p in (out, photos))
     return polymnist.prepare(
-        name, place, target, size=size, views=views, draws=draws, seed=seed, photo_folder=folder, url=url, progress=progress
+        name,
+        place,
+        target,
+        size=size,
+        views=views,
+        draws=draws,
+        seed=seed,
+        photo_folder=folder,
+        url=url,
+        progress=progress,
     )

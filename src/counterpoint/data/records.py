@@ -1,6 +1,8 @@
-"""What a data set is: arrays by modality, which rows are there, labels, and three splits of them.
+"""What a data set is: arrays by modality, which rows are there, labels, and three
+splits of them.
 
-Everything is validated once, when a :class:`Split` is made, so that taking a batch is only indexing and one conversion.
+Everything is validated once, when a :class:`Split` is made, so that taking a batch is
+only indexing and one conversion.
 """
 
 from __future__ import annotations
@@ -16,7 +18,12 @@ import numpy as np
 import torch
 
 from counterpoint.core.batch import Batch
-from counterpoint.core.conversion import Conversion, conversions, converted_covariates, with_covariates
+from counterpoint.core.conversion import (
+    Conversion,
+    conversions,
+    converted_covariates,
+    with_covariates,
+)
 from counterpoint.core.modality import COUNTS, Modality, covariates_of
 from counterpoint.core.reading import as_mask, to_tensors, wrong_row
 from counterpoint.data.images import Pictures
@@ -29,7 +36,8 @@ Family = Literal["normal", "laplace", "bernoulli", "beta", "nb", "zinb"]
 Missing = Literal["random", "block"]
 Rows = np.ndarray | slice
 COVARIATES = "covariates/columns"
-"""Name of the array that holds all covariates of a split, as they are, in a prepared folder; its modalities name them."""
+"""Name of the array that holds all covariates of a split, as they are, in a prepared
+folder; its modalities name them."""
 _BLOCK = 4096  # rows read together for a checksum
 
 
@@ -38,22 +46,30 @@ class Split:
     """The rows of one split.
 
     Args:
-        x: values by modality, each ``(N, *shape)``: uint8 images on [0, 255], floats, integer word ids, or counts of any dtype. Memory-mapped
-            arrays stay on disk, and :class:`~counterpoint.data.images.Pictures` in their files. A modality that is left out is absent in
-            every row.
+        x: values by modality, each ``(N, *shape)``: uint8 images on [0, 255], floats,
+            integer word ids, or counts of any dtype. Memory-mapped arrays stay on disk,
+            and :class:`~counterpoint.data.images.Pictures` in their files. A modality
+            that is left out is absent in every row.
         modalities: what the values look like; fixes the order.
-        present: by modality, ``(N,)`` bool; a modality that is left out is there in every row.
-        shared_labels: by label, ``(N,)`` integers, for what all modalities have in common.
+        present: by modality, ``(N,)`` bool; a modality that is left out is there in
+            every row.
+        shared_labels: by label, ``(N,)`` integers, for what all modalities have in
+            common.
         private_labels: by label, then by modality, ``(N,)`` integers.
-        covariates: what decoders may read beside the latents, such as the experimental batch, ``(N, C)`` numbers; C = 0 without any.
-        covariate_names: of the C columns. A modality names all of them, if its decoder reads them, or none.
-        ids: what the rows are called where they were read, ``(N,)`` text, or None; results go back there by it.
+        covariates: what decoders may read beside the latents, such as the experimental
+            batch, ``(N, C)`` numbers; C = 0 without any.
+        covariate_names: of the C columns. A modality names all of them, if its decoder
+            reads them, or none.
+        ids: what the rows are called where they were read, ``(N,)`` text, or None;
+            results go back there by it.
 
     Raises:
-        ValueError: no rows, mismatched lengths, a wrong shape, an unknown modality, NaN or infinity in a present row (but for NaN in some of the
-            entries of a modality with gaps), ids out of the
-            vocabulary, counts that are negative or no whole numbers, proportions outside [0, 1], or a row in which every modality is missing.
-            Memory-mapped arrays are checked batch by batch instead.
+        ValueError: no rows, mismatched lengths, a wrong shape, an unknown modality, NaN
+            or infinity in a present row (but for NaN in some of the entries of a
+            modality with gaps), ids out of the vocabulary, counts that are negative or
+            no whole numbers, proportions outside [0, 1], or a row in which every
+            modality is missing. Memory-mapped arrays are checked batch by batch
+            instead.
         TypeError: values, masks or labels of a dtype that does not fit.
     """
 
@@ -72,12 +88,20 @@ class Split:
         if not modalities or not self.x:
             raise ValueError("a split needs at least one modality with values")
         if len(set(names)) < len(names):
-            raise ValueError(f"modality names repeat in {', '.join(names)}; give each modality its own name")
-        per_modality = [("x", self.x), ("present", self.present), *((f"label {k!r}", v) for k, v in self.private_labels.items())]
+            raise ValueError(
+                f"modality names repeat in {', '.join(names)}; give each modality its own name"
+            )
+        per_modality = [
+            ("x", self.x),
+            ("present", self.present),
+            *((f"label {k!r}", v) for k, v in self.private_labels.items()),
+        ]
         for what, given in per_modality:
             unknown = [name for name in given if name not in names]
             if unknown:
-                raise ValueError(f"{what} names unknown modality {unknown[0]!r}; the modalities are {', '.join(names)}")
+                raise ValueError(
+                    f"{what} names unknown modality {unknown[0]!r}; the modalities are {', '.join(names)}"
+                )
         rows = len(next(iter(self.x.values())))
         if rows == 0:
             raise ValueError("a split is empty; give it at least one row")
@@ -86,14 +110,23 @@ class Split:
             raise ValueError(
                 f"modalities have different numbers of rows: {lengths}; mark missing rows in 'present' instead of leaving them out"
             )
-        present = {name: _mask(name, self.present.get(name), rows, name in self.x) for name in names}
+        present = {
+            name: _mask(name, self.present.get(name), rows, name in self.x) for name in names
+        }
         x = {m.name: _values(m, self.x.get(m.name), present[m.name]) for m in modalities}
         missing = ~np.logical_or.reduce(list(present.values()))
         if missing.any():
-            raise ValueError(f"row {int(missing.argmax())} has every modality missing; drop such rows from the data")
-        shared = {label: _label(label, values, rows) for label, values in self.shared_labels.items()}
+            raise ValueError(
+                f"row {int(missing.argmax())} has every modality missing; drop such rows from the data"
+            )
+        shared = {
+            label: _label(label, values, rows) for label, values in self.shared_labels.items()
+        }
         private = {
-            label: {name: _label(f"{label}/{name}", values, rows) for name, values in by_modality.items()}
+            label: {
+                name: _label(f"{label}/{name}", values, rows)
+                for name, values in by_modality.items()
+            }
             for label, by_modality in self.private_labels.items()
         }
         ids = None if self.ids is None else np.asarray(self.ids, str)
@@ -105,7 +138,9 @@ class Split:
             "present": present,
             "shared_labels": shared,
             "private_labels": private,
-            "covariates": _covariates(self.covariates, tuple(self.covariate_names), modalities, rows),
+            "covariates": _covariates(
+                self.covariates, tuple(self.covariate_names), modalities, rows
+            ),
             "covariate_names": tuple(self.covariate_names),
             "ids": ids,
         }.items():
@@ -120,9 +155,11 @@ class Split:
         return np.flatnonzero(np.logical_and.reduce([*self.present.values()]))
 
     def batch(self, index: Rows, device: torch.device | str | None = None) -> Batch:
-        """The chosen rows as tensors on ``device``: images in [0, 1], vectors float32, ids int64, zeros where absent.
+        """The chosen rows as tensors on ``device``: images in [0, 1], vectors float32,
+        ids int64, zeros where absent.
 
-        Values travel in the dtype in which they are stored and are converted once, there.
+        Values travel in the dtype in which they are stored and are converted once,
+        there.
         """
         x, present, entries = {}, {}, {}
         for modality in self.modalities:
@@ -138,8 +175,9 @@ class Split:
         return Batch(x, present, covariates, entries, self.modalities)
 
     def read_as(self, modalities: Sequence[Modality]) -> Split:
-        """The split as a model of these modalities reads it, and itself where nothing differs (:mod:`counterpoint.core.conversion`). What differs is
-        converted in memory.
+        """The split as a model of these modalities reads it, and itself where nothing
+        differs (:mod:`counterpoint.core.conversion`). What differs is converted in
+        memory.
 
         Raises:
             ValueError: the first thing that differs and can't be converted.
@@ -168,26 +206,41 @@ class Split:
             yield self.batch(slice(start, start + size), device)
 
     def take(self, index: Rows) -> Split:
-        """The split of the chosen rows. An index array reads them into memory; a slice does not copy."""
+        """The split of the chosen rows. An index array reads them into memory; a slice
+        does not copy."""
         return replace(
             self,
             x={k: v[index] for k, v in self.x.items()},
             present={k: v[index] for k, v in self.present.items()},
             shared_labels={k: v[index] for k, v in self.shared_labels.items()},
-            private_labels={label: {k: v[index] for k, v in by.items()} for label, by in self.private_labels.items()},
+            private_labels={
+                label: {k: v[index] for k, v in by.items()}
+                for label, by in self.private_labels.items()
+            },
             covariates=self.covariates[index],
             ids=None if self.ids is None else self.ids[index],
         )
 
-    def with_missing(self, fraction: float, seed: int = 0, how: Missing = "random", among: Sequence[str] | None = None) -> Split:
-        """The same rows with a fraction of the values of each modality missing, but never all of a row.
+    def with_missing(
+        self,
+        fraction: float,
+        seed: int = 0,
+        how: Missing = "random",
+        among: Sequence[str] | None = None,
+    ) -> Split:
+        """The same rows with a fraction of the values of each modality missing, but
+        never all of a row.
 
-        A row that would lose everything keeps one of its values, so that somewhat fewer are missing when ``fraction`` is large.
+        A row that would lose everything keeps one of its values, so that somewhat fewer
+        are missing when ``fraction`` is large.
 
         Args:
-            how: ``"random"``: each value with this probability, independently. ``"block"``: one run of the rows in their order, which may go on from
-                the last to the first. The runs of M modalities begin an M-th of the rows apart, in random order and from a random row on, as
-                where each site or each year lacks another instrument; up to (M − 1)/M no row loses everything.
+            how: ``"random"``: each value with this probability, independently.
+                ``"block"``: one run of the rows in their order, which may go on from
+                the last to the first. The runs of M modalities begin an M-th of the
+                rows apart, in random order and from a random row on, as where each site
+                or each year lacks another instrument; up to (M − 1)/M no row loses
+                everything.
             among: modalities that may go missing; all by default.
 
         Raises:
@@ -196,7 +249,9 @@ class Split:
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction {fraction} of missing values must lie in [0, 1]")
         if how not in get_args(Missing):
-            raise ValueError(f"how={how!r} is unknown; choose one of {', '.join(get_args(Missing))}")
+            raise ValueError(
+                f"how={how!r} is unknown; choose one of {', '.join(get_args(Missing))}"
+            )
         names = [m.name for m in self.modalities]
         unknown = [name for name in among or () if name not in names]
         if unknown:
@@ -216,7 +271,8 @@ class Dataset:
     """Three splits of the same modalities.
 
     Attributes:
-        train: rows to learn from, in memory or on disk: a split, or a :class:`~counterpoint.data.Stream`.
+        train: rows to learn from, in memory or on disk: a split, or a
+            :class:`~counterpoint.data.Stream`.
         notes: what a reader of results must know, e.g. where the backgrounds come from.
         digest: checksum known beforehand (prepared sets bring it in their manifest).
     """
@@ -232,9 +288,13 @@ class Dataset:
     def __post_init__(self) -> None:
         for part, split in (("train", self.train), ("val", self.val), ("test", self.test)):
             if split.modalities != tuple(self.modalities):
-                raise ValueError(f"the {part} split of {self.name!r} has other modalities than the data set; build all three alike")
+                raise ValueError(
+                    f"the {part} split of {self.name!r} has other modalities than the data set; build all three alike"
+                )
             if split.covariate_names != self.train.covariate_names:
-                raise ValueError(f"the {part} split of {self.name!r} has other covariates than the train split; build all three alike")
+                raise ValueError(
+                    f"the {part} split of {self.name!r} has other covariates than the train split; build all three alike"
+                )
 
     @property
     def covariate_names(self) -> tuple[str, ...]:
@@ -243,7 +303,8 @@ class Dataset:
 
     @cached_property
     def train_split(self) -> Split:
-        """Training rows in memory, for who looks at them beside training: all of a split, a sample of a stream."""
+        """Training rows in memory, for who looks at them beside training: all of a
+        split, a sample of a stream."""
         return self.train if isinstance(self.train, Split) else self.train.sample()
 
     def splits(self) -> dict[str, Split]:
@@ -258,24 +319,35 @@ class Dataset:
             )
         return {"train": self.train, "val": self.val, "test": self.test}
 
-    def with_likelihood(self, likelihood: Family | None = None, scale: float | None = None) -> Dataset:
-        """The same values, read by another likelihood: of every modality but word ids and counts, which know likelihoods of counts alone.
+    def with_likelihood(
+        self, likelihood: Family | None = None, scale: float | None = None
+    ) -> Dataset:
+        """The same values, read by another likelihood: of every modality but word ids
+        and counts, which know likelihoods of counts alone.
 
         Args:
-            likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"`` (values in [0, 1]; no density of grey values, so that its
-                log-likelihoods compare with nothing else), ``"beta"`` (values in [0, 1]), ``"nb"`` or ``"zinb"`` (counts; integers without words,
-                which are word ids until somebody says so, are counts, too); None keeps each modality's own.
-            scale: σ (normal) or b (laplace). None learns it where ``likelihood`` is given, and keeps it otherwise.
+            likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"`` (values in [0, 1];
+                no density of grey values, so that its log-likelihoods compare with
+                nothing else), ``"beta"`` (values in [0, 1]), ``"nb"`` or ``"zinb"``
+                (counts; integers without words, which are word ids until somebody says
+                so, are counts, too); None keeps each modality's own.
+            scale: σ (normal) or b (laplace). None learns it where ``likelihood`` is
+                given, and keeps it otherwise.
 
         Raises:
-            ValueError: another likelihood, nothing that could take it, values that do not fit, or a scale for a likelihood without one.
+            ValueError: another likelihood, nothing that could take it, values that do
+                not fit, or a scale for a likelihood without one.
         """
         if likelihood is not None and likelihood not in get_args(Family):
-            raise ValueError(f"likelihood {likelihood!r} must be one of {', '.join(get_args(Family))}; word ids keep their own")
+            raise ValueError(
+                f"likelihood {likelihood!r} must be one of {', '.join(get_args(Family))}; word ids keep their own"
+            )
 
         def keeps(modality: Modality) -> bool:
             ids = modality.likelihood == "categorical"
-            return (ids and (likelihood not in COUNTS or bool(modality.words))) or (modality.counts and likelihood not in COUNTS)
+            return (ids and (likelihood not in COUNTS or bool(modality.words))) or (
+                modality.counts and likelihood not in COUNTS
+            )
 
         if all(map(keeps, self.modalities)):
             kinds = {"counts" if m.counts else "word ids" for m in self.modalities}
@@ -289,7 +361,9 @@ class Dataset:
             family = likelihood or modality.likelihood
             if family not in ("normal", "laplace") and scale is not None:
                 named = "Bernoulli" if family == "bernoulli" else family
-                raise ValueError(f"modality {modality.name!r}: a {named} likelihood has no scale, got {scale}; leave it out")
+                raise ValueError(
+                    f"modality {modality.name!r}: a {named} likelihood has no scale, got {scale}; leave it out"
+                )
             kept = modality.scale if likelihood is None and scale is None else scale
             return replace(modality, likelihood=family, scale=kept, classes=None)
 
@@ -299,8 +373,9 @@ class Dataset:
         return replace(self, modalities=modalities, train=train, val=val, test=test)
 
     def read_as(self, modalities: Sequence[Modality]) -> Dataset:
-        """The data as a model of these modalities reads them, and themselves where nothing differs (:mod:`counterpoint.core.conversion`). Modalities that
-        the data lack are absent in every row.
+        """The data as a model of these modalities reads them, and themselves where
+        nothing differs (:mod:`counterpoint.core.conversion`). Modalities that the data
+        lack are absent in every row.
 
         Raises:
             ValueError: the first thing that differs and can't be converted.
@@ -312,71 +387,109 @@ class Dataset:
         val, test = (part.read_as(asked) for part in (self.val, self.test))
         return replace(self, modalities=asked, train=train, val=val, test=test)
 
-    def divided_by(self, wanted: Mapping[str, Sequence[str]], keys: Mapping[str, Sequence[str]]) -> Dataset:
+    def divided_by(
+        self, wanted: Mapping[str, Sequence[str]], keys: Mapping[str, Sequence[str]]
+    ) -> Dataset:
         """The same rows in other splits; rows that are not wanted are left out.
 
         Args:
-            wanted: keys of the rows of "train", "val" and "test". Those that the data lack are passed over.
+            wanted: keys of the rows of "train", "val" and "test". Those that the data
+                lack are passed over.
             keys: of the rows as they are divided now.
 
         Raises:
             ValueError: a split that would be empty.
         """
         whole = joined([*self.splits().values()])
-        place = {key: row for row, key in enumerate(key for part in self.splits() for key in keys[part])}
+        place = {
+            key: row for row, key in enumerate(key for part in self.splits() for key in keys[part])
+        }
         parts = {}
         for part in self.splits():
             rows = np.array([place[key] for key in wanted[part] if key in place], np.int64)
             if not len(rows):
                 raise ValueError(f"{self.name!r} has none of the {len(wanted[part]):,} {part} rows")
             parts[part] = whole.take(rows)
-        return replace(self, train=parts["train"], val=parts["val"], test=parts["test"], digest=None)
+        return replace(
+            self, train=parts["train"], val=parts["val"], test=parts["test"], digest=None
+        )
 
     def with_missing(self, fraction: float, seed: int = 0, how: Missing = "random") -> Dataset:
-        """The same data with training values hidden, see :meth:`Split.with_missing`; validation and test stay as they are."""
+        """The same data with training values hidden, see :meth:`Split.with_missing`;
+        validation and test stay as they are."""
         train = self.splits()["train"].with_missing(fraction, seed, how)
-        digest = self.digest and f"{self.digest}-missing-{fraction}-{seed}" + "-block" * (how == "block")
+        digest = self.digest and f"{self.digest}-missing-{fraction}-{seed}" + "-block" * (
+            how == "block"
+        )
         told = {
             "random": f"each training value hidden with probability {fraction}",
             "block": f"runs of {fraction} of the training rows hidden",
         }
         return replace(self, train=train, notes={**self.notes, "missing": told[how]}, digest=digest)
 
-    def with_gaps(self, fraction: float, seed: int = 0, among: Sequence[str] | None = None) -> Dataset:
-        """The same data with single entries of training vectors hidden, each with probability ``fraction``, but never all that a row has of a
-        modality; validation and test stay as they are.
+    def with_gaps(
+        self, fraction: float, seed: int = 0, among: Sequence[str] | None = None
+    ) -> Dataset:
+        """The same data with single entries of training vectors hidden, each with
+        probability ``fraction``, but never all that a row has of a modality; validation
+        and test stay as they are.
 
         Args:
-            among: modalities that get gaps; by default all vectors but word ids and counts.
+            among: modalities that get gaps; by default all vectors but word ids and
+                counts.
 
         Raises:
             ValueError: ``fraction`` outside [0, 1], or a modality that can't have gaps.
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction {fraction} of missing entries must lie in [0, 1]")
-        able = [m.name for m in self.modalities if len(m.shape) == 1 and m.likelihood != "categorical" and not m.counts]
+        able = [
+            m.name
+            for m in self.modalities
+            if len(m.shape) == 1 and m.likelihood != "categorical" and not m.counts
+        ]
         chosen = able if among is None else list(among)
         if unable := [name for name in chosen if name not in able]:
-            raise ValueError(f"entries of {unable[0]!r} can't be hidden; vectors that can have gaps are {', '.join(able) or 'none'}")
+            raise ValueError(
+                f"entries of {unable[0]!r} can't be hidden; vectors that can have gaps are {', '.join(able) or 'none'}"
+            )
         if not chosen:
-            raise ValueError(f"no entries to hide: {self.name!r} has no vector that can have gaps, or none is named")
+            raise ValueError(
+                f"no entries to hide: {self.name!r} has no vector that can have gaps, or none is named"
+            )
         rng = np.random.default_rng(seed)
         whole = self.splits()["train"]
-        x = {m.name: _with_gaps(m, whole.x[m.name], fraction, rng) for m in self.modalities if m.name in chosen}
+        x = {
+            m.name: _with_gaps(m, whole.x[m.name], fraction, rng)
+            for m in self.modalities
+            if m.name in chosen
+        }
         modalities = tuple(replace(m, gaps=m.gaps or m.name in chosen) for m in self.modalities)
         train = replace(whole, x={**whole.x, **x}, modalities=modalities)
         val, test = (replace(split, modalities=modalities) for split in (self.val, self.test))
-        notes = {**self.notes, "missing": f"each training entry of {', '.join(chosen)} hidden with probability {fraction}"}
+        notes = {
+            **self.notes,
+            "missing": f"each training entry of {', '.join(chosen)} hidden with probability {fraction}",
+        }
         digest = self.digest and f"{self.digest}-gaps-{fraction}-{seed}-{','.join(chosen)}"
-        return replace(self, modalities=modalities, train=train, val=val, test=test, notes=notes, digest=digest)
+        return replace(
+            self, modalities=modalities, train=train, val=val, test=test, notes=notes, digest=digest
+        )
 
     def checksum(self) -> str:
-        """A stable hexadecimal checksum of the modalities, values, masks, labels and covariates of all splits (SHA-256); of a prepared set, as prepared."""
+        """A stable hexadecimal checksum of the modalities, values, masks, labels and
+        covariates of all splits (SHA-256); of a prepared set, as prepared."""
         if self.digest is not None:
             return self.digest
-        total = hashlib.sha256(json.dumps([m.identity() for m in self.modalities], sort_keys=True).encode())
+        total = hashlib.sha256(
+            json.dumps([m.identity() for m in self.modalities], sort_keys=True).encode()
+        )
         for part, split in self.splits().items():
-            private = {f"label/{label}/{k}": v for label, by in split.private_labels.items() for k, v in by.items()}
+            private = {
+                f"label/{label}/{k}": v
+                for label, by in split.private_labels.items()
+                for k, v in by.items()
+            }
             shared = {f"label/{label}": v for label, v in split.shared_labels.items()}
             masks = {f"present/{k}": v for k, v in split.present.items()}
             covariates = {COVARIATES: split.covariates} if split.covariate_names else {}
@@ -389,7 +502,8 @@ class Dataset:
 
 
 def joined(splits: Sequence[Split]) -> Split:
-    """The rows of several splits of the same modalities, one after the other, in memory."""
+    """The rows of several splits of the same modalities, one after the other, in
+    memory."""
     first = splits[0]
 
     def together(arrays: Sequence[Array]) -> Array:
@@ -399,7 +513,10 @@ def joined(splits: Sequence[Split]) -> Split:
         first,
         x={name: together([s.x[name] for s in splits]) for name in first.x},
         present={name: together([s.present[name] for s in splits]) for name in first.present},
-        shared_labels={label: together([s.shared_labels[label] for s in splits]) for label in first.shared_labels},
+        shared_labels={
+            label: together([s.shared_labels[label] for s in splits])
+            for label in first.shared_labels
+        },
         private_labels={
             label: {name: together([s.private_labels[label][name] for s in splits]) for name in by}
             for label, by in first.private_labels.items()
@@ -410,15 +527,17 @@ def joined(splits: Sequence[Split]) -> Split:
 
 
 def _luck(rows: int, columns: int, how: Missing, rng: np.random.Generator) -> Array:
-    """Numbers in [0, 1), (rows, columns), of which those below a fraction are missing: random, or in each column how far a row is from where its
-    run begins."""
+    """Numbers in [0, 1), (rows, columns), of which those below a fraction are missing:
+    random, or in each column how far a row is from where its run begins."""
     if how == "random":
         return rng.random((rows, columns))
     place = (np.arange(rows) + rng.integers(rows)) / rows
     return (place[:, None] - rng.permutation(columns) / max(columns, 1)) % 1
 
 
-def _with_gaps(modality: Modality, values: Array, fraction: float, rng: np.random.Generator) -> Array:
+def _with_gaps(
+    modality: Modality, values: Array, fraction: float, rng: np.random.Generator
+) -> Array:
     """Vectors (N, features) as floats, NaN where they are hidden or were before."""
     read = replace(modality, gaps=False).read(torch.from_numpy(np.array(values))).numpy().copy()
     luck = np.where(np.isnan(read), -1.0, rng.random(read.shape))
@@ -432,7 +551,9 @@ def _mask(name: str, given: Array | None, rows: int, has_values: bool) -> Array:
         return np.full(rows, has_values)
     mask = as_mask(name, given, rows)
     if mask.any() and not has_values:
-        raise ValueError(f"'present' names {name!r}, which has no values; give values for it or mark it absent")
+        raise ValueError(
+            f"'present' names {name!r}, which has no values; give values for it or mark it absent"
+        )
     return mask
 
 
@@ -444,9 +565,13 @@ def _values(modality: Modality, given: Array | None, present: Array) -> Array:
     values = given if isinstance(given, np.memmap | Pictures) else np.asarray(given)
     if values.dtype.kind not in ("iu" if categorical else "uif"):
         kind = "integers" if categorical else "uint8, integers or floats"
-        raise TypeError(f"modality {modality.name!r}: dtype {values.dtype} is not supported; give {kind}")
+        raise TypeError(
+            f"modality {modality.name!r}: dtype {values.dtype} is not supported; give {kind}"
+        )
     if values.shape[1:] != modality.shape:
-        raise ValueError(f"modality {modality.name!r}: rows have shape {values.shape[1:]}, expected {modality.shape}")
+        raise ValueError(
+            f"modality {modality.name!r}: rows have shape {values.shape[1:]}, expected {modality.shape}"
+        )
     if not isinstance(values, np.memmap) and (wrong := wrong_row(modality, values, present)):
         raise ValueError(f"modality {modality.name!r}: row {wrong[0]} {wrong[1]}")
     return values
@@ -463,24 +588,32 @@ def _converted(conversion: Conversion, stored: Array, present: Array) -> Array:
     return values.numpy()
 
 
-def _covariates(given: Array | None, names: tuple[str, ...], modalities: tuple[Modality, ...], rows: int) -> Array:
+def _covariates(
+    given: Array | None, names: tuple[str, ...], modalities: tuple[Modality, ...], rows: int
+) -> Array:
     if (read := covariates_of(modalities)) and read != names:
         raise ValueError(
             f"decoders are to read the covariates {', '.join(read)}, and the data have {', '.join(names) or 'none'}; name all of them"
         )
     values = np.zeros((rows, 0), np.float32) if given is None else np.asarray(given, np.float32)
     if values.shape != (rows, len(names)):
-        raise ValueError(f"covariates have shape {values.shape}, expected ({rows}, {len(names)}): a column for each of their names")
+        raise ValueError(
+            f"covariates have shape {values.shape}, expected ({rows}, {len(names)}): a column for each of their names"
+        )
     good = np.isfinite(values).all(1)
     if not good.all():
-        raise ValueError(f"row {int(good.argmin())} has a covariate of NaN or infinity; fill it in, or drop the row")
+        raise ValueError(
+            f"row {int(good.argmin())} has a covariate of NaN or infinity; fill it in, or drop the row"
+        )
     return values
 
 
 def _label(name: str, given: Array, rows: int) -> Array:
     label = np.asarray(given)
     if label.dtype.kind not in "iub":
-        raise TypeError(f"label {name!r} has dtype {label.dtype}, expected integers (class numbers)")
+        raise TypeError(
+            f"label {name!r} has dtype {label.dtype}, expected integers (class numbers)"
+        )
     if label.shape != (rows,):
         raise ValueError(f"label {name!r} has shape {label.shape}, expected ({rows},)")
     return label.astype(np.int64)

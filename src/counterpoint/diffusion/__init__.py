@@ -1,4 +1,5 @@
-"""Diffusion models of vectors and images: one formalism for latent priors and for decoders.
+"""Diffusion models of vectors and images: one formalism for latent priors and for
+decoders.
 
 schedules    how signal turns into noise over time
 process      noising, what a network may predict, losses, the variational bound

@@ -1,11 +1,15 @@
-"""Denoisers of images made of the blocks of diffusers (https://github.com/huggingface/diffusers), which the extra ``diffusion`` brings.
+"""Denoisers of images made of the blocks of diffusers
+(https://github.com/huggingface/diffusers), which the extra ``diffusion`` brings.
 
     UNet2D    its UNet2DModel: two residual blocks a resolution, attention at the coarsest        Ho et al. 2020, https://arxiv.org/abs/2006.11239
     DiT       its transformer blocks on patches, whose norms and gates the embedding sets         Peebles & Xie 2023, https://arxiv.org/abs/2212.09748
 
-What diffusers conditions is a class; here it is a vector c. In ``UNet2D`` a linear map of c stands in the place of the class's embedding, beside that of
-time. ``DiT`` has one network from the embedding of time and c to the six vectors that scale, shift and gate a block, and each block adds vectors of its
-own: adaLN-single (PixArt-α, Chen et al. 2024, https://arxiv.org/abs/2310.00426), of which a class is no part. Sizes are ours.
+What diffusers conditions is a class; here it is a vector c. In ``UNet2D`` a linear map
+of c stands in the place of the class's embedding, beside that of time. ``DiT`` has one
+network from the embedding of time and c to the six vectors that scale, shift and gate a
+block, and each block adds vectors of its
+own: adaLN-single (PixArt-α, Chen et al. 2024, https://arxiv.org/abs/2310.00426), of
+which a class is no part. Sizes are ours.
 """
 
 from __future__ import annotations
@@ -17,13 +21,15 @@ from counterpoint.core.optional import required
 from counterpoint.diffusion.networks import Conditioning, Embedding, depth_of, groups_of
 
 PATCHES = 16
-"""Most patches along a side of an image, which is what the published DiT has at 2×2 on latents of 32×32."""
+"""Most patches along a side of an image, which is what the published DiT has at 2×2 on
+latents of 32×32."""
 
 LARGEST_PATCH = 8
 
 
 class UNet2D(nn.Module):
-    """diffusers' UNet2DModel as a denoiser: called with x (N, C, H, W), times (N,) or (1,), whole or broken, and conditions (N, context).
+    """diffusers' UNet2DModel as a denoiser: called with x (N, C, H, W), times (N,) or
+    (1,), whole or broken, and conditions (N, context).
 
     Args:
         shape: (channels, height, width) of the images.
@@ -33,17 +39,25 @@ class UNet2D(nn.Module):
         extra: channels that are read beside x and not predicted.
 
     Raises:
-        ValueError: an image that can't be halved down to 8 pixels or fewer a side, or less than two channels, which leave time unseen.
+        ValueError: an image that can't be halved down to 8 pixels or fewer a side, or
+            less than two channels, which leave time unseen.
         ModuleNotFoundError: diffusers is not installed.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], width: int = 32, context: int = 0, conditioning: Conditioning = "embed", extra: int = 0
+        self,
+        shape: tuple[int, ...],
+        width: int = 32,
+        context: int = 0,
+        conditioning: Conditioning = "embed",
+        extra: int = 0,
     ) -> None:
         super().__init__()
         depth, groups = depth_of(shape), groups_of(width)
         if width < 2:
-            raise ValueError(f"width={width} of the network 'unet2d' must be 2 or more, for its embedding of time is as wide")
+            raise ValueError(
+                f"width={width} of the network 'unet2d' must be 2 or more, for its embedding of time is as wide"
+            )
         self.condition = nn.Linear(context, 4 * width) if context else None
         self.unet = required("diffusers", "diffusion").UNet2DModel(
             sample_size=shape[1:],
@@ -60,34 +74,50 @@ class UNet2D(nn.Module):
         )
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
-        return self.unet(x, t, None if self.condition is None else self.condition(c), return_dict=False)[0]
+        return self.unet(
+            x, t, None if self.condition is None else self.condition(c), return_dict=False
+        )[0]
 
 
 class DiT(nn.Module):
     """A diffusion transformer; called as ``UNet2D`` is.
 
     Args:
-        shape: (channels, height, width) of the images. Patches are the smallest, from 1×1 to 8×8, of which at most 16 make a side.
+        shape: (channels, height, width) of the images. Patches are the smallest, from
+            1×1 to 8×8, of which at most 16 make a side.
         width: of each of the four heads.
         context: size of the condition; 0 for none.
         extra: channels that are read beside x and not predicted.
         depth: number of blocks.
 
     Raises:
-        ValueError: an image that can't be cut into such patches. ModuleNotFoundError: diffusers is not installed.
+        ValueError: an image that can't be cut into such patches. ModuleNotFoundError:
+            diffusers is not installed.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int = 32, context: int = 0, extra: int = 0, depth: int = 4) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        width: int = 32,
+        context: int = 0,
+        extra: int = 0,
+        depth: int = 4,
+    ) -> None:
         super().__init__()
         self.patch, dim = _patch(shape), 4 * width
         self.rows = shape[1] // self.patch
         attention, embeddings, normalization = (
-            required(f"diffusers.models.{name}", "diffusion") for name in ("attention", "embeddings", "normalization")
+            required(f"diffusers.models.{name}", "diffusion")
+            for name in ("attention", "embeddings", "normalization")
         )
         self.embedding = Embedding(dim, context)
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.first = embeddings.PatchEmbed(
-            *shape[1:], self.patch, shape[0] + extra, dim, pos_embed_max_size=max(shape[1:]) // self.patch
+            *shape[1:],
+            self.patch,
+            shape[0] + extra,
+            dim,
+            pos_embed_max_size=max(shape[1:]) // self.patch,
         )  # positions of the longer side, cut to the image
         self.blocks = nn.ModuleList(
             attention.BasicTransformerBlock(
@@ -102,7 +132,9 @@ class DiT(nn.Module):
             )
             for _ in range(depth)
         )
-        self.norm = normalization.AdaLayerNormContinuous(dim, dim, elementwise_affine=False, eps=1e-6)
+        self.norm = normalization.AdaLayerNormContinuous(
+            dim, dim, elementwise_affine=False, eps=1e-6
+        )
         self.last = nn.Linear(dim, shape[0] * self.patch**2)
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
@@ -110,7 +142,11 @@ class DiT(nn.Module):
         h, modulation = self.first(x), self.modulation(embedded)
         for block in self.blocks:
             h = block(h, timestep=modulation)
-        tiles = self.last(self.norm(h, embedded)).unflatten(2, (-1, self.patch, self.patch)).unflatten(1, (self.rows, -1))
+        tiles = (
+            self.last(self.norm(h, embedded))
+            .unflatten(2, (-1, self.patch, self.patch))
+            .unflatten(1, (self.rows, -1))
+        )
         return torch.einsum("nhwcpq->nchpwq", tiles).flatten(4).flatten(2, 3)
 
 

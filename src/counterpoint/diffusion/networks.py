@@ -1,7 +1,9 @@
-"""Denoisers: networks from a noised value, its time and, where they are told, a condition, to what a diffusion predicts.
+"""Denoisers: networks from a noised value, its time and, where they are told, a
+condition, to what a diffusion predicts.
 
-Time and condition become one embedding, which every block adds to its features, or scales and shifts them by (FiLM, Perez et al. 2018,
-https://arxiv.org/abs/1709.07871). Adding is what diffusion autoencoders and Diff-MVAE do.
+Time and condition become one embedding, which every block adds to its features, or
+scales and shifts them by (FiLM, Perez et al. 2018, https://arxiv.org/abs/1709.07871).
+Adding is what diffusion autoencoders and Diff-MVAE do.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from counterpoint.nn.time import sinusoidal
 
 Conditioning = Literal["embed", "film"]
 COARSEST = 8
-"""A UNet halves its maps while both sides are even and more than this; 32×32 becomes 16×16 and 8×8."""
+"""A UNet halves its maps while both sides are even and more than this; 32×32 becomes
+16×16 and 8×8."""
 
 
 class Embedding(nn.Module):
@@ -33,7 +36,8 @@ class Embedding(nn.Module):
 
 
 class TimeMLP(nn.Module):
-    """Residual MLP denoiser of vectors with an embedding of time and condition added in every block.
+    """Residual MLP denoiser of vectors with an embedding of time and condition added in
+    every block.
 
     Args:
         dim: size of the vectors.
@@ -46,7 +50,10 @@ class TimeMLP(nn.Module):
         super().__init__()
         self.embedding = Embedding(width, context)
         self.first = nn.Linear(dim, width)
-        self.blocks = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width)) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width))
+            for _ in range(depth)
+        )
         self.last = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, dim))
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
@@ -57,8 +64,9 @@ class TimeMLP(nn.Module):
 
 
 class UNet(nn.Module):
-    """A small UNet for images of 16 to 64 pixels: a residual block at each resolution on the way down and on the way up, self-attention
-    at the coarsest (Ho et al. 2020, https://arxiv.org/abs/2006.11239, made small; sizes are ours).
+    """A small UNet for images of 16 to 64 pixels: a residual block at each resolution
+    on the way down and on the way up, self-attention at the coarsest (Ho et al. 2020,
+    https://arxiv.org/abs/2006.11239, made small; sizes are ours).
 
     Args:
         shape: (channels, height, width) of the images.
@@ -68,24 +76,35 @@ class UNet(nn.Module):
         extra: channels that are read beside x and not predicted.
 
     Raises:
-        ValueError: an image that can't be halved down to 8 pixels or fewer a side, or an unknown conditioning.
+        ValueError: an image that can't be halved down to 8 pixels or fewer a side, or
+            an unknown conditioning.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], width: int = 32, context: int = 0, conditioning: Conditioning = "embed", extra: int = 0
+        self,
+        shape: tuple[int, ...],
+        width: int = 32,
+        context: int = 0,
+        conditioning: Conditioning = "embed",
+        extra: int = 0,
     ) -> None:
         super().__init__()
         if conditioning not in get_args(Conditioning):
-            raise ValueError(f"conditioning={conditioning!r} is unknown; choose one of {', '.join(get_args(Conditioning))}")
+            raise ValueError(
+                f"conditioning={conditioning!r} is unknown; choose one of {', '.join(get_args(Conditioning))}"
+            )
         channels, embed = shape[0], 4 * width
         widths = [width] + [2 * width] * depth_of(shape)
         self.embedding = Embedding(embed, context)
         self.first = nn.Conv2d(channels + extra, width, 3, padding=1)
-        self.down = nn.ModuleList(Block(a, b, embed, conditioning) for a, b in zip([width, *widths], widths, strict=False))
+        self.down = nn.ModuleList(
+            Block(a, b, embed, conditioning) for a, b in zip([width, *widths], widths, strict=False)
+        )
         self.attention = Attention(widths[-1])
         self.middle = Block(widths[-1], widths[-1], embed, conditioning)
         self.up = nn.ModuleList(
-            Block(a + skip, skip, embed, conditioning) for a, skip in zip([widths[-1], *widths[::-1]], widths[::-1], strict=False)
+            Block(a + skip, skip, embed, conditioning)
+            for a, skip in zip([widths[-1], *widths[::-1]], widths[::-1], strict=False)
         )
         self.last = nn.Sequential(_norm(width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1))
 
@@ -103,11 +122,14 @@ class UNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions beside a short cut; the embedding (N, embed) enters between them."""
+    """Two convolutions beside a short cut; the embedding (N, embed) enters between
+    them."""
 
     def __init__(self, channels: int, out: int, embed: int, conditioning: Conditioning) -> None:
         super().__init__()
-        self.before = nn.Sequential(_norm(channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1))
+        self.before = nn.Sequential(
+            _norm(channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1)
+        )
         self.embedding = nn.Linear(embed, out if conditioning == "embed" else 2 * out)
         self.norm = _norm(out)
         self.after = nn.Sequential(nn.SiLU(), nn.Conv2d(out, out, 3, padding=1))
@@ -134,13 +156,18 @@ class Attention(nn.Module):
         self.write = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.read(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, -1)  # (N, places, channels)
-        seen = F.scaled_dot_product_attention(q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)).squeeze(1)
+        q, k, v = (
+            self.read(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, -1)
+        )  # (N, places, channels)
+        seen = F.scaled_dot_product_attention(
+            q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)
+        ).squeeze(1)
         return x + self.write(seen.transpose(1, 2).unflatten(2, x.shape[2:]))
 
 
 def groups_of(channels: int) -> int:
-    """At most 8 groups of 4 channels or more: of a group of one, a norm would leave nothing that is the same everywhere, such as an embedding."""
+    """At most 8 groups of 4 channels or more: of a group of one, a norm would leave
+    nothing that is the same everywhere, such as an embedding."""
     return next(g for g in (8, 4, 2, 1) if g == 1 or (channels % g == 0 and channels >= 4 * g))
 
 

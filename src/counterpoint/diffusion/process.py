@@ -2,21 +2,24 @@
 
     x_t = α_t x_0 + σ_t ε,    ε ~ N(0, I),    α_t² + σ_t² = 1,    SNR_t = α_t² / σ_t²
 
-Times are 0 .. T−1; between two of them log SNR is linear, so that samplers may stop wherever they like. The network sees (x_t, t) and predicts
+Times are 0 .. T−1; between two of them log SNR is linear, so that samplers may stop
+wherever they like. The network sees (x_t, t) and predicts
 
     x0     x_0
     eps    ε = (x_t − α_t x_0) / σ_t
     v      v = α_t ε − σ_t x_0             Salimans & Ho 2022, https://arxiv.org/abs/2202.00512
 
-Each of them gives the others, and errors differ by a factor only: ‖ε̂ − ε‖² = SNR ‖x̂_0 − x_0‖² and ‖v̂ − v‖² = (SNR + 1) ‖x̂_0 − x_0‖². A loss is
+Each of them gives the others, and errors differ by a factor only: ‖ε̂ − ε‖² = SNR ‖x̂_0
+− x_0‖² and ‖v̂ − v‖² = (SNR + 1) ‖x̂_0 − x_0‖². A loss is
 therefore a weight w on the error of x_0:
 
     plain      1, SNR or SNR + 1: the mean squared error of what the network predicts
     min-snr    min(SNR, 5)                 Hang et al. 2023, https://arxiv.org/abs/2303.09556
     clamped    SNR between 1 and 100       IDMVAE 2025, https://arxiv.org/abs/2509.23548
 
-and the bound −log p(x_0) ≤ KL(q(x_T | x_0) ‖ N(0, I)) + ½ Σ_{t≥1} (SNR_{t−1} − SNR_t) ‖x̂_0(x_t) − x_0‖² − log p(x_0 | x_{t=0}), the last with
-p(x_0 | x_t) = N(x_t / α_t, σ_t² / α_t²) (Kingma et al. 2021, https://arxiv.org/abs/2107.00630).
+and the bound −log p(x_0) ≤ KL(q(x_T | x_0) ‖ N(0, I)) + ½ Σ_{t≥1} (SNR_{t−1} − SNR_t)
+‖x̂_0(x_t) − x_0‖² − log p(x_0 | x_{t=0}), the last with p(x_0 | x_t) = N(x_t / α_t,
+σ_t² / α_t²) (Kingma et al. 2021, https://arxiv.org/abs/2107.00630).
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ from counterpoint.core.precision import wide
 from counterpoint.diffusion.schedule import Schedule, alpha_bars
 
 Network = Callable[[Tensor, Tensor], Tensor]
-"""(x_t (N, *shape), t (N,) or, one time for all rows, (1,)) → what it predicts (N, *shape)."""
+"""(x_t (N, *shape), t (N,) or, one time for all rows, (1,)) → what it predicts (N,
+*shape)."""
 
 Prediction = Literal["x0", "eps", "v"]
 Weight = Literal["plain", "min-snr", "clamped"]
@@ -50,7 +54,8 @@ class GaussianDiffusion(nn.Module):
         continuous: learn at any time between 0 and T−1, and not at whole ones only.
 
     Raises:
-        ValueError: an unknown schedule, prediction or weight, a weight that goes wrong with the prediction, or no step.
+        ValueError: an unknown schedule, prediction or weight, a weight that goes wrong
+            with the prediction, or no step.
     """
 
     log_snrs: Tensor
@@ -67,14 +72,23 @@ class GaussianDiffusion(nn.Module):
         super().__init__()
         for value, kind, what in ((predicts, Prediction, "prediction"), (weight, Weight, "weight")):
             if value not in get_args(kind):
-                raise ValueError(f"unknown {what} {value!r} of a diffusion; choose one of {', '.join(get_args(kind))}")
-        self.steps, self.predicts, self.weight, self.continuous = steps, predicts, weight, continuous
+                raise ValueError(
+                    f"unknown {what} {value!r} of a diffusion; choose one of {', '.join(get_args(kind))}"
+                )
+        self.steps, self.predicts, self.weight, self.continuous = (
+            steps,
+            predicts,
+            weight,
+            continuous,
+        )
         if predicts == "eps" and weight == "clamped":
             raise ValueError(
                 "weight='clamped' would multiply the error of eps by millions at the noisiest times; predict 'x0' or 'v' with it"
             )
         bars = alpha_bars(steps, schedule)
-        self.register_buffer("log_snrs", (bars.log() - torch.log1p(-bars)).float(), persistent=False)
+        self.register_buffer(
+            "log_snrs", (bars.log() - torch.log1p(-bars)).float(), persistent=False
+        )
 
     def log_snr(self, t: Tensor) -> Tensor:
         """log SNR_t (N,) of times t (N,), whole or broken."""
@@ -108,10 +122,15 @@ class GaussianDiffusion(nn.Module):
         if self.predicts == "x0":
             return predicted
         alpha, sigma = self.rates(t, x)
-        return (x - sigma * predicted) / alpha if self.predicts == "eps" else alpha * x - sigma * predicted
+        return (
+            (x - sigma * predicted) / alpha
+            if self.predicts == "eps"
+            else alpha * x - sigma * predicted
+        )
 
     def loss(self, network: Network, x0: Tensor) -> Tensor:
-        """Weighted squared error of each row, a mean over its entries, (N,), at one random time each."""
+        """Weighted squared error of each row, a mean over its entries, (N,), at one
+        random time each."""
         rows = (len(x0),)
         source = noise.generator(x0.device)
         if self.continuous:
@@ -123,17 +142,28 @@ class GaussianDiffusion(nn.Module):
         return self._weight(t) * error.square().flatten(1).mean(1)
 
     def bound(self, network: Network, x0: Tensor, times: int = 1) -> Tensor:
-        """An upper bound on −log p(x_0) in nats, (N,), whose sum over t is estimated at ``times`` random times."""
+        """An upper bound on −log p(x_0) in nats, (N,), whose sum over t is estimated at
+        ``times`` random times."""
         snr = self.log_snrs.exp()
-        alpha, sigma = (rate.flatten() for rate in self.rates(torch.tensor([0, self.steps - 1], device=x0.device), x0.flatten(1)))
+        alpha, sigma = (
+            rate.flatten()
+            for rate in self.rates(
+                torch.tensor([0, self.steps - 1], device=x0.device), x0.flatten(1)
+            )
+        )
         size = x0[0].numel()
-        prior = 0.5 * (alpha[1].square() * x0.square().flatten(1).sum(1) + size * (sigma[1].square() - 1 - 2 * sigma[1].log()))
+        prior = 0.5 * (
+            alpha[1].square() * x0.square().flatten(1).sum(1)
+            + size * (sigma[1].square() - 1 - 2 * sigma[1].log())
+        )
         reconstruction = size * (0.5 * math.log(2 * math.pi * math.e) + (sigma[0] / alpha[0]).log())
         if self.steps == 1:
             return prior + reconstruction
         total = torch.zeros_like(prior)
         for _ in range(times):
-            t = torch.randint(1, self.steps, (len(x0),), generator=noise.generator(x0.device), device=x0.device)
+            t = torch.randint(
+                1, self.steps, (len(x0),), generator=noise.generator(x0.device), device=x0.device
+            )
             error = self.denoised(network, self.noised(x0, t, noise.normal_like(x0)), t) - x0
             total = total + 0.5 * (snr[t - 1] - snr[t]) * error.square().flatten(1).sum(1)
         return prior + reconstruction + (self.steps - 1) / times * total

@@ -11,7 +11,8 @@ With λ = ½ log SNR = log(α/σ), from time t to an earlier time s:
     pc           the reverse of the noising equation by Euler–Maruyama, and after each step one of Langevin at signal-to-noise ratio 0.16
                                                                                             Song et al. 2021, https://arxiv.org/abs/2011.13456
 
-Every walk ends with x̂_0 at the smallest time. ``ancestral``, ``ddim`` and ``pc`` step evenly in time; the solvers, whose error is one of λ, evenly in λ.
+Every walk ends with x̂_0 at the smallest time. ``ancestral``, ``ddim`` and ``pc`` step
+evenly in time; the solvers, whose error is one of λ, evenly in λ.
 """
 
 from __future__ import annotations
@@ -34,19 +35,30 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 def sample(
-    process: GaussianDiffusion, network: Network, noise: Tensor, *, steps: int = 100, sampler: Sampler = "ddim", within: float | None = None
+    process: GaussianDiffusion,
+    network: Network,
+    noise: Tensor,
+    *,
+    steps: int = 100,
+    sampler: Sampler = "ddim",
+    within: float | None = None,
 ) -> Tensor:
-    """x_0 (N, *shape) from x_T = ``noise``. Differentiable; other random numbers than ``noise`` come from :mod:`counterpoint.core.noise`.
+    """x_0 (N, *shape) from x_T = ``noise``. Differentiable; other random numbers than
+    ``noise`` come from :mod:`counterpoint.core.noise`.
 
     Args:
-        steps: times at which x̂_0 is asked for (by ``heun`` and ``pc`` twice, but for the last, and by ``heun`` for the first).
-        within: keep every x̂_0 between −within and within, for values that are known to lie there.
+        steps: times at which x̂_0 is asked for (by ``heun`` and ``pc`` twice, but for
+            the last, and by ``heun`` for the first).
+        within: keep every x̂_0 between −within and within, for values that are known to
+            lie there.
 
     Raises:
         ValueError: an unknown sampler, more steps than T, or none.
     """
     if sampler not in get_args(Sampler):
-        raise ValueError(f"unknown sampler {sampler!r}; choose one of {', '.join(get_args(Sampler))}")
+        raise ValueError(
+            f"unknown sampler {sampler!r}; choose one of {', '.join(get_args(Sampler))}"
+        )
     if not 1 <= steps <= process.steps:
         raise ValueError(f"{sampler} takes 1 to {process.steps} steps, got {steps}")
 
@@ -54,7 +66,13 @@ def sample(
         x0 = process.denoised(network, x, t)
         return x0 if within is None else x0.clamp(-within, within)
 
-    walk = {"ancestral": _ancestral, "ddim": _ddim, "heun": _heun, "dpm++": _multistep, "pc": _corrected}[sampler]
+    walk = {
+        "ancestral": _ancestral,
+        "ddim": _ddim,
+        "heun": _heun,
+        "dpm++": _multistep,
+        "pc": _corrected,
+    }[sampler]
     times = (_even_in_log_snr if sampler in ("heun", "dpm++") else _even)(process, steps)
     x = walk(process, denoise, noise, times) if steps > 1 else noise
     return denoise(x, times[-1:])
@@ -62,23 +80,38 @@ def sample(
 
 def _even(process: GaussianDiffusion, steps: int) -> Tensor:
     """T−1 .. 0, rounded to whole times."""
-    return torch.linspace(process.steps - 1, 0, steps, device=process.log_snrs.device).round().long()
+    return (
+        torch.linspace(process.steps - 1, 0, steps, device=process.log_snrs.device).round().long()
+    )
 
 
 def _even_in_log_snr(process: GaussianDiffusion, steps: int) -> Tensor:
-    """T−1, and then T−2 .. 0 with even steps of log SNR, broken times. The last time is left at once: most schedules end in a step down to next
-    to no signal at all, in which a good part of all even steps would lie."""
+    """T−1, and then T−2 .. 0 with even steps of log SNR, broken times. The last time is
+    left at once: most schedules end in a step down to next to no signal at all, in
+    which a good part of all even steps would lie."""
     if steps < 3:
         return _even(process, steps).float()
     last = process.steps - 1
-    return torch.cat([torch.full((1,), float(last), device=process.log_snrs.device), _between(process.log_snrs[:-1], steps - 1)])
+    return torch.cat(
+        [
+            torch.full((1,), float(last), device=process.log_snrs.device),
+            _between(process.log_snrs[:-1], steps - 1),
+        ]
+    )
 
 
 def _between(log_snrs: Tensor, steps: int) -> Tensor:
-    """Times from the last to the first of a table (T,) of falling log SNR, with even steps of it."""
+    """Times from the last to the first of a table (T,) of falling log SNR, with even
+    steps of it."""
     table = log_snrs.flip(0)  # rising
-    wanted = torch.linspace(float(table[0]), float(table[-1]), steps, device=table.device).clamp(table[0], table[-1])
-    right = torch.searchsorted(table, wanted).clamp(1, len(table) - 1) if len(table) > 1 else torch.zeros_like(wanted, dtype=torch.long)
+    wanted = torch.linspace(float(table[0]), float(table[-1]), steps, device=table.device).clamp(
+        table[0], table[-1]
+    )
+    right = (
+        torch.searchsorted(table, wanted).clamp(1, len(table) - 1)
+        if len(table) > 1
+        else torch.zeros_like(wanted, dtype=torch.long)
+    )
     left = (right - 1).clamp(min=0)
     part = ((wanted - table[left]) / (table[right] - table[left]).clamp(min=1e-12)).clamp(0, 1)
     return len(table) - 1 - (left + part)
@@ -108,7 +141,9 @@ def _heun(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: Tensor
         width = sigma / alpha - sigma_t / alpha_t
         first = _eps(process, x, denoise(x, t), t)
         euler = alpha * (x / alpha_t + width * first)
-        if i == 0:  # from next to no signal the step is so wide that what the second evaluation adds is worse than nothing
+        if (
+            i == 0
+        ):  # from next to no signal the step is so wide that what the second evaluation adds is worse than nothing
             x = euler
             continue
         second = _eps(process, euler, denoise(euler, s), s)
@@ -132,10 +167,16 @@ def _corrected(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: T
     for t, s in _pairs(times):
         (alpha_t, _), (alpha, _) = process.rates(t, x), process.rates(s, x)
         beta = 1 - (alpha_t / alpha).square()
-        x = x + beta * (0.5 * x + _score(process, x, denoise(x, t), t)) + beta.sqrt() * noise.normal_like(x)
+        x = (
+            x
+            + beta * (0.5 * x + _score(process, x, denoise(x, t), t))
+            + beta.sqrt() * noise.normal_like(x)
+        )
         score, eps = _score(process, x, denoise(x, s), s), noise.normal_like(x)
         size = 2 * (1 - beta) * (LANGEVIN_SNR * _norm(eps) / _norm(score)).square()
-        kept = 1 - (1 - beta) * LANGEVIN_SNR**2  # without it, each step of Langevin would leave normals 1.3 % too wide (ours)
+        kept = (
+            1 - (1 - beta) * LANGEVIN_SNR**2
+        )  # without it, each step of Langevin would leave normals 1.3 % too wide (ours)
         x = x + size * score + (2 * size * kept).sqrt() * eps
     return x
 

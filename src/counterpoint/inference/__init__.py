@@ -1,6 +1,7 @@
 """What a trained model answers, and how its posteriors are refined.
 
-Functions of a model and an encoding; they hold no state. Gradients and modes are the caller's business.
+Functions of a model and an encoding; they hold no state. Gradients and modes are the
+caller's business.
 """
 
 from counterpoint.inference.bounds import Approximation, approximation, elbo, measured
@@ -8,7 +9,15 @@ from counterpoint.inference.diagnostics import Diagnostics, diagnose, divergence
 from counterpoint.inference.generation import completed, means, posterior_latents
 from counterpoint.inference.imputation import Imputation, imputed, interval
 from counterpoint.inference.likelihood import log_likelihood
-from counterpoint.inference.refinement import Refiner, RefinerOptions, Trace, ascended, refined, refinement, refiner_of
+from counterpoint.inference.refinement import (
+    Refiner,
+    RefinerOptions,
+    Trace,
+    ascended,
+    refined,
+    refinement,
+    refiner_of,
+)
 
 __all__ = [
     "Approximation",

@@ -1,8 +1,10 @@
-"""Approximate posteriors as what can be moved, and the bound that says how good they are.
+"""Approximate posteriors as what can be moved, and the bound that says how good they
+are.
 
     L(λ) = E_q [Σ_{m∈S} r_m log p(x_m | z, w_m)] − β KL(q ‖ p),      q = q(z | x_S) ∏_{m∈S} q(w_m | x_m),      r_m the modality's weight,
 
-with λ the means and scales of q. Of a mixture each component has a bound of its own, as a posterior given all of S, and L is their mean.
+with λ the means and scales of q. Of a mixture each component has a bound of its own, as
+a posterior given all of S, and L is their mean.
 """
 
 from __future__ import annotations
@@ -40,38 +42,60 @@ class Approximation:
 
     @property
     def parts(self) -> dict[str, Diagonal]:
-        """By latent ("z", or "w_" and a modality) what has parameters (S, B, dim): S components of z, and S = 1 of each w_m."""
-        z = self.shared.components if isinstance(self.shared, dist.Mixture) else dist.stacked([self.shared])
+        """By latent ("z", or "w_" and a modality) what has parameters (S, B, dim): S
+        components of z, and S = 1 of each w_m."""
+        z = (
+            self.shared.components
+            if isinstance(self.shared, dist.Mixture)
+            else dist.stacked([self.shared])
+        )
         return {"z": z} | {f"w_{name}": dist.stacked([w]) for name, w in self.private.items()}
 
     @property
     def shares(self) -> Tensor:
         """(S, B): what each component of z weighs."""
-        return self.shared.weights if isinstance(self.shared, dist.Mixture) else torch.ones_like(self.shared.loc[None, :, 0])
+        return (
+            self.shared.weights
+            if isinstance(self.shared, dist.Mixture)
+            else torch.ones_like(self.shared.loc[None, :, 0])
+        )
 
     def detached(self) -> Approximation:
         """The same, cut from the graph."""
-        return self.moved({key: type(part)(part.loc.detach(), part.scale.detach()) for key, part in self.parts.items()})
+        return self.moved(
+            {
+                key: type(part)(part.loc.detach(), part.scale.detach())
+                for key, part in self.parts.items()
+            }
+        )
 
     def moved(self, parts: dict[str, Diagonal]) -> Approximation:
         """The same with other parameters."""
-        one = {name: type(w)(parts[f"w_{name}"].loc[0], parts[f"w_{name}"].scale[0]) for name, w in self.private.items()}
+        one = {
+            name: type(w)(parts[f"w_{name}"].loc[0], parts[f"w_{name}"].scale[0])
+            for name, w in self.private.items()
+        }
         z = parts["z"]
         if isinstance(self.shared, dist.Mixture):
             return Approximation(dist.Mixture(z, self.shared.allowed), one)
         return Approximation(type(self.shared)(z.loc[0], z.scale[0]), one)
 
 
-def approximation(model: Model, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None) -> Approximation:
+def approximation(
+    model: Model, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None
+) -> Approximation:
     """λ_0: what the encoders say of the given modalities.
 
     Raises:
-        ValueError: a posterior without parameters of its own, such as a flow's, or a product that is sampled by chains.
+        ValueError: a posterior without parameters of its own, such as a flow's, or a
+            product that is sampled by chains.
     """
     return parametrised(model, encoding, given, model.posterior.condition(encoding, given, rule))
 
 
-def parametrised(model: Model, encoding: Encoding, given: tuple[str, ...], z: dist.Posterior) -> Approximation:
+def parametrised(
+    model: Model, encoding: Encoding, given: tuple[str, ...], z: dist.Posterior
+) -> Approximation:
     """A posterior of z given some modalities, with theirs of w_m.
 
     Raises:
@@ -82,13 +106,22 @@ def parametrised(model: Model, encoding: Encoding, given: tuple[str, ...], z: di
             f"q(z | {', '.join(given)}) is a {type(z).__name__}, which has no means and scales to refine; give every modality, or use a method"
             " whose unimodal posteriors are normal or Laplace"
         )
-    return Approximation(z, {name: encoding.private[name] for name in given if name in model.private_dims})
+    return Approximation(
+        z, {name: encoding.private[name] for name in given if name in model.private_dims}
+    )
 
 
 def measured(
-    model: Model, encoding: Encoding, steps: Sequence[Approximation], given: tuple[str, ...], *, samples: int, beta: float = 1.0
+    model: Model,
+    encoding: Encoding,
+    steps: Sequence[Approximation],
+    given: tuple[str, ...],
+    *,
+    samples: int,
+    beta: float = 1.0,
 ) -> Tensor:
-    """L(λ) of each row in nats, (T, B), of every approximation by the same noise, so that they differ by nothing else."""
+    """L(λ) of each row in nats, (T, B), of every approximation by the same noise, so
+    that they differ by nothing else."""
     seed, bounds = noise.fresh_seed(), []
     for q in steps:
         with noise.seeded(seed):
@@ -97,9 +130,16 @@ def measured(
 
 
 def elbo(
-    model: Model, encoding: Encoding, steps: Sequence[Approximation], given: tuple[str, ...], *, samples: int = 1, beta: float = 1.0
+    model: Model,
+    encoding: Encoding,
+    steps: Sequence[Approximation],
+    given: tuple[str, ...],
+    *,
+    samples: int = 1,
+    beta: float = 1.0,
 ) -> Tensor:
-    """L(λ) of each row in nats, (T, B), for T approximations at once, by draws of every component; for a mixture the mean of its components' bounds."""
+    """L(λ) of each row in nats, (T, B), for T approximations at once, by draws of every
+    component; for a mixture the mean of its components' bounds."""
     each = [q.parts for q in steps]
     count = len(each[0]["z"].loc)  # S
     parts = {key: _joined([p[key] for p in each], count) for key in each[0]}  # (T S, B, dim)
@@ -113,22 +153,39 @@ def elbo(
 
 def _joined(parts: Sequence[Diagonal], count: int) -> Diagonal:
     """Of T distributions of S or of one component, one of T S."""
-    loc, scale = (torch.cat([t.expand(count, -1, -1) for t in each]) for each in zip(*((q.loc, q.scale) for q in parts), strict=True))
+    loc, scale = (
+        torch.cat([t.expand(count, -1, -1) for t in each])
+        for each in zip(*((q.loc, q.scale) for q in parts), strict=True)
+    )
     return type(parts[0])(loc, scale)
 
 
 def component_bounds(
-    model: Model, encoding: Encoding, parts: dict[str, Diagonal], drawn: dict[str, Tensor], given: tuple[str, ...], beta: float
+    model: Model,
+    encoding: Encoding,
+    parts: dict[str, Diagonal],
+    drawn: dict[str, Tensor],
+    given: tuple[str, ...],
+    beta: float,
 ) -> Tensor:
-    """L of each component, (S, B), over its draws (K, S, B, D) of z, and (K, S, B, D_m) or (K, 1, B, D_m) of w_m."""
+    """L of each component, (S, B), over its draws (K, S, B, D) of z, and (K, S, B, D_m)
+    or (K, 1, B, D_m) of w_m."""
     lead = drawn["z"].shape[:2]
-    private = {name: drawn[f"w_{name}"].expand(*lead, -1, -1).flatten(0, 1) for name in given if f"w_{name}" in drawn}
+    private = {
+        name: drawn[f"w_{name}"].expand(*lead, -1, -1).flatten(0, 1)
+        for name in given
+        if f"w_{name}" in drawn
+    }
     batch = encoding.batch
-    raw = model.decode([Draw(Latents(drawn["z"].flatten(0, 1), private), given)], batch.covariates)[0]
+    raw = model.decode([Draw(Latents(drawn["z"].flatten(0, 1), private), given)], batch.covariates)[
+        0
+    ]
     total = -beta * dist.kl(parts["z"], model.prior())
     for name in given:
         said = model.log_prob(name, raw[name], batch)
         total = total + model.modalities[name].weight * said.unflatten(0, lead).mean(0)
     for name in private:
-        total = total - beta * batch.present[name] * dist.kl(parts[f"w_{name}"], model.private_priors[name]())
+        total = total - beta * batch.present[name] * dist.kl(
+            parts[f"w_{name}"], model.private_priors[name]()
+        )
     return total

@@ -14,9 +14,15 @@ from counterpoint.probability import mcmc
 from counterpoint.probability.products import chained, log_normaliser
 
 
-def divergence(model: Model, encoding: Encoding, given: tuple[str, ...], samples: int, rule: Rule | None = None) -> Tensor:
-    """KL(q(z | X) ‖ q(z | x_S)) in nats, (B,), by Monte Carlo over z ~ q(z | X): how much of what everything says S alone has lost."""
-    everything, some = model.posterior.condition(encoding, model.names), model.posterior.condition(encoding, given, rule)
+def divergence(
+    model: Model, encoding: Encoding, given: tuple[str, ...], samples: int, rule: Rule | None = None
+) -> Tensor:
+    """KL(q(z | X) ‖ q(z | x_S)) in nats, (B,), by Monte Carlo over z ~ q(z | X): how
+    much of what everything says S alone has lost."""
+    everything, some = (
+        model.posterior.condition(encoding, model.names),
+        model.posterior.condition(encoding, given, rule),
+    )
     normaliser = log_normaliser(some, everything, samples)
     z = everything.rsample(torch.Size((samples,)))
     return (everything.log_prob(z) - some.log_prob(z)).mean(0) + normaliser
@@ -24,16 +30,19 @@ def divergence(model: Model, encoding: Encoding, given: tuple[str, ...], samples
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """How the chains of a batch fared, each (N,): one value for every row that takes chains.
+    """How the chains of a batch fared, each (N,): one value for every row that takes
+    chains.
 
     Attributes:
         rows: which rows of the batch they are.
         acceptance: mean probability of a proposal to be taken.
         divergent: share of steps that diverged.
-        rhat: the largest rank-normalised split R-hat over the dimensions. Of many long chains that have mixed it is at most 1.01; of four times fifty draws in
-            tens of dimensions, perfect ones have up to 1.07.
+        rhat: the largest rank-normalised split R-hat over the dimensions. Of many long
+            chains that have mixed it is at most 1.01; of four times fifty draws in tens
+            of dimensions, perfect ones have up to 1.07.
         ess: the smallest bulk effective sample size over the dimensions.
-        improper: rows whose product is no density, and in which nothing was divided out.
+        improper: rows whose product is no density, and in which nothing was divided
+            out.
     """
 
     rows: Tensor
@@ -44,7 +53,9 @@ class Diagnostics:
     improper: Tensor
 
 
-def diagnose(model: Model, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None) -> Diagnostics | None:
+def diagnose(
+    model: Model, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None
+) -> Diagnostics | None:
     """The chains of q(z | x_S); None where it takes no chains."""
     q = chained(model.posterior.condition(encoding, given, rule))
     if q is None:

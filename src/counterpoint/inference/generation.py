@@ -1,6 +1,8 @@
-"""What a trained model answers: posterior latents, generation from any given modalities, importance-sampled likelihood.
+"""What a trained model answers: posterior latents, generation from any given
+modalities, importance-sampled likelihood.
 
-Functions of a model and an encoding; they hold no state. Gradients and modes are the caller's business.
+Functions of a model and an encoding; they hold no state. Gradients and modes are the
+caller's business.
 """
 
 from __future__ import annotations
@@ -20,13 +22,21 @@ from counterpoint.model.rules import Rule
 
 
 def posterior_latents(
-    model: Model, encoding: Encoding, given: tuple[str, ...], samples: int | None, rule: Rule | None = None, refine: int | None = None
+    model: Model,
+    encoding: Encoding,
+    given: tuple[str, ...],
+    samples: int | None,
+    rule: Rule | None = None,
+    refine: int | None = None,
 ) -> Latents:
-    """q(z | x_S) and q(w_m | x_m), m ∈ S: means with K = 1 where ``samples`` is None, else K draws; after so many steps of refinement."""
+    """q(z | x_S) and q(w_m | x_m), m ∈ S: means with K = 1 where ``samples`` is None,
+    else K draws; after so many steps of refinement."""
     q = model.posterior.condition(encoding, given, rule)
     private = {name: encoding.private[name] for name in given if name in model.private_dims}
     if refine is not None:
-        better = refined(model, encoding, given, approximation(model, encoding, given, rule), refine).last
+        better = refined(
+            model, encoding, given, approximation(model, encoding, given, rule), refine
+        ).last
         q, private = better.shared, better.private
     if samples is None:
         return Latents(q.centre[None], {name: w.centre[None] for name, w in private.items()})
@@ -35,11 +45,19 @@ def posterior_latents(
 
 
 PriorDraws = Callable[[str, tuple[int, ...]], Tensor]
-"""Name of a latent and shape → draws of its prior, as :meth:`Model.draw_prior` gives them."""
+"""Name of a latent and shape → draws of its prior, as :meth:`Model.draw_prior` gives
+them."""
 
 
-def completed(model: Model, latents: Latents, targets: Sequence[str], present: dict[str, Tensor], draw: PriorDraws) -> Latents:
-    """Add a private latent from the prior wherever a target has none: not given, or absent in that row."""
+def completed(
+    model: Model,
+    latents: Latents,
+    targets: Sequence[str],
+    present: dict[str, Tensor],
+    draw: PriorDraws,
+) -> Latents:
+    """Add a private latent from the prior wherever a target has none: not given, or
+    absent in that row."""
     k, rows = latents.shared.shape[:2]
     private = {}
     for name in targets:
@@ -50,17 +68,28 @@ def completed(model: Model, latents: Latents, targets: Sequence[str], present: d
             private[name] = own
             continue
         drawn = draw(f"w_{name}", (k, rows))
-        private[name] = drawn if own is None else torch.where(present[name].view(1, -1, 1), own, drawn)
+        private[name] = (
+            drawn if own is None else torch.where(present[name].view(1, -1, 1), own, drawn)
+        )
     return Latents(latents.shared, private)
 
 
-def means(model: Model, draws: Sequence[Draw], covariates: Tensor | None, x: Mapping[str, Tensor] | None = None) -> list[dict[str, Tensor]]:
+def means(
+    model: Model,
+    draws: Sequence[Draw],
+    covariates: Tensor | None,
+    x: Mapping[str, Tensor] | None = None,
+) -> list[dict[str, Tensor]]:
     """Decoder means of each draw by target, (K, B, *shape).
 
     Args:
         covariates: of the rows, (B, C), as in ``Model.decode``.
-        x: by modality what is known of the same rows, (B, *shape), zeros in rows where it is not: counts have their totals.
+        x: by modality what is known of the same rows, (B, *shape), zeros in rows where
+            it is not: counts have their totals.
     """
     x = x or {}
     decoded = model.decode(draws, covariates)
-    return [{name: model.likelihood(name).mean(raw, x.get(name)) for name, raw in out.items()} for out in decoded]
+    return [
+        {name: model.likelihood(name).mean(raw, x.get(name)) for name, raw in out.items()}
+        for out in decoded
+    ]

@@ -1,11 +1,15 @@
-"""Imputation: what is missing, drawn from the predictive distribution given what is there.
+"""Imputation: what is missing, drawn from the predictive distribution given what is
+there.
 
     p(x_m | x_S) ≈ ∫ p(x_m | z, w_m) p(w_m) q(z | x_S) dz dw_m,        z ~ q(z | x_S),  w_m ~ p(w_m),  x_m ~ p(x_m | z, w_m)
 
-with a learned sampler in the place of p(w_m) where there is one, and q(w_m | x_m) where part of x_m is there. Decoder means alone would leave out the
-noise of the likelihood, which is most of what a new measurement differs by. Of n draws x_(1) ≤ … ≤ x_(n) the interval ends at the quantiles
-p = (1 ∓ level)/2 in the place (n + 1) p, between neighbours by their distance: a further draw of the same distribution then falls inside with
-probability ``level``, whatever n is; quantiles in the place 1 + (n − 1) p, as is usual, make it .882 of n = 100 at level .9.
+with a learned sampler in the place of p(w_m) where there is one, and q(w_m | x_m) where
+part of x_m is there. Decoder means alone would leave out the noise of the likelihood,
+which is most of what a new measurement differs by. Of n draws x_(1) ≤ … ≤ x_(n) the
+interval ends at the quantiles p = (1 ∓ level)/2 in the place (n + 1) p, between
+neighbours by their distance: a further draw of the same distribution then falls inside
+with probability ``level``, whatever n is; quantiles in the place 1 + (n − 1) p, as is
+usual, make it .882 of n = 100 at level .9.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ from counterpoint.model.model import Model
 from counterpoint.model.rules import Rule
 
 VALUES = 2**24
-"""Most numbers that draws of some rows, or one call of a decoder for them, take at once."""
+"""Most numbers that draws of some rows, or one call of a decoder for them, take at
+once."""
 
 
 POOL = 1024
@@ -40,14 +45,22 @@ class Imputation:
     """Values of which none are missing, and how sure the filled ones are.
 
     Attributes:
-        mean: by modality, (B, *shape): what is there as it is; elsewhere the mean of the predictive distribution, and of words the likeliest ids.
-        lower, upper: ends of the central predictive interval; where a value is there, the value itself. None for words, whose ids have no order.
-            Of what takes few values, such as Bernoulli entries, the interval is of these values, and may cover more than ``level``.
-        probability: of words, (B, length): how probable each id is; 1 where it is there.
-        missing: (B, *shape) bool: what was not there, and is filled but in rows that are ``left``.
-        level: probability with which a value lies inside its interval, if the model is right.
-        samples: draws of the predictive distribution, (n, B, *shape), where they were asked for; what is there is the same in all.
-        left: (B,) bool: rows that have nothing to go by, and so stay missing: NaN, and −1 for ids. None where there are none.
+        mean: by modality, (B, *shape): what is there as it is; elsewhere the mean of
+            the predictive distribution, and of words the likeliest ids.
+        lower, upper: ends of the central predictive interval; where a value is there,
+            the value itself. None for words, whose ids have no order. Of what takes few
+            values, such as Bernoulli entries, the interval is of these values, and may
+            cover more than ``level``.
+        probability: of words, (B, length): how probable each id is; 1 where it is
+            there.
+        missing: (B, *shape) bool: what was not there, and is filled but in rows that
+            are ``left``.
+        level: probability with which a value lies inside its interval, if the model is
+            right.
+        samples: draws of the predictive distribution, (n, B, *shape), where they were
+            asked for; what is there is the same in all.
+        left: (B,) bool: rows that have nothing to go by, and so stay missing: NaN, and
+            −1 for ids. None where there are none.
     """
 
     mean: dict[str, Tensor]
@@ -71,7 +84,9 @@ class Imputation:
             rows: (N,) bool, B of them true.
         """
 
-        def spread(each: Mapping[str, Tensor], axis: int = 0, blank: float | bool = math.nan) -> dict[str, Tensor]:
+        def spread(
+            each: Mapping[str, Tensor], axis: int = 0, blank: float | bool = math.nan
+        ) -> dict[str, Tensor]:
             found = {}
             for name, values in each.items():
                 size = (*values.shape[:axis], len(rows), *values.shape[axis + 1 :])
@@ -133,7 +148,8 @@ def imputed(
         n: draws.
         level: of the intervals.
         samples: keep the draws.
-        totals: by modality of counts, (B,): of the rows that are filled, where it is known; 0 and by default that of a usual row.
+        totals: by modality of counts, (B,): of the rows that are filled, where it is
+            known; 0 and by default that of a usual row.
         progress: called with the number of rows that have just been done.
 
     Raises:
@@ -145,7 +161,11 @@ def imputed(
         raise ValueError(f"n={n} draws bound no {100 * level:g} % interval; give {least} or more")
     largest = max(math.prod(model.modalities[name].shape) for name in targets)
     rows = max(1, VALUES // (n * largest))
-    draw = partial(model.draw_prior, prior=prior) if prior == "standard" else Pool(model, prior, max(n, min(POOL, n * len(batch))))
+    draw = (
+        partial(model.draw_prior, prior=prior)
+        if prior == "standard"
+        else Pool(model, prior, max(n, min(POOL, n * len(batch))))
+    )
     parts = []
     for start in range(0, len(batch), rows):
         part = batch[slice(start, start + rows)]
@@ -153,7 +173,9 @@ def imputed(
         latents = completed(model, latents, targets, part.present, draw)
         parts.append(Imputation({}, {}, {}, {}, {}, level))
         for name in targets:
-            of_rows = None if totals is None or name not in totals else totals[name][start : start + rows]
+            of_rows = (
+                None if totals is None or name not in totals else totals[name][start : start + rows]
+            )
             _fill(parts[-1], model, name, part, latents, of_rows, samples)
         if progress is not None:
             progress(len(part))
@@ -161,7 +183,8 @@ def imputed(
 
 
 class Pool:
-    """Draws of a learned sampler, which takes milliseconds for each: made once, and dealt to the rows. Those of one row are distinct."""
+    """Draws of a learned sampler, which takes milliseconds for each: made once, and
+    dealt to the rows. Those of one row are distinct."""
 
     def __init__(self, model: Model, prior: str, size: int) -> None:
         self._made = cache(lambda name: model.draw_prior(name, (size,), prior=prior))
@@ -169,7 +192,9 @@ class Pool:
     def __call__(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """(K, B, dim): for each row K that follow each other, from a random one on."""
         made = self._made(name)
-        first = torch.randint(len(made), (shape[1],), generator=noise.generator(made.device), device=made.device)
+        first = torch.randint(
+            len(made), (shape[1],), generator=noise.generator(made.device), device=made.device
+        )
         return made[(first + torch.arange(shape[0], device=made.device)[:, None]) % len(made)]
 
 
@@ -190,16 +215,29 @@ def interval(draws: Tensor, level: float) -> tuple[Tensor, Tensor]:
     return quantile((1 - level) / 2), quantile((1 + level) / 2)
 
 
-def _fill(found: Imputation, model: Model, name: str, batch: Batch, latents: Latents, totals: Tensor | None, keep: bool) -> None:
+def _fill(
+    found: Imputation,
+    model: Model,
+    name: str,
+    batch: Batch,
+    latents: Latents,
+    totals: Tensor | None,
+    keep: bool,
+) -> None:
     """Put one modality of some rows into ``found``."""
     there, x, n = batch.observed(name), batch.x[name], len(latents.shared)
     words = model.modalities[name].classes is not None
     rows = (~there).flatten(1).any(1).nonzero().squeeze(1)
 
     def whole(values: Tensor) -> Tensor:
-        """(..., R, *shape) of the rows that lack something as (..., B, *shape): what is there, and elsewhere the values."""
+        """(..., R, *shape) of the rows that lack something as (..., B, *shape): what is
+        there, and elsewhere the values."""
         axis = values.ndim - x.ndim
-        everything = x.expand(*values.shape[:axis], *x.shape).clone().index_copy_(axis, rows, values.to(x.dtype))
+        everything = (
+            x.expand(*values.shape[:axis], *x.shape)
+            .clone()
+            .index_copy_(axis, rows, values.to(x.dtype))
+        )
         return torch.where(there, x, everything)
 
     mean = lower = upper = x[rows]
@@ -207,7 +245,12 @@ def _fill(found: Imputation, model: Model, name: str, batch: Batch, latents: Lat
     certain = torch.ones(x.shape, device=x.device)
     if len(rows):
         mean, draws = _predictive(
-            model, name, _of(latents, name, rows), batch.covariates[rows], _like(x[rows], totals, rows), draw=keep or not words
+            model,
+            name,
+            _of(latents, name, rows),
+            batch.covariates[rows],
+            _like(x[rows], totals, rows),
+            draw=keep or not words,
         )
         if words:
             probability, mean = mean.max(-1)
@@ -224,7 +267,8 @@ def _fill(found: Imputation, model: Model, name: str, batch: Batch, latents: Lat
 
 
 def _like(x: Tensor, totals: Tensor | None, rows: Tensor) -> Tensor | None:
-    """Counts (R, features) that have the totals of their rows, and nothing else of them."""
+    """Counts (R, features) that have the totals of their rows, and nothing else of
+    them."""
     if totals is None:
         return None
     return torch.cat([totals[rows, None].to(x), torch.zeros_like(x[:, 1:])], 1)
@@ -237,11 +281,19 @@ def _of(latents: Latents, name: str, rows: Tensor) -> Latents:
 
 
 def _predictive(
-    model: Model, name: str, latents: Latents, covariates: Tensor, like: Tensor | None, *, draw: bool
+    model: Model,
+    name: str,
+    latents: Latents,
+    covariates: Tensor,
+    like: Tensor | None,
+    *,
+    draw: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """E[x_m | x_S], (R, *shape), of words their probabilities (R, length, vocabulary); and draws, (n, R, *shape), if asked for.
+    """E[x_m | x_S], (R, *shape), of words their probabilities (R, length, vocabulary);
+    and draws, (n, R, *shape), if asked for.
 
-    The mean is that of the decoder's means, which varies less than that of draws; a decoder whose means are draws is asked once.
+    The mean is that of the decoder's means, which varies less than that of draws; a
+    decoder whose means are draws is asked once.
     """
     likelihood = model.likelihood(name)
     total: Tensor | None = None
@@ -257,7 +309,8 @@ def _predictive(
 
 
 def _parts(latents: Latents, size: int) -> Iterator[Latents]:
-    """So many draws at a time that their raw outputs, ``size`` numbers each, are bounded."""
+    """So many draws at a time that their raw outputs, ``size`` numbers each, are
+    bounded."""
     n, rows = latents.shared.shape[:2]
     draws = max(1, VALUES // (rows * size))
     for start in range(0, n, draws):

@@ -18,12 +18,16 @@ from counterpoint.probability.distributions import Diagonal, Posterior
 from counterpoint.probability.products import normalised
 
 
-def log_likelihood(model: Model, encoding: Encoding, samples: int, *, rows: int = 4096, refine: int | None = None) -> Tensor:
-    """log p(x) of what each row has, in nats, (B,), by importance sampling from the posterior given all of it:
+def log_likelihood(
+    model: Model, encoding: Encoding, samples: int, *, rows: int = 4096, refine: int | None = None
+) -> Tensor:
+    """log p(x) of what each row has, in nats, (B,), by importance sampling from the
+    posterior given all of it:
 
         log 1/K Σ_k p(z_k) ∏_m p(w_mk) p(x_m | z_k, w_mk) / [q(z_k | x) ∏_m q(w_mk | x_m)].
 
-    A product of unimodal posteriors without closed form is known up to a constant only: there the draws come from the mixture of its experts.
+    A product of unimodal posteriors without closed form is known up to a constant only:
+    there the draws come from the mixture of its experts.
 
     Args:
         samples: K.
@@ -42,19 +46,28 @@ def log_likelihood(model: Model, encoding: Encoding, samples: int, *, rows: int 
     step = max(1, rows // max(1, len(encoding.batch)))
     q, private = normalised(model.posterior.condition(encoding, model.names)), encoding.private
     if refine is not None:
-        better = refined(model, encoding, model.names, approximation(model, encoding, model.names), refine).last
+        better = refined(
+            model, encoding, model.names, approximation(model, encoding, model.names), refine
+        ).last
         q, private = better.shared, better.private
-    parts = [_log_weights(model, encoding, q, private, min(step, samples - i)) for i in range(0, samples, step)]
+    parts = [
+        _log_weights(model, encoding, q, private, min(step, samples - i))
+        for i in range(0, samples, step)
+    ]
     return torch.logsumexp(torch.cat(parts), 0) - math.log(samples)
 
 
-def _log_weights(model: Model, encoding: Encoding, q: Posterior, privates: Mapping[str, Diagonal], k: int) -> Tensor:
+def _log_weights(
+    model: Model, encoding: Encoding, q: Posterior, privates: Mapping[str, Diagonal], k: int
+) -> Tensor:
     z = q.rsample(torch.Size((k,)))
     total = model.prior().log_prob(z) - q.log_prob(z)
     private = {}
     for name, posterior in privates.items():
         w = private[name] = posterior.rsample(torch.Size((k,)))
-        total = total + encoding.batch.present[name] * (model.private_priors[name]().log_prob(w) - posterior.log_prob(w))
+        total = total + encoding.batch.present[name] * (
+            model.private_priors[name]().log_prob(w) - posterior.log_prob(w)
+        )
     raw = model.decode([Draw(Latents(z, private), model.names)], encoding.batch.covariates)[0]
     for name in model.names:
         total = total + model.log_prob(name, raw[name], encoding.batch)

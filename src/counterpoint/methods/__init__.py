@@ -1,4 +1,5 @@
-"""The methods: one short file each over the shared parts. ``METHODS`` maps the command line's names to classes."""
+"""The methods: one short file each over the shared parts. ``METHODS`` maps the command
+line's names to classes."""
 
 from __future__ import annotations
 
@@ -24,10 +25,25 @@ from counterpoint.nn.modules import weights_from
 from counterpoint.objectives.stages import Ramp, Stage
 
 SPARE = 2**28
-"""Bytes of memory that a model may take beyond four times those of its weights: masks, schedules and what is needed to make them."""
+"""Bytes of memory that a model may take beyond four times those of its weights: masks,
+schedules and what is needed to make them."""
 
 METHODS: dict[str, type[Method]] = {
-    m.name: m for m in (IDMVAE, JNF, JNFShared, MMVAE, MMVAEPlus, MVAE, MoPoE, MVTCAE, JMVAE, DMVAE, DiffMVAE, IterativeMVAE)
+    m.name: m
+    for m in (
+        IDMVAE,
+        JNF,
+        JNFShared,
+        MMVAE,
+        MMVAEPlus,
+        MVAE,
+        MoPoE,
+        MVTCAE,
+        JMVAE,
+        DMVAE,
+        DiffMVAE,
+        IterativeMVAE,
+    )
 }
 
 __all__ = [
@@ -74,12 +90,17 @@ def load(folder: str | Path) -> Method:
     if (folder / "model").is_dir():
         folder = folder / "model"
     if not (folder / saving.CONFIG).is_file():
-        raise FileNotFoundError(f"{folder} holds no {saving.CONFIG}; give a run folder or one written by save_pretrained")
+        raise FileNotFoundError(
+            f"{folder} holds no {saving.CONFIG}; give a run folder or one written by save_pretrained"
+        )
     try:
         record = read_json(folder / saving.CONFIG)
         known = saving.named(record)
         held = saving.weights_file(folder, known).stat().st_size
-        with Budget(4 * held + SPARE), weights_from(0):  # they are replaced, but to draw them must not move torch's generator
+        with (
+            Budget(4 * held + SPARE),
+            weights_from(0),
+        ):  # they are replaced, but to draw them must not move torch's generator
             modalities = [Modality(**m) for m in record["modalities"]]
             fresh = method(record["method"]).from_config(modalities, record["config"])
             unsaid = [option for option in fresh.config if option not in record["config"]]
@@ -90,17 +111,28 @@ def load(folder: str | Path) -> Method:
             for options in record.get("denoisers", ()):
                 fresh.model.put_denoisers(DenoiserOptions(**options))
             if found := record.get("refiner"):
-                fresh.model.put_refiner(Refiner(modalities, found["latents"], RefinerOptions(**found["options"]), beta=found["beta"]))
+                fresh.model.put_refiner(
+                    Refiner(
+                        modalities,
+                        found["latents"],
+                        RefinerOptions(**found["options"]),
+                        beta=found["beta"],
+                    )
+                )
                 refiner_of(fresh.model)
     except TooLarge:
         raise ValueError(
             f"{folder / saving.CONFIG} asks for a model far larger than the {held:,} bytes of its weights; restore it or train again"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder / saving.CONFIG} is damaged ({error}); restore it or train again") from error
+        raise ValueError(
+            f"{folder / saving.CONFIG} is damaged ({error}); restore it or train again"
+        ) from error
     try:
         fresh.load_state_dict(saving.read_weights(folder, known))
     except RuntimeError as error:
-        reason = str(error).partition(":")[2] or str(error)  # of torch's, what comes after the name of the class
+        reason = str(error).partition(":")[2] or str(
+            error
+        )  # of torch's, what comes after the name of the class
         raise saving.refused(folder / saving.WEIGHTS, reason) from error
     return fresh.eval()

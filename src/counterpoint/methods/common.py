@@ -29,17 +29,22 @@ def singles(modalities: Sequence[Modality], cross_targets: int | None) -> Routes
     if cross_targets is None:
         return singles_to_everything
     if not 1 <= cross_targets < len(modalities):
-        raise ValueError(f"cross_targets={cross_targets} must lie in 1..{len(modalities) - 1} for {len(modalities)} modalities, or be None")
+        raise ValueError(
+            f"cross_targets={cross_targets} must lie in 1..{len(modalities) - 1} for {len(modalities)} modalities, or be None"
+        )
     return SinglesToSome(cross_targets)
 
 
 def check_sizes(modalities: Sequence[Modality], shared_dim: int, private_dim: int = 0) -> None:
-    """Refuse no modality, a name given twice, and latent sizes below 1 (0 for private ones), by ValueError."""
+    """Refuse no modality, a name given twice, and latent sizes below 1 (0 for private
+    ones), by ValueError."""
     names = [m.name for m in modalities]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"modalities must be one or more with distinct names, got {names}")
     if shared_dim < 1 or private_dim < 0:
-        raise ValueError(f"shared_dim={shared_dim} must be 1 or more and private_dim={private_dim} 0 or more")
+        raise ValueError(
+            f"shared_dim={shared_dim} must be 1 or more and private_dim={private_dim} 0 or more"
+        )
 
 
 def build(
@@ -58,7 +63,8 @@ def build(
     denoiser: DenoiserOptions = DenoiserOptions(),
     decoder_rows: int | None = None,
 ) -> Model:
-    """The model that the named methods share: one encoder and one decoder a modality, joined by ``rule``.
+    """The model that the named methods share: one encoder and one decoder a modality,
+    joined by ``rule``.
 
     Args:
         private_dim: D_m of every modality; 0 for none.
@@ -77,20 +83,32 @@ def build(
     names = [m.name for m in modalities]
 
     def encoder(modality: Modality) -> Encoder:
-        return Encoder(modality, shared_dim, private_dim, networks=networks, posterior=posterior, towers=towers)
+        return Encoder(
+            modality, shared_dim, private_dim, networks=networks, posterior=posterior, towers=towers
+        )
 
     def decoder(modality: Modality) -> Decoder:
         covariates = len(modality.covariates)
         size = shared_dim + private_dim + covariates
         if modality.name not in denoiser.modalities:
             reads = likelihood(modality)
-            return Decoder(generator(modality, size, reads.output_shape, networks), reads, covariates)
+            return Decoder(
+                generator(modality, size, reads.output_shape, networks), reads, covariates
+            )
         by_denoising = Denoising(modality, size, denoiser)
-        draft = nn.Identity() if by_denoising.coarse is None else generator(modality, size, by_denoising.output_shape, networks)
+        draft = (
+            nn.Identity()
+            if by_denoising.coarse is None
+            else generator(modality, size, by_denoising.output_shape, networks)
+        )
         return Decoder(draft, by_denoising, covariates)
 
     def private_priors(learned: bool) -> dict[str, Prior]:
-        return {name: Prior(private_dim, posterior, scale=scale, learned_scale=learned) for name in names if private_dim}
+        return {
+            name: Prior(private_dim, posterior, scale=scale, learned_scale=learned)
+            for name in names
+            if private_dim
+        }
 
     return Model(
         modalities,

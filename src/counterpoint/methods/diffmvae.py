@@ -1,9 +1,11 @@
-"""Diff-MVAE: diffusion decoders for images beside feed-forward ones, and a score model as the prior (2024, https://arxiv.org/abs/2408.16883).
+"""Diff-MVAE: diffusion decoders for images beside feed-forward ones, and a score model
+as the prior (2024, https://arxiv.org/abs/2408.16883).
 
     L = Σ_{m feed-forward} −log p(x_m | z) + Σ_{m by diffusion} λ E_{t, ε} ‖ε − ε_θ(x_t, t, z)‖² + β KL,    z from a random subset's product
 
-MoPoE's posterior and KL, trained end to end; then, with everything else frozen, a score model of the aggregate posterior's means, which takes the
-place of N(0, I) where nothing is given. What the decoders learn by is in :mod:`counterpoint.model.denoising`.
+MoPoE's posterior and KL, trained end to end; then, with everything else frozen, a score
+model of the aggregate posterior's means, which takes the place of N(0, I) where nothing
+is given. What the decoders learn by is in :mod:`counterpoint.model.denoising`.
 """
 
 from __future__ import annotations
@@ -32,13 +34,15 @@ class DiffMVAE(Method):
         shared_dim: D.
         private_dim: D_m of every modality; 0, the published method, for none.
         beta: β on the KLs.
-        decoder: ``"diffusion"`` for the modalities that ``denoiser`` names, or for all images (of which there may be none) where it names none;
-            ``"feed-forward"`` for none.
+        decoder: ``"diffusion"`` for the modalities that ``denoiser`` names, or for all
+            images (of which there may be none) where it names none; ``"feed-forward"``
+            for none.
         score: train a score model of the aggregate posterior in a stage of its own.
         score_width: width of its network.
         networks: kind and sizes of the other networks.
         denoiser: the kind of the diffusion decoders.
-        decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
+        decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of
+            them elsewhere.
 
     Raises:
         ValueError: an unknown decoder, or feed-forward ones beside names for diffusion.
@@ -62,9 +66,13 @@ class DiffMVAE(Method):
         decoder_rows: int | None = None,
     ) -> None:
         if decoder not in ("diffusion", "feed-forward"):
-            raise ValueError(f"decoder={decoder!r} is unknown; choose 'diffusion' or 'feed-forward'")
+            raise ValueError(
+                f"decoder={decoder!r} is unknown; choose 'diffusion' or 'feed-forward'"
+            )
         if decoder == "feed-forward" and denoiser.modalities:
-            raise ValueError(f"denoiser names {', '.join(denoiser.modalities)}, but decoder='feed-forward'; leave out one of them")
+            raise ValueError(
+                f"denoiser names {', '.join(denoiser.modalities)}, but decoder='feed-forward'; leave out one of them"
+            )
         drawn = denoiser.modalities or tuple(m.name for m in modalities if len(m.shape) == 3)
         model = build(
             modalities,
@@ -83,5 +91,9 @@ class DiffMVAE(Method):
         super().__init__(
             model,
             Stage([(bound, Ramp(1.0))], name="vae", trains=[model.posterior, model.decoders]),
-            Stage([(DiffusionPriorLoss("score", detach=True), Ramp(1.0))], name="prior", trains=[model.samplers]),
+            Stage(
+                [(DiffusionPriorLoss("score", detach=True), Ramp(1.0))],
+                name="prior",
+                trains=[model.samplers],
+            ),
         )

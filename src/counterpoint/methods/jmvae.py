@@ -1,4 +1,5 @@
-"""JMVAE: a joint encoder, and unimodal encoders drawn to it (Suzuki et al. 2016, https://arxiv.org/abs/1611.01891).
+"""JMVAE: a joint encoder, and unimodal encoders drawn to it (Suzuki et al. 2016,
+https://arxiv.org/abs/1611.01891).
 
 L = ELBO under q(z | X) + α Σ_m KL(q(z | X) ‖ q(z | x_m))
 """
@@ -27,7 +28,8 @@ class JMVAE(Method):
     alpha: α on the KLs to the unimodal posteriors.
     networks: kind and sizes of the networks.
     denoiser: which modalities have a diffusion decoder, and of what kind.
-    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
+    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them
+        elsewhere.
     """
 
     name = "jmvae"
@@ -47,6 +49,23 @@ class JMVAE(Method):
         check_sizes(modalities, shared_dim)
         if alpha < 0:
             raise ValueError(f"alpha={alpha} must not be negative")
-        rule = Joint(JointEncoder(modalities, shared_dim, networks=networks), Product(prior_expert="never"))
-        model = build(modalities, rule=rule, shared_dim=shared_dim, networks=networks, denoiser=denoiser, decoder_rows=decoder_rows)
-        super().__init__(model, Stage([(Bound(everything_to_everything, beta=beta), Ramp(1.0)), (PosteriorMatch(alpha), Ramp(1.0))]))
+        rule = Joint(
+            JointEncoder(modalities, shared_dim, networks=networks), Product(prior_expert="never")
+        )
+        model = build(
+            modalities,
+            rule=rule,
+            shared_dim=shared_dim,
+            networks=networks,
+            denoiser=denoiser,
+            decoder_rows=decoder_rows,
+        )
+        super().__init__(
+            model,
+            Stage(
+                [
+                    (Bound(everything_to_everything, beta=beta), Ramp(1.0)),
+                    (PosteriorMatch(alpha), Ramp(1.0)),
+                ]
+            ),
+        )

@@ -1,15 +1,19 @@
-"""JNF: a joint VAE first, then a normalizing flow for each unimodal posterior (JNF 2025, https://arxiv.org/abs/2502.03952).
+"""JNF: a joint VAE first, then a normalizing flow for each unimodal posterior (JNF
+2025, https://arxiv.org/abs/2502.03952).
 
     stage shared   (JNF-Shared) projectors g_m that agree on what modalities share, by contrast or by canonical correlation
     stage joint    L = Σ_m −r_m log p(x_m | z) + β KL(q(z | X) ‖ N(0, I)),  z ~ q(z | X)
     stage flows    L = Σ_m −log q_m(z | x_m),  z ~ q(z | X), joint encoder and decoders frozen;
                    JNF-Shared: q_m(z | g_m(x_m)), projectors frozen too
 
-r_m is the modality's weight. One modality is conditioned on through its flow; several, but not all, through the product that independence
-given z implies, q(z | x_S) ∝ p(z)^(1−|S|) ∏ q_m(z | x_m), sampled by Hamiltonian Monte Carlo; all of them through the joint encoder.
+r_m is the modality's weight. One modality is conditioned on through its flow; several,
+but not all, through the product that independence given z implies, q(z | x_S) ∝
+p(z)^(1−|S|) ∏ q_m(z | x_m), sampled by Hamiltonian Monte Carlo; all of them through the
+joint encoder.
 
-The paper supposes complete data. Ours: the joint encoder reads a learned vector in the place of an absent modality's features, so that
-incomplete rows train both stages; at inference rows that lack a modality take the product of what they have.
+The paper supposes complete data. Ours: the joint encoder reads a learned vector in the
+place of an absent modality's features, so that incomplete rows train both stages; at
+inference rows that lack a modality take the product of what they have.
 """
 
 from __future__ import annotations
@@ -48,7 +52,8 @@ class JNF(Method):
         hmc: how products are sampled.
         networks: kind and sizes of the networks.
         denoiser: which modalities have a diffusion decoder, and of what kind.
-        decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
+        decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of
+            them elsewhere.
     """
 
     name = "jnf"
@@ -69,10 +74,22 @@ class JNF(Method):
     ) -> None:
         check_sizes(modalities, shared_dim)
         trunks = {m.name: trunk(m, networks) for m in modalities}
-        encoders = {name: FlowEncoder(network, network.features, shared_dim, flow) for name, network in trunks.items()}
-        rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), PosteriorProduct(hmc))
+        encoders = {
+            name: FlowEncoder(network, network.features, shared_dim, flow)
+            for name, network in trunks.items()
+        }
+        rule = Joint(
+            JointEncoder(modalities, shared_dim, networks=networks, tokens=True),
+            PosteriorProduct(hmc),
+        )
         model = build(
-            modalities, encoders=encoders, rule=rule, shared_dim=shared_dim, networks=networks, denoiser=denoiser, decoder_rows=decoder_rows
+            modalities,
+            encoders=encoders,
+            rule=rule,
+            shared_dim=shared_dim,
+            networks=networks,
+            denoiser=denoiser,
+            decoder_rows=decoder_rows,
         )
         super().__init__(
             model,
@@ -87,8 +104,10 @@ class JNFShared(Method):
     Args:
         modalities: two or more; their weights are r_m.
         shared_dim: D.
-        projection_dim: dimensions of g_m(x_m). The paper does not say how many; 32 is ours.
-        align: how projectors are trained, by ``"contrast"`` or by ``"correlation"`` (DCCA).
+        projection_dim: dimensions of g_m(x_m). The paper does not say how many; 32 is
+            ours.
+        align: how projectors are trained, by ``"contrast"`` or by ``"correlation"``
+            (DCCA).
         temperature: τ of the contrast.
         top: canonical correlations that count; None for all.
         beta: β on the KL to the prior.
@@ -97,7 +116,8 @@ class JNFShared(Method):
         hmc: how products are sampled.
         networks: kind and sizes of the networks.
         denoiser: which modalities have a diffusion decoder, and of what kind.
-        decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
+        decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of
+            them elsewhere.
 
     Raises:
         ValueError: one modality, or a size below 1.
@@ -132,14 +152,33 @@ class JNFShared(Method):
             raise ValueError(f"align={align!r} is unknown; choose 'contrast' or 'correlation'")
         width = networks.dense
         projectors = {m.name: Projector(m, projection_dim, networks=networks) for m in modalities}
-        encoders = {n: FlowEncoder(mlp((projection_dim, width, width)), width, shared_dim, flow, g) for n, g in projectors.items()}
-        rule = Joint(JointEncoder(modalities, shared_dim, networks=networks, tokens=True), PosteriorProduct(hmc))
-        model = build(
-            modalities, encoders=encoders, rule=rule, shared_dim=shared_dim, networks=networks, denoiser=denoiser, decoder_rows=decoder_rows
+        encoders = {
+            n: FlowEncoder(mlp((projection_dim, width, width)), width, shared_dim, flow, g)
+            for n, g in projectors.items()
+        }
+        rule = Joint(
+            JointEncoder(modalities, shared_dim, networks=networks, tokens=True),
+            PosteriorProduct(hmc),
         )
-        loss = ProjectionContrast(temperature=temperature) if align == "contrast" else ProjectionCorrelation(top=top)
+        model = build(
+            modalities,
+            encoders=encoders,
+            rule=rule,
+            shared_dim=shared_dim,
+            networks=networks,
+            denoiser=denoiser,
+            decoder_rows=decoder_rows,
+        )
+        loss = (
+            ProjectionContrast(temperature=temperature)
+            if align == "contrast"
+            else ProjectionCorrelation(top=top)
+        )
         heads = [
-            part for encoder in encoders.values() for part in (encoder.network, encoder.head, encoder.flow, encoder.statistics) if part
+            part
+            for encoder in encoders.values()
+            for part in (encoder.network, encoder.head, encoder.flow, encoder.statistics)
+            if part
         ]
         super().__init__(
             model,

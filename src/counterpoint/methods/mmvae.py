@@ -1,8 +1,11 @@
-"""MMVAE: mixture-of-experts posterior (Shi et al. 2019, https://arxiv.org/abs/1911.03393), and MMVAE+, which adds private latents and learned
-auxiliary private priors (Palumbo et al. 2023, https://openreview.net/forum?id=sdQGxouELX).
+"""MMVAE: mixture-of-experts posterior (Shi et al. 2019,
+https://arxiv.org/abs/1911.03393), and MMVAE+, which adds private latents and learned
+auxiliary private priors (Palumbo et al. 2023,
+https://openreview.net/forum?id=sdQGxouELX).
 
-Every modality in turn is the source of z and reconstructs all modalities; log q(z) is that of the mixture. In MMVAE+ the targets other
-than the source take their private latent from the auxiliary prior, so that the private encoders get no short cut.
+Every modality in turn is the source of z and reconstructs all modalities; log q(z) is
+that of the mixture. In MMVAE+ the targets other than the source take their private
+latent from the auxiliary prior, so that the private encoders get no short cut.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ class MMVAE(Method):
     prior_scale: learn the scale of p(z).
     networks: kind and sizes of the networks.
     denoiser: which modalities have a diffusion decoder, and of what kind.
-    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
+    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them
+        elsewhere.
     """
 
     name = "mmvae"
@@ -62,7 +66,13 @@ class MMVAE(Method):
             denoiser=denoiser,
             decoder_rows=decoder_rows,
         )
-        bound = Bound(singles_to_everything, estimator=estimator, samples=samples, beta=beta, density="everything")
+        bound = Bound(
+            singles_to_everything,
+            estimator=estimator,
+            samples=samples,
+            beta=beta,
+            density="everything",
+        )
         super().__init__(model, Stage([(bound, Ramp(1.0))]))
 
 
@@ -74,13 +84,15 @@ class MMVAEPlus(Method):
     beta: β on the KLs.
     estimator: ``"elbo"``, ``"iwae"`` or ``"dreg"`` with ``samples`` draws.
     samples: K.
-    cross_targets: decode so many random other modalities for each source instead of all (unbiased at K = 1).
+    cross_targets: decode so many random other modalities for each source instead of all
+        (unbiased at K = 1).
     posterior: family of posteriors and priors.
     prior_scale: learn the scale of p(z).
     towers: separate or shared encoder trunks.
     networks: kind and sizes of the networks.
     denoiser: which modalities have a diffusion decoder, and of what kind.
-    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
+    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them
+        elsewhere.
     """
 
     name = "mmvae+"
@@ -104,7 +116,9 @@ class MMVAEPlus(Method):
         decoder_rows: int | None = None,
     ) -> None:
         if private_dim < 1:
-            raise ValueError(f"mmvae+ needs private latents, got private_dim={private_dim}; give 1 or more, or use mmvae")
+            raise ValueError(
+                f"mmvae+ needs private latents, got private_dim={private_dim}; give 1 or more, or use mmvae"
+            )
         model = build(
             modalities,
             rule=Mixture(),
@@ -118,5 +132,11 @@ class MMVAEPlus(Method):
             denoiser=denoiser,
             decoder_rows=decoder_rows,
         )
-        bound = Bound(singles(modalities, cross_targets), estimator=estimator, samples=samples, beta=beta, density="everything")
+        bound = Bound(
+            singles(modalities, cross_targets),
+            estimator=estimator,
+            samples=samples,
+            beta=beta,
+            density="everything",
+        )
         super().__init__(model, Stage([(bound, Ramp(1.0))]))

@@ -1,6 +1,8 @@
-"""MoPoE-VAE: mixture of the products of all subsets (Sutter et al. 2021, https://arxiv.org/abs/2105.02470).
+"""MoPoE-VAE: mixture of the products of all subsets (Sutter et al. 2021,
+https://arxiv.org/abs/2105.02470).
 
-One route: z is drawn from a random subset's product, row by row, and reconstructs everything; the KL is the mean over the subsets'.
+One route: z is drawn from a random subset's product, row by row, and reconstructs
+everything; the KL is the mean over the subsets'.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class MoPoE(Method):
     beta: β on the KLs.
     networks: kind and sizes of the networks.
     denoiser: which modalities have a diffusion decoder, and of what kind.
-    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
+    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them
+        elsewhere.
     """
 
     name = "mopoe"

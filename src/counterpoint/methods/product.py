@@ -22,7 +22,12 @@ from counterpoint.model.rules import Product
 from counterpoint.nn.options import NetworkOptions
 from counterpoint.objectives.bound import Bound
 from counterpoint.objectives.matching import PosteriorMatch
-from counterpoint.objectives.routes import RandomSubsets, everything_to_everything, singles_to_everything, singles_to_itself
+from counterpoint.objectives.routes import (
+    RandomSubsets,
+    everything_to_everything,
+    singles_to_everything,
+    singles_to_itself,
+)
 from counterpoint.objectives.stages import Ramp, Stage
 
 
@@ -34,7 +39,8 @@ class MVAE(Method):
     subsets: random subsets at each step beside everything and the singles.
     networks: kind and sizes of the networks.
     denoiser: which modalities have a diffusion decoder, and of what kind.
-    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
+    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them
+        elsewhere.
     """
 
     name = "mvae"
@@ -61,12 +67,19 @@ class MVAE(Method):
             denoiser=denoiser,
             decoder_rows=decoder_rows,
         )
-        bound = Bound(everything_to_everything, singles_to_itself, RandomSubsets(subsets), beta=beta, reduce="sum")
+        bound = Bound(
+            everything_to_everything,
+            singles_to_itself,
+            RandomSubsets(subsets),
+            beta=beta,
+            reduce="sum",
+        )
         super().__init__(model, Stage([(bound, Ramp(1.0))]))
 
 
 class MVTCAE(Method):
-    """With r the weight of total correlation (α in the paper), M modalities and everything's posterior q(z|X):
+    """With r the weight of total correlation (α in the paper), M modalities and
+    everything's posterior q(z|X):
 
         L = (M−r)/M · Σ_m −log p(x_m|z) + β [ (1−r)·KL(q(z|X) ‖ p(z)) + (r/M)·Σ_m KL(q(z|X) ‖ q(z|x_m)) ]
 
@@ -77,7 +90,8 @@ class MVTCAE(Method):
         ratio: r in [0, 1]. Of one modality the loss is 1 − r times the ELBO.
         networks: kind and sizes of the networks.
         denoiser: which modalities have a diffusion decoder, and of what kind.
-        decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
+        decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of
+            them elsewhere.
     """
 
     name = "mvtcae"
@@ -98,7 +112,9 @@ class MVTCAE(Method):
             raise ValueError(f"ratio={ratio} must lie in [0, 1]")
         size = len(modalities)
         if size == 1 and ratio == 1:
-            raise ValueError("ratio=1 gives a single modality no loss at all; give a ratio below 1, or two or more modalities")
+            raise ValueError(
+                "ratio=1 gives a single modality no loss at all; give a ratio below 1, or two or more modalities"
+            )
         model = build(
             modalities,
             rule=Product(prior_expert="never"),
@@ -109,7 +125,12 @@ class MVTCAE(Method):
         )
         reconstruction = (size - ratio) / size
         bound = Bound(everything_to_everything, beta=beta * (1 - ratio) / reconstruction)
-        super().__init__(model, Stage([(bound, Ramp(reconstruction)), (PosteriorMatch(beta * ratio / size), Ramp(1.0))]))
+        super().__init__(
+            model,
+            Stage(
+                [(bound, Ramp(reconstruction)), (PosteriorMatch(beta * ratio / size), Ramp(1.0))]
+            ),
+        )
 
 
 class DMVAE(Method):
@@ -120,7 +141,8 @@ class DMVAE(Method):
     beta: β on the KLs.
     networks: kind and sizes of the networks.
     denoiser: which modalities have a diffusion decoder, and of what kind.
-    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them elsewhere.
+    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them
+        elsewhere.
     """
 
     name = "dmvae"
@@ -146,5 +168,7 @@ class DMVAE(Method):
             denoiser=denoiser,
             decoder_rows=decoder_rows,
         )
-        bound = Bound(everything_to_everything, singles_to_everything, beta=beta, private="own", reduce="sum")
+        bound = Bound(
+            everything_to_everything, singles_to_everything, beta=beta, private="own", reduce="sum"
+        )
         super().__init__(model, Stage([(bound, Ramp(1.0))]))

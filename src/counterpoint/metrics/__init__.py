@@ -1,4 +1,5 @@
-"""Metrics: probes, judges, coherence, matches, retrieval, quality, dependence, likelihood, imputation, and ``evaluate``, which runs them all."""
+"""Metrics: probes, judges, coherence, matches, retrieval, quality, dependence,
+likelihood, imputation, and ``evaluate``, which runs them all."""
 
 from __future__ import annotations
 
@@ -10,7 +11,14 @@ from counterpoint.metrics.evaluation import GROUPS, Evaluation, evaluate, group_
 from counterpoint.metrics.extractors import read_extractor
 from counterpoint.metrics.generations import Generations
 from counterpoint.metrics.imputation import score_imputation
-from counterpoint.metrics.judges import Judge, JudgeOptions, Judges, Seen, score_judges, train_judges
+from counterpoint.metrics.judges import (
+    Judge,
+    JudgeOptions,
+    Judges,
+    Seen,
+    score_judges,
+    train_judges,
+)
 from counterpoint.metrics.likelihood import score_likelihood
 from counterpoint.metrics.matchers import Matchers, train_matchers
 from counterpoint.metrics.matching import score_matches

@@ -1,14 +1,18 @@
-"""Dependence between latents: HSIC of z and w, and an InfoNCE bound on what two modalities' z share.
+"""Dependence between latents: HSIC of z and w, and an InfoNCE bound on what two
+modalities' z share.
 
 HSIC (Gretton et al., "Measuring statistical dependence with Hilbert–Schmidt norms", 2005) with Gaussian kernels k of the median
 bandwidth, in the unbiased form of Song et al. ("Feature selection via dependence maximization", 2012), through U-centred matrices
 K̃ (Székely and Rizzo, 2014):  HSIC(x, y) = ⟨K̃, L̃⟩ / (n(n−3)).  It is reported normalised, ⟨K̃, L̃⟩ / √(⟨K̃, K̃⟩⟨L̃, L̃⟩): 0 in expectation
 for independent variables, 1 for identical ones. Its null distribution comes from permuting the rows of one variable.
 
-InfoNCE (van den Oord et al., "Representation learning with contrastive predictive coding", 2018; Poole et al., 2019): for any critic f,
-I(a; b) ≥ log B + E[f(a_i, b_i) − log Σ_j exp f(a_i, b_j)]. The critic is a Gaussian's log density ratio in canonical coordinates,
-fitted in closed form on other rows: with canonical correlations ρ_k,
-f(a, b) = τ Σ_k [ρ_k a_k b_k − ½ ρ_k² (a_k² + b_k²)] / (1 − ρ_k²), and a scale τ chosen on the fitting rows.
+InfoNCE (van den Oord et al., "Representation learning with contrastive predictive
+coding", 2018; Poole et al., 2019): for any critic f, I(a; b) ≥ log B + E[f(a_i, b_i) −
+log Σ_j exp f(a_i, b_j)]. The critic is a Gaussian's log density ratio in canonical
+coordinates,
+fitted in closed form on other rows: with canonical correlations ρ_k, f(a, b) = τ Σ_k
+[ρ_k a_k b_k − ½ ρ_k² (a_k² + b_k²)] / (1 − ρ_k²), and a scale τ chosen on the fitting
+rows.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ from counterpoint.metrics.score import FEW_ROWS, Array, Scores, chosen, seed_of
 
 @dataclass(frozen=True)
 class Hsic:
-    """Normalised HSIC, the mean of its permutation null and the share of permutations (with the observed one) that reach it."""
+    """Normalised HSIC, the mean of its permutation null and the share of permutations
+    (with the observed one) that reach it."""
 
     value: float
     null: float
@@ -42,7 +47,9 @@ def hsic(x: Array, y: Array, *, permutations: int = 100, seed: int = 0) -> Hsic:
         ValueError: fewer than four rows, or different numbers of rows.
     """
     if len(x) != len(y) or len(x) < 4:
-        raise ValueError(f"HSIC needs the same number of rows, at least 4, of both variables; got {len(x)} and {len(y)}")
+        raise ValueError(
+            f"HSIC needs the same number of rows, at least 4, of both variables; got {len(x)} and {len(y)}"
+        )
     k, el = _centred_kernel(x), _centred_kernel(y)
     norm = float((k.square().sum() * el.square().sum()).sqrt())
     if norm == 0:  # a constant variable depends on nothing
@@ -53,11 +60,14 @@ def hsic(x: Array, y: Array, *, permutations: int = 100, seed: int = 0) -> Hsic:
     for _ in range(permutations):
         order = torch.from_numpy(rng.permutation(len(x)))
         null.append(float((k * el[order][:, order]).sum()) / norm)
-    return Hsic(value, float(np.mean(null)), (1 + sum(n >= value for n in null)) / (1 + permutations))
+    return Hsic(
+        value, float(np.mean(null)), (1 + sum(n >= value for n in null)) / (1 + permutations)
+    )
 
 
 def _centred_kernel(x: Array) -> Tensor:
-    """(n, n): the U-centred Gaussian kernel matrix with the median distance as bandwidth; zero diagonal."""
+    """(n, n): the U-centred Gaussian kernel matrix with the median distance as
+    bandwidth; zero diagonal."""
     rows = torch.as_tensor(x, dtype=torch.float64)
     distance = torch.cdist(rows, rows)
     n = len(rows)
@@ -68,7 +78,9 @@ def _centred_kernel(x: Array) -> Tensor:
     if not bool((distance > 0).any()):
         return torch.zeros_like(kernel)
     sums = kernel.sum(0)
-    centred = kernel - sums[:, None] / (n - 2) - sums[None] / (n - 2) + sums.sum() / ((n - 1) * (n - 2))
+    centred = (
+        kernel - sums[:, None] / (n - 2) - sums[None] / (n - 2) + sums.sum() / ((n - 1) * (n - 2))
+    )
     return centred.fill_diagonal_(0.0)
 
 
@@ -76,29 +88,44 @@ def infonce(fit: tuple[Array, Array], held: tuple[Array, Array], *, ridge: float
     """Lower bound on I(a; b) in nats, at most log of the number of held-out rows.
 
     Args:
-        fit: pairs (N, d), (N, e) on which the critic is fitted; disjoint from ``held``, or the bound does not hold.
-        held: pairs (B, d), (B, e) on which the bound is estimated; the other rows are the negatives.
+        fit: pairs (N, d), (N, e) on which the critic is fitted; disjoint from ``held``,
+            or the bound does not hold.
+        held: pairs (B, d), (B, e) on which the bound is estimated; the other rows are
+            the negatives.
         ridge: added to the unit variances of the standardised variables.
     """
     to_a, to_b, rho = _canonical(*fit, ridge)
     scales = 2.0 ** np.arange(-5, 2)
     most = slice(0, 500)
     near = _bounds(_scores(to_a(fit[0][most]), to_b(fit[1][most]), rho), scales)
-    return float(_bounds(_scores(to_a(held[0]), to_b(held[1]), rho), scales[[int(np.argmax(near))]])[0])
+    return float(
+        _bounds(_scores(to_a(held[0]), to_b(held[1]), rho), scales[[int(np.argmax(near))]])[0]
+    )
 
 
-def _canonical(a: Array, b: Array, ridge: float) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Array]:
-    """Maps of either variable to canonical coordinates (n, r), and the canonical correlations (r,)."""
+def _canonical(
+    a: Array, b: Array, ridge: float
+) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Array]:
+    """Maps of either variable to canonical coordinates (n, r), and the canonical
+    correlations (r,)."""
 
     def whitener(x: Array) -> tuple[Array, Array]:
         mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
         std = np.where(std > 0, std, 1.0)
-        values, vectors = np.linalg.eigh(np.cov(((x - mean) / std).T).reshape(x.shape[1], -1) + ridge * np.eye(x.shape[1]))
+        values, vectors = np.linalg.eigh(
+            np.cov(((x - mean) / std).T).reshape(x.shape[1], -1) + ridge * np.eye(x.shape[1])
+        )
         return mean, (vectors / np.sqrt(values)) @ vectors.T / std[:, None]
 
     (mean_a, white_a), (mean_b, white_b) = whitener(a), whitener(b)
-    left, rho, right = np.linalg.svd(white_a.T @ ((a - mean_a).T @ (b - mean_b) / (len(a) - 1)) @ white_b, full_matrices=False)
-    return (lambda x: (x - mean_a) @ white_a @ left), (lambda x: (x - mean_b) @ white_b @ right.T), rho.clip(max=0.999)
+    left, rho, right = np.linalg.svd(
+        white_a.T @ ((a - mean_a).T @ (b - mean_b) / (len(a) - 1)) @ white_b, full_matrices=False
+    )
+    return (
+        (lambda x: (x - mean_a) @ white_a @ left),
+        (lambda x: (x - mean_b) @ white_b @ right.T),
+        rho.clip(max=0.999),
+    )
 
 
 def _scores(a: Array, b: Array, rho: Array) -> Array:
@@ -117,11 +144,16 @@ def _bounds(scores: Array, scales: Array) -> Array:
     return np.array(found)
 
 
-def score_dependence(train: Means, test: Means, *, rows: int = 500, permutations: int = 100, seed: int = 0) -> Scores:
-    """``hsic/z,w`` (mean over modalities, with ``chance/hsic/z,w`` its permutation null) and ``mi/z_i,z_j`` (nats, mean over pairs).
+def score_dependence(
+    train: Means, test: Means, *, rows: int = 500, permutations: int = 100, seed: int = 0
+) -> Scores:
+    """``hsic/z,w`` (mean over modalities, with ``chance/hsic/z,w`` its permutation
+    null) and ``mi/z_i,z_j`` (nats, mean over pairs).
 
-    Pairs are named ``mi/z_i,z_j/<i>,<j>``. ``rows`` caps the held-out rows of both; p-values go to the meta. Of fewer than 50 held-out rows both
-    are left out: the bound of B rows can't exceed log B, and the spread of HSIC under independence is then as large as weak dependence.
+    Pairs are named ``mi/z_i,z_j/<i>,<j>``. ``rows`` caps the held-out rows of both;
+    p-values go to the meta. Of fewer than 50 held-out rows both
+    are left out: the bound of B rows can't exceed log B, and the spread of HSIC under
+        independence is then as large as weak dependence.
     """
     scores = Scores()
     found = {}
@@ -133,7 +165,12 @@ def score_dependence(train: Means, test: Means, *, rows: int = 500, permutations
         if len(kept) < FEW_ROWS:
             scores.left_out[f"hsic/z,w/{name}"] = f"{len(kept)} rows, {FEW_ROWS} are needed"
         else:
-            found[name] = hsic(test.shared[name][kept], test.private[name][kept], permutations=permutations, seed=seed_of(seed, "null"))
+            found[name] = hsic(
+                test.shared[name][kept],
+                test.private[name][kept],
+                permutations=permutations,
+                seed=seed_of(seed, "null"),
+            )
     if found:
         scores.add_mean("hsic/z,w", {name: h.value for name, h in found.items()}, kept_rows)
         scores.add_mean("chance/hsic/z,w", {name: h.null for name, h in found.items()})
@@ -148,7 +185,10 @@ def score_dependence(train: Means, test: Means, *, rows: int = 500, permutations
         if 0 < len(held) < FEW_ROWS:
             scores.left_out[f"mi/z_i,z_j/{i},{j}"] = f"{len(held)} rows, {FEW_ROWS} are needed"
         elif len(fit) >= 4 and len(held):
-            bounds[f"{i},{j}"] = infonce((train.shared[i][fit], train.shared[j][fit]), (test.shared[i][held], test.shared[j][held]))
+            bounds[f"{i},{j}"] = infonce(
+                (train.shared[i][fit], train.shared[j][fit]),
+                (test.shared[i][held], test.shared[j][held]),
+            )
     if bounds:
         scores.add_mean("mi/z_i,z_j", bounds, held_rows)
     elif not any(name.startswith("mi/") for name in scores.left_out):

@@ -1,4 +1,5 @@
-"""``evaluate``: every metric of a method on a data set, with what is needed to read and repeat the numbers."""
+"""``evaluate``: every metric of a method on a data set, with what is needed to read and
+repeat the numbers."""
 
 from __future__ import annotations
 
@@ -35,7 +36,12 @@ from counterpoint.metrics.matchers import Matchers, train_matchers
 from counterpoint.metrics.matching import score_matches
 from counterpoint.metrics.means import device_of, posterior_means
 from counterpoint.metrics.posteriors import score_posteriors
-from counterpoint.metrics.probes import score_chance, score_joint_probes, score_probes, smallest_classes
+from counterpoint.metrics.probes import (
+    score_chance,
+    score_joint_probes,
+    score_probes,
+    smallest_classes,
+)
 from counterpoint.metrics.quality import score_quality
 from counterpoint.metrics.refinement import score_refinement
 from counterpoint.metrics.retrieval import score_retrieval
@@ -45,13 +51,26 @@ if TYPE_CHECKING:
     from counterpoint.data import Dataset, Split
     from counterpoint.methods import Method
 
-Group = Literal["probe", "coherence", "match", "retrieval", "quality", "dependence", "posterior", "refinement", "likelihood", "imputation"]
+Group = Literal[
+    "probe",
+    "coherence",
+    "match",
+    "retrieval",
+    "quality",
+    "dependence",
+    "posterior",
+    "refinement",
+    "likelihood",
+    "imputation",
+]
 GROUPS: tuple[Group, ...] = get_args(Group)
 UNLABELLED = ("match", "retrieval")
-"""Groups that say of data without shared labels what coherence says of others; where there are labels they have to be asked for."""
+"""Groups that say of data without shared labels what coherence says of others; where
+there are labels they have to be asked for."""
 
 JOINT_ROWS = 2000
-"""Most rows on either side of the probes of z given everything, which chains may have to draw."""
+"""Most rows on either side of the probes of z given everything, which chains may have
+to draw."""
 
 MARK = "*"
 FOOTNOTE = f"{MARK} on fewer than {FEW_ROWS} rows, or on fewer than {FEW_PER_CLASS} of some class"
@@ -92,7 +111,11 @@ def group_of(metric: str) -> Group:
     if not found:
         kinds = [k for group in _KINDS.values() for k in group]
         close = get_close_matches(kind, kinds, 1)
-        hint = f"did you mean {close[0] + metric.removeprefix(kind)!r}?" if close else f"metrics begin with {', '.join(kinds)}"
+        hint = (
+            f"did you mean {close[0] + metric.removeprefix(kind)!r}?"
+            if close
+            else f"metrics begin with {', '.join(kinds)}"
+        )
         raise ValueError(f"unknown metric {metric!r}; {hint}")
     return "dependence" if metric.startswith("mi/z_i") else found[0]
 
@@ -103,7 +126,8 @@ class Evaluation:
 
     Attributes:
         metrics: a number each, or ``{"mean", "std", "n"}`` over seeds.
-        meta: JSON-able: method, data, split, groups, seed, rows, seconds, feature_space, intervals (95 %), left_out (name: reason), few (names of
+        meta: JSON-able: method, data, split, groups, seed, rows, seconds,
+            feature_space, intervals (95 %), left_out (name: reason), few (names of
             figures that rest on few rows), versions.
     """
 
@@ -114,7 +138,13 @@ class Evaluation:
         """Write ``{"metrics", "meta"}``; the file appears whole or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, (json.dumps({"metrics": self.metrics, "meta": self.meta}, indent=2, allow_nan=False) + "\n").encode())
+        write(
+            path,
+            (
+                json.dumps({"metrics": self.metrics, "meta": self.meta}, indent=2, allow_nan=False)
+                + "\n"
+            ).encode(),
+        )
         return path
 
     @classmethod
@@ -128,9 +158,17 @@ class Evaluation:
         try:
             content = read_json(Path(path))
         except ValueError as error:
-            raise ValueError(f"{path} is not an evaluation: {error}; expected the JSON that Evaluation.to_json writes") from None
-        if not isinstance(content, dict) or not isinstance(content.get("metrics"), dict) or not isinstance(content.get("meta", {}), dict):
-            raise ValueError(f"{path} is not an evaluation; expected an object with 'metrics' and 'meta'")
+            raise ValueError(
+                f"{path} is not an evaluation: {error}; expected the JSON that Evaluation.to_json writes"
+            ) from None
+        if (
+            not isinstance(content, dict)
+            or not isinstance(content.get("metrics"), dict)
+            or not isinstance(content.get("meta", {}), dict)
+        ):
+            raise ValueError(
+                f"{path} is not an evaluation; expected an object with 'metrics' and 'meta'"
+            )
         return cls(content["metrics"], content.get("meta", {}))
 
     def chance(self, name: str) -> float | None:
@@ -153,22 +191,41 @@ class Evaluation:
         return _mean(self.metrics.get(f"chance/{label}") if own is None else own)
 
     def table(self, *, detail: bool = False, width: int = 100) -> str:
-        """The metrics as a table: value, chance and 95 % interval (or deviation over seeds); ``detail`` adds each modality's. Below it stand what the
-        mark of figures on few rows means, and what was left out for that."""
+        """The metrics as a table: value, chance and 95 % interval (or deviation over
+        seeds); ``detail`` adds each modality's. Below it stand what the mark of figures
+        on few rows means, and what was left out for that."""
         few = {*self.meta.get("few", ())}
         rows = [
-            (name, _shown(self.metrics[name]) + MARK * (name in few), _shown(self.chance(name)), self._spread(name))
-            for name in sorted(self.metrics, key=_section)  # stable: the order within a section is the order of measuring
+            (
+                name,
+                _shown(self.metrics[name]) + MARK * (name in few),
+                _shown(self.chance(name)),
+                self._spread(name),
+            )
+            for name in sorted(
+                self.metrics, key=_section
+            )  # stable: the order within a section is the order of measuring
             if not name.startswith("chance/") and (detail or not _is_detail(name, self.metrics))
         ]
         folds = self.meta.get("folds")
         notes = [
             *([FOOTNOTE] if any(name in few for name, *_ in rows) else []),
-            *([f"probes are cross-validated in {folds} folds of the train rows and the held-out ones together"] if folds else []),
-            *(f"left out, {reason}: {', '.join(names)}" for reason, names in self.left_out_for_rows().items()),
+            *(
+                [
+                    f"probes are cross-validated in {folds} folds of the train rows and the held-out ones together"
+                ]
+                if folds
+                else []
+            ),
+            *(
+                f"left out, {reason}: {', '.join(names)}"
+                for reason, names in self.left_out_for_rows().items()
+            ),
             *(["measured on the validation split"] if self.meta.get("split") == "val" else []),
         ]
-        return _rendered(rows, width) + "".join(f"{line}\n" for note in notes for line in textwrap.wrap(note, width))
+        return _rendered(rows, width) + "".join(
+            f"{line}\n" for note in notes for line in textwrap.wrap(note, width)
+        )
 
     def left_out_for_rows(self) -> dict[str, list[str]]:
         """Why metrics were left out for want of rows, and which, in order."""
@@ -180,10 +237,12 @@ class Evaluation:
 
     @property
     def complete(self) -> bool:
-        """Whether it has every group of metrics that is measured unasked of every method, on the test split, of posteriors as they are."""
+        """Whether it has every group of metrics that is measured unasked of every
+        method, on the test split, of posteriors as they are."""
         return (
             self.meta.get("split") == "test"
-            and set(self.meta.get("groups", ())) >= set(GROUPS) - {*UNLABELLED, "imputation", "refinement"}
+            and set(self.meta.get("groups", ()))
+            >= set(GROUPS) - {*UNLABELLED, "imputation", "refinement"}
             and not self.meta.get("refine")
         )
 
@@ -201,11 +260,16 @@ def _label(metric: str) -> str | None:
     parts = rest.split("@")[0].split("/")
     if kind == "judge":
         return parts[0]
-    return parts[1] if kind in ("probe", "mi", "coherence") and len(parts) > 1 and parts[0] != "z_i,z_j" else None
+    return (
+        parts[1]
+        if kind in ("probe", "mi", "coherence") and len(parts) > 1 and parts[0] != "z_i,z_j"
+        else None
+    )
 
 
 def merge(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """Mean, sample standard deviation (0 for one) and number of values of every metric over evaluations (seeds).
+    """Mean, sample standard deviation (0 for one) and number of values of every metric
+    over evaluations (seeds).
 
     Raises:
         ValueError: no evaluation, one that is merged already, or different splits.
@@ -213,16 +277,24 @@ def merge(evaluations: Sequence[Evaluation]) -> Evaluation:
     if not evaluations:
         raise ValueError("no evaluation to merge; give at least one")
     if any(isinstance(v, dict) for e in evaluations for v in e.metrics.values()):
-        raise ValueError("an evaluation is already merged over seeds; merge the evaluations of single runs")
+        raise ValueError(
+            "an evaluation is already merged over seeds; merge the evaluations of single runs"
+        )
     splits = sorted({e.meta.get("split", "test") for e in evaluations})
     if len(splits) > 1:
         raise ValueError(f"evaluations of different splits ({', '.join(splits)}) do not merge")
     metrics: dict[str, Any] = {}
     for name in dict.fromkeys(name for e in evaluations for name in e.metrics):
         values = [e.metrics[name] for e in evaluations if name in e.metrics]
-        metrics[name] = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, "n": len(values)}
+        metrics[name] = {
+            "mean": float(np.mean(values)),
+            "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+            "n": len(values),
+        }
     few = sorted({name for e in evaluations for name in e.meta.get("few", ())})
-    return Evaluation(metrics, {"split": splits[0], "few": few, "merged": [e.meta for e in evaluations]})
+    return Evaluation(
+        metrics, {"split": splits[0], "few": few, "merged": [e.meta for e in evaluations]}
+    )
 
 
 def evaluate(
@@ -245,38 +317,52 @@ def evaluate(
     refine: int | None = None,
     folds: int | None = None,
 ) -> Evaluation:
-    """Measure a method on held-out rows of a data set: probes, coherence, matches, retrieval, quality, dependence, posteriors, their
-    refinement, likelihood, imputation.
+    """Measure a method on held-out rows of a data set: probes, coherence, matches,
+    retrieval, quality, dependence, posteriors, their refinement, likelihood,
+    imputation.
 
-    Seeded throughout; the global random state stays as it was. What a method or data set cannot give (no labels, no private latents,
-    no exact density) is left out, with the reason in ``meta["left_out"]``.
+    Seeded throughout; the global random state stays as it was. What a method or data
+    set cannot give (no labels, no private latents, no exact density) is left out, with
+    the reason in ``meta["left_out"]``.
 
     Args:
-        samples: unconditional samples, and most rows on each side of precision and recall.
-        rows: most held-out rows to generate from (random, the same for every metric); None takes all.
-        probe_rows: most rows of the train split to fit probes on, and of the held-out split to score them on.
-        likelihood_rows, likelihood_samples: rows and samples of likelihood, posteriors and their refinement, which are the dearest metrics.
+        samples: unconditional samples, and most rows on each side of precision and
+            recall.
+        rows: most held-out rows to generate from (random, the same for every metric);
+            None takes all.
+        probe_rows: most rows of the train split to fit probes on, and of the held-out
+            split to score them on.
+        likelihood_rows, likelihood_samples: rows and samples of likelihood, posteriors
+            and their refinement, which are the dearest metrics.
         cache: a folder in which judges are kept.
-        progress: True tells each stage on standard error; a function is called with it instead.
-        only: some of "probe", "coherence", "match", "retrieval", "quality", "dependence", "posterior", "refinement", "likelihood",
-            "imputation"; without it all, but "match", which trains a judge for each pair of modalities, and "retrieval" only where the data have
-            no shared labels.
-            Images are imputed only where that is asked for here.
+        progress: True tells each stage on standard error; a function is called with it
+            instead.
+        only: some of "probe", "coherence", "match", "retrieval", "quality",
+            "dependence", "posterior", "refinement", "likelihood", "imputation"; without
+            it all, but "match", which trains a judge for each pair of modalities, and
+            "retrieval" only where the data have no shared labels. Images are imputed
+            only where that is asked for here.
         split: the held-out split: "test" to report, "val" to choose between recipes.
         judge: how judges are built and trained.
-        feature_extractors: by modality, a function (a network, too) from values (B, *shape), images in [0, 1], on the method's device, to
-            features (B, F) that take the place of the judge's in Fréchet distances and their kin. Networks are asked in evaluation mode.
-        refine: steps by which the method's refiner improves posteriors before they are probed or drawn from; None for none. The group
-            "posterior", which compares what some modalities say with what all do, takes them as they are.
-        folds: cross-validate the probes over the rows of train and of the held-out split together, alike in every class, where few rows are held
-            out; None fits them on train and scores them on the held-out rows.
+        feature_extractors: by modality, a function (a network, too) from values (B,
+            *shape), images in [0, 1], on the method's device, to features (B, F) that
+            take the place of the judge's in Fréchet distances and their kin. Networks
+            are asked in evaluation mode.
+        refine: steps by which the method's refiner improves posteriors before they are
+            probed or drawn from; None for none. The group "posterior", which compares
+            what some modalities say with what all do, takes them as they are.
+        folds: cross-validate the probes over the rows of train and of the held-out
+            split together, alike in every class, where few rows are held out; None fits
+            them on train and scores them on the held-out rows.
 
-    Figures on fewer than 50 rows, or about labels with fewer than five rows of some class, are marked; HSIC, mutual information and Fréchet
-    distances are left out below 50 rows.
+    Figures on fewer than 50 rows, or about labels with fewer than five rows of some
+    class, are marked; HSIC, mutual information and Fréchet distances are left out below
+    50 rows.
 
     Raises:
-        ValueError: an unknown group or split, no group, different modalities, a number below 1, a label with a single class, or features
-            that are none. TypeError: a feature extractor that is no function, or gives no tensor.
+        ValueError: an unknown group or split, no group, different modalities, a number
+            below 1, a label with a single class, or features that are none. TypeError:
+            a feature extractor that is no function, or gives no tensor.
     """
     if not hasattr(data, "splits"):
         raise TypeError(f"data is {type(data).__name__}; give a data set, as cp.data.load makes it")
@@ -304,22 +390,42 @@ def evaluate(
     clock: dict[str, float] = {}
     scores = Scores()
     held_out = data.test if split == "test" else data.val
-    sources = held_out.take(chosen(len(held_out), rows, seed_of(seed, "test rows")))  # the name keeps old figures repeatable
+    sources = held_out.take(
+        chosen(len(held_out), rows, seed_of(seed, "test rows"))
+    )  # the name keeps old figures repeatable
     rarest = {("coherence", label): count for label, count in smallest_classes(sources).items()}
     if {"probe", "coherence"} & groups:
         scores.update(score_chance(held_out))
     with _seeded(seed, device), settled((feature_extractors or {}).values()):
         if {"probe", "dependence"} & groups:
             with _stage("encode", clock, tell):
-                probed = [part.take(chosen(len(part), probe_rows, seed_of(seed, "probe rows"))) for part in (data.train_split, held_out)]
-                train_means, held_out_means = (posterior_means(method, part, batch_size=batch_size, refine=refine) for part in probed)
+                probed = [
+                    part.take(chosen(len(part), probe_rows, seed_of(seed, "probe rows")))
+                    for part in (data.train_split, held_out)
+                ]
+                train_means, held_out_means = (
+                    posterior_means(method, part, batch_size=batch_size, refine=refine)
+                    for part in probed
+                )
         if "probe" in groups:
             with _stage("probes", clock, tell):
                 dealing: dict[str, Any] = {"folds": folds, "seed": seed_of(seed, "folds")}
                 scores.update(score_probes(train_means, held_out_means, **dealing))
-                few = (part.take(chosen(len(part), JOINT_ROWS, seed_of(seed, "joint rows"))) for part in (data.train_split, held_out))
-                scores.update(score_joint_probes(method, *few, batch_size=batch_size, refine=refine, **dealing))
-                rarest |= {("probe", label): count for label, count in smallest_classes(*(probed[1:] if folds is None else probed)).items()}
+                few = (
+                    part.take(chosen(len(part), JOINT_ROWS, seed_of(seed, "joint rows")))
+                    for part in (data.train_split, held_out)
+                )
+                scores.update(
+                    score_joint_probes(
+                        method, *few, batch_size=batch_size, refine=refine, **dealing
+                    )
+                )
+                rarest |= {
+                    ("probe", label): count
+                    for label, count in smallest_classes(
+                        *(probed[1:] if folds is None else probed)
+                    ).items()
+                }
                 if folds is not None:
                     scores.update(score_chance(*probed, name="chance/probe"))
         if {"coherence", "match", "quality"} & groups:
@@ -332,8 +438,19 @@ def evaluate(
             matchers = Matchers({}, {})
             if "match" in groups:
                 with _stage("matching judges", clock, tell):
-                    matchers = train_matchers(data, options=judge, seed=0, cache=folder, device=device)
-            generations = Generations(method, sources, judges, matchers, samples=samples, seed=seed, batch_size=batch_size, refine=refine)
+                    matchers = train_matchers(
+                        data, options=judge, seed=0, cache=folder, device=device
+                    )
+            generations = Generations(
+                method,
+                sources,
+                judges,
+                matchers,
+                samples=samples,
+                seed=seed,
+                batch_size=batch_size,
+                refine=refine,
+            )
         if "coherence" in groups:
             with _stage("coherence", clock, tell):
                 scores.update(score_coherence(generations))
@@ -343,7 +460,13 @@ def evaluate(
                 scores.update(score_matches(generations))
         if "retrieval" in groups:
             with _stage("retrieval", clock, tell):
-                scores.update(score_retrieval(posterior_means(method, sources, batch_size=batch_size, refine=refine), sources, seed=seed))
+                scores.update(
+                    score_retrieval(
+                        posterior_means(method, sources, batch_size=batch_size, refine=refine),
+                        sources,
+                        seed=seed,
+                    )
+                )
         if "quality" in groups:
             with _stage("quality", clock, tell):
                 scores.update(score_quality(generations, real))
@@ -353,35 +476,77 @@ def evaluate(
                 scores.update(score_dependence(train_means, held_out_means, seed=seed))
         if "posterior" in groups:
             with _stage("posterior", clock, tell):
-                scores.update(score_posteriors(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed))
+                scores.update(
+                    score_posteriors(
+                        method,
+                        held_out,
+                        rows=likelihood_rows,
+                        samples=likelihood_samples,
+                        seed=seed,
+                    )
+                )
         if "refinement" in groups:
             with _stage("refinement", clock, tell):
-                scores.update(score_refinement(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed))
+                scores.update(
+                    score_refinement(
+                        method,
+                        held_out,
+                        rows=likelihood_rows,
+                        samples=likelihood_samples,
+                        seed=seed,
+                    )
+                )
         if "likelihood" in groups:
             with _stage("likelihood", clock, tell):
                 scores.update(
-                    score_likelihood(method, held_out, rows=likelihood_rows, samples=likelihood_samples, seed=seed, refine=refine)
+                    score_likelihood(
+                        method,
+                        held_out,
+                        rows=likelihood_rows,
+                        samples=likelihood_samples,
+                        seed=seed,
+                        refine=refine,
+                    )
                 )
         if "imputation" in groups:
             with _stage("imputation", clock, tell):
                 images = only is not None
-                scores.update(score_imputation(method, data.train_split, held_out, images=images, rows=rows, seed=seed, refine=refine))
+                scores.update(
+                    score_imputation(
+                        method,
+                        data.train_split,
+                        held_out,
+                        images=images,
+                        rows=rows,
+                        seed=seed,
+                        refine=refine,
+                    )
+                )
     rows_used = {
         "generated_from": len(sources),
         "samples": samples,
         "probe_train": _most(data.train_split, probe_rows),
         "probe_test": _most(held_out, probe_rows),
     }
-    asked = {"split": split, "groups": [group for group in GROUPS if group in groups], "seed": seed, "rows": rows_used, "refine": refine}
+    asked = {
+        "split": split,
+        "groups": [group for group in GROUPS if group in groups],
+        "seed": seed,
+        "rows": rows_used,
+        "refine": refine,
+    }
     asked |= {"folds": folds} if folds is not None else {}
-    return Evaluation(scores.metrics, origin | asked | _outcome(scores, clock) | {"few": _few(scores, rarest)})
+    return Evaluation(
+        scores.metrics, origin | asked | _outcome(scores, clock) | {"few": _few(scores, rarest)}
+    )
 
 
 def _few(scores: Scores, rarest: Mapping[tuple[str, str], int]) -> list[str]:
     """The metrics that rest on few rows, or on few of some class.
 
     Args:
-        rarest: by "probe" or "coherence" and by label, the rows of the smallest class among those that probes or generations are scored on.
+        rarest: by "probe" or "coherence" and by label, the rows of the smallest class
+            among those that probes or generations are scored on.
     """
 
     def is_few(name: str) -> bool:
@@ -389,7 +554,9 @@ def _few(scores: Scores, rarest: Mapping[tuple[str, str], int]) -> list[str]:
         which = "probe" if kind in ("probe", "mi") else "coherence"
         known = label is not None and not name.startswith("coherence/joint/")
         count = rarest.get((which, str(label))) if known else None
-        return (rows is not None and rows < FEW_ROWS) or (count is not None and count < FEW_PER_CLASS)
+        return (rows is not None and rows < FEW_ROWS) or (
+            count is not None and count < FEW_PER_CLASS
+        )
 
     return [name for name in scores.metrics if is_few(name)]
 
@@ -410,11 +577,17 @@ def complete(data: Dataset, modalities: Sequence[Modality]) -> Dataset:
 
 def _origin(method: Method, data: Dataset) -> dict[str, Any]:
     """What was measured, on what, and by which versions."""
-    drawn = {name: asdict(by.options) | {"modalities": [name]} for name, by in method.model.denoisings.items()}
+    drawn = {
+        name: asdict(by.options) | {"modalities": [name]}
+        for name, by in method.model.denoisings.items()
+    }
     return {
-        "method": {"name": method.name, "config": method.config} | ({"denoisers": drawn} if drawn else {}),
+        "method": {"name": method.name, "config": method.config}
+        | ({"denoisers": drawn} if drawn else {}),
         "data": {"name": data.name, "notes": dict(data.notes), "checksum": data.checksum()},
-        "versions": {name: _version(name) for name in ("counterpoint", "torch", "numpy", "scikit-learn")},
+        "versions": {
+            name: _version(name) for name in ("counterpoint", "torch", "numpy", "scikit-learn")
+        },
     }
 
 
@@ -441,7 +614,9 @@ def _checked(
         raise ValueError(f"only is empty; choose from {', '.join(GROUPS)}, or leave it out")
     unknown = [group for group in only or () if group not in GROUPS]
     if unknown:
-        raise ValueError(f"unknown group of metrics {unknown[0]!r}; choose from {', '.join(GROUPS)}")
+        raise ValueError(
+            f"unknown group of metrics {unknown[0]!r}; choose from {', '.join(GROUPS)}"
+        )
     if split not in ("test", "val"):
         raise ValueError(f"split={split!r} is unknown; choose 'test' or 'val'")
     wrong = [name for name, value in numbers.items() if value is not None and value < 1]
@@ -450,19 +625,25 @@ def _checked(
     known = [m.name for m in method.modalities]
     stray = [name for name in extractors if name not in known]
     if stray:
-        raise ValueError(f"feature_extractors names {stray[0]!r}; the modalities are {', '.join(known)}")
+        raise ValueError(
+            f"feature_extractors names {stray[0]!r}; the modalities are {', '.join(known)}"
+        )
     uncalled = [name for name, extractor in extractors.items() if not callable(extractor)]
     if uncalled:
         kind = type(extractors[uncalled[0]]).__name__
         raise TypeError(
             f"the feature extractor of {uncalled[0]!r} is {kind}; expected a function from values (B, *shape) to features (B, F)"
         )
-    return set(only or (group for group in GROUPS if group not in UNLABELLED or not data.test.shared_labels))
+    return set(
+        only
+        or (group for group in GROUPS if group not in UNLABELLED or not data.test.shared_labels)
+    )
 
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """A seeded global torch generator, for methods that draw from it, and the old one back afterwards."""
+    """A seeded global torch generator, for methods that draw from it, and the old one
+    back afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
@@ -511,7 +692,9 @@ def _mean(value: Any) -> float | None:
 
 
 def _number(value: float) -> str:
-    return f"{round(value, 3) + 0.0:.3f}" if abs(value) < 1000 else f"{value:.4g}"  # + 0.0: no minus before a zero
+    return (
+        f"{round(value, 3) + 0.0:.3f}" if abs(value) < 1000 else f"{value:.4g}"
+    )  # + 0.0: no minus before a zero
 
 
 def _shown(value: Any) -> str:
@@ -519,7 +702,8 @@ def _shown(value: Any) -> str:
 
 
 def _rendered(rows: list[tuple[str, str, str, str]], width: int) -> str:
-    """A rich table where rich is installed, plain columns otherwise; a gap between groups."""
+    """A rich table where rich is installed, plain columns otherwise; a gap between
+    groups."""
     head = ("metric", "value", "chance", "95 % interval")
     try:
         from rich.box import SIMPLE
@@ -529,7 +713,13 @@ def _rendered(rows: list[tuple[str, str, str, str]], width: int) -> str:
         widths = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
         lines = [head, *rows]
         return (
-            "\n".join("  ".join((c.ljust if i == 0 else c.rjust)(widths[i]) for i, c in enumerate(line)).rstrip() for line in lines) + "\n"
+            "\n".join(
+                "  ".join(
+                    (c.ljust if i == 0 else c.rjust)(widths[i]) for i, c in enumerate(line)
+                ).rstrip()
+                for line in lines
+            )
+            + "\n"
         )
     table = Table(box=SIMPLE)
     for i, title in enumerate(head):

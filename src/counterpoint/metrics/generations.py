@@ -1,4 +1,5 @@
-"""Generations: everything a method generates for its evaluation, each once, and only what the judges make of it is kept."""
+"""Generations: everything a method generates for its evaluation, each once, and only
+what the judges make of it is kept."""
 
 from __future__ import annotations
 
@@ -30,14 +31,18 @@ _WHOLE = 4  # most modalities with which every set of them is given every row
 
 
 class Generations:
-    """What a method generates from the rows of a split and from its priors, as the judges see it.
+    """What a method generates from the rows of a split and from its priors, as the
+    judges see it.
 
-    Nothing is generated before it is asked for. Every piece has a random generator of its own, on the CPU.
+    Nothing is generated before it is asked for. Every piece has a random generator of
+    its own, on the CPU.
 
     Args:
-        matchers: what places values that are generated from one modality, or from none; empty where no matches are asked for.
+        matchers: what places values that are generated from one modality, or from none;
+            empty where no matches are asked for.
         samples: how many unconditional samples.
-        refine: steps by which posteriors are refined before anything is drawn from them; None for none.
+        refine: steps by which posteriors are refined before anything is drawn from
+            them; None for none.
     """
 
     def __init__(
@@ -60,14 +65,19 @@ class Generations:
 
     @cached_property
     def singles(self) -> dict[str, dict[str, Seen]]:
-        """By source, then by target, what is generated from one modality; the source itself is a target too."""
-        return {source: self._translated((source,), np.arange(len(self.split)), self.names) for source in self.names}
+        """By source, then by target, what is generated from one modality; the source
+        itself is a target too."""
+        return {
+            source: self._translated((source,), np.arange(len(self.split)), self.names)
+            for source in self.names
+        }
 
     @cached_property
     def dealt(self) -> dict[tuple[str, ...], Array]:
         """By set of 2 .. M−1 given modalities, the rows that are dealt to it.
 
-        The rows are dealt to the sets of a size (a random 32 of them where there are more), so that every size costs one pass.
+        The rows are dealt to the sets of a size (a random 32 of them where there are
+        more), so that every size costs one pass.
         """
         rng = np.random.default_rng(seed_of(self.seed, "subsets"))
         found: dict[tuple[str, ...], Array] = {}
@@ -80,41 +90,63 @@ class Generations:
 
     @cached_property
     def several(self) -> dict[tuple[str, ...], dict[str, Seen]]:
-        """By set of 2 .. M−1 given modalities, what is generated of the others from the rows dealt to it."""
-        return {given: self._translated(given, rows, self._others(given)) for given, rows in self.dealt.items()}
+        """By set of 2 .. M−1 given modalities, what is generated of the others from the
+        rows dealt to it."""
+        return {
+            given: self._translated(given, rows, self._others(given))
+            for given, rows in self.dealt.items()
+        }
 
     @property
     def whole(self) -> bool:
-        """Whether there are few enough sets of modalities to generate from every row for each."""
+        """Whether there are few enough sets of modalities to generate from every row
+        for each."""
         return len(self.names) <= _WHOLE
 
     @cached_property
     def given(self) -> dict[tuple[str, ...], dict[str, Seen]]:
-        """By set of 1 .. M−1 given modalities, what is generated of the others: from every row, or where M > 4 from those dealt to the set."""
+        """By set of 1 .. M−1 given modalities, what is generated of the others: from
+        every row, or where M > 4 from those dealt to the set."""
         return self.given_one | (self.given_more if self.whole else self.several)
 
     @property
     def given_one(self) -> dict[tuple[str, ...], dict[str, Seen]]:
         """``singles`` without the sources themselves."""
-        return {(source,): {name: seen for name, seen in found.items() if name != source} for source, found in self.singles.items()}
+        return {
+            (source,): {name: seen for name, seen in found.items() if name != source}
+            for source, found in self.singles.items()
+        }
 
     @cached_property
     def given_more(self) -> dict[tuple[str, ...], dict[str, Seen]]:
         """``several`` and what is generated from the rows not dealt to the set."""
         found = {}
         for given, rows in self.dealt.items():
-            rest = self._translated(given, np.setdiff1d(np.arange(len(self.split)), rows), self._others(given), purpose="rest")
+            rest = self._translated(
+                given,
+                np.setdiff1d(np.arange(len(self.split)), rows),
+                self._others(given),
+                purpose="rest",
+            )
             found[given] = _cat(part for part in (self.several[given], rest) if part)
         return found
 
     def joint(self, prior: str = "auto") -> dict[str, Seen]:
-        """By modality, unconditional samples from a prior, with the covariates of the rows in turn; "auto" is the last of the method's."""
+        """By modality, unconditional samples from a prior, with the covariates of the
+        rows in turn; "auto" is the last of the method's."""
         prior = self.method.priors[-1] if prior == "auto" else prior
         if prior not in self._joint:
             generator = self._generator("joint")
             parts = [
                 self._seen(
-                    self.method.sample(len(rows), prior=prior, covariates=self._covariates(rows), generator=generator), rows, self.names
+                    self.method.sample(
+                        len(rows),
+                        prior=prior,
+                        covariates=self._covariates(rows),
+                        generator=generator,
+                    ),
+                    rows,
+                    self.names,
                 )
                 for rows in chunks(np.arange(self.samples), self.batch_size)
             ]
@@ -123,12 +155,18 @@ class Generations:
 
     @cached_property
     def recombined(self) -> tuple[Array, dict[str, Seen]]:
-        """Each row's z with the w of the row ``partner[row]``, (N,) a random other row; by modality."""
+        """Each row's z with the w of the row ``partner[row]``, (N,) a random other row;
+        by modality."""
         partner = _derangement(len(self.split), seed_of(self.seed, "partners"))
         device, generator = device_of(self.method), self._generator("recombine")
         parts = [
             self._seen(
-                self.method.recombine(self.split.batch(rows, device), self.split.batch(partner[rows], device), generator=generator), rows
+                self.method.recombine(
+                    self.split.batch(rows, device),
+                    self.split.batch(partner[rows], device),
+                    generator=generator,
+                ),
+                rows,
             )
             for rows in chunks(np.arange(len(self.split)), self.batch_size)
         ]
@@ -136,17 +174,22 @@ class Generations:
 
     @cached_property
     def kept_private(self) -> dict[str, Seen]:
-        """By modality, each row's w_m with a z from the prior, the same in every modality."""
+        """By modality, each row's w_m with a z from the prior, the same in every
+        modality."""
         device, generator = device_of(self.method), self._generator("decode")
         with torch.no_grad(), seeded(self._generator("private")):
-            shared = self.method.model.draw_prior("z", (1, len(self.split)), prior=self.method.priors[-1])
+            shared = self.method.model.draw_prior(
+                "z", (1, len(self.split)), prior=self.method.priors[-1]
+            )
         found: dict[str, Seen] = {}
         for name in self.names:
             parts = []
             for rows in chunks(np.flatnonzero(self.split.present[name]), self.batch_size):
                 latents = self.method.encode(self.split.batch(rows, device), given=[name])
                 given = Latents(shared[:, torch.from_numpy(rows)], {name: latents.private[name]})
-                values = self.method.decode(given, to=[name], covariates=self._covariates(rows), generator=generator)
+                values = self.method.decode(
+                    given, to=[name], covariates=self._covariates(rows), generator=generator
+                )
                 parts.append(self._seen({name: values[name][0]}, rows))
             found.update(_cat(parts))
         return found
@@ -154,26 +197,47 @@ class Generations:
     def _others(self, given: tuple[str, ...]) -> list[str]:
         return [name for name in self.names if name not in given]
 
-    def _translated(self, given: tuple[str, ...], rows: Array, to: list[str], purpose: str = "translate") -> dict[str, Seen]:
+    def _translated(
+        self, given: tuple[str, ...], rows: Array, to: list[str], purpose: str = "translate"
+    ) -> dict[str, Seen]:
         rows = rows[np.logical_and.reduce([self.split.present[name][rows] for name in given])]
         generator = self._generator(f"{purpose}/{','.join(given)}")
         device = device_of(self.method)
         parts = []
         for part in chunks(rows, self.batch_size):
-            values = self.method.translate(self.split.batch(part, device).only(given), to, refine=self.refine, generator=generator)
-            parts.append(self._seen({name: drawn[0] for name, drawn in values.items()}, part, given if len(given) == 1 else ()))
+            values = self.method.translate(
+                self.split.batch(part, device).only(given),
+                to,
+                refine=self.refine,
+                generator=generator,
+            )
+            parts.append(
+                self._seen(
+                    {name: drawn[0] for name, drawn in values.items()},
+                    part,
+                    given if len(given) == 1 else (),
+                )
+            )
         return _cat(parts)
 
-    def _seen(self, values: dict[str, Tensor], rows: Array, partners: Sequence[str] = ()) -> dict[str, Seen]:
-        """What judges make of values, and where those that match them with ``partners`` place them."""
+    def _seen(
+        self, values: dict[str, Tensor], rows: Array, partners: Sequence[str] = ()
+    ) -> dict[str, Seen]:
+        """What judges make of values, and where those that match them with ``partners``
+        place them."""
         found = {}
         for name, drawn in values.items():
-            points = self.matchers.places(name, [partner for partner in partners if partner != name], drawn)
-            found[name] = replace(self.judges.see(name, drawn, rows), f1=self._f1(name, drawn, rows), points=points)
+            points = self.matchers.places(
+                name, [partner for partner in partners if partner != name], drawn
+            )
+            found[name] = replace(
+                self.judges.see(name, drawn, rows), f1=self._f1(name, drawn, rows), points=points
+            )
         return found
 
     def _f1(self, name: str, drawn: Tensor, rows: Array) -> Array:
-        """(n,): F1 of binary values against those of their rows; unconditional samples, more of which there may be, go through the rows anew."""
+        """(n,): F1 of binary values against those of their rows; unconditional samples,
+        more of which there may be, go through the rows anew."""
         if name not in self.binary:
             return np.full(len(rows), np.nan)
         rows = rows % len(self.split)
@@ -181,7 +245,8 @@ class Generations:
         return np.where(self.split.present[name][rows], found, np.nan)
 
     def _covariates(self, rows: Array) -> Array | None:
-        """Those of some rows, which begin anew where there are no more; None where no decoder reads any."""
+        """Those of some rows, which begin anew where there are no more; None where no
+        decoder reads any."""
         read = covariates_of(self.split.modalities)
         return self.split.covariates[rows % len(self.split)] if read else None
 
@@ -195,7 +260,8 @@ def _cat(parts: Iterable[dict[str, Seen]]) -> dict[str, Seen]:
 
 
 def _derangement(rows: int, seed: int) -> Array:
-    """(N,): a random cycle through all rows, so that no row is its own partner (when there are two or more)."""
+    """(N,): a random cycle through all rows, so that no row is its own partner (when
+    there are two or more)."""
     order = np.random.default_rng(seed).permutation(rows)
     partner = np.empty(rows, np.int64)
     partner[order] = np.roll(order, 1)

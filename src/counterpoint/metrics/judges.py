@@ -1,7 +1,10 @@
-"""Judges: one small classifier for each modality, trained on the real training rows, that says what generated values show.
+"""Judges: one small classifier for each modality, trained on the real training rows,
+that says what generated values show.
 
-A judge has one trunk and a head for each label of its modality. Its penultimate layer is the feature space of Fréchet distances. A modality
-without labels has no judge: its feature space is the principal components of its standardised values.
+A judge has one trunk and a head for each label of its modality. Its penultimate layer
+is the feature space of Fréchet distances. A modality
+without labels has no judge: its feature space is the principal components of its
+standardised values.
 """
 
 from __future__ import annotations
@@ -41,7 +44,8 @@ class JudgeOptions:
     Args:
         width: channels of the first convolution.
         features: size of the penultimate layer.
-        steps: most optimiser steps; training stops earlier when the validation loss has not improved for ``patience`` checks.
+        steps: most optimiser steps; training stops earlier when the validation loss has
+            not improved for ``patience`` checks.
         check_every: steps between two checks.
         batch_size: rows of a step.
         lr: peak learning rate of a one-cycle schedule.
@@ -64,9 +68,12 @@ class Seen:
         rows: (n,) the held-out rows they belong to.
         labels: by label, (n,) the predicted class.
         features: (n, F).
-        detail: (n,) how much fine detail an image has; NaN for what is no image, or an unbounded one.
-        f1: (n,) F1 against the values that the rows really have; NaN where those are absent or not binary, or were not compared.
-        points: by another modality, (n, F) where the judge that matches the two places the values, as far as one was asked.
+        detail: (n,) how much fine detail an image has; NaN for what is no image, or an
+            unbounded one.
+        f1: (n,) F1 against the values that the rows really have; NaN where those are
+            absent or not binary, or were not compared.
+        points: by another modality, (n, F) where the judge that matches the two places
+            the values, as far as one was asked.
     """
 
     rows: Array
@@ -78,15 +85,22 @@ class Seen:
 
     @staticmethod
     def cat(parts: list[Seen]) -> Seen:
-        arrays = {key: np.concatenate([getattr(p, key) for p in parts]) for key in ("rows", "features", "detail", "f1")}
+        arrays = {
+            key: np.concatenate([getattr(p, key) for p in parts])
+            for key in ("rows", "features", "detail", "f1")
+        }
         labels, points = (
-            {name: np.concatenate([getattr(p, key)[name] for p in parts]) for name in getattr(parts[0], key)}
+            {
+                name: np.concatenate([getattr(p, key)[name] for p in parts])
+                for name in getattr(parts[0], key)
+            }
             for key in ("labels", "points")
         )
         return Seen(labels=labels, points=points, **arrays)
 
     def hits(self, label: str, truth: Array) -> Array:
-        """(N,): 1 where the prediction of a row meets ``truth`` (N,), 0 where not, NaN for rows not seen or of unknown truth."""
+        """(N,): 1 where the prediction of a row meets ``truth`` (N,), 0 where not, NaN
+        for rows not seen or of unknown truth."""
         found = np.full(len(truth), np.nan)
         here = truth[self.rows]
         found[self.rows] = np.where(here >= 0, self.labels[label] == here, np.nan)
@@ -94,8 +108,9 @@ class Seen:
 
 
 def detail(values: Tensor, modality: Modality) -> Tensor:
-    """Energy of the highest frequencies of images (B, C, H, W), (B,): the mean square of what a blur over 3×3 pixels takes away, away from the
-    border. NaN for what is no image, or one of unbounded values, whose detail nobody sees."""
+    """Energy of the highest frequencies of images (B, C, H, W), (B,): the mean square
+    of what a blur over 3×3 pixels takes away, away from the border. NaN for what is no
+    image, or one of unbounded values, whose detail nobody sees."""
     if not _is_image(modality) or modality.unbounded:
         return torch.full((len(values),), torch.nan, device=values.device)
     blurred = F.avg_pool2d(values, 3, stride=1)
@@ -103,8 +118,13 @@ def detail(values: Tensor, modality: Modality) -> Tensor:
 
 
 def decided(values: Tensor, modality: Modality) -> Tensor:
-    """Word ids in place of probabilities (B, length, classes); other values as they are."""
-    return values.argmax(-1) if modality.likelihood == "categorical" and values.dim() > 1 + len(modality.shape) else values
+    """Word ids in place of probabilities (B, length, classes); other values as they
+    are."""
+    return (
+        values.argmax(-1)
+        if modality.likelihood == "categorical" and values.dim() > 1 + len(modality.shape)
+        else values
+    )
 
 
 class Judge(nn.Module):
@@ -113,17 +133,29 @@ class Judge(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, modality: Modality, classes: Mapping[str, Array], options: JudgeOptions) -> None:
+    def __init__(
+        self, modality: Modality, classes: Mapping[str, Array], options: JudgeOptions
+    ) -> None:
         super().__init__()
         self.modality = modality
         self.classes = {label: np.asarray(values) for label, values in classes.items()}
-        statistics = (modality.shape[0], *[1] * (len(modality.shape) - 1)) if _is_image(modality) else modality.shape
+        statistics = (
+            (modality.shape[0], *[1] * (len(modality.shape) - 1))
+            if _is_image(modality)
+            else modality.shape
+        )
         self.register_buffer("mean", torch.zeros(statistics))
         self.register_buffer("std", torch.ones(statistics))
-        read = replace(modality, likelihood="normal") if modality.counts else modality  # by then they are standardised
-        self.trunk = trunk(read, NetworkOptions(width=options.width, hidden=(2 * options.features,), norm="batch"))
+        read = (
+            replace(modality, likelihood="normal") if modality.counts else modality
+        )  # by then they are standardised
+        self.trunk = trunk(
+            read, NetworkOptions(width=options.width, hidden=(2 * options.features,), norm="batch")
+        )
         self.neck = nn.Sequential(nn.Linear(self.trunk.features, options.features), nn.ReLU())
-        self.heads = nn.ModuleList(nn.Linear(options.features, len(values)) for values in self.classes.values())
+        self.heads = nn.ModuleList(
+            nn.Linear(options.features, len(values)) for values in self.classes.values()
+        )
 
     def features(self, values: Tensor) -> Tensor:
         """(B, F) from values (B, *shape)."""
@@ -135,7 +167,8 @@ class Judge(nn.Module):
         return {label: head(features) for label, head in zip(self.classes, self.heads, strict=True)}
 
     def standardise(self, values: Tensor) -> None:
-        """Take the mean and deviation of each channel (of an image) or feature (of a vector) from some real values."""
+        """Take the mean and deviation of each channel (of an image) or feature (of a
+        vector) from some real values."""
         if self.modality.likelihood == "categorical":
             return
         values, axes = readable(self.modality, values), (0, 2, 3) if _is_image(self.modality) else 0
@@ -145,7 +178,8 @@ class Judge(nn.Module):
 
 
 class Components(nn.Module):
-    """Feature space of a modality without labels: the leading principal components of its standardised values."""
+    """Feature space of a modality without labels: the leading principal components of
+    its standardised values."""
 
     def __init__(self, modality: Modality, values: Tensor, size: int) -> None:
         super().__init__()
@@ -154,7 +188,9 @@ class Components(nn.Module):
         self.mean = flat.mean(0)
         deviation = flat.std(0, unbiased=False)
         self.std = torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation))
-        self.axes = torch.pca_lowrank((flat - self.mean) / self.std, q=min(size, *flat.shape), center=False)[2]
+        self.axes = torch.pca_lowrank(
+            (flat - self.mean) / self.std, q=min(size, *flat.shape), center=False
+        )[2]
         self.classes: dict[str, Array] = {}
 
     def features(self, values: Tensor) -> Tensor:
@@ -171,22 +207,34 @@ class Components(nn.Module):
 
 @dataclass(frozen=True)
 class Judges:
-    """The judge (or feature space) of every modality, and what takes the place of its features."""
+    """The judge (or feature space) of every modality, and what takes the place of its
+    features."""
 
     by_modality: dict[str, Judge | Components]
     extractors: Mapping[str, Extractor] = field(default_factory=dict)
 
     @torch.no_grad()
     def see(self, name: str, values: Tensor, rows: Array) -> Seen:
-        """Look at real or generated values of a modality: (B, *shape), or probabilities (B, length, classes) for word ids."""
+        """Look at real or generated values of a modality: (B, *shape), or probabilities
+        (B, length, classes) for word ids."""
         judge = self.by_modality[name]
         values = decided(values, judge.modality)
         features = judge.features(values)
-        labels = {label: judge.classes[label][logits.argmax(-1).cpu().numpy()] for label, logits in judge.logits(features).items()}
+        labels = {
+            label: judge.classes[label][logits.argmax(-1).cpu().numpy()]
+            for label, logits in judge.logits(features).items()
+        }
         if name in self.extractors:
             features = extracted(name, self.extractors[name], values)
         unknown = np.full(len(rows), np.nan)
-        return Seen(rows, labels, features.float().cpu().numpy(), detail(values, judge.modality).cpu().numpy(), unknown, {})
+        return Seen(
+            rows,
+            labels,
+            features.float().cpu().numpy(),
+            detail(values, judge.modality).cpu().numpy(),
+            unknown,
+            {},
+        )
 
     def look(self, split: Split, *, batch_size: int = 512) -> dict[str, Seen]:
         """Look at the real values of a split, of every modality that is there."""
@@ -207,9 +255,13 @@ class Judges:
             if name in self.extractors:
                 spaces[name] = f"{name_of(self.extractors[name])}, given by the user"
             elif isinstance(judge, Judge):
-                spaces[name] = f"penultimate layer ({judge.neck[0].out_features}) of a judge trained on {', '.join(judge.classes)}"
+                spaces[name] = (
+                    f"penultimate layer ({judge.neck[0].out_features}) of a judge trained on {', '.join(judge.classes)}"
+                )
             else:
-                spaces[name] = f"{judge.axes.shape[1]} principal components of standardised values (no labels to train a judge on)"
+                spaces[name] = (
+                    f"{judge.axes.shape[1]} principal components of standardised values (no labels to train a judge on)"
+                )
         return spaces
 
 
@@ -220,14 +272,21 @@ def values_of(split: Split, name: str, rows: Array, device: torch.device) -> Ten
 
 
 def train_judges(
-    data: Dataset, *, options: JudgeOptions | None = None, seed: int = 0, cache: Path | None = None, device: torch.device | None = None
+    data: Dataset,
+    *,
+    options: JudgeOptions | None = None,
+    seed: int = 0,
+    cache: Path | None = None,
+    device: torch.device | None = None,
 ) -> Judges:
-    """Train a judge for each modality of the train split, stopped early on the validation split.
+    """Train a judge for each modality of the train split, stopped early on the
+    validation split.
 
     Leaves the global random state as it was.
 
     Args:
-        cache: a folder in which trained judges are kept, by the data's checksum, architecture and seed.
+        cache: a folder in which trained judges are kept, by the data's checksum,
+            architecture and seed.
 
     Raises:
         ValueError: a label with one class.
@@ -238,18 +297,31 @@ def train_judges(
     for modality in data.modalities:
         labels = labels_of(data.train_split, modality.name)
         classes = {
-            label: classes_of(values[data.train_split.present[modality.name]], label, modality.name) for label, values in labels.items()
+            label: classes_of(values[data.train_split.present[modality.name]], label, modality.name)
+            for label, values in labels.items()
         }
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(seed, f"judge/{modality.name}"))
             if not classes:
                 sample = np.flatnonzero(data.train_split.present[modality.name])
                 sample = sample[chosen(len(sample), 2000, seed)]
-                judges[modality.name] = Components(modality, values_of(data.train_split, modality.name, sample, device), options.features)
+                judges[modality.name] = Components(
+                    modality,
+                    values_of(data.train_split, modality.name, sample, device),
+                    options.features,
+                )
                 continue
             judge = Judge(modality, classes, options).to(device)
-            described = {"modality": modality.identity(), "classes": {label: values.tolist() for label, values in classes.items()}}
-            with kept(judge, cache, "judge", {**described, "data": checksum, "options": asdict(options), "seed": seed}) as known:
+            described = {
+                "modality": modality.identity(),
+                "classes": {label: values.tolist() for label, values in classes.items()},
+            }
+            with kept(
+                judge,
+                cache,
+                "judge",
+                {**described, "data": checksum, "options": asdict(options), "seed": seed},
+            ) as known:
                 if not known:
                     _fit(judge, data, options, seed)
             judges[modality.name] = judge
@@ -257,13 +329,21 @@ def train_judges(
 
 
 def score_judges(split: Split, real: Mapping[str, Seen]) -> Scores:
-    """``judge/<label>``: accuracy on the real rows of a split, as ``Judges.look`` sees them, mean over modalities.
+    """``judge/<label>``: accuracy on the real rows of a split, as ``Judges.look`` sees
+    them, mean over modalities.
 
     Each modality's is under ``judge/<label>/<modality>``.
     """
     scores = Scores()
     for label in dict.fromkeys(label for seen in real.values() for label in seen.labels):
-        scores.add_accuracy(f"judge/{label}", {n: s.hits(label, labels_of(split, n)[label]) for n, s in real.items() if label in s.labels})
+        scores.add_accuracy(
+            f"judge/{label}",
+            {
+                n: s.hits(label, labels_of(split, n)[label])
+                for n, s in real.items()
+                if label in s.labels
+            },
+        )
     return scores
 
 
@@ -281,23 +361,43 @@ def _fit(judge: Judge, data: Dataset, options: JudgeOptions, seed: int) -> None:
     rng = np.random.default_rng(seed_of(seed, f"rows/{name}"))
     rows = np.flatnonzero(data.train_split.present[name])
     targets = _targets(judge, data.train_split, device)
-    judge.standardise(values_of(data.train_split, name, np.sort(rng.choice(rows, min(len(rows), 2000), replace=False)), device))
+    judge.standardise(
+        values_of(
+            data.train_split,
+            name,
+            np.sort(rng.choice(rows, min(len(rows), 2000), replace=False)),
+            device,
+        )
+    )
     held = np.flatnonzero(data.val.present[name])
     held = held[chosen(len(held), 1000, seed)]
-    held_values, held_targets = values_of(data.val, name, held, device), _targets(judge, data.val, device)
+    held_values, held_targets = (
+        values_of(data.val, name, held, device),
+        _targets(judge, data.val, device),
+    )
     optimise(
         judge,
-        (_loss(judge, values_of(data.train_split, name, part, device), targets, part) for part in shuffled(rows, options.batch_size, rng)),
+        (
+            _loss(judge, values_of(data.train_split, name, part, device), targets, part)
+            for part in shuffled(rows, options.batch_size, rng)
+        ),
         (lambda: _loss(judge, held_values, held_targets, held)) if len(held) else None,
         options,
     )
 
 
-def optimise(judge: nn.Module, losses: Iterator[Tensor], held_loss: Callable[[], Tensor] | None, options: JudgeOptions) -> None:
-    """AdamW on one-cycle learning rates, on each of the losses in turn; keeps the weights with the lowest held-out loss, or the last ones
-    where there is none."""
+def optimise(
+    judge: nn.Module,
+    losses: Iterator[Tensor],
+    held_loss: Callable[[], Tensor] | None,
+    options: JudgeOptions,
+) -> None:
+    """AdamW on one-cycle learning rates, on each of the losses in turn; keeps the
+    weights with the lowest held-out loss, or the last ones where there is none."""
     optimizer = torch.optim.AdamW(judge.parameters(), lr=options.lr, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=options.steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, options.lr, total_steps=options.steps, pct_start=0.2
+    )
     best, waited = float("inf"), 0
     weights = {key: value.clone() for key, value in judge.state_dict().items()}
     for step in range(1, options.steps + 1):
@@ -320,13 +420,18 @@ def optimise(judge: nn.Module, losses: Iterator[Tensor], held_loss: Callable[[],
 
 
 def _targets(judge: Judge, split: Split, device: torch.device) -> dict[str, Tensor]:
-    """By label, (N,) positions among the judge's classes; −100, which cross-entropy ignores, for unknown ones."""
+    """By label, (N,) positions among the judge's classes; −100, which cross-entropy
+    ignores, for unknown ones."""
     found = {}
     for label, values in labels_of(split, judge.modality.name).items():
         if label not in judge.classes:
             continue
-        position = np.searchsorted(judge.classes[label], values).clip(max=len(judge.classes[label]) - 1)
-        found[label] = torch.from_numpy(np.where(judge.classes[label][position] == values, position, -100)).to(device)
+        position = np.searchsorted(judge.classes[label], values).clip(
+            max=len(judge.classes[label]) - 1
+        )
+        found[label] = torch.from_numpy(
+            np.where(judge.classes[label][position] == values, position, -100)
+        ).to(device)
     return found
 
 
@@ -338,22 +443,29 @@ def _loss(judge: Judge, values: Tensor, targets: Mapping[str, Tensor], rows: Arr
         if label not in targets:
             continue
         target = targets[label][index]
-        total = total + F.cross_entropy(logits, target, ignore_index=-100, reduction="sum") / (target >= 0).sum().clamp(min=1)
+        total = total + F.cross_entropy(logits, target, ignore_index=-100, reduction="sum") / (
+            target >= 0
+        ).sum().clamp(min=1)
     return total
 
 
 def shuffled(rows: Array, size: int, rng: np.random.Generator) -> Iterator[Array]:
-    """Endless batches of exactly ``min(size, len(rows))`` sorted rows: batch normalisation never meets a short one."""
+    """Endless batches of exactly ``min(size, len(rows))`` sorted rows: batch
+    normalisation never meets a short one."""
     size = min(size, len(rows))
     while True:
         order = rng.permutation(rows)
-        yield from (np.sort(order[start : start + size]) for start in range(0, len(rows) - size + 1, size))
+        yield from (
+            np.sort(order[start : start + size]) for start in range(0, len(rows) - size + 1, size)
+        )
 
 
 @contextmanager
-def kept(judge: nn.Module, cache: Path | None, kind: str, described: Mapping[str, Any]) -> Iterator[bool]:
-    """Whether a judge's weights were in the cache; where they were not, or the file is damaged, they are kept there when the block ends.
-    The judge is frozen afterwards.
+def kept(
+    judge: nn.Module, cache: Path | None, kind: str, described: Mapping[str, Any]
+) -> Iterator[bool]:
+    """Whether a judge's weights were in the cache; where they were not, or the file is
+    damaged, they are kept there when the block ends. The judge is frozen afterwards.
 
     Args:
         described: all that the weights depend on, JSON-able.
@@ -361,7 +473,9 @@ def kept(judge: nn.Module, cache: Path | None, kind: str, described: Mapping[str
     from safetensors import SafetensorError
     from safetensors.torch import load, save
 
-    key = hashlib.sha256(json.dumps({"version": _VERSION, **described}, sort_keys=True).encode()).hexdigest()[:32]
+    key = hashlib.sha256(
+        json.dumps({"version": _VERSION, **described}, sort_keys=True).encode()
+    ).hexdigest()[:32]
     path = None if cache is None else Path(cache) / f"{kind}-{key}.safetensors"
     known = False
     if path is not None and path.is_file():
@@ -371,6 +485,9 @@ def kept(judge: nn.Module, cache: Path | None, kind: str, described: Mapping[str
     yield known
     if path is not None and not known:
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = save({k: v.detach().cpu().contiguous() for k, v in judge.state_dict().items()}, {kind: json.dumps(described)})
+        content = save(
+            {k: v.detach().cpu().contiguous() for k, v in judge.state_dict().items()},
+            {kind: json.dumps(described)},
+        )
         write(path, content)
     judge.eval().requires_grad_(False)

@@ -1,17 +1,25 @@
-"""Matching judges: whether what is generated from a value belongs to it, where no label says so.
+"""Matching judges: whether what is generated from a value belongs to it, where no label
+says so.
 
-For each pair of modalities two towers, trunks as judges have them and a linear map each, place values on one sphere. Real pairs (a_i, b_i)
-train them by symmetric InfoNCE (van den Oord et al., "Representation learning with contrastive predictive coding", 2018,
-https://arxiv.org/abs/1807.03748; in both directions, Radford et al., "Learning transferable visual models from natural language
-supervision", 2021, https://arxiv.org/abs/2103.00020): with the cosine s_ij of a_i and b_j and a learned temperature τ,
-    loss = −½ mean_i [ log softmax_j(s_ij / τ)_i + log softmax_j(s_ji / τ)_i ].
-Rows that share their a or their b (captions of one image, faces of the same attributes) are no negatives of each other.
+For each pair of modalities two towers, trunks as judges have them and a linear map
+each, place values on one sphere. Real pairs (a_i, b_i) train them by symmetric InfoNCE
+(van den Oord et al., "Representation learning with contrastive predictive coding",
+2018, https://arxiv.org/abs/1807.03748; in both directions, Radford et al., "Learning
+transferable visual models from natural language supervision", 2021,
+https://arxiv.org/abs/2103.00020): with the cosine s_ij of a_i and b_j and a learned
+temperature τ, loss = −½ mean_i [ log softmax_j(s_ij / τ)_i + log softmax_j(s_ji / τ)_i
+]. Rows that share their a or their b (captions of one image, faces of the same
+attributes) are no negatives of each other.
 
-A judge then has to choose (two-alternative forced choice, the area under the ROC curve within each row): b̂_i, generated from a_i, is shown
-with a_i and with the a_j of another row, and p_i is the share of the other rows j with s(b̂_i, a_i) > s(b̂_i, a_j), ties counting a half.
-Each row takes part twice, by its own choices and as another's alternative, so its part in the mean is u_i = p_i + Σ_k (win_ki − p_k) / n_k
-over the n_k alternatives of each row k (Hájek's projection; DeLong et al., "Comparing the areas under two or more correlated receiver
-operating characteristic curves", 1988, https://doi.org/10.2307/2531595). The u_i have the mean of the p_i, and the intervals rest on them.
+A judge then has to choose (two-alternative forced choice, the area under the ROC curve
+within each row): b̂_i, generated from a_i, is shown with a_i and with the a_j of
+another row, and p_i is the share of the other rows j with s(b̂_i, a_i) > s(b̂_i, a_j),
+ties counting a half. Each row takes part twice, by its own choices and as another's
+alternative, so its part in the mean is u_i = p_i + Σ_k (win_ki − p_k) / n_k over the
+n_k alternatives of each row k (Hájek's projection; DeLong et al., "Comparing the areas
+under two or more correlated receiver operating characteristic curves", 1988,
+https://doi.org/10.2307/2531595). The u_i have the mean of the p_i, and the intervals
+rest on them.
 """
 
 from __future__ import annotations
@@ -28,7 +36,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.metrics.judges import Judge, JudgeOptions, decided, kept, optimise, shuffled, values_of
+from counterpoint.metrics.judges import (
+    Judge,
+    JudgeOptions,
+    decided,
+    kept,
+    optimise,
+    shuffled,
+    values_of,
+)
 from counterpoint.metrics.score import Array, chosen, seed_of
 
 if TYPE_CHECKING:
@@ -47,7 +63,8 @@ class Matcher(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(log(10.0)))
 
     def place(self, name: str, values: Tensor) -> Tensor:
-        """(B, F), of length 1, from values (B, *shape) of one of the two modalities, or probabilities (B, length, classes) for word ids."""
+        """(B, F), of length 1, from values (B, *shape) of one of the two modalities, or
+        probabilities (B, length, classes) for word ids."""
         tower, onto = (self.a, self.onto_a) if name == self.names[0] else (self.b, self.onto_b)
         return F.normalize(onto(tower.features(decided(values, tower.modality))), dim=1)
 
@@ -60,33 +77,51 @@ class Matcher(nn.Module):
         a, b = (self.place(name, side) for name, side in zip(self.names, values, strict=True))
         own = torch.arange(len(a), device=a.device)
         allowed = others.to(a.device) | torch.eye(len(a), dtype=torch.bool, device=a.device)
-        scores = (self.log_scale.clamp(max=log(100.0)).exp() * a @ b.T).masked_fill(~allowed, -torch.inf)
+        scores = (self.log_scale.clamp(max=log(100.0)).exp() * a @ b.T).masked_fill(
+            ~allowed, -torch.inf
+        )
         return (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
 
 
 @dataclass(frozen=True)
 class Matchers:
-    """The matching judge of every pair of modalities that has one, and why others have none."""
+    """The matching judge of every pair of modalities that has one, and why others have
+    none."""
 
     by_pair: dict[tuple[str, str], Matcher]
     left_out: dict[str, str]
 
     @torch.no_grad()
     def places(self, name: str, others: Sequence[str], values: Tensor) -> dict[str, Array]:
-        """By other modality, (n, F): where the judge of both places values of ``name``, real or generated; without those that have no judge."""
-        matchers = {other: self.by_pair.get((other, name)) or self.by_pair.get((name, other)) for other in others}
-        return {other: matcher.place(name, values).float().cpu().numpy() for other, matcher in matchers.items() if matcher is not None}
+        """By other modality, (n, F): where the judge of both places values of ``name``,
+        real or generated; without those that have no judge."""
+        matchers = {
+            other: self.by_pair.get((other, name)) or self.by_pair.get((name, other))
+            for other in others
+        }
+        return {
+            other: matcher.place(name, values).float().cpu().numpy()
+            for other, matcher in matchers.items()
+            if matcher is not None
+        }
 
 
 def train_matchers(
-    data: Dataset, *, options: JudgeOptions | None = None, seed: int = 0, cache: Path | None = None, device: torch.device | None = None
+    data: Dataset,
+    *,
+    options: JudgeOptions | None = None,
+    seed: int = 0,
+    cache: Path | None = None,
+    device: torch.device | None = None,
 ) -> Matchers:
-    """Train a matching judge for each pair of modalities on the rows of the train split that have both, stopped early on the validation split.
+    """Train a matching judge for each pair of modalities on the rows of the train split
+    that have both, stopped early on the validation split.
 
     Leaves the global random state as it was.
 
     Args:
-        cache: a folder in which trained judges are kept, by the data's checksum, architecture and seed.
+        cache: a folder in which trained judges are kept, by the data's checksum,
+            architecture and seed.
     """
     options, device = options or JudgeOptions(), device or torch.device("cpu")
     checksum = "" if cache is None else data.checksum()
@@ -99,7 +134,12 @@ def train_matchers(
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(seed, f"match/{a},{b}"))
             matcher = Matcher(pair, options).to(device)
-            described = {"pair": [m.identity() for m in pair], "data": checksum, "options": asdict(options), "seed": seed}
+            described = {
+                "pair": [m.identity() for m in pair],
+                "data": checksum,
+                "options": asdict(options),
+                "seed": seed,
+            }
             with kept(matcher, cache, "match", described) as known:
                 if not known:
                     _fit(matcher, data, options, seed, device)
@@ -121,20 +161,34 @@ def unequal(*values: Array) -> Array:
     return np.logical_and.reduce([number[:, None] != number for number in numbers])
 
 
-def _fit(matcher: Matcher, data: Dataset, options: JudgeOptions, seed: int, device: torch.device) -> None:
+def _fit(
+    matcher: Matcher, data: Dataset, options: JudgeOptions, seed: int, device: torch.device
+) -> None:
     rng = np.random.default_rng(seed_of(seed, f"pairs/{','.join(matcher.names)}"))
     rows = paired(data.train_split, matcher.names)
     held = paired(data.val, matcher.names)
     held = held[chosen(len(held), 1000, seed)]
     for name, tower in zip(matcher.names, (matcher.a, matcher.b), strict=True):
-        tower.standardise(values_of(data.train_split, name, np.sort(rng.choice(rows, min(len(rows), 2000), replace=False)), device))
+        tower.standardise(
+            values_of(
+                data.train_split,
+                name,
+                np.sort(rng.choice(rows, min(len(rows), 2000), replace=False)),
+                device,
+            )
+        )
 
     def loss(split: Split, part: Array) -> Tensor:
         a, b = (values_of(split, name, part, device) for name in matcher.names)
         return matcher.loss((a, b), torch.from_numpy(different(split, matcher.names, part)))
 
     held_loss = (lambda: loss(data.val, held)) if len(held) > 1 else None
-    optimise(matcher, (loss(data.train_split, part) for part in shuffled(rows, options.batch_size, rng)), held_loss, options)
+    optimise(
+        matcher,
+        (loss(data.train_split, part) for part in shuffled(rows, options.batch_size, rng)),
+        held_loss,
+        options,
+    )
 
 
 def paired(split: Split, names: tuple[str, str]) -> Array:

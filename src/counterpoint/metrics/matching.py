@@ -1,4 +1,5 @@
-"""Matches: whether generated values belong to what they were generated from, as judges of pairs see it."""
+"""Matches: whether generated values belong to what they were generated from, as judges
+of pairs see it."""
 
 from __future__ import annotations
 
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
 
 
 def score_matches(generations: Generations, *, rows: int = 2000) -> Scores:
-    """``match/<a>><b>``: how often b, generated from a row's a, is nearer to it than to another row's a, and ``judge/match/<a>><b>``, the same
-    of the real b; each has its mean over pairs. ``match_joint`` is the same of unconditional samples: how often their b is nearer to the a
-    that was drawn with it than to that of another sample, which differs in both; every prior of the method has its own as
-    ``match_joint@<prior>``. ``chance/match`` is a half. ``rows`` caps the rows, which all are compared with each other.
+    """``match/<a>><b>``: how often b, generated from a row's a, is nearer to it than to
+    another row's a, and ``judge/match/<a>><b>``, the same of the real b; each has its
+    mean over pairs. ``match_joint`` is the same of unconditional samples: how often
+    their b is nearer to the a that was drawn with it than to that of another sample,
+    which differs in both; every prior of the method has its own as
+    ``match_joint@<prior>``. ``chance/match`` is a half. ``rows`` caps the rows, which
+    all are compared with each other.
     """
     split, matchers = generations.split, generations.matchers
     scores = Scores(left_out=dict(matchers.left_out))
@@ -33,10 +37,15 @@ def score_matches(generations: Generations, *, rows: int = 2000) -> Scores:
         kept_rows = kept_rows[chosen(len(kept_rows), rows, seed_of(generations.seed, "match"))]
         others = different(split, pair, kept_rows)
         if not others.any():
-            scores.left_out[f"match/{','.join(pair)}"] = f"no two held-out rows have both {' and '.join(pair)}, and differ in both"
+            scores.left_out[f"match/{','.join(pair)}"] = (
+                f"no two held-out rows have both {' and '.join(pair)}, and differ in both"
+            )
             continue
         for source, target in (pair, pair[::-1]):
-            given, own = (_placed(matchers, split, *names, kept_rows) for names in ((target, source), (source, target)))
+            given, own = (
+                _placed(matchers, split, *names, kept_rows)
+                for names in ((target, source), (source, target))
+            )
             seen = generations.singles[source][target]
             drawn = seen.points[source][np.searchsorted(seen.rows, kept_rows)]
             for into, points in ((generated, drawn), (real, own)):
@@ -52,7 +61,10 @@ def score_matches(generations: Generations, *, rows: int = 2000) -> Scores:
 
 
 def _score_joint(scores: Scores, generations: Generations, rows: int) -> None:
-    for suffix, prior in (("", "auto"), *((f"@{prior}", prior) for prior in generations.method.priors)):
+    for suffix, prior in (
+        ("", "auto"),
+        *((f"@{prior}", prior) for prior in generations.method.priors),
+    ):
         drawn = generations.joint(prior)
         hits: dict[str, Array] = {}
         for a, b in generations.matchers.by_pair:
@@ -64,7 +76,8 @@ def _score_joint(scores: Scores, generations: Generations, rows: int) -> None:
 
 
 def forced_choice(points: Array, given: Array, others: Array) -> Array:
-    """(n,): the part u_i of each row in how often a point is nearer to what it was made from than to an alternative; NaN without any.
+    """(n,): the part u_i of each row in how often a point is nearer to what it was made
+    from than to an alternative; NaN without any.
 
     Args:
         points, given: (n, F) each; point i was made from ``given`` i.
@@ -84,5 +97,8 @@ def forced_choice(points: Array, given: Array, others: Array) -> Array:
 def _placed(matchers: Matchers, split: Split, source: str, target: str, rows: Array) -> Array:
     """(n, F): the real values of ``target``, as the judge of both places them."""
     device = device_of(next(iter(matchers.by_pair.values())))
-    parts = [matchers.places(target, [source], values_of(split, target, part, device)) for part in chunks(rows, 512)]
+    parts = [
+        matchers.places(target, [source], values_of(split, target, part, device))
+        for part in chunks(rows, 512)
+    ]
     return np.concatenate([part[source] for part in parts])

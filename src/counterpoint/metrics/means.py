@@ -1,4 +1,5 @@
-"""Posterior means of a whole split and the labels that go with them: computed once, used by every metric on latents."""
+"""Posterior means of a whole split and the labels that go with them: computed once,
+used by every metric on latents."""
 
 from __future__ import annotations
 
@@ -20,10 +21,13 @@ class Means:
     """Posterior means given each modality alone.
 
     Attributes:
-        shared: by modality, (N, D): the mean of q(z | x_m); zeros where the modality is absent.
-        private: by modality, (N, D_m): the mean of q(w_m | x_m); empty for methods without private latents.
+        shared: by modality, (N, D): the mean of q(z | x_m); zeros where the modality is
+            absent.
+        private: by modality, (N, D_m): the mean of q(w_m | x_m); empty for methods
+            without private latents.
         present: by modality, (N,) bool.
-        labels: by modality and label, (N,) int: the shared labels and this modality's private ones; negative where unknown.
+        labels: by modality and label, (N,) int: the shared labels and this modality's
+            private ones; negative where unknown.
     """
 
     shared: dict[str, Array]
@@ -46,7 +50,9 @@ def device_of(method: torch.nn.Module) -> torch.device:
 def labels_of(split: Split, modality: str) -> dict[str, Array]:
     """The shared labels and this modality's private labels, each (N,)."""
     private = {label: by[modality] for label, by in split.private_labels.items() if modality in by}
-    return {label: np.asarray(values) for label, values in {**split.shared_labels, **private}.items()}
+    return {
+        label: np.asarray(values) for label, values in {**split.shared_labels, **private}.items()
+    }
 
 
 def classes_of(labels: Array, label: str, modality: str) -> Array:
@@ -63,8 +69,11 @@ def classes_of(labels: Array, label: str, modality: str) -> Array:
     return classes
 
 
-def posterior_means(method: Method, split: Split, *, batch_size: int = 512, refine: int | None = None) -> Means:
-    """Encode a split in batches, once for each modality on its own, refined by so many steps where ``refine`` is given.
+def posterior_means(
+    method: Method, split: Split, *, batch_size: int = 512, refine: int | None = None
+) -> Means:
+    """Encode a split in batches, once for each modality on its own, refined by so many
+    steps where ``refine`` is given.
 
     Raises:
         ValueError: a posterior mean is NaN or infinite.
@@ -75,7 +84,10 @@ def posterior_means(method: Method, split: Split, *, batch_size: int = 512, refi
     for name in (m.name for m in split.modalities):
         for rows in chunks(np.flatnonzero(split.present[name]), batch_size):
             latents = method.encode(split.batch(rows, device), given=[name], refine=refine)
-            found = {"z": latents.shared[0], **({"w": latents.private[name][0]} if name in latents.private else {})}
+            found = {
+                "z": latents.shared[0],
+                **({"w": latents.private[name][0]} if name in latents.private else {}),
+            }
             for kind, into in (("z", shared), ("w", private)):
                 if kind not in found:
                     continue
@@ -84,7 +96,9 @@ def posterior_means(method: Method, split: Split, *, batch_size: int = 512, refi
                     raise ValueError(
                         f"the posterior mean of {kind} given {name!r} holds NaN or infinity; the method has diverged: train it again"
                     )
-                into.setdefault(name, np.zeros((len(split), values.shape[1]), np.float32))[rows] = values
+                into.setdefault(name, np.zeros((len(split), values.shape[1]), np.float32))[rows] = (
+                    values
+                )
     return Means(
         shared=shared,
         private=private,
@@ -93,8 +107,11 @@ def posterior_means(method: Method, split: Split, *, batch_size: int = 512, refi
     )
 
 
-def joint_means(method: Method, split: Split, *, batch_size: int = 512, refine: int | None = None) -> Array:
-    """(N, D): the mean of q(z | x_S), S all that a row has, refined by so many steps where ``refine`` is given."""
+def joint_means(
+    method: Method, split: Split, *, batch_size: int = 512, refine: int | None = None
+) -> Array:
+    """(N, D): the mean of q(z | x_S), S all that a row has, refined by so many steps
+    where ``refine`` is given."""
     device, parts = device_of(method), chunks(np.arange(len(split)), batch_size)
     means = [method.encode(split.batch(rows, device), refine=refine).shared[0] for rows in parts]
     return np.concatenate([m.detach().float().cpu().numpy() for m in means])

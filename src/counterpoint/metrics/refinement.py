@@ -1,4 +1,5 @@
-"""Refinement: how much of what the encoders leave to gain the refiner gains, step by step, beside gradient ascent."""
+"""Refinement: how much of what the encoders leave to gain the refiner gains, step by
+step, beside gradient ascent."""
 
 from __future__ import annotations
 
@@ -21,12 +22,17 @@ ASCENT, RATE = 200, 0.05
 """Steps of gradient ascent, and their rate."""
 
 
-def score_refinement(method: Method, split: Split, *, rows: int = 32, samples: int = 100, seed: int = 0) -> Scores:
-    """``refinement/elbo/all/t0`` to ``tT``: the bound after so many steps of the refiner, in nats, mean over rows that have everything, by as many
-    draws as ``samples``; ``refinement/elbo/all/ascent``: after two hundred steps of gradient ascent from t0, all by the same noise.
-    ``refinement/closed/all/t1`` to ``tT``: the share of what ascent gains that the refiner has gained.
+def score_refinement(
+    method: Method, split: Split, *, rows: int = 32, samples: int = 100, seed: int = 0
+) -> Scores:
+    """``refinement/elbo/all/t0`` to ``tT``: the bound after so many steps of the
+    refiner, in nats, mean over rows that have everything, by as many draws as
+    ``samples``; ``refinement/elbo/all/ascent``: after two hundred steps of gradient
+    ascent from t0, all by the same noise. ``refinement/closed/all/t1`` to ``tT``: the
+    share of what ascent gains that the refiner has gained.
 
-    ``given1`` in the place of ``all``: where one modality is given, mean over modalities; each one's bounds stand one level below.
+    ``given1`` in the place of ``all``: where one modality is given, mean over
+        modalities; each one's bounds stand one level below.
     """
     scores = Scores()
     try:
@@ -57,7 +63,9 @@ def score_refinement(method: Method, split: Split, *, rows: int = 32, samples: i
     return scores
 
 
-def _bounds(method: Method, batch: Batch, given: tuple[str, ...], samples: int, generator: torch.Generator) -> list[float]:
+def _bounds(
+    method: Method, batch: Batch, given: tuple[str, ...], samples: int, generator: torch.Generator
+) -> list[float]:
     """The bound at every step of the refiner, and last that of the ascent."""
     with method.answering() as model, seeded(generator):
         beta = refiner_of(model).beta
@@ -69,7 +77,8 @@ def _bounds(method: Method, batch: Batch, given: tuple[str, ...], samples: int, 
 
 
 def _add(scores: Scores, label: str, found: dict[str, list[float]], *, each: bool) -> None:
-    """The means over sets of bounds and shares, and if ``each`` the bounds of every set."""
+    """The means over sets of bounds and shares, and if ``each`` the bounds of every
+    set."""
     *means, ascent = np.mean([*found.values()], 0).tolist()
     names = [*(f"t{t}" for t in range(len(means))), "ascent"]
     for i, name in enumerate(names):
@@ -77,7 +86,9 @@ def _add(scores: Scores, label: str, found: dict[str, list[float]], *, each: boo
         for key, bounds in found.items() if each else ():
             scores.add(f"refinement/elbo/{label}/{name}/{key}", bounds[i])
     if ascent <= means[0]:
-        scores.left_out[f"refinement/closed/{label}"] = "gradient ascent gains nothing that could be closed"
+        scores.left_out[f"refinement/closed/{label}"] = (
+            "gradient ascent gains nothing that could be closed"
+        )
         return
     for name, bound in zip(names[1:-1], means[1:], strict=True):
         scores.add(f"refinement/closed/{label}/{name}", (bound - means[0]) / (ascent - means[0]))

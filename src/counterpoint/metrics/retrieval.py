@@ -1,10 +1,14 @@
-"""Retrieval: whether z given one modality finds the row's other modality among those of other rows, with nothing trained or generated.
+"""Retrieval: whether z given one modality finds the row's other modality among those of
+other rows, with nothing trained or generated.
 
-Rows i and j that have modalities a and b are as near as the cosine s_ij of the posterior means of z given a_i alone and given b_j alone. Alternatives of
-row i are the n_i rows that differ from it in both (captions of one image are no alternatives of each other). With A_i of them nearer than its own b and T_i
-as near, the choice between two is right (n_i − A_i − T_i / 2) / n_i of the time, which is the area under the ROC curve within the row, as of judges
-(``matching.py``), and its own b is among the first k with probability (k − A_i) / (1 + T_i), between 0 and 1, whatever is as near being put in random order.
-Guessing comes to ½ and to k / (1 + n_i).
+Rows i and j that have modalities a and b are as near as the cosine s_ij of the
+posterior means of z given a_i alone and given b_j alone. Alternatives of row i are the
+n_i rows that differ from it in both (captions of one image are no alternatives of each
+other). With A_i of them nearer than its own b and T_i as near, the choice between two
+is right (n_i − A_i − T_i / 2) / n_i of the time, which is the area under the ROC curve
+within the row, as of judges (``matching.py``), and its own b is among the first k with
+probability (k − A_i) / (1 + T_i), between 0 and 1, whatever is as near being put in
+random order. Guessing comes to ½ and to k / (1 + n_i).
 """
 
 from __future__ import annotations
@@ -27,8 +31,10 @@ FIRST = (1, 10)
 
 
 def score_retrieval(means: Means, split: Split, *, rows: int = 2000, seed: int = 0) -> Scores:
-    """``retrieval/<a>><b>``: how often z given a row's a is nearer to z given its b than to z given another row's b, of two (chance a half);
-    ``retrieval@1/<a>><b>`` and ``retrieval@10/<a>><b>``: how often its b is among the first 1 and 10 of all. Each has its mean over pairs.
+    """``retrieval/<a>><b>``: how often z given a row's a is nearer to z given its b
+    than to z given another row's b, of two (chance a half); ``retrieval@1/<a>><b>`` and
+    ``retrieval@10/<a>><b>``: how often its b is among the first 1 and 10 of all. Each
+    has its mean over pairs.
 
     Args:
         means: posterior means of the rows of ``split`` given each modality alone.
@@ -45,12 +51,22 @@ def score_retrieval(means: Means, split: Split, *, rows: int = 2000, seed: int =
         others = different(split, pair, kept)
         number = others.sum(1)
         if not number.any():
-            scores.left_out[f"retrieval/{','.join(pair)}"] = f"no two held-out rows have both {' and '.join(pair)}, and differ in both"
+            scores.left_out[f"retrieval/{','.join(pair)}"] = (
+                f"no two held-out rows have both {' and '.join(pair)}, and differ in both"
+            )
             continue
         z = [_unit(means.shared[name][kept]) for name in pair]
-        guess = {"retrieval": 0.5} | {f"retrieval@{k}": float(np.minimum(1, k / (1 + number[number > 0])).mean()) for k in FIRST}
-        for way, (given, sought) in {f"{pair[0]}>{pair[1]}": z, f"{pair[1]}>{pair[0]}": z[::-1]}.items():
-            hits = {"retrieval": forced_choice(given, sought, others)} | {f"retrieval@{k}": among(k, given, sought, others) for k in FIRST}
+        guess = {"retrieval": 0.5} | {
+            f"retrieval@{k}": float(np.minimum(1, k / (1 + number[number > 0])).mean())
+            for k in FIRST
+        }
+        for way, (given, sought) in {
+            f"{pair[0]}>{pair[1]}": z,
+            f"{pair[1]}>{pair[0]}": z[::-1],
+        }.items():
+            hits = {"retrieval": forced_choice(given, sought, others)} | {
+                f"retrieval@{k}": among(k, given, sought, others) for k in FIRST
+            }
             for name, values in hits.items():
                 found.setdefault(name, {})[way] = np.full(len(split), np.nan)
                 found[name][way][kept] = values
@@ -62,8 +78,8 @@ def score_retrieval(means: Means, split: Split, *, rows: int = 2000, seed: int =
 
 
 def among(k: int, given: Array, sought: Array, others: Array) -> Array:
-    """(n,): with what probability row i of ``sought`` is among the k that are nearest to row i of ``given``, of itself and its alternatives; NaN
-    without any.
+    """(n,): with what probability row i of ``sought`` is among the k that are nearest
+    to row i of ``given``, of itself and its alternatives; NaN without any.
 
     Args:
         given, sought: (n, F), of length 1.

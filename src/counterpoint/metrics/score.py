@@ -1,4 +1,5 @@
-"""Scores: named numbers with their confidence intervals, and how intervals of accuracies are found."""
+"""Scores: named numbers with their confidence intervals, and how intervals of
+accuracies are found."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ Array = NDArray[Any]
 Z95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal
 
 FEW_ROWS = 50
-"""A figure on fewer rows is marked; HSIC, mutual information and Fréchet distances, whose bias is then as large as what they measure, are left out."""
+"""A figure on fewer rows is marked; HSIC, mutual information and Fréchet distances,
+whose bias is then as large as what they measure, are left out."""
 
 FEW_PER_CLASS = 5
 """A figure about a label is marked where some class has fewer rows."""
@@ -30,7 +32,8 @@ class Scores:
         metrics: value by flat name.
         intervals: 95 % confidence interval by the same names, where one is known.
         left_out: why a metric is missing, by name.
-        rows: on how many rows a metric rests, by name, where that is known; of several modalities the fewest.
+        rows: on how many rows a metric rests, by name, where that is known; of several
+            modalities the fewest.
         extra: further figures for the meta of the evaluation, JSON-able.
     """
 
@@ -49,25 +52,33 @@ class Scores:
         if interval is not None:
             self.intervals[name] = interval
 
-    def add_mean(self, name: str, values: Mapping[str, float], rows: Mapping[str, int] | None = None) -> None:
-        """Keep the mean over modalities (or pairs) under ``name`` and each one under ``name/<key>``, with the rows of each."""
+    def add_mean(
+        self, name: str, values: Mapping[str, float], rows: Mapping[str, int] | None = None
+    ) -> None:
+        """Keep the mean over modalities (or pairs) under ``name`` and each one under
+        ``name/<key>``, with the rows of each."""
         if not values:
             return
         self.add(name, float(np.mean(list(values.values()))))
         for key, value in values.items():
             self.add(f"{name}/{key}", value)
         if rows:
-            self.rows |= {f"{name}/{key}": rows[key] for key in values} | {name: min(rows[key] for key in values)}
+            self.rows |= {f"{name}/{key}": rows[key] for key in values} | {
+                name: min(rows[key] for key in values)
+            }
 
     def rest_on(self, rows: int) -> None:
-        """Say of all metrics so far, but those whose rows are known, on how many rows they rest."""
+        """Say of all metrics so far, but those whose rows are known, on how many rows
+        they rest."""
         self.rows = {name: rows for name in self.metrics} | self.rows
 
     def add_accuracy(self, name: str, hits: Mapping[str, Array], *, each: bool = True) -> None:
-        """Keep the mean accuracy over modalities (or pairs) under ``name`` and, if ``each``, every one under ``name/<key>``.
+        """Keep the mean accuracy over modalities (or pairs) under ``name`` and, if
+        ``each``, every one under ``name/<key>``.
 
         Args:
-            hits: by key, (N,) with 1 for right, 0 for wrong and NaN for rows that do not count; row i is the same example in all.
+            hits: by key, (N,) with 1 for right, 0 for wrong and NaN for rows that do
+                not count; row i is the same example in all.
         """
         counted = {key: h for key, h in hits.items() if not np.isnan(h).all()}
         if not counted:
@@ -91,8 +102,9 @@ class Scores:
 def accuracy(hits: Array) -> tuple[float, tuple[float, float]]:
     """Mean over columns of the accuracy of each column, with its 95 % interval.
 
-    The interval is Wilson's (1927) with the effective number of rows p(1−p)/Var(p). Var is clustered by row, because the columns
-    (modalities) judge the same examples; without spread, the smallest column's row count stands in.
+    The interval is Wilson's (1927) with the effective number of rows p(1−p)/Var(p). Var
+    is clustered by row, because the columns (modalities) judge the same examples;
+    without spread, the smallest column's row count stands in.
 
     Args:
         hits: (N, G) of 1, 0 and NaN (does not count); no column all NaN.
@@ -101,7 +113,9 @@ def accuracy(hits: Array) -> tuple[float, tuple[float, float]]:
     rows = counted.sum(0)
     columns = np.nanmean(hits, 0)
     p = float(columns.mean())
-    influence = np.where(counted, hits - columns, 0.0) / rows  # what each row moves its column's accuracy by
+    influence = (
+        np.where(counted, hits - columns, 0.0) / rows
+    )  # what each row moves its column's accuracy by
     variance = float((influence.mean(1) ** 2).sum())
     return p, wilson(p, p * (1 - p) / variance if variance > 0 else float(rows.min()))
 
@@ -116,12 +130,14 @@ def wilson(p: float, n: float) -> tuple[float, float]:
 
 
 def seed_of(seed: int, purpose: str) -> int:
-    """An independent seed for each purpose, so that no metric's numbers depend on which others were asked for."""
+    """An independent seed for each purpose, so that no metric's numbers depend on which
+    others were asked for."""
     return int(np.random.SeedSequence([seed, crc32(purpose.encode())]).generate_state(1)[0])
 
 
 def chosen(rows: int, most: int | None, seed: int) -> Array:
-    """Sorted indices of ``min(rows, most)`` random rows of ``rows``; all of them when ``most`` is None."""
+    """Sorted indices of ``min(rows, most)`` random rows of ``rows``; all of them when
+    ``most`` is None."""
     if most is None or rows <= most:
         return np.arange(rows)
     return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))

@@ -27,15 +27,19 @@ class Draw:
 
 
 class Decoder(nn.Module):
-    """p(x_m | z, w_m, c): a network from [z, w_m, c] to raw outputs and the likelihood that reads them.
+    """p(x_m | z, w_m, c): a network from [z, w_m, c] to raw outputs and the likelihood
+    that reads them.
 
     Args:
         covariates: C; 0 for none.
 
     Attributes:
-        usual: average of the covariates of the training rows that have the modality, which stands for those that nobody knows; None for none.
-        filler: what encoders read in the place of entries that are missing; None where the modality has no gaps.
-        scale_seen: mean and standard deviation of the training values, (2,); zeros where nobody has remembered any.
+        usual: average of the covariates of the training rows that have the modality,
+            which stands for those that nobody knows; None for none.
+        filler: what encoders read in the place of entries that are missing; None where
+            the modality has no gaps.
+        scale_seen: mean and standard deviation of the training values, (2,); zeros
+            where nobody has remembered any.
     """
 
     scale_seen: Tensor
@@ -53,7 +57,8 @@ class Decoder(nn.Module):
         return self.network(u)
 
     def denoised(self, denoising: Denoising) -> Decoder:
-        """The same modality's decoder by diffusion; where that reads a draft, this one's network draws it, and is to stay as it is.
+        """The same modality's decoder by diffusion; where that reads a draft, this
+        one's network draws it, and is to stay as it is.
 
         Raises:
             ValueError: there is nothing to draw the draft.
@@ -61,7 +66,11 @@ class Decoder(nn.Module):
         made = Decoder(nn.Identity(), denoising)
         made.usual, made.scale_seen = self.usual, self.scale_seen
         if denoising.coarse is not None:
-            drawn = self.likelihood.coarse if isinstance(self.likelihood, Denoising) else self.likelihood
+            drawn = (
+                self.likelihood.coarse
+                if isinstance(self.likelihood, Denoising)
+                else self.likelihood
+            )
             if drawn is None:
                 raise ValueError(
                     "condition='concat' reads what a feed-forward decoder draws, and this decoder is none; take 'embed' or 'film'"

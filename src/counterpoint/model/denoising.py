@@ -1,10 +1,13 @@
-"""Diffusion decoders: what a modality's values are given latents, learned by denoising instead of by a density.
+"""Diffusion decoders: what a modality's values are given latents, learned by denoising
+instead of by a density.
 
-In the place of −log p(x | u), with u = [z, w_m], stands a surrogate of each row (Diff-MVAE 2024, https://arxiv.org/abs/2408.16883),
+In the place of −log p(x | u), with u = [z, w_m], stands a surrogate of each row
+(Diff-MVAE 2024, https://arxiv.org/abs/2408.16883),
 
     λ E_{t, ε} ‖ε − ε_θ(x_t, t, u)‖²,    x_t = α_t x + σ_t ε,
 
-estimated at one random time; E[x | u] is given up for a sample, from noise by few steps of a solver. In a method nothing else changes. How u
+estimated at one random time; E[x | u] is given up for a sample, from noise by few steps
+of a solver. In a method nothing else changes. How u
 reaches the network:
 
     embed     added to the embedding of time, as in diffusion autoencoders (Preechakul et al. 2022, https://arxiv.org/abs/2111.15640)
@@ -12,13 +15,15 @@ reaches the network:
     concat    a feed-forward decoder draws the mean, which is trained by its own likelihood and read beside x_t
               (DiffuseVAE, Pandey et al. 2022, https://arxiv.org/abs/2201.00308; there in two stages, here in one)
 
-Images and binary vectors, of [0, 1], are noised in [−1, 1], and estimates of x stay there; other vectors, and unbounded images such as an
-autoencoder's latents, are noised as they are, and should have a variance of about 1. The paper leaves open how u enters and what λ is: ours are
-``embed`` and 1.
-Ours too is that the network predicts v by default, and not ε as published: at the noisiest times an error of ε̂ is one of x̂ a hundred times as
-large, which a thousand random steps forget and twenty steps of a solver do not.
-With ``drop`` the network learns to do without u in a share of the rows, and guidance g > 1 exaggerates what u says,
-ε̂ = ε_θ(x_t, t) + g (ε_θ(x_t, t, u) − ε_θ(x_t, t)) (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598).
+Images and binary vectors, of [0, 1], are noised in [−1, 1], and estimates of x stay
+there; other vectors, and unbounded images such as an autoencoder's latents, are noised
+as they are, and should have a variance of about 1. The paper leaves open how u enters
+and what λ is: ours are ``embed`` and 1. Ours too is that the network predicts v by
+default, and not ε as published: at the noisiest times an error of ε̂ is one of x̂ a
+hundred times as large, which a thousand random steps forget and twenty steps of a
+solver do not. With ``drop`` the network learns to do without u in a share of the rows,
+and guidance g > 1 exaggerates what u says, ε̂ = ε_θ(x_t, t) + g (ε_θ(x_t, t, u) −
+ε_θ(x_t, t)) (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598).
 """
 
 from __future__ import annotations
@@ -35,7 +40,18 @@ from torch import Tensor, nn
 from counterpoint import diffusion
 from counterpoint.core import checks, noise
 from counterpoint.core.modality import Modality
-from counterpoint.diffusion import Conditioning, DiT, GaussianDiffusion, Prediction, Sampler, Schedule, TimeMLP, UNet, UNet2D, Weight
+from counterpoint.diffusion import (
+    Conditioning,
+    DiT,
+    GaussianDiffusion,
+    Prediction,
+    Sampler,
+    Schedule,
+    TimeMLP,
+    UNet,
+    UNet2D,
+    Weight,
+)
 from counterpoint.model.likelihoods import Likelihood, likelihood
 
 Condition = Literal["embed", "film", "concat"]
@@ -56,9 +72,12 @@ class DenoiserOptions:
     Args:
         modalities: their names; none by default.
         condition: how latents reach the network, see the module.
-        network: of images: ``"unet"``, a small UNet; ``"unet2d"``, diffusers' larger one; ``"dit"``, a transformer of its blocks, every block of which
-            the embedding scales, shifts and gates (:mod:`counterpoint.diffusion.external`). Vectors have an MLP, and leave this as it is.
-        width: channels of a UNet at full size, a quarter of the width of the transformer, or a sixteenth of that of the network for vectors.
+        network: of images: ``"unet"``, a small UNet; ``"unet2d"``, diffusers' larger
+            one; ``"dit"``, a transformer of its blocks, every block of which the
+            embedding scales, shifts and gates (:mod:`counterpoint.diffusion.external`).
+            Vectors have an MLP, and leave this as it is.
+        width: channels of a UNet at full size, a quarter of the width of the
+            transformer, or a sixteenth of that of the network for vectors.
         schedule: how signal turns into noise.
         predicts: what the network predicts.
         weight: of the loss over time.
@@ -66,7 +85,8 @@ class DenoiserOptions:
         factor: λ.
         sampler: from noise to values.
         sampler_steps: how many steps it takes.
-        cycle_steps: how many where a loss differentiates through what was generated, as IDMVAE's does, by DPM-Solver++; few, since all are kept.
+        cycle_steps: how many where a loss differentiates through what was generated, as
+            IDMVAE's does, by DPM-Solver++; few, since all are kept.
         drop: share of the rows in training that the network sees without latents.
         guidance: g; 1 for none.
 
@@ -91,7 +111,11 @@ class DenoiserOptions:
 
     def __post_init__(self) -> None:
         checks.record(self)
-        object.__setattr__(self, "modalities", (self.modalities,) if isinstance(self.modalities, str) else tuple(self.modalities))
+        object.__setattr__(
+            self,
+            "modalities",
+            (self.modalities,) if isinstance(self.modalities, str) else tuple(self.modalities),
+        )
         for key, kind in (
             ("condition", Condition),
             ("network", NetworkName),
@@ -101,25 +125,33 @@ class DenoiserOptions:
             ("sampler", Sampler),
         ):
             if getattr(self, key) not in get_args(kind):
-                raise ValueError(f"denoiser: {key}={getattr(self, key)!r} is unknown; choose one of {', '.join(get_args(kind))}")
+                raise ValueError(
+                    f"denoiser: {key}={getattr(self, key)!r} is unknown; choose one of {', '.join(get_args(kind))}"
+                )
         if self.network == "dit" and self.condition == "film":
             raise ValueError(
                 "denoiser: the blocks of network='dit' are scaled and shifted anyhow; give condition='embed' or 'concat' with it"
             )
         if self.width < 1 or self.steps < 1:
-            raise ValueError(f"denoiser: width={self.width} and steps={self.steps} must be 1 or more")
+            raise ValueError(
+                f"denoiser: width={self.width} and steps={self.steps} must be 1 or more"
+            )
         if self.sampler in ("heun", "pc") and self.sampler_steps < MANY:
             raise ValueError(
                 f"denoiser: {self.sampler!r} goes wrong in {self.sampler_steps} steps; give it {MANY} or more, or take 'dpm++'"
             )
         if self.predicts == "eps" and self.weight == "clamped":
-            raise ValueError("denoiser: weight='clamped' goes wrong with predicts='eps'; predict 'v' or 'x0' with it")
+            raise ValueError(
+                "denoiser: weight='clamped' goes wrong with predicts='eps'; predict 'v' or 'x0' with it"
+            )
         if not (1 <= self.sampler_steps <= self.steps and 1 <= self.cycle_steps <= self.steps):
             raise ValueError(
                 f"denoiser: sampler_steps={self.sampler_steps} and cycle_steps={self.cycle_steps} must lie between 1 and steps={self.steps}"
             )
         if not 0 <= self.drop < 1 or not self.factor > 0:
-            raise ValueError(f"denoiser: drop={self.drop} must lie in [0, 1) and factor={self.factor} be positive")
+            raise ValueError(
+                f"denoiser: drop={self.drop} must lie in [0, 1) and factor={self.factor} be positive"
+            )
         if not 0 <= self.guidance < math.inf:
             raise ValueError(f"denoiser: guidance={self.guidance} must be 0 or more")
         if self.guidance != 1 and not self.drop:
@@ -127,7 +159,9 @@ class DenoiserOptions:
                 f"denoiser: guidance={self.guidance} needs a network that has learned to do without latents; train with drop=0.1"
             )
 
-    def drawing_by(self, guidance: float | None, sampler: Sampler | None, sampler_steps: int | None) -> DenoiserOptions:
+    def drawing_by(
+        self, guidance: float | None, sampler: Sampler | None, sampler_steps: int | None
+    ) -> DenoiserOptions:
         """The same but for how values are drawn; None leaves as it is."""
         return replace(
             self,
@@ -137,13 +171,18 @@ class DenoiserOptions:
         )
 
     def check(self, modalities: Sequence[Modality]) -> None:
-        """Refuse names that are no modality, words, counts, and modalities with gaps, by ValueError."""
+        """Refuse names that are no modality, words, counts, and modalities with gaps,
+        by ValueError."""
         known = {m.name: m for m in modalities}
         for name in self.modalities:
             if name not in known:
-                raise ValueError(f"denoiser: there is no modality {name!r}; the modalities are {', '.join(known)}")
+                raise ValueError(
+                    f"denoiser: there is no modality {name!r}; the modalities are {', '.join(known)}"
+                )
             if known[name].counts:
-                raise ValueError(f"denoiser: {name!r} holds counts, which diffusion can't draw; leave it to its feed-forward decoder")
+                raise ValueError(
+                    f"denoiser: {name!r} holds counts, which diffusion can't draw; leave it to its feed-forward decoder"
+                )
             if known[name].gaps:
                 raise ValueError(
                     f"denoiser: {name!r} has gaps, and diffusion takes values that are all there; leave it to its feed-forward decoder"
@@ -155,7 +194,8 @@ class DenoiserOptions:
 
 
 class Denoising(Likelihood):
-    """A surrogate likelihood by denoising; its raw outputs are what the network is conditioned on.
+    """A surrogate likelihood by denoising; its raw outputs are what the network is
+    conditioned on.
 
     Args:
         modality: an image or a vector.
@@ -164,10 +204,12 @@ class Denoising(Likelihood):
 
     Attributes:
         coarse: the likelihood of the feed-forward mean that ``concat`` reads, or None.
-        draft_learns: whether what draws that mean is trained by its likelihood, beside the denoiser.
+        draft_learns: whether what draws that mean is trained by its likelihood, beside
+            the denoiser.
 
     Raises:
-        ValueError: images of a size that the network can't take, or a vector with another network or conditioned by other means than ``embed``.
+        ValueError: images of a size that the network can't take, or a vector with
+            another network or conditioned by other means than ``embed``.
         ModuleNotFoundError: the network needs diffusers, which is not installed.
     """
 
@@ -177,14 +219,21 @@ class Denoising(Likelihood):
         super().__init__(modality)
         self.options = options
         self.unit = modality.unit
-        self.process = GaussianDiffusion(steps=options.steps, schedule=options.schedule, predicts=options.predicts, weight=options.weight)
+        self.process = GaussianDiffusion(
+            steps=options.steps,
+            schedule=options.schedule,
+            predicts=options.predicts,
+            weight=options.weight,
+        )
         self.coarse = likelihood(modality) if options.condition == "concat" else None
         self.draft_learns = self.coarse is not None
         self.output_shape = (latent_dim,) if self.coarse is None else self.coarse.output_shape
         if len(modality.shape) == 3:
             context, extra = (latent_dim, 0) if self.coarse is None else (0, modality.shape[0])
             self.network = _network(modality.shape, options, context, extra)
-        elif options.condition == "embed" and options.network == "unet" and len(modality.shape) == 1:
+        elif (
+            options.condition == "embed" and options.network == "unet" and len(modality.shape) == 1
+        ):
             self.network = TimeMLP(modality.shape[0], 16 * options.width, context=latent_dim)
         else:
             raise ValueError(
@@ -194,9 +243,14 @@ class Denoising(Likelihood):
         self.nothing = nn.Parameter(torch.zeros(self.output_shape)) if options.drop else None
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
-        """−λ times the denoising error of each row at a random time, (K, B): no density, and random."""
+        """−λ times the denoising error of each row at a random time, (K, B): no
+        density, and random."""
         condition = raw.flatten(0, -1 - len(self.output_shape))
-        values = self._signed(x).expand(*raw.shape[: -len(self.output_shape)], *self.shape).flatten(0, -1 - len(self.shape))
+        values = (
+            self._signed(x)
+            .expand(*raw.shape[: -len(self.output_shape)], *self.shape)
+            .flatten(0, -1 - len(self.shape))
+        )
         if self.nothing is not None and self.training:
             rows = raw.new_empty(len(condition), *[1] * len(self.output_shape), dtype=torch.float32)
             dropped = noise.uniform_like(rows) < self.options.drop
@@ -204,9 +258,15 @@ class Denoising(Likelihood):
         else:
             seen = condition
         size = math.prod(self.shape)
-        surrogate = -self.options.factor * size * self.process.loss(partial(self._predicted, seen), values)
+        surrogate = (
+            -self.options.factor * size * self.process.loss(partial(self._predicted, seen), values)
+        )
         surrogate = surrogate.unflatten(0, raw.shape[: -len(self.output_shape)])
-        return surrogate + self.coarse.log_prob(raw, x) if self.coarse is not None and self.draft_learns else surrogate
+        return (
+            surrogate + self.coarse.log_prob(raw, x)
+            if self.coarse is not None and self.draft_learns
+            else surrogate
+        )
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         """A sample of x given raw outputs (..., *output_shape)."""
@@ -225,7 +285,9 @@ class Denoising(Likelihood):
         return x.view(*raw.shape[: -len(self.output_shape)], *self.shape)
 
     def _sampled(self, condition: Tensor, sampler: Sampler, steps: int) -> Tensor:
-        start = noise.normal_like(condition.new_empty(len(condition), *self.shape, dtype=torch.float32))
+        start = noise.normal_like(
+            condition.new_empty(len(condition), *self.shape, dtype=torch.float32)
+        )
         if len(self.shape) == 3:  # a fifth faster on a CPU
             start = start.contiguous(memory_format=torch.channels_last)
         x = diffusion.sample(
@@ -248,15 +310,21 @@ class Denoising(Likelihood):
     def _predicted(self, condition: Tensor, x: Tensor, t: Tensor) -> Tensor:
         if self.coarse is None:
             return self.network(x, t, condition).float()
-        return self.network(torch.cat([x, self._signed(self.coarse.mean(condition.float()))], 1), t).float()
+        return self.network(
+            torch.cat([x, self._signed(self.coarse.mean(condition.float()))], 1), t
+        ).float()
 
     def _signed(self, x: Tensor) -> Tensor:
         return 2 * x - 1 if self.unit else x
 
 
-def _network(shape: tuple[int, ...], options: DenoiserOptions, context: int, extra: int) -> nn.Module:
+def _network(
+    shape: tuple[int, ...], options: DenoiserOptions, context: int, extra: int
+) -> nn.Module:
     """A denoiser of images."""
     if options.network == "dit":
         return DiT(shape, options.width, context, extra)
     how: Conditioning = "film" if options.condition == "film" else "embed"
-    return (UNet if options.network == "unet" else UNet2D)(shape, options.width, context, how, extra)
+    return (UNet if options.network == "unet" else UNet2D)(
+        shape, options.width, context, how, extra
+    )

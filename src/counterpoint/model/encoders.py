@@ -35,10 +35,12 @@ class Head(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The encoder of one modality: a tower for the shared latent and, where there is one, a tower for the private latent.
+    """The encoder of one modality: a tower for the shared latent and, where there is
+    one, a tower for the private latent.
 
     Args:
-        towers: ``"separate"`` gives each latent a trunk of its own, ``"shared"`` one trunk with two heads.
+        towers: ``"separate"`` gives each latent a trunk of its own, ``"shared"`` one
+            trunk with two heads.
         posterior: ``"normal"`` or ``"laplace"``.
     """
 
@@ -58,8 +60,12 @@ class Encoder(nn.Module):
         self.towers = towers
         self.shared_trunk: Trunk = trunk(modality, networks)
         self.shared_head = Head(self.shared_trunk.features, shared_dim, posterior)
-        self.private_trunk = trunk(modality, networks) if private_dim and towers == "separate" else None
-        self.private_head = Head(self.shared_trunk.features, private_dim, posterior) if private_dim else None
+        self.private_trunk = (
+            trunk(modality, networks) if private_dim and towers == "separate" else None
+        )
+        self.private_head = (
+            Head(self.shared_trunk.features, private_dim, posterior) if private_dim else None
+        )
 
     def shared(self, x: Tensor) -> Diagonal:
         """q(z | x), parameters (B, D)."""
@@ -99,11 +105,14 @@ class Projector(nn.Module):
 
 
 class FlowEncoder(nn.Module):
-    """q(z | x) behind a flow: a diagonal normal whose parameters come from x, seen through an invertible map.
+    """q(z | x) behind a flow: a diagonal normal whose parameters come from x, seen
+    through an invertible map.
 
-    The map itself is the same for every x, as in JNF, unless the options make it conditional. Where it is the same, the encoder keeps account of
-    the mean and the variance of the base over the rows it learns from (ours): seen through the map, they are q(z), what it says of z before it
-    sees x, which products of posteriors divide out.
+    The map itself is the same for every x, as in JNF, unless the options make it
+    conditional. Where it is the same, the encoder keeps account of the mean and the
+    variance of the base over the rows it learns from (ours): seen through the map, they
+    are q(z), what it says of z before it sees x, which products of posteriors divide
+    out.
 
     Args:
         network: x to features, or g(x) to features.
@@ -113,12 +122,21 @@ class FlowEncoder(nn.Module):
         projector: g, where x is read through it.
     """
 
-    def __init__(self, network: nn.Module, features: int, dim: int, flow: FlowOptions, projector: Projector | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        features: int,
+        dim: int,
+        flow: FlowOptions,
+        projector: Projector | None = None,
+    ) -> None:
         super().__init__()
         self.projector = projector
         self.network = network
         self.head = Head(features, dim, "normal")
-        self.flow = None if flow.kind == "none" else Flow(dim, features if flow.conditional else 0, flow)
+        self.flow = (
+            None if flow.kind == "none" else Flow(dim, features if flow.conditional else 0, flow)
+        )
         self.statistics = None if self.flow is None or flow.conditional else Statistics(dim)
 
     def forward(self, x: Tensor) -> tuple[Expert, None]:
@@ -127,12 +145,17 @@ class FlowEncoder(nn.Module):
         if self.flow is None:
             return base, None
         if self.statistics is not None and len(x) > 1:
-            self.statistics(torch.cat([base.loc - base.scale, base.loc + base.scale]))  # two points of the same mean and variance
-        return Flowed(base, self.flow, h.float() if self.flow.context else None, self.marginal), None
+            self.statistics(
+                torch.cat([base.loc - base.scale, base.loc + base.scale])
+            )  # two points of the same mean and variance
+        return Flowed(
+            base, self.flow, h.float() if self.flow.context else None, self.marginal
+        ), None
 
     @property
     def marginal(self) -> Normal | None:
-        """The base over all rows, parameters (D,): E[μ] and √(E[σ²] + Var[μ]). None without a flow, and where the flow depends on x."""
+        """The base over all rows, parameters (D,): E[μ] and √(E[σ²] + Var[μ]). None
+        without a flow, and where the flow depends on x."""
         if self.statistics is None:
             return None
         return Normal(self.statistics.mean.clone(), self.statistics.variance.sqrt())

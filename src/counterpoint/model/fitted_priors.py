@@ -1,7 +1,9 @@
-"""Priors p(z) and p(w_m): densities of the objective, and samplers learned from posteriors.
+"""Priors p(z) and p(w_m): densities of the objective, and samplers learned from
+posteriors.
 
-A ``Prior`` is a density: it enters the objective. A ``Sampler`` draws latents like those it was fitted to, the aggregate posterior; it stands
-beside the density that the KL keeps, and at test time takes its place where latents are drawn.
+A ``Prior`` is a density: it enters the objective. A ``Sampler`` draws latents like
+those it was fitted to, the aggregate posterior; it stands beside the density that the
+KL keeps, and at test time takes its place where latents are drawn.
 
     diffusion   DDPM          IDMVAE 2025, https://arxiv.org/abs/2509.23548
     score       score model, sampled by predictor and corrector, Diff-MVAE 2024, https://arxiv.org/abs/2408.16883; score-ode by the
@@ -31,10 +33,12 @@ from counterpoint.probability.flows import Flow, FlowOptions
 SamplerName = Literal["diffusion", "score", "score-ode", "flow", "gmm"]
 
 LEAST_VARIANCE = 1e-5
-"""Added to the variance of latents before they are standardised: a dimension in which nothing varies stays finite."""
+"""Added to the variance of latents before they are standardised: a dimension in which
+nothing varies stays finite."""
 
 MOST_ROWS = 50_000
-"""To how many rows a mixture is fitted at most: to 660,000 it takes more than a quarter of an hour."""
+"""To how many rows a mixture is fitted at most: to 660,000 it takes more than a quarter
+of an hour."""
 
 
 class Sampler(nn.Module, ABC):
@@ -46,8 +50,9 @@ class Sampler(nn.Module, ABC):
 
 
 class Trained(Sampler):
-    """A sampler that learns by gradient. Latents are standardised by running statistics first (ours): a diffusion schedule and the domain of
-    a spline suppose unit variance, and posterior means of a VAE rarely have it.
+    """A sampler that learns by gradient. Latents are standardised by running statistics
+    first (ours): a diffusion schedule and the domain of a spline suppose unit variance,
+    and posterior means of a VAE rarely have it.
 
     Args:
         dim: number of latent dimensions.
@@ -75,11 +80,13 @@ class Trained(Sampler):
         return self.mean + self.scale * self.standard_sample(n)
 
     def standardised(self, latents: Tensor) -> Tensor:
-        """Latents (N, dim) less their running mean, over their running standard deviation."""
+        """Latents (N, dim) less their running mean, over their running standard
+        deviation."""
         return (latents - self.mean) / self.scale
 
     def standardise_by(self, latents: Tensor) -> None:
-        """Take mean and variance from all of these latents (N, dim), where they are known before the first batch."""
+        """Take mean and variance from all of these latents (N, dim), where they are
+        known before the first batch."""
         self.statistics.settle(latents)
 
     @property
@@ -94,13 +101,16 @@ class Trained(Sampler):
 
 
 class DiffusionPrior(Trained):
-    """DDPM of latent vectors: T = 1000, sigmoid schedule, squared error of x̂_0, summed over the dimensions and weighted by SNR clamped to
-    [1, 100]; sampled by 100 steps of DDIM, η = 0.
+    """DDPM of latent vectors: T = 1000, sigmoid schedule, squared error of x̂_0, summed
+    over the dimensions and weighted by SNR clamped to [1, 100]; sampled by 100 steps of
+    DDIM, η = 0.
 
-    IDMVAE (2025, https://arxiv.org/abs/2509.23548) trains one for z, on every modality's posterior mean, and one per w_m. Of its authors' code
-    are the schedule, the weight, the sum and the sampler. Our choices: the network predicts v, from which the same x̂_0 and the same loss follow,
-    where theirs predicts x_0; latents are standardised first, where theirs takes them as they are; the network has two residual blocks, where
-    theirs has one hidden layer.
+    IDMVAE (2025, https://arxiv.org/abs/2509.23548) trains one for z, on every
+    modality's posterior mean, and one per w_m. Of its authors' code are the schedule,
+    the weight, the sum and the sampler. Our choices: the network predicts v, from which
+    the same x̂_0 and the same loss follow, where theirs predicts x_0; latents are
+    standardised first, where theirs takes them as they are; the network has two
+    residual blocks, where theirs has one hidden layer.
 
     Args:
         dim: number of latent dimensions.
@@ -109,8 +119,12 @@ class DiffusionPrior(Trained):
 
     def __init__(self, dim: int, *, width: int = 512) -> None:
         super().__init__(dim)
-        self.process = GaussianDiffusion(steps=1000, schedule="sigmoid", predicts="v", weight="clamped")
-        self.velocity = TimeMLP(dim, width)  # not ``network``, which predicted x_0: models saved then are refused, not misread
+        self.process = GaussianDiffusion(
+            steps=1000, schedule="sigmoid", predicts="v", weight="clamped"
+        )
+        self.velocity = TimeMLP(
+            dim, width
+        )  # not ``network``, which predicted x_0: models saved then are refused, not misread
 
     def standard_loss(self, u: Tensor) -> Tensor:
         return self.dim * self.process.loss(self.velocity, u)
@@ -121,12 +135,15 @@ class DiffusionPrior(Trained):
 
 
 class ScorePrior(Trained):
-    """Score model of latents under the VP-SDE, β from 0.1 to 20, at continuous times; sampled by predictor and corrector or by the
-    probability-flow equation (Song et al. 2021, https://arxiv.org/abs/2011.13456).
+    """Score model of latents under the VP-SDE, β from 0.1 to 20, at continuous times;
+    sampled by predictor and corrector or by the probability-flow equation (Song et al.
+    2021, https://arxiv.org/abs/2011.13456).
 
-    Diff-MVAE (2024, https://arxiv.org/abs/2408.16883) fits one to the aggregate posterior. Ours are that the network predicts v instead of ε, of
-    which a small error at the noisiest times leaves latents far too wide after any number of deterministic steps, and the numbers of steps: 500
-    of predictor and corrector, which was published with 1000, and 50 of the equation's solver, at a twentieth of the evaluations.
+    Diff-MVAE (2024, https://arxiv.org/abs/2408.16883) fits one to the aggregate
+    posterior. Ours are that the network predicts v instead of ε, of which a small error
+    at the noisiest times leaves latents far too wide after any number of deterministic
+    steps, and the numbers of steps: 500 of predictor and corrector, which was published
+    with 1000, and 50 of the equation's solver, at a twentieth of the evaluations.
 
     Args:
         dim: number of latent dimensions.
@@ -137,7 +154,9 @@ class ScorePrior(Trained):
     def __init__(self, dim: int, *, width: int = 512, equation: bool = False) -> None:
         super().__init__(dim)
         self.walk: tuple[int, diffusion.Sampler] = (50, "dpm++") if equation else (500, "pc")
-        self.process = GaussianDiffusion(steps=1000, schedule="linear", predicts="v", weight="plain", continuous=True)
+        self.process = GaussianDiffusion(
+            steps=1000, schedule="linear", predicts="v", weight="plain", continuous=True
+        )
         self.network = TimeMLP(dim, width)
 
     def standard_loss(self, u: Tensor) -> Tensor:
@@ -173,7 +192,8 @@ class FlowPrior(Trained):
 
 
 class GaussianMixture(Sampler):
-    """Mixture of normals with full covariances, fitted by expectation maximisation (scikit-learn's).
+    """Mixture of normals with full covariances, fitted by expectation maximisation
+    (scikit-learn's).
 
     Args:
         dim: number of latent dimensions.
@@ -191,7 +211,8 @@ class GaussianMixture(Sampler):
         self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))
 
     def fit(self, latents: Tensor, seed: int = 0) -> float:
-        """Fit to latents (N, dim), random ones where there are more than 50,000; returns the mean negative log-likelihood.
+        """Fit to latents (N, dim), random ones where there are more than 50,000;
+        returns the mean negative log-likelihood.
 
         Raises:
             ValueError: fewer rows than components.
@@ -200,7 +221,9 @@ class GaussianMixture(Sampler):
 
         rows = latents.double().cpu().numpy()
         if len(rows) < len(self.weights):
-            raise ValueError(f"{len(rows)} rows are too few for a mixture of {len(self.weights)}; give it fewer components")
+            raise ValueError(
+                f"{len(rows)} rows are too few for a mixture of {len(self.weights)}; give it fewer components"
+            )
         if len(rows) > MOST_ROWS:
             rows = np.random.default_rng(seed).choice(rows, MOST_ROWS, replace=False)
         fitted = Mixture(len(self.weights), reg_covar=1e-6, random_state=seed).fit(rows)
@@ -226,11 +249,13 @@ _SAMPLERS: dict[str, tuple[Callable[[int, int], Sampler], int]] = {
 
 
 def samplers(kind: str, size: int | None, dims: dict[str, int]) -> tuple[nn.ModuleDict, int]:
-    """Samplers of one kind for latents of the given sizes, not yet fitted, and the size they have.
+    """Samplers of one kind for latents of the given sizes, not yet fitted, and the size
+    they have.
 
     Args:
         kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"`` or ``"gmm"``.
-        size: width of the networks, or number of components; None for 512, 512, 512, 128 or 10.
+        size: width of the networks, or number of components; None for 512, 512, 512,
+            128 or 10.
         dims: number of dimensions of each latent.
 
     Raises:

@@ -1,8 +1,10 @@
-"""A saved model: ``config.json`` and ``model.safetensors``, of which a folder has one pair at any time.
+"""A saved model: ``config.json`` and ``model.safetensors``, of which a folder has one
+pair at any time.
 
-``config.json`` has the checksum of its weights, so that its own rename decides which model the folder holds. New weights are written before it, as
-``model-CHECKSUM.safetensors``, and get their usual name after it; they are read under either. Whatever ends a process, and wherever, leaves the
-former model or the new one.
+``config.json`` has the checksum of its weights, so that its own rename decides which
+model the folder holds. New weights are written before it, as
+``model-CHECKSUM.safetensors``, and get their usual name after it; they are read under
+either. Whatever ends a process, and wherever, leaves the former model or the new one.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ def keep(folder: Path, record: Mapping[str, Any], weights: Mapping[str, Tensor])
 
 
 def settle(folder: Path) -> None:
-    """Finish what a call of ``keep`` began that failed or was killed: the weights that ``config.json`` names get their usual name, others go."""
+    """Finish what a call of ``keep`` began that failed or was killed: the weights that
+    ``config.json`` names get their usual name, others go."""
     named_now = folder / _before(checksum_in(folder) or "")
     if named_now.is_file():
         os.replace(named_now, folder / WEIGHTS)
@@ -61,7 +64,8 @@ def settle(folder: Path) -> None:
 
 
 def checksum_in(folder: Path) -> str | None:
-    """The checksum of the weights that a folder's model has; None where there is no model that can be read."""
+    """The checksum of the weights that a folder's model has; None where there is no
+    model that can be read."""
     try:
         return named(json.loads((folder / CONFIG).read_text()))
     except (OSError, ValueError, TypeError, KeyError):
@@ -90,7 +94,9 @@ def weights_file(folder: Path, known: str) -> Path:
     if not path.is_file():
         path = folder / WEIGHTS
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {WEIGHTS}; give a run folder or one written by save_pretrained")
+        raise FileNotFoundError(
+            f"{folder} holds no {WEIGHTS}; give a run folder or one written by save_pretrained"
+        )
     return path
 
 
@@ -118,7 +124,9 @@ def read_weights(folder: Path, known: str) -> dict[str, Tensor]:
 def refused(path: Path, reason: str) -> ValueError:
     """What to say of weights that cannot be taken."""
     reason = textwrap.shorten(reason, 160)
-    return ValueError(f"{path} is damaged, of another model or of another version ({reason}); restore it or train again")
+    return ValueError(
+        f"{path} is damaged, of another model or of another version ({reason}); restore it or train again"
+    )
 
 
 def _before(known: str) -> str:
@@ -134,5 +142,8 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        number = next((n for n in (errno.ENOSPC, errno.EDQUOT, errno.EIO) if f"os error {n})" in str(error)), errno.EIO)
+        number = next(
+            (n for n in (errno.ENOSPC, errno.EDQUOT, errno.EIO) if f"os error {n})" in str(error)),
+            errno.EIO,
+        )
         raise OSError(number, os.strerror(number)) from error

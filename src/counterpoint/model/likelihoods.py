@@ -1,7 +1,8 @@
 """Likelihoods p(x_m | z, w_m): what a decoder's raw output means.
 
-A decoder network returns raw outputs y; the likelihood turns them into log p(x | y), summed over the event, and into the
-mean E[x | y]. Constants are kept, so that values are true log-densities.
+A decoder network returns raw outputs y; the likelihood turns them into log p(x | y),
+summed over the event, and into the mean E[x | y]. Constants are kept, so that values
+are true log-densities.
 
     Normal             −½((x−μ)/σ)² − log σ − ½ log 2π
     Laplace            −|x−μ|/b − log 2b
@@ -11,18 +12,26 @@ mean E[x | y]. Constants are kept, so that values are true log-densities.
     ZeroInflated       log(π [x = 0] + (1−π) NB(x)),   π = sigmoid of a second output for each feature
     Beta               log Γ(φ)/(Γ(φm) Γ(φ(1−m))) + (φm−1) log x + (φ(1−m)−1) log(1−x),   m = sigmoid(y)
 
-Normal and Laplace scales are fixed, or learned per feature (one parameter for each entry of an example), but not below .001 (ours, see
-:func:`counterpoint.probability.distributions.floored`). θ and φ are learned per feature: the variance of a count is μ + μ²/θ, that of a proportion
-m(1−m)/(1+φ). As for scales, a constant feature would let φ grow without bound; it stays below a million. θ needs no bound: a count varies
-at least as a Poisson count does, which is what θ → ∞ comes to.
+Normal and Laplace scales are fixed, or learned per feature (one parameter for each
+entry of an example), but not below .001 (ours, see
+:func:`counterpoint.probability.distributions.floored`). θ and φ are learned per
+feature: the variance of a count is μ + μ²/θ, that of a proportion m(1−m)/(1+φ). As for
+scales, a constant feature would let φ grow without bound; it stays below a million. θ
+needs no bound: a count varies at least as a Poisson count does, which is what θ → ∞
+comes to.
 
-Counts, as scVI has them (Lopez et al., "Deep generative modeling for single-cell transcriptomics", 2018,
-https://www.nature.com/articles/s41592-018-0229-2), with its names "nb" and "zinb". ℓ is the library size: of a row whose counts are known its own
-total, which is given and not modelled, log p(x | z, w, ℓ), so that depth of sequencing need not pass the latents. What is generated has no total yet and
-takes that of a usual row: e to the mean of log ℓ over the training rows, which the likelihood keeps account of in training and saves with its weights.
+Counts, as scVI has them (Lopez et al., "Deep generative modeling for single-cell
+transcriptomics", 2018, https://www.nature.com/articles/s41592-018-0229-2), with its
+names "nb" and "zinb". ℓ is the library size: of a row whose counts are known its own
+total, which is given and not modelled, log p(x | z, w, ℓ), so that depth of sequencing
+need not pass the latents. What is generated has no total yet and
+takes that of a usual row: e to the mean of log ℓ over the training rows, which the
+likelihood keeps account of in training and saves with its weights.
 
-A beta density has none to give at exactly 0 and 1. Proportions nearer to either than half a thousandth count as half a thousandth away: what Smithson
-& Verkuilen ("A better lemon squeezer?", 2006, https://doi.org/10.1037/1082-989X.11.1.54) squeeze the values of a thousand rows to, at the ends alone.
+A beta density has none to give at exactly 0 and 1. Proportions nearer to either than
+half a thousandth count as half a thousandth away: what Smithson & Verkuilen ("A better
+lemon squeezer?", 2006, https://doi.org/10.1037/1082-989X.11.1.54) squeeze the values of
+a thousand rows to, at the ends alone.
 """
 
 from __future__ import annotations
@@ -48,10 +57,12 @@ NEAREST = 5e-4
 
 
 class Likelihood(nn.Module, ABC):
-    """Maps raw decoder outputs (..., B, *output_shape) and values (B, *shape) to log-densities (..., B)."""
+    """Maps raw decoder outputs (..., B, *output_shape) and values (B, *shape) to
+    log-densities (..., B)."""
 
     exact = True
-    """Whether ``log_prob`` is a density; surrogates say False and refuse importance-sampled likelihoods."""
+    """Whether ``log_prob`` is a density; surrogates say False and refuse
+    importance-sampled likelihoods."""
 
     def __init__(self, modality: Modality) -> None:
         super().__init__()
@@ -61,26 +72,32 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        """E[x | raw], differentiable; for words, the probabilities (..., B, length, vocabulary).
+        """E[x | raw], differentiable; for words, the probabilities (..., B, length,
+        vocabulary).
 
         Args:
-            x: the values of the same rows, (B, *shape), zeros in those whose are not known: counts have their totals.
+            x: the values of the same rows, (B, *shape), zeros in those whose are not
+                known: counts have their totals.
         """
 
     def draft(self, raw: Tensor) -> Tensor:
-        """The mean, or what is cheap and like it where the mean is dear: for losses that differentiate through what is generated."""
+        """The mean, or what is cheap and like it where the mean is dear: for losses
+        that differentiate through what is generated."""
         return self.mean(raw)
 
     @abstractmethod
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        """A draw of x given raw outputs, of the shape of the values, by :mod:`counterpoint.core.noise`; ``x`` as in ``mean``."""
+        """A draw of x given raw outputs, of the shape of the values, by
+        :mod:`counterpoint.core.noise`; ``x`` as in ``mean``."""
 
     def observe(self, x: Tensor, present: Tensor) -> None:
-        """Take account, in training, of values (B, *shape) of the rows that have them, (B,): of what generation needs to know of the data."""
+        """Take account, in training, of values (B, *shape) of the rows that have them,
+        (B,): of what generation needs to know of the data."""
 
     @abstractmethod
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
-        """log p(x | raw), (..., B), in float32 whatever the precision of the network: of the entries that are ``there`` (B, *shape), all by default."""
+        """log p(x | raw), (..., B), in float32 whatever the precision of the network:
+        of the entries that are ``there`` (B, *shape), all by default."""
 
     def total(self, entries: Tensor, there: Tensor | None = None) -> Tensor:
         """Sum over the event axes, of the entries that are there."""
@@ -90,13 +107,16 @@ class Likelihood(nn.Module, ABC):
 class Located(Likelihood):
     """A family with a mean and a scale, fixed or learned.
 
-    The mean is the sigmoid of the raw output for images, which live in [0, 1], and the raw output for vectors and unbounded images.
+    The mean is the sigmoid of the raw output for images, which live in [0, 1], and the
+    raw output for vectors and unbounded images.
     """
 
     def __init__(self, modality: Modality) -> None:
         super().__init__(modality)
         self.unit, self.learned = modality.unit, modality.scale is None
-        initial = torch.full(modality.shape if modality.scale is None else (), math.log(modality.scale or 1.0))
+        initial = torch.full(
+            modality.shape if modality.scale is None else (), math.log(modality.scale or 1.0)
+        )
         if modality.scale is None:
             self.log_scale = nn.Parameter(initial)
         else:
@@ -104,7 +124,8 @@ class Located(Likelihood):
 
     @property
     def log_sigma(self) -> Tensor:
-        """Log of the scale: a number where it is fixed, of the shape of an example where it is learned."""
+        """Log of the scale: a number where it is fixed, of the shape of an example
+        where it is learned."""
         return floored(self.log_scale) if self.learned else self.log_scale
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
@@ -120,9 +141,14 @@ class Located(Likelihood):
         return self.total(log_sigma, there) if log_sigma.ndim else self.size(there) * log_sigma
 
     def scaled_total(self, deviation: Tensor, power: int, there: Tensor | None) -> Tensor:
-        """Σ deviation · scale^power over the event; one multiplication after the sum where the scale is a single number."""
+        """Σ deviation · scale^power over the event; one multiplication after the sum
+        where the scale is a single number."""
         factor = torch.exp(power * self.log_sigma)
-        return self.total(deviation * factor, there) if self.log_scale.ndim else self.total(deviation, there) * factor
+        return (
+            self.total(deviation * factor, there)
+            if self.log_scale.ndim
+            else self.total(deviation, there) * factor
+        )
 
 
 class Normal(Located):
@@ -132,7 +158,9 @@ class Normal(Located):
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         squares = self.scaled_total((x - self.mean(raw)).square(), -2, there)
-        return -0.5 * squares - self.log_volume(there) - 0.5 * self.size(there) * math.log(2 * math.pi)
+        return (
+            -0.5 * squares - self.log_volume(there) - 0.5 * self.size(there) * math.log(2 * math.pi)
+        )
 
 
 class Laplace(Located):
@@ -158,12 +186,15 @@ class Bernoulli(Likelihood):
 
 
 class Categorical(Likelihood):
-    """Independent categorical distribution over the vocabulary at each position; raw outputs are (..., *shape, classes)."""
+    """Independent categorical distribution over the vocabulary at each position; raw
+    outputs are (..., *shape, classes)."""
 
     def __init__(self, modality: Modality) -> None:
         super().__init__(modality)
         if modality.classes is None:
-            raise ValueError(f"modality {modality.name!r}: a categorical likelihood needs classes, the vocabulary's size")
+            raise ValueError(
+                f"modality {modality.name!r}: a categorical likelihood needs classes, the vocabulary's size"
+            )
         self.output_shape = (*modality.shape, modality.classes)
 
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
@@ -196,21 +227,31 @@ class Counts(Likelihood, ABC):
 
     @property
     def usual_total(self) -> Tensor:
-        """The geometric mean of the totals of the training rows, (1,); 1 before training."""
+        """The geometric mean of the totals of the training rows, (1,); 1 before
+        training."""
         return self.totals.mean.exp()
 
     def size(self, x: Tensor | None) -> Tensor:
-        """ℓ of what is generated, (B, 1) or (1,): the rows' own totals, and the usual one in rows without counts."""
-        return self.usual_total if x is None else torch.where((own := x.sum(-1, keepdim=True)) > 0, own, self.usual_total)
+        """ℓ of what is generated, (B, 1) or (1,): the rows' own totals, and the usual
+        one in rows without counts."""
+        return (
+            self.usual_total
+            if x is None
+            else torch.where((own := x.sum(-1, keepdim=True)) > 0, own, self.usual_total)
+        )
 
     def logits(self, y: Tensor, size: Tensor) -> Tensor:
-        """t = log μ − log θ, (..., B, features). A row of nothing but zeros has ℓ = 0, of which there is no logarithm, and all but none in its place."""
+        """t = log μ − log θ, (..., B, features). A row of nothing but zeros has ℓ = 0,
+        of which there is no logarithm, and all but none in its place."""
         return size.clamp(min=1e-6).log() + torch.log_softmax(wide(y), -1) - self.log_dispersion
 
     def negative_binomial(self, y: Tensor, x: Tensor, size: Tensor) -> Tensor:
         """log NB(x; μ, θ) of each feature, (..., B, features)."""
         t = self.logits(y, size)
-        theta, n = self.log_dispersion.double().exp(), x.double()  # a small difference of large numbers, which no draw of latents enters
+        theta, n = (
+            self.log_dispersion.double().exp(),
+            x.double(),
+        )  # a small difference of large numbers, which no draw of latents enters
         ways = torch.lgamma(n + theta) - torch.lgamma(theta) - torch.lgamma(n + 1)
         return ways.to(t.dtype) - self.log_dispersion.exp() * F.softplus(t) - x * F.softplus(-t)
 
@@ -245,7 +286,8 @@ class NegativeBinomial(Counts):
 
 
 class ZeroInflated(Counts):
-    """Raw outputs are (..., 2, features): y, and the logit of the probability π that a count was lost."""
+    """Raw outputs are (..., 2, features): y, and the logit of the probability π that a
+    count was lost."""
 
     def __init__(self, modality: Modality) -> None:
         super().__init__(modality)
@@ -269,7 +311,8 @@ class Beta(Likelihood):
     """Proportions.
 
     Attributes:
-        log_concentration: of the shape of an example; 1/φ is its e to the minus, and a millionth. φ begins at 1.
+        log_concentration: of the shape of an example; 1/φ is its e to the minus, and a
+            millionth. φ begins at 1.
     """
 
     def __init__(self, modality: Modality) -> None:
@@ -284,15 +327,24 @@ class Beta(Likelihood):
         return noise.beta(a, b)
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
-        log_a, log_b = (log.double() for log in self.log_shapes(raw))  # a small difference of large numbers
+        log_a, log_b = (
+            log.double() for log in self.log_shapes(raw)
+        )  # a small difference of large numbers
         a, b, x = log_a.exp(), log_b.exp(), x.clamp(NEAREST, 1 - NEAREST).double()
-        ways = torch.lgamma(a + b) - torch.lgamma(a + 1) - torch.lgamma(b + 1) + log_a + log_b  # finite also where a or b underflows
-        return self.total((ways + (a - 1) * x.log() + (b - 1) * torch.log1p(-x)).to(wide(raw).dtype), there)
+        ways = (
+            torch.lgamma(a + b) - torch.lgamma(a + 1) - torch.lgamma(b + 1) + log_a + log_b
+        )  # finite also where a or b underflows
+        return self.total(
+            (ways + (a - 1) * x.log() + (b - 1) * torch.log1p(-x)).to(wide(raw).dtype), there
+        )
 
     def log_shapes(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """log φm and log φ(1−m)."""
         raw = wide(raw)
-        log_phi = -torch.logaddexp(-self.log_concentration, torch.full_like(self.log_concentration, -math.log(MOST_CONCENTRATED)))
+        log_phi = -torch.logaddexp(
+            -self.log_concentration,
+            torch.full_like(self.log_concentration, -math.log(MOST_CONCENTRATED)),
+        )
         return log_phi + F.logsigmoid(raw), log_phi + F.logsigmoid(-raw)
 
 

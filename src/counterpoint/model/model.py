@@ -2,9 +2,11 @@
 
     p(z, w, x) = p(z) ∏_m p(w_m) p(x_m | z, w_m),      q(z, w | x) = q(z | x_S) ∏_m q(w_m | x_m)
 
-A decoder may read covariates c beside the latents, p(x_m | z, w_m, c): what is known of a row and should not have to pass them.
+A decoder may read covariates c beside the latents, p(x_m | z, w_m, c): what is known of
+a row and should not have to pass them.
 
-``encode`` runs every encoder once. ``decode`` runs every decoder once on all the draws that need it, stacked along the rows.
+``encode`` runs every encoder once. ``decode`` runs every decoder once on all the draws
+that need it, stacked along the rows.
 """
 
 from __future__ import annotations
@@ -33,10 +35,12 @@ from counterpoint.nn.modules import ByName
 from counterpoint.nn.running import Usual
 
 FAR_FROM_TRAINING = 8.0
-"""Root mean square of values, in standard deviations of the training values, from which a warning is given; that of training rows is 1."""
+"""Root mean square of values, in standard deviations of the training values, from which
+a warning is given; that of training rows is 1."""
 
 CPU_ROWS = 256
-"""Most rows of a decoder call on a CPU: with 6,400 rows of small convolutions a step took twice as long (docs/results/speed)."""
+"""Most rows of a decoder call on a CPU: with 6,400 rows of small convolutions a step
+took twice as long (docs/results/speed)."""
 
 
 class Model(nn.Module):
@@ -48,14 +52,17 @@ class Model(nn.Module):
         private_priors: p(w_m) by modality; empty without private latents.
         posterior: encoders and the rule that joins them.
         decoders: by modality.
-        auxiliary_priors: learned r_m(w), used for cross-reconstruction in training only (MMVAE+).
-        decoder_rows: at most so many rows in one decoder call; larger stacks are cut, which keeps a call in the cache. None: 256 on a
-            CPU, no limit elsewhere.
+        auxiliary_priors: learned r_m(w), used for cross-reconstruction in training only
+            (MMVAE+).
+        decoder_rows: at most so many rows in one decoder call; larger stacks are cut,
+            which keeps a call in the cache. None: 256 on a CPU, no limit elsewhere.
 
     Attributes:
-        denoisers: the diffusion decoders that took the place of a trained one, by modality.
-        recompute: decode and compare again in the backward pass instead of keeping what decoders and likelihoods computed, which must not
-            depend on how often they are called (no batch normalisation).
+        denoisers: the diffusion decoders that took the place of a trained one, by
+            modality.
+        recompute: decode and compare again in the backward pass instead of keeping what
+            decoders and likelihoods computed, which must not depend on how often they
+            are called (no batch normalisation).
     """
 
     def __init__(
@@ -71,7 +78,9 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         if decoder_rows is not None and decoder_rows < 1:
-            raise ValueError(f"decoder_rows={decoder_rows} must be 1 or more, or None for the device's own limit")
+            raise ValueError(
+                f"decoder_rows={decoder_rows} must be 1 or more, or None for the device's own limit"
+            )
         self.modalities = {m.name: m for m in modalities}
         self.covariates = covariates_of(modalities)
         self.prior = prior
@@ -89,7 +98,8 @@ class Model(nn.Module):
 
     @property
     def refiner(self) -> nn.Module | None:
-        """What refines the posterior (:mod:`counterpoint.inference.refinement`), where there is one."""
+        """What refines the posterior (:mod:`counterpoint.inference.refinement`), where
+        there is one."""
         return self.refiners[0] if len(self.refiners) else None
 
     def put_refiner(self, refiner: nn.Module | None) -> None:
@@ -99,7 +109,8 @@ class Model(nn.Module):
         self.refiners.extend([] if refiner is None else [refiner])
 
     def put_denoisers(self, options: DenoiserOptions) -> None:
-        """Untrained diffusion decoders in the place of those of the modalities that ``options`` name.
+        """Untrained diffusion decoders in the place of those of the modalities that
+        ``options`` name.
 
         Raises:
             ValueError: no name, an unknown one, or a modality that can't be drawn so.
@@ -109,8 +120,14 @@ class Model(nn.Module):
             raise ValueError(f"denoiser names no modality; choose some of {', '.join(self.names)}")
         made = {}
         for name in options.modalities:
-            size = self.shared_dim + self.private_dims.get(name, 0) + len(self.modalities[name].covariates)
-            made[name] = self.decoder(name).denoised(Denoising(self.modalities[name], size, options))
+            size = (
+                self.shared_dim
+                + self.private_dims.get(name, 0)
+                + len(self.modalities[name].covariates)
+            )
+            made[name] = self.decoder(name).denoised(
+                Denoising(self.modalities[name], size, options)
+            )
         self.decoders.update(made)
         self.denoisers |= {name: replace(options, modalities=(name,)) for name in made}
 
@@ -125,7 +142,9 @@ class Model(nn.Module):
     @property
     def latents(self) -> dict[str, int]:
         """Sizes of z ("z") and of every w_m ("w_" and the modality)."""
-        return {"z": self.shared_dim} | {f"w_{name}": dim for name, dim in self.private_dims.items()}
+        return {"z": self.shared_dim} | {
+            f"w_{name}": dim for name, dim in self.private_dims.items()
+        }
 
     def decoder(self, name: str) -> Decoder:
         return cast(Decoder, self.decoders[name])
@@ -154,18 +173,27 @@ class Model(nn.Module):
         return cast(Sampler, cast(nn.ModuleDict, self.samplers[kind])[name])
 
     def encode(self, batch: Batch) -> Encoding:
-        """What the encoders say of a batch, in whose gaps they read what is usual there."""
-        fillers = {name: filler for name in batch.entries if (filler := self.decoder(name).filler) is not None}
+        """What the encoders say of a batch, in whose gaps they read what is usual
+        there."""
+        fillers = {
+            name: filler
+            for name in batch.entries
+            if (filler := self.decoder(name).filler) is not None
+        }
         if not fillers:
             return self.posterior.encode(batch)
-        filled = {name: filler(batch.x[name], batch.entries[name]) for name, filler in fillers.items()}
+        filled = {
+            name: filler(batch.x[name], batch.entries[name]) for name, filler in fillers.items()
+        }
         return self.posterior.encode(replace(batch, x={**batch.x, **filled}))
 
     def add_samplers(self, kind: str, size: int | None = None) -> None:
-        """Samplers of one kind for z and every w_m, not yet fitted, in the place of any that are there; keys "z", and "w_" and a modality.
+        """Samplers of one kind for z and every w_m, not yet fitted, in the place of any
+        that are there; keys "z", and "w_" and a modality.
 
         Args:
-            kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"`` or ``"gmm"``.
+            kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"`` or
+                ``"gmm"``.
             size: width of the networks, or number of components; None for the usual.
 
         Raises:
@@ -175,19 +203,27 @@ class Model(nn.Module):
         if kind in self.samplers:  # so that it becomes the last
             del self.samplers[kind]
         self.samplers[kind] = made
-        self.sampler_sizes = {**{k: v for k, v in self.sampler_sizes.items() if k != kind}, kind: used}
+        self.sampler_sizes = {
+            **{k: v for k, v in self.sampler_sizes.items() if k != kind},
+            kind: used,
+        }
 
     def decode(self, draws: Sequence[Draw], covariates: Tensor | None) -> list[dict[str, Tensor]]:
         """Raw decoder outputs of each draw, by target, (K, B, *output_shape).
 
         Args:
-            covariates: of the rows of all draws, (B, C). None, and C = 0, stand for the average of the training rows. Where no decoder reads any,
-                they change nothing.
+            covariates: of the rows of all draws, (B, C). None, and C = 0, stand for the
+                average of the training rows. Where no decoder reads any, they change
+                nothing.
 
         Raises:
             ValueError: another number of columns.
         """
-        if self.covariates and covariates is not None and covariates.shape[-1] not in (0, len(self.covariates)):
+        if (
+            self.covariates
+            and covariates is not None
+            and covariates.shape[-1] not in (0, len(self.covariates))
+        ):
             raise ValueError(
                 f"there are {covariates.shape[-1]} covariates, and decoders read {', '.join(self.covariates)}; give all of them"
             )
@@ -198,12 +234,15 @@ class Model(nn.Module):
                 continue
             inputs = [self._input(draws[i].latents, name, covariates) for i in wanted]
             raw = self._in_chunks(decoder, torch.cat([u.flatten(0, -2) for u in inputs]))
-            for i, u, part in zip(wanted, inputs, raw.split([u.shape[:-1].numel() for u in inputs]), strict=True):
+            for i, u, part in zip(
+                wanted, inputs, raw.split([u.shape[:-1].numel() for u in inputs]), strict=True
+            ):
                 outputs[i][name] = part.unflatten(0, u.shape[:-1])
         return outputs
 
     def observe(self, batch: Batch) -> None:
-        """Let decoders that train take account of what generation needs to know of the data.
+        """Let decoders that train take account of what generation needs to know of the
+        data.
 
         Raises:
             ValueError: a batch without the covariates that decoders read.
@@ -226,14 +265,16 @@ class Model(nn.Module):
         return any(bool(self.decoder(name).scale_seen.any()) for name in self.names)
 
     def remember_scale(self, batch: Batch) -> None:
-        """Keep mean and standard deviation of the real values of some training rows, so that values on another scale are noticed."""
+        """Keep mean and standard deviation of the real values of some training rows, so
+        that values on another scale are noticed."""
         for name, modality in self.modalities.items():
             values = batch.x[name][batch.observed(name)]
             if kind(modality) == "real values" and values.numel() > 1:
                 self.decoder(name).scale_seen.copy_(torch.stack([values.mean(), values.std()]))
 
     def on_another_scale(self, batch: Batch) -> str | None:
-        """Which real values lie nowhere near those of training, in words; None where all do."""
+        """Which real values lie nowhere near those of training, in words; None where
+        all do."""
         for name in self.names:
             mean, std = self.decoder(name).scale_seen.tolist()
             values = batch.x[name][batch.observed(name)] if std > 0 else batch.x[name][:0]
@@ -246,31 +287,46 @@ class Model(nn.Module):
         return None
 
     def log_prob(self, name: str, raw: Tensor, batch: Batch) -> Tensor:
-        """log p(x_m | raw), (K, B), of the decoder's raw outputs (K, B, *output_shape) and what of a batch is there; 0 in rows without the modality."""
+        """log p(x_m | raw), (K, B), of the decoder's raw outputs (K, B, *output_shape)
+        and what of a batch is there; 0 in rows without the modality."""
         likelihood, x, present = self.likelihood(name), batch.x[name], batch.present[name]
         if likelihood.exact:
             there = batch.observed(name) if name in batch.entries else None
             return present * self._economical(likelihood.log_prob)(raw, x, there)
         lead = raw.shape[: raw.ndim - len(likelihood.output_shape)]
         values = x.expand(*lead, *likelihood.shape).flatten(0, len(lead) - 1)
-        rows = present.expand(lead).flatten().nonzero().squeeze(1)  # a surrogate has a network of its own to run on every draw
-        parts = zip(*(t[rows].split(self._most(raw)) for t in (raw.flatten(0, len(lead) - 1), values)), strict=True)
+        rows = (
+            present.expand(lead).flatten().nonzero().squeeze(1)
+        )  # a surrogate has a network of its own to run on every draw
+        parts = zip(
+            *(t[rows].split(self._most(raw)) for t in (raw.flatten(0, len(lead) - 1), values)),
+            strict=True,
+        )
         found = [self._economical(likelihood.log_prob)(*part) for part in parts if len(rows)]
         total = values.new_zeros(len(values))
         return (total.index_copy(0, rows, torch.cat(found)) if found else total).view(lead)
 
     def _most(self, like: Tensor) -> int:
         """Most rows of one call of a decoder."""
-        return self.decoder_rows or (CPU_ROWS if like.device.type == "cpu" else max(like.shape[:-1].numel(), 1))
+        return self.decoder_rows or (
+            CPU_ROWS if like.device.type == "cpu" else max(like.shape[:-1].numel(), 1)
+        )
 
     def _in_chunks(self, decoder: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
         rows = self._most(u)
         decoder = self._economical(decoder)
-        return decoder(u) if len(u) <= rows else torch.cat([decoder(part) for part in u.split(rows)])
+        return (
+            decoder(u) if len(u) <= rows else torch.cat([decoder(part) for part in u.split(rows)])
+        )
 
     def _economical(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """The function, or one that computes its value again in the backward pass and keeps only its inputs until then."""
-        return partial(checkpoint, function, use_reentrant=False) if self.recompute and torch.is_grad_enabled() else function
+        """The function, or one that computes its value again in the backward pass and
+        keeps only its inputs until then."""
+        return (
+            partial(checkpoint, function, use_reentrant=False)
+            if self.recompute and torch.is_grad_enabled()
+            else function
+        )
 
     def _input(self, latents: Latents, name: str, covariates: Tensor | None) -> Tensor:
         """[z, w_m, c], (K, B, D + D_m + C)."""
@@ -286,7 +342,8 @@ class Model(nn.Module):
         """Latents of the prior, (*shape, dim); ``name`` is "z", or "w_" and a modality.
 
         Args:
-            prior: ``"standard"``, the density of the objective, or the kind of a learned sampler.
+            prior: ``"standard"``, the density of the objective, or the kind of a
+                learned sampler.
         """
         if prior != "standard":
             return self.sampler(prior, name).sample(torch.Size(shape).numel()).unflatten(0, shape)

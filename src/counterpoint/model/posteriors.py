@@ -18,7 +18,8 @@ class Posterior(nn.Module):
     """Encoders and the rule that joins them.
 
     Args:
-        encoders: by modality, in the model's order: from x to q(z | x) and q(w | x), or None in its place.
+        encoders: by modality, in the model's order: from x to q(z | x) and q(w | x), or
+            None in its place.
         rule: mixture, product, mixture of products or joint.
     """
 
@@ -31,18 +32,33 @@ class Posterior(nn.Module):
         """What each encoder says, run once on the rows that have its modality."""
         return Encoding(batch, self.encoders, self.rule)
 
-    def condition(self, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None) -> dist.Posterior:
+    def condition(
+        self, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None
+    ) -> dist.Posterior:
         """q(z | x_S), parameters (B, D), by its own rule or by another one."""
         return (rule or self.rule)(encoding, given)
 
     def aggregated(self, encoding: Encoding) -> list[tuple[dist.Posterior, Tensor]]:
-        """What the aggregate posterior of z is made of: posteriors, and which rows (B,) count. A mixture's experts each by itself; else what
-        everything a row has says together, by the joint encoder where there is one."""
+        """What the aggregate posterior of z is made of: posteriors, and which rows (B,)
+        count. A mixture's experts each by itself; else what everything a row has says
+        together, by the joint encoder where there is one."""
         if isinstance(self.rule, Mixture):
             return [(q, encoding.batch.present[name]) for name, q in encoding.shared.items()]
-        return [(self.everything(encoding), torch.ones_like(encoding.members(tuple(encoding.shared))[0]))]
+        return [
+            (
+                self.everything(encoding),
+                torch.ones_like(encoding.members(tuple(encoding.shared))[0]),
+            )
+        ]
 
     def everything(self, encoding: Encoding) -> dist.Posterior:
-        """q(z | all that a row has), parameters (B, D): by the joint encoder also in rows that lack a modality, where it can read such."""
-        reads_gaps = isinstance(self.rule, Joint) and len(self.rule.encoder.tokens) > 0  # else incomplete rows take the rule for subsets
-        return encoding.joint if reads_gaps and encoding.joint is not None else self.condition(encoding, tuple(encoding.shared))
+        """q(z | all that a row has), parameters (B, D): by the joint encoder also in
+        rows that lack a modality, where it can read such."""
+        reads_gaps = (
+            isinstance(self.rule, Joint) and len(self.rule.encoder.tokens) > 0
+        )  # else incomplete rows take the rule for subsets
+        return (
+            encoding.joint
+            if reads_gaps and encoding.joint is not None
+            else self.condition(encoding, tuple(encoding.shared))
+        )

@@ -16,8 +16,10 @@ class Prior(nn.Module):
     Args:
         dim: number of latent dimensions.
         name: ``"normal"`` or ``"laplace"``.
-        scale: of every dimension: the standard deviation of a normal, the diversity of a Laplace.
-        learned_scale: learn one scale per dimension, at least .001, as auxiliary private priors do; it starts at ``scale``.
+        scale: of every dimension: the standard deviation of a normal, the diversity of
+            a Laplace.
+        learned_scale: learn one scale per dimension, at least .001, as auxiliary
+            private priors do; it starts at ``scale``.
 
     Raises:
         ValueError: an unknown name, or a scale that is not positive.
@@ -25,7 +27,9 @@ class Prior(nn.Module):
 
     log_scale: Tensor
 
-    def __init__(self, dim: int, name: str = "normal", *, scale: float = 1.0, learned_scale: bool = False) -> None:
+    def __init__(
+        self, dim: int, name: str = "normal", *, scale: float = 1.0, learned_scale: bool = False
+    ) -> None:
         super().__init__()
         if not 0 < scale < math.inf:
             raise ValueError(f"the scale of a prior must be positive and finite, got {scale}")

@@ -1,4 +1,5 @@
-"""Posteriors q(z, w | x_S): unimodal encoders and the rule that joins them for a set S of modalities.
+"""Posteriors q(z, w | x_S): unimodal encoders and the rule that joins them for a set S
+of modalities.
 
     Mixture             q(z|x_S) = 1/|S| Σ_{m∈S} q(z|x_m)                    Shi et al. 2019, https://arxiv.org/abs/1911.03393
     Product             q(z|x_S) ∝ p(z)^π ∏_{m∈S} q(z|x_m), π ∈ {0, 1}       Wu & Goodman 2018, https://arxiv.org/abs/1802.05335
@@ -7,7 +8,8 @@
     Joint               q(z|X) has an encoder of its own; proper subsets     Suzuki et al. 2016, https://arxiv.org/abs/1611.01891
                         take another rule
 
-Every rule works row by row on what is present: S is the set of given modalities that the row has.
+Every rule works row by row on what is present: S is the set of given modalities that
+the row has.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ class Mixture(Rule):
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
         if len(given) == 1:
             return encoding.shared[given[0]]
-        return dist.Mixture(stacked([encoding.shared[name] for name in given]), encoding.members(given))
+        return dist.Mixture(
+            stacked([encoding.shared[name] for name in given]), encoding.members(given)
+        )
 
 
 PriorExpert = Literal["always", "complete", "never"]
@@ -67,8 +71,9 @@ class Product(Rule):
     """The normalised product of the experts.
 
     Args:
-        prior_expert: whether N(0, I) is an expert: ``"always"`` (MVAE); ``"complete"``, in the product of all modalities of the model only (DMVAE);
-            or ``"never"`` (MVTCAE).
+        prior_expert: whether N(0, I) is an expert: ``"always"`` (MVAE); ``"complete"``,
+            in the product of all modalities of the model only (DMVAE); or ``"never"``
+            (MVTCAE).
 
     Raises:
         ValueError: an unknown ``prior_expert``.
@@ -77,46 +82,67 @@ class Product(Rule):
     def __init__(self, prior_expert: PriorExpert) -> None:
         super().__init__()
         if prior_expert not in get_args(PriorExpert):
-            raise ValueError(f"prior_expert={prior_expert!r} is unknown; choose one of {', '.join(get_args(PriorExpert))}")
+            raise ValueError(
+                f"prior_expert={prior_expert!r} is unknown; choose one of {', '.join(get_args(PriorExpert))}"
+            )
         self.prior_expert = prior_expert
 
     def alone(self, encoding: Encoding, name: str) -> Normal:
         return self(encoding, (name,))
 
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> Normal:
-        experts, members = stacked([encoding.shared[name] for name in given]), encoding.members(given)
+        experts, members = (
+            stacked([encoding.shared[name] for name in given]),
+            encoding.members(given),
+        )
         if self.prior_expert == "never":
             return dist.product(experts, members)
-        complete = members.all(0) if len(given) == len(encoding.shared) else torch.zeros_like(members[0])
-        return dist.product(*_with_unit(experts, members, complete if self.prior_expert == "complete" else torch.ones_like(complete)))
+        complete = (
+            members.all(0) if len(given) == len(encoding.shared) else torch.zeros_like(members[0])
+        )
+        return dist.product(
+            *_with_unit(
+                experts,
+                members,
+                complete if self.prior_expert == "complete" else torch.ones_like(complete),
+            )
+        )
 
 
 class MixtureOfProducts(Rule):
-    """All non-empty subsets of what is given; the N(0, I) expert joins the product of all modalities of the model, as in the
-    authors' code. A row mixes the subsets whose members it all has."""
+    """All non-empty subsets of what is given; the N(0, I) expert joins the product of
+    all modalities of the model, as in the authors' code. A row mixes the subsets whose
+    members it all has."""
 
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
         if len(given) == 1:
             return encoding.shared[given[0]]
         subsets = [s for n in range(1, len(given) + 1) for s in combinations(range(len(given)), n)]
         members = encoding.members(given)  # (M, B)
-        chosen = torch.zeros(len(subsets), len(given) + 1, dtype=torch.bool, device=members.device)  # (S, M + 1): N(0, I) is the last
+        chosen = torch.zeros(
+            len(subsets), len(given) + 1, dtype=torch.bool, device=members.device
+        )  # (S, M + 1): N(0, I) is the last
         for i, subset in enumerate(subsets):
             chosen[i, list(subset)] = True
         allowed = (members | ~chosen[:, :-1].unsqueeze(-1)).all(1)  # (S, B)
         chosen[-1, -1] = len(given) == len(encoding.shared)
         experts = stacked([encoding.shared[name] for name in given])
-        return dist.Mixture(dist.product(*_with_unit(experts, members, torch.ones_like(members[0])), chosen), allowed)
+        return dist.Mixture(
+            dist.product(*_with_unit(experts, members, torch.ones_like(members[0])), chosen),
+            allowed,
+        )
 
 
 class PosteriorProduct(Rule):
-    """The posterior that unimodal posteriors imply where modalities are independent given z:
+    """The posterior that unimodal posteriors imply where modalities are independent
+    given z:
 
         log q(z | x_S) = log p(z) + Σ_{m∈S} [log q(z | x_m) − log q_m(z)] + const,
 
-    with p(z) in the place of q_m(z) where an expert does not know its marginal; in closed form where every expert is normal, by Hamiltonian
-    Monte Carlo otherwise. It serves any method at inference, whatever rule it was trained with: the experts are what that rule makes of each
-    modality alone.
+    with p(z) in the place of q_m(z) where an expert does not know its marginal; in
+    closed form where every expert is normal, by Hamiltonian Monte Carlo otherwise. It
+    serves any method at inference, whatever rule it was trained with: the experts are
+    what that rule makes of each modality alone.
 
     Args:
         hmc: how to sample where there is no closed form.
@@ -130,14 +156,20 @@ class PosteriorProduct(Rule):
         super().__init__()
         self.hmc, self.family = hmc, Normal if prior is None else type(prior)
         self.register_buffer("loc", None if prior is None else prior.loc.detach(), persistent=False)
-        self.register_buffer("scale", None if prior is None else prior.scale.detach(), persistent=False)
+        self.register_buffer(
+            "scale", None if prior is None else prior.scale.detach(), persistent=False
+        )
 
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
         experts = [encoding.alone(name) for name in given]
         if len(given) == 1:
             return experts[0]
         point = (experts[0].base if isinstance(experts[0], dist.Flowed) else experts[0]).loc[0]
-        loc, scale = (torch.zeros_like(point), torch.ones_like(point)) if self.loc is None else (self.loc, self.scale)
+        loc, scale = (
+            (torch.zeros_like(point), torch.ones_like(point))
+            if self.loc is None
+            else (self.loc, self.scale)
+        )
         prior = self.family(loc, scale)
         return product_of_posteriors(experts, encoding.members(given), prior, self.hmc, given)
 
@@ -149,18 +181,29 @@ class JointEncoder(nn.Module):
         modalities: all modalities of the model.
         shared_dim: D.
         networks: kind and sizes of the trunks.
-        tokens: read a learned vector in the place of the features of an absent modality (ours; the papers suppose complete data). Without,
-            rows that lack a modality get the unit distribution.
+        tokens: read a learned vector in the place of the features of an absent modality
+            (ours; the papers suppose complete data). Without, rows that lack a modality
+            get the unit distribution.
         hidden: width of the head's two layers.
     """
 
     def __init__(
-        self, modalities: Sequence[Modality], shared_dim: int, *, networks: NetworkOptions, tokens: bool = False, hidden: int = 512
+        self,
+        modalities: Sequence[Modality],
+        shared_dim: int,
+        *,
+        networks: NetworkOptions,
+        tokens: bool = False,
+        hidden: int = 512,
     ) -> None:
         super().__init__()
         trunks = {m.name: trunk(m, networks) for m in modalities}
         self.trunks = ByName(trunks)
-        self.tokens = VectorsByName({name: nn.Parameter(torch.zeros(t.features)) for name, t in trunks.items()} if tokens else {})
+        self.tokens = VectorsByName(
+            {name: nn.Parameter(torch.zeros(t.features)) for name, t in trunks.items()}
+            if tokens
+            else {}
+        )
         self.layers = mlp((sum(t.features for t in trunks.values()), hidden, hidden))
         self.head = Head(hidden, shared_dim, "normal")
 
@@ -169,12 +212,19 @@ class JointEncoder(nn.Module):
         if self.tokens:
             return self._read([self._with_token(batch, name) for name in self.trunks])
         rows = torch.stack([*batch.present.values()]).all(0).nonzero().squeeze(-1)
-        some = rows if len(rows) else torch.zeros(1, dtype=torch.long, device=rows.device)  # what one blank row gives is thrown away
+        some = (
+            rows if len(rows) else torch.zeros(1, dtype=torch.long, device=rows.device)
+        )  # what one blank row gives is thrown away
         q = self._read([network(batch.x[name][some]) for name, network in self.trunks.items()])
         return q if len(rows) == len(batch) else scattered(q, rows, len(batch))
 
     def _with_token(self, batch: Batch, name: str) -> Tensor:
-        return on_present(self.trunks[name], batch.x[name], batch.present[name], self.tokens[name].expand(len(batch), -1))
+        return on_present(
+            self.trunks[name],
+            batch.x[name],
+            batch.present[name],
+            self.tokens[name].expand(len(batch), -1),
+        )
 
     def _read(self, features: Sequence[Tensor]) -> Normal:
         q = self.head(self.layers(torch.cat(list(features), -1)))
@@ -182,11 +232,13 @@ class JointEncoder(nn.Module):
 
 
 class Joint(Rule):
-    """The joint encoder's posterior where everything is given and a row has it all; another rule for the rest.
+    """The joint encoder's posterior where everything is given and a row has it all;
+    another rule for the rest.
 
     Args:
         encoder: q(z | X).
-        subsets: what proper subsets take, and rows that lack a modality (ours; the papers leave incomplete rows open).
+        subsets: what proper subsets take, and rows that lack a modality (ours; the
+            papers leave incomplete rows open).
     """
 
     def __init__(self, encoder: JointEncoder, subsets: Rule) -> None:
@@ -208,5 +260,7 @@ class Joint(Rule):
 def _with_unit(experts: Diagonal, members: Tensor, rows: Tensor) -> tuple[Normal, Tensor]:
     """N(0, I) as one more expert, after the others, in some rows (B,)."""
     loc, scale = experts.loc, experts.scale
-    unit = Normal(torch.cat([loc, torch.zeros_like(loc[:1])]), torch.cat([scale, torch.ones_like(scale[:1])]))
+    unit = Normal(
+        torch.cat([loc, torch.zeros_like(loc[:1])]), torch.cat([scale, torch.ones_like(scale[:1])])
+    )
     return unit, torch.cat([members, rows.unsqueeze(0)])

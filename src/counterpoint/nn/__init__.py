@@ -1,4 +1,5 @@
-"""Networks without probability: trunks (values to features) and generators (latents to raw decoder outputs).
+"""Networks without probability: trunks (values to features) and generators (latents to
+raw decoder outputs).
 
 A likelihood, a posterior or a loss does not belong here.
 """

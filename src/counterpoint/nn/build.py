@@ -1,4 +1,5 @@
-"""Networks for a modality: a trunk from values to features, a generator from latents to raw decoder outputs."""
+"""Networks for a modality: a trunk from values to features, a generator from latents to
+raw decoder outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from counterpoint.nn.text import TextGenerator, TextTrunk
 
 
 def trunk(modality: Modality, options: NetworkOptions) -> Trunk:
-    """A fresh network from values (B, *shape), as :func:`readable`, to features (B, features)."""
+    """A fresh network from values (B, *shape), as :func:`readable`, to features (B,
+    features)."""
     match kind_for(modality, options.kind):
         case "conv":
             return ConvTrunk(modality.shape, options.width, options.dense, options.norm)
@@ -26,7 +28,9 @@ def trunk(modality: Modality, options: NetworkOptions) -> Trunk:
             return MLPTrunk(modality, options.hidden, options.norm)
 
 
-def generator(modality: Modality, latent_dim: int, output_shape: tuple[int, ...], options: NetworkOptions) -> nn.Module:
+def generator(
+    modality: Modality, latent_dim: int, output_shape: tuple[int, ...], options: NetworkOptions
+) -> nn.Module:
     """A fresh network from latents (N, latent_dim) to raw outputs (N, *output_shape)."""
     match kind_for(modality, options.kind):
         case "conv":

@@ -18,7 +18,8 @@ COARSE_BOUND = 3.0
 
 
 def halvings(size: int, smallest: int = 4) -> list[int]:
-    """Side lengths from ``size`` down, each half of the one before (rounded up), until ``smallest`` or less."""
+    """Side lengths from ``size`` down, each half of the one before (rounded up), until
+    ``smallest`` or less."""
     sizes = [size]
     while sizes[-1] > smallest:
         sizes.append(math.ceil(sizes[-1] / 2))
@@ -48,43 +49,58 @@ class ConvTrunk(Trunk):
 class ConvGenerator(nn.Module):
     """A coarse image and its detail, added.
 
-    A linear map of the first dense layer gives the image at 8×8 or less, which is enlarged (bilinear); two dense layers to the smallest map and
-    4×4 transposed convolutions of stride 2, cut to the sizes of ``ConvTrunk``, give the detail. Colours and places need not pass the
-    convolutions, and are learned many times faster (docs/decisions/0008). Soft bounds of ±3 on the coarse image, before any sigmoid, leave the
-    last word to the detail.
+    A linear map of the first dense layer gives the image at 8×8 or less, which is
+    enlarged (bilinear); two dense layers to the smallest map and 4×4 transposed
+    convolutions of stride 2, cut to the sizes of ``ConvTrunk``, give the detail.
+    Colours and places need not pass the convolutions, and are learned many times faster
+    (docs/decisions/0008). Soft bounds of ±3 on the coarse image, before any sigmoid,
+    leave the last word to the detail.
 
-    Transposed convolutions rather than enlargement and convolution: on a CPU the same depth and width is 3.5 times faster.
+    Transposed convolutions rather than enlargement and convolution: on a CPU the same
+    depth and width is 3.5 times faster.
     """
 
     def __init__(self, latent_dim: int, shape: tuple[int, ...], width: int, hidden: int) -> None:
         super().__init__()
         depth = max(len(halvings(shape[1])), len(halvings(shape[2]))) - 1
-        self.sizes = [tuple(math.ceil(s / 2**i) for s in shape[1:]) for i in reversed(range(depth + 1))]
+        self.sizes = [
+            tuple(math.ceil(s / 2**i) for s in shape[1:]) for i in reversed(range(depth + 1))
+        ]
         channels = [*(width * 2 ** min(i, 3) for i in reversed(range(depth))), shape[0]]
         self.first = (channels[0], *self.sizes[0])
         self.coarse_shape = (shape[0], *(halvings(s, 8)[-1] for s in shape[1:]))
         self.dense = mlp((latent_dim, hidden))
         self.coarse = nn.Linear(hidden, math.prod(self.coarse_shape))
         self.spread = nn.Linear(hidden, math.prod(self.first))
-        self.convolutions = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairwise(channels))
+        self.convolutions = nn.ModuleList(
+            nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairwise(channels)
+        )
 
     def forward(self, u: Tensor) -> Tensor:
         hidden = self.dense(u)
-        coarse = COARSE_BOUND * torch.tanh(self.coarse(hidden) / COARSE_BOUND).unflatten(-1, self.coarse_shape)
+        coarse = COARSE_BOUND * torch.tanh(self.coarse(hidden) / COARSE_BOUND).unflatten(
+            -1, self.coarse_shape
+        )
         h = self.spread(hidden).unflatten(-1, self.first)
         for convolution, (height, width) in zip(self.convolutions, self.sizes[1:], strict=True):
             h = convolution(F.relu(h))[..., :height, :width]
-        return h + F.interpolate(coarse, size=self.sizes[-1], mode="bilinear")  # the sum has the memory format of h
+        return h + F.interpolate(
+            coarse, size=self.sizes[-1], mode="bilinear"
+        )  # the sum has the memory format of h
 
 
 def enlarged_conv(x: Tensor, convolution: nn.Conv2d) -> Tensor:
-    """A 3×3 convolution of padding 1 on the map x (N, C, H, W) at twice its size (nearest), (N, C', 2H, 2W).
+    """A 3×3 convolution of padding 1 on the map x (N, C, H, W) at twice its size
+    (nearest), (N, C', 2H, 2W).
 
-    Computed as the 4×4 transposed convolution of stride 2 that it equals: along one axis, output 2s − 1 + t of the large map reads x[s]
-    by the taps 2 − t and 3 − t, so tap t of the larger kernel is the sum of those. 4/9 of the multiplications, and the large map
-    is never made.
+    Computed as the 4×4 transposed convolution of stride 2 that it equals: along one
+    axis, output 2s − 1 + t of the large map reads x[s] by the taps 2 − t and 3 − t, so
+    tap t of the larger kernel is the sum of those. 4/9 of the multiplications, and the
+    large map is never made.
     """
-    kernel = F.avg_pool2d(convolution.weight.flip(-2, -1), 2, 1, 1, divisor_override=1)  # sums of neighbouring taps
+    kernel = F.avg_pool2d(
+        convolution.weight.flip(-2, -1), 2, 1, 1, divisor_override=1
+    )  # sums of neighbouring taps
     return F.conv_transpose2d(x, kernel.transpose(0, 1), convolution.bias, 2, 1)
 
 

@@ -1,4 +1,5 @@
-"""Evaluation mode for the time of an answer, whatever other threads ask of the same module."""
+"""Evaluation mode for the time of an answer, whatever other threads ask of the same
+module."""
 
 from __future__ import annotations
 
@@ -12,12 +13,14 @@ from torch import nn
 
 _lock = Lock()
 _asked: WeakKeyDictionary[nn.Module, tuple[int, bool]] = WeakKeyDictionary()
-"""How many questions each module answers now, and whether it trained before the first of them."""
+"""How many questions each module answers now, and whether it trained before the first
+of them."""
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradient, both restored afterwards: the mode by the last of the threads that ask at once.
+    """Evaluation mode and no gradient, both restored afterwards: the mode by the last
+    of the threads that ask at once.
 
     Raises:
         MemoryError: what is asked takes more memory than there is.
@@ -30,9 +33,13 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     try:
         with torch.no_grad():
             yield
-    except RuntimeError as error:  # what torch raises where memory ends, on a processor without a kind of its own
+    except (
+        RuntimeError
+    ) as error:  # what torch raises where memory ends, on a processor without a kind of its own
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
-            raise MemoryError("the answer takes more memory than there is; ask for fewer rows, samples or draws at a time") from None
+            raise MemoryError(
+                "the answer takes more memory than there is; ask for fewer rows, samples or draws at a time"
+            ) from None
         raise
     finally:
         with _lock:

@@ -34,7 +34,9 @@ class MLPTrunk(Trunk):
 
 
 class MLPGenerator(nn.Module):
-    def __init__(self, latent_dim: int, output_shape: tuple[int, ...], hidden: tuple[int, ...]) -> None:
+    def __init__(
+        self, latent_dim: int, output_shape: tuple[int, ...], hidden: tuple[int, ...]
+    ) -> None:
         super().__init__()
         sizes = (latent_dim, *hidden)
         self.output_shape = output_shape

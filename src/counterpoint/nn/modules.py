@@ -1,4 +1,5 @@
-"""What all networks share: trunks, dictionaries of modules by modality, batch normalisation."""
+"""What all networks share: trunks, dictionaries of modules by modality, batch
+normalisation."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from counterpoint.core.modality import Modality
 
 
 class ByName(nn.ModuleDict):
-    """Modules by the name of a modality. PyTorch's own dictionary refuses names that its methods have, such as ``type`` or ``keys``."""
+    """Modules by the name of a modality. PyTorch's own dictionary refuses names that
+    its methods have, such as ``type`` or ``keys``."""
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
         self._modules[name] = module  # type: ignore[assignment]  # as torch's own does
@@ -34,7 +36,8 @@ class VectorsByName(nn.ParameterDict):
 
 @contextmanager
 def weights_from(seed: int) -> Iterator[None]:
-    """Draw initial weights from a stream fixed by ``seed``, and leave torch's own generators as they were.
+    """Draw initial weights from a stream fixed by ``seed``, and leave torch's own
+    generators as they were.
 
     Raises:
         ValueError: a seed that is no whole number of 0 or more.
@@ -53,21 +56,26 @@ class Trunk(nn.Module):
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation of vectors or maps. Fewer than two rows have no statistics of their own: they take the running ones, and
-    leave those as they are. So a modality that a single row of a batch has can be trained, and one that no row has moves nothing."""
+    """Batch normalisation of vectors or maps. Fewer than two rows have no statistics of
+    their own: they take the running ones, and leave those as they are. So a modality
+    that a single row of a batch has can be trained, and one that no row has moves
+    nothing."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Any number of axes."""
 
     def forward(self, input: Tensor) -> Tensor:
         if self.training and len(input) < 2:
-            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
         return super().forward(input)
 
 
 @contextmanager
 def untracked(network: nn.Module) -> Iterator[None]:
-    """Let batch normalisation use each batch's own statistics without moving the running ones: for inputs that are not data."""
+    """Let batch normalisation use each batch's own statistics without moving the
+    running ones: for inputs that are not data."""
     layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
@@ -80,6 +88,7 @@ def untracked(network: nn.Module) -> Iterator[None]:
 
 
 def readable(modality: Modality, x: Tensor) -> Tensor:
-    """Values (..., *shape) as networks see them: counts of d features as log(1 + d x / Σ x), whose scale is the same however deeply a row was sampled
-    and however many features there are; others as they are. Differentiable, and 0 where all counts are."""
+    """Values (..., *shape) as networks see them: counts of d features as log(1 + d x /
+    Σ x), whose scale is the same however deeply a row was sampled and however many
+    features there are; others as they are. Differentiable, and 0 where all counts are."""
     return torch.log1p(x.shape[-1] * F.normalize(x, p=1, dim=-1)) if modality.counts else x

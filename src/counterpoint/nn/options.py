@@ -18,12 +18,16 @@ class NetworkOptions:
     """How the networks of every modality are built.
 
     Args:
-        kind: ``"auto"`` takes ``conv`` for images, ``text`` for word ids and ``mlp`` for vectors.
-        width: channels of the first convolution, which double at each halving (up to 8 times as many); ``text``: channels.
-        hidden: widths of the hidden layers of ``mlp``, mirrored in its generator; the last one also is the width of the
-            dense layer of ``conv``. ``()`` leaves ``mlp`` linear, and with normal likelihoods the model a factor analysis.
-        norm: ``"batch"`` normalises in the encoder's trunk of ``mlp`` and ``conv``, and changes nothing in ``resnet`` and ``text``;
-            contrast needs it when training is short (see docs/concepts).
+        kind: ``"auto"`` takes ``conv`` for images, ``text`` for word ids and ``mlp``
+            for vectors.
+        width: channels of the first convolution, which double at each halving (up to 8
+            times as many); ``text``: channels.
+        hidden: widths of the hidden layers of ``mlp``, mirrored in its generator; the
+            last one also is the width of the dense layer of ``conv``. ``()`` leaves
+            ``mlp`` linear, and with normal likelihoods the model a factor analysis.
+        norm: ``"batch"`` normalises in the encoder's trunk of ``mlp`` and ``conv``, and
+            changes nothing in ``resnet`` and ``text``; contrast needs it when training
+            is short (see docs/concepts).
     """
 
     kind: NetworkKind = "auto"
@@ -38,9 +42,13 @@ class NetworkOptions:
                 f"networks: unknown kind={self.kind!r} or norm={self.norm!r}; kinds are {get_args(NetworkKind)}, norms {get_args(Norm)}"
             )
         if self.norm == "batch" and self.kind in ("resnet", "text"):
-            raise ValueError(f"networks: kind={self.kind!r} has no normalisation; give norm='none', or kind='conv', 'mlp' or 'auto'")
+            raise ValueError(
+                f"networks: kind={self.kind!r} has no normalisation; give norm='none', or kind='conv', 'mlp' or 'auto'"
+            )
         if self.width < 1 or min(self.hidden, default=1) < 1:
-            raise ValueError(f"networks: width={self.width} and every entry of hidden={self.hidden} must be 1 or more")
+            raise ValueError(
+                f"networks: width={self.width} and every entry of hidden={self.hidden} must be 1 or more"
+            )
 
     @property
     def dense(self) -> int:

@@ -24,7 +24,9 @@ class ResidualBlock(nn.Module):
         middle = min(channels, out)
         self.first = nn.Conv2d(channels, middle, 3, 1, 1)
         self.second = nn.Conv2d(middle, out, 3, 1, 1)
-        self.shortcut = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1, bias=False)
+        self.shortcut = (
+            nn.Identity() if channels == out else nn.Conv2d(channels, out, 1, bias=False)
+        )
         self.enlarge = enlarge
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,7 +53,9 @@ class ResNetTrunk(Trunk):
         blocks: list[nn.Module] = [ResidualBlock(channels[0], channels[0])]
         for a, b in pairwise(channels):
             blocks += [nn.AvgPool2d(3, 2, 1), ResidualBlock(a, b)]
-        self.layers = nn.Sequential(nn.Conv2d(shape[0], channels[0], 3, 1, 1), *blocks, nn.LeakyReLU(0.2), nn.Flatten())
+        self.layers = nn.Sequential(
+            nn.Conv2d(shape[0], channels[0], 3, 1, 1), *blocks, nn.LeakyReLU(0.2), nn.Flatten()
+        )
         self.features = channels[-1] * side * side
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,7 +72,9 @@ class ResNetGenerator(nn.Module):
         self.dense = nn.Linear(latent_dim, math.prod(self.first))
         plan = [*pairwise(channels), (channels[-1], channels[-1])]
         blocks = [ResidualBlock(a, b, enlarge=i > 0) for i, (a, b) in enumerate(plan)]
-        self.layers = nn.Sequential(*blocks, nn.LeakyReLU(0.2), nn.Conv2d(channels[-1], shape[0], 3, 1, 1))
+        self.layers = nn.Sequential(
+            *blocks, nn.LeakyReLU(0.2), nn.Conv2d(channels[-1], shape[0], 3, 1, 1)
+        )
 
     def forward(self, u: Tensor) -> Tensor:
         return self.layers(self.dense(u).unflatten(-1, self.first))

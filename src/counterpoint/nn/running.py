@@ -9,11 +9,13 @@ from counterpoint.core.precision import wide
 
 
 class Statistics(nn.Module):
-    """Running mean and variance of vectors (N, dim), for what needs them and not for normalising: all batches count the same at first, and
-    later ones one in a hundred, so that few batches are enough and what changes is followed. Fewer than two rows change nothing.
+    """Running mean and variance of vectors (N, dim), for what needs them and not for
+    normalising: all batches count the same at first, and later ones one in a hundred,
+    so that few batches are enough and what changes is followed. Fewer than two rows
+    change nothing.
 
-    A batch of mean m and variance v, which counts a share s, moves them by the law of total variance, so that batches may differ (a modality
-    after the other):
+    A batch of mean m and variance v, which counts a share s, moves them by the law of
+    total variance, so that batches may differ (a modality after the other):
 
         variance ← (1 − s) variance + s v + s (1 − s) (m − mean)²,      mean ← (1 − s) mean + s m
 
@@ -46,20 +48,24 @@ class Statistics(nn.Module):
             share = self.count.add_(1).float().reciprocal().clamp(min=self.LEAST)
             values = wide(x)
             apart = values.mean(0) - self.mean
-            self.variance.lerp_(values.var(0, correction=0), share).add_(share * (1 - share) * apart.square())
+            self.variance.lerp_(values.var(0, correction=0), share).add_(
+                share * (1 - share) * apart.square()
+            )
             self.mean.add_(share * apart)
         return x
 
     @torch.no_grad()
     def settle(self, x: Tensor) -> None:
-        """Take mean and variance from all of x (N, dim); batches that come later count one in a hundred."""
+        """Take mean and variance from all of x (N, dim); batches that come later count
+        one in a hundred."""
         self.mean.copy_(x.mean(0))
         self.variance.copy_(x.var(0, correction=0))
         self.count.fill_(round(1 / self.LEAST))
 
 
 class Usual(nn.Module):
-    """The mean of every entry over all that were there in training, which stands for those that are missing.
+    """The mean of every entry over all that were there in training, which stands for
+    those that are missing.
 
     Args:
         shape: of one example.

@@ -19,11 +19,15 @@ class TextTrunk(Trunk):
         super().__init__()
         lengths = halvings(length)
         self.embedding = nn.Embedding(classes, width)
-        self.layers = nn.ModuleList(nn.Conv1d(width * 2 ** min(i, 2), width * 2 ** min(i + 1, 2), 3, 2, 1) for i in range(len(lengths) - 1))
+        self.layers = nn.ModuleList(
+            nn.Conv1d(width * 2 ** min(i, 2), width * 2 ** min(i + 1, 2), 3, 2, 1)
+            for i in range(len(lengths) - 1)
+        )
         self.features = lengths[-1] * width * 2 ** min(len(lengths) - 1, 2)
 
     def forward(self, ids: Tensor) -> Tensor:
-        # A matrix of probabilities (B, length, classes) stands for its expected embedding: generated text stays differentiable.
+        # A matrix of probabilities (B, length, classes) stands for its expected embedding:
+        # generated text stays differentiable.
         h = ids @ self.embedding.weight if ids.is_floating_point() else self.embedding(ids)
         h = h.transpose(1, 2)
         for layer in self.layers:

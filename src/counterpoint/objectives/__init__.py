@@ -1,1 +1,2 @@
-"""Objectives: the losses that train a model, each a list of routes or a regulariser, and the stages in which a method takes them."""
+"""Objectives: the losses that train a model, each a list of routes or a regulariser,
+and the stages in which a method takes them."""

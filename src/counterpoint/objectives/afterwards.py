@@ -22,8 +22,10 @@ from counterpoint.probability import distributions as dist
 
 
 class RefinerLoss(Loss):
-    """−L(λ_t), mean over the steps of refinement, of what each row has, and in every other row of a random set of it: what a refiner learns by that is to
-    serve whatever is given (ours). No gradient reaches the encoders; decoders learn, unless they are frozen. Term: ``refine``.
+    """−L(λ_t), mean over the steps of refinement, of what each row has, and in every
+    other row of a random set of it: what a refiner learns by that is to serve whatever
+    is given (ours). No gradient reaches the encoders; decoders learn, unless they are
+    frozen. Term: ``refine``.
 
     Args:
         subsets: hide modalities; without, rows are refined as they are.
@@ -33,28 +35,45 @@ class RefinerLoss(Loss):
         super().__init__()
         self.subsets = subsets
 
-    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+    def terms(
+        self,
+        model: Model,
+        encoding: Encoding,
+        draws: Sequence[Draw],
+        decoded: Sequence[dict[str, Tensor]],
+    ) -> Terms:
         some = model.encode(_hidden(encoding.batch)) if self.subsets else encoding
         start = approximation(model, some, model.names).detached()
         trace, refiner = refined(model, some, model.names, start), refiner_of(model)
         learned = Trace(trace.steps[1:], trace.stopped)
-        steps = learned.steps if refiner.options.rounds is None else learned.some(refiner.options.rounds)
+        steps = (
+            learned.steps
+            if refiner.options.rounds is None
+            else learned.some(refiner.options.rounds)
+        )
         return {"refine": -elbo(model, some, steps, model.names, beta=refiner.beta).mean(0)}
 
 
 def _hidden(batch: Batch) -> Batch:
-    """The batch in which, in every other row, each modality is absent half the time, but never all that the row has."""
+    """The batch in which, in every other row, each modality is absent half the time,
+    but never all that the row has."""
     had = torch.stack([*batch.present.values()])  # (M, B)
     luck = noise.uniform_like(had.float()) * had
     whole = noise.uniform_like(luck[0]) < 0.5
     kept = had & ((luck > 0.5) | (luck == luck.amax(0)) | whole)
-    x = {name: torch.where(here.view(-1, *[1] * (v.ndim - 1)), v, 0) for (name, v), here in zip(batch.x.items(), kept, strict=True)}
+    x = {
+        name: torch.where(here.view(-1, *[1] * (v.ndim - 1)), v, 0)
+        for (name, v), here in zip(batch.x.items(), kept, strict=True)
+    }
     return replace(batch, x=x, present=dict(zip(batch.present, kept, strict=True)))
 
 
 class DecoderFit(Loss):
-    """−log p(x_m | z, w_m), or the surrogate of it, of some modalities: what a decoder learns by from a posterior that stays as it is. z is drawn from what
-    the aggregate posterior is made of, one part a row (:meth:`~counterpoint.model.posteriors.Posterior.aggregated`), and w_m given x_m. Term: ``decoder``.
+    """−log p(x_m | z, w_m), or the surrogate of it, of some modalities: what a decoder
+    learns by from a posterior that stays as it is. z is drawn from what the aggregate
+    posterior is made of, one part a row
+    (:meth:`~counterpoint.model.posteriors.Posterior.aggregated`), and w_m given x_m.
+    Term: ``decoder``.
 
     Args:
         names: the modalities.
@@ -69,39 +88,73 @@ class DecoderFit(Loss):
             parts = model.posterior.aggregated(encoding)
             members = torch.stack([rows for _, rows in parts]).float().T
             part = members.multinomial(1, generator=noise.generator(members.device))  # (B, 1)
-            z = torch.stack([q.rsample() for q, _ in parts]).take_along_dim(part.T.unsqueeze(-1), 0)  # (1, B, D)
-            private = {name: encoding.private[name].rsample(torch.Size((1,))) for name in self.names if name in model.private_dims}
+            z = torch.stack([q.rsample() for q, _ in parts]).take_along_dim(
+                part.T.unsqueeze(-1), 0
+            )  # (1, B, D)
+            private = {
+                name: encoding.private[name].rsample(torch.Size((1,)))
+                for name in self.names
+                if name in model.private_dims
+            }
         return [Draw(Latents(z, private), self.names)]
 
-    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
-        learned = torch.stack([p.sum() for name in self.names for p in model.likelihood(name).parameters() if p.requires_grad]).sum()
+    def terms(
+        self,
+        model: Model,
+        encoding: Encoding,
+        draws: Sequence[Draw],
+        decoded: Sequence[dict[str, Tensor]],
+    ) -> Terms:
+        learned = torch.stack(
+            [
+                p.sum()
+                for name in self.names
+                for p in model.likelihood(name).parameters()
+                if p.requires_grad
+            ]
+        ).sum()
         losses = [-model.log_prob(name, raw, encoding.batch)[0] for name, raw in decoded[0].items()]
-        return {"decoder": torch.stack(losses).sum(0) + 0 * learned}  # a gradient, of 0, where no row has any of them
+        return {
+            "decoder": torch.stack(losses).sum(0) + 0 * learned
+        }  # a gradient, of 0, where no row has any of them
 
 
 class DiffusionPriorLoss(Loss):
-    """Losses of the learned samplers on posterior means, over the M modalities that a row has:
+    """Losses of the learned samplers on posterior means, over the M modalities that a
+    row has:
 
         (1/M) Σ_m [ L(μ_z(x_m)) + L(μ_{w_m}(x_m)) ]
 
-    as in the published code of IDMVAE (2025, https://arxiv.org/abs/2509.23548). Where the posterior is no mixture, L of what everything says of z
+    as in the published code of IDMVAE (2025, https://arxiv.org/abs/2509.23548). Where
+    the posterior is no mixture, L of what everything says of z
     takes the place of the mean over m. Term: the samplers' kind.
 
     Args:
         kind: ``"diffusion"``, ``"score"`` or ``"flow"``; the model must have them.
-        detach: keep the gradient out of the encoders; the published code of IDMVAE lets it in.
+        detach: keep the gradient out of the encoders; the published code of IDMVAE lets
+            it in.
 
     Raises:
         ValueError: a kind that does not learn by gradient.
     """
 
-    def __init__(self, kind: Literal["diffusion", "score", "flow"] = "diffusion", *, detach: bool = False) -> None:
+    def __init__(
+        self, kind: Literal["diffusion", "score", "flow"] = "diffusion", *, detach: bool = False
+    ) -> None:
         super().__init__()
         if kind not in ("diffusion", "score", "flow"):
-            raise ValueError(f"samplers of kind {kind!r} don't learn by gradient; choose 'diffusion', 'score' or 'flow'")
+            raise ValueError(
+                f"samplers of kind {kind!r} don't learn by gradient; choose 'diffusion', 'score' or 'flow'"
+            )
         self.kind, self.detach = kind, detach
 
-    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+    def terms(
+        self,
+        model: Model,
+        encoding: Encoding,
+        draws: Sequence[Draw],
+        decoded: Sequence[dict[str, Tensor]],
+    ) -> Terms:
         parts = model.posterior.aggregated(encoding)
         count = torch.stack([rows for _, rows in parts]).sum(0)
         total = torch.zeros_like(count, dtype=torch.float32)
@@ -109,11 +162,19 @@ class DiffusionPriorLoss(Loss):
             total = total + self._loss(model, "z", q, rows) / count
         modalities = encoding.members(model.names).sum(0)
         for name, w in encoding.private.items():
-            total = total + self._loss(model, f"w_{name}", w, encoding.batch.present[name]) / modalities
+            total = (
+                total + self._loss(model, f"w_{name}", w, encoding.batch.present[name]) / modalities
+            )
         return {self.kind: total}
 
     def _loss(self, model: Model, key: str, q: dist.Posterior, present: Tensor) -> Tensor:
         means = q.centre.detach() if self.detach else q.centre
         rows = present.nonzero().squeeze(-1)
         losses = means.new_zeros(len(means))
-        return losses.index_copy(0, rows, cast(Trained, model.sampler(self.kind, key)).loss(means[rows])) if len(rows) else losses
+        return (
+            losses.index_copy(
+                0, rows, cast(Trained, model.sampler(self.kind, key)).loss(means[rows])
+            )
+            if len(rows)
+            else losses
+        )

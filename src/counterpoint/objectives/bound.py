@@ -1,37 +1,45 @@
 """Likelihood bounds: a list of routes and an estimator.
 
-A route r conditions z on the modalities it is given and reconstructs its targets. With draws k = 1..K,
+A route r conditions z on the modalities it is given and reconstructs its targets. With
+draws k = 1..K,
 
     lw_r = Σ_{d ∈ targets} c_rd·ω_d·log p(x_d | z, w_d) + β [ log p(z) − log q(z) + Σ_{d ∈ given} (log p(w_d) − log q(w_d | x_d)) ]
 
-where w_d is drawn from q(w_d | x_d) if the route may see x_d and from the auxiliary prior otherwise, ω_d is the modality's
-weight and c_rd the route's factor on cross targets. The estimators:
+where w_d is drawn from q(w_d | x_d) if the route may see x_d and from the auxiliary
+prior otherwise, ω_d is the modality's weight and c_rd the route's factor on cross
+targets. The estimators:
 
     elbo   mean_k lw_r, with KL(q(w_d) ‖ p(w_d)) and, where the density of z is the route's own, KL(q(z) ‖ p(z)) in closed form
     iwae   logmeanexp_k lw_r                         Burda et al. 2016, https://arxiv.org/abs/1509.00519
     dreg   the same value and expected gradient, with less noise; below
                                                      Tucker et al. 2019, https://arxiv.org/abs/1810.04152
 
-``density="everything"`` evaluates log q(z) under the posterior given all that the row has (the mixture of MMVAE and MMVAE+);
-``density="route"`` under the posterior that the route drew from. Absent targets count nothing, and rows that have none of a route's
+``density="everything"`` evaluates log q(z) under the posterior given all that the row
+has (the mixture of MMVAE and MMVAE+); ``density="route"`` under the posterior that the
+route drew from. Absent targets count nothing, and rows that have none of a route's
 given modalities leave that route out.
 
-The doubly reparameterised gradient. Let u_k = g_φ(ε_k) be one latent of draw k (z, or a w_d that an encoder gave), w̃ = softmax_k lw and
-s_k = ∂ log q_φ(u_k)/∂φ at fixed u_k. Whatever factors the likelihoods have, log q enters lw with the factor −β, so that
+The doubly reparameterised gradient. Let u_k = g_φ(ε_k) be one latent of draw k (z, or a
+w_d that an encoder gave), w̃ = softmax_k lw and s_k = ∂ log q_φ(u_k)/∂φ at fixed u_k.
+Whatever factors the likelihoods have, log q enters lw with the factor −β, so that
 
     ∂ iwae/∂φ = Σ_k w̃_k (∂lw_k/∂u_k ∂u_k/∂φ − β s_k).
 
-The score s_k is what makes it noisy. For any f, E_q[f(u_k) s_k] = E_q[∂f/∂u_k ∂u_k/∂φ] (integration by parts), here with f = w̃_k, of which
-∂w̃_k/∂u_k = w̃_k (1 − w̃_k) ∂lw_k/∂u_k. Hence, in expectation,
+The score s_k is what makes it noisy. For any f, E_q[f(u_k) s_k] = E_q[∂f/∂u_k ∂u_k/∂φ]
+(integration by parts), here with f = w̃_k, of which ∂w̃_k/∂u_k = w̃_k (1 − w̃_k)
+∂lw_k/∂u_k. Hence, in expectation,
 
     ∂ iwae/∂φ = Σ_k [w̃_k − β w̃_k (1 − w̃_k)] ∂lw_k/∂u_k ∂u_k/∂φ = Σ_k [(1 − β) w̃_k + β w̃_k²] ∂lw_k/∂u_k ∂u_k/∂φ.
 
-The published w̃_k² is the case β = 1. Each source of a sum over sources has w̃ of its own. All else that lw depends on has the weight w̃_k:
-decoders, priors, and the scale of an auxiliary prior, whose draws have no density in lw.
+The published w̃_k² is the case β = 1. Each source of a sum over sources has w̃ of its
+own. All else that lw depends on has the weight w̃_k: decoders, priors, and the scale of
+an auxiliary prior, whose draws have no density in lw.
 
-The identity wants u_k ~ q, the density in lw. With ``density="everything"`` z comes from one component while log q(z) is the mixture's. The sum
-over sources makes good for that where K = 1: z is then a draw of the mixture, and the bracket is 1. Where K > 1, w̃_k depends on the other
-draws of the same component, and the gradient of the encoders of z is biased, as in the published MMVAE; all other gradients are not.
+The identity wants u_k ~ q, the density in lw. With ``density="everything"`` z comes
+from one component while log q(z) is the mixture's. The sum over sources makes good for
+that where K = 1: z is then a draw of the mixture, and the bracket is 1. Where K > 1,
+w̃_k depends on the other draws of the same component, and the gradient of the encoders
+of z is biased, as in the published MMVAE; all other gradients are not.
 """
 
 from __future__ import annotations
@@ -59,7 +67,8 @@ Estimator = Literal["elbo", "iwae", "dreg"]
 
 @dataclass(frozen=True)
 class RouteDraw(Draw):
-    """A draw together with the route, and the posteriors of z and, by modality, of w_m it came from."""
+    """A draw together with the route, and the posteriors of z and, by modality, of w_m
+    it came from."""
 
     route: Route
     posterior: dist.Posterior
@@ -75,11 +84,15 @@ class Bound(Loss):
         samples: K.
         beta: β on every KL.
         density: whose log q(z) enters the bound, ``"route"`` or ``"everything"``.
-        posterior: where a route draws z: ``"rule"``, from what the posterior's rule says of its given modalities; ``"joint"``, from
-            the joint encoder; or ``"refined"``, from the steps of the refinement of what everything says, the bound being the mean over the steps.
-        rescale: weigh each modality's likelihood by the size of the largest over its own, so that small ones count as much.
-        private: how a target outside the route's given modalities gets its private latent: ``"auxiliary"`` from the learned
-            auxiliary prior, ``"own"`` from its own encoder.
+        posterior: where a route draws z: ``"rule"``, from what the posterior's rule
+            says of its given modalities; ``"joint"``, from the joint encoder; or
+            ``"refined"``, from the steps of the refinement of what everything says, the
+            bound being the mean over the steps.
+        rescale: weigh each modality's likelihood by the size of the largest over its
+            own, so that small ones count as much.
+        private: how a target outside the route's given modalities gets its private
+            latent: ``"auxiliary"`` from the learned auxiliary prior, ``"own"`` from its
+            own encoder.
         reduce: ``"mean"`` or ``"sum"`` over the routes a row takes.
 
     Terms: ``nll`` and ``kl`` for the ELBO, ``bound`` for the others.
@@ -122,34 +135,70 @@ class Bound(Loss):
 
     def draws(self, model: Model, encoding: Encoding) -> Sequence[RouteDraw]:
         routes = [route for rule in self.routes for route in rule(model.names)]
-        return [self._draw(model, route, *q) for route in routes for q in self._posteriors(model, encoding, route)]
+        return [
+            self._draw(model, route, *q)
+            for route in routes
+            for q in self._posteriors(model, encoding, route)
+        ]
 
-    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+    def terms(
+        self,
+        model: Model,
+        encoding: Encoding,
+        draws: Sequence[Draw],
+        decoded: Sequence[dict[str, Tensor]],
+    ) -> Terms:
         routes = [draw for draw in draws if isinstance(draw, RouteDraw)]
-        taken = torch.stack([encoding.members(draw.route.given).any(0) for draw in routes])  # (R, B)
+        taken = torch.stack(
+            [encoding.members(draw.route.given).any(0) for draw in routes]
+        )  # (R, B)
         share = taken.float() if self.reduce == "sum" else taken / taken.sum(0).clamp(min=1)
-        nll = torch.stack([self._nll(model, encoding, d, raw) for d, raw in zip(routes, decoded, strict=True)])  # (R, K, B)
-        everything = model.posterior.condition(encoding, model.names) if self.density == "everything" else None
+        nll = torch.stack(
+            [self._nll(model, encoding, d, raw) for d, raw in zip(routes, decoded, strict=True)]
+        )  # (R, K, B)
+        everything = (
+            model.posterior.condition(encoding, model.names)
+            if self.density == "everything"
+            else None
+        )
         if self.estimator == "elbo":
-            kls = torch.stack([self._kl(model, encoding, draw, everything) for draw in routes])  # (R, B)
+            kls = torch.stack(
+                [self._kl(model, encoding, draw, everything) for draw in routes]
+            )  # (R, B)
             return {"nll": (share * nll.mean(1)).sum(0), "kl": self.beta * (share * kls).sum(0)}
-        ratios = torch.stack([self._log_ratio(model, encoding, draw, everything) for draw in routes])  # (R, K, B)
+        ratios = torch.stack(
+            [self._log_ratio(model, encoding, draw, everything) for draw in routes]
+        )  # (R, K, B)
         log_weights = self.beta * ratios - nll
         bounds = torch.logsumexp(log_weights, 1) - math.log(self.samples)
         if self.estimator == "dreg":
-            encoded = [(draw.latents.shared, *(draw.latents.private[n] for n in self._privates(draw))) for draw in routes]
+            encoded = [
+                (draw.latents.shared, *(draw.latents.private[n] for n in self._privates(draw)))
+                for draw in routes
+            ]
             bounds = _doubly_reparameterised(log_weights, bounds, encoded, self.beta)
         return {"bound": -(share * bounds).sum(0)}
 
-    def _posteriors(self, model: Model, encoding: Encoding, route: Route) -> list[tuple[dist.Posterior, Mapping[str, dist.Diagonal]]]:
+    def _posteriors(
+        self, model: Model, encoding: Encoding, route: Route
+    ) -> list[tuple[dist.Posterior, Mapping[str, dist.Diagonal]]]:
         """Of z and, by modality, of w_m: one pair, or one for each step of refinement."""
         if self.posterior == "refined":
             rounds, trace = refiner_of(model).options.rounds, refinement(model, encoding)
-            return [(q.shared, q.private) for q in (trace.steps if rounds is None else trace.some(rounds))]
-        q = joint_posterior(encoding) if self.posterior == "joint" else model.posterior.condition(encoding, route.given)
+            return [
+                (q.shared, q.private)
+                for q in (trace.steps if rounds is None else trace.some(rounds))
+            ]
+        q = (
+            joint_posterior(encoding)
+            if self.posterior == "joint"
+            else model.posterior.condition(encoding, route.given)
+        )
         return [(q, encoding.private if model.private_dims else {})]
 
-    def _draw(self, model: Model, route: Route, q: dist.Posterior, privates: Mapping[str, dist.Diagonal]) -> RouteDraw:
+    def _draw(
+        self, model: Model, route: Route, q: dist.Posterior, privates: Mapping[str, dist.Diagonal]
+    ) -> RouteDraw:
         k = torch.Size((self.samples,))
         z = q.rsample(k)
         private = {}
@@ -159,15 +208,21 @@ class Bound(Loss):
             if name in route.given or self.private == "own":
                 private[name] = privates[name].rsample(k)
             else:
-                private[name] = model.auxiliary_priors[name]().rsample(torch.Size((self.samples, z.shape[1])))
+                private[name] = model.auxiliary_priors[name]().rsample(
+                    torch.Size((self.samples, z.shape[1]))
+                )
         return RouteDraw(Latents(z, private), route.targets, route, q, privates)
 
-    def _nll(self, model: Model, encoding: Encoding, draw: RouteDraw, raw: dict[str, Tensor]) -> Tensor:
+    def _nll(
+        self, model: Model, encoding: Encoding, draw: RouteDraw, raw: dict[str, Tensor]
+    ) -> Tensor:
         """Weighted negative log-likelihood of the targets that are there, (K, B)."""
         total = torch.zeros(draw.latents.shared.shape[:2], device=draw.latents.shared.device)
         sizes = {name: math.prod(m.shape) for name, m in model.modalities.items()}
         for name in draw.targets:
-            factor = model.modalities[name].weight * (1.0 if name in draw.route.given else draw.route.cross_weight)
+            factor = model.modalities[name].weight * (
+                1.0 if name in draw.route.given else draw.route.cross_weight
+            )
             factor *= max(sizes.values()) / sizes[name] if self.rescale else 1.0
             total = total - factor * model.log_prob(name, raw[name], encoding.batch)
         return total
@@ -176,18 +231,27 @@ class Bound(Loss):
         """Targets whose private latent came from their encoder."""
         return [n for n in draw.latents.private if n in draw.route.given or self.private == "own"]
 
-    def _kl(self, model: Model, encoding: Encoding, draw: RouteDraw, everything: dist.Posterior | None) -> Tensor:
-        """KL of z (closed form, or by the draws against ``everything``) plus the closed-form KLs of the w's, (B,)."""
+    def _kl(
+        self, model: Model, encoding: Encoding, draw: RouteDraw, everything: dist.Posterior | None
+    ) -> Tensor:
+        """KL of z (closed form, or by the draws against ``everything``) plus the
+        closed-form KLs of the w's, (B,)."""
         prior = model.prior()
         if everything is None:
             total = dist.kl(draw.posterior, prior)
         else:
-            total = (everything.log_prob(draw.latents.shared) - prior.log_prob(draw.latents.shared)).mean(0)
+            total = (
+                everything.log_prob(draw.latents.shared) - prior.log_prob(draw.latents.shared)
+            ).mean(0)
         for name in self._privates(draw):
-            total = total + encoding.batch.present[name] * dist.kl(draw.private[name], model.private_priors[name]())
+            total = total + encoding.batch.present[name] * dist.kl(
+                draw.private[name], model.private_priors[name]()
+            )
         return total
 
-    def _log_ratio(self, model: Model, encoding: Encoding, draw: RouteDraw, everything: dist.Posterior | None) -> Tensor:
+    def _log_ratio(
+        self, model: Model, encoding: Encoding, draw: RouteDraw, everything: dist.Posterior | None
+    ) -> Tensor:
         """log p(z, w) − log q(z, w), (K, B)."""
         cut = dist.detached if self.estimator == "dreg" else _same
         z = draw.latents.shared
@@ -203,8 +267,11 @@ def _same(q: dist.Posterior) -> dist.Posterior:
     return q
 
 
-def _doubly_reparameterised(log_weights: Tensor, bounds: Tensor, encoded: Sequence[Sequence[Tensor]], beta: float) -> Tensor:
-    """The IWAE value with the doubly reparameterised gradient: Σ_k w̃_k ∂lw_k, and (1 − β) w̃_k + β w̃_k² along the path to the encoders.
+def _doubly_reparameterised(
+    log_weights: Tensor, bounds: Tensor, encoded: Sequence[Sequence[Tensor]], beta: float
+) -> Tensor:
+    """The IWAE value with the doubly reparameterised gradient: Σ_k w̃_k ∂lw_k, and (1 −
+    β) w̃_k + β w̃_k² along the path to the encoders.
 
     Args:
         log_weights: lw of R routes, (R, K, B).

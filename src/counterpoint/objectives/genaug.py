@@ -1,4 +1,5 @@
-"""GenAug: redundancy removal by generative augmentation; the derivation is that of :mod:`counterpoint.objectives.contrast`."""
+"""GenAug: redundancy removal by generative augmentation; the derivation is that of
+:mod:`counterpoint.objectives.contrast`."""
 
 from __future__ import annotations
 
@@ -23,9 +24,11 @@ class GenAug(Loss):
     """Redundancy removal by generative augmentation. Term: ``genaug``.
 
     Args:
-        partner: where w' and z' come from: ``"posterior"`` of the row beside, ``"prior"``, or ``"diffusion"`` prior. A row's value has the
-            mismatch of the z and w that its image carries.
-        match: ``"contrast"`` or ``"l2"``, Σ_d (μ − μ'')², which the paper finds less stable.
+        partner: where w' and z' come from: ``"posterior"`` of the row beside,
+            ``"prior"``, or ``"diffusion"`` prior. A row's value has the mismatch of the
+            z and w that its image carries.
+        match: ``"contrast"`` or ``"l2"``, Σ_d (μ − μ'')², which the paper finds less
+            stable.
         temperature: τ of the contrast.
     """
 
@@ -38,7 +41,9 @@ class GenAug(Loss):
     ) -> None:
         super().__init__()
         if partner not in ("posterior", "prior", "diffusion"):
-            raise ValueError(f"partner={partner!r} is unknown; choose 'posterior', 'prior' or 'diffusion'")
+            raise ValueError(
+                f"partner={partner!r} is unknown; choose 'posterior', 'prior' or 'diffusion'"
+            )
         if match not in ("contrast", "l2"):
             raise ValueError(f"match={match!r} is unknown; choose 'contrast' or 'l2'")
         self.partner = partner
@@ -46,19 +51,31 @@ class GenAug(Loss):
         self.temperature = _positive(temperature)
 
     def draws(self, model: Model, encoding: Encoding) -> Sequence[Draw]:
-        """A modality's draws: (z_i, w_{i+1}) with partners from the posterior; (z_i, w'_i), then (z'_i, w_i) with others."""
+        """A modality's draws: (z_i, w_{i+1}) with partners from the posterior; (z_i,
+        w'_i), then (z'_i, w_i) with others."""
         draws = []
         for name in model.names:
-            z, w = encoding.shared[name].rsample(torch.Size((1,))), encoding.private[name].rsample(torch.Size((1,)))
+            z, w = (
+                encoding.shared[name].rsample(torch.Size((1,))),
+                encoding.private[name].rsample(torch.Size((1,))),
+            )
             if self.partner == "posterior":
                 pairs = [(z, w[:, next_present(encoding.batch.present[name])])]
             else:
-                other_z, other_w = (self._from_prior(model, key, len(encoding.batch)) for key in ("z", f"w_{name}"))
+                other_z, other_w = (
+                    self._from_prior(model, key, len(encoding.batch)) for key in ("z", f"w_{name}")
+                )
                 pairs = [(z, other_w), (other_z, w)]
             draws += [Draw(Latents(shared, {name: private}), (name,)) for shared, private in pairs]
         return draws
 
-    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+    def terms(
+        self,
+        model: Model,
+        encoding: Encoding,
+        draws: Sequence[Draw],
+        decoded: Sequence[dict[str, Tensor]],
+    ) -> Terms:
         total = torch.zeros(len(encoding.batch), device=encoding.members(model.names).device)
         each = len(draws) // len(model.names)
         for i, name in enumerate(model.names):
@@ -68,20 +85,36 @@ class GenAug(Loss):
                 encoding.batch.present[name],
             )
             z, w = encoding.shared[name].centre, encoding.private[name].centre
-            images = [likelihood.draft(raw[name].squeeze(0)) for raw in decoded[each * i : each * (i + 1)]]
-            with untracked(encoder):  # augmentations are not data: evaluation must not see their statistics
+            images = [
+                likelihood.draft(raw[name].squeeze(0)) for raw in decoded[each * i : each * (i + 1)]
+            ]
+            with untracked(
+                encoder
+            ):  # augmentations are not data: evaluation must not see their statistics
                 if self.partner == "posterior":  # the image of row i carries the w of the next
-                    z_again, w_again = (q.centre for q in encode_present(encoder, images[0], present) if q is not None)
+                    z_again, w_again = (
+                        q.centre
+                        for q in encode_present(encoder, images[0], present)
+                        if q is not None
+                    )
                     w = w[next_present(present)]
                 else:
-                    z_again = on_present(_mean_of(encoder.shared), images[0], present, torch.zeros_like(z))
-                    w_again = on_present(_mean_of(encoder.private), images[1], present, torch.zeros_like(w))
-            total = total + 0.5 * (self._mismatch(z, z_again, present) + self._mismatch(w, w_again, present))
+                    z_again = on_present(
+                        _mean_of(encoder.shared), images[0], present, torch.zeros_like(z)
+                    )
+                    w_again = on_present(
+                        _mean_of(encoder.private), images[1], present, torch.zeros_like(w)
+                    )
+            total = total + 0.5 * (
+                self._mismatch(z, z_again, present) + self._mismatch(w, w_again, present)
+            )
         return {"genaug": total}
 
     def _from_prior(self, model: Model, key: str, rows: int) -> Tensor:
         with torch.no_grad():
-            return model.draw_prior(key, (1, rows), prior="diffusion" if self.partner == "diffusion" else "standard")
+            return model.draw_prior(
+                key, (1, rows), prior="diffusion" if self.partner == "diffusion" else "standard"
+            )
 
     def _mismatch(self, mean: Tensor, again: Tensor, present: Tensor) -> Tensor:
         if self.match == "l2":
@@ -94,7 +127,8 @@ def _mean_of(tower: Callable[[Tensor], Diagonal]) -> Callable[[Tensor], Tensor]:
 
 
 def next_present(present: Tensor) -> Tensor:
-    """For each row, the index of the next row (cyclically) that has the modality, (B,); rows without it point at themselves."""
+    """For each row, the index of the next row (cyclically) that has the modality, (B,);
+    rows without it point at themselves."""
     rows = present.nonzero().squeeze(-1)
     partner = torch.arange(len(present), device=present.device)
     partner[rows] = rows.roll(-1)

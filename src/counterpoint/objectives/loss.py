@@ -12,12 +12,13 @@ from counterpoint.model.encoding import Encoding
 from counterpoint.model.model import Model
 
 Terms = dict[str, Tensor]
-"""Named loss terms, each of shape (B,): one value per example, lower is better. Only the trainer weights, averages and logs them."""
+"""Named loss terms, each of shape (B,): one value per example, lower is better. Only
+the trainer weights, averages and logs them."""
 
 
 class Loss(nn.Module, ABC):
-    """One part of a method's loss. A step encodes once, asks every part for its draws, decodes all of them at once and hands each
-    part its own outputs."""
+    """One part of a method's loss. A step encodes once, asks every part for its draws,
+    decodes all of them at once and hands each part its own outputs."""
 
     def check(self, model: Model) -> None:
         """Refuse, by ValueError, a model that this part can't train."""
@@ -27,5 +28,11 @@ class Loss(nn.Module, ABC):
         return ()
 
     @abstractmethod
-    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+    def terms(
+        self,
+        model: Model,
+        encoding: Encoding,
+        draws: Sequence[Draw],
+        decoded: Sequence[dict[str, Tensor]],
+    ) -> Terms:
         """Named terms, (B,) each."""

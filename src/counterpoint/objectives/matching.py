@@ -19,7 +19,8 @@ Direction = Literal["forward", "reverse", "both"]
 
 
 class PosteriorMatch(Loss):
-    """Σ_m KL(q(z | X) ‖ q(z | x_m)) over the modalities a row has, where q(z | X) is given everything.
+    """Σ_m KL(q(z | X) ‖ q(z | x_m)) over the modalities a row has, where q(z | X) is
+    given everything.
 
     Args:
         weight: factor on the sum; JMVAE calls it α, MVTCAE weighs it by α/M.
@@ -29,32 +30,56 @@ class PosteriorMatch(Loss):
         super().__init__()
         self.weight = weight
 
-    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+    def terms(
+        self,
+        model: Model,
+        encoding: Encoding,
+        draws: Sequence[Draw],
+        decoded: Sequence[dict[str, Tensor]],
+    ) -> Terms:
         everything = model.posterior.condition(encoding, model.names)
-        divergences = [encoding.batch.present[name] * dist.kl(everything, q) for name, q in encoding.shared.items()]
+        divergences = [
+            encoding.batch.present[name] * dist.kl(everything, q)
+            for name, q in encoding.shared.items()
+        ]
         return {"match": self.weight * torch.stack(divergences).sum(0)}
 
 
 class Alignment(Loss):
-    """Σ_m KL(q_T(z | X) ‖ q(z | x_m)) over the modalities a row has: unimodal posteriors learn from the refined one, which no gradient reaches.
+    """Σ_m KL(q_T(z | X) ‖ q(z | x_m)) over the modalities a row has: unimodal
+    posteriors learn from the refined one, which no gradient reaches.
     Term: ``align``.
 
     2024, https://arxiv.org/abs/2410.11403
 
     Args:
-        direction: ``"forward"``, as above; ``"reverse"``, KL(q(z | x_m) ‖ q_T(z | X)); or ``"both"``, their mean.
+        direction: ``"forward"``, as above; ``"reverse"``, KL(q(z | x_m) ‖ q_T(z | X));
+            or ``"both"``, their mean.
     """
 
     def __init__(self, direction: Direction = "forward") -> None:
         super().__init__()
         if direction not in get_args(Direction):
-            raise ValueError(f"direction={direction!r} is unknown; choose one of {', '.join(get_args(Direction))}")
+            raise ValueError(
+                f"direction={direction!r} is unknown; choose one of {', '.join(get_args(Direction))}"
+            )
         self.direction = direction
 
-    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+    def terms(
+        self,
+        model: Model,
+        encoding: Encoding,
+        draws: Sequence[Draw],
+        decoded: Sequence[dict[str, Tensor]],
+    ) -> Terms:
         teacher = dist.detached(refinement(model, encoding).last.shared)
         return {
-            "align": torch.stack([encoding.batch.present[name] * self._between(teacher, q) for name, q in encoding.shared.items()]).sum(0)
+            "align": torch.stack(
+                [
+                    encoding.batch.present[name] * self._between(teacher, q)
+                    for name, q in encoding.shared.items()
+                ]
+            ).sum(0)
         }
 
     def _between(self, teacher: dist.Posterior, q: dist.Expert) -> Tensor:
@@ -68,8 +93,9 @@ class Alignment(Loss):
 
 
 class PosteriorFit(Loss):
-    """Σ_m −log q(z | x_m), z ~ q(z | X), over the modalities a row has: the part of KL(q(z | X) ‖ q(z | x_m)) that depends on the unimodal
-    posterior, of which only the density is asked, whatever its form. No gradient reaches q(z | X). Term: ``fit``.
+    """Σ_m −log q(z | x_m), z ~ q(z | X), over the modalities a row has: the part of
+    KL(q(z | X) ‖ q(z | x_m)) that depends on the unimodal posterior, of which only the
+    density is asked, whatever its form. No gradient reaches q(z | X). Term: ``fit``.
 
     JNF 2025, https://arxiv.org/abs/2502.03952
 
@@ -83,10 +109,19 @@ class PosteriorFit(Loss):
             raise ValueError(f"samples={samples} must be 1 or more")
         self.samples = samples
 
-    def terms(self, model: Model, encoding: Encoding, draws: Sequence[Draw], decoded: Sequence[dict[str, Tensor]]) -> Terms:
+    def terms(
+        self,
+        model: Model,
+        encoding: Encoding,
+        draws: Sequence[Draw],
+        decoded: Sequence[dict[str, Tensor]],
+    ) -> Terms:
         with torch.no_grad():
             z = joint_posterior(encoding).rsample(torch.Size((self.samples,)))
-        losses = [encoding.batch.present[name] * -q.log_prob(z).mean(0) for name, q in encoding.shared.items()]
+        losses = [
+            encoding.batch.present[name] * -q.log_prob(z).mean(0)
+            for name, q in encoding.shared.items()
+        ]
         return {"fit": torch.stack(losses).sum(0)}
 
 

@@ -18,8 +18,9 @@ class Route:
     Attributes:
         given: modalities whose encoders condition z.
         targets: modalities decoded from it.
-        cross_weight: factor on the log-likelihood of targets outside ``given``: 1 when all are decoded, (M-1)/n when n of the
-            M-1 others were drawn at random, which keeps the sum unbiased.
+        cross_weight: factor on the log-likelihood of targets outside ``given``: 1 when
+            all are decoded, (M-1)/n when n of the M-1 others were drawn at random,
+            which keeps the sum unbiased.
     """
 
     given: tuple[str, ...]
@@ -28,7 +29,8 @@ class Route:
 
 
 Routes = Callable[[tuple[str, ...]], list[Route]]
-"""Names of the modalities → the routes of one step (drawn anew each step where they are random)."""
+"""Names of the modalities → the routes of one step (drawn anew each step where they are
+random)."""
 
 
 def everything_to_everything(names: tuple[str, ...]) -> list[Route]:
@@ -48,9 +50,11 @@ def singles_to_itself(names: tuple[str, ...]) -> list[Route]:
 
 @dataclass(frozen=True)
 class SinglesToSome:
-    """Each modality to itself and to n random others, whose log-likelihoods count (M−1)/n times: unbiased for the ELBO, O(M) decodings.
+    """Each modality to itself and to n random others, whose log-likelihoods count
+    (M−1)/n times: unbiased for the ELBO, O(M) decodings.
 
-    One random cyclic order serves all sources, so that each decoder gets the same number of rows at every step.
+    One random cyclic order serves all sources, so that each decoder gets the same
+    number of rows at every step.
     """
 
     others: int
@@ -59,12 +63,16 @@ class SinglesToSome:
         size = len(names)
         shifts = (torch.randperm(size - 1, generator=noise.generator())[: self.others] + 1).tolist()
         weight = (size - 1) / self.others
-        return [Route((name,), (name, *(names[(i + s) % size] for s in shifts)), weight) for i, name in enumerate(names)]
+        return [
+            Route((name,), (name, *(names[(i + s) % size] for s in shifts)), weight)
+            for i, name in enumerate(names)
+        ]
 
 
 @dataclass(frozen=True)
 class RandomSubsets:
-    """``count`` subsets of two or more, but not all, modalities, drawn anew each step; each reconstructs itself (MVAE)."""
+    """``count`` subsets of two or more, but not all, modalities, drawn anew each step;
+    each reconstructs itself (MVAE)."""
 
     count: int
 

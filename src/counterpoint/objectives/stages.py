@@ -12,9 +12,11 @@ from counterpoint.objectives.loss import Loss
 
 @dataclass(frozen=True)
 class Ramp:
-    """A weight over training steps: 0 before ``start``, linear up to ``value`` at ``end``, constant from there on.
+    """A weight over training steps: 0 before ``start``, linear up to ``value`` at
+    ``end``, constant from there on.
 
-    Without a step it is ``value``, the weight in the objective that the stage comes to, by which weights are validated.
+    Without a step it is ``value``, the weight in the objective that the stage comes to,
+    by which weights are validated.
     """
 
     value: float
@@ -41,8 +43,10 @@ class Stage:
 
     Args:
         losses: the parts of the loss and their weights over the steps of this stage.
-        name: how the progress bar, the options and the checkpoints call it; empty where it is the only one.
-        trains: the modules that learn; all others are frozen and in evaluation mode. None: everything learns.
+        name: how the progress bar, the options and the checkpoints call it; empty where
+            it is the only one.
+        trains: the modules that learn; all others are frozen and in evaluation mode.
+            None: everything learns.
     """
 
     losses: Sequence[tuple[Loss, Ramp]]

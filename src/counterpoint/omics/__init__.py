@@ -1,1 +1,2 @@
-"""Omics: what biologists ask of a trained method. Reading their files belongs to ``data``."""
+"""Omics: what biologists ask of a trained method. Reading their files belongs to
+``data``."""

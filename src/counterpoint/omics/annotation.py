@@ -6,7 +6,8 @@
     mdata.obsm["counterpoint_imputed_<modality>"]      the same for every observation, where some lack the modality
     mdata.uns["counterpoint"]                          method, version, and the features that are the columns of the last
 
-The names follow scvi-tools (Gayoso et al. 2022, https://doi.org/10.1038/s41587-021-01206-w). Where there is nothing, there is NaN.
+The names follow scvi-tools (Gayoso et al. 2022,
+https://doi.org/10.1038/s41587-021-01206-w). Where there is nothing, there is NaN.
 """
 
 from __future__ import annotations
@@ -33,37 +34,56 @@ Array = np.ndarray
 
 
 @checks.arguments
-def annotate(mdata: MuData, method: Method, data: Dataset, *, batch_size: int = 256, seed: int = 0) -> None:
-    """Put the latents of every observation, and its modalities as the model has them, into ``mdata``, in place as scanpy does.
+def annotate(
+    mdata: MuData, method: Method, data: Dataset, *, batch_size: int = 256, seed: int = 0
+) -> None:
+    """Put the latents of every observation, and its modalities as the model has them,
+    into ``mdata``, in place as scanpy does.
 
-    - ``mdata.obsm["X_counterpoint"]``: z, posterior means given all that an observation has;
-    - ``mdata.obsm["X_counterpoint_<modality>_private"]``: w of a modality, where an observation has it and the method has private latents;
-    - ``mdata[modality].layers["counterpoint_imputed"]``: reconstructions (``method.reconstruct``) in the units of the data, of the features that
-      the data set was made of; the others stay NaN. A dense layer of the size of the modality;
-    - ``mdata.obsm["counterpoint_imputed_<modality>"]``: the same of every observation, with a column for each feature in
-      ``mdata.uns["counterpoint"]["features"][modality]``, where some observation lacks the modality. Counts of an observation that lacks them have
-      the total of a usual one.
+    - ``mdata.obsm["X_counterpoint"]``: z, posterior means given all that an observation
+      has;
+    - ``mdata.obsm["X_counterpoint_<modality>_private"]``: w of a modality, where an
+      observation has it and the method has private latents;
+    - ``mdata[modality].layers["counterpoint_imputed"]``: reconstructions
+      (``method.reconstruct``) in the units of the data, of the features that the data
+      set was made of; the others stay NaN. A dense layer of the size of the modality;
+    - ``mdata.obsm["counterpoint_imputed_<modality>"]``: the same of every observation,
+      with a column for each feature in
+      ``mdata.uns["counterpoint"]["features"][modality]``, where some observation lacks
+      the modality. Counts of an observation that lacks them have the total of a usual
+      one.
 
     An observation that the data set left out has NaN everywhere.
 
     Args:
         mdata: what the data set was made of, or at least its observations and features.
-        method: trained on it, or on other observations with features of the same names: values are read as it reads them, features by name and in
-            the units of its training rows.
+        method: trained on it, or on other observations with features of the same names:
+            values are read as it reads them, features by name and in the units of its
+            training rows.
         data: :func:`counterpoint.setup_mudata` made it, or ``data.load`` from a file.
         batch_size: rows at a time.
         seed: of what posteriors without a mean draw.
 
     Raises:
-        ValueError: a data set without ids of its rows, or whose ids or features ``mdata`` lacks, or modalities that differ.
+        ValueError: a data set without ids of its rows, or whose ids or features
+            ``mdata`` lacks, or modalities that differ.
     """
     checks.whole("batch_size", batch_size)
     for what, given, needed in (("mdata", mdata, "obsmap"), ("data", data, "splits")):
         if not hasattr(given, needed):
-            raise TypeError(f"{what} is {type(given).__name__}; give a MuData object, and a data set that setup_mudata made of it")
+            raise TypeError(
+                f"{what} is {type(given).__name__}; give a MuData object, and a data set that setup_mudata made of it"
+            )
     places = {part: _places(mdata, split) for part, split in data.splits().items()}
-    known, own = {m.name: m for m in method.modalities}, {m.name: (*m.features, *dict(m.constants)) for m in data.modalities}
-    columns = {m.name: _columns(mdata, m.name, m.features, own[m.name]) for m in method.modalities if m.name in own}
+    known, own = (
+        {m.name: m for m in method.modalities},
+        {m.name: (*m.features, *dict(m.constants)) for m in data.modalities},
+    )
+    columns = {
+        m.name: _columns(mdata, m.name, m.features, own[m.name])
+        for m in method.modalities
+        if m.name in own
+    }
     shared = _blank(mdata.n_obs, method.model.shared_dim)
     private = {name: _blank(mdata.n_obs, dim) for name, dim in method.model.private_dims.items()}
     values = {name: _blank(mdata.n_obs, m.shape[0]) for name, m in known.items()}
@@ -71,21 +91,31 @@ def annotate(mdata: MuData, method: Method, data: Dataset, *, batch_size: int = 
     generator = torch.Generator().manual_seed(seed)
     for part, split in data.splits().items():
         for start in range(0, len(split), batch_size):
-            batch, rows = split.batch(slice(start, start + batch_size), method.device), places[part][start : start + batch_size]
+            batch, rows = (
+                split.batch(slice(start, start + batch_size), method.device),
+                places[part][start : start + batch_size],
+            )
             batch = read_as(batch, method.modalities)
-            latents, means = method.encode(batch, generator=generator), method.reconstruct(batch, generator=generator)
+            latents, means = (
+                method.encode(batch, generator=generator),
+                method.reconstruct(batch, generator=generator),
+            )
             shared[rows] = latents.shared[0].cpu().numpy()
             for name, here in batch.present.items():
                 present[name][rows] = here.cpu().numpy()
                 values[name][rows] = known[name].original(means[name]).cpu().numpy()
                 if name in private and name in latents.private:
-                    private[name][rows] = np.where(here.cpu().numpy()[:, None], latents.private[name][0].cpu().numpy(), np.nan)
+                    private[name][rows] = np.where(
+                        here.cpu().numpy()[:, None], latents.private[name][0].cpu().numpy(), np.nan
+                    )
     mdata.obsm[f"X_{KEY}"] = shared
     for name, w in private.items():
         mdata.obsm[f"X_{KEY}_{name}_private"] = w
     for name, found in values.items():
         if name in columns:
-            mdata[name].layers[f"{KEY}_imputed"] = _layer(mdata, name, found, present[name], columns[name])
+            mdata[name].layers[f"{KEY}_imputed"] = _layer(
+                mdata, name, found, present[name], columns[name]
+            )
         if not present[name].all():
             mdata.obsm[f"{KEY}_imputed_{name}"] = found
     features = {m.name: np.array(m.features, object) for m in method.modalities}
@@ -99,12 +129,15 @@ def _blank(rows: int, columns: int) -> Array:
 def _places(mdata: MuData, split: Split) -> Array:
     """Where the rows of a split stand among the observations."""
     if split.ids is None:
-        raise ValueError("the data set does not say what its rows are called; make it by setup_mudata, or load it from an .h5mu file")
+        raise ValueError(
+            "the data set does not say what its rows are called; make it by setup_mudata, or load it from an .h5mu file"
+        )
     return _found(mdata.obs_names, split.ids, "observation")
 
 
 def _columns(mdata: MuData, name: str, features: tuple[str, ...], own: tuple[str, ...]) -> Array:
-    """Where the features of a modality stand in its table; −1 for those that its data never had."""
+    """Where the features of a modality stand in its table; −1 for those that its data
+    never had."""
     if name not in mdata.mod:
         raise ValueError(
             f"modality {name!r} is not in mdata, which has {', '.join(mdata.mod)}; annotate the MuData that the data set was made of"
@@ -115,15 +148,20 @@ def _columns(mdata: MuData, name: str, features: tuple[str, ...], own: tuple[str
 
 def _found(names: Iterable[str], wanted: Iterable[str], what: str) -> Array:
     """Where each wanted name stands."""
-    place = {name: i for i, name in enumerate(names)}  # an index of pandas refuses names that repeat, which skip_bad leaves out
+    place = {
+        name: i for i, name in enumerate(names)
+    }  # an index of pandas refuses names that repeat, which skip_bad leaves out
     lacking = next((name for name in wanted if name not in place), None)
     if lacking is not None:
-        raise ValueError(f"{what} {lacking} is not in mdata; annotate the MuData that the data set was made of")
+        raise ValueError(
+            f"{what} {lacking} is not in mdata; annotate the MuData that the data set was made of"
+        )
     return np.array([place[name] for name in wanted])
 
 
 def _layer(mdata: MuData, name: str, values: Array, present: Array, columns: Array) -> Array:
-    """The values of the observations that have a modality, in the order of its own table."""
+    """The values of the observations that have a modality, in the order of its own
+    table."""
     rows = np.asarray(mdata.obsmap[name]).reshape(-1).astype(np.int64) - 1
     kept = present & (rows >= 0)
     layer = _blank(mdata[name].n_obs, mdata[name].n_vars)

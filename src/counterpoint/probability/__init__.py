@@ -1,4 +1,5 @@
-"""Probability: distributions, their mixtures and products, flows, and Hamiltonian Monte Carlo.
+"""Probability: distributions, their mixtures and products, flows, and Hamiltonian Monte
+Carlo.
 
 They know tensors, and neither modalities nor batches.
 """

@@ -1,8 +1,10 @@
 """Posteriors and priors as ``torch.distributions`` whose last axis is the event.
 
-Parameters are float32 at least (:mod:`counterpoint.core.precision`). ``log_prob`` always sums over latent dimensions: a distribution with
-parameters of shape (B, D) gives (B,), and values of shape (K, B, D) give (K, B). What the library adds to torch is a mixture that knows
-which of its components each row may use, a diagonal distribution seen through a flow, for each the one point that stands for it
+Parameters are float32 at least (:mod:`counterpoint.core.precision`). ``log_prob``
+always sums over latent dimensions: a distribution with parameters of shape (B, D) gives
+(B,), and values of shape (K, B, D) give (K, B). What the library adds to torch is a
+mixture that knows which of its components each row may use, a diagonal distribution
+seen through a flow, for each the one point that stands for it
 (``centre``), and operations on them: ``detached`` (for DReG), ``kl`` and ``product``.
 """
 
@@ -24,12 +26,15 @@ from counterpoint.core.precision import full_precision, wide
 
 
 class Diagonal(Independent):  # type: ignore[type-arg]
-    """Independent location-scale distributions: ``loc`` and ``scale`` (B, D), event axis D. Final classes name the family."""
+    """Independent location-scale distributions: ``loc`` and ``scale`` (B, D), event
+    axis D. Final classes name the family."""
 
     base: ClassVar[type[_Normal] | type[_Laplace]]
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
-        super().__init__(self.base(wide(loc), wide(scale), validate_args=False), 1, validate_args=False)
+        super().__init__(
+            self.base(wide(loc), wide(scale), validate_args=False), 1, validate_args=False
+        )
 
     @property
     def loc(self) -> Tensor:
@@ -45,7 +50,9 @@ class Diagonal(Independent):  # type: ignore[type-arg]
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
         """loc + scale · ε, (*sample_shape, B, D)."""
-        return self.loc + self.scale * self.unit_noise(self.loc.new_empty(*sample_shape, *self.loc.shape))
+        return self.loc + self.scale * self.unit_noise(
+            self.loc.new_empty(*sample_shape, *self.loc.shape)
+        )
 
     def sample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
         """As ``rsample``, without gradients."""
@@ -83,10 +90,15 @@ LEAST_SCALE = 1e-3
 
 
 def floored(log_scale: Tensor) -> Tensor:
-    """log √(s² + 0.001²) of a learned log s. A likelihood gains without bound from ever smaller scales where there is nothing to explain, such as a
-    feature that is constant, until (x − μ)²/σ² is beyond float32, and long before that nothing else counts in the gradient. A thousandth is
-    far below what matters in values of [0, 1] or of unit variance. Unlike a clamp, this leaves a gradient to learn larger scales by."""
-    return 0.5 * torch.logaddexp(2 * log_scale, torch.full_like(log_scale, 2 * math.log(LEAST_SCALE)))
+    """log √(s² + 0.001²) of a learned log s. A likelihood gains without bound from ever
+    smaller scales where there is nothing to explain, such as a feature that is
+    constant, until (x − μ)²/σ² is beyond float32, and long before that nothing else
+    counts in the gradient. A thousandth is far below what matters in values of [0, 1]
+    or of unit variance. Unlike a clamp, this leaves a gradient to learn larger scales
+    by."""
+    return 0.5 * torch.logaddexp(
+        2 * log_scale, torch.full_like(log_scale, 2 * math.log(LEAST_SCALE))
+    )
 
 
 FAMILIES: dict[str, type[Diagonal]] = {"normal": Normal, "laplace": Laplace}
@@ -104,12 +116,13 @@ def family(name: str) -> type[Diagonal]:
 
 
 class Mixture(Distribution):
-    """Per-row mixture of S diagonal distributions, uniform over the components that the row may use.
+    """Per-row mixture of S diagonal distributions, uniform over the components that the
+    row may use.
 
     Args:
         components: one batch of distributions with parameters (S, B, D).
-        allowed: (S, B) bool, which components row b mixes. A row that may use none mixes all of them, to stay finite;
-            callers mask such rows.
+        allowed: (S, B) bool, which components row b mixes. A row that may use none
+            mixes all of them, to stay finite; callers mask such rows.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's own interface)
@@ -140,11 +153,14 @@ class Mixture(Distribution):
         return torch.logsumexp(densities + self.weights.log(), dim=-2)
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
-        """One component is drawn per sample and row; the gradient reaches the chosen component."""
+        """One component is drawn per sample and row; the gradient reaches the chosen
+        component."""
         shape = torch.Size(sample_shape)
         chosen = noise.choices(self.weights.T, shape)  # (*shape, B)
         rows = torch.arange(chosen.shape[-1], device=chosen.device).expand_as(chosen)
-        return type(self.components)(self.components.loc[chosen, rows], self.components.scale[chosen, rows]).rsample()
+        return type(self.components)(
+            self.components.loc[chosen, rows], self.components.scale[chosen, rows]
+        ).rsample()
 
 
 class Bijection(Protocol):
@@ -161,20 +177,26 @@ class Bijection(Protocol):
 
 
 class Flowed(Distribution):
-    """A diagonal distribution of u = f(z), seen as one of z: log q(z) = log q_base(f(z)) + log |det ∂f/∂z|.
+    """A diagonal distribution of u = f(z), seen as one of z: log q(z) = log
+    q_base(f(z)) + log |det ∂f/∂z|.
 
     Args:
         base: parameters (B, D).
         flow: from a context to the map f.
         context: (B, features) that condition f, or None.
-        marginal: of u where nothing is known of the row, parameters (D,): E[q_base] over rows, or what comes near it. None where nobody knows.
+        marginal: of u where nothing is known of the row, parameters (D,): E[q_base]
+            over rows, or what comes near it. None where nobody knows.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's own interface)
     has_rsample = True
 
     def __init__(
-        self, base: Diagonal, flow: Callable[[Tensor | None], Bijection], context: Tensor | None = None, marginal: Diagonal | None = None
+        self,
+        base: Diagonal,
+        flow: Callable[[Tensor | None], Bijection],
+        context: Tensor | None = None,
+        marginal: Diagonal | None = None,
     ) -> None:
         self.base, self.flow, self.context, self.marginal = base, flow, context, marginal
         self.map = flow(context)
@@ -189,7 +211,8 @@ class Flowed(Distribution):
 
     @property
     def centre(self) -> Tensor:
-        """The z whose image is the base's location, (B, D): the mean of a flow has no closed form."""
+        """The z whose image is the base's location, (B, D): the mean of a flow has no
+        closed form."""
         return self.map.inv(self.base.loc)
 
 
@@ -223,7 +246,9 @@ def detached(q: Posterior) -> Posterior:
         return Mixture(_cut(q.components), q.allowed)
     if isinstance(q, Diagonal):
         return _cut(q)
-    raise TypeError(f"the parameters of {type(q).__name__} can't be cut from the graph; use estimator='iwae' in the place of 'dreg'")
+    raise TypeError(
+        f"the parameters of {type(q).__name__} can't be cut from the graph; use estimator='iwae' in the place of 'dreg'"
+    )
 
 
 def _cut(q: Diagonal) -> Diagonal:
@@ -231,44 +256,69 @@ def _cut(q: Diagonal) -> Diagonal:
 
 
 def kl(q: Posterior, p: Expert) -> Tensor:
-    """KL(q ‖ p), (B,). For a mixture, the mean of the components' divergences: its convex upper bound, as MoPoE trains
-    (Sutter et al. 2021, https://arxiv.org/abs/2105.02470).
+    """KL(q ‖ p), (B,). For a mixture, the mean of the components' divergences: its
+    convex upper bound, as MoPoE trains (Sutter et al. 2021,
+    https://arxiv.org/abs/2105.02470).
 
     Raises:
         ValueError: families whose divergence has no closed form.
     """
     if isinstance(q, Mixture):
         return (q.weights * kl(q.components, p)).sum(0)
-    if not isinstance(q, Diagonal) or not isinstance(p, Diagonal) or isinstance(q, Normal) != isinstance(p, Normal):
-        raise ValueError(f"KL({type(q).__name__} ‖ {type(p).__name__}) has no closed form; use the same family for posterior and prior")
+    if (
+        not isinstance(q, Diagonal)
+        or not isinstance(p, Diagonal)
+        or isinstance(q, Normal) != isinstance(p, Normal)
+    ):
+        raise ValueError(
+            f"KL({type(q).__name__} ‖ {type(p).__name__}) has no closed form; use the same family for posterior and prior"
+        )
     return kl_divergence(q.base_dist, p.base_dist).sum(-1)
 
 
 def stacked(experts: Sequence[Expert]) -> Diagonal:
-    """S diagonal distributions of one family with parameters (B, D) as one with parameters (S, B, D).
+    """S diagonal distributions of one family with parameters (B, D) as one with
+    parameters (S, B, D).
 
     Raises:
         TypeError: an expert behind a flow.
     """
     diagonal = [q for q in experts if isinstance(q, Diagonal)]
     if len(diagonal) < len(experts):
-        raise TypeError("posteriors behind a flow have no parameters to stack; join them with posteriors.PosteriorProduct")
-    return type(diagonal[0])(torch.stack([d.loc for d in diagonal]), torch.stack([d.scale for d in diagonal]))
+        raise TypeError(
+            "posteriors behind a flow have no parameters to stack; join them with posteriors.PosteriorProduct"
+        )
+    return type(diagonal[0])(
+        torch.stack([d.loc for d in diagonal]), torch.stack([d.scale for d in diagonal])
+    )
 
 
 def scattered(q: E, rows: Tensor, size: int) -> E:
-    """Distribution i of ``q`` in row ``rows[i]`` of a batch of ``size`` rows, and the unit distribution in the others."""
+    """Distribution i of ``q`` in row ``rows[i]`` of a batch of ``size`` rows, and the
+    unit distribution in the others."""
     if isinstance(q, Flowed):
-        context = None if q.context is None else _put(q.context.new_zeros(size, q.context.shape[-1]), rows, q.context)
+        context = (
+            None
+            if q.context is None
+            else _put(q.context.new_zeros(size, q.context.shape[-1]), rows, q.context)
+        )
         return type(q)(scattered(q.base, rows, size), q.flow, context, q.marginal)
     dim = q.loc.shape[-1]
-    return type(q)(_put(q.loc.new_zeros(size, dim), rows, q.loc), _put(q.scale.new_ones(size, dim), rows, q.scale))
+    return type(q)(
+        _put(q.loc.new_zeros(size, dim), rows, q.loc),
+        _put(q.scale.new_ones(size, dim), rows, q.scale),
+    )
 
 
 def gathered(q: E, rows: Tensor) -> E:
     """The distributions of some rows of a batch."""
     if isinstance(q, Flowed):
-        return type(q)(gathered(q.base, rows), q.flow, None if q.context is None else q.context[rows], q.marginal)
+        return type(q)(
+            gathered(q.base, rows),
+            q.flow,
+            None if q.context is None else q.context[rows],
+            q.marginal,
+        )
     return type(q)(q.loc[rows], q.scale[rows])
 
 
@@ -279,13 +329,15 @@ def _put(there: Tensor, rows: Tensor, values: Tensor) -> Tensor:
 def product(experts: Diagonal, exponents: Tensor, subsets: Tensor | None = None) -> Normal:
     """Products of powers of normal experts, of each subset where there are several.
 
-    The precisions add up: 1/σ² = Σ_m e_m/σ_m², μ = σ² Σ_m e_m·μ_m/σ_m². A row without any expert gets N(0, I), so that it stays
-    finite; callers mask such rows.
+    The precisions add up: 1/σ² = Σ_m e_m/σ_m², μ = σ² Σ_m e_m·μ_m/σ_m². A row without
+        any expert gets N(0, I), so that it stays finite; callers mask such rows.
 
     Args:
         experts: parameters (M, B, D).
-        exponents: (M, B), the power e_m of expert m in row b: 1 where it takes part and 0 where it does not.
-        subsets: (S, M) bool, which experts each of S products has; None for one product of them all.
+        exponents: (M, B), the power e_m of expert m in row b: 1 where it takes part and
+            0 where it does not.
+        subsets: (S, M) bool, which experts each of S products has; None for one product
+            of them all.
 
     Returns:
         Parameters (B, D), or (S, B, D) with ``subsets``.
@@ -294,12 +346,18 @@ def product(experts: Diagonal, exponents: Tensor, subsets: Tensor | None = None)
         ValueError: experts that are not normal.
     """
     if not isinstance(experts, Normal):
-        raise ValueError("a product of experts has a closed form for normal experts only; use posterior='normal'")
+        raise ValueError(
+            "a product of experts has a closed form for normal experts only; use posterior='normal'"
+        )
     exponents = exponents.to(experts.loc.dtype)
     precisions = exponents.unsqueeze(-1) * experts.scale.pow(-2)
 
     def total(values: Tensor) -> Tensor:
-        return values.sum(0) if subsets is None else torch.tensordot(subsets.to(values.dtype), values, 1)
+        return (
+            values.sum(0)
+            if subsets is None
+            else torch.tensordot(subsets.to(values.dtype), values, 1)
+        )
 
     with full_precision(precisions):
         precision = total(precisions) + (total(exponents.abs()) == 0).unsqueeze(-1)

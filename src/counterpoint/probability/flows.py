@@ -1,8 +1,11 @@
-"""Normalizing flows of latents: invertible maps f with log q(z) = log N(f(z); μ, σ) + log |det ∂f/∂z|.
+"""Normalizing flows of latents: invertible maps f with log q(z) = log N(f(z); μ, σ) +
+log |det ∂f/∂z|.
 
-Densities take one pass of the networks, whatever the kind. Sampling inverts f: in one pass per layer for ``"coupling"``, in D passes for the
-autoregressive ``"maf"`` and ``"nsf"``. Flows compute in full precision (:mod:`counterpoint.core.precision`): in half precision the log-determinant
-would not be that of f, nor f⁻¹ its inverse. The maps are zuko's (https://zuko.readthedocs.io).
+Densities take one pass of the networks, whatever the kind. Sampling inverts f: in one
+pass per layer for ``"coupling"``, in D passes for the autoregressive ``"maf"`` and
+``"nsf"``. Flows compute in full precision (:mod:`counterpoint.core.precision`): in half
+precision the log-determinant would not be that of f, nor f⁻¹ its inverse. The maps are
+zuko's (https://zuko.readthedocs.io).
 
     maf       masked autoregressive, affine         Papamakarios et al. 2017, https://arxiv.org/abs/1705.07057
     nsf       autoregressive, rational splines      Durkan et al. 2019, https://arxiv.org/abs/1906.04032
@@ -17,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 import zuko
@@ -39,7 +42,8 @@ class FlowOptions:
         kind: ``"maf"``, ``"nsf"``, ``"coupling"``, or ``"none"`` for no flow at all.
         transforms: layers.
         hidden: widths of the hidden layers of each layer's network.
-        conditional: let x act within every layer too, and not through the base's mean and scale alone.
+        conditional: let x act within every layer too, and not through the base's mean
+            and scale alone.
 
     Raises:
         ValueError: an unknown kind, or a size below 1.
@@ -53,9 +57,13 @@ class FlowOptions:
     def __post_init__(self) -> None:
         checks.record(self)
         if self.kind not in get_args(FlowName):
-            raise ValueError(f"unknown flow {self.kind!r}; choose one of {', '.join(get_args(FlowName))}")
+            raise ValueError(
+                f"unknown flow {self.kind!r}; choose one of {', '.join(get_args(FlowName))}"
+            )
         if self.transforms < 1 or not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"a flow needs transforms >= 1 and hidden widths >= 1, got {self.transforms} and {self.hidden}")
+            raise ValueError(
+                f"a flow needs transforms >= 1 and hidden widths >= 1, got {self.transforms} and {self.hidden}"
+            )
 
 
 class Flow(nn.Module):
@@ -67,7 +75,8 @@ class Flow(nn.Module):
         options: its kind and sizes.
 
     Raises:
-        ValueError: a coupling flow of one dimension, or the kind ``"none"``, which is no flow.
+        ValueError: a coupling flow of one dimension, or the kind ``"none"``, which is
+            no flow.
     """
 
     def __init__(self, dim: int, context: int, options: FlowOptions) -> None:
@@ -76,9 +85,13 @@ class Flow(nn.Module):
         if options.kind == "none":
             raise ValueError("kind 'none' asks for no flow; choose maf, nsf or coupling")
         if options.kind == "coupling" and dim < 2:
-            raise ValueError("a coupling flow splits its dimensions in two, so it needs 2 or more; use 'maf' or 'nsf' for one")
+            raise ValueError(
+                "a coupling flow splits its dimensions in two, so it needs 2 or more; use 'maf' or 'nsf' for one"
+            )
         self.layers = _layers(dim, context, options)
-        for network in [part for part in self.layers.modules() if isinstance(part, zuko.nn.MaskedMLP)]:
+        for network in [
+            part for part in self.layers.modules() if isinstance(part, zuko.nn.MaskedMLP)
+        ]:
             for i, layer in enumerate(network):
                 if isinstance(layer, zuko.nn.MaskedLinear):
                     network[i] = _masked(layer)
@@ -108,12 +121,16 @@ class _Exact:
 
 
 class _Affine(zuko.flows.autoregressive.MaskedAutoregressiveTransform):  # type: ignore[misc]  # zuko has no types
-    """An affine autoregressive layer whose network answers with all shifts, then all scales. zuko's answers with the two of each dimension side by
-    side, which compiled programs read one number at a time: the gradient of a product of flows takes a fifth longer by it."""
+    """An affine autoregressive layer whose network answers with all shifts, then all
+    scales. zuko's answers with the two of each dimension side by
+    side, which compiled programs read one number at a time: the gradient of a product
+        of flows takes a fifth longer by it."""
 
     def __init__(self, dim: int, context: int, order: Tensor, hidden: tuple[int, ...]) -> None:
         super().__init__(dim, context, order=order, hidden_features=hidden)
-        self.hyper[-1].mask = self.hyper[-1].mask.unflatten(0, (dim, 2)).transpose(0, 1).flatten(0, 1).contiguous()
+        self.hyper[-1].mask = (
+            self.hyper[-1].mask.unflatten(0, (dim, 2)).transpose(0, 1).flatten(0, 1).contiguous()
+        )
 
     def meta(self, c: Tensor | None, x: Tensor) -> zuko.transforms.Transform:
         if c is not None:
@@ -123,13 +140,21 @@ class _Affine(zuko.flows.autoregressive.MaskedAutoregressiveTransform):  # type:
 
 
 def _layers(dim: int, context: int, options: FlowOptions) -> nn.Module:
-    """zuko's map, affine layers as above; those of one dimension have no order to keep, and zuko makes them otherwise."""
+    """zuko's map, affine layers as above; those of one dimension have no order to keep,
+    and zuko makes them otherwise."""
     if options.kind == "maf" and dim > 1:
         order = torch.arange(dim)
-        layers = [_Affine(dim, context, order.flip(0) if i % 2 else order, options.hidden) for i in range(options.transforms)]
+        layers = [
+            _Affine(dim, context, order.flip(0) if i % 2 else order, options.hidden)
+            for i in range(options.transforms)
+        ]
         return zuko.lazy.LazyComposedTransform(*layers)
-    kind = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF, "coupling": zuko.flows.RealNVP}[options.kind]
-    return kind(dim, context, transforms=options.transforms, hidden_features=options.hidden).transform
+    kind = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF, "coupling": zuko.flows.RealNVP}[
+        options.kind
+    ]
+    return kind(
+        dim, context, transforms=options.transforms, hidden_features=options.hidden
+    ).transform
 
 
 class _Mask(nn.Module):
@@ -154,8 +179,9 @@ _kept: ContextVar[dict[_Mask, Tensor] | None] = ContextVar("kept", default=None)
 
 @contextmanager
 def masked_once() -> Iterator[None]:
-    """Multiply the masks of flows into their weights once and not at every call, in this thread:
-    ``parametrize.cached()`` does it for all threads at once, and the weights must not change."""
+    """Multiply the masks of flows into their weights once and not at every call, in
+    this thread: ``parametrize.cached()`` does it for all threads at once, and the
+    weights must not change."""
     token = _kept.set({})
     try:
         yield
@@ -164,30 +190,39 @@ def masked_once() -> Iterator[None]:
 
 
 def _masked(layer: zuko.nn.MaskedLinear) -> nn.Linear:
-    """The same layer with its mask as a parametrisation, which ``masked_once`` multiplies in once and not at every call."""
+    """The same layer with its mask as a parametrisation, which ``masked_once``
+    multiplies in once and not at every call."""
     linear = nn.utils.skip_init(nn.Linear, layer.in_features, layer.out_features)
-    linear.load_state_dict(layer.state_dict(keep_vars=True), strict=False)  # the mask is no part of it
+    linear.load_state_dict(
+        layer.state_dict(keep_vars=True), strict=False
+    )  # the mask is no part of it
     parametrize.register_parametrization(linear, "weight", _Mask(layer.mask))
     return linear
 
 
 def side_by_side(flows: Sequence[Flow]) -> Callable[[Tensor | None], Bijection]:
-    """Flows of one build and of two or more dimensions as one, which takes no more calls than each of them. Weights are what they are now, and no
-    gradient reaches them.
+    """Flows of one build and of two or more dimensions as one, which takes no more
+    calls than each of them. Weights are what they are now, and no gradient reaches
+    them.
 
     Returns:
-        From contexts (M, ..., features), or None, to the map of values (M, ..., D), flow i's of values i.
+        From contexts (M, ..., features), or None, to the map of values (M, ..., D),
+        flow i's of values i.
 
     Raises:
-        ValueError: flows of different builds, or of one dimension, which may have no layers to stack.
+        ValueError: flows of different builds, or of one dimension, which may have no
+            layers to stack.
     """
     builds = {flow.build for flow in flows}
     if len(builds) != 1 or flows[0].dim < 2:
-        raise ValueError(f"only flows of one build and of two or more dimensions go side by side, got {sorted(map(str, builds))}")
+        raise ValueError(
+            f"only flows of one build and of two or more dimensions go side by side, got {sorted(map(str, builds))}"
+        )
     layers = copy.deepcopy(flows[0].layers)
     for name, part in flows[0].layers.named_modules():
         if isinstance(part, nn.Linear | zuko.nn.Linear):
-            layers.set_submodule(name, _Linears([flow.layers.get_submodule(name) for flow in flows]))  # type: ignore[misc]
+            parts = [cast(nn.Linear, flow.layers.get_submodule(name)) for flow in flows]
+            layers.set_submodule(name, _Linears(parts))
     return lambda context: _Exact(layers(context))
 
 
@@ -196,7 +231,9 @@ class _Linears(nn.Module):
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
-        self.weight = torch.stack([layer.weight.detach() for layer in layers]).transpose(1, 2).contiguous()
+        self.weight = (
+            torch.stack([layer.weight.detach() for layer in layers]).transpose(1, 2).contiguous()
+        )
         self.bias = torch.stack([layer.bias.detach() for layer in layers]).unsqueeze(1)
 
     def forward(self, x: Tensor) -> Tensor:

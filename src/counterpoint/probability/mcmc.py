@@ -1,27 +1,34 @@
 """Hamiltonian Monte Carlo for many chains at once.
 
-A chain explores a density π known up to a constant, by the motion of a particle of position z and momentum p under
+A chain explores a density π known up to a constant, by the motion of a particle of
+position z and momentum p under
 
     H(z, p) = −log π(z) + ½ Σ_d v_d p_d²,        p ~ N(0, diag(1/v)),
 
-where v is a guess at the variances of π. One step draws p, follows the motion by L leapfrogs of size ε,
+where v is a guess at the variances of π. One step draws p, follows the motion by L
+leapfrogs of size ε,
 
     p ← p + ½ε ∇log π(z),    z ← z + ε v p,    p ← p + ½ε ∇log π(z),
 
-and takes the end point with probability min(1, exp(H − H')), each chain by itself; a chain whose end point is not finite stays where it is.
+and takes the end point with probability min(1, exp(H − H')), each chain by itself; a
+chain whose end point is not finite stays where it is.
 
-The samplers see nothing of the density but a function from positions (C, B, D) to log densities (C, B), and differentiate it: B targets, each
-explored by C chains. All chains move together as one tensor program, which can be compiled. Warm-up adapts ε for each chain by stochastic
-approximation, and v for each target from where its chains have been; L is drawn anew at each step, so that no orbit closes on itself.
+The samplers see nothing of the density but a function from positions (C, B, D) to log
+densities (C, B), and differentiate it: B targets, each explored by C chains. All chains
+move together as one tensor program, which can be compiled. Warm-up adapts ε for each
+chain by stochastic approximation, and v for each target from where its chains have
+been; L is drawn anew at each step, so that no orbit closes on itself.
 
     Duane et al. 1987, https://doi.org/10.1016/0370-2693(87)91197-X
     Andrieu & Thoms 2008 (coerced acceptance), https://doi.org/10.1007/s11222-008-9110-y
     Hoffman & Gelman 2014 (dual averaging), https://arxiv.org/abs/1111.4246
     Vehtari et al. 2021 (rank-normalised R-hat and bulk effective sample size), https://arxiv.org/abs/1903.08008
 
-Acceptance varies much from step to step, because L does. Dual averaging, as in NUTS, makes step sizes swing by factors of four here, and settles
-on the mean of log ε, where more is accepted than was on average: .79 to .88 where .65 was asked for. The steps of stochastic approximation
-grow smaller, and what chains settle on accepts what was asked for within .05 (docs/decisions/0029).
+Acceptance varies much from step to step, because L does. Dual averaging, as in NUTS,
+makes step sizes swing by factors of four here, and settles on the mean of log ε, where
+more is accepted than was on average: .79 to .88 where .65 was asked for. The steps of
+stochastic approximation grow smaller, and what chains settle on accepts what was asked
+for within .05 (docs/decisions/0029).
 """
 
 from __future__ import annotations
@@ -82,7 +89,8 @@ def differentiated(log_density: LogDensity, *, compiled: bool = False) -> Target
     """A log density with its gradient.
 
     Args:
-        compiled: as one compiled program. A function that has been compiled once is not compiled again for other values of the tensors in it.
+        compiled: as one compiled program. A function that has been compiled once is not
+            compiled again for other values of the tensors in it.
     """
     return partial(_compiled() if compiled else _by_autograd, log_density)
 
@@ -96,7 +104,8 @@ def _by_autograd(log_density: LogDensity, position: Tensor) -> tuple[Tensor, Ten
 
 
 def _by_transform(log_density: LogDensity, position: Tensor) -> tuple[Tensor, Tensor]:
-    """The same as a function that compiles in one piece; without compiling it is the slower one."""
+    """The same as a function that compiles in one piece; without compiling it is the
+    slower one."""
 
     def total(z: Tensor) -> tuple[Tensor, Tensor]:
         value = log_density(z)
@@ -116,7 +125,9 @@ def init(target: Target, position: Tensor) -> State:
     return State(position, *target(position))
 
 
-def step(target: Target, state: State, *, step_size: Tensor, leapfrogs: int, variance: Tensor) -> tuple[State, Info]:
+def step(
+    target: Target, state: State, *, step_size: Tensor, leapfrogs: int, variance: Tensor
+) -> tuple[State, Info]:
     """One proposal, taken or not by each chain.
 
     Args:
@@ -130,9 +141,13 @@ def step(target: Target, state: State, *, step_size: Tensor, leapfrogs: int, var
     end, p = state, momentum + 0.5 * size * state.gradient
     for i in range(leapfrogs):
         end = init(target, torch.addcmul(end.position, stride, p))
-        p = p + (size if i + 1 < leapfrogs else 0.5 * size) * end.gradient  # two halves that meet are one
+        p = (
+            p + (size if i + 1 < leapfrogs else 0.5 * size) * end.gradient
+        )  # two halves that meet are one
     after = _energy(end, p, variance)
-    rise = after - _energy(state, momentum, variance)  # −∞ where a chain begins outside its density's support
+    rise = after - _energy(
+        state, momentum, variance
+    )  # −∞ where a chain begins outside its density's support
     rise = torch.where(torch.isfinite(after) & ~rise.isnan(), rise, math.inf)
     acceptance = torch.exp(-rise.clamp(min=0.0))
     taken = noise.uniform_like(acceptance) < acceptance
@@ -144,7 +159,8 @@ def step(target: Target, state: State, *, step_size: Tensor, leapfrogs: int, var
 
 @dataclass(frozen=True)
 class StepSize:
-    """Step sizes ε that learn from the acceptance a towards a*, by stochastic approximation and averaging:
+    """Step sizes ε that learn from the acceptance a towards a*, by stochastic
+    approximation and averaging:
 
         log ε_t = log ε_{t−1} + 2 t^−0.6 (a_t − a*),      what to settle on moves t^−0.75 of the way to log ε_t
 
@@ -176,15 +192,20 @@ class HMC:
     """How long and how carefully to sample.
 
     Args:
-        chains: independent chains for each target; where more draws are wanted than chains, there are as many chains as draws.
+        chains: independent chains for each target; where more draws are wanted than
+            chains, there are as many chains as draws.
         warmup: steps that adapt and are thrown away.
         steps: steps of each chain after it; the last one is the draw.
-        leapfrogs: most leapfrogs of a step; each step takes a random number from 1 to it.
-        acceptance: mean probability of a proposal to be taken, which the step size aims at. 0.65 is the best for paths of a fixed length in many
-            dimensions (Beskos et al. 2013, https://arxiv.org/abs/1001.4460); with a random number of leapfrogs in 2 to 16 dimensions, 0.85 gave 1.3
-            to 1.5 times as many effective draws of as many gradients.
-        compile: compile the density and its gradient, which takes seconds to tens of seconds for every number of given modalities and every size of
-            batch, and then halves the time. Threads take turns. Needs torch 2.13.
+        leapfrogs: most leapfrogs of a step; each step takes a random number from 1 to
+            it.
+        acceptance: mean probability of a proposal to be taken, which the step size aims
+            at. 0.65 is the best for paths of a fixed length in many dimensions (Beskos
+            et al. 2013, https://arxiv.org/abs/1001.4460); with a random number of
+            leapfrogs in 2 to 16 dimensions, 0.85 gave 1.3 to 1.5 times as many
+            effective draws of as many gradients.
+        compile: compile the density and its gradient, which takes seconds to tens of
+            seconds for every number of given modalities and every size of batch, and
+            then halves the time. Threads take turns. Needs torch 2.13.
 
     Raises:
         ValueError: a number out of its range.
@@ -203,7 +224,9 @@ class HMC:
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")
         if not 0 < self.acceptance < 1:
-            raise ValueError(f"acceptance={self.acceptance} must lie between 0 and 1; 0.85 is usual")
+            raise ValueError(
+                f"acceptance={self.acceptance} must lie between 0 and 1; 0.85 is usual"
+            )
 
 
 @dataclass(frozen=True)
@@ -224,12 +247,15 @@ class Chains:
 
 
 def sample(log_density: LogDensity, position: Tensor, settings: HMC) -> Chains:
-    """Warm up from ``position`` (C, B, D), best drawn from something like the target, then draw ``settings.steps`` times.
+    """Warm up from ``position`` (C, B, D), best drawn from something like the target,
+    then draw ``settings.steps`` times.
 
     Random numbers come from :mod:`counterpoint.core.noise`.
     """
     target = differentiated(log_density, compiled=settings.compile)
-    with full_precision(position):  # the gradients, too: autocast would halve products of matrices in a backward pass
+    with full_precision(
+        position
+    ):  # the gradients, too: autocast would halve products of matrices in a backward pass
         if not settings.compile:
             return _explored(target, init(target, position.contiguous()), settings)
         with _compiling:
@@ -238,12 +264,16 @@ def sample(log_density: LogDensity, position: Tensor, settings: HMC) -> Chains:
                 return _explored(
                     target, state, settings
                 )  # after the first call, nothing changes that a compiled density must be checked for
-            return _explored(target, state, settings)  # after the first call, nothing changes that a compiled density must be checked for
+            return _explored(
+                target, state, settings
+            )  # after the first call, nothing changes that a compiled density must be checked for
 
 
 def _explored(target: Target, state: State, settings: HMC) -> Chains:
     chains = len(state.position)
-    first = 0.5 * state.position.shape[-1] ** -0.25  # acceptance at a fixed step size falls with D^¼
+    first = (
+        0.5 * state.position.shape[-1] ** -0.25
+    )  # acceptance at a fixed step size falls with D^¼
     sizes = StepSize.start(first, state.log_density)
     variance = _variance(state.position) if chains >= 8 else torch.ones_like(state.position[0])
     visited: list[Tensor] = []
@@ -267,9 +297,11 @@ def _explored(target: Target, state: State, settings: HMC) -> Chains:
 
 
 def rhat(draws: Tensor) -> Tensor:
-    """Rank-normalised split R-hat of draws (N, C, B, D), (B, D): the larger of that of their ranks, which sees chains in different places, and
-    that of the ranks of their distances from the median, which sees chains of different spread. Ranks have moments whatever the tails of the
-    density. Near 1 where the chains agree; ∞ where none moves, or a draw is not finite. Above 1.01, long chains have not mixed; short ones
+    """Rank-normalised split R-hat of draws (N, C, B, D), (B, D): the larger of that of
+    their ranks, which sees chains in different places, and that of the ranks of their
+    distances from the median, which sees chains of different spread. Ranks have moments
+    whatever the tails of the density. Near 1 where the chains agree; ∞ where none
+    moves, or a draw is not finite. Above 1.01, long chains have not mixed; short ones
     exceed it by chance.
 
     Raises:
@@ -284,8 +316,9 @@ def rhat(draws: Tensor) -> Tensor:
 
 
 def split_rhat(draws: Tensor) -> Tensor:
-    """Split R-hat of draws (N, C, B, D) as they are, (B, D): √ of the variance over all half-chains by the mean variance within one; ∞ where
-    none moves. Where the density has no variance, it means nothing; see :func:`rhat`.
+    """Split R-hat of draws (N, C, B, D) as they are, (B, D): √ of the variance over all
+    half-chains by the mean variance within one; ∞ where none moves. Where the density
+    has no variance, it means nothing; see :func:`rhat`.
 
     Raises:
         ValueError: fewer than four draws a chain.
@@ -301,18 +334,21 @@ def _plain_rhat(chains: Tensor) -> Tensor:
 
 
 def ranked(draws: Tensor) -> Tensor:
-    """Draws (N, C, B, D) as normal scores Φ⁻¹((r − 3/8) / (S + 1/4)) of their ranks r = 1..S among all N·C of b and d, in float64; those that
-    are alike share their mean rank."""
+    """Draws (N, C, B, D) as normal scores Φ⁻¹((r − 3/8) / (S + 1/4)) of their ranks r =
+    1..S among all N·C of b and d, in float64; those that are alike share their mean
+    rank."""
     flat = draws.flatten(0, 1).movedim(0, -1).contiguous()  # (B, D, S)
     ordered = flat.sort(-1).values
-    rank = (torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True) + 1) / 2
+    rank = (
+        torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True) + 1
+    ) / 2
     scores = torch.special.ndtri((rank.double() - 0.375) / (flat.shape[-1] + 0.25))
     return scores.movedim(-1, 0).view(draws.shape)
 
 
 def bulk_size(draws: Tensor) -> Tensor:
-    """Bulk effective sample size of draws (N, C, B, D), (B, D): that of their ranks, which tails without moments do not disturb; 0 where a draw is
-    not finite.
+    """Bulk effective sample size of draws (N, C, B, D), (B, D): that of their ranks,
+    which tails without moments do not disturb; 0 where a draw is not finite.
 
     Raises:
         ValueError: fewer than four draws a chain.
@@ -322,8 +358,9 @@ def bulk_size(draws: Tensor) -> Tensor:
 
 
 def effective_size(draws: Tensor) -> Tensor:
-    """Effective sample size for the mean of draws (N, C, B, D), (B, D): N·C over the autocorrelation time, whose sum stops where pairs of
-    autocorrelations turn negative and is kept from rising (Geyer's initial monotone sequence).
+    """Effective sample size for the mean of draws (N, C, B, D), (B, D): N·C over the
+    autocorrelation time, whose sum stops where pairs of autocorrelations turn negative
+    and is kept from rising (Geyer's initial monotone sequence).
 
     Raises:
         ValueError: fewer than four draws a chain.
@@ -335,7 +372,9 @@ def _plain_size(draws: Tensor) -> Tensor:
     count, chains = draws.shape[:2]
     centred = draws - draws.mean(0)
     spectrum = torch.fft.rfft(centred, n=2 * count, dim=0)
-    covariance = torch.fft.irfft(spectrum.abs().square(), n=2 * count, dim=0)[:count].mean(1) / count  # (N, B, D), mean over chains
+    covariance = (
+        torch.fft.irfft(spectrum.abs().square(), n=2 * count, dim=0)[:count].mean(1) / count
+    )  # (N, B, D), mean over chains
     within = covariance[0] * count / (count - 1)
     total = within * (count - 1) / count + draws.mean(0).var(0)
     correlation = 1 - (within - covariance) / total
@@ -346,7 +385,9 @@ def _plain_size(draws: Tensor) -> Tensor:
     return torch.where(within > 0, count * chains / time, 0.0)
 
 
-def _jittered(target: Target, state: State, size: Tensor, variance: Tensor, settings: HMC) -> tuple[State, Info]:
+def _jittered(
+    target: Target, state: State, size: Tensor, variance: Tensor, settings: HMC
+) -> tuple[State, Info]:
     leapfrogs = int(torch.randint(1, settings.leapfrogs + 1, (), generator=noise.generator()))
     return step(target, state, step_size=size, leapfrogs=leapfrogs, variance=variance)
 
@@ -356,14 +397,18 @@ def _energy(state: State, momentum: Tensor, variance: Tensor) -> Tensor:
 
 
 def _variance(positions: Tensor) -> Tensor:
-    """Variances (B, D) of positions (N, B, D), drawn a little towards a common small one, as in Stan."""
+    """Variances (B, D) of positions (N, B, D), drawn a little towards a common small
+    one, as in Stan."""
     count = len(positions)
     return (count * positions.var(0) + 5e-3) / (count + 5)
 
 
 def _halves(draws: Tensor) -> Tensor:
-    """The first and the second half of every chain as chains of their own, (N // 2, 2C, B, D)."""
+    """The first and the second half of every chain as chains of their own, (N // 2, 2C,
+    B, D)."""
     count = len(draws) // 2
     if count < 2:
-        raise ValueError(f"{len(draws)} draws a chain are too few to compare its halves; let hmc take steps=4 or more")
+        raise ValueError(
+            f"{len(draws)} draws a chain are too few to compare its halves; let hmc take steps=4 or more"
+        )
     return torch.cat([draws[:count], draws[-count:]], 1)

@@ -1,24 +1,31 @@
 """Products of unimodal posteriors, and posteriors that differ from row to row.
 
-Where modalities are independent given z, their posteriors imply that of any set S of them:
+Where modalities are independent given z, their posteriors imply that of any set S of
+them:
 
     q(z | x_S) ∝ p(z) ∏_{m∈S} q(z | x_m) / p(z),     log q = log p(z) + Σ_{m∈S} [log q(z | x_m) − log p(z)] + const.
 
-The prior is divided out |S| − 1 times, not once. With normal experts the product is normal, of precision Σ_m 1/σ_m² − (|S| − 1). Any other is
-sampled by Hamiltonian Monte Carlo, each draw from a chain of its own; what the encoders and the networks on top of them said is computed
-before the chains start, so that a step of a chain evaluates nothing but the flows.
+The prior is divided out |S| − 1 times, not once. With normal experts the product is
+normal, of precision Σ_m 1/σ_m² − (|S| − 1). Any other is sampled by Hamiltonian Monte
+Carlo, each draw from a chain of its own; what the encoders and the networks on top of
+them said is computed before the chains start, so that a step of a chain evaluates
+nothing but the flows.
 
-Each quotient is what x_m adds to what is known, p(x_m | z) / p(x_m), and falls off where z does not explain x_m. A flow that was fitted to
-few draws far out need not be narrower there than the prior, and the quotient grows. But its own marginal q_m(z) = E[q(z | x_m)] errs in the
-same way, since the map f is the same for every row. Where an expert knows its marginal, that is divided out in the prior's place (ours):
+Each quotient is what x_m adds to what is known, p(x_m | z) / p(x_m), and falls off
+where z does not explain x_m. A flow that was fitted to few draws far out need not be
+narrower there than the prior, and the quotient grows. But its own marginal q_m(z) =
+E[q(z | x_m)] errs in the same way, since the map f is the same for every row. Where an
+expert knows its marginal, that is divided out in the prior's place (ours):
 
     q(z | x_m) / q_m(z) = N(f(z); μ_m, σ_m) / N(f(z); μ̄, σ̄),
 
-of which the volume of f is gone. Where the posterior is learned well the two agree, since the marginal is the prior then.
+of which the volume of f is gone. Where the posterior is learned well the two agree,
+since the marginal is the prior then.
 
-A product need not be a density still: where experts are wider than what is divided out, tails grow. Those rows are found out (exactly for
-normal experts; otherwise by a look along rays, and by chains that leave the prior's range), reported by a warning, and given ∏ q(z | x_m),
-of which nothing is divided out, and which is always a density.
+A product need not be a density still: where experts are wider than what is divided out,
+tails grow. Those rows are found out (exactly for normal experts; otherwise by a look
+along rays, and by chains that leave the prior's range), reported by a warning, and
+given ∏ q(z | x_m), of which nothing is divided out, and which is always a density.
 
     JNF 2025, https://arxiv.org/abs/2502.03952; marginals, and what improper rows get, are ours.
 """
@@ -42,14 +49,16 @@ from counterpoint.probability.flows import Flow, masked_once, side_by_side
 from counterpoint.probability.mcmc import HMC, Chains
 
 FAR = (16.0, 32.0)
-"""Radii, in scales of the prior and beyond the experts' centres, between which a proper product's log density falls along every ray."""
+"""Radii, in scales of the prior and beyond the experts' centres, between which a proper
+product's log density falls along every ray."""
 
 STUCK = 1e-3
 """Mean acceptance below which a chain has not moved."""
 
 
 class ImproperProduct(UserWarning):
-    """A product of posteriors, each over its marginal or the prior, that has no finite integral."""
+    """A product of posteriors, each over its marginal or the prior, that has no finite
+    integral."""
 
 
 class StuckChains(UserWarning):
@@ -72,7 +81,14 @@ def product_of_posteriors(
         alone = members.sum(0) <= 1  # what one expert says is sampled as it is
         q = ProductOfPosteriors(experts, members, prior, hmc, names)
         return chosen(alone, MixtureOfExperts(experts, members), q) if bool(alone.any()) else q
-    everyone = dist.stacked([*experts, Normal(prior.loc.expand_as(experts[0].centre), prior.scale.expand_as(experts[0].centre))])
+    everyone = dist.stacked(
+        [
+            *experts,
+            Normal(
+                prior.loc.expand_as(experts[0].centre), prior.scale.expand_as(experts[0].centre)
+            ),
+        ]
+    )
     present = members.to(prior.scale.dtype)
     power = 1 - present.sum(0).clamp(min=1)
     precision = (torch.cat([present, power[None]]).unsqueeze(-1) * everyone.scale.pow(-2)).sum(0)
@@ -82,7 +98,8 @@ def product_of_posteriors(
 
 
 class ProductOfPosteriors(Distribution):
-    """The product where it has no closed form: a density up to a constant, and draws by Hamiltonian Monte Carlo.
+    """The product where it has no closed form: a density up to a constant, and draws by
+    Hamiltonian Monte Carlo.
 
     Args:
         experts: q(z | x_m), parameters (B, D) each.
@@ -123,7 +140,11 @@ class ProductOfPosteriors(Distribution):
     def _reach(self) -> Tensor:
         """How far from the prior's location the experts say anything, (B, 1)."""
         with torch.no_grad():
-            centres = torch.stack([q.centre for q in self.experts]) if self._together is None else self._together.centre.squeeze(1)
+            centres = (
+                torch.stack([q.centre for q in self.experts])
+                if self._together is None
+                else self._together.centre.squeeze(1)
+            )
             away = torch.where(self.members, (centres - self.prior.loc).abs().amax(-1), 0.0)
         return away.amax(0).nan_to_num().unsqueeze(-1)
 
@@ -133,29 +154,41 @@ class ProductOfPosteriors(Distribution):
         return _side_by_side(self.experts)
 
     def _grows(self) -> Tensor:
-        """(B,) bool: rows whose product grows along some ray, beyond the experts: 48 axes at most and 16 random directions, both ways."""
+        """(B,) bool: rows whose product grows along some ray, beyond the experts: 48
+        axes at most and 16 random directions, both ways."""
         bounded = self._bounded()
         if bool(bounded.all()):
             return ~bounded
         dim = self.event_shape[0]
         with noise.seeded(0), torch.no_grad():
             axes = torch.eye(dim)[torch.randperm(dim, generator=noise.generator())[:48]]
-            some = torch.cat([axes, torch.nn.functional.normalize(noise.normal_like(torch.empty(16, dim)), dim=-1)])
+            some = torch.cat(
+                [
+                    axes,
+                    torch.nn.functional.normalize(noise.normal_like(torch.empty(16, dim)), dim=-1),
+                ]
+            )
             rays = torch.cat([some, -some]).to(self.prior.loc).unsqueeze(1)
-            at = [self.prior.loc + (self._reach + radius * self.prior.scale) * rays for radius in FAR]
+            at = [
+                self.prior.loc + (self._reach + radius * self.prior.scale) * rays for radius in FAR
+            ]
             near, far = (self._log_density(z, None) for z in at)
         return ((far >= near) & (far > -math.inf)).any(0) & ~bounded
 
     def _bounded(self) -> Tensor:
-        """(B,) bool: rows whose quotients are all bounded, because what x says is narrower in every dimension than what is said over all rows."""
+        """(B,) bool: rows whose quotients are all bounded, because what x says is
+        narrower in every dimension than what is said over all rows."""
         narrower = [
-            (q.base.scale <= q.marginal.scale).all(-1) if isinstance(q, Flowed) and q.marginal is not None else torch.zeros_like(here)
+            (q.base.scale <= q.marginal.scale).all(-1)
+            if isinstance(q, Flowed) and q.marginal is not None
+            else torch.zeros_like(here)
             for q, here in zip(self.experts, self.members, strict=True)
         ]
         return (torch.stack(narrower) | ~self.members).all(0)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(z) + Σ_m log q(z | x_m) / q_m(z) of values (K, B, D), (K, B): not normalised. Improper rows: Σ_m log q(z | x_m)."""
+        """log p(z) + Σ_m log q(z | x_m) / q_m(z) of values (K, B, D), (K, B): not
+        normalised. Improper rows: Σ_m log q(z | x_m)."""
         return self._log_density(value, self._proper)
 
     @property
@@ -165,14 +198,22 @@ class ProductOfPosteriors(Distribution):
 
     def _log_density(self, z: Tensor, proper: Tensor | None) -> Tensor:
         prior = self._prior(z, proper)
-        said = [torch.where(here, _added(q, z, prior, proper), 0.0) for q, here in zip(self.experts, self.members, strict=True)]
+        said = [
+            torch.where(here, _added(q, z, prior, proper), 0.0)
+            for q, here in zip(self.experts, self.members, strict=True)
+        ]
         return prior + torch.stack(said).sum(0)
 
     def _prior(self, z: Tensor, proper: Tensor | None) -> Tensor:
-        return self.prior.log_prob(z) if proper is None else torch.where(proper, self.prior.log_prob(z), 0.0)
+        return (
+            self.prior.log_prob(z)
+            if proper is None
+            else torch.where(proper, self.prior.log_prob(z), 0.0)
+        )
 
     def _fast_log_density(self) -> mcmc.LogDensity:
-        """``log_prob`` for chains, which call it a thousand times: experts alike are evaluated side by side."""
+        """``log_prob`` for chains, which call it a thousand times: experts alike are
+        evaluated side by side."""
         proper, together = self._proper, self._together
         if together is None:
             return partial(self._log_density, proper=proper)
@@ -180,13 +221,17 @@ class ProductOfPosteriors(Distribution):
 
         def log_density(z: Tensor) -> Tensor:
             prior = self._prior(z, proper)
-            return prior + torch.where(members, _added(together, z.expand(len(members), *z.shape), prior, proper), 0.0).sum(0)
+            return prior + torch.where(
+                members, _added(together, z.expand(len(members), *z.shape), prior, proper), 0.0
+            ).sum(0)
 
         return log_density
 
     def chains(self, count: int | None = None) -> Chains:
-        """The chains of each row, (steps, C, B, D), started at draws from its experts in turn. Rows whose chains leave the prior's range are
-        improper, and are sampled anew. Rows with a chain that does not move are reported by a warning; the other rows are none the worse.
+        """The chains of each row, (steps, C, B, D), started at draws from its experts
+        in turn. Rows whose chains leave the prior's range are improper, and are sampled
+        anew. Rows with a chain that does not move are reported by a warning; the other
+        rows are none the worse.
 
         Args:
             count: C; the settings' number where None.
@@ -214,7 +259,11 @@ class ProductOfPosteriors(Distribution):
                 for name, q, here in zip(self.names, self.experts, self.members, strict=True)
                 if here[first] and not bool(torch.isfinite(q.log_prob(at))[:, first].all())
             ]
-        why = f"what {' and '.join(blind)} says of it is not finite" if blind else "no proposal was taken; give hmc a longer warmup"
+        why = (
+            f"what {' and '.join(blind)} says of it is not finite"
+            if blind
+            else "no proposal was taken; give hmc a longer warmup"
+        )
         warnings.warn(
             f"chains of {len(stuck)} of {len(self.rows)} rows stayed where they began, the first in row {int(self.rows[first])}: {why}",
             StuckChains,
@@ -222,21 +271,31 @@ class ProductOfPosteriors(Distribution):
         )
 
     def _run(self, count: int) -> Chains:
-        with torch.no_grad(), masked_once():  # flows multiply their masks in once, not at every step
+        with (
+            torch.no_grad(),
+            masked_once(),
+        ):  # flows multiply their masks in once, not at every step
             turn = torch.arange(count, device=self.members.device).unsqueeze(-1)
             size = self.members.sum(0).clamp(min=1)
-            nth = torch.cumsum(self.members, 0) - 1  # (M, B): the how-manieth expert of its row each is
-            begins = (self.members & (nth == (turn % size).unsqueeze(1))).permute(1, 0, 2).unsqueeze(-1)  # (M, C, B, 1)
+            nth = (
+                torch.cumsum(self.members, 0) - 1
+            )  # (M, B): the how-manieth expert of its row each is
+            begins = (
+                (self.members & (nth == (turn % size).unsqueeze(1))).permute(1, 0, 2).unsqueeze(-1)
+            )  # (M, C, B, 1)
             start = self.prior.loc.new_zeros(count, *self.batch_shape, *self.event_shape)
             for q, rows in zip(self.experts, begins, strict=True):
                 if bool(rows.any()):  # flows take a pass for every dimension to draw
                     start = torch.where(rows, q.rsample(torch.Size((count,))), start)
             log_density = self._fast_log_density()
-            log_density(start)  # multiplies masks in where flows are not stacked: a compiled density has to find it done
+            log_density(
+                start
+            )  # multiplies masks in where flows are not stacked: a compiled density has to find it done
             return mcmc.sample(log_density, start, self.hmc)
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
-        """The last positions of as many chains as draws; no gradient reaches the experts."""
+        """The last positions of as many chains as draws; no gradient reaches the
+        experts."""
         shape = torch.Size(sample_shape)
         count = shape.numel()
         last = self.chains(max(count, self.hmc.chains)).draws[-1, :count]
@@ -244,17 +303,20 @@ class ProductOfPosteriors(Distribution):
 
     @cached_property
     def centre(self) -> Tensor:
-        """The mean of all draws after warm-up, (B, D), always of the same random numbers."""
+        """The mean of all draws after warm-up, (B, D), always of the same random
+        numbers."""
         with noise.seeded(0):
             return self.chains().draws.mean((0, 1))
 
 
 class MixtureOfExperts(Distribution):
-    """Per-row uniform mixture of any experts, whose density is normalised: what importance sampling draws from in a product's place.
+    """Per-row uniform mixture of any experts, whose density is normalised: what
+    importance sampling draws from in a product's place.
 
     Args:
         experts: q(z | x_m), parameters (B, D) each.
-        members: (M, B) bool, which experts row b has; a row without any has them all, to stay finite.
+        members: (M, B) bool, which experts row b has; a row without any has them all,
+            to stay finite.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's own interface)
@@ -265,14 +327,19 @@ class MixtureOfExperts(Distribution):
         super().__init__(experts[0].batch_shape, experts[0].event_shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        each = [torch.where(here, q.log_prob(value), -math.inf) for q, here in zip(self.experts, self.members, strict=True)]
+        each = [
+            torch.where(here, q.log_prob(value), -math.inf)
+            for q, here in zip(self.experts, self.members, strict=True)
+        ]
         return torch.logsumexp(torch.stack(each), 0) - self.members.sum(0).log()
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
         shape = torch.Size(sample_shape)
         draws = torch.stack([q.rsample(shape) for q in self.experts], -2)  # (*shape, B, M, D)
         turn = noise.choices(self.members.T.float(), shape)  # (*shape, B)
-        return draws.gather(-2, turn[..., None, None].expand(*turn.shape, 1, draws.shape[-1])).squeeze(-2)
+        return draws.gather(
+            -2, turn[..., None, None].expand(*turn.shape, 1, draws.shape[-1])
+        ).squeeze(-2)
 
     @property
     def centre(self) -> Tensor:
@@ -297,7 +364,9 @@ class Choice(Distribution):
         super().__init__(torch.Size((len(rows),)), first.centre.shape[-1:], validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return self._together(self.first.log_prob(value), self.second.log_prob(value[..., ~self.rows, :]), -1)
+        return self._together(
+            self.first.log_prob(value), self.second.log_prob(value[..., ~self.rows, :]), -1
+        )
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
         shape = torch.Size(sample_shape)
@@ -312,12 +381,15 @@ class Choice(Distribution):
 
 
 def chosen(rows: Tensor, first: dist.Posterior, second: dist.Posterior) -> dist.Posterior:
-    """``first`` where ``rows`` (B,) says so and ``second`` elsewhere; both have parameters (B, D)."""
+    """``first`` where ``rows`` (B,) says so and ``second`` elsewhere; both have
+    parameters (B, D)."""
     if bool(rows.all()):
         return first
     if isinstance(first, Normal) and isinstance(second, Normal):
         where = rows.unsqueeze(-1)
-        return Normal(torch.where(where, first.loc, second.loc), torch.where(where, first.scale, second.scale))
+        return Normal(
+            torch.where(where, first.loc, second.loc), torch.where(where, first.scale, second.scale)
+        )
     return Choice(rows, first, _taken(second, (~rows).nonzero().squeeze(-1)))
 
 
@@ -326,10 +398,14 @@ def _taken(q: dist.Posterior, rows: Tensor) -> dist.Posterior:
     if isinstance(q, dist.Expert):
         return dist.gathered(q, rows)
     if isinstance(q, MixtureOfExperts):
-        return MixtureOfExperts([dist.gathered(expert, rows) for expert in q.experts], q.members[:, rows])
+        return MixtureOfExperts(
+            [dist.gathered(expert, rows) for expert in q.experts], q.members[:, rows]
+        )
     if isinstance(q, ProductOfPosteriors):
         experts = [dist.gathered(expert, rows) for expert in q.experts]
-        return ProductOfPosteriors(experts, q.members[:, rows], q.prior, q.hmc, q.names, q.rows[rows.cpu()])
+        return ProductOfPosteriors(
+            experts, q.members[:, rows], q.prior, q.hmc, q.names, q.rows[rows.cpu()]
+        )
     if isinstance(q, Choice):
         place = torch.cumsum(~q.rows, 0) - 1  # of each row among those of the second
         here = q.rows[rows]
@@ -347,18 +423,23 @@ def chained(q: dist.Posterior) -> ProductOfPosteriors | None:
 
 
 def normalised(q: dist.Posterior) -> dist.Posterior:
-    """``q`` where its density integrates to one; otherwise something like it, to draw importance samples from."""
+    """``q`` where its density integrates to one; otherwise something like it, to draw
+    importance samples from."""
     if isinstance(q, Choice):
         return Choice(q.rows, q.first, normalised(q.second))
     return MixtureOfExperts(q.experts, q.members) if isinstance(q, ProductOfPosteriors) else q
 
 
 def log_normaliser(q: dist.Posterior, like: dist.Posterior, samples: int) -> Tensor:
-    """log ∫ exp(``q.log_prob``), (B,): 0 for a density, estimated for a product by importance samples, half of them from a normal with the
-    moments of its chains and half from ``like``, a density that resembles it. The chains may find a row improper, which changes ``q.log_prob``."""
+    """log ∫ exp(``q.log_prob``), (B,): 0 for a density, estimated for a product by
+    importance samples, half of them from a normal with the moments of its chains and
+    half from ``like``, a density that resembles it. The chains may find a row improper,
+    which changes ``q.log_prob``."""
     if isinstance(q, Choice):
         others = (~q.rows).nonzero().squeeze(-1)
-        return torch.zeros_like(like.centre[..., 0]).index_copy(0, others, log_normaliser(q.second, _taken(like, others), samples))
+        return torch.zeros_like(like.centre[..., 0]).index_copy(
+            0, others, log_normaliser(q.second, _taken(like, others), samples)
+        )
     if not isinstance(q, ProductOfPosteriors):
         return torch.zeros_like(like.centre[..., 0])
     draws = q.chains(max(q.hmc.chains, 8)).draws.flatten(0, 1)
@@ -369,11 +450,14 @@ def log_normaliser(q: dist.Posterior, like: dist.Posterior, samples: int) -> Ten
 
 
 def _side_by_side(experts: Sequence[Expert]) -> Flowed | None:
-    """Experts behind flows of one build as one distribution with parameters (M, 1, B, D); None for others, or in one dimension."""
+    """Experts behind flows of one build as one distribution with parameters (M, 1, B,
+    D); None for others, or in one dimension."""
     flowed = [q for q in experts if isinstance(q, Flowed) and isinstance(q.flow, Flow)]
     flows = [q.flow for q in flowed if isinstance(q.flow, Flow)]
     marginals = [q.marginal for q in flowed if q.marginal is not None]
-    kinds = {(flow.build, type(q.base), type(q.marginal)) for flow, q in zip(flows, flowed, strict=True)}
+    kinds = {
+        (flow.build, type(q.base), type(q.marginal)) for flow, q in zip(flows, flowed, strict=True)
+    }
     if len(flowed) < len(experts) or len(kinds) != 1 or flows[0].dim < 2:
         return None
     context = [q.context for q in flowed if q.context is not None]
@@ -391,7 +475,8 @@ def _spread(q: Diagonal) -> Diagonal:
 
 
 def _added(q: Expert, z: Tensor, prior: Tensor, proper: Tensor | None) -> Tensor:
-    """log q(z | x_m) / q_m(z) where ``proper``, log q(z | x_m) elsewhere, (K, B); log p(z) serves where q_m is not known."""
+    """log q(z | x_m) / q_m(z) where ``proper``, log q(z | x_m) elsewhere, (K, B); log
+    p(z) serves where q_m is not known."""
     if not isinstance(q, Flowed) or q.marginal is None:
         return q.log_prob(z) - prior
     if proper is None:

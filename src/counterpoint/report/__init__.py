@@ -1,4 +1,5 @@
-"""What a trained method learned, for people: one HTML file, and the figures that it is made of."""
+"""What a trained method learned, for people: one HTML file, and the figures that it is
+made of."""
 
 from __future__ import annotations
 

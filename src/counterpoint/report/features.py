@@ -1,4 +1,5 @@
-"""Which features of a vector the other modalities tell: genes, proteins, whatever has a name."""
+"""Which features of a vector the other modalities tell: genes, proteins, whatever has a
+name."""
 
 from __future__ import annotations
 
@@ -36,9 +37,13 @@ class Predicted:
     best: list[tuple[str, float]]
 
 
-def predicted(method: Method, split: Split, *, best: int = 12, most: int = 1000, seed: int = 0) -> list[Predicted]:
-    """Pearson correlations, over rows, of what was measured with what the method makes of the rest of the row, of every modality whose features
-    have names. Counts are compared as logarithms of their shares. Features that do not vary in these rows are left out.
+def predicted(
+    method: Method, split: Split, *, best: int = 12, most: int = 1000, seed: int = 0
+) -> list[Predicted]:
+    """Pearson correlations, over rows, of what was measured with what the method makes
+    of the rest of the row, of every modality whose features have names. Counts are
+    compared as logarithms of their shares. Features that do not vary in these rows are
+    left out.
 
     Args:
         best: how many features to name.
@@ -47,7 +52,9 @@ def predicted(method: Method, split: Split, *, best: int = 12, most: int = 1000,
     found = []
     for m in (m for m in method.modalities if m.features and len(method.modalities) > 1):
         others = [name for name in split.present if name != m.name]
-        rows = np.flatnonzero(split.present[m.name] & np.any([split.present[name] for name in others], axis=0))
+        rows = np.flatnonzero(
+            split.present[m.name] & np.any([split.present[name] for name in others], axis=0)
+        )
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
         if len(rows) < FEWEST:
             continue

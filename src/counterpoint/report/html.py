@@ -1,7 +1,7 @@
 """The report: one HTML file that needs nothing but a browser, no network either.
 
-Figures are inlined as SVG, whose pictures are PNG in base64; lines and letters take their colour from the page, so that one file
-is at home on a light and on a dark screen.
+Figures are inlined as SVG, whose pictures are PNG in base64; lines and letters take
+their colour from the page, so that one file is at home on a light and on a dark screen.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class Bar:
-    """A value on [0, 1] with its mark: ``tick`` is chance or a ceiling, ``tone`` the colour (``z``, ``w``, or ``leak``)."""
+    """A value on [0, 1] with its mark: ``tick`` is chance or a ceiling, ``tone`` the
+    colour (``z``, ``w``, or ``leak``)."""
 
     value: float
     text: str
@@ -92,7 +93,8 @@ class Bar:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one latent tells about one label. ``own``: it is meant to (z the shared, w the private label); otherwise it leaks."""
+    """What one latent tells about one label. ``own``: it is meant to (z the shared, w
+    the private label); otherwise it leaks."""
 
     latent: str
     label: str
@@ -102,7 +104,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Plate:
-    """A figure of the page: inline SVG, its caption, what a screen reader says, and its width in CSS pixels."""
+    """A figure of the page: inline SVG, its caption, what a screen reader says, and its
+    width in CSS pixels."""
 
     svg: str
     caption: str
@@ -131,11 +134,13 @@ def write_report(
         out: the file to write; replaced in one step, so it is never half written.
         config: configuration of the run, shown whole; the method's own by default.
         commands: shell commands that reproduce the run.
-        maps: projections of the latents, of ``pca``, ``tsne`` and ``umap``; by default all (the last where umap-learn is installed).
+        maps: projections of the latents, of ``pca``, ``tsne`` and ``umap``; by default
+            all (the last where umap-learn is installed).
         seed: chooses the examples shown.
 
     Raises:
-        ValueError: an unknown map, or modalities of method and data that differ. OSError: the file cannot be written.
+        ValueError: an unknown map, or modalities of method and data that differ.
+            OSError: the file cannot be written.
     """
     mine, theirs = [m.name for m in method.modalities], [m.name for m in data.modalities]
     if {*mine} != {*theirs}:
@@ -151,7 +156,14 @@ def write_report(
     page = {
         "method": method.name,
         "data": data,
-        "rows": {name: f"{len(split):,}" for name, split in (("train", data.train), ("validation", data.val), ("test", data.test))},
+        "rows": {
+            name: f"{len(split):,}"
+            for name, split in (
+                ("train", data.train),
+                ("validation", data.val),
+                ("test", data.test),
+            )
+        },
         "modalities": [(m, _describe(m)) for m in data.modalities],
         "findings": findings,
         "summary": _summary(findings),
@@ -209,7 +221,8 @@ def _mean(value: JSON | Measured) -> float:
 
 
 def _text(value: JSON | Measured) -> str:
-    """'.983', '12.4', '.983 ± .002' (over seeds); with a mark where the figure rests on few rows."""
+    """'.983', '12.4', '.983 ± .002' (over seeds); with a mark where the figure rests on
+    few rows."""
     if isinstance(value, Measured):
         return _text(value.value) + MARK * value.few
     if isinstance(value, Mapping):
@@ -241,11 +254,17 @@ def _chance(metrics: Mapping[str, JSON], label: str) -> float | None:
 
 
 def _findings(metrics: Mapping[str, JSON], data: Dataset) -> list[Finding]:
-    """Every latent against every label: first what it is meant to know, then what leaks."""
+    """Every latent against every label: first what it is meant to know, then what
+    leaks."""
     shared, private = [*data.test.shared_labels], [*data.test.private_labels]
     meant, leaks = (("z", shared), ("w", private)), (("z", private), ("w", shared))
     return [
-        Finding(latent, label, own, _bar(metrics[name], _chance(metrics, label), latent if own else "leak"))
+        Finding(
+            latent,
+            label,
+            own,
+            _bar(metrics[name], _chance(metrics, label), latent if own else "leak"),
+        )
         for own, pairs in ((True, meant), (False, leaks))
         for latent, labels in pairs
         for label in labels
@@ -266,43 +285,68 @@ def _summary(findings: Sequence[Finding]) -> str:
     meant, leaks = said(f for f in findings if f.own), said(f for f in findings if not f.own)
     if not meant:
         return ""
-    return f"From one modality, a linear probe reads {meant}." + (f" Where it should find nothing, it reads {leaks}." if leaks else "")
+    return f"From one modality, a linear probe reads {meant}." + (
+        f" Where it should find nothing, it reads {leaks}." if leaks else ""
+    )
 
 
-def _comparison(name: str, metrics: Mapping[str, JSON], published: Published) -> list[tuple[str, bool, list[Bar | None]]]:
-    """Rows of the comparison: (method, whether it is this run, a bar or nothing per column)."""
-    wanted = [(latent, label, latent == "z" if label == published.columns[0][1] else latent == "w") for latent, label in published.columns]
+def _comparison(
+    name: str, metrics: Mapping[str, JSON], published: Published
+) -> list[tuple[str, bool, list[Bar | None]]]:
+    """Rows of the comparison: (method, whether it is this run, a bar or nothing per
+    column)."""
+    wanted = [
+        (latent, label, latent == "z" if label == published.columns[0][1] else latent == "w")
+        for latent, label in published.columns
+    ]
 
     def bars(values: Sequence[JSON]) -> list[Bar | None]:
         return [
-            None if value is None else _bar(value, _chance(metrics, label), latent if own else "leak")
+            None
+            if value is None
+            else _bar(value, _chance(metrics, label), latent if own else "leak")
             for (latent, label, own), value in zip(wanted, values, strict=True)
         ]
 
     own_row = bars([metrics.get(f"probe/{latent}/{label}") for latent, label in published.columns])
-    return [(name, True, own_row), *((other, False, bars(values)) for other, values in published.rows.items())]
+    return [
+        (name, True, own_row),
+        *((other, False, bars(values)) for other, values in published.rows.items()),
+    ]
 
 
-def _coherence(evaluation: Evaluation, metrics: Mapping[str, Measured], data: Dataset) -> list[tuple[str, str, Bar]]:
-    """Rows (what is generated from what, label, bar); per-modality details stay in the list of all figures."""
+def _coherence(
+    evaluation: Evaluation, metrics: Mapping[str, Measured], data: Dataset
+) -> list[tuple[str, str, Bar]]:
+    """Rows (what is generated from what, label, bar); per-modality details stay in the
+    list of all figures."""
     rows = []
     named_priors = any(name.startswith("coherence/joint/") and "@" in name for name in metrics)
     for name, value in metrics.items():
         parts = re.fullmatch(r"(?:coherence/)?(judge|(?<=/)[a-z]+)(\d*)/([^/@]+)(?:@(.+))?", name)
         if (
-            not parts or parts[2] == "1" or name == "judge/match" or (parts[1] == "joint" and not parts[4] and named_priors)
+            not parts
+            or parts[2] == "1"
+            or name == "judge/match"
+            or (parts[1] == "joint" and not parts[4] and named_priors)
         ):  # given1 is cross, matches have their own table, a bare joint is one of the named
             continue
         kind, count, label, prior = parts.groups()
         title = KINDS.get(kind, kind).format(count) + (f", {prior} prior" if prior else "")
         bar = _bar(value, evaluation.chance(name), _tone(kind, label, data))
         place = [*KINDS].index(kind) if kind in KINDS else len(KINDS)
-        rows.append(((label not in data.test.shared_labels, label, place, count), title, label, bar))
+        rows.append(
+            ((label not in data.test.shared_labels, label, place, count), title, label, bar)
+        )
     return [(title, label, bar) for _, title, label, bar in sorted(rows, key=lambda row: row[0])]
 
 
 def _published_coherence(published: Published | None) -> list[tuple[str, list[str]]]:
-    return [(name, [_number(v) for v in values]) for name, values in published.coherence.items()] if published else []
+    return (
+        [(name, [_number(v) for v in values]) for name, values in published.coherence.items()]
+        if published
+        else []
+    )
 
 
 def _tone(kind: str, label: str, data: Dataset) -> str:
@@ -310,38 +354,71 @@ def _tone(kind: str, label: str, data: Dataset) -> str:
 
 
 def _quality(metrics: Mapping[str, JSON], data: Dataset) -> dict[str, JSON]:
-    """Column titles and rows (modality, what was generated, one text per column); no rows where nothing was measured."""
+    """Column titles and rows (modality, what was generated, one text per column); no
+    rows where nothing was measured."""
     rows = []
     for m in data.modalities:
         for suffix, title in (("", "unconditional"), ("_cross", "from another modality")):
             values = [metrics.get(f"{kind}{suffix}/{m.name}") for kind in QUALITY]
             if any(value is not None for value in values):
-                rows.append((m.name, title, ["–" if value is None else _text(value) for value in values]))
+                rows.append(
+                    (m.name, title, ["–" if value is None else _text(value) for value in values])
+                )
     return {"columns": [*QUALITY.values()], "rows": rows}
 
 
 def _given(metrics: Mapping[str, JSON], data: Dataset) -> dict[str, JSON]:
-    """Column titles and rows (modality, what it was generated from, one text per column), as far as measured; nothing given comes first."""
+    """Column titles and rows (modality, what it was generated from, one text per
+    column), as far as measured; nothing given comes first."""
     found: dict[str, dict[str, dict[str, JSON]]] = {}
     for name, value in metrics.items():
-        parts = re.fullmatch(r"(match|judge/match|retrieval(?:@\d+)?|f1|fid)(?:[/_]given\d+)?/([^/>]+)>([^/>]+)", name)
+        parts = re.fullmatch(
+            r"(match|judge/match|retrieval(?:@\d+)?|f1|fid)(?:[/_]given\d+)?/([^/>]+)>([^/>]+)",
+            name,
+        )
         if parts:
             kind, given, target = parts.groups()
-            nothing = {"f1": metrics.get(f"chance/f1/{target}"), "fid": metrics.get(f"fid/{target}")}
-            found.setdefault(target, {"": {key: v for key, v in nothing.items() if v is not None}}).setdefault(given, {})[kind] = value
-    kinds = [kind for kind in GIVEN if any(kind in values for sets in found.values() for values in sets.values())]
+            nothing = {
+                "f1": metrics.get(f"chance/f1/{target}"),
+                "fid": metrics.get(f"fid/{target}"),
+            }
+            found.setdefault(
+                target, {"": {key: v for key, v in nothing.items() if v is not None}}
+            ).setdefault(given, {})[kind] = value
+    kinds = [
+        kind
+        for kind in GIVEN
+        if any(kind in values for sets in found.values() for values in sets.values())
+    ]
     rows = [
-        (m.name, given.replace("+", ", ") or "nothing", [_text(values[kind]) if kind in values else "–" for kind in kinds])
+        (
+            m.name,
+            given.replace("+", ", ") or "nothing",
+            [_text(values[kind]) if kind in values else "–" for kind in kinds],
+        )
         for m in data.modalities
-        for given, values in sorted(found.get(m.name, {}).items(), key=lambda row: row[0].count("+") + bool(row[0]))
+        for given, values in sorted(
+            found.get(m.name, {}).items(), key=lambda row: row[0].count("+") + bool(row[0])
+        )
     ]
     return {"columns": [GIVEN[kind] for kind in kinds], "rows": rows}
 
 
 def _posteriors(metrics: Mapping[str, JSON]) -> dict[str, JSON]:
-    """Column titles, and rows (what is given, one text per column): all in nats but where chains were run."""
-    kinds = [kind for kind in POSTERIOR if any(name.startswith(f"posterior/{kind}/given") for name in metrics)]
-    counts = sorted({int(found[1]) for name in metrics if (found := re.fullmatch(r"posterior/\w+/given(\d+)", name))})
+    """Column titles, and rows (what is given, one text per column): all in nats but
+    where chains were run."""
+    kinds = [
+        kind
+        for kind in POSTERIOR
+        if any(name.startswith(f"posterior/{kind}/given") for name in metrics)
+    ]
+    counts = sorted(
+        {
+            int(found[1])
+            for name in metrics
+            if (found := re.fullmatch(r"posterior/\w+/given(\d+)", name))
+        }
+    )
     rows = []
     for count in counts:
         values = [metrics.get(f"posterior/{kind}/given{count}") for kind in kinds]
@@ -357,10 +434,16 @@ def _describe(modality: Any) -> str:
         channels, height, width = modality.shape
         what = f"image{' of unbounded values' * modality.unbounded}, {height} × {width}, {channels} channel{'s' * (channels > 1)}"
     else:
-        names = f" ({', '.join(modality.features[:3])}{', …' * (len(modality.features) > 3)})" if modality.features else ""
+        names = (
+            f" ({', '.join(modality.features[:3])}{', …' * (len(modality.features) > 3)})"
+            if modality.features
+            else ""
+        )
         what = f"vector of {math.prod(modality.shape)}{' counts' * modality.counts}{names}"
     scale = "learned scale" if modality.scale is None else f"scale {modality.scale:g}"
-    family = {"nb": "negative binomial", "zinb": "zero-inflated negative binomial"}.get(modality.likelihood, modality.likelihood)
+    family = {"nb": "negative binomial", "zinb": "zero-inflated negative binomial"}.get(
+        modality.likelihood, modality.likelihood
+    )
     read = f"; its decoder reads covariates in {len(modality.covariates)} column{'s' * (len(modality.covariates) > 1)}"
     return (
         f"{what}; {family} likelihood"
@@ -372,7 +455,9 @@ def _describe(modality: Any) -> str:
 def _yaml(values: JSON) -> str:
     import yaml
 
-    return yaml.safe_dump(json.loads(json.dumps(values, default=str)), sort_keys=False, allow_unicode=True, width=100).strip()
+    return yaml.safe_dump(
+        json.loads(json.dumps(values, default=str)), sort_keys=False, allow_unicode=True, width=100
+    ).strip()
 
 
 def _version() -> str:
@@ -386,14 +471,23 @@ def _version() -> str:
 
 
 def _plate(figure: Figure, title: str, caption: str) -> Plate:
-    """The figure as inline SVG: letters stay letters, ink becomes the page's ink, ids differ between the plates of a page."""
+    """The figure as inline SVG: letters stay letters, ink becomes the page's ink, ids
+    differ between the plates of a page."""
     import matplotlib
     from markupsafe import Markup, escape
 
     salt = re.sub(r"\W+", "-", title)
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "image.composite_image": False}):
-        figure.savefig(buffer, format="svg", transparent=True, dpi=200, metadata={"Date": None, "Creator": None})
+    with matplotlib.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": salt, "image.composite_image": False}
+    ):
+        figure.savefig(
+            buffer,
+            format="svg",
+            transparent=True,
+            dpi=200,
+            metadata={"Date": None, "Creator": None},
+        )
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     opening, rest = svg.split(">", 1)
@@ -411,7 +505,9 @@ def _losses(history: str | Path | None) -> Plate | None:
     if not curves:
         return None
     return _plate(
-        figures.losses(curves), "Loss curves", "One panel per term, already weighted, each on its own scale, against training steps."
+        figures.losses(curves),
+        "Loss curves",
+        "One panel per term, already weighted, each on its own scale, against training steps.",
     )
 
 
@@ -430,11 +526,15 @@ def _comparisons(method: Method, split: Split, seed: int) -> list[Plate]:
     plates = [_plate(figures.reconstructions(method, split, seed=seed), "Reconstructions", caption)]
     private = method.model.private_dims
     if len(method.modalities) > 1:
-        caption = (
-            "Cross generation. A row is given one modality, at its left; a column decodes one, so the diagonal is self-reconstruction."
+        caption = "Cross generation. A row is given one modality, at its left; a column decodes one, so the diagonal is self-reconstruction."
+        caption += (
+            " Elsewhere w is drawn from the prior: what is shared should stay, what is private should change."
+            if private
+            else ""
         )
-        caption += " Elsewhere w is drawn from the prior: what is shared should stay, what is private should change." if private else ""
-        plates.append(_plate(figures.translations(method, split, seed=seed), "Cross generation", caption))
+        plates.append(
+            _plate(figures.translations(method, split, seed=seed), "Cross generation", caption)
+        )
     for m in [m for m in method.modalities if m.name in private][:2]:
         figure = figures.recombinations(method, split, m.name, seed=seed)
         caption = f"Recombination in {m.name}. Each row takes z from the example at its left, each column w from the example above."
@@ -449,20 +549,37 @@ def _maps(method: Method, data: Dataset, kinds: Sequence[str] | None, seed: int)
         return []
     given = figures.chosen_modality(method, None).name
     points, labels = figures.latent_points(method, data.test, given, seed=seed)
-    labels = {name: labels[name] for name in (_shown(data.test.shared_labels, labels), _shown(data.test.private_labels, labels)) if name}
+    labels = {
+        name: labels[name]
+        for name in (
+            _shown(data.test.shared_labels, labels),
+            _shown(data.test.private_labels, labels),
+        )
+        if name
+    }
     plates = []
     for kind in kinds:
         figure = figures.latent_map(points, labels, kind, seed)
         title = figures.MAP_TITLES[kind]
         rows = len(next(iter(points.values())))
-        plates.append(_plate(figure, f"{title} of the latents", f"{title} of {rows} rows of the test split, given {given} alone."))
+        plates.append(
+            _plate(
+                figure,
+                f"{title} of the latents",
+                f"{title} of {rows} rows of the test split, given {given} alone.",
+            )
+        )
     return plates
 
 
 def _refinement(metrics: Mapping[str, JSON]) -> Plate | None:
     bounds, ascent = {}, {}
     for label, title in (("all", "given everything"), ("given1", "given one modality")):
-        steps = {int(found[1]): name for name in metrics if (found := re.fullmatch(rf"refinement/elbo/{label}/t(\d+)", name))}
+        steps = {
+            int(found[1]): name
+            for name in metrics
+            if (found := re.fullmatch(rf"refinement/elbo/{label}/t(\d+)", name))
+        }
         if steps:
             bounds[title] = [_mean(metrics[steps[t]]) for t in sorted(steps)]
             ascent[title] = _mean(metrics[f"refinement/elbo/{label}/ascent"])
@@ -476,7 +593,11 @@ def _refinement(metrics: Mapping[str, JSON]) -> Plate | None:
 
 
 def _plane(method: Method, data: Dataset, seed: int) -> Plate | None:
-    if not figures.has_complete_rows(data.test) or len(method.modalities) < 2 or not figures.in_the_plane(method):
+    if (
+        not figures.has_complete_rows(data.test)
+        or len(method.modalities) < 2
+        or not figures.in_the_plane(method)
+    ):
         return None
     caption = (
         "Posteriors. A row is an example of the test split, a column what is given of it. Points are draws; the line encloses 95 % of the"

@@ -14,7 +14,8 @@ class Published:
         paper: title, venue and year.
         url: where the paper is.
         columns: pairs (latent, label), such as ``("z", "digit")``.
-        rows: method's name to one accuracy per column, ``None`` where the paper has none.
+        rows: method's name to one accuracy per column, ``None`` where the paper has
+            none.
         coherence: method's name to digit coherence (self, cross, joint).
     """
 
@@ -26,7 +27,8 @@ class Published:
     coherence: dict[str, tuple[float, float, float]]
 
     def covers(self, labels: set[str]) -> bool:
-        """Whether a data set with these labels asks the questions that this table answers."""
+        """Whether a data set with these labels asks the questions that this table
+        answers."""
         return {label for _, label in self.columns} <= labels
 
 

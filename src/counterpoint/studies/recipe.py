@@ -25,7 +25,8 @@ class Recipe:
 
     Args:
         method: the method.
-        data: keywords of ``data.load``; empty where ``loaded`` is a data set of the caller's.
+        data: keywords of ``data.load``; empty where ``loaded`` is a data set of the
+            caller's.
         model: keywords of the method.
         fit: fields of ``FitOptions``.
         loaded: the data set of these keywords, where it is there already.
@@ -38,30 +39,58 @@ class Recipe:
     loaded: Dataset | None = None
 
     @staticmethod
-    def of(method: type[Method], data: Source, model: Mapping[str, Any] | None, fit: Mapping[str, Any] | FitOptions | None) -> Recipe:
+    def of(
+        method: type[Method],
+        data: Source,
+        model: Mapping[str, Any] | None,
+        fit: Mapping[str, Any] | FitOptions | None,
+    ) -> Recipe:
         """A recipe of what a caller has."""
-        keywords = {} if isinstance(data, Dataset) else dict(data) if isinstance(data, Mapping) else {"source": str(data)}
+        keywords = (
+            {}
+            if isinstance(data, Dataset)
+            else dict(data)
+            if isinstance(data, Mapping)
+            else {"source": str(data)}
+        )
         given: Any = vars(fit) if isinstance(fit, FitOptions) else fit or {}
         plain = {
-            key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value for key, value in (model or {}).items()
+            key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+            for key, value in (model or {}).items()
         }
-        return Recipe(method, keywords, plain, {**given, "progress": False}, data if isinstance(data, Dataset) else None)
+        return Recipe(
+            method,
+            keywords,
+            plain,
+            {**given, "progress": False},
+            data if isinstance(data, Dataset) else None,
+        )
 
     def changed(self, values: Mapping[str, Any]) -> Recipe:
-        """The same with other values of some fields, by dotted name (:mod:`counterpoint.studies.space`); a limit on training that is
-        among them replaces the recipe's.
+        """The same with other values of some fields, by dotted name
+        (:mod:`counterpoint.studies.space`); a limit on training that is among them
+        replaces the recipe's.
 
         Raises:
-            ValueError: a field of the data, where these are a data set that has been loaded.
+            ValueError: a field of the data, where these are a data set that has been
+                loaded.
         """
-        gone = lifted({name.removeprefix("fit."): value for name, value in values.items() if name.startswith("fit.")})
+        gone = lifted(
+            {
+                name.removeprefix("fit."): value
+                for name, value in values.items()
+                if name.startswith("fit.")
+            }
+        )
         kept = {name: value for name, value in self.fit.items() if name not in gone}
         tree: dict[str, Any] = {"model": self.model, "fit": kept, "data": self.data}
         for name, value in values.items():
             tree = placed(tree, name, value)
         of_data = [name for name in values if name.startswith("data.")]
         if of_data and not self.data:
-            raise ValueError(f"{of_data[0]} can't be varied of a data set that is loaded; give what data.load takes, such as its name")
+            raise ValueError(
+                f"{of_data[0]} can't be varied of a data set that is loaded; give what data.load takes, such as its name"
+            )
         loaded = None if of_data else self.loaded
         return replace(self, model=tree["model"], fit=tree["fit"], data=tree["data"], loaded=loaded)
 
@@ -70,15 +99,27 @@ class Recipe:
         return load(**self.data) if self.loaded is None else self.loaded
 
     def made(self, data: Dataset) -> Method:
-        """The method, not yet trained; its first weights follow the seed of the training.
+        """The method, not yet trained; its first weights follow the seed of the
+        training.
 
         Raises:
             ValueError, TypeError: options that do not go together.
         """
         return self.method.for_data(data, seed=FitOptions(**self.fit).seed, **self.model)
 
-    def trained(self, data: Dataset, folder: Path, *, resume: bool = False, watch: Watch | None = None) -> tuple[Method, FitResult]:
+    def trained(
+        self, data: Dataset, folder: Path, *, resume: bool = False, watch: Watch | None = None
+    ) -> tuple[Method, FitResult]:
         """The method, trained in a run folder."""
         method = self.made(data)
         options, about = FitOptions(**self.fit), described(self.data)
-        return method, fit(method, data.train, data.val, out=folder, resume=resume, describe=about, options=options, watch=watch)
+        return method, fit(
+            method,
+            data.train,
+            data.val,
+            out=folder,
+            resume=resume,
+            describe=about,
+            options=options,
+            watch=watch,
+        )

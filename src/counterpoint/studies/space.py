@@ -4,8 +4,9 @@
     model.shared_dim: {low: 8, high: 64, step: 8}
     model.networks.norm: [none, batch]
 
-Fields have the dotted names of the configuration files: those of the method's constructor below ``model``, of ``FitOptions`` below ``fit``, and of
-``data.load`` below ``data``. What a field takes is read off its annotation.
+Fields have the dotted names of the configuration files: those of the method's
+constructor below ``model``, of ``FitOptions`` below ``fit``, and of ``data.load`` below
+``data``. What a field takes is read off its annotation.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class Range:
     def suggested(self, trial: Trial, name: str) -> float:
         """The value of this trial."""
         if self.whole:
-            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
+            return trial.suggest_int(
+                name, int(self.low), int(self.high), log=self.log, step=int(self.step or 1)
+            )
         return trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step)
 
 
@@ -84,20 +87,28 @@ def read_space(search: Mapping[str, Any] | str | Path, method: type[Method]) -> 
     """A search space of a method, from a mapping or a YAML file.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: no mapping, an unknown field, an empty range or no choice, or a value that the field does not take.
+        FileNotFoundError: no such file. ValueError: no mapping, an unknown field, an
+            empty range or no choice, or a value that the field does not take.
     """
     entries = dict(_entries(_content(search)))
     if not entries:
-        raise ValueError("search: names no field; give at least one, such as fit.lr: {low: 1.0e-4, high: 1.0e-2, log: true}")
+        raise ValueError(
+            "search: names no field; give at least one, such as fit.lr: {low: 1.0e-4, high: 1.0e-2, log: true}"
+        )
     fields = fields_of(method)
     return {name: _dimension(name, entry, _kind(name, fields)) for name, entry in entries.items()}
 
 
 def fields_of(method: type[Method]) -> dict[str, Any]:
     """What can be searched, by dotted name, and the annotation of each."""
-    groups = {"model": _hints(method.__init__, {"modalities", "return"}), "fit": _hints(FitOptions, {"stages", "trainer"})}
+    groups = {
+        "model": _hints(method.__init__, {"modalities", "return"}),
+        "fit": _hints(FitOptions, {"stages", "trainer"}),
+    }
     groups["data"] = _hints(load, {*_NOT_SEARCHED, "return"})
-    return {f"{group}.{name}": kind for group, kinds in groups.items() for name, kind in kinds.items()}
+    return {
+        f"{group}.{name}": kind for group, kinds in groups.items() for name, kind in kinds.items()
+    }
 
 
 def placed(tree: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
@@ -111,10 +122,14 @@ def _content(search: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
         return search
     path = Path(search)
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path} of the search space; give a YAML file of fields and their ranges or choices")
+        raise FileNotFoundError(
+            f"no file {path} of the search space; give a YAML file of fields and their ranges or choices"
+        )
     content = read_yaml(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no search space; expected a mapping such as 'fit.lr: {{low: 1.0e-4, high: 1.0e-2, log: true}}'")
+        raise ValueError(
+            f"{path} holds no search space; expected a mapping such as 'fit.lr: {{low: 1.0e-4, high: 1.0e-2, log: true}}'"
+        )
     return content
 
 
@@ -128,7 +143,11 @@ def _entries(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
 
 
 def _is_group(value: Any) -> bool:
-    return isinstance(value, Mapping) and bool(value) and all(isinstance(v, Mapping | list) for v in value.values())
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(v, Mapping | list) for v in value.values())
+    )
 
 
 def _hints(target: Any, skip: set[str]) -> dict[str, Any]:
@@ -138,7 +157,9 @@ def _hints(target: Any, skip: set[str]) -> dict[str, Any]:
         if name in skip:
             continue
         if is_dataclass(kind):
-            found |= {f"{name}.{inner}": inner_kind for inner, inner_kind in _hints(kind, set()).items()}
+            found |= {
+                f"{name}.{inner}": inner_kind for inner, inner_kind in _hints(kind, set()).items()
+            }
         else:
             found[name] = kind
     return found
@@ -146,14 +167,26 @@ def _hints(target: Any, skip: set[str]) -> dict[str, Any]:
 
 def _kind(name: str, fields: Mapping[str, Any]) -> Any:
     """The annotation of a field, also of one stage's."""
-    known = f"fit.{name.rpartition('.')[2]}" if name.startswith(_STAGES) and name.count(".") == 3 else name
+    known = (
+        f"fit.{name.rpartition('.')[2]}"
+        if name.startswith(_STAGES) and name.count(".") == 3
+        else name
+    )
     if known in fields:
         return fields[known]
     if name == "data.source":
-        raise ValueError("search: data.source can't be searched: what is measured on different data does not compare")
+        raise ValueError(
+            "search: data.source can't be searched: what is measured on different data does not compare"
+        )
     last = get_close_matches(name.rpartition(".")[2], {full.rpartition(".")[2] for full in fields})
-    close = get_close_matches(name, [full for full in fields if full.rpartition(".")[2] in last], 1, 0.0)
-    group = [full for full in fields if full.partition(".")[0] == name.partition(".")[0]] or ["model.*", "fit.*", "data.*"]
+    close = get_close_matches(
+        name, [full for full in fields if full.rpartition(".")[2] in last], 1, 0.0
+    )
+    group = [full for full in fields if full.partition(".")[0] == name.partition(".")[0]] or [
+        "model.*",
+        "fit.*",
+        "data.*",
+    ]
     hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(group)}"
     raise ValueError(f"search: unknown field {name!r}; {hint}")
 
@@ -162,10 +195,14 @@ def _dimension(name: str, entry: Any, kind: Any) -> Range | Choices:
     if isinstance(entry, list | tuple):
         return _choices(name, entry, kind)
     if not isinstance(entry, Mapping) or not {"low", "high"} <= set(entry):
-        raise ValueError(f"search: {name} is {entry!r}; give a list of choices, or a range {{low: ..., high: ...}}")
+        raise ValueError(
+            f"search: {name} is {entry!r}; give a list of choices, or a range {{low: ..., high: ...}}"
+        )
     unknown = [key for key in entry if key not in _RANGE]
     if unknown:
-        raise ValueError(f"search: {name} has {unknown[0]!r}; a range has low and high, and perhaps log or step")
+        raise ValueError(
+            f"search: {name} has {unknown[0]!r}; a range has low and high, and perhaps log or step"
+        )
     return _range(name, entry, kind)
 
 
@@ -181,21 +218,34 @@ def _choices(name: str, entry: Any, kind: Any) -> Choices:
 
 def _range(name: str, entry: Mapping[str, Any], kind: Any) -> Range:
     if not _takes(kind, 1):
-        raise ValueError(f"search: {name} takes {_named(kind)}, which has no range; give a list of choices")
+        raise ValueError(
+            f"search: {name} takes {_named(kind)}, which has no range; give a list of choices"
+        )
     whole = not _takes(kind, 0.5)
-    numbers = {key: _number(entry[key]) for key in ("low", "high", "step") if entry.get(key) is not None}
+    numbers = {
+        key: _number(entry[key]) for key in ("low", "high", "step") if entry.get(key) is not None
+    }
     for key, number in numbers.items():
         if not _takes(kind, number):
             raise ValueError(f"search: {name} takes {_named(kind)}, got {key} {number!r}")
-    low, high, step, log = numbers["low"], numbers["high"], numbers.get("step"), entry.get("log", False)
+    low, high, step, log = (
+        numbers["low"],
+        numbers["high"],
+        numbers.get("step"),
+        entry.get("log", False),
+    )
     if not isinstance(log, bool):
         raise ValueError(f"search: {name}: log is {log!r}; give true or false")
     if not low < high:
-        raise ValueError(f"search: {name}: the range from low {low} to high {high} is empty; low must be less than high")
+        raise ValueError(
+            f"search: {name}: the range from low {low} to high {high} is empty; low must be less than high"
+        )
     if log and low <= 0:
         raise ValueError(f"search: {name}: low {low} must be positive where log is true")
     if step is not None and (log or not 0 < step <= high - low):
-        raise ValueError(f"search: {name}: step {step} must be positive, at most {high - low}, and without log")
+        raise ValueError(
+            f"search: {name}: step {step} must be positive, at most {high - low}, and without log"
+        )
     return Range(low, high, log, step, whole)
 
 
@@ -215,8 +265,16 @@ def _takes(kind: Any, value: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(_takes(each, value) for each in inner)
     if origin is tuple:
-        each = [inner[0]] * len(value) if isinstance(value, list | tuple) and inner[1:] == (...,) else [*inner]
-        return isinstance(value, list | tuple) and len(value) == len(each) and all(map(_takes, each, value))
+        each = (
+            [inner[0]] * len(value)
+            if isinstance(value, list | tuple) and inner[1:] == (...,)
+            else [*inner]
+        )
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == len(each)
+            and all(map(_takes, each, value))
+        )
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:

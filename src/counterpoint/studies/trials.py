@@ -37,7 +37,8 @@ class Tuning:
     Attributes:
         metric, direction: what was wanted.
         trials: in order, interrupted ones included.
-        config: ``best.yaml``, for ``counterpoint fit --config``; None where no trial came to a value.
+        config: ``best.yaml``, for ``counterpoint fit --config``; None where no trial
+            came to a value.
     """
 
     metric: str
@@ -53,7 +54,9 @@ class Tuning:
     @property
     def _ranked(self) -> list[Trial]:
         sign = -1 if self.direction == "maximize" else 1
-        return sorted((t for t in self.trials if t.value is not None), key=lambda t: sign * (t.value or 0.0))
+        return sorted(
+            (t for t in self.trials if t.value is not None), key=lambda t: sign * (t.value or 0.0)
+        )
 
     @property
     def fields(self) -> list[str]:
@@ -66,7 +69,16 @@ class Tuning:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["trial", "state", self.metric, *self.fields, "seconds", "reason"])
         for t in self.trials:
-            writer.writerow([t.number, t.state, t.value, *(t.values.get(f) for f in self.fields), t.seconds, t.reason])
+            writer.writerow(
+                [
+                    t.number,
+                    t.state,
+                    t.value,
+                    *(t.values.get(f) for f in self.fields),
+                    t.seconds,
+                    t.reason,
+                ]
+            )
         return text.getvalue()
 
     def table(self) -> str:
@@ -76,9 +88,20 @@ class Tuning:
         for t in (*self._ranked, *(t for t in self.trials if t.value is None)):
             value = "" if t.value is None else f"{t.value:.4g}"
             why = f"{t.state}: {t.reason}" if t.reason else ""
-            rows.append([str(t.number), value, *(_short(t.values.get(f, "")) for f in fields), f"{t.seconds:.1f}", why])
+            rows.append(
+                [
+                    str(t.number),
+                    value,
+                    *(_short(t.values.get(f, "")) for f in fields),
+                    f"{t.seconds:.1f}",
+                    why,
+                ]
+            )
         widths = [max(len(row[i]) for row in rows) for i in range(len(fields) + 3)]
-        lines = ("  ".join([*(cell.rjust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows)
+        lines = (
+            "  ".join([*(cell.rjust(w) for cell, w in zip(row, widths, strict=False)), row[-1]])
+            for row in rows
+        )
         return "".join(line.rstrip() + "\n" for line in lines)
 
 

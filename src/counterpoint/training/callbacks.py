@@ -2,11 +2,15 @@
 
 Exact resumption rests on three rules:
 
-- a checkpoint is taken at two places only: after a step that does not end a pass over the rows, and at the end of a pass after its validation;
-- validation draws from generators of its own, so that it does not move the training noise;
-- limits on steps are kept here, because Lightning's own ``max_steps`` restores its loops differently at the end of a pass.
+- a checkpoint is taken at two places only: after a step that does not end a pass over
+  the rows, and at the end of a pass after its validation;
+- validation draws from generators of its own, so that it does not move the training
+  noise;
+- limits on steps are kept here, because Lightning's own ``max_steps`` restores its
+  loops differently at the end of a pass.
 
-A validation that has begun is therefore finished before the run heeds a signal: a checkpoint without it would resume to a run that never had it.
+A validation that has begun is therefore finished before the run heeds a signal: a
+checkpoint without it would resume to a run that never had it.
 """
 
 from __future__ import annotations
@@ -53,7 +57,10 @@ class Validation(Callback):
     def on_validation_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         if self.signals.caught and trainer.is_global_zero and not self._told:
             name = signal.Signals(self.signals.caught).name
-            print(f"{name}: the run stops after this validation; a second one stops it at once, at its last checkpoint", file=sys.stderr)
+            print(
+                f"{name}: the run stops after this validation; a second one stops it at once, at its last checkpoint",
+                file=sys.stderr,
+            )
             self._told = True
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -63,9 +70,15 @@ class Validation(Callback):
         if trainer.world_size > 1:
             module.validated.reduce(trainer.strategy)
         means = module.validated.take("val")
-        module.log_dict(means, logger=False, batch_size=1)  # for callbacks that watch it, such as EarlyStopping
+        module.log_dict(
+            means, logger=False, batch_size=1
+        )  # for callbacks that watch it, such as EarlyStopping
         if not self.history.has(trainer.global_step, "val/loss"):  # it may be done again
-            log(trainer, self.history, {"step": trainer.global_step, "epoch": trainer.current_epoch, **means})
+            log(
+                trainer,
+                self.history,
+                {"step": trainer.global_step, "epoch": trainer.current_epoch, **means},
+            )
         if means["val/loss"] < self.best:
             self.best, self.unsaved = means["val/loss"], True
             self.weights = gathered(module)
@@ -83,10 +96,22 @@ class Keeper(Checkpoint):
     """Seeds, logs, checks the time and the signals, and saves."""
 
     def __init__(
-        self, title: str, options: FitOptions, folder: RunFolder | None, history: History, signals: Signals, validation: Validation
+        self,
+        title: str,
+        options: FitOptions,
+        folder: RunFolder | None,
+        history: History,
+        signals: Signals,
+        validation: Validation,
     ) -> None:
         self._title = title
-        self.options, self.folder, self.history, self.signals, self.validation = options, folder, history, signals, validation
+        self.options, self.folder, self.history, self.signals, self.validation = (
+            options,
+            folder,
+            history,
+            signals,
+            validation,
+        )
         self.started = self.resumed = False
         self.rows = 0
         self.seconds = 0.0  # of this process
@@ -105,8 +130,12 @@ class Keeper(Checkpoint):
         self._step = trainer.global_step
         if self.resumed:
             noise = self._saved["noise"]
-            # cloned, because torch reads beyond a state that is a row of a larger tensor, and crashes
-            set_noise({kind: states[trainer.global_rank].clone() for kind, states in noise.items()}, module.device)
+            # cloned, because torch reads beyond a state that is a row of a larger tensor, and
+            # crashes
+            set_noise(
+                {kind: states[trainer.global_rank].clone() for kind, states in noise.items()},
+                module.device,
+            )
         else:
             torch.manual_seed(mix(self.options.seed, trainer.global_rank, 0))
         if trainer.is_global_zero:
@@ -119,7 +148,14 @@ class Keeper(Checkpoint):
         if trainer.should_stop and self._saved.get("stops"):
             self._validate(trainer)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Parcel, index: int) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: Any,
+        batch: Parcel,
+        index: int,
+    ) -> None:
         if self.rows == 0 and self.folder is not None and trainer.is_global_zero:
             self.folder.forget_additions()
         self.rows += len(batch.batch) * trainer.world_size
@@ -160,9 +196,14 @@ class Keeper(Checkpoint):
             self._bar.close()
         if self.options.progress and trainer.is_global_zero:
             speed = self.rows / self.seconds if self.seconds else 0.0
-            print(f"{self._step} steps; trained {self.seconds:.1f} s here, {speed:.0f} samples/s", file=sys.stderr)
+            print(
+                f"{self._step} steps; trained {self.seconds:.1f} s here, {speed:.0f} samples/s",
+                file=sys.stderr,
+            )
 
-    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
+    ) -> None:
         if self._bar is not None:
             self._bar.close()
 
@@ -176,7 +217,13 @@ class Keeper(Checkpoint):
         window = {"total": module.window.total, "weight": module.window.weight}
         clock = {"seconds": self._earlier + self.seconds, "step": self._step, "epoch": self._epoch}
         stops = module.trainer.should_stop and not module.trainer.is_last_batch
-        return {"noise": noise, **clock, "window": window, "before": self.history.before, "stops": stops}
+        return {
+            "noise": noise,
+            **clock,
+            "window": window,
+            "before": self.history.before,
+            "stops": stops,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.resumed = True
@@ -184,10 +231,14 @@ class Keeper(Checkpoint):
         self._earlier = float(state["seconds"])
         self._step, self._epoch = int(state["step"]), int(state["epoch"])
         self.history.before = int(state.get("before", 0))
-        self._module.window.total, self._module.window.weight = state["window"]["total"], state["window"]["weight"]
+        self._module.window.total, self._module.window.weight = (
+            state["window"]["total"],
+            state["window"]["weight"],
+        )
 
     def _validate(self, trainer: pl.Trainer) -> None:
-        """The validation of a run that stops within a pass comes after its checkpoint, which therefore knows nothing of it."""
+        """The validation of a run that stops within a pass comes after its checkpoint,
+        which therefore knows nothing of it."""
         validation = trainer.fit_loop.epoch_loop.val_loop
         validation.restarting = False  # from its first batch
         trainer.validating = True
@@ -195,12 +246,20 @@ class Keeper(Checkpoint):
         trainer.training = True
 
     def _agree(self, trainer: pl.Trainer) -> int:
-        """Whether to save or stop after this step: the strongest wish of all processes, which must do it together."""
-        due = self.folder is not None and time.monotonic() - self._last_save >= self.options.checkpoint_seconds
+        """Whether to save or stop after this step: the strongest wish of all processes,
+        which must do it together."""
+        due = (
+            self.folder is not None
+            and time.monotonic() - self._last_save >= self.options.checkpoint_seconds
+        )
         wish = STOP if self.signals.caught else SAVE if due else 0
         if trainer.world_size == 1:
             return wish
-        return int(trainer.strategy.reduce(torch.tensor(wish, device=trainer.strategy.root_device), reduce_op="max"))
+        return int(
+            trainer.strategy.reduce(
+                torch.tensor(wish, device=trainer.strategy.root_device), reduce_op="max"
+            )
+        )
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._module.settle()  # a checkpoint with NaN in it would be no use
@@ -214,10 +273,14 @@ class Keeper(Checkpoint):
     def _save_best(self, trainer: pl.Trainer) -> None:
         self.validation.unsaved = False
         if self.folder is not None and trainer.is_global_zero:
-            save({"state_dict": self.validation.weights, "val/loss": self.validation.best}, self.folder.best)
+            save(
+                {"state_dict": self.validation.weights, "val/loss": self.validation.best},
+                self.folder.best,
+            )
 
     def log_rest(self, trainer: pl.Trainer) -> None:
-        """A row of the steps since the last one, unless a run that was killed after it has left it already."""
+        """A row of the steps since the last one, unless a run that was killed after it
+        has left it already."""
         self._module.settle()
         rest = bool(self._module.window.total) and not self.history.has(self._step, "train/loss")
         if rest and trainer.is_global_zero:
@@ -231,7 +294,10 @@ class Keeper(Checkpoint):
         log(trainer, self.history, {"step": self._step, "epoch": self._epoch, **clock, **means})
         if self._bar is not None:
             self._bar.update(self._step - self._bar.n)
-            self._bar.set_postfix({name.removeprefix("train/"): f"{value:.4g}" for name, value in means.items()}, refresh=False)
+            self._bar.set_postfix(
+                {name.removeprefix("train/"): f"{value:.4g}" for name, value in means.items()},
+                refresh=False,
+            )
 
     def _tick(self) -> None:
         if self.started:
@@ -247,9 +313,19 @@ class Keeper(Checkpoint):
             weights = sum(p.numel() for p in module.parameters() if p.requires_grad)
             goes_on = f", going on after step {self._step}" if self._step else ""
             batch = f"batches of {options.batch_size * trainer.world_size}, {per_epoch} a pass"
-            print(f"{self._title}: {weights:,} parameters; {batch}; {where}{goes_on}", file=sys.stderr)
+            print(
+                f"{self._title}: {weights:,} parameters; {batch}; {where}{goes_on}", file=sys.stderr
+            )
         hidden = not show or not (sys.stderr.isatty() or "ipykernel" in sys.modules)
-        return tqdm(total=total, initial=self._step, unit="step", disable=hidden, dynamic_ncols=True, mininterval=0.5, file=sys.stderr)
+        return tqdm(
+            total=total,
+            initial=self._step,
+            unit="step",
+            disable=hidden,
+            dynamic_ncols=True,
+            mininterval=0.5,
+            file=sys.stderr,
+        )
 
 
 def log(trainer: pl.Trainer, history: History, row: dict[str, float]) -> None:
@@ -257,7 +333,9 @@ def log(trainer: pl.Trainer, history: History, row: dict[str, float]) -> None:
     if trainer.is_global_zero:
         history.add(row)
     for logger in trainer.loggers:
-        logger.log_metrics({name: value for name, value in row.items() if name != "step"}, step=int(row["step"]))
+        logger.log_metrics(
+            {name: value for name, value in row.items() if name != "step"}, step=int(row["step"])
+        )
 
 
 def mix(*numbers: int) -> int:

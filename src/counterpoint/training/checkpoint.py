@@ -16,10 +16,14 @@ from counterpoint.core.files import write
 class CheckpointFile(TorchCheckpointIO):
     """Writes a checkpoint whole or not at all, and reads tensors and plain values only."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
         save(checkpoint, Path(path))
 
-    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
         return read(Path(path))
 
 

@@ -2,8 +2,9 @@
 
     data.json   {"format", "name", "source", "digest", "features": {modality: [name]}, "splits": {part: {"named", "values", "told", "keys"}}}
 
-The key of a row is its id where the data have ids, and else a checksum of what it holds. Of streams, and of sets that were prepared with a
-checksum of their own, that checksum is kept alone.
+The key of a row is its id where the data have ids, and else a checksum of what it
+holds. Of streams, and of sets that were prepared with a checksum of their own, that
+checksum is kept alone.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class Rows:
         held = [*_checksums(split)]
         keys = tuple(held if split.ids is None else map(str, split.ids))
         total = hashlib.sha256("".join(sorted(held)).encode()).hexdigest()
-        return Rows(split.ids is not None, total, _beside(split, np.argsort(keys, kind="stable")), keys)
+        return Rows(
+            split.ids is not None, total, _beside(split, np.argsort(keys, kind="stable")), keys
+        )
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,24 @@ class Fingerprint:
     @staticmethod
     def of(data: Dataset, source: object = "") -> Fingerprint:
         parts: dict[str, Split | Stream] = {"train": data.train, "val": data.val, "test": data.test}
-        digest = data.digest or next((part.digest for part in parts.values() if not isinstance(part, Split)), None)
-        rows = {} if digest else {name: Rows.of(part) for name, part in parts.items() if isinstance(part, Split)}
-        return Fingerprint(data.name, str(source), digest, {m.name: m.features for m in data.modalities}, rows)
+        digest = data.digest or next(
+            (part.digest for part in parts.values() if not isinstance(part, Split)), None
+        )
+        rows = (
+            {}
+            if digest
+            else {name: Rows.of(part) for name, part in parts.items() if isinstance(part, Split)}
+        )
+        return Fingerprint(
+            data.name, str(source), digest, {m.name: m.features for m in data.modalities}, rows
+        )
 
     def write(self, run: Path) -> None:
         """Write ``data.json`` into a run folder, whole or not at all."""
-        write(run / FILE, (json.dumps({"format": 1, **asdict(self)}, ensure_ascii=False) + "\n").encode())
+        write(
+            run / FILE,
+            (json.dumps({"format": 1, **asdict(self)}, ensure_ascii=False) + "\n").encode(),
+        )
 
     @staticmethod
     def read(run: Path) -> Fingerprint | None:
@@ -95,14 +109,22 @@ class Fingerprint:
             return None
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            features = {str(name): tuple(map(str, names)) for name, names in record["features"].items()}
+            features = {
+                str(name): tuple(map(str, names)) for name, names in record["features"].items()
+            }
             splits = {
-                str(part): Rows(bool(r["named"]), str(r["values"]), str(r["told"]), tuple(map(str, r["keys"])))
+                str(part): Rows(
+                    bool(r["named"]), str(r["values"]), str(r["told"]), tuple(map(str, r["keys"]))
+                )
                 for part, r in record["splits"].items()
             }
-            return Fingerprint(str(record["name"]), str(record["source"]), record["digest"], features, splits)
+            return Fingerprint(
+                str(record["name"]), str(record["source"]), record["digest"], features, splits
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged ({error}); remove it, and nothing will be said of changes in the data") from None
+            raise ValueError(
+                f"{path} is damaged ({error}); remove it, and nothing will be said of changes in the data"
+            ) from None
 
     def changes(self, now: Fingerprint) -> Iterator[str]:
         """What has changed since, a line each."""
@@ -119,7 +141,11 @@ class Fingerprint:
         yield from _names("rows", [*then], [*here], named)
         if moved := [key for key, part in then.items() if here.get(key, part) != part]:
             seen = sum(here[key] == "test" and then[key] != "test" for key in moved)
-            learned = f", among them {seen:,} that were trained or validated on and stand in test now" if seen else ""
+            learned = (
+                f", among them {seen:,} that were trained or validated on and stand in test now"
+                if seen
+                else ""
+            )
             yield f"{len(moved):,} rows fall to another split{learned}{_told(moved, named)}"
         if then == here:
             other = [(rows, now.splits[part]) for part, rows in self.splits.items()]
@@ -145,15 +171,28 @@ def _names(what: str, then: Sequence[str], now: Sequence[str], named: bool = Tru
     known, here = {*then}, {*now}
     gone, new = [key for key in then if key not in here], [key for key in now if key not in known]
     if gone or new:
-        parts = [f"{len(keys):,} {verb}{_told(keys, named)}" for keys, verb in ((gone, "gone"), (new, "new")) if keys]
+        parts = [
+            f"{len(keys):,} {verb}{_told(keys, named)}"
+            for keys, verb in ((gone, "gone"), (new, "new"))
+            if keys
+        ]
         yield f"{what}: {len(then):,} then and {len(now):,} now, {' and '.join(parts)}"
 
 
 def _beside(split: Split, order: np.ndarray) -> str:
     """A checksum of labels and covariates, of rows in this order."""
-    private = {f"{label}/{name}": values for label, by in split.private_labels.items() for name, values in by.items()}
-    total = hashlib.sha256(repr((split.covariate_names, sorted(split.shared_labels), sorted(private))).encode())
-    for values in (split.covariates, *(v for _, v in sorted({**split.shared_labels, **private}.items()))):
+    private = {
+        f"{label}/{name}": values
+        for label, by in split.private_labels.items()
+        for name, values in by.items()
+    }
+    total = hashlib.sha256(
+        repr((split.covariate_names, sorted(split.shared_labels), sorted(private))).encode()
+    )
+    for values in (
+        split.covariates,
+        *(v for _, v in sorted({**split.shared_labels, **private}.items())),
+    ):
         total.update(np.ascontiguousarray(np.asarray(values)[order]).data)
     return total.hexdigest()
 
@@ -163,7 +202,9 @@ def _checksums(split: Split) -> Iterator[str]:
     orders = {m.name: np.argsort(m.features, kind="stable") for m in split.modalities if m.features}
     for start in range(0, len(split), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        blocks: Mapping[str, Any] = {name: _bytes(values, rows, orders.get(name)) for name, values in split.x.items()}
+        blocks: Mapping[str, Any] = {
+            name: _bytes(values, rows, orders.get(name)) for name, values in split.x.items()
+        }
         for i in range(len(split.present[split.modalities[0].name][rows])):
             total = hashlib.blake2b(digest_size=8)
             for name, block in blocks.items():
@@ -174,7 +215,8 @@ def _checksums(split: Split) -> Iterator[str]:
 
 
 def _bytes(values: Any, rows: slice, order: np.ndarray | None) -> Any:
-    """What the checksum of each row is taken of; of images that are decoded when they are asked for, where they come from."""
+    """What the checksum of each row is taken of; of images that are decoded when they
+    are asked for, where they come from."""
     if isinstance(values, Pictures):
         return [repr(source).encode() for source in values.sources[rows]]
     return np.ascontiguousarray(values[rows] if order is None else values[rows][:, order])

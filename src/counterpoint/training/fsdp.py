@@ -1,8 +1,11 @@
 """Weights shared out over processes: ``strategy="fsdp"``.
 
-Each of W processes keeps 1/W of every weight and of Adam's moments (Zhao et al., "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel",
-2023, https://arxiv.org/abs/2304.11277). The weights of the whole method are gathered before a step, because its parts are called in any order and
-some of them more than once, and gradients are scattered after it. Checkpoints hold whole weights in one file, as those of any run do.
+Each of W processes keeps 1/W of every weight and of Adam's moments (Zhao et al.,
+"PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel", 2023,
+https://arxiv.org/abs/2304.11277). The weights of the whole method are gathered before a
+step, because its parts are called in any order and some of them more than once, and
+gradients are scattered after it. Checkpoints hold whole weights in one file, as those
+of any run do.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 
 
 class Sharded(ModelParallelStrategy):
-    """All processes share the weights of a :class:`~counterpoint.training.step.Step`; on a CPU too, where ``fsdp`` of Lightning asks for a GPU."""
+    """All processes share the weights of a :class:`~counterpoint.training.step.Step`;
+    on a CPU too, where ``fsdp`` of Lightning asks for a GPU."""
 
     def __init__(self) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
@@ -58,14 +62,20 @@ def is_sharded(options: FitOptions) -> bool:
         raise ValueError(f"strategy {options.strategy!r} leaves no whole weights; use 'fsdp'")
     if options.strategy != "fsdp":
         return False
-    for name, why in {"ema": "keeps whole weights", "channels_last": "lays weights out anew"}.items():
+    for name, why in {
+        "ema": "keeps whole weights",
+        "channels_last": "lays weights out anew",
+    }.items():
         if getattr(options, name):
-            raise ValueError(f"{name} {why}, which strategy='fsdp' shares out over processes; leave one of them out")
+            raise ValueError(
+                f"{name} {why}, which strategy='fsdp' shares out over processes; leave one of them out"
+            )
     return True
 
 
 class SharedStep(Step):
-    """A step of a copy of the method: what was shared out cannot be put together again, but its weights can."""
+    """A step of a copy of the method: what was shared out cannot be put together again,
+    but its weights can."""
 
     def __init__(self, method: Trainable, options: FitOptions) -> None:
         super().__init__(copy.deepcopy(method), options)
@@ -80,9 +90,12 @@ class SharedStep(Step):
 
 
 def gathered(step: Step) -> dict[str, Tensor]:
-    """Whole weights and buffers of the method, on every process; all of them must ask together."""
+    """Whole weights and buffers of the method, on every process; all of them must ask
+    together."""
     state: dict[str, Tensor] = step.method.state_dict()
     if isinstance(step, FSDPModule):
-        whole: dict[str, Any] = get_model_state_dict(step, options=StateDictOptions(full_state_dict=True))
+        whole: dict[str, Any] = get_model_state_dict(
+            step, options=StateDictOptions(full_state_dict=True)
+        )
         state = {name: whole[f"method.{name}"] for name in state}
     return {name: value.detach().cpu().clone() for name, value in state.items()}

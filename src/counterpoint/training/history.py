@@ -10,13 +10,15 @@ from counterpoint.core.files import append, write
 
 
 class History:
-    """Rows of named numbers, in memory and, where there is a run folder, in metrics.csv.
+    """Rows of named numbers, in memory and, where there is a run folder, in
+    metrics.csv.
 
     Args:
         path: the file; ``None`` keeps the rows in memory only.
 
     Attributes:
-        before: steps of the stages before this one. Rows come with the step of their stage, and are kept with that of the whole run.
+        before: steps of the stages before this one. Rows come with the step of their
+            stage, and are kept with that of the whole run.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -26,7 +28,8 @@ class History:
         self._columns: list[str] = []
 
     def add(self, row: dict[str, float]) -> None:
-        """Append one row; a line is written in one piece, and the file is written anew when a column is new."""
+        """Append one row; a line is written in one piece, and the file is written anew
+        when a column is new."""
         row = {**row, "step": self.before + int(row["step"])}
         self.rows.append(row)
         new = [name for name in row if name not in self._columns]
@@ -39,7 +42,8 @@ class History:
             append(self.path, self._line(row).encode())
 
     def rewind(self, step: int) -> None:
-        """Read what an interrupted run wrote, and drop what it did after ``step`` of this stage: it will be done again.
+        """Read what an interrupted run wrote, and drop what it did after ``step`` of
+        this stage: it will be done again.
 
         Raises:
             ValueError: the file is damaged.
@@ -67,11 +71,15 @@ class History:
 
     def _rewrite(self) -> None:
         if self.path is not None:
-            write(self.path, "".join([",".join(self._columns) + "\n", *map(self._line, self.rows)]).encode())
+            write(
+                self.path,
+                "".join([",".join(self._columns) + "\n", *map(self._line, self.rows)]).encode(),
+            )
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv; none where there is no file. A last line that was cut off is left out.
+    """The rows of a metrics.csv; none where there is no file. A last line that was cut
+    off is left out.
 
     Raises:
         ValueError: the file is damaged.
@@ -89,7 +97,14 @@ def read_rows(path: Path) -> list[dict[str, float]]:
             number += 1
             cells = zip(columns, line.split(","), strict=True)
             row = {name: float(cell) for name, cell in cells if cell}
-            rows.append(row | {name: int(row[name]) for name in ("step", "epoch") if name == "step" or name in row})
+            rows.append(
+                row
+                | {
+                    name: int(row[name])
+                    for name in ("step", "epoch")
+                    if name == "step" or name in row
+                }
+            )
         return rows
     except (ValueError, KeyError, OverflowError) as error:
         remedy = "restore it, or remove it, and the run keeps no record of its steps so far"

@@ -19,7 +19,9 @@ class NonFiniteLoss(ValueError):
 
     def __init__(self, term: str, step: int, value: float) -> None:
         self.term, self.step = term, step
-        super().__init__(f"loss term {term!r} is {value} in step {step}; lower lr, set clip, or use precision='32-true'")
+        super().__init__(
+            f"loss term {term!r} is {value} in step {step}; lower lr, set clip, or use precision='32-true'"
+        )
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class FitResult:
 
     Attributes:
         metrics: the last value of every column of the history.
-        history: by column (``step``, ``epoch``, ``seconds``, ``train/<term>``, ``val/<term>``), one value per row; NaN where a row has none.
+        history: by column (``step``, ``epoch``, ``seconds``, ``train/<term>``,
+            ``val/<term>``), one value per row; NaN where a row has none.
         steps: optimiser steps of the whole run, resumed parts included.
         best: the lowest ``val/loss``; ``None`` without validation.
         seconds: time that this call trained, without validation.

@@ -1,4 +1,5 @@
-"""The run itself, on PyTorch Lightning. Imported only when a run begins, because Lightning takes seconds to import."""
+"""The run itself, on PyTorch Lightning. Imported only when a run begins, because
+Lightning takes seconds to import."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class Run:
 
     Args:
         title: what the summary line calls it.
-        hands_over: another stage follows, so that the best weights by ``val`` are taken where there are any.
+        hands_over: another stage follows, so that the best weights by ``val`` are taken
+            where there are any.
         watch: called with the means of every validation.
     """
 
@@ -59,14 +61,24 @@ class Run:
         hands_over: bool = False,
         watch: Watch | None = None,
     ) -> None:
-        unknown = [name for name in options.trainer if name not in signature(pl.Trainer.__init__).parameters]
+        unknown = [
+            name
+            for name in options.trainer
+            if name not in signature(pl.Trainer.__init__).parameters
+        ]
         if unknown:
-            raise TypeError(f"unknown option {unknown[0]!r}; it is neither a field of FitOptions nor a keyword of Lightning's Trainer")
+            raise TypeError(
+                f"unknown option {unknown[0]!r}; it is neither a field of FitOptions nor a keyword of Lightning's Trainer"
+            )
         self.method, self.options, self.folder, self.history = method, options, folder, history
         self.sharded = is_sharded(options)
         self.signals = Signals()
         self.validation = Validation(self.signals, history, watch)
-        self.average = None if options.ema is None else WeightAveraging(multi_avg_fn=moving_average(options.ema))
+        self.average = (
+            None
+            if options.ema is None
+            else WeightAveraging(multi_avg_fn=moving_average(options.ema))
+        )
         self.keeper = Keeper(title, options, folder, history, self.signals, self.validation)
         self.hands_over = hands_over
         self.data = Data(train, val, options)
@@ -74,7 +86,9 @@ class Run:
             with quiet():
                 self.trainer = self._trainer(has_val=val is not None)
         except MisconfigurationException as error:
-            raise ValueError(f"Lightning's Trainer refuses these options: {' '.join(str(error).split())}") from error
+            raise ValueError(
+                f"Lightning's Trainer refuses these options: {' '.join(str(error).split())}"
+            ) from error
 
     @property
     def leads(self) -> bool:
@@ -88,14 +102,18 @@ class Run:
             Stopped: on SIGTERM or Ctrl-C.
         """
         home = next((p.device for p in self.method.parameters()), torch.device("cpu"))
-        resumed = self.folder.last if self.folder is not None and self.folder.last.exists() else None
+        resumed = (
+            self.folder.last if self.folder is not None and self.folder.last.exists() else None
+        )
         self.method.train()
         step = (SharedStep if self.sharded else Step)(self.method, self.options)
         with quiet(), self.signals, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             try:
                 self.trainer.fit(step, datamodule=self.data, ckpt_path=resumed, weights_only=True)
             except SystemExit as end:
-                if isinstance(end.__context__, KeyboardInterrupt):  # Lightning makes it exit code 1, without a word
+                if isinstance(
+                    end.__context__, KeyboardInterrupt
+                ):  # Lightning makes it exit code 1, without a word
                     raise KeyboardInterrupt from None
                 raise
             finally:
@@ -103,14 +121,18 @@ class Run:
                 self.method.eval()
                 if self.options.channels_last:
                     lay_out(self.method, torch.contiguous_format)
-        if self.keeper.resumed and not self.keeper.started:  # the run was over already, and Lightning only read its last state
+        if (
+            self.keeper.resumed and not self.keeper.started
+        ):  # the run was over already, and Lightning only read its last state
             self.history.rewind(self.trainer.global_step)
             self.keeper.log_rest(self.trainer)
             if self.average is not None:
                 self.average.on_train_end(self.trainer, step)
         if self.sharded:
             self.method.load_state_dict(gathered(step))
-        if self.options.select == "best" or (self.hands_over and math.isfinite(self.validation.best)):
+        if self.options.select == "best" or (
+            self.hands_over and math.isfinite(self.validation.best)
+        ):
             self.method.load_state_dict(self._best_weights())
 
     def result(self) -> FitResult:
@@ -130,14 +152,19 @@ class Run:
     def _best_weights(self) -> dict[str, Tensor]:
         if self.validation.weights is not None:
             return self.validation.weights
-        if not any("val/loss" in row and row["step"] > self.history.before for row in self.history.rows):
+        if not any(
+            "val/loss" in row and row["step"] > self.history.before for row in self.history.rows
+        ):
             every = self.options.val_every
             warnings.warn(
-                f"no validation ran in {self.trainer.global_step} steps (val_every={every}), so the last weights are kept", stacklevel=2
+                f"no validation ran in {self.trainer.global_step} steps (val_every={every}), so the last weights are kept",
+                stacklevel=2,
             )
             return self.method.state_dict()
         if self.folder is None or not self.folder.best.exists():
-            raise ValueError("no validation gave a finite loss, so there are no best weights; use select='last'")
+            raise ValueError(
+                "no validation gave a finite loss, so there are no best weights; use select='last'"
+            )
         return read(self.folder.best)["state_dict"]
 
     def _trainer(self, has_val: bool) -> pl.Trainer:
@@ -153,12 +180,27 @@ class Run:
         plugins = extra.pop("plugins", None) or []
         plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
         if any(isinstance(plugin, LayerSync) for plugin in plugins):
-            raise ValueError(f"trainer keyword 'plugins' holds a LayerSync: {MANAGED['sync_batchnorm']}")
-        # The validation must see the averaged weights, so that it comes before the average is swapped out again.
-        callbacks = [self.validation, *([] if self.average is None else [self.average]), *given, self.keeper]
+            raise ValueError(
+                f"trainer keyword 'plugins' holds a LayerSync: {MANAGED['sync_batchnorm']}"
+            )
+        # The validation must see the averaged weights, so that it comes before the average is
+        # swapped out again.
+        callbacks = [
+            self.validation,
+            *([] if self.average is None else [self.average]),
+            *given,
+            self.keeper,
+        ]
         limits = {} if has_val else {"limit_val_batches": 0}
-        defaults = {"enable_model_summary": False, "use_distributed_sampler": False, "enable_progress_bar": False, "profiler": Unprofiled()}
-        defaults["inference_mode"] = False  # a validation may need gradients by latents, to refine them
+        defaults = {
+            "enable_model_summary": False,
+            "use_distributed_sampler": False,
+            "enable_progress_bar": False,
+            "profiler": Unprofiled(),
+        }
+        defaults["inference_mode"] = (
+            False  # a validation may need gradients by latents, to refine them
+        )
         return pl.Trainer(
             **{**defaults, **limits, **extra},
             default_root_dir=None if self.folder is None else self.folder.path,
@@ -178,16 +220,22 @@ class Run:
         )
 
     def _strategy(self) -> str | Sharded:
-        """Several processes expect weights without a gradient: a method may leave out decoders, or terms whose weight is still 0."""
+        """Several processes expect weights without a gradient: a method may leave out
+        decoders, or terms whose weight is still 0."""
         options = self.options
         if self.sharded:
             return Sharded()
         several = options.num_nodes > 1 or options.devices not in (1, "1", "auto")
-        return "ddp_find_unused_parameters_true" if options.strategy == "auto" and several else options.strategy
+        return (
+            "ddp_find_unused_parameters_true"
+            if options.strategy == "auto" and several
+            else options.strategy
+        )
 
 
 class Unprofiled(PassThroughProfiler):
-    """Measures nothing, in less time: Lightning opens some sixty profiled sections a step."""
+    """Measures nothing, in less time: Lightning opens some sixty profiled sections a
+    step."""
 
     _nothing = nullcontext()
 
@@ -196,7 +244,8 @@ class Unprofiled(PassThroughProfiler):
 
 
 class Feed:
-    """A loader that begins a pass only when its first batch is asked for: Lightning also calls ``iter`` just to look."""
+    """A loader that begins a pass only when its first batch is asked for: Lightning
+    also calls ``iter`` just to look."""
 
     def __init__(self, loader: Loader[Any]) -> None:
         self.loader = loader
@@ -218,7 +267,8 @@ class Data(pl.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         self.loader = self._loader(self.train, shuffle=True)
-        # Rows that stand beside each other are often alike (sorted by class, captions of one image), and poor negatives of each other.
+        # Rows that stand beside each other are often alike (sorted by class, captions of one
+        # image), and poor negatives of each other.
         self.val_loader = None if self.val is None else self._loader(self.val, shuffle="once")
 
     def train_dataloader(self) -> Feed:
@@ -227,7 +277,9 @@ class Data(pl.LightningDataModule):
     def val_dataloader(self) -> Feed | list[Any]:
         return [] if self.val_loader is None else Feed(self.val_loader)
 
-    def transfer_batch_to_device(self, batch: Parcel, device: torch.device, dataloader_idx: int) -> Parcel:
+    def transfer_batch_to_device(
+        self, batch: Parcel, device: torch.device, dataloader_idx: int
+    ) -> Parcel:
         return batch  # the loader made it there
 
     def state_dict(self) -> dict[str, Any]:
@@ -248,20 +300,41 @@ class Data(pl.LightningDataModule):
                 f" (contrast compares rows); {remedy}"
             )
         full, rest = divmod(len(rows), size * world)
-        of_this_process: dict[str, Any] = {"rank": trainer.global_rank, "world_size": world, "device": trainer.strategy.root_device}
-        order: dict[str, Any] = {"seed": 0 if shuffle == "once" else self.options.seed, "shuffle": shuffle}  # runs validate alike
+        of_this_process: dict[str, Any] = {
+            "rank": trainer.global_rank,
+            "world_size": world,
+            "device": trainer.strategy.root_device,
+        }
+        order: dict[str, Any] = {
+            "seed": 0 if shuffle == "once" else self.options.seed,
+            "shuffle": shuffle,
+        }  # runs validate alike
         if isinstance(rows, Stream):
             full, rest = divmod(len(rows) // world, size)
-            return StreamLoader(rows, size, drop_last=full > 0 and rest == 1, **order, **of_this_process)
-        uneven = rest % world != 0  # processes exchange vectors, so each needs as many as the others
+            return StreamLoader(
+                rows, size, drop_last=full > 0 and rest == 1, **order, **of_this_process
+            )
+        uneven = (
+            rest % world != 0
+        )  # processes exchange vectors, so each needs as many as the others
         if uneven and full == 0:
-            raise ValueError(f"the {len(rows)} rows of {part} do not fill one batch of {size} × {world} processes; lower batch_size")
-        return BatchLoader(rows, size, drop_last=full > 0 and (rest < 2 * world or uneven), **order, **of_this_process)
+            raise ValueError(
+                f"the {len(rows)} rows of {part} do not fill one batch of {size} × {world} processes; lower batch_size"
+            )
+        return BatchLoader(
+            rows,
+            size,
+            drop_last=full > 0 and (rest < 2 * world or uneven),
+            **order,
+            **of_this_process,
+        )
 
 
 def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
-    """Exponential moving average in place of a list of weights, by the n-th list of new ones: with min(decay, (1 + n) / (10 + n)), so that the first
-    weights, which are random, are forgotten soon. With ``decay`` alone, 5 % of them would be left in the average after 3 / (1 − decay) steps."""
+    """Exponential moving average in place of a list of weights, by the n-th list of new
+    ones: with min(decay, (1 + n) / (10 + n)), so that the first weights, which are
+    random, are forgotten soon. With ``decay`` alone, 5 % of them would be left in the
+    average after 3 / (1 − decay) steps."""
 
     def update(average: list[Tensor], weights: list[Tensor], n: Tensor | int) -> None:
         get_ema_multi_avg_fn(min(decay, (1 + int(n)) / (10 + int(n))))(average, weights, n)
@@ -271,14 +344,17 @@ def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Lightning without its tips, hardware lines and hints about loaders, which do not concern a user of ``fit``."""
+    """Lightning without its tips, hardware lines and hints about loaders, which do not
+    concern a user of ``fit``."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PossibleUserWarning)
         for own_use_of_torch in (".*LeafSpec", ".*all_gather is deprecated"):
             warnings.filterwarnings("ignore", own_use_of_torch, FutureWarning)
-        warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`", UserWarning)  # a run may go on without its max_time
+        warnings.filterwarnings(
+            "ignore", "Be aware that when using `ckpt_path`", UserWarning
+        )  # a run may go on without its max_time
         for logger in loggers:
             logger.setLevel(logging.WARNING)
         try:

@@ -22,21 +22,29 @@ STALE = ("evaluation.json", "evaluation-partial.json", "report.html")
 
 
 def leads() -> bool:
-    """Whether this process writes the files: the first of those that torchrun, srun or Lightning started, as their environment says."""
-    ranks = [os.environ.get("RANK")] if "RANK" in os.environ else [os.environ.get(n) for n in ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")]
+    """Whether this process writes the files: the first of those that torchrun, srun or
+    Lightning started, as their environment says."""
+    ranks = (
+        [os.environ.get("RANK")]
+        if "RANK" in os.environ
+        else [os.environ.get(n) for n in ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")]
+    )
     return all(int(rank or 0) == 0 for rank in ranks)
 
 
 class RunFolder:
     """Where everything about one run lies.
 
-    ``config.yaml``, ``checkpoints/last.ckpt`` (exact resumption), ``checkpoints/best.ckpt`` (weights), ``metrics.csv``, ``model/``, and
-    ``afterwards.json``: the commands that have added something to the trained model, which ``model/`` holds and no checkpoint does, with the checksum of
-    the model that has it; ``decoder/``: the fit of one of them.
+    ``config.yaml``, ``checkpoints/last.ckpt`` (exact resumption),
+    ``checkpoints/best.ckpt`` (weights), ``metrics.csv``, ``model/``, and
+    ``afterwards.json``: the commands that have added something to the trained model,
+        which ``model/`` holds and no checkpoint does, with the checksum of the model
+        that has it; ``decoder/``: the fit of one of them.
 
     Args:
         path: the folder.
-        stage: of training, whose checkpoints lie in a folder of that name; empty where there is only one.
+        stage: of training, whose checkpoints lie in a folder of that name; empty where
+            there is only one.
     """
 
     def __init__(self, path: str | Path, stage: str = "") -> None:
@@ -57,24 +65,34 @@ class RunFolder:
         """Whether a run with this configuration may begin here, or go on here.
 
         Returns:
-            The free options that have another value than in the run that goes on, by name.
+            The free options that have another value than in the run that goes on, by
+            name.
 
         Raises:
-            ValueError: the folder holds a run and ``resume`` is false, or that run was configured differently.
+            ValueError: the folder holds a run and ``resume`` is false, or that run was
+                configured differently.
         """
         if not self.config.exists():
             return set()
         if not resume:
-            raise ValueError(f"{self.path} already holds a run; pass resume=True to go on with it, or choose another out")
+            raise ValueError(
+                f"{self.path} already holds a run; pass resume=True to go on with it, or choose another out"
+            )
         try:
             then = dict(_leaves(read_yaml(self.config)))
         except (ValueError, AttributeError) as error:
-            raise ValueError(f"{self.config} cannot be read as YAML ({error}); restore it, or choose another out") from error
+            raise ValueError(
+                f"{self.config} cannot be read as YAML ({error}); restore it, or choose another out"
+            ) from error
         now = dict(_leaves(yaml.safe_load(yaml.safe_dump(dict(config)))))
         self._added()  # unreadable, they are found out before anything is trained
         read_rows(self.metrics)
         # An option that a run knew nothing of, from a later version, was off.
-        differ = [key for key in sorted(then.keys() | now.keys()) if (then.get(key) or None) != (now.get(key) or None)]
+        differ = [
+            key
+            for key in sorted(then.keys() | now.keys())
+            if (then.get(key) or None) != (now.get(key) or None)
+        ]
         for key in differ:
             if not _free(key):
                 was, here = then.get(key, "not set"), now.get(key, "not set")
@@ -87,7 +105,9 @@ class RunFolder:
         """Write config.yaml, and remove what was measured on former weights."""
         self._remove_measures()
         self.path.mkdir(parents=True, exist_ok=True)
-        write(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
+        write(
+            self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode()
+        )
 
     @property
     def extended(self) -> bool:
@@ -95,7 +115,8 @@ class RunFolder:
         return bool(self.additions())
 
     def additions(self) -> list[list[str]]:
-        """The commands that have added to the trained model, in order: each its verb, and its words without the run.
+        """The commands that have added to the trained model, in order: each its verb,
+        and its words without the run.
 
         Raises:
             ValueError: their file cannot be read.
@@ -103,7 +124,8 @@ class RunFolder:
         return self._added().get(checksum_in(self.model) or "", [])
 
     def add(self, command: Sequence[str], checksum: str) -> None:
-        """Record a command that adds to the model, and remove what was measured before. The record counts once the model of that checksum is saved."""
+        """Record a command that adds to the model, and remove what was measured before.
+        The record counts once the model of that checksum is saved."""
         self._remove_measures()
         so_far = self.additions()
         added = {checksum_in(self.model) or "": so_far, checksum: [*so_far, [*command]]}
@@ -111,12 +133,21 @@ class RunFolder:
         write(self.afterwards, (json.dumps(record, ensure_ascii=False) + "\n").encode())
 
     def _added(self) -> dict[str, list[list[str]]]:
-        """What afterwards.json says: by the checksum of a model, the commands that have added to it."""
+        """What afterwards.json says: by the checksum of a model, the commands that have
+        added to it."""
         if not self.afterwards.exists():
             return {}
         try:
-            found = {entry["model"]: entry["commands"] for entry in json.loads(self.afterwards.read_text(encoding="utf-8"))}
-            if found and all(isinstance(word, str) for commands in found.values() for verb, *words in commands for word in (verb, *words)):
+            found = {
+                entry["model"]: entry["commands"]
+                for entry in json.loads(self.afterwards.read_text(encoding="utf-8"))
+            }
+            if found and all(
+                isinstance(word, str)
+                for commands in found.values()
+                for verb, *words in commands
+                for word in (verb, *words)
+            ):
                 return found
         except (ValueError, TypeError, KeyError):
             pass
@@ -142,7 +173,8 @@ class RunFolder:
 
 
 def _free(key: str) -> bool:
-    """Whether an entry of config.yaml may change when a run goes on: ``fit.NAME`` and ``fit.stages.STAGE.NAME`` of a free option."""
+    """Whether an entry of config.yaml may change when a run goes on: ``fit.NAME`` and
+    ``fit.stages.STAGE.NAME`` of a free option."""
     parts = key.split(".")
     own = parts[3:] if parts[:2] == ["fit", "stages"] else parts[1:] if parts[0] == "fit" else []
     return bool(own) and own[0] in FREE

@@ -20,11 +20,11 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """SIGTERM and Ctrl-C as a wish to stop, heeded after the step; a second one acts at once, unless it comes within a second: launchers signal a process
-    and its group.
+    """SIGTERM and Ctrl-C as a wish to stop, heeded after the step; a second one acts at
+    once, unless it comes within a second: launchers signal a process and its group.
 
-    Entering remembers the handlers, leaving puts them back. ``listen`` is called when Lightning has set its own, which would broadcast
-    from within the handler.
+    Entering remembers the handlers, leaving puts them back. ``listen`` is called when
+    Lightning has set its own, which would broadcast from within the handler.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,9 @@ class Signals:
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+            self._before = {
+                number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)
+            }
 
     def listen(self) -> None:
         for number in self._before:
@@ -48,5 +50,7 @@ class Signals:
         if not self.caught:
             self.caught, self._since = number, time.monotonic()
         elif time.monotonic() - self._since > 1:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.signal(
+                number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            )
             signal.raise_signal(number)

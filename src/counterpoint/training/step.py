@@ -17,14 +17,16 @@ from counterpoint.training.trainable import Trainable, TrainableModel
 
 
 class Parcel:
-    """A batch that Lightning carries unopened: it would take a dataclass apart to look for tensors."""
+    """A batch that Lightning carries unopened: it would take a dataclass apart to look
+    for tensors."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
 
 
 class Step(pl.LightningModule):
-    """A method's terms as one loss. Holds weights and sums only: weight averaging copies it as a whole."""
+    """A method's terms as one loss. Holds weights and sums only: weight averaging
+    copies it as a whole."""
 
     def __init__(self, method: Trainable, options: FitOptions) -> None:
         super().__init__()
@@ -33,7 +35,9 @@ class Step(pl.LightningModule):
         if isinstance(method, TrainableModel):
             method.model.recompute = options.recompute
         elif options.recompute:
-            raise ValueError(f"recompute is for methods with a Model, and {method.name} has none; leave it out")
+            raise ValueError(
+                f"recompute is for methods with a Model, and {method.name} has none; leave it out"
+            )
         self.method = method
         self.options = options
         self.window = Sums()
@@ -42,15 +46,22 @@ class Step(pl.LightningModule):
         self._seen: list[tuple[int, tuple[str, ...], Tensor]] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_current_fx_name":  # Lightning notes every hook here, forty times a step; torch's own look at parameters is slow
+        if (
+            name == "_current_fx_name"
+        ):  # Lightning notes every hook here, forty times a step; torch's own look at parameters is slow
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
 
     def on_train_batch_start(self, parcel: Parcel, index: int) -> None:
-        """Set the learning rate by the step alone: a resumed run, whose optimiser remembers a lower one, needs no other state."""
+        """Set the learning rate by the step alone: a resumed run, whose optimiser
+        remembers a lower one, needs no other state."""
         cooldown = self.options.cooldown
-        share = min(1.0, (self.options.max_steps - self.trainer.global_step) / cooldown) if cooldown else 1.0
+        share = (
+            min(1.0, (self.options.max_steps - self.trainer.global_step) / cooldown)
+            if cooldown
+            else 1.0
+        )
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = share * self.options.lr
@@ -59,7 +70,8 @@ class Step(pl.LightningModule):
         step = self.trainer.global_step
         names, means = _means(self._terms(parcel.batch, step))
         self._seen.append((step, names, means.detach()))
-        # A look at a value waits for the device. A CPU has it anyway, and stops before the weights are spoilt.
+        # A look at a value waits for the device. A CPU has it anyway, and stops before the weights
+        # are spoilt.
         if means.device.type == "cpu" or len(self._seen) >= self.options.log_every:
             self.settle()
         return means.sum()
@@ -81,7 +93,9 @@ class Step(pl.LightningModule):
                 self.window.add(name, value)
 
     def validation_step(self, parcel: Parcel, index: int) -> None:
-        names, means = _means(self._terms(parcel.batch, None))  # the same function of the weights at every step
+        names, means = _means(
+            self._terms(parcel.batch, None)
+        )  # the same function of the weights at every step
         for name, value in zip(names, means.tolist(), strict=True):
             self.validated.add(name, value, len(parcel.batch))
 
@@ -90,7 +104,13 @@ class Step(pl.LightningModule):
         weights = [p for p in self.parameters() if p.requires_grad]
         fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in weights)
         if options.weight_decay:
-            return torch.optim.AdamW(weights, options.lr, weight_decay=options.weight_decay, amsgrad=options.amsgrad, fused=fused)
+            return torch.optim.AdamW(
+                weights,
+                options.lr,
+                weight_decay=options.weight_decay,
+                amsgrad=options.amsgrad,
+                fused=fused,
+            )
         return torch.optim.Adam(weights, options.lr, amsgrad=options.amsgrad, fused=fused)
 
 
@@ -106,16 +126,24 @@ class Sums:
         self.weight[name] = self.weight.get(name, 0.0) + weight
 
     def take(self, prefix: str) -> dict[str, float]:
-        """The means as ``prefix/name``, with their sum as ``prefix/loss``; the sums begin anew."""
+        """The means as ``prefix/name``, with their sum as ``prefix/loss``; the sums
+        begin anew."""
         means = {name: self.total[name] / self.weight[name] for name in self.total}
         self.total, self.weight = {}, {}
-        return {f"{prefix}/loss": sum(means.values()), **{f"{prefix}/{name}": value for name, value in means.items() if name != "loss"}}
+        return {
+            f"{prefix}/loss": sum(means.values()),
+            **{f"{prefix}/{name}": value for name, value in means.items() if name != "loss"},
+        }
 
     def reduce(self, strategy: pl.strategies.Strategy) -> None:
         """Sum over all processes."""
         names = sorted(self.total)
-        both = torch.tensor([[self.total[n], self.weight[n]] for n in names], device=strategy.root_device)
-        for name, (total, weight) in zip(names, strategy.reduce(both, reduce_op="sum").tolist(), strict=True):
+        both = torch.tensor(
+            [[self.total[n], self.weight[n]] for n in names], device=strategy.root_device
+        )
+        for name, (total, weight) in zip(
+            names, strategy.reduce(both, reduce_op="sum").tolist(), strict=True
+        ):
             self.total[name], self.weight[name] = total, weight
 
 

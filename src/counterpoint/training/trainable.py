@@ -1,4 +1,5 @@
-"""Trainable: what training asks of a method. ``counterpoint.Method`` is one; a module with ``losses`` of its own can be another."""
+"""Trainable: what training asks of a method. ``counterpoint.Method`` is one; a module
+with ``losses`` of its own can be another."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Trainable(nn.Module, ABC):
 
     Attributes:
         name: shown in the summary line and written to ``config.yaml``.
-        stages: how it is trained, one after the other; none for a module that has only ``losses``.
+        stages: how it is trained, one after the other; none for a module that has only
+            ``losses``.
     """
 
     name: ClassVar[str]
@@ -32,7 +34,8 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, batch: Batch, step: int | None = None) -> Terms:
-        """Named terms, (B,) each; the loss is the mean over B of their sum. Without ``step``, at the final weights of all terms."""
+        """Named terms, (B,) each; the loss is the mean over B of their sum. Without
+        ``step``, at the final weights of all terms."""
 
     @abstractmethod
     def save_pretrained(self, folder: str | Path) -> Path:
@@ -61,6 +64,7 @@ class Trainable(nn.Module, ABC):
 
 
 class TrainableModel(Trainable):
-    """A trainable module with a model, to which priors, decoders and refiners can be fitted afterwards."""
+    """A trainable module with a model, to which priors, decoders and refiners can be
+    fitted afterwards."""
 
     model: Model

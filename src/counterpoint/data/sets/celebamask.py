@@ -1,8 +1,10 @@
 """``celebamask``: photos of faces, masks of their parts, and attributes.
 
-CelebAMask-HQ (Lee et al., "MaskGAN: Towards Diverse and Interactive Facial Image Manipulation", 2020, https://arxiv.org/abs/1907.11922). One
-mask for all parts but the skin, and 18 of the 40 attributes, as in "Score-Based Multimodal Autoencoder" (Wesego and Rooshenas, 2023,
-https://arxiv.org/abs/2305.15708), which has 128×128 pixels. The splits and how masks shrink are choices of this library.
+CelebAMask-HQ (Lee et al., "MaskGAN: Towards Diverse and Interactive Facial Image
+Manipulation", 2020, https://arxiv.org/abs/1907.11922). One mask for all parts but the
+skin, and 18 of the 40 attributes, as in "Score-Based Multimodal Autoencoder" (Wesego
+and Rooshenas, 2023, https://arxiv.org/abs/2305.15708), which has 128×128 pixels. The
+splits and how masks shrink are choices of this library.
 """
 
 from __future__ import annotations
@@ -39,7 +41,11 @@ ATTRIBUTES = {
 }
 """The attributes that are kept: place among the 40, from 0 on, and published name."""
 
-ANNOTATION, IMAGES, MASKS = "CelebAMask-HQ-attribute-anno.txt", "CelebA-HQ-img", "CelebAMask-HQ-mask-anno"
+ANNOTATION, IMAGES, MASKS = (
+    "CelebAMask-HQ-attribute-anno.txt",
+    "CelebA-HQ-img",
+    "CelebAMask-HQ-mask-anno",
+)
 
 _COLUMNS = 40
 
@@ -49,32 +55,43 @@ _WHERE = "fetch https://github.com/switchablenorms/CelebAMask-HQ"
 
 
 def celebamask(root: Path, size: int = 32, incomplete: bool = False) -> Dataset:
-    """Photos ``image`` (3×size×size), masks ``mask`` (1×size×size, 0 or 1) and ``attributes`` (18, 0 or 1), of which the latter two are Bernoulli.
+    """Photos ``image`` (3×size×size), masks ``mask`` (1×size×size, 0 or 1) and
+    ``attributes`` (18, 0 or 1), of which the latter two are Bernoulli.
 
-    The mask covers every part but the skin: brows, eyes, eyeglasses, ears, nose, mouth, lips, neck, cloth, hair, hat, and jewellery. A
-    pixel is 1 where they cover at least half of it. The attributes are Bald, Bangs, Black_Hair, Blond_Hair, Brown_Hair, Bushy_Eyebrows,
-    Eyeglasses, Gray_Hair, Heavy_Makeup, Male, Mouth_Slightly_Open, Mustache, Pale_Skin, Receding_Hairline, Smiling, Straight_Hair, Wavy_Hair
-    and Wearing_Hat. There are no labels.
+    The mask covers every part but the skin: brows, eyes, eyeglasses, ears, nose, mouth,
+        lips, neck, cloth, hair, hat, and jewellery. A pixel is 1 where they cover at
+        least half of it. The attributes are Bald, Bangs, Black_Hair, Blond_Hair,
+        Brown_Hair, Bushy_Eyebrows, Eyeglasses, Gray_Hair, Heavy_Makeup, Male,
+        Mouth_Slightly_Open, Mustache, Pale_Skin, Receding_Hairline, Smiling,
+        Straight_Hair, Wavy_Hair and Wearing_Hat. There are no labels.
 
-    In order of number, the last tenth of the images is test and the tenth before it val. This division is ours: the authors publish another,
-    and papers that use the set differ.
+    In order of number, the last tenth of the images is test and the tenth before it
+    val. This division is ours: the authors publish another, and papers that use the set
+    differ.
 
     Args:
-        root: holds the published files, in ``root/celebamask``, ``root/CelebAMask-HQ`` or itself: ``CelebAMask-HQ-attribute-anno.txt``,
-            ``CelebA-HQ-img/I.jpg`` and ``CelebAMask-HQ-mask-anno/J/IIIII_PART.png`` for image I, where J is I // 2000.
+        root: holds the published files, in ``root/celebamask``, ``root/CelebAMask-HQ``
+            or itself: ``CelebAMask-HQ-attribute-anno.txt``, ``CelebA-HQ-img/I.jpg`` and
+            ``CelebAMask-HQ-mask-anno/J/IIIII_PART.png`` for image I, where J is I //
+            2000.
         size: side of the image and the mask.
-        incomplete: keep the images of the attribute file that lack their photo or all parts of their mask, marked absent.
+        incomplete: keep the images of the attribute file that lack their photo or all
+            parts of their mask, marked absent.
 
     Raises:
-        FileNotFoundError: a file is not there; without ``incomplete``, a photo, or every part of a mask.
-        ValueError: a size that is too small, or a file that is corrupt or laid out otherwise.
+        FileNotFoundError: a file is not there; without ``incomplete``, a photo, or
+            every part of a mask.
+        ValueError: a size that is too small, or a file that is corrupt or laid out
+            otherwise.
     """
     if size < 8:
         raise ValueError(f"size {size} of celebamask must be 8 or more")
     places = (root / "celebamask", root / "CelebAMask-HQ", root)
     folder = next((place for place in places if (place / ANNOTATION).is_file()), None)
     if folder is None:
-        raise FileNotFoundError(f"{ANNOTATION} is in none of {', '.join(map(str, places))}; {_WHERE}")
+        raise FileNotFoundError(
+            f"{ANNOTATION} is in none of {', '.join(map(str, places))}; {_WHERE}"
+        )
     attributes = _attributes(folder / ANNOTATION)
     photos, parts = _photos(folder, attributes, incomplete), _parts(folder, attributes, incomplete)
     modalities = (
@@ -85,32 +102,61 @@ def celebamask(root: Path, size: int = 32, incomplete: bool = False) -> Dataset:
     image, seen = stack(partial(_photo, size=size), photos, modalities[0].shape)
     mask, masked = stack(partial(_mask, size=size), parts, modalities[1].shape)
     values = np.array([*attributes.values()], np.uint8)
-    whole = Split({"image": image, "mask": mask, "attributes": values}, modalities, {"image": seen, "mask": masked})
+    whole = Split(
+        {"image": image, "mask": mask, "attributes": values},
+        modalities,
+        {"image": seen, "mask": masked},
+    )
     tenth = len(whole) // 10
-    train, val, test = (whole.take(slice(*cut)) for cut in ((0, -2 * tenth), (-2 * tenth, -tenth), (-tenth, None)))
-    return Dataset("celebamask", modalities, train, val, test, {"source": "CelebAMask-HQ", "attributes": ", ".join(ATTRIBUTES.values())})
+    train, val, test = (
+        whole.take(slice(*cut)) for cut in ((0, -2 * tenth), (-2 * tenth, -tenth), (-tenth, None))
+    )
+    return Dataset(
+        "celebamask",
+        modalities,
+        train,
+        val,
+        test,
+        {"source": "CelebAMask-HQ", "attributes": ", ".join(ATTRIBUTES.values())},
+    )
 
 
 def _attributes(path: Path) -> dict[int, list[bool]]:
     """The kept attributes of each image, in order of its number.
 
-    The file has the number of images, the names of the 40 attributes, then a row an image: ``I.jpg`` and 40 values, −1 or 1.
+    The file has the number of images, the names of the 40 attributes, then a row an
+    image: ``I.jpg`` and 40 values, −1 or 1.
     """
     count, names, *rows = [*path.read_text(encoding="utf-8", errors="replace").splitlines(), "", ""]
     columns = names.split()
-    if len(columns) != _COLUMNS or any(columns[place] != name for place, name in ATTRIBUTES.items()):
-        raise ValueError(f"{path}: line 2 does not name the {_COLUMNS} attributes of CelebA in their order; {_WHERE} again")
+    if len(columns) != _COLUMNS or any(
+        columns[place] != name for place, name in ATTRIBUTES.items()
+    ):
+        raise ValueError(
+            f"{path}: line 2 does not name the {_COLUMNS} attributes of CelebA in their order; {_WHERE} again"
+        )
     found = {}
     for number, line in enumerate(filter(str.strip, rows), 3):
         name, *values = line.split()
         stem, _, suffix = name.partition(".")
-        if not stem.isdecimal() or suffix != "jpg" or len(values) != _COLUMNS or not {*values} <= {"1", "-1"}:
-            raise ValueError(f"{path}: line {number} is not I.jpg and {_COLUMNS} values of -1 or 1; {_WHERE} again")
+        if (
+            not stem.isdecimal()
+            or suffix != "jpg"
+            or len(values) != _COLUMNS
+            or not {*values} <= {"1", "-1"}
+        ):
+            raise ValueError(
+                f"{path}: line {number} is not I.jpg and {_COLUMNS} values of -1 or 1; {_WHERE} again"
+            )
         found[int(stem)] = [values[place] == "1" for place in ATTRIBUTES]
     if count.strip() != str(len(found)):
-        raise ValueError(f"{path} says {count.strip()!r} images and has rows of {len(found)}; {_WHERE} again")
+        raise ValueError(
+            f"{path} says {count.strip()!r} images and has rows of {len(found)}; {_WHERE} again"
+        )
     if len(found) < 10:
-        raise ValueError(f"{path} has {len(found)} images, expected 10 or more to be divided; {_WHERE} again")
+        raise ValueError(
+            f"{path} has {len(found)} images, expected 10 or more to be divided; {_WHERE} again"
+        )
     return dict(sorted(found.items()))
 
 
@@ -125,7 +171,9 @@ def _photos(folder: Path, numbers: dict[int, list[bool]], incomplete: bool) -> l
     return found
 
 
-def _parts(folder: Path, numbers: dict[int, list[bool]], incomplete: bool) -> list[list[Path] | None]:
+def _parts(
+    folder: Path, numbers: dict[int, list[bool]], incomplete: bool
+) -> list[list[Path] | None]:
     """The parts of each image's mask, None where none is there."""
     by_number: dict[str, list[Path]] = defaultdict(list)
     for path in sorted((folder / MASKS).glob("*/*_*.png")):
@@ -148,11 +196,19 @@ def _mask(parts: list[Path], size: int) -> np.ndarray:
     """Where parts but the skin cover at least half a pixel: 0 or 255, (1, size, size)."""
     from PIL.Image import Resampling, fromarray
 
-    drawn = {path: np.asarray(decode(path, str(path), "L")) > 127 for path in parts if not path.stem.endswith("_skin")}
+    drawn = {
+        path: np.asarray(decode(path, str(path), "L")) > 127
+        for path in parts
+        if not path.stem.endswith("_skin")
+    }
     extents = {part.shape for part in drawn.values()}
     if len(extents) > 1:
-        raise ValueError(f"{next(iter(drawn))} and the other parts of its mask differ in size; {_WHERE} again")
+        raise ValueError(
+            f"{next(iter(drawn))} and the other parts of its mask differ in size; {_WHERE} again"
+        )
     if not drawn:
         return np.zeros((1, size, size), np.uint8)
     union = fromarray(np.logical_or.reduce([*drawn.values()]).astype(np.uint8) * np.uint8(255))
-    return np.where(np.asarray(union.resize((size, size), Resampling.BOX))[None] > 127, 255, 0).astype(np.uint8)
+    return np.where(
+        np.asarray(union.resize((size, size), Resampling.BOX))[None] > 127, 255, 0
+    ).astype(np.uint8)

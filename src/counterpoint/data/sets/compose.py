@@ -1,4 +1,5 @@
-"""Digits over backgrounds, and pairing by class: what the digit data sets have in common. All of it works on whole arrays."""
+"""Digits over backgrounds, and pairing by class: what the digit data sets have in
+common. All of it works on whole arrays."""
 
 from __future__ import annotations
 
@@ -12,18 +13,22 @@ from numpy.lib.stride_tricks import sliding_window_view
 Paint = Literal["invert", "red", "blue"]
 
 
-def pair_by_class(labels: Sequence[np.ndarray], draws: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Pair the rows of several views that show the same class, each view permuted independently within the class.
+def pair_by_class(
+    labels: Sequence[np.ndarray], draws: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pair the rows of several views that show the same class, each view permuted
+    independently within the class.
 
-    In each draw a class has as many rows as in the view that has most of it; a view that has fewer goes round again in a new order.
-    Rows come in random order of class.
+    In each draw a class has as many rows as in the view that has most of it; a view
+    that has fewer goes round again in a new order. Rows come in random order of class.
 
     Args:
         labels: by view, the class of each row.
         draws: how many times to pair everything anew; the draws follow each other.
 
     Returns:
-        The class of each pair ``(N,)`` and the row to take from each view ``(views, N)``.
+        The class of each pair ``(N,)`` and the row to take from each view ``(views,
+        N)``.
 
     Raises:
         ValueError: fewer than one draw, or a class that a view lacks.
@@ -36,7 +41,9 @@ def pair_by_class(labels: Sequence[np.ndarray], draws: int, rng: np.random.Gener
     for view, rows in enumerate(members):
         lacking = [int(c) for c, m in zip(classes, rows, strict=True) if not len(m)]
         if lacking:
-            raise ValueError(f"view {view} has no row of class {lacking[0]}; every view needs every class to be paired")
+            raise ValueError(
+                f"view {view} has no row of class {lacking[0]}; every view needs every class to be paired"
+            )
     paired, index = [], []
     for _ in range(draws):
         label = rng.permutation(np.repeat(classes, counts))
@@ -45,31 +52,42 @@ def pair_by_class(labels: Sequence[np.ndarray], draws: int, rng: np.random.Gener
             at = np.flatnonzero(label == c)
             for view, rows in enumerate(members):
                 rounds = -(-counts[i] // len(rows[i]))
-                rows_of[view, at] = np.concatenate([rng.permutation(rows[i]) for _ in range(rounds)])[: counts[i]]
+                rows_of[view, at] = np.concatenate(
+                    [rng.permutation(rows[i]) for _ in range(rounds)]
+                )[: counts[i]]
         paired.append(label)
         index.append(rows_of)
     return np.concatenate(paired).astype(np.int64), np.concatenate(index, 1)
 
 
-def hold_out(labels: np.ndarray, per_class: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted numbers of the rows that stay and of those that are held out: ``per_class`` random rows of each class, or half where it has fewer
-    than twice as many."""
+def hold_out(
+    labels: np.ndarray, per_class: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted numbers of the rows that stay and of those that are held out:
+    ``per_class`` random rows of each class, or half where it has fewer than twice as
+    many."""
     of_class = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
-    held_out = np.sort(np.concatenate([rows[: min(per_class, len(rows) // 2)] for rows in of_class]))
+    held_out = np.sort(
+        np.concatenate([rows[: min(per_class, len(rows) // 2)] for rows in of_class])
+    )
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
 def resize(images: np.ndarray, side: int) -> np.ndarray:
-    """Grey images uint8 (N, h, w) to uint8 (N, side, side): bilinear, smoothed when shrinking, as PIL does it."""
+    """Grey images uint8 (N, h, w) to uint8 (N, side, side): bilinear, smoothed when
+    shrinking, as PIL does it."""
     if images.shape[1:] == (side, side):
         return images
     pixels = torch.from_numpy(np.ascontiguousarray(images))[:, None].float()
-    small = torch.nn.functional.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
+    small = torch.nn.functional.interpolate(
+        pixels, size=(side, side), mode="bilinear", antialias=True
+    )
     return small[:, 0].round_().clamp_(0, 255).to(torch.uint8).numpy()
 
 
 def place(digits: np.ndarray, corners: np.ndarray, size: int) -> np.ndarray:
-    """Opacities uint8 (N, h, w) onto clear canvases (N, size, size), each with its top left pixel at ``corners`` (N, 2)."""
+    """Opacities uint8 (N, h, w) onto clear canvases (N, size, size), each with its top
+    left pixel at ``corners`` (N, 2)."""
     canvas = np.zeros((len(digits), size, size), np.uint8)
     windows = sliding_window_view(canvas, digits.shape[1:], axis=(1, 2), writeable=True)
     windows[np.arange(len(digits)), corners[:, 0], corners[:, 1]] = digits
@@ -77,29 +95,41 @@ def place(digits: np.ndarray, corners: np.ndarray, size: int) -> np.ndarray:
 
 
 def crops(picture: np.ndarray, corners: np.ndarray, size: int) -> np.ndarray:
-    """Crops (N, 3, size, size) of a picture (3, H, W), each with its top left pixel at ``corners`` (N, 2)."""
+    """Crops (N, 3, size, size) of a picture (3, H, W), each with its top left pixel at
+    ``corners`` (N, 2)."""
     windows = sliding_window_view(picture, (size, size), axis=(1, 2)).transpose(1, 2, 0, 3, 4)
     return windows[corners[:, 0], corners[:, 1]]
 
 
-def random_corners(picture: np.ndarray, size: int, rows: int, rng: np.random.Generator) -> np.ndarray:
+def random_corners(
+    picture: np.ndarray, size: int, rows: int, rng: np.random.Generator
+) -> np.ndarray:
     """Uniformly random places (rows, 2) at which a crop of this size fits."""
     return rng.integers(0, np.array(picture.shape[1:]) - size + 1, (rows, 2))
 
 
 def paint(backgrounds: np.ndarray, opacity: np.ndarray, how: Paint) -> np.ndarray:
-    """Draw digits of opacity uint8 (N, H, W), 0 clear to 255 solid, onto backgrounds (N, 3, H, W): inverted colours, pure red, or pure blue."""
+    """Draw digits of opacity uint8 (N, H, W), 0 clear to 255 solid, onto backgrounds
+    (N, 3, H, W): inverted colours, pure red, or pure blue."""
     ink = opacity[:, None].astype(np.uint16)
-    target = 255 - backgrounds if how == "invert" else np.array([how == "red", 0, how == "blue"], np.uint16)[:, None, None] * np.uint16(255)
-    return ((backgrounds * (255 - ink) + target * ink + np.uint16(127)) // np.uint16(255)).astype(np.uint8)
+    target = (
+        255 - backgrounds
+        if how == "invert"
+        else np.array([how == "red", 0, how == "blue"], np.uint16)[:, None, None] * np.uint16(255)
+    )
+    return ((backgrounds * (255 - ink) + target * ink + np.uint16(127)) // np.uint16(255)).astype(
+        np.uint8
+    )
 
 
 def quadrant_corners(quadrant: np.ndarray, size: int) -> np.ndarray:
-    """Top left pixels (N, 2) of the quadrants 0 top left, 1 top right, 2 bottom left, 3 bottom right."""
+    """Top left pixels (N, 2) of the quadrants 0 top left, 1 top right, 2 bottom left, 3
+    bottom right."""
     return np.stack([quadrant // 2, quadrant % 2], 1) * (size // 2)
 
 
 def quadrant_paints(views: int) -> tuple[Paint, ...]:
-    """How each view of a quadrant set draws its digit: the first red, the last blue, those between inverted."""
+    """How each view of a quadrant set draws its digit: the first red, the last blue,
+    those between inverted."""
     inverted: Paint = "invert"
     return ("red", *[inverted] * (views - 2), "blue") if views > 1 else ("red",)

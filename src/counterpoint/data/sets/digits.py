@@ -1,4 +1,5 @@
-"""``digits-quadrant``: the embedded data set, made in memory from scikit-learn's 1,797 digits."""
+"""``digits-quadrant``: the embedded data set, made in memory from scikit-learn's 1,797
+digits."""
 
 from __future__ import annotations
 
@@ -6,7 +7,16 @@ import numpy as np
 
 from counterpoint.core.modality import Modality
 from counterpoint.data.records import Dataset, Split
-from counterpoint.data.sets.compose import crops, paint, pair_by_class, place, quadrant_corners, quadrant_paints, random_corners, resize
+from counterpoint.data.sets.compose import (
+    crops,
+    paint,
+    pair_by_class,
+    place,
+    quadrant_corners,
+    quadrant_paints,
+    random_corners,
+    resize,
+)
 from counterpoint.data.sets.textures import texture
 
 _TRAIN_PER_CLASS, _VAL_PER_CLASS = 110, 20
@@ -15,12 +25,16 @@ _EVALUATION_DRAWS = 4
 
 
 def digits_quadrant(size: int = 16, views: int = 3, draws: int = 16, seed: int = 0) -> Dataset:
-    """A small PolyMNIST-Quadrant: real 8×8 digits, each in a random quadrant of an RGB canvas over a texture of its view.
+    """A small PolyMNIST-Quadrant: real 8×8 digits, each in a random quadrant of an RGB
+    canvas over a texture of its view.
 
-    Views ``view0 .. view{M-1}`` of a row show digits of one class, drawn independently. Shared label ``digit`` (10), private label
-    ``quadrant`` (4: top left, top right, bottom left, bottom right), uniform and independent per view. The first view paints its digit
-    red, the last blue, those between invert the colours under it. Which digit belongs to which split never changes:
-    1,100 / 200 / 497 digits, stratified by class; ``seed`` changes textures, pairs, quadrants and crops.
+    Views ``view0 .. view{M-1}`` of a row show digits of one class, drawn independently.
+    Shared label ``digit`` (10), private label
+    ``quadrant`` (4: top left, top right, bottom left, bottom right), uniform and
+        independent per view. The first view paints its digit red, the last blue, those
+        between invert the colours under it. Which digit belongs to which split never
+        changes: 1,100 / 200 / 497 digits, stratified by class; ``seed`` changes
+        textures, pairs, quadrants and crops.
 
     Args:
         size: side of the canvas, even and at least 16; a digit fills a quadrant.
@@ -41,9 +55,21 @@ def digits_quadrant(size: int = 16, views: int = 3, draws: int = 16, seed: int =
     splits = {}
     for i, (part, rows) in enumerate(_fixed_split(labels).items()):
         rng = np.random.default_rng((seed, i))
-        splits[part] = _make(inks[rows], labels[rows], textures, modalities, draws if part == "train" else _EVALUATION_DRAWS, rng)
-    notes = {"digits": "scikit-learn's 8×8 digits (UCI optical recognition of handwritten digits)", "backgrounds": "synthesised textures"}
-    return Dataset("digits-quadrant", modalities, splits["train"], splits["val"], splits["test"], notes)
+        splits[part] = _make(
+            inks[rows],
+            labels[rows],
+            textures,
+            modalities,
+            draws if part == "train" else _EVALUATION_DRAWS,
+            rng,
+        )
+    notes = {
+        "digits": "scikit-learn's 8×8 digits (UCI optical recognition of handwritten digits)",
+        "backgrounds": "synthesised textures",
+    }
+    return Dataset(
+        "digits-quadrant", modalities, splits["train"], splits["val"], splits["test"], notes
+    )
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +85,10 @@ def _fixed_split(labels: np.ndarray) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(1998)
     cuts = (_TRAIN_PER_CLASS, _TRAIN_PER_CLASS + _VAL_PER_CLASS)
     parts = [np.split(rng.permutation(np.flatnonzero(labels == c)), cuts) for c in range(10)]
-    return {name: np.sort(np.concatenate([p[i] for p in parts])) for i, name in enumerate(("train", "val", "test"))}
+    return {
+        name: np.sort(np.concatenate([p[i] for p in parts]))
+        for i, name in enumerate(("train", "val", "test"))
+    }
 
 
 def _make(
@@ -73,9 +102,15 @@ def _make(
     size = modalities[0].shape[-1]
     digit, rows = pair_by_class([labels] * len(modalities), draws, rng)
     x, quadrants = {}, {}
-    for view, (modality, how) in enumerate(zip(modalities, quadrant_paints(len(modalities)), strict=True)):
+    for view, (modality, how) in enumerate(
+        zip(modalities, quadrant_paints(len(modalities)), strict=True)
+    ):
         quadrant = rng.integers(0, 4, len(digit))
         canvas = place(inks[rows[view]], quadrant_corners(quadrant, size), size)
-        backgrounds = crops(textures[view], random_corners(textures[view], size, len(digit), rng), size)
+        backgrounds = crops(
+            textures[view], random_corners(textures[view], size, len(digit), rng), size
+        )
         x[modality.name], quadrants[modality.name] = paint(backgrounds, canvas, how), quadrant
-    return Split(x, modalities, shared_labels={"digit": digit}, private_labels={"quadrant": quadrants})
+    return Split(
+        x, modalities, shared_labels={"digit": digit}, private_labels={"quadrant": quadrants}
+    )

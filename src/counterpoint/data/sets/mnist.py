@@ -1,4 +1,5 @@
-"""MNIST from its idx files (LeCun, Cortes, Burges; http://yann.lecun.com/exdb/mnist): reading, finding, downloading."""
+"""MNIST from its idx files (LeCun, Cortes, Burges; http://yann.lecun.com/exdb/mnist):
+reading, finding, downloading."""
 
 from __future__ import annotations
 
@@ -40,9 +41,13 @@ def read_idx(path: Path) -> np.ndarray:
     except FileNotFoundError:
         raise
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is truncated or corrupt ({error}); delete it and fetch it again") from error
+        raise ValueError(
+            f"{path} is truncated or corrupt ({error}); delete it and fetch it again"
+        ) from error
     if len(raw) < 4 or raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * raw[3]:
-        raise ValueError(f"{path} is not an idx file of bytes (its header is wrong); delete it and fetch it again")
+        raise ValueError(
+            f"{path} is not an idx file of bytes (its header is wrong); delete it and fetch it again"
+        )
     axes = raw[3]
     shape = struct.unpack(f">{axes}I", raw[4 : 4 + 4 * axes])
     data = np.frombuffer(raw, np.uint8, offset=4 + 4 * axes)
@@ -54,7 +59,8 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def mnist(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Images uint8 (N, 28, 28) and classes int64 (N,) of ``train`` (55,000), ``val`` (5,000) and ``test`` (10,000).
+    """Images uint8 (N, 28, 28) and classes int64 (N,) of ``train`` (55,000), ``val``
+    (5,000) and ``test`` (10,000).
 
     The idx files, gzipped or not, are looked for in ``root/mnist`` and in ``root``.
 
@@ -64,7 +70,11 @@ def mnist(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """
     train, test = (_pair(root, part) for part in ("train", "t10k"))
     cut = min(VALIDATION_START, len(train[0]) * 11 // 12)  # a shortened MNIST keeps the proportions
-    return {"train": (train[0][:cut], train[1][:cut]), "val": (train[0][cut:], train[1][cut:]), "test": test}
+    return {
+        "train": (train[0][:cut], train[1][:cut]),
+        "val": (train[0][cut:], train[1][cut:]),
+        "test": test,
+    }
 
 
 def has_mnist(root: Path) -> bool:
@@ -73,7 +83,8 @@ def has_mnist(root: Path) -> bool:
 
 
 def download(root: Path, url: str = URL, md5: Mapping[str, str] = MD5) -> Path:
-    """Fetch the files that ``root/mnist`` lacks, and return that folder. A file appears only once it is complete and its checksum is right.
+    """Fetch the files that ``root/mnist`` lacks, and return that folder. A file appears
+    only once it is complete and its checksum is right.
 
     Args:
         url: folder on a web server that holds the files.
@@ -100,7 +111,9 @@ def _fetch(url: str, path: Path, expected: str) -> None:
                     file.write(block)
                     total.update(block)
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            raise OSError(f"cannot download {url}: {error}; put the file into {path.parent} yourself, or give another url") from error
+            raise OSError(
+                f"cannot download {url}: {error}; put the file into {path.parent} yourself, or give another url"
+            ) from error
         if total.hexdigest() != expected:
             raise ValueError(
                 f"{url} has md5 {total.hexdigest()}, expected {expected}; the download is corrupt or the server changed: try again"
@@ -108,7 +121,9 @@ def _fetch(url: str, path: Path, expected: str) -> None:
 
 
 def _find(root: Path, name: str) -> Path | None:
-    candidates = [folder / n for folder in (root / "mnist", root) for n in (name, name.removesuffix(".gz"))]
+    candidates = [
+        folder / n for folder in (root / "mnist", root) for n in (name, name.removesuffix(".gz"))
+    ]
     return next((path for path in candidates if path.is_file()), None)
 
 

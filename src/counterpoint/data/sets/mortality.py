@@ -1,7 +1,10 @@
-"""``tcga-mortality``: two tables of The Cancer Genome Atlas and who of its patients lived for a year, which IDMVAE was tested on.
+"""``tcga-mortality``: two tables of The Cancer Genome Atlas and who of its patients
+lived for a year, which IDMVAE was tested on.
 
-IDMVAE (2025, https://arxiv.org/abs/2509.23548) takes mRNA and miRNA, 100 numbers each, and reads one-year mortality off the latents. How the 100
-come about it leaves open. Ours: logarithms, standardised, and of them the first principal components, all by the train rows.
+IDMVAE (2025, https://arxiv.org/abs/2509.23548) takes mRNA and miRNA, 100 numbers each,
+and reads one-year mortality off the latents. How the 100
+come about it leaves open. Ours: logarithms, standardised, and of them the first
+principal components, all by the train rows.
 
     x_nd  →  y_nd = log2(1 + x_nd)  →  (y_nd − mean_d) / std_d  →  scores on components 1..C, divided by the standard deviation of the first
 """
@@ -40,15 +43,20 @@ _FOLLOWED = ("days_to_last_followup", "days_to_last_follow_up", "last_contact_da
 
 
 def tcga_mortality(root: Path, components: int = 100, seed: int = 0) -> Dataset:
-    """Patients with ``mrna`` and ``mirna``, principal components of each, Laplace with learned scales; label ``mortality``: 1 of who died within 365
-    days, 0 of who lived on day 365 or later. Who was followed for less and not seen to die is left out.
+    """Patients with ``mrna`` and ``mirna``, principal components of each, Laplace with
+    learned scales; label ``mortality``: 1 of who died within 365 days, 0 of who lived
+    on day 365 or later. Who was followed for less and not seen to die is left out.
 
-    Read from ``root/tcga`` (or ``root``), as ``.tsv``, ``.csv`` or ``.txt``, gzipped or not, as UCSC Xena, the GDC and cBioPortal publish them:
+    Read from ``root/tcga`` (or ``root``), as ``.tsv``, ``.csv`` or ``.txt``, gzipped or
+    not, as UCSC Xena, the GDC and cBioPortal publish them:
 
-    - ``mrna`` and ``mirna``: features by samples, or samples by features, samples named by TCGA barcodes (TCGA-A1-A0SH-01). Of several tumours of
-      a patient the one of the lowest sample type counts, normal tissue (types from 10 on) does not. A table with values of 64 or more has no
-      logarithms yet. Features that lack in a patient, or are constant, are left out.
-    - ``clinical``: patients by columns, with ``days_to_death`` (or ``death_days_to``) and ``days_to_last_followup`` (or ``days_to_last_follow_up``,
+    - ``mrna`` and ``mirna``: features by samples, or samples by features, samples named
+      by TCGA barcodes (TCGA-A1-A0SH-01). Of several tumours of a patient the one of the
+      lowest sample type counts, normal tissue (types from 10 on) does not. A table with
+      values of 64 or more has no logarithms yet. Features that lack in a patient, or
+      are constant, are left out.
+    - ``clinical``: patients by columns, with ``days_to_death`` (or ``death_days_to``)
+      and ``days_to_last_followup`` (or ``days_to_last_follow_up``,
       ``last_contact_days_to``), numbers or nothing.
 
     Divided 70 : 10 : 20 at random, alike in both classes; that is our choice, too.
@@ -68,12 +76,26 @@ def tcga_mortality(root: Path, components: int = 100, seed: int = 0) -> Dataset:
     died = _mortality(paths["clinical"])
     patients = sorted(died.keys() & {*tables["mrna"].index} & {*tables["mirna"].index})
     if not patients:
-        sizes = ", ".join(f"{len(found)} of {name}" for name, found in (*tables.items(), ("clinical", died)))
-        raise ValueError(f"{folder}: no patient is in all tables with a year known of; they hold {sizes}; give tables of the same patients")
-    observed = Observed(np.array(patients), {"mortality": np.array([died[p] for p in patients])}, classes={"mortality": ["alive", "dead"]})
+        sizes = ", ".join(
+            f"{len(found)} of {name}" for name, found in (*tables.items(), ("clinical", died))
+        )
+        raise ValueError(
+            f"{folder}: no patient is in all tables with a year known of; they hold {sizes}; give tables of the same patients"
+        )
+    observed = Observed(
+        np.array(patients),
+        {"mortality": np.array([died[p] for p in patients])},
+        classes={"mortality": ["alive", "dead"]},
+    )
     part = divided((0.7, 0.1, 0.2), [], observed, seed)
-    assays = [_components(name, tables[name].loc[patients], part == "train", components, paths[name]) for name in TABLES]
-    notes = {"source": "TCGA, principal components by the train rows", "dead": f"{observed.labels['mortality'].mean():.3f} of all patients"}
+    assays = [
+        _components(name, tables[name].loc[patients], part == "train", components, paths[name])
+        for name in TABLES
+    ]
+    notes = {
+        "source": "TCGA, principal components by the train rows",
+        "dead": f"{observed.labels['mortality'].mean():.3f} of all patients",
+    }
     return assemble("tcga-mortality", assays, observed, parts=part, standardise=False, notes=notes)
 
 
@@ -81,7 +103,9 @@ def _path(folder: Path, name: str) -> Path:
     """The table of that name."""
     found = next((path for end in _ENDS if (path := folder / f"{name}{end}").is_file()), None)
     if found is None:
-        raise FileNotFoundError(f"{folder / name}.tsv is missing (.csv, .txt or gzipped will do); put it there")
+        raise FileNotFoundError(
+            f"{folder / name}.tsv is missing (.csv, .txt or gzipped will do); put it there"
+        )
     return found
 
 
@@ -89,14 +113,28 @@ def _table(path: Path) -> DataFrame:
     """A table as text, its first column the names of its rows."""
     pandas = required("pandas", "omics")
     try:
-        return pandas.read_csv(path, sep="," if ".csv" in path.suffixes else "\t", index_col=0, dtype=str, encoding_errors="replace")
+        return pandas.read_csv(
+            path,
+            sep="," if ".csv" in path.suffixes else "\t",
+            index_col=0,
+            dtype=str,
+            encoding_errors="replace",
+        )
     except (ValueError, EOFError, OSError) as error:  # pandas' own errors are ValueErrors
-        raise ValueError(f"{path} is no table that can be read ({' '.join(str(error).split())}); fetch it again") from error
+        raise ValueError(
+            f"{path} is no table that can be read ({' '.join(str(error).split())}); fetch it again"
+        ) from error
 
 
 def _barcodes(names: Series) -> DataFrame:
-    """Patient and sample type of each name, where it is a barcode; R writes dots for dashes."""
-    return names.astype(str).str.upper().str.replace(".", "-", regex=False).str.extract(_BARCODE.pattern)
+    """Patient and sample type of each name, where it is a barcode; R writes dots for
+    dashes."""
+    return (
+        names.astype(str)
+        .str.upper()
+        .str.replace(".", "-", regex=False)
+        .str.extract(_BARCODE.pattern)
+    )
 
 
 def _samples(path: Path) -> DataFrame:
@@ -109,14 +147,21 @@ def _samples(path: Path) -> DataFrame:
     kind = down[1].fillna("01").astype(int)
     tumours = np.flatnonzero(down[0].notna() & (kind < _NORMAL))
     if not len(tumours):
-        raise ValueError(f"{path} has no TCGA barcode of a tumour (TCGA-A1-A0SH-01) in its first row or column; fetch it again")
+        raise ValueError(
+            f"{path} has no TCGA barcode of a tumour (TCGA-A1-A0SH-01) in its first row or column; fetch it again"
+        )
     order = tumours[np.argsort(kind.iloc[tumours], kind="stable")]
-    numbers = table.iloc[order].apply(pandas.to_numeric, errors="coerce").set_axis(down[0].iloc[order].rename(None))
+    numbers = (
+        table.iloc[order]
+        .apply(pandas.to_numeric, errors="coerce")
+        .set_axis(down[0].iloc[order].rename(None))
+    )
     return numbers[~numbers.index.duplicated()]
 
 
 def _mortality(path: Path) -> dict[str, int]:
-    """By patient, whether death came within a year; who is not known to have died or lived then is left out."""
+    """By patient, whether death came within a year; who is not known to have died or
+    lived then is left out."""
     pandas = required("pandas", "omics")
     table = _table(path).reset_index()
     share = {column: _barcodes(table[column])[0].notna().mean() for column in table}
@@ -126,10 +171,16 @@ def _mortality(path: Path) -> dict[str, int]:
         raise ValueError(
             f"{path} has no column of TCGA barcodes, {' or '.join(_DEATH)}, and {' or '.join(_FOLLOWED)}, a row a patient; fetch it again"
         )
-    death, followed = (pandas.to_numeric(table[column], errors="coerce").to_numpy(float) for column in columns)
+    death, followed = (
+        pandas.to_numeric(table[column], errors="coerce").to_numpy(float) for column in columns
+    )
     died = np.where(death <= YEAR, 1, np.where((death > YEAR) | (followed >= YEAR), 0, -1))
     patients = _barcodes(table[named])[0]
-    return {str(patient): int(d) for patient, d in zip(patients, died, strict=True) if patient == patient and d >= 0}
+    return {
+        str(patient): int(d)
+        for patient, d in zip(patients, died, strict=True)
+        if patient == patient and d >= 0
+    }
 
 
 def _components(name: str, table: DataFrame, train: Array, count: int, path: Path) -> Assay:
@@ -137,7 +188,9 @@ def _components(name: str, table: DataFrame, train: Array, count: int, path: Pat
     values = table.to_numpy(np.float64)
     values = values[:, np.isfinite(values).all(0)]
     if values.size and values.min() < 0 and values.max() >= _LOGARITHMS:
-        raise ValueError(f"{path} spans [{values.min():g}, {values.max():g}]: neither counts nor their logarithms; give one of them")
+        raise ValueError(
+            f"{path} spans [{values.min():g}, {values.max():g}]: neither counts nor their logarithms; give one of them"
+        )
     logs = np.log2(1 + values) if values.size and values.max() >= _LOGARITHMS else values
     mean, variance = moments(logs[train])
     scaled = ((logs - mean) / np.sqrt(np.where(variance > 0, variance, 1)))[:, variance > 0]
@@ -149,4 +202,10 @@ def _components(name: str, table: DataFrame, train: Array, count: int, path: Pat
     directions = np.linalg.svd(scaled[train], full_matrices=False)[2][:count]
     scores = scaled @ directions.T
     scores = (scores / scores[train, 0].std()).astype(np.float32)
-    return Assay(name, scores, np.arange(len(scores)), np.array([f"PC{i}" for i in range(1, count + 1)]), "laplace")
+    return Assay(
+        name,
+        scores,
+        np.arange(len(scores)),
+        np.array([f"PC{i}" for i in range(1, count + 1)]),
+        "laplace",
+    )

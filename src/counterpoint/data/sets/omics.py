@@ -1,7 +1,9 @@
-"""Named sets of matched assays, each of one ``.npz`` file below ``omics/``: small, real, and divided in five folds.
+"""Named sets of matched assays, each of one ``.npz`` file below ``omics/``: small,
+real, and divided in five folds.
 
-Observations are dealt out to folds at random by the seed, alike in every class: one fold is test, the next val, the others train. What is done to the
-values before they are standardised is said at each set.
+Observations are dealt out to folds at random by the seed, alike in every class: one
+fold is test, the next val, the others train. What is done to the values before they are
+standardised is said at each set.
 """
 
 from __future__ import annotations
@@ -23,50 +25,72 @@ from counterpoint.data.sources.assemble import Observed, assemble, strata
 FOLDS = 5
 
 GATES = (("NK", "CD5", -15), ("CD4 T", "CD4", 50), ("myeloid", "CD11c", 40), ("B", "CD19", 30))
-"""Lineages by one surface protein each: at least so many counts, or fewer than so many. Ours, at the valleys of the histograms; of several, the last."""
+"""Lineages by one surface protein each: at least so many counts, or fewer than so many.
+Ours, at the valleys of the histograms; of several, the last."""
 
 
 def tcga_brca(root: Path, fold: int = 0, seed: int = 0) -> Dataset:
-    """348 breast tumours of The Cancer Genome Atlas, as the R package r.jive has them: ``expression`` (645 genes, centred logarithms), ``methylation``
-    (574 probes, shares), ``mirna`` (423, logarithms); label ``cluster`` (3), which was derived from the same data.
+    """348 breast tumours of The Cancer Genome Atlas, as the R package r.jive has them:
+    ``expression`` (645 genes, centred logarithms), ``methylation`` (574 probes,
+    shares), ``mirna`` (423, logarithms); label ``cluster`` (3), which was derived from
+    the same data.
 
-    Cancer Genome Atlas Network, "Comprehensive molecular portraits of human breast tumours", 2012, https://doi.org/10.1038/nature11412; O'Connell and
-    Lock, "R.JIVE for exploration of multi-source molecular data", 2016, https://doi.org/10.1093/bioinformatics/btw324.
+    Cancer Genome Atlas Network, "Comprehensive molecular portraits of human breast
+    tumours", 2012, https://doi.org/10.1038/nature11412; O'Connell and Lock, "R.JIVE for
+    exploration of multi-source molecular data", 2016,
+    https://doi.org/10.1093/bioinformatics/btw324.
 
     Raises:
-        FileNotFoundError, ValueError: the file lacks, or is corrupt or laid out otherwise.
+        FileNotFoundError, ValueError: the file lacks, or is corrupt or laid out
+            otherwise.
     """
-    file = _read(root, "tcga_brca348_rjive.npz", ("expression", "methylation", "mirna", "cluster", "sample", "methylation_feature"))
+    file = _read(
+        root,
+        "tcga_brca348_rjive.npz",
+        ("expression", "methylation", "mirna", "cluster", "sample", "methylation_feature"),
+    )
     features = {"methylation": file["methylation_feature"]}
-    assays = [_assay(name, file[name], "normal", features.get(name)) for name in ("expression", "methylation", "mirna")]
+    assays = [
+        _assay(name, file[name], "normal", features.get(name))
+        for name in ("expression", "methylation", "mirna")
+    ]
     return _folded("tcga-brca", assays, {"cluster": file["cluster"]}, file["sample"], fold, seed)
 
 
 def scgem(root: Path, fold: int = 0, seed: int = 0) -> Dataset:
-    """177 cells on their way from fibroblasts to stem cells: ``expression`` of 32 genes (logarithms, 60 % zeros; two more are never seen) and
-    ``methylation`` of 27 sites (0 or 1, Bernoulli); label ``cell_type`` (5).
+    """177 cells on their way from fibroblasts to stem cells: ``expression`` of 32 genes
+    (logarithms, 60 % zeros; two more are never seen) and ``methylation`` of 27 sites (0
+    or 1, Bernoulli); label ``cell_type`` (5).
 
-    Cheow et al., "Single-cell multimodal profiling reveals cellular epigenetic heterogeneity", 2016, https://doi.org/10.1038/nmeth.3961; as
-    published with UnionCom, https://doi.org/10.1093/bioinformatics/btaa443.
+    Cheow et al., "Single-cell multimodal profiling reveals cellular epigenetic
+    heterogeneity", 2016, https://doi.org/10.1038/nmeth.3961; as published with
+    UnionCom, https://doi.org/10.1093/bioinformatics/btaa443.
 
     Raises:
-        FileNotFoundError, ValueError: the file lacks, or is corrupt or laid out otherwise.
+        FileNotFoundError, ValueError: the file lacks, or is corrupt or laid out
+            otherwise.
     """
     file = _read(root, "scgem_unioncom.npz", ("gene_expression", "dna_methylation", "cell_type"))
     expression = _assay("expression", file["gene_expression"], "normal")
-    assays = [expression.only(expression.values.any(0)), _assay("methylation", file["dna_methylation"], "bernoulli")]
+    assays = [
+        expression.only(expression.values.any(0)),
+        _assay("methylation", file["dna_methylation"], "bernoulli"),
+    ]
     return _folded("scgem", assays, {"cell_type": file["cell_type"]}, None, fold, seed)
 
 
 def snareseq(root: Path, fold: int = 0, seed: int = 0) -> Dataset:
-    """1,047 cells of four lines: ``atac``, logarithms of the shares that 19 topics of open chromatin have in a cell, and ``rna``, 10 principal components
-    of expression; label ``cell_type`` (4).
+    """1,047 cells of four lines: ``atac``, logarithms of the shares that 19 topics of
+    open chromatin have in a cell, and ``rna``, 10 principal components of expression;
+    label ``cell_type`` (4).
 
-    Chen, Lake & Zhang, "High-throughput sequencing of the transcriptome and chromatin accessibility in the same cell", 2019,
-    https://doi.org/10.1038/s41587-019-0290-0; as published with SCOT, https://doi.org/10.1089/cmb.2021.0446.
+    Chen, Lake & Zhang, "High-throughput sequencing of the transcriptome and chromatin
+    accessibility in the same cell", 2019, https://doi.org/10.1038/s41587-019-0290-0; as
+    published with SCOT, https://doi.org/10.1089/cmb.2021.0446.
 
     Raises:
-        FileNotFoundError, ValueError: the file lacks, or is corrupt or laid out otherwise.
+        FileNotFoundError, ValueError: the file lacks, or is corrupt or laid out
+            otherwise.
     """
     file = _read(root, "snareseq_scot.npz", ("atac", "rna", "cell_type"))
     shares = np.log(file["atac"] / file["atac"].sum(1, keepdims=True))
@@ -81,17 +105,24 @@ def snareseq(root: Path, fold: int = 0, seed: int = 0) -> Dataset:
 
 
 def citeseq(root: Path, fold: int = 0, top_features: int = 1000, seed: int = 0) -> Dataset:
-    """500 blood cells: counts of ``rna``, the ``top_features`` genes of 11,980, and of ``adt``, 49 antibodies, both negative binomial.
+    """500 blood cells: counts of ``rna``, the ``top_features`` genes of 11,980, and of
+    ``adt``, 49 antibodies, both negative binomial.
 
-    Labels: ``lineage`` (5), gated by us on the counts of four antibodies (:data:`GATES`; CD8 T is what has 50 counts of CD8 and no other gate; 5 % stay
-    unknown), which ``adt`` therefore tells; and ``hashtag`` (4), the tag of a cell's tube, where it has nine in ten of the cell's tags (others may be
-    two cells). Nothing biological hangs on the tube: a probe that reads it finds an artefact.
+    Labels: ``lineage`` (5), gated by us on the counts of four antibodies
+        (:data:`GATES`; CD8 T is what has 50 counts of CD8 and no other gate; 5 % stay
+        unknown), which ``adt`` therefore tells; and ``hashtag`` (4), the tag of a
+        cell's tube, where it has nine in ten of the cell's tags (others may be
+    two cells). Nothing biological hangs on the tube: a probe that reads it finds an
+        artefact.
 
-    Mimitou et al., "Multiplexed detection of proteins, transcriptomes, clonotypes and CRISPR perturbations in single cells", 2019,
-    https://doi.org/10.1038/s41592-019-0392-0; as published with CiteFuse, https://doi.org/10.1093/bioinformatics/btaa282.
+    Mimitou et al., "Multiplexed detection of proteins, transcriptomes, clonotypes and
+    CRISPR perturbations in single cells", 2019,
+    https://doi.org/10.1038/s41592-019-0392-0; as published with CiteFuse,
+    https://doi.org/10.1093/bioinformatics/btaa282.
 
     Raises:
-        FileNotFoundError, ValueError: the file lacks, or is corrupt or laid out otherwise.
+        FileNotFoundError, ValueError: the file lacks, or is corrupt or laid out
+            otherwise.
     """
     from scipy import sparse
 
@@ -100,9 +131,15 @@ def citeseq(root: Path, fold: int = 0, top_features: int = 1000, seed: int = 0) 
     data, indices, pointers, shape = (file[key] for key in parts[:4])
     rna = sparse.csr_array((data, indices, pointers), shape=tuple(map(int, shape)))
     genes = np.char.replace(file["rna_feature"], "hg19_", "")
-    assays = [_assay("rna", rna, "nb", genes), _assay("adt", file["adt"], "nb", file["adt_feature"])]
+    assays = [
+        _assay("rna", rna, "nb", genes),
+        _assay("adt", file["adt"], "nb", file["adt_feature"]),
+    ]
     share = file["hto"].max(1) / file["hto"].sum(1)
-    labels = {"lineage": _gated(file["adt"], file["adt_feature"]), "hashtag": np.where(share >= 0.9, file["hto"].argmax(1), UNKNOWN)}
+    labels = {
+        "lineage": _gated(file["adt"], file["adt_feature"]),
+        "hashtag": np.where(share >= 0.9, file["hto"].argmax(1), UNKNOWN),
+    }
     classes = {"lineage": [*_LINEAGES], "hashtag": ["1", "2", "3", "4"]}
     return _folded("citeseq", assays, labels, file["cell"], fold, seed, top_features, classes)
 
@@ -123,18 +160,28 @@ def _read(root: Path, name: str, keys: tuple[str, ...]) -> Mapping[str, Array]:
     """The arrays of a file below ``root/omics`` or in ``root``."""
     path = next((p for p in (root / "omics" / name, root / name) if p.is_file()), None)
     if path is None:
-        raise FileNotFoundError(f"{name} is neither in {root / 'omics'} nor in {root}; put it there")
+        raise FileNotFoundError(
+            f"{name} is neither in {root / 'omics'} nor in {root}; put it there"
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in keys}
     except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is corrupt or lacks one of {', '.join(keys)} ({error}); make it again") from error
+        raise ValueError(
+            f"{path} is corrupt or lacks one of {', '.join(keys)} ({error}); make it again"
+        ) from error
 
 
-def _assay(name: str, values: Any, likelihood: LikelihoodName, features: Array | None = None) -> Assay:
+def _assay(
+    name: str, values: Any, likelihood: LikelihoodName, features: Array | None = None
+) -> Assay:
     """A matched assay; features without a name are numbered."""
     table = as_table(values, name)
-    names = np.array([f"{name} {i}" for i in range(1, table.shape[1] + 1)]) if features is None else features
+    names = (
+        np.array([f"{name} {i}" for i in range(1, table.shape[1] + 1)])
+        if features is None
+        else features
+    )
     return Assay(name, table, np.arange(table.shape[0]), names, likelihood)
 
 
@@ -152,14 +199,21 @@ def _folded(
     if not 0 <= fold < FOLDS:
         raise ValueError(f"fold {fold} of {name} must lie in [0, {FOLDS - 1}]")
     found = {label: np.unique(values[values >= 0]) for label, values in labels.items()}
-    numbers = {label: np.where(values < 0, UNKNOWN, np.searchsorted(found[label], values)) for label, values in labels.items()}
+    numbers = {
+        label: np.where(values < 0, UNKNOWN, np.searchsorted(found[label], values))
+        for label, values in labels.items()
+    }
     count = len(assays[0].rows)
-    told: dict[str, Sequence[str]] = {label: [*map(str, found[label])] for label in labels} | {**(classes or {})}
+    told: dict[str, Sequence[str]] = {label: [*map(str, found[label])] for label in labels} | {
+        **(classes or {})
+    }
     observed = Observed(np.arange(count).astype(str) if ids is None else ids, numbers, classes=told)
     number = (folds(strata(observed, assays), FOLDS, seed) - fold) % FOLDS
     part = np.where(number == 0, "test", np.where(number == 1, "val", "train"))
     notes = {"fold": f"{fold} of {FOLDS} is test, the next val"}
-    return assemble(name, assays, observed, parts=part, seed=seed, top_features=top_features, notes=notes)
+    return assemble(
+        name, assays, observed, parts=part, seed=seed, top_features=top_features, notes=notes
+    )
 
 
 SETS: dict[str, Callable[..., Dataset]] = {

@@ -1,8 +1,11 @@
-"""``circles-squares`` and ``circles-squares-size``: the toy set of JNF, drawn in memory.
+"""``circles-squares`` and ``circles-squares-size``: the toy set of JNF, drawn in
+memory.
 
-JNF 2025, https://arxiv.org/abs/2502.03952: two grey images, a circle and a square, each of some size and either filled or
-outlined. One of the two properties is shared, the other belongs to each image alone, so that with two latent dimensions the true posteriors of
-one modality can be drawn, and are not Gaussian. Sizes, strokes and numbers of rows are ours.
+JNF 2025, https://arxiv.org/abs/2502.03952: two grey images, a circle and a square, each
+of some size and either filled or outlined. One of the two properties is shared, the
+other belongs to each image alone, so that with two latent dimensions the true
+posteriors of one modality can be drawn, and are not Gaussian. Sizes, strokes and
+numbers of rows are ours.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ _SMALLEST, _LARGEST, _STROKE, _BINS = 0.15, 0.45, 0.06, 4  # in sides of the can
 def circles_squares(shares: str, size: int = 32, seed: int = 0) -> Dataset:
     """Pairs of a circle and a square, 1×size×size each.
 
-    Labels ``filled`` (2) and ``size`` (4 equal bins): the one that is shared, and the other of each modality.
+    Labels ``filled`` (2) and ``size`` (4 equal bins): the one that is shared, and the
+        other of each modality.
 
     Args:
         shares: ``"filled"`` or ``"size"``.
@@ -31,7 +35,9 @@ def circles_squares(shares: str, size: int = 32, seed: int = 0) -> Dataset:
     """
     if size < 16:
         raise ValueError(f"size {size} of circles-squares must be at least 16")
-    modalities = tuple(Modality(name, (1, size, size), "bernoulli", scale=None) for name in ("circle", "square"))
+    modalities = tuple(
+        Modality(name, (1, size, size), "bernoulli", scale=None) for name in ("circle", "square")
+    )
     splits = {}
     for i, (part, rows) in enumerate(_ROWS.items()):
         rng = np.random.default_rng((seed, i))
@@ -44,9 +50,18 @@ def circles_squares(shares: str, size: int = 32, seed: int = 0) -> Dataset:
         x = {name: draw(name, radius[name], filled[name], size) for name in ("circle", "square")}
         labels = {"filled": filled, "size": {name: _bin(r) for name, r in radius.items()}}
         private = {label: by for label, by in labels.items() if label != shares}
-        splits[part] = Split(x, modalities, shared_labels={shares: labels[shares]["circle"]}, private_labels=private)
+        splits[part] = Split(
+            x, modalities, shared_labels={shares: labels[shares]["circle"]}, private_labels=private
+        )
     name = "circles-squares" if shares == "filled" else "circles-squares-size"
-    return Dataset(name, modalities, splits["train"], splits["val"], splits["test"], {"source": "drawn from random sizes and fillings"})
+    return Dataset(
+        name,
+        modalities,
+        splits["train"],
+        splits["val"],
+        splits["test"],
+        {"source": "drawn from random sizes and fillings"},
+    )
 
 
 def draw(shape: str, radius: np.ndarray, filled: np.ndarray, size: int) -> np.ndarray:
@@ -58,8 +73,14 @@ def draw(shape: str, radius: np.ndarray, filled: np.ndarray, size: int) -> np.nd
         filled: (N,) 0 for an outline, 1 for a full shape.
     """
     at = (np.arange(size) + 0.5) / size - 0.5
-    distance = np.hypot(at[:, None], at) if shape == "circle" else np.maximum(np.abs(at[:, None]), np.abs(at))
-    outside = (distance - radius[:, None, None]) * size  # (N, size, size), in pixels; negative inside
+    distance = (
+        np.hypot(at[:, None], at)
+        if shape == "circle"
+        else np.maximum(np.abs(at[:, None]), np.abs(at))
+    )
+    outside = (
+        distance - radius[:, None, None]
+    ) * size  # (N, size, size), in pixels; negative inside
     inside = np.clip(0.5 - outside, 0, 1)
     hole = np.clip(0.5 - outside - _STROKE * size, 0, 1)
     return np.rint(255 * (inside - (1 - filled[:, None, None]) * hole)).astype(np.uint8)[:, None]

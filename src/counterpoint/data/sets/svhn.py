@@ -1,4 +1,5 @@
-"""``mnist-svhn``: MNIST and SVHN (Netzer et al. 2011) paired by class, as Shi et al. 2019 (https://arxiv.org/abs/1911.03393) do."""
+"""``mnist-svhn``: MNIST and SVHN (Netzer et al. 2011) paired by class, as Shi et al.
+2019 (https://arxiv.org/abs/1911.03393) do."""
 
 from __future__ import annotations
 
@@ -15,13 +16,16 @@ _VAL_PER_CLASS = 400
 
 
 def mnist_svhn(root: Path, draws: int = 4, seed: int = 0) -> Dataset:
-    """Pairs of an MNIST digit ``mnist`` (1×28×28) and a house number's digit ``svhn`` (3×32×32) of the same class; shared label ``digit``.
+    """Pairs of an MNIST digit ``mnist`` (1×28×28) and a house number's digit ``svhn``
+    (3×32×32) of the same class; shared label ``digit``.
 
-    Each draw uses every image of the larger set of a class once. The splits share no image: MNIST 55,000 / 5,000 / 10,000; SVHN's train set less 400 per
-    class / those 400 per class / its test set.
+    Each draw uses every image of the larger set of a class once. The splits share no
+    image: MNIST 55,000 / 5,000 / 10,000; SVHN's train set less 400 per class / those
+    400 per class / its test set.
 
     Args:
-        root: holds ``mnist/`` and ``svhn/train_32x32.mat`` and ``svhn/test_32x32.mat`` (or the two in itself), as published.
+        root: holds ``mnist/`` and ``svhn/train_32x32.mat`` and ``svhn/test_32x32.mat``
+            (or the two in itself), as published.
         draws: pairings of the training digits (validation and test have 1).
 
     Raises:
@@ -29,39 +33,66 @@ def mnist_svhn(root: Path, draws: int = 4, seed: int = 0) -> Dataset:
         ValueError: a file is corrupt or laid out otherwise.
     """
     left, right = mnist(root), _svhn(root)
-    modalities = (Modality("mnist", (1, 28, 28), "laplace", 0.75), Modality("svhn", (3, 32, 32), "laplace", 0.75))
+    modalities = (
+        Modality("mnist", (1, 28, 28), "laplace", 0.75),
+        Modality("svhn", (3, 32, 32), "laplace", 0.75),
+    )
     splits = {}
     for i, part in enumerate(("train", "val", "test")):
         (a, a_labels), (b, b_labels) = left[part], right[part]
         rng = np.random.default_rng((seed, i))
         digit, rows = pair_by_class([a_labels, b_labels], draws if part == "train" else 1, rng)
-        splits[part] = Split({"mnist": a[rows[0], None], "svhn": b[rows[1]]}, modalities, shared_labels={"digit": digit})
-    return Dataset("mnist-svhn", modalities, splits["train"], splits["val"], splits["test"], {"source": "MNIST and SVHN, paired by class"})
+        splits[part] = Split(
+            {"mnist": a[rows[0], None], "svhn": b[rows[1]]},
+            modalities,
+            shared_labels={"digit": digit},
+        )
+    return Dataset(
+        "mnist-svhn",
+        modalities,
+        splits["train"],
+        splits["val"],
+        splits["test"],
+        {"source": "MNIST and SVHN, paired by class"},
+    )
 
 
 def _svhn(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Images uint8 (N, 3, 32, 32) and classes int64 (N,) of each split; which images validate never changes."""
+    """Images uint8 (N, 3, 32, 32) and classes int64 (N,) of each split; which images
+    validate never changes."""
     read = {part: _read(root, f"{part}_32x32.mat") for part in ("train", "test")}
     images, labels = read["train"]
     rest, held_out = hold_out(labels, _VAL_PER_CLASS, np.random.default_rng(2011))
-    return {"train": (images[rest], labels[rest]), "val": (images[held_out], labels[held_out]), "test": read["test"]}
+    return {
+        "train": (images[rest], labels[rest]),
+        "val": (images[held_out], labels[held_out]),
+        "test": read["test"],
+    }
 
 
 def _read(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """One published file: X (32, 32, 3, N) uint8, and y (N, 1) in 1..10, where 10 is the digit 0."""
+    """One published file: X (32, 32, 3, N) uint8, and y (N, 1) in 1..10, where 10 is
+    the digit 0."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
     path = next((p for p in (root / "svhn" / name, root / name) if p.is_file()), None)
     if path is None:
-        raise FileNotFoundError(f"{name} is neither in {root / 'svhn'} nor in {root}; fetch it from http://ufldl.stanford.edu/housenumbers")
+        raise FileNotFoundError(
+            f"{name} is neither in {root / 'svhn'} nor in {root}; fetch it from http://ufldl.stanford.edu/housenumbers"
+        )
     try:
         content = loadmat(path, variable_names=("X", "y"))
-        images, labels = np.asarray(content["X"]), np.asarray(content["y"]).reshape(-1).astype(np.int64)
+        images, labels = (
+            np.asarray(content["X"]),
+            np.asarray(content["y"]).reshape(-1).astype(np.int64),
+        )
     except (MatReadError, OSError, KeyError, ValueError, TypeError, NotImplementedError) as error:
         raise ValueError(f"{path} is corrupt or lacks X and y ({error}); fetch it again") from error
     if images.ndim != 4 or images.shape != (32, 32, 3, len(labels)) or images.dtype != np.uint8:
-        raise ValueError(f"{path}: X has shape {images.shape} and dtype {images.dtype}, expected uint8 (32, 32, 3, {len(labels)})")
+        raise ValueError(
+            f"{path}: X has shape {images.shape} and dtype {images.dtype}, expected uint8 (32, 32, 3, {len(labels)})"
+        )
     if labels.min() < 1 or labels.max() > 10:
         raise ValueError(f"{path}: y spans [{labels.min()}, {labels.max()}], expected 1 to 10")
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels % 10

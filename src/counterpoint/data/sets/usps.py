@@ -1,4 +1,5 @@
-"""``digits-usps``: MNIST and USPS (Hull 1994) paired by class, two grey modalities of different size."""
+"""``digits-usps``: MNIST and USPS (Hull 1994) paired by class, two grey modalities of
+different size."""
 
 from __future__ import annotations
 
@@ -15,13 +16,17 @@ _VAL_PER_CLASS = 70  # of USPS' 7,291 training digits; its own test set stays th
 
 
 def digits_usps(root: Path, draws: int = 1, seed: int = 0) -> Dataset:
-    """Pairs of an MNIST digit ``mnist`` (1×28×28) and a USPS digit ``usps`` (1×16×16) of the same class; shared label ``digit``.
+    """Pairs of an MNIST digit ``mnist`` (1×28×28) and a USPS digit ``usps`` (1×16×16)
+    of the same class; shared label ``digit``.
 
-    Each draw uses every MNIST digit once and goes round USPS, which is smaller, several times, in a new order each time. The splits
-    share no digit: MNIST 55,000 / 5,000 / 10,000; USPS train less 70 per class / those 70 per class / its test set.
+    Each draw uses every MNIST digit once and goes round USPS, which is smaller, several
+    times, in a new order each time. The splits
+    share no digit: MNIST 55,000 / 5,000 / 10,000; USPS train less 70 per class / those
+        70 per class / its test set.
 
     Args:
-        root: holds ``mnist/`` and ``usps/usps.h5`` (or ``usps.h5``), with ``train/data (N, 256)`` in [0, 1], ``train/target``, and ``test/...``.
+        root: holds ``mnist/`` and ``usps/usps.h5`` (or ``usps.h5``), with ``train/data
+            (N, 256)`` in [0, 1], ``train/target``, and ``test/...``.
         draws: pairings of the training digits (validation and test have 1).
 
     Raises:
@@ -29,34 +34,67 @@ def digits_usps(root: Path, draws: int = 1, seed: int = 0) -> Dataset:
         ValueError: a file is corrupt or laid out otherwise.
     """
     left, right = mnist(root), _usps(root)
-    modalities = (Modality("mnist", (1, 28, 28), "laplace", 0.75), Modality("usps", (1, 16, 16), "laplace", 0.75))
+    modalities = (
+        Modality("mnist", (1, 28, 28), "laplace", 0.75),
+        Modality("usps", (1, 16, 16), "laplace", 0.75),
+    )
     splits = {}
     for i, part in enumerate(("train", "val", "test")):
         (a, a_labels), (b, b_labels) = left[part], right[part]
         rng = np.random.default_rng((seed, i))
         digit, rows = pair_by_class([a_labels, b_labels], draws if part == "train" else 1, rng)
-        splits[part] = Split({"mnist": a[rows[0], None], "usps": b[rows[1], None]}, modalities, shared_labels={"digit": digit})
-    return Dataset("digits-usps", modalities, splits["train"], splits["val"], splits["test"], {"source": "MNIST and USPS, paired by class"})
+        splits[part] = Split(
+            {"mnist": a[rows[0], None], "usps": b[rows[1], None]},
+            modalities,
+            shared_labels={"digit": digit},
+        )
+    return Dataset(
+        "digits-usps",
+        modalities,
+        splits["train"],
+        splits["val"],
+        splits["test"],
+        {"source": "MNIST and USPS, paired by class"},
+    )
 
 
 def _usps(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Images uint8 (N, 16, 16) and classes int64 (N,) of each split; which digits validate never changes."""
+    """Images uint8 (N, 16, 16) and classes int64 (N,) of each split; which digits
+    validate never changes."""
     import h5py
 
     path = next((p for p in (root / "usps" / "usps.h5", root / "usps.h5") if p.is_file()), None)
     if path is None:
-        raise FileNotFoundError(f"usps.h5 is neither in {root / 'usps'} nor in {root}; put it there")
+        raise FileNotFoundError(
+            f"usps.h5 is neither in {root / 'usps'} nor in {root}; put it there"
+        )
     try:
         with h5py.File(path, "r") as file:
-            read = {part: (file[f"{part}/data"][...], file[f"{part}/target"][...].astype(np.int64)) for part in ("train", "test")}
+            read = {
+                part: (file[f"{part}/data"][...], file[f"{part}/target"][...].astype(np.int64))
+                for part in ("train", "test")
+            }
     except (OSError, KeyError) as error:
         raise ValueError(
             f"{path} is corrupt or lacks train/data, train/target, test/data, test/target ({error}); fetch it again"
         ) from error
     for part, (data, labels) in read.items():
-        if data.ndim != 2 or data.shape != (len(labels), 256) or not (np.isfinite(data).all() and data.min() >= 0 and data.max() <= 1):
-            raise ValueError(f"{path}: {part}/data has shape {data.shape}, expected ({len(labels)}, 256) with values in [0, 1]")
-    pixels = {part: (np.rint(data * 255).astype(np.uint8).reshape(-1, 16, 16), labels) for part, (data, labels) in read.items()}
+        if (
+            data.ndim != 2
+            or data.shape != (len(labels), 256)
+            or not (np.isfinite(data).all() and data.min() >= 0 and data.max() <= 1)
+        ):
+            raise ValueError(
+                f"{path}: {part}/data has shape {data.shape}, expected ({len(labels)}, 256) with values in [0, 1]"
+            )
+    pixels = {
+        part: (np.rint(data * 255).astype(np.uint8).reshape(-1, 16, 16), labels)
+        for part, (data, labels) in read.items()
+    }
     images, labels = pixels["train"]
     rest, held_out = hold_out(labels, _VAL_PER_CLASS, np.random.default_rng(1994))
-    return {"train": (images[rest], labels[rest]), "val": (images[held_out], labels[held_out]), "test": pixels["test"]}
+    return {
+        "train": (images[rest], labels[rest]),
+        "val": (images[held_out], labels[held_out]),
+        "test": pixels["test"],
+    }

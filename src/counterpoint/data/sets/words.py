@@ -1,10 +1,14 @@
-"""The English word of a row's digit as a third modality: characters, as MNIST-SVHN-Text has them.
+"""The English word of a row's digit as a third modality: characters, as MNIST-SVHN-Text
+has them.
 
-Sutter et al., "Multimodal Generative Learning Utilizing Jensen-Shannon-Divergence", 2020, https://arxiv.org/abs/2006.08242.
+Sutter et al., "Multimodal Generative Learning Utilizing Jensen-Shannon-Divergence",
+2020, https://arxiv.org/abs/2006.08242.
 
-They write the word into 8 characters at a random place among blanks. Three things are ours. The alphabet is the blank and the 15 letters
-that the words have; theirs has some 70 signs, most of which never occur. A word stands at any place where it fits; their code leaves the
-last character blank. And it stays there; their code places it anew each time a row is read.
+They write the word into 8 characters at a random place among blanks. Three things are
+ours. The alphabet is the blank and the 15 letters that the words have; theirs has some
+70 signs, most of which never occur. A word stands at any place where it fits; their
+code leaves the last character blank. And it stays there; their code places it anew each
+time a row is read.
 """
 
 from __future__ import annotations
@@ -23,18 +27,24 @@ ALPHABET = "·efghinorstuvwxz"
 
 _LENGTH = 8
 
-_TEXT = Modality("text", (_LENGTH,), "categorical", None, classes=len(ALPHABET), words=tuple(ALPHABET))
+_TEXT = Modality(
+    "text", (_LENGTH,), "categorical", None, classes=len(ALPHABET), words=tuple(ALPHABET)
+)
 
-_IDS = np.array([[ALPHABET.index(c) for c in word.ljust(_LENGTH, ALPHABET[0])] for word in WORDS], np.uint8)
+_IDS = np.array(
+    [[ALPHABET.index(c) for c in word.ljust(_LENGTH, ALPHABET[0])] for word in WORDS], np.uint8
+)
 
 _LENGTHS = np.array([len(word) for word in WORDS])
 
 
 def with_words(data: Dataset, seed: int = 0) -> Dataset:
-    """The same rows and a modality ``text`` (8,) more, which spells the digit of the shared label ``digit``: ids of :data:`ALPHABET`, uint8.
+    """The same rows and a modality ``text`` (8,) more, which spells the digit of the
+    shared label ``digit``: ids of :data:`ALPHABET`, uint8.
 
     Args:
-        seed: of the places where words start. Each split draws its own, and nothing else hangs on them.
+        seed: of the places where words start. Each split draws its own, and nothing
+            else hangs on them.
     """
     modalities = (*data.modalities, _TEXT)
     parts = {}
@@ -42,10 +52,18 @@ def with_words(data: Dataset, seed: int = 0) -> Dataset:
         rng = np.random.default_rng((seed, i, 2020))  # a stream beside that of the pairs
         x = {**split.x, "text": spelled(split.shared_labels["digit"], rng)}
         parts[part] = replace(split, x=x, modalities=modalities)
-    return replace(data, name=f"{data.name}-text", modalities=modalities, train=parts["train"], val=parts["val"], test=parts["test"])
+    return replace(
+        data,
+        name=f"{data.name}-text",
+        modalities=modalities,
+        train=parts["train"],
+        val=parts["val"],
+        test=parts["test"],
+    )
 
 
 def spelled(digit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Ids uint8 (N, 8) of the words of digits (N,), each at one of the places where it fits, all equally likely."""
+    """Ids uint8 (N, 8) of the words of digits (N,), each at one of the places where it
+    fits, all equally likely."""
     start = rng.integers(0, _LENGTH + 1 - _LENGTHS[digit])
     return np.take_along_axis(_IDS[digit], (np.arange(_LENGTH) - start[:, None]) % _LENGTH, 1)

@@ -1,7 +1,9 @@
-"""Assays: tables of what was measured, one a modality, each of some of the observations; and what is wrong with them.
+"""Assays: tables of what was measured, one a modality, each of some of the
+observations; and what is wrong with them.
 
-A table is dense, or sparse by rows, and stays so until the features that count are chosen. What is bad is an error that names file, row and
-feature; where bad rows and features may be skipped, it is left out and listed.
+A table is dense, or sparse by rows, and stays so until the features that count are
+chosen. What is bad is an error that names file, row and feature; where bad rows and
+features may be skipped, it is left out and listed.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ UNIT: tuple[LikelihoodName, ...] = ("bernoulli", "beta")
 FAMILIES: tuple[LikelihoodName, ...] = ("normal", "laplace", "nb", "zinb", "bernoulli", "beta")
 
 BadKind = Literal["duplicates", "bad-values", "empty-cells", "unknown-batches", "one-class-labels"]
-"""What may be bad: ids of observations and names of features that repeat, entries that a likelihood does not read, cells without counts, observations
-without a batch, and labels that do not tell observations apart."""
+"""What may be bad: ids of observations and names of features that repeat, entries that
+a likelihood does not read, cells without counts, observations without a batch, and
+labels that do not tell observations apart."""
 
 SkipBad = bool | BadKind | Sequence[BadKind]
 
@@ -36,7 +39,8 @@ class Assay:
 
     Attributes:
         values: (n, d), dense or sparse by rows (:func:`as_table`).
-        rows: (N,) which of the n rows belongs to each observation; negative where it was not measured.
+        rows: (N,) which of the n rows belongs to each observation; negative where it
+            was not measured.
         features: (d,) what was measured, text.
         likelihood: one of :data:`FAMILIES`.
     """
@@ -71,7 +75,8 @@ class Assay:
 
 
 class Account:
-    """What is wrong with the data: an error at once, or, where bad rows and features may be skipped, what is left out.
+    """What is wrong with the data: an error at once, or, where bad rows and features
+    may be skipped, what is left out.
 
     Args:
         where: the file or whatever the data came from.
@@ -84,15 +89,30 @@ class Account:
     def __init__(self, where: str, skip: SkipBad) -> None:
         kinds: tuple[BadKind, ...] = get_args(BadKind)
         self.where = where
-        self.skip = (kinds if skip else ()) if isinstance(skip, bool) else (skip,) if isinstance(skip, str) else tuple(skip)
+        self.skip = (
+            (kinds if skip else ())
+            if isinstance(skip, bool)
+            else (skip,)
+            if isinstance(skip, str)
+            else tuple(skip)
+        )
         unknown = [kind for kind in self.skip if kind not in kinds]
         if unknown:
-            raise ValueError(f"skip_bad names {unknown[0]!r}; choose among {', '.join(kinds)}, or give True for all")
+            raise ValueError(
+                f"skip_bad names {unknown[0]!r}; choose among {', '.join(kinds)}, or give True for all"
+            )
         self.skipped: dict[str, list[str]] = {}
         self.constant: dict[str, list[str]] = {}
         self.constants: dict[str, tuple[tuple[str, float], ...]] = {}
 
-    def bad(self, kind: BadKind | None, described: str, names: Sequence[str] | Array, what: str, remedy: str) -> None:
+    def bad(
+        self,
+        kind: BadKind | None,
+        described: str,
+        names: Sequence[str] | Array,
+        what: str,
+        remedy: str,
+    ) -> None:
         """Something is bad, unless ``names`` is empty.
 
         Args:
@@ -110,11 +130,14 @@ class Account:
         if not self.skip or (kind is not None and kind not in self.skip):
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             which = f" ({kind})" if kind is not None else ""
-            raise ValueError(f"{self.where}: {what}{more}; {remedy}, or give skip_bad{which} to leave out such")
+            raise ValueError(
+                f"{self.where}: {what}{more}; {remedy}, or give skip_bad{which} to leave out such"
+            )
         self.skipped.setdefault(described, []).extend(map(str, names))
 
     def settle(self) -> dict[str, str]:
-        """Notes of what was left out, and a warning of what was bad; empty where nothing was."""
+        """Notes of what was left out, and a warning of what was bad; empty where
+        nothing was."""
         notes = {"constant": f"left out {told(self.constant, _LISTED)}"} if self.constant else {}
         if self.skipped:
             warnings.warn(f"{self.where}: skipped {told(self.skipped, 3)}", stacklevel=2)
@@ -132,7 +155,8 @@ def told(left_out: Mapping[str, Sequence[str]], most: int) -> str:
 
 
 def as_table(values: Any, what: str) -> Any:
-    """Values as an array or, where they are sparse, as a CSR array; what is on disk is read.
+    """Values as an array or, where they are sparse, as a CSR array; what is on disk is
+    read.
 
     Raises:
         ValueError: not two axes. TypeError: no numbers.
@@ -149,7 +173,8 @@ def as_table(values: Any, what: str) -> Any:
 
 
 def zero_rows(assay: Assay) -> tuple[Array, Array]:
-    """Which observations are zero everywhere, (N,) bool, and in how many each feature is not, (d,)."""
+    """Which observations are zero everywhere, (N,) bool, and in how many each feature
+    is not, (d,)."""
     observations = np.flatnonzero(assay.present)
     filled = assay.of(observations) != 0
     zero = np.zeros(len(assay.rows), bool)
@@ -160,11 +185,18 @@ def zero_rows(assay: Assay) -> tuple[Array, Array]:
 def _wrong(assay: Assay) -> list[tuple[str, str, Callable[[Array], Array]]]:
     """What entries must not be: the fault in a word, the remedy, and where it is."""
     faults: list[tuple[str, str, Callable[[Array], Array]]] = [
-        ("no number", "clean it, or make all of the row NaN if it was not measured", lambda x: ~np.isfinite(x))
+        (
+            "no number",
+            "clean it, or make all of the row NaN if it was not measured",
+            lambda x: ~np.isfinite(x),
+        )
     ]
     if assay.counts:
         remedy = f"name the layer of raw counts, or another likelihood than {assay.likelihood}"
-        faults += [("a negative count", remedy, lambda x: x < 0), ("no whole number", remedy, lambda x: x != np.rint(x))]
+        faults += [
+            ("a negative count", remedy, lambda x: x < 0),
+            ("no whole number", remedy, lambda x: x != np.rint(x)),
+        ]
     if assay.likelihood in UNIT:
         remedy = f"rescale it, or name another likelihood than {assay.likelihood}"
         faults.append(("outside [0, 1]", remedy, lambda x: (x < 0) | (x > 1)))
@@ -172,9 +204,13 @@ def _wrong(assay: Assay) -> list[tuple[str, str, Callable[[Array], Array]]]:
 
 
 def checked(assay: Assay, ids: Array, account: Account) -> Assay:
-    """The assay without what is bad: names of features that repeat, entries that its likelihood does not read. Rows that are all NaN were not
-    measured."""
-    assay = assay.only(_distinct(assay, account)) if len(np.unique(assay.features)) < len(assay.features) else assay
+    """The assay without what is bad: names of features that repeat, entries that its
+    likelihood does not read. Rows that are all NaN were not measured."""
+    assay = (
+        assay.only(_distinct(assay, account))
+        if len(np.unique(assay.features)) < len(assay.features)
+        else assay
+    )
     if not hasattr(assay.values, "indptr") and assay.values.dtype.kind == "f":
         empty = np.isnan(assay.values).all(1)
         assay = assay.without(assay.present & empty[assay.rows])
@@ -190,7 +226,9 @@ def checked(assay: Assay, ids: Array, account: Account) -> Assay:
             f"modality {assay.name!r}: row {rows[0]} ({ids[owner[rows[0]]]}), feature {assay.features[columns[0]]}"
             f" holds {values[0]:g}, {fault}"
         )
-        account.bad("bad-values", f"observations of {assay.name} that hold {fault}", ids[bad], what, remedy)
+        account.bad(
+            "bad-values", f"observations of {assay.name} that hold {fault}", ids[bad], what, remedy
+        )
         assay, owner = assay.without(bad), np.where(np.isin(owner, np.flatnonzero(bad)), -1, owner)
     return assay
 
@@ -199,17 +237,32 @@ def _distinct(assay: Assay, account: Account) -> Array:
     """Which features have a name of their own."""
     names, number, count = np.unique(assay.features, return_inverse=True, return_counts=True)
     what = f"modality {assay.name!r}: feature {names[count > 1][0]} stands in several columns"
-    account.bad("duplicates", f"features of {assay.name} whose name repeats", names[count > 1], what, "make the names unique")
+    account.bad(
+        "duplicates",
+        f"features of {assay.name} whose name repeats",
+        names[count > 1],
+        what,
+        "make the names unique",
+    )
     return np.asarray(count[number] == 1)
 
 
-def _where(table: Any, wrong: Callable[[Array], Array], used: Array, block: int = 4096) -> tuple[Array, Array, Array]:
+def _where(
+    table: Any, wrong: Callable[[Array], Array], used: Array, block: int = 4096
+) -> tuple[Array, Array, Array]:
     """Rows, columns and values of the entries of used rows that are wrong, in order."""
     if hasattr(table, "indptr"):
         at = np.flatnonzero(wrong(table.data))
-        rows, columns, values = np.searchsorted(table.indptr, at, "right") - 1, table.indices[at], table.data[at]
+        rows, columns, values = (
+            np.searchsorted(table.indptr, at, "right") - 1,
+            table.indices[at],
+            table.data[at],
+        )
     else:
-        found = [np.argwhere(wrong(table[i : i + block])) + np.array((i, 0)) for i in range(0, len(table), block)]
+        found = [
+            np.argwhere(wrong(table[i : i + block])) + np.array((i, 0))
+            for i in range(0, len(table), block)
+        ]
         rows, columns = np.concatenate([np.zeros((0, 2), int), *found]).T
         values = table[rows, columns]
     kept = used[rows]
@@ -220,7 +273,8 @@ def moments(table: Any, *, logarithmic: bool = False) -> tuple[Array, Array]:
     """Mean and variance of each feature, (d,) in float64, over the rows of a table.
 
     Args:
-        logarithmic: of log(1 + x · median(l) / l), where l is the sum of a row, in place of x. Rows of zeros are left out.
+        logarithmic: of log(1 + x · median(l) / l), where l is the sum of a row, in
+            place of x. Rows of zeros are left out.
     """
     from scipy import sparse
 
@@ -228,7 +282,9 @@ def moments(table: Any, *, logarithmic: bool = False) -> tuple[Array, Array]:
         size = np.asarray(table.sum(1), np.float64).ravel()
         table, size = table[size > 0], size[size > 0]
         factor = (np.median(size) / size)[:, None] if len(size) else np.ones((0, 1))
-        table = np.log1p(table.multiply(factor).tocsr() if sparse.issparse(table) else table * factor)
+        table = np.log1p(
+            table.multiply(factor).tocsr() if sparse.issparse(table) else table * factor
+        )
     if not table.shape[0]:
         return np.zeros(table.shape[1]), np.zeros(table.shape[1])
     if sparse.issparse(table):

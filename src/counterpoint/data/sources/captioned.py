@@ -1,4 +1,5 @@
-"""Images of which something is said, once, several times or not at all: rows of ``image`` and ``caption``."""
+"""Images of which something is said, once, several times or not at all: rows of
+``image`` and ``caption``."""
 
 from __future__ import annotations
 
@@ -17,10 +18,15 @@ Captions = Literal["one", "all"]
 Source = TypeVar("Source")
 
 
-def picked(texts: Sequence[tuple[str, ...]], captions: Captions, rng: np.random.Generator) -> list[tuple[str, ...]]:
-    """All captions of each image, or one that is drawn; one draw for each image, whatever it has."""
+def picked(
+    texts: Sequence[tuple[str, ...]], captions: Captions, rng: np.random.Generator
+) -> list[tuple[str, ...]]:
+    """All captions of each image, or one that is drawn; one draw for each image,
+    whatever it has."""
     draws = [int(rng.random() * len(some)) for some in texts]
-    return [some if captions == "all" else some[i : i + 1] for some, i in zip(texts, draws, strict=True)]
+    return [
+        some if captions == "all" else some[i : i + 1] for some, i in zip(texts, draws, strict=True)
+    ]
 
 
 def captioned(
@@ -32,7 +38,8 @@ def captioned(
     *,
     lazy: bool = False,
 ) -> tuple[dict[str, Array], dict[str, Array], Array]:
-    """A row for each image and caption, and one for an image without, whose caption is absent.
+    """A row for each image and caption, and one for an image without, whose caption is
+    absent.
 
     Args:
         photos: of each image; None where there is none.
@@ -46,7 +53,18 @@ def captioned(
     """
     image, caption = modalities
     index = np.repeat(np.arange(len(texts)), [max(1, len(some)) for some in texts])
-    pixels = Pictures(read, [photos[i] for i in index.tolist()], image.shape) if lazy else stack(read, photos, image.shape)[0][index]
+    pixels = (
+        Pictures(read, [photos[i] for i in index.tolist()], image.shape)
+        if lazy
+        else stack(read, photos, image.shape)[0][index]
+    )
     ids = vocabulary.encode([text for some in texts for text in some or ("",)], caption.shape[0])
-    seen, said = np.array([photo is not None for photo in photos]), np.array([len(some) > 0 for some in texts])
-    return {image.name: cast(Array, pixels), caption.name: ids}, {image.name: seen[index], caption.name: said[index]}, index
+    seen, said = (
+        np.array([photo is not None for photo in photos]),
+        np.array([len(some) > 0 for some in texts]),
+    )
+    return (
+        {image.name: cast(Array, pixels), caption.name: ids},
+        {image.name: seen[index], caption.name: said[index]},
+        index,
+    )

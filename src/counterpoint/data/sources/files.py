@@ -1,4 +1,5 @@
-"""Folders of ``.npy`` files with a manifest, written beside and renamed, so that a folder is either complete or not there."""
+"""Folders of ``.npy`` files with a manifest, written beside and renamed, so that a
+folder is either complete or not there."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def default_root() -> Path:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes ``path`` when the block ends well and vanishes when it does not.
+    """A folder to fill, which becomes ``path`` when the block ends well and vanishes
+    when it does not.
 
     Raises:
         FileExistsError: ``path`` is there already and holds something.
@@ -55,21 +57,33 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 class FolderWriter:
-    """Writes arrays into a folder, block by block, and remembers their sizes and checksums for the manifest.
+    """Writes arrays into a folder, block by block, and remembers their sizes and
+    checksums for the manifest.
 
-    Blocks go through ordinary writes rather than a memory map: on a full disk a write raises ``OSError``, a memory map kills the process.
+    Blocks go through ordinary writes rather than a memory map: on a full disk a write
+        raises ``OSError``, a memory map kills the process.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: dict[str, dict[str, Any]] = {}
 
-    def array(self, key: str, blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype[Any] | type) -> None:
+    def array(
+        self,
+        key: str,
+        blocks: Iterable[np.ndarray],
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any] | type,
+    ) -> None:
         """Write ``key.npy`` of the given shape from blocks of its rows."""
         path = self.folder / f"{key}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         total, written = hashlib.sha256(), 0
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        header = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+            "fortran_order": False,
+            "shape": shape,
+        }
         with open(path, "w+b") as file:
             np.lib.format.write_array_header_1_0(file, header)
             file.seek(0)
@@ -85,7 +99,13 @@ class FolderWriter:
             os.fsync(file.fileno())
             self.files[f"{key}.npy"] = {"bytes": file.tell(), "sha256": total.hexdigest()}
 
-    def manifest(self, name: str, parameters: Mapping[str, Any], modalities: Iterable[Modality], notes: Mapping[str, str]) -> None:
+    def manifest(
+        self,
+        name: str,
+        parameters: Mapping[str, Any],
+        modalities: Iterable[Modality],
+        notes: Mapping[str, str],
+    ) -> None:
         """Write the manifest; the folder is complete with it."""
         record = {
             "format": 1,
@@ -100,9 +120,21 @@ class FolderWriter:
 
 def progress_bar(shown: bool) -> Progress:
     """A bar of the rows made so far."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=not shown)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        disable=not shown,
+    )
 
 
 def write(file: BinaryIO, data: np.ndarray) -> None:
@@ -111,7 +143,8 @@ def write(file: BinaryIO, data: np.ndarray) -> None:
 
 
 def check_npy(file: IO[bytes], size: int) -> None:
-    """Compare the header of an ``.npy`` file with what is there, before anything is allocated for it.
+    """Compare the header of an ``.npy`` file with what is there, before anything is
+    allocated for it.
 
     Args:
         file: open at its beginning.
@@ -121,7 +154,10 @@ def check_npy(file: IO[bytes], size: int) -> None:
         ValueError: it is no such file, cut off, or of Python objects.
     """
     version = np.lib.format.read_magic(file)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
     if version not in readers:
         raise ValueError(f"its format is {version[0]}.{version[1]}, expected 1.0 or 2.0")
     shape, _, dtype = readers[version](file)
@@ -129,7 +165,9 @@ def check_npy(file: IO[bytes], size: int) -> None:
         raise ValueError("it holds Python objects")
     needed, there = math.prod(shape) * max(1, dtype.itemsize), size - file.tell()
     if min(shape, default=0) < 0 or needed > there:
-        raise ValueError(f"its header claims {needed:,} bytes of shape {shape}, and {there:,} are there")
+        raise ValueError(
+            f"its header claims {needed:,} bytes of shape {shape}, and {there:,} are there"
+        )
 
 
 def read_npy(file: IO[bytes], size: int) -> np.ndarray:
@@ -152,7 +190,9 @@ def inside(folder: Path, name: str) -> Path:
     """
     path, target = folder / name, (folder / name).resolve()
     if not target.is_relative_to(folder.resolve()):
-        raise ValueError(f"{name!r} leaves the folder {folder}, for {target}; copy the file into it, and give its path from there")
+        raise ValueError(
+            f"{name!r} leaves the folder {folder}, for {target}; copy the file into it, and give its path from there"
+        )
     return path
 
 
@@ -165,18 +205,30 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         record = read_json(path)
-        complete = record["format"] == 1 and {"name", "parameters", "modalities", "notes", "files"} <= record.keys()
+        complete = (
+            record["format"] == 1
+            and {"name", "parameters", "modalities", "notes", "files"} <= record.keys()
+        )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is not a manifest of counterpoint ({error}); prepare the data set again") from error
+        raise ValueError(
+            f"{path} is not a manifest of counterpoint ({error}); prepare the data set again"
+        ) from error
     if not complete:
-        raise ValueError(f"{path} is of another format; prepare the data set again with this version")
+        raise ValueError(
+            f"{path} is of another format; prepare the data set again with this version"
+        )
     return dict(record)
 
 
 def check_files(
-    folder: Path, manifest: Mapping[str, Any], *, checksums: bool = False, progress: Callable[[str], None] | None = None
+    folder: Path,
+    manifest: Mapping[str, Any],
+    *,
+    checksums: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> None:
-    """Compare the files of a prepared folder with its manifest: their sizes, and their contents where that is cheap, or if asked.
+    """Compare the files of a prepared folder with its manifest: their sizes, and their
+    contents where that is cheap, or if asked.
 
     Raises:
         FileNotFoundError: a file is gone.
@@ -185,20 +237,33 @@ def check_files(
     for name, facts in manifest["files"].items():
         path = inside(folder, name)
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing from the prepared data set; remove {folder} and prepare it again")
+            raise FileNotFoundError(
+                f"{path} is missing from the prepared data set; remove {folder} and prepare it again"
+            )
         if path.stat().st_size != facts["bytes"]:
-            raise ValueError(f"{path} has {path.stat().st_size} bytes, expected {facts['bytes']}; remove {folder} and prepare it again")
+            raise ValueError(
+                f"{path} has {path.stat().st_size} bytes, expected {facts['bytes']}; remove {folder} and prepare it again"
+            )
         if checksums or facts["bytes"] <= SMALL:
             if progress:
                 progress(name)
             with open(path, "rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != facts["sha256"]:
-                raise ValueError(f"{path} has other contents than its manifest says; remove {folder} and prepare it again")
+                raise ValueError(
+                    f"{path} has other contents than its manifest says; remove {folder} and prepare it again"
+                )
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
-    """One checksum for a prepared set: over its modalities, but for how their values are shown, and the checksums of its files."""
-    modalities = [{k: v for k, v in m.items() if k not in SHOWN and (k != "covariates" or v)} for m in manifest["modalities"]]
-    record = {"modalities": modalities, "files": {name: facts["sha256"] for name, facts in manifest["files"].items()}}
+    """One checksum for a prepared set: over its modalities, but for how their values
+    are shown, and the checksums of its files."""
+    modalities = [
+        {k: v for k, v in m.items() if k not in SHOWN and (k != "covariates" or v)}
+        for m in manifest["modalities"]
+    ]
+    record = {
+        "modalities": modalities,
+        "files": {name: facts["sha256"] for name, facts in manifest["files"].items()},
+    }
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -1,19 +1,25 @@
-"""A folder of images and a table of what is said of them, as Hugging Face's ImageFolder has it
-(https://huggingface.co/docs/datasets/image_dataset): ``captions.csv``, ``captions.jsonl``, ``metadata.csv`` or ``metadata.jsonl``.
+"""A folder of images and a table of what is said of them, as Hugging Face's ImageFolder
+has it (https://huggingface.co/docs/datasets/image_dataset): ``captions.csv``,
+``captions.jsonl``, ``metadata.csv`` or ``metadata.jsonl``.
 
 Columns of the table, of which only ``file_name`` or captions must be there:
 
 - ``file_name``: path of the image from the folder;
-- ``caption``, ``captions`` or ``text``: a caption; in JSON also a list of them. Rows of the same image are captions of one image;
-- ``split``: train, val (valid, validation, dev) or test. Without it images are divided at random, with all that is said of them; a val or
-  test that no row names is held out from train, alike in every class;
+- ``caption``, ``captions`` or ``text``: a caption; in JSON also a list of them. Rows of
+  the same image are captions of one image;
+- ``split``: train, val (valid, validation, dev) or test. Without it images are divided
+  at random, with all that is said of them; a val or test that no row names is held out
+  from train, alike in every class;
 - ``label``: class of the row, a number or text;
 - ``id``: must differ from row to row.
 
-What is not there is *absent*: null in JSON, an empty field in CSV, a ``file_name`` that no file has; and an image that the table does not name has no
-caption (where the table names splits, it trains). What is there and can't be used is *bad*, and an error that names file and row: an image that
-can't be read, a caption without a word, a word outside a vocabulary that is given, an id that was there, rows that disagree about one
-image, a path that leaves the folder, a row with neither image nor caption, a line that is no row.
+What is not there is *absent*: null in JSON, an empty field in CSV, a ``file_name`` that
+no file has; and an image that the table does not name has no caption (where the table
+names splits, it trains). What is there and can't be used is *bad*, and an error that
+names file and row: an image that can't be read, a caption without a word, a word
+outside a vocabulary that is given, an id that was there, rows that disagree about one
+image, a path that leaves the folder, a row with neither image nor caption, a line that
+is no row.
 """
 
 from __future__ import annotations
@@ -43,10 +49,12 @@ from counterpoint.data.text import Tokens, Vocabulary, warn_of_unknown, words_of
 TABLES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
 
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Names of files that are taken for images where the table does not name them end so, in small letters or large."""
+"""Names of files that are taken for images where the table does not name them end so,
+in small letters or large."""
 
 IN_MEMORY = 1 << 31
-"""Most bytes of images that are decoded into memory; where there are more, they are decoded whenever a batch asks for them."""
+"""Most bytes of images that are decoded into memory; where there are more, they are
+decoded whenever a batch asks for them."""
 
 _SAID = ("caption", "captions", "text")
 
@@ -87,7 +95,9 @@ class _Bad:
         except ValueError as error:
             self.found.append(f"{where}: {error}")
             if not self.skip:
-                raise ValueError(f"{where}: {error}; mend it, or pass skip_bad to leave out what is bad") from None
+                raise ValueError(
+                    f"{where}: {error}; mend it, or pass skip_bad to leave out what is bad"
+                ) from None
 
 
 def is_image_folder(path: Path) -> bool:
@@ -108,34 +118,46 @@ def image_folder(
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     seed: int = 0,
 ) -> Dataset:
-    """Images ``image`` (3×size×size) and word ids ``caption`` (length) of a folder; shared label ``label`` where the table has it, −1 where it is unknown.
+    """Images ``image`` (3×size×size) and word ids ``caption`` (length) of a folder;
+    shared label ``label`` where the table has it, −1 where it is unknown.
 
-    An image is the largest square in its middle, shrunk. The ``words`` of ``caption`` are the vocabulary, learned from the captions of the training
-    images. The notes say what is incomplete and list what was skipped.
+    An image is the largest square in its middle, shrunk. The ``words`` of ``caption``
+    are the vocabulary, learned from the captions of the training images. The notes say
+    what is incomplete and list what was skipped.
 
     Args:
         size: side of the image.
         length: tokens of a caption; longer ones are cut, shorter ones padded.
-        min_count: how often the training captions must hold a word for it to have an id, or a pair of pieces to be joined.
-        captions: ``"one"`` fixes a caption for each image by the seed; ``"all"`` makes a row of each image and caption.
-        tokens: ``"words"``, ``"pieces"`` of words, or ``"characters"`` (:mod:`counterpoint.data.text`).
+        min_count: how often the training captions must hold a word for it to have an
+            id, or a pair of pieces to be joined.
+        captions: ``"one"`` fixes a caption for each image by the seed; ``"all"`` makes
+            a row of each image and caption.
+        tokens: ``"words"``, ``"pieces"`` of words, or ``"characters"``
+            (:mod:`counterpoint.data.text`).
         vocabulary_size: most tokens.
-        vocabulary: file of a vocabulary (:meth:`Vocabulary.save`) that is taken instead of a learned one; a word outside it is bad.
-        skip_bad: leave out what is bad, and warn; the images are read once more for that.
+        vocabulary: file of a vocabulary (:meth:`Vocabulary.save`) that is taken instead
+            of a learned one; a word outside it is bad.
+        skip_bad: leave out what is bad, and warn; the images are read once more for
+            that.
         fractions: of train, val and test, where the table names no splits.
         seed: of the captions and the division.
 
     Raises:
         FileNotFoundError: no such vocabulary.
-        ValueError: an option out of range, more than one table, a table without the columns, what is bad, or a split without rows.
+        ValueError: an option out of range, more than one table, a table without the
+            columns, what is bad, or a split without rows.
     """
     for option, value, least in (("size", size, 8), ("length", length, 1)):
         if value < least:
             raise ValueError(f"{option} {value} of {folder} must be {least} or more")
     if captions not in get_args(Captions):
-        raise ValueError(f"captions {captions!r} of {folder} must be one of {', '.join(get_args(Captions))}")
+        raise ValueError(
+            f"captions {captions!r} of {folder} must be one of {', '.join(get_args(Captions))}"
+        )
     if vocabulary is not None and (tokens != "words" or vocabulary_size is not None):
-        raise ValueError(f"vocabulary {vocabulary} is given, and not learned; leave out tokens and vocabulary_size")
+        raise ValueError(
+            f"vocabulary {vocabulary} is given, and not learned; leave out tokens and vocabulary_size"
+        )
     bad = _Bad(skip_bad)
     given = None if vocabulary is None else Vocabulary.load(vocabulary)
     entries = _entries(folder, given, bad)
@@ -145,12 +167,24 @@ def image_folder(
     chosen, held = _divided(entries, folder, captions, fractions, seed)
     learned = (text for entry, _ in chosen["train"] for text in entry.captions)
     words = given or Vocabulary.learn(learned, tokens, min_count=min_count, size=vocabulary_size)
-    modalities = (Modality("image", (3, size, size), "laplace", 0.75), words.modality("caption", length))
-    lazy = sum(max(1, len(texts)) for rows in chosen.values() for _, texts in rows) * 3 * size**2 > IN_MEMORY
+    modalities = (
+        Modality("image", (3, size, size), "laplace", 0.75),
+        words.modality("caption", length),
+    )
+    lazy = (
+        sum(max(1, len(texts)) for rows in chosen.values() for _, texts in rows) * 3 * size**2
+        > IN_MEMORY
+    )
     labels = _numbered([entry.label for entry in entries])
-    splits = {part: _split(rows, words, modalities, read, labels, lazy) for part, rows in chosen.items()}
+    splits = {
+        part: _split(rows, words, modalities, read, labels, lazy) for part, rows in chosen.items()
+    }
     if given is None:
-        warn_of_unknown(words, splits["val"].x["caption"][splits["val"].present["caption"]], f"the validation captions of {folder}")
+        warn_of_unknown(
+            words,
+            splits["val"].x["caption"][splits["val"].present["caption"]],
+            f"the validation captions of {folder}",
+        )
     if lazy:
         warnings.warn(
             f"the images of {folder} take more than {IN_MEMORY / 2**30:.3g} GiB and are decoded whenever a batch asks for them;"
@@ -187,7 +221,9 @@ def _entries(folder: Path, vocabulary: Vocabulary | None, bad: _Bad) -> list[_En
     for key in [key for key, entry in found.items() if divides and not entry.part]:
         with bad.at(found.pop(key).where):
             raise ValueError("split is null, and other rows have one")
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and path.is_file()):
+    for path in sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and path.is_file()
+    ):
         if (name := path.relative_to(folder).as_posix()) not in named:
             with bad.at(str(path)):
                 photo = _Photo(inside(folder, name), "which the table does not name")
@@ -202,12 +238,19 @@ def _typed(row: Mapping[str, Any], column: str) -> Any:
         ValueError: it is neither.
     """
     value = row.get(column)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, str if column in ("file_name", "split") else str | int)):
-        raise ValueError(f"{column} is {value!r}, expected text{'' if column in ('file_name', 'split') else ' or a whole number'}")
+    if value is not None and (
+        isinstance(value, bool)
+        or not isinstance(value, str if column in ("file_name", "split") else str | int)
+    ):
+        raise ValueError(
+            f"{column} is {value!r}, expected text{'' if column in ('file_name', 'split') else ' or a whole number'}"
+        )
     return None if value == "" else value
 
 
-def _entry(folder: Path, where: str, row: Mapping[str, Any], vocabulary: Vocabulary | None) -> _Entry:
+def _entry(
+    folder: Path, where: str, row: Mapping[str, Any], vocabulary: Vocabulary | None
+) -> _Entry:
     """One row.
 
     Raises:
@@ -230,8 +273,17 @@ def _entry(folder: Path, where: str, row: Mapping[str, Any], vocabulary: Vocabul
     path = None if name is None else folder / name
     photo = _Photo(path, where) if path is not None and path.is_file() else None
     if photo is None and not texts:
-        raise ValueError("neither an image nor a caption" if path is None else f"no file {path}, and no caption")
-    return _Entry(where, photo, tuple(texts), label, None if part is None else PART_NAMES[part], name is not None and photo is None)
+        raise ValueError(
+            "neither an image nor a caption" if path is None else f"no file {path}, and no caption"
+        )
+    return _Entry(
+        where,
+        photo,
+        tuple(texts),
+        label,
+        None if part is None else PART_NAMES[part],
+        name is not None and photo is None,
+    )
 
 
 def _joined(first: _Entry, more: _Entry) -> _Entry:
@@ -250,21 +302,29 @@ def _rows(folder: Path, bad: _Bad) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Where each row of the table stands, and its columns."""
     tables = [folder / name for name in TABLES if (folder / name).is_file()]
     if len(tables) > 1:
-        raise ValueError(f"{folder} holds {' and '.join(path.name for path in tables)}; leave one of them")
+        raise ValueError(
+            f"{folder} holds {' and '.join(path.name for path in tables)}; leave one of them"
+        )
     (table,) = tables
     try:
         text = table.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{table} is not UTF-8 ({error}); save it as that") from None
     known = False
-    for number, row in _csv(table, text, bad) if table.suffix == ".csv" else _jsonl(table, text, bad):
+    for number, row in (
+        _csv(table, text, bad) if table.suffix == ".csv" else _jsonl(table, text, bad)
+    ):
         several = [key for key in _SAID if key in row]
         if len(several) > 1:
-            raise ValueError(f"{table} line {number}: both {several[0]} and {several[1]} hold captions; leave one of them")
+            raise ValueError(
+                f"{table} line {number}: both {several[0]} and {several[1]} hold captions; leave one of them"
+            )
         known |= bool(several) or "file_name" in row
         yield f"{table} line {number}", row
     if not known:
-        raise ValueError(f"{table} has neither file_name nor {', '.join(_SAID)} in any row; it needs one of these columns")
+        raise ValueError(
+            f"{table} has neither file_name nor {', '.join(_SAID)} in any row; it needs one of these columns"
+        )
 
 
 def _csv(table: Path, text: str, bad: _Bad) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -283,7 +343,9 @@ def _csv(table: Path, text: str, bad: _Bad) -> Iterator[tuple[int, Mapping[str, 
             except csv.Error as error:
                 raise ValueError(f"it is no CSV ({error})") from None
             if fields and len(fields) != len(header):
-                raise ValueError(f"it has {len(fields)} fields, expected {len(header)} as the header has")
+                raise ValueError(
+                    f"it has {len(fields)} fields, expected {len(header)} as the header has"
+                )
         if fields and len(fields) == len(header):
             yield number, {key: value or None for key, value in zip(header, fields, strict=True)}
 
@@ -324,49 +386,88 @@ _Chosen = tuple[_Entry, tuple[str, ...]]  # an entry, and the captions that are 
 
 
 def _divided(
-    entries: Sequence[_Entry], folder: Path, captions: Captions, fractions: tuple[float, float, float], seed: int
+    entries: Sequence[_Entry],
+    folder: Path,
+    captions: Captions,
+    fractions: tuple[float, float, float],
+    seed: int,
 ) -> tuple[dict[str, list[_Chosen]], dict[str, str]]:
     """The rows of each split, and notes on those that were held out from train."""
-    for what, there in (("image that is there", (e.photo for e in entries)), ("caption", (e.captions for e in entries))):
+    for what, there in (
+        ("image that is there", (e.photo for e in entries)),
+        ("caption", (e.captions for e in entries)),
+    ):
         if not any(there):
-            raise ValueError(f"the table of {folder} names no {what}; see whether its paths begin at the folder and its columns are right")
+            raise ValueError(
+                f"the table of {folder} names no {what}; see whether its paths begin at the folder and its columns are right"
+            )
     rng = np.random.default_rng((seed, 1))  # a stream beside that of the division
-    chosen = [*zip(entries, picked([entry.captions for entry in entries], captions, rng), strict=True)]
+    chosen = [
+        *zip(entries, picked([entry.captions for entry in entries], captions, rng), strict=True)
+    ]
     if any(entry.part for entry in entries):
         parts = {part: [row for row in chosen if row[0].part == part] for part in PARTS}
         if not parts["train"]:
-            raise ValueError(f"the table of {folder} gives the train split no row; give it rows, or leave split out")
+            raise ValueError(
+                f"the table of {folder} gives the train split no row; give it rows, or leave split out"
+            )
         notes: dict[str, str] = {}
         for part, share in zip(PARTS[1:], fractions[1:], strict=True):
             if not parts[part]:
-                groups = np.unique([str(entry.label) for entry, _ in parts["train"]], return_inverse=True)[1].reshape(-1)
+                groups = np.unique(
+                    [str(entry.label) for entry, _ in parts["train"]], return_inverse=True
+                )[1].reshape(-1)
                 out, notes[part] = held_out(folder, part, groups, share, seed)
                 parts[part] = [row for row, held in zip(parts["train"], out, strict=True) if held]
-                parts["train"] = [row for row, held in zip(parts["train"], out, strict=True) if not held]
+                parts["train"] = [
+                    row for row, held in zip(parts["train"], out, strict=True) if not held
+                ]
         return parts, notes
-    return {part: [chosen[i] for i in index] for part, index in divided(len(chosen), fractions, seed).items()}, {}
+    return {
+        part: [chosen[i] for i in index]
+        for part, index in divided(len(chosen), fractions, seed).items()
+    }, {}
 
 
 def _split(
-    rows: Sequence[_Chosen], words: Vocabulary, modalities: tuple[Modality, Modality], read: _Read, labels: dict[Any, int], lazy: bool
+    rows: Sequence[_Chosen],
+    words: Vocabulary,
+    modalities: tuple[Modality, Modality],
+    read: _Read,
+    labels: dict[Any, int],
+    lazy: bool,
 ) -> Split:
-    """One split: a row for each entry and text, and one for an entry without, whose caption is absent."""
-    x, present, index = captioned([entry.photo for entry, _ in rows], [texts for _, texts in rows], read, modalities, words, lazy=lazy)
+    """One split: a row for each entry and text, and one for an entry without, whose
+    caption is absent."""
+    x, present, index = captioned(
+        [entry.photo for entry, _ in rows],
+        [texts for _, texts in rows],
+        read,
+        modalities,
+        words,
+        lazy=lazy,
+    )
     label = np.array([labels.get(entry.label, -1) for entry, _ in rows])[index]
     return Split(x, modalities, present, {"label": label} if labels else {})
 
 
 def _numbered(labels: Sequence[int | str | None]) -> dict[Any, int]:
-    """The number of each label: itself where all are whole numbers, its place in the alphabet where not. Null has none."""
+    """The number of each label: itself where all are whole numbers, its place in the
+    alphabet where not. Null has none."""
     known = {*labels} - {None}
     if all(isinstance(label, int) or str(label).isdecimal() for label in known):
         return {label: int(cast(str, label)) for label in known}
     return {label: i for i, label in enumerate(sorted(known, key=str))}
 
 
-def _notes(folder: Path, entries: Sequence[_Entry], labels: Mapping[Any, int], bad: _Bad) -> dict[str, str]:
+def _notes(
+    folder: Path, entries: Sequence[_Entry], labels: Mapping[Any, int], bad: _Bad
+) -> dict[str, str]:
     """What a reader must know, and a warning of what was skipped."""
-    unseen, lost, mute = (sum(map(bool, are)) for are in zip(*((not e.photo, e.lost, not e.captions) for e in entries), strict=True))
+    unseen, lost, mute = (
+        sum(map(bool, are))
+        for are in zip(*((not e.photo, e.lost, not e.captions) for e in entries), strict=True)
+    )
     notes = {
         "images": "the largest square in the middle of each",
         "incomplete": f"{unseen} without an image ({lost} named and not there), {mute} without a caption",
@@ -375,5 +476,8 @@ def _notes(folder: Path, entries: Sequence[_Entry], labels: Mapping[Any, int], b
         notes["label/label"] = ", ".join(map(str, labels))
     if bad.found:
         notes["skipped"] = f"{len(bad.found)}: " + "; ".join(bad.found)
-        warnings.warn(f"{folder}: skipped {len(bad.found)}, the first {bad.found[0]}; the notes list all", stacklevel=3)
+        warnings.warn(
+            f"{folder}: skipped {len(bad.found)}, the first {bad.found[0]}; the notes list all",
+            stacklevel=3,
+        )
     return notes

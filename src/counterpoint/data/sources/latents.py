@@ -1,12 +1,16 @@
-"""Images as the latents of a frozen autoencoder, in which a diffusion decoder works on a map of 4×8×8 instead of 3×64×64 pixels
-(Rombach et al. 2022, https://arxiv.org/abs/2112.10752).
+"""Images as the latents of a frozen autoencoder, in which a diffusion decoder works on
+a map of 4×8×8 instead of 3×64×64 pixels (Rombach et al. 2022,
+https://arxiv.org/abs/2112.10752).
 
-With the autoencoder's posterior q(y | x) of images x in [−1, 1] and its decoder g, a latent and the image it stands for are
+With the autoencoder's posterior q(y | x) of images x in [−1, 1] and its decoder g, a
+latent and the image it stands for are
 
     z = (E[y | x] − c) s,    x ≈ g(z / s + c),
 
-where s and c are the autoencoder's own: ``scaling_factor``, which is to give z a variance of about 1, over ``latents_std``, and ``shift_factor`` or
-``latents_mean``; in most, s alone. Channels are not standardised beyond that, so that the autoencoder is all it takes to decode. That the mean stands for
+where s and c are the autoencoder's own: ``scaling_factor``, which is to give z a
+variance of about 1, over ``latents_std``, and ``shift_factor`` or ``latents_mean``; in
+most, s alone. Channels are not standardised beyond that, so that the autoencoder is all
+it takes to decode. That the mean stands for
 the posterior is ours: a draw would add noise that no modality explains.
 """
 
@@ -40,17 +44,20 @@ _WANTED = f"an autoencoder is a folder with {CONFIG} and {WEIGHTS} of diffusers'
 
 
 class Autoencoder:
-    """A frozen AutoencoderKL of diffusers, read from a folder; nothing is downloaded or unpickled. It works where there is a GPU on that.
+    """A frozen AutoencoderKL of diffusers, read from a folder; nothing is downloaded or
+    unpickled. It works where there is a GPU on that.
 
     Args:
         folder: holds ``config.json`` and ``diffusion_pytorch_model.safetensors``.
 
     Attributes:
-        record: what tells it from others: checksums (SHA-256) of the two files, and its ``scaling_factor``.
+        record: what tells it from others: checksums (SHA-256) of the two files, and its
+            ``scaling_factor``.
 
     Raises:
         FileNotFoundError: no such folder, or a file that lacks.
-        ValueError: pickled weights, another kind of model, or files that can't be read or do not fit each other.
+        ValueError: pickled weights, another kind of model, or files that can't be read
+            or do not fit each other.
         ModuleNotFoundError: diffusers is not installed.
     """
 
@@ -62,10 +69,17 @@ class Autoencoder:
             "weights": _checksum(Path(folder) / WEIGHTS),
             "scaling_factor": self.config.scaling_factor,
         }
-        self.factor = 2 ** (len(self.config.block_out_channels) - 1)  # how many pixels make a side of a latent
+        self.factor = 2 ** (
+            len(self.config.block_out_channels) - 1
+        )  # how many pixels make a side of a latent
         channels = self.config.latent_channels
-        self.center = self._per_channel(self.config.latents_mean or [self.config.shift_factor or 0.0] * channels)
-        self.spread = self._per_channel(self.config.latents_std or [1.0] * channels) / self.config.scaling_factor
+        self.center = self._per_channel(
+            self.config.latents_mean or [self.config.shift_factor or 0.0] * channels
+        )
+        self.spread = (
+            self._per_channel(self.config.latents_std or [1.0] * channels)
+            / self.config.scaling_factor
+        )
 
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the latents of images of a shape.
@@ -73,7 +87,11 @@ class Autoencoder:
         Raises:
             ValueError: no such images can be encoded.
         """
-        if len(shape) != 3 or shape[0] != self.config.in_channels or any(side % self.factor for side in shape[1:]):
+        if (
+            len(shape) != 3
+            or shape[0] != self.config.in_channels
+            or any(side % self.factor for side in shape[1:])
+        ):
             raise ValueError(
                 f"the autoencoder reads images of {self.config.in_channels} channels and sides that {self.factor} divides, got shape {shape}"
             )
@@ -86,7 +104,9 @@ class Autoencoder:
             ValueError: no latents of this autoencoder.
         """
         if len(shape) != 3 or shape[0] != self.config.latent_channels:
-            raise ValueError(f"the autoencoder has latents of {self.config.latent_channels} channels, got values of shape {shape}")
+            raise ValueError(
+                f"the autoencoder has latents of {self.config.latent_channels} channels, got values of shape {shape}"
+            )
         return self.config.out_channels, *(side * self.factor for side in shape[1:])
 
     @torch.no_grad()
@@ -101,7 +121,8 @@ class Autoencoder:
         """Images (..., C, H, W) in [0, 1] of latents (..., c, h, w)."""
         shape = self.image_shape(tuple(latents.shape[-3:]))
         parts = [
-            self.network.decode(part * self.spread + self.center).sample for part in self._parts(latents.reshape(-1, *latents.shape[-3:]))
+            self.network.decode(part * self.spread + self.center).sample
+            for part in self._parts(latents.reshape(-1, *latents.shape[-3:]))
         ]
         images = (0.5 * torch.cat(parts) + 0.5).clamp(0, 1)
         return images.to(latents.device).view(*latents.shape[:-3], *shape)
@@ -121,10 +142,12 @@ def latents(
     modality: str | None = None,
     progress: bool = True,
 ) -> Path:
-    """Write a data set again, the images of one modality as latents; :func:`load` opens the folder as memory maps.
+    """Write a data set again, the images of one modality as latents; :func:`load` opens
+    the folder as memory maps.
 
-    The latents are unbounded, normal with a learned scale. Other modalities, presence and labels are as they were; absent rows hold zeros. The notes
-    say which autoencoder it was and of what images.
+    The latents are unbounded, normal with a learned scale. Other modalities, presence
+    and labels are as they were; absent rows hold zeros. The notes say which autoencoder
+    it was and of what images.
 
     Args:
         autoencoder: one, or its folder.
@@ -137,7 +160,8 @@ def latents(
 
     Raises:
         ValueError: no such modality, or images that can't be encoded.
-        OSError: no autoencoder, a full disk, or a folder that holds something. Nothing half-written remains.
+        OSError: no autoencoder, a full disk, or a folder that holds something. Nothing
+            half-written remains.
     """
     image = _chosen(data, modality)
     encoder = autoencoder if isinstance(autoencoder, Autoencoder) else Autoencoder(autoencoder)
@@ -147,10 +171,14 @@ def latents(
         task = bar.add_task(f"encoding {image.name}", total=sum(map(len, data.splits().values())))
         writer = FolderWriter(folder)
         for part, split in data.splits().items():
-            blocks = _encoded(encoder, split, image.name, shape, lambda made: bar.advance(task, made))
+            blocks = _encoded(
+                encoder, split, image.name, shape, lambda made: bar.advance(task, made)
+            )
             writer.array(f"{part}/{image.name}", blocks, (len(split), *shape), np.float32)
             carry_over(writer, part, split, but=[image.name])
-        spread = _deviation(folder / "train" / f"{image.name}.npy", data.splits()["train"].present[image.name])
+        spread = _deviation(
+            folder / "train" / f"{image.name}.npy", data.splits()["train"].present[image.name]
+        )
         if not 0.5 <= spread <= 2:
             warnings.warn(
                 f"the latents of {image.name!r} have a standard deviation of {spread:.2g}, and diffusion expects about 1;"
@@ -161,9 +189,17 @@ def latents(
         about = ", ".join(f"{key} {value}" for key, value in encoder.record.items())
         writer.manifest(
             f"{data.name}-latents",
-            {"data": data.name, "modality": image.name, "image_shape": list(image.shape), **encoder.record},
+            {
+                "data": data.name,
+                "modality": image.name,
+                "image_shape": list(image.shape),
+                **encoder.record,
+            },
             [latent if m.name == image.name else m for m in data.modalities],
-            {**data.notes, f"latents/{image.name}": f"of images {pixels}; {about}; standard deviation {spread:.3g} in training"},
+            {
+                **data.notes,
+                f"latents/{image.name}": f"of images {pixels}; {about}; standard deviation {spread:.3g} in training",
+            },
         )
     return Path(out)
 
@@ -178,18 +214,34 @@ def _chosen(data: Dataset, name: str | None) -> Modality:
     if name is None and len(images) == 1:
         return next(iter(images.values()))
     if name not in images:
-        given = "which images to encode is not said" if name is None else f"{name!r} is no modality of images in [0, 1]"
-        raise ValueError(f"{given}; modality must be one of {', '.join(images)}" if images else f"{data.name!r} holds no images in [0, 1]")
+        given = (
+            "which images to encode is not said"
+            if name is None
+            else f"{name!r} is no modality of images in [0, 1]"
+        )
+        raise ValueError(
+            f"{given}; modality must be one of {', '.join(images)}"
+            if images
+            else f"{data.name!r} holds no images in [0, 1]"
+        )
     return images[name]
 
 
-def _encoded(encoder: Autoencoder, split: Split, name: str, shape: tuple[int, ...], made: Callable[[int], None]) -> Iterator[np.ndarray]:
+def _encoded(
+    encoder: Autoencoder,
+    split: Split,
+    name: str,
+    shape: tuple[int, ...],
+    made: Callable[[int], None],
+) -> Iterator[np.ndarray]:
     for start in range(0, len(split), ROWS):
         rows = slice(start, start + ROWS)
         here = torch.from_numpy(np.array(split.present[name][rows]))
         block = torch.zeros(len(here), *shape)
         if bool(here.any()):
-            block[here] = encoder.encode(to_unit(torch.from_numpy(np.array(split.x[name][rows]))[here]))
+            block[here] = encoder.encode(
+                to_unit(torch.from_numpy(np.array(split.x[name][rows]))[here])
+            )
         made(len(block))
         yield block.numpy()
 
@@ -206,16 +258,24 @@ def _opened(folder: Path) -> Any:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             pickled = name == WEIGHTS and any(folder.glob("*.bin"))
-            also = "; pickled weights are not read: save it again with safe_serialization=True" if pickled else ""
+            also = (
+                "; pickled weights are not read: save it again with safe_serialization=True"
+                if pickled
+                else ""
+            )
             raise FileNotFoundError(f"{folder} holds no {name}; {_WANTED}{also}")
     if (folder / f"{WEIGHTS}.index.json").exists():
-        raise ValueError(f"{folder} holds weights in several files; save it again in one, with a larger max_shard_size")
+        raise ValueError(
+            f"{folder} holds weights in several files; save it again in one, with a larger max_shard_size"
+        )
     try:
         kind = read_json(folder / CONFIG).get("_class_name")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{folder / CONFIG} is no configuration ({error}); {_WANTED}") from None
     if kind != "AutoencoderKL":
-        raise ValueError(f"{folder} holds {kind or 'a model without a name'}, expected AutoencoderKL; {_WANTED}")
+        raise ValueError(
+            f"{folder} holds {kind or 'a model without a name'}, expected AutoencoderKL; {_WANTED}"
+        )
     network, found = _read(folder)
     stray = [*found["missing_keys"], *found["unexpected_keys"], *found["mismatched_keys"]]
     if stray:
@@ -230,9 +290,17 @@ def _read(folder: Path) -> tuple[Any, dict[str, list[Any]]]:
     """The network of a folder, and which of its weights were not found."""
     kind = required("diffusers", "diffusion").AutoencoderKL
     try:
-        return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True)
+        return kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
+        )
     except Exception as error:  # of many kinds
-        raise ValueError(f"{folder} holds no autoencoder that can be read ({' '.join(str(error).split())}); {_WANTED}") from error
+        raise ValueError(
+            f"{folder} holds no autoencoder that can be read ({' '.join(str(error).split())}); {_WANTED}"
+        ) from error
 
 
 def _checksum(path: Path) -> str:

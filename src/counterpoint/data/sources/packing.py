@@ -1,4 +1,5 @@
-"""A data set written as a folder of arrays, which is opened as memory maps: whatever it was made from is read or decoded once and for all."""
+"""A data set written as a folder of arrays, which is opened as memory maps: whatever it
+was made from is read or decoded once and for all."""
 
 from __future__ import annotations
 
@@ -17,10 +18,12 @@ BLOCK = 1 << 25
 
 
 def pack(data: Dataset, out: str | Path, *, progress: bool = True) -> Path:
-    """Write a data set as a folder of ``.npy`` files with a manifest of their checksums; :func:`load` opens it as memory maps.
+    """Write a data set as a folder of ``.npy`` files with a manifest of their
+    checksums; :func:`load` opens it as memory maps.
 
-    Values, presence, labels, names of rows and notes are as they were. Images that are decoded when they are asked for (:mod:`counterpoint.data.sources.image_folder`) are so
-    block by block, and never in memory together.
+    Values, presence, labels, names of rows and notes are as they were. Images that are
+    decoded when they are asked for (:mod:`counterpoint.data.sources.image_folder`) are
+    so block by block, and never in memory together.
 
     Args:
         out: the folder to make.
@@ -31,10 +34,14 @@ def pack(data: Dataset, out: str | Path, *, progress: bool = True) -> Path:
 
     Raises:
         ValueError: an image that can't be read.
-        OSError: a full disk, or a folder that holds something. Nothing half-written remains.
+        OSError: a full disk, or a folder that holds something. Nothing half-written
+            remains.
     """
     with new_folder(Path(out)) as folder, progress_bar(progress) as bar:
-        task = bar.add_task(f"packing {data.name}", total=sum(len(split) * len(split.x) for split in data.splits().values()))
+        task = bar.add_task(
+            f"packing {data.name}",
+            total=sum(len(split) * len(split.x) for split in data.splits().values()),
+        )
         writer = FolderWriter(folder)
         for part, split in data.splits().items():
             carry_over(writer, part, split, made=lambda rows: bar.advance(task, rows))
@@ -43,9 +50,15 @@ def pack(data: Dataset, out: str | Path, *, progress: bool = True) -> Path:
 
 
 def carry_over(
-    writer: FolderWriter, part: str, split: Split, *, but: Collection[str] = (), made: Callable[[int], None] = lambda rows: None
+    writer: FolderWriter,
+    part: str,
+    split: Split,
+    *,
+    but: Collection[str] = (),
+    made: Callable[[int], None] = lambda rows: None,
 ) -> None:
-    """Write a split as it is, ``but`` the values of some modalities; ``made`` hears of rows of values that were written."""
+    """Write a split as it is, ``but`` the values of some modalities; ``made`` hears of
+    rows of values that were written."""
 
     def blocks(values: Array, told: Callable[[int], None]) -> Iterator[Array]:
         rows = max(1, BLOCK // max(1, values.dtype.itemsize * math.prod(values.shape[1:])))
@@ -53,7 +66,11 @@ def carry_over(
             yield np.asarray(values[start : start + rows])
             told(len(values[start : start + rows]))
 
-    private = {f"label/{label}/{name}": values for label, by in split.private_labels.items() for name, values in by.items()}
+    private = {
+        f"label/{label}/{name}": values
+        for label, by in split.private_labels.items()
+        for name, values in by.items()
+    }
     shared = {f"label/{label}": values for label, values in split.shared_labels.items()}
     present = {f"present/{name}": mask for name, mask in split.present.items() if not mask.all()}
     for name, values in split.x.items():

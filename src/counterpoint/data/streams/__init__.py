@@ -1,4 +1,5 @@
-"""Rows in shards on disk, more than memory holds: Parquet files, and tar archives as webdataset has them."""
+"""Rows in shards on disk, more than memory holds: Parquet files, and tar archives as
+webdataset has them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Columns of shards: what kind each is of, and its cells as arrays.
 
-A value says what it is: bytes are an image, or an array where they begin as ``.npy`` files do; text is text; a whole number is a label; any other
-number, and a list of numbers, is an array.
+A value says what it is: bytes are an image, or an array where they begin as ``.npy``
+files do; text is text; a whole number is a label; any other number, and a list of
+numbers, is an array.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Column:
         name: of the column, and of the modality or label that it is.
         kind: what it holds.
         dtype: of its values in memory.
-        resize: images are cut to the square in their middle, and shrunk or enlarged; otherwise they must have one size.
+        resize: images are cut to the square in their middle, and shrunk or enlarged;
+            otherwise they must have one size.
         strict: a word outside the vocabulary is bad; otherwise it is unknown.
     """
 
@@ -77,13 +79,20 @@ def kind_of(value: Any) -> Kind:
         return "text"
     if isinstance(value, int | np.integer | np.bool_):
         return "label"
-    if isinstance(value, float | np.floating | list) or (isinstance(value, np.ndarray) and value.ndim):
+    if isinstance(value, float | np.floating | list) or (
+        isinstance(value, np.ndarray) and value.ndim
+    ):
         return "array"
-    raise BadCell(0, value.why if isinstance(value, Broken) else f"a {type(value).__name__} is not read")
+    raise BadCell(
+        0, value.why if isinstance(value, Broken) else f"a {type(value).__name__} is not read"
+    )
 
 
-def images(cells: Sequence[Any] | Array, shape: tuple[int, ...], resize: bool, map: Map = map) -> Array:
-    """Images uint8 (N, C, H, W), grey or in colour by C; the square in the middle of each where they may be resized.
+def images(
+    cells: Sequence[Any] | Array, shape: tuple[int, ...], resize: bool, map: Map = map
+) -> Array:
+    """Images uint8 (N, C, H, W), grey or in colour by C; the square in the middle of
+    each where they may be resized.
 
     Raises:
         BadCell: one that cannot be read, or has another size and may not be resized.
@@ -98,7 +107,10 @@ def images(cells: Sequence[Any] | Array, shape: tuple[int, ...], resize: bool, m
         elif image.size == (width, height):
             values[index] = channels_first(image)
         else:
-            raise BadCell(index, f"an image of {image.height}×{image.width}, expected {height}×{width}; give size to make them alike")
+            raise BadCell(
+                index,
+                f"an image of {image.height}×{image.width}, expected {height}×{width}; give size to make them alike",
+            )
 
     def read_some(start: int) -> None:
         for index in range(start, min(start + _TOGETHER, len(cells))):
@@ -110,7 +122,8 @@ def images(cells: Sequence[Any] | Array, shape: tuple[int, ...], resize: bool, m
 
 
 def as_image(index: int, cell: Any, channels: int | None = None) -> Image:
-    """An image of its bytes, grey (1 channel) or in colour; as it is stored where neither is said.
+    """An image of its bytes, grey (1 channel) or in colour; as it is stored where
+    neither is said.
 
     Raises:
         BadCell: it cannot be read.
@@ -118,7 +131,11 @@ def as_image(index: int, cell: Any, channels: int | None = None) -> Image:
     if not isinstance(cell, bytes | memoryview):
         raise _unlike(index, cell, "an image")
     try:
-        return decode(bytes(cell), f"of {len(cell)} bytes", None if channels is None else "L" if channels == 1 else "RGB")
+        return decode(
+            bytes(cell),
+            f"of {len(cell)} bytes",
+            None if channels is None else "L" if channels == 1 else "RGB",
+        )
     except ValueError as error:
         raise BadCell(index, str(error)) from None
 
@@ -140,29 +157,47 @@ def ids(cells: Sequence[Any] | Array, vocabulary: Vocabulary, length: int, stric
         strict: a word outside the vocabulary is bad.
 
     Raises:
-        BadCell: what is no text, or a text without a word, or with one outside a strict vocabulary.
+        BadCell: what is no text, or a text without a word, or with one outside a strict
+            vocabulary.
     """
     for index, cell in enumerate(cells):
         if not isinstance(cell, str):
             raise _unlike(index, cell, "text")
         if not words_of(cell):
-            raise BadCell(index, f"text {cell!r} holds no word; null, or no member, says that there is none")
+            raise BadCell(
+                index, f"text {cell!r} holds no word; null, or no member, says that there is none"
+            )
         if strict and vocabulary.unknown(cell):
-            raise BadCell(index, f"{vocabulary.unknown(cell)[0]!r} in {cell!r} is none of the {len(vocabulary)} tokens of the vocabulary")
+            raise BadCell(
+                index,
+                f"{vocabulary.unknown(cell)[0]!r} in {cell!r} is none of the {len(vocabulary)} tokens of the vocabulary",
+            )
     return vocabulary.encode([*cells], length)
 
 
-def arrays(name: str, cells: Sequence[Any] | Array, modality: Modality | None = None, dtype: str | None = None) -> Array:
+def arrays(
+    name: str,
+    cells: Sequence[Any] | Array,
+    modality: Modality | None = None,
+    dtype: str | None = None,
+) -> Array:
     """Numbers (N, ...), channels of images first.
 
     Args:
-        modality: what they must look like, and ``dtype`` what they are stored as; where None, as the first.
+        modality: what they must look like, and ``dtype`` what they are stored as; where
+            None, as the first.
 
     Raises:
         BadCell: a value of another shape or kind, or one that is no numbers.
     """
     dense = cells if isinstance(cells, np.ndarray) else _npy(cells)
-    found = [_array(index, cell) for index, cell in enumerate(cells)] if dense is None else [dense[:1]] if len(dense) else []
+    found = (
+        [_array(index, cell) for index, cell in enumerate(cells)]
+        if dense is None
+        else [dense[:1]]
+        if len(dense)
+        else []
+    )
     for index, value in enumerate(found):
         if value.dtype.kind not in "biuf":
             raise BadCell(index, f"values of {value.dtype}, expected numbers")
@@ -171,12 +206,24 @@ def arrays(name: str, cells: Sequence[Any] | Array, modality: Modality | None = 
         expected = shaped[0].shape[1:] if modality is None else modality.shape
         if value.shape[1:] != expected:
             raise BadCell(index, f"values have shape {found[index].shape[1:]}, expected {expected}")
-        if dtype is not None and value.dtype.kind != "b" and not np.can_cast(value.dtype, dtype, "same_kind"):
+        if (
+            dtype is not None
+            and value.dtype.kind != "b"
+            and not np.can_cast(value.dtype, dtype, "same_kind")
+        ):
             raise BadCell(index, f"values of {value.dtype}, expected {dtype}")
     if not shaped:
         return np.zeros((0, *(() if modality is None else modality.shape)), dtype or np.float32)
-    values = np.concatenate(shaped) if dense is None else as_values(name, given(name, dense).values, modality)
-    return whole_numbers(modality, values) if modality is not None and values.dtype.kind == "b" else values
+    values = (
+        np.concatenate(shaped)
+        if dense is None
+        else as_values(name, given(name, dense).values, modality)
+    )
+    return (
+        whole_numbers(modality, values)
+        if modality is not None and values.dtype.kind == "b"
+        else values
+    )
 
 
 def labels(cells: Sequence[Any] | Array) -> Array:
@@ -185,7 +232,11 @@ def labels(cells: Sequence[Any] | Array) -> Array:
     Raises:
         BadCell: another value.
     """
-    for index, cell in enumerate(cells) if not isinstance(cells, np.ndarray) or cells.dtype.kind not in "ib" else ():
+    for index, cell in (
+        enumerate(cells)
+        if not isinstance(cells, np.ndarray) or cells.dtype.kind not in "ib"
+        else ()
+    ):
         if not isinstance(cell, int | np.integer):
             raise _unlike(index, cell, "a whole number")
         if not -(2**63) <= int(cell) < 2**63:
@@ -194,7 +245,8 @@ def labels(cells: Sequence[Any] | Array) -> Array:
 
 
 def _npy(cells: Sequence[Any]) -> Array | None:
-    """Contents of ``.npy`` files as one array (N, ...), where all have the header of the first; None where they have not."""
+    """Contents of ``.npy`` files as one array (N, ...), where all have the header of
+    the first; None where they have not."""
     try:
         if len({*map(len, cells)}) != 1:
             return None
@@ -203,7 +255,11 @@ def _npy(cells: Sequence[Any]) -> Array | None:
         return None
     one = _load(0, cells[0])
     begins = joined.shape[1] - one.nbytes
-    if not one.nbytes or (joined[:, :begins] != joined[0, :begins]).any() or not one.flags.c_contiguous:
+    if (
+        not one.nbytes
+        or (joined[:, :begins] != joined[0, :begins]).any()
+        or not one.flags.c_contiguous
+    ):
         return None
     return joined[:, begins:].view(one.dtype).reshape(len(cells), *one.shape)
 
@@ -218,7 +274,9 @@ def _array(index: int, cell: Any) -> Array:
         try:
             value = np.asarray(cell)
         except ValueError:
-            raise BadCell(index, "lists of different lengths, expected an array of numbers") from None
+            raise BadCell(
+                index, "lists of different lengths, expected an array of numbers"
+            ) from None
     return value[None]
 
 
@@ -227,14 +285,20 @@ def _load(index: int, content: Any) -> Array:
         return read_npy(BytesIO(content), len(content))
     except (ValueError, EOFError, OSError) as error:
         if "object" in str(error).lower() or "pickle" in str(error).lower():
-            raise BadCell(index, "an array of Python objects, which are never unpickled; save it with a numeric dtype") from None
+            raise BadCell(
+                index,
+                "an array of Python objects, which are never unpickled; save it with a numeric dtype",
+            ) from None
         raise BadCell(index, f"no whole .npy file ({' '.join(str(error).split())})") from None
 
 
 def _unlike(index: int, cell: Any, expected: str) -> BadCell:
     if isinstance(cell, Broken):
         return BadCell(index, cell.why)
-    return BadCell(index, f"{'bytes' if isinstance(cell, bytes | memoryview) else repr(cell)[:40]}, expected {expected}")
+    return BadCell(
+        index,
+        f"{'bytes' if isinstance(cell, bytes | memoryview) else repr(cell)[:40]}, expected {expected}",
+    )
 
 
 def row_bytes(columns: Iterable[Column], modalities: Iterable[Modality]) -> int:

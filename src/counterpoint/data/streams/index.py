@@ -1,7 +1,10 @@
-"""The index of a folder of shards: which columns are read, what they look like, and where the rows stand.
+"""The index of a folder of shards: which columns are read, what they look like, and
+where the rows stand.
 
-Validation and test rows are held in memory: at most :data:`~counterpoint.data.streams.stream.MOST_ROWS` rows each, and no more than fit in the buffer. What
-no shard is named for is held out from train, by rows that the seed picks.
+Validation and test rows are held in memory: at most
+:data:`~counterpoint.data.streams.stream.MOST_ROWS` rows each, and no more than fit in
+the buffer. What no shard is named for is held out from train, by rows that the seed
+picks.
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ class Wanted:
         columns: names of columns; None for all.
         size: side of images; None where all have one.
         length: tokens of a text.
-        min_count, tokens, vocabulary_size: of a vocabulary that is learned (:meth:`Vocabulary.learn`).
+        min_count, tokens, vocabulary_size: of a vocabulary that is learned
+            (:meth:`Vocabulary.learn`).
         vocabulary: file of one that is given; a word outside it is bad.
         nan: whether NaN in part of a vector is a mistake, or an entry that is missing.
         skip_bad: leave out what is bad.
@@ -125,15 +129,26 @@ class Index:
                 folder=path.parent / record["folder"],
                 wanted=Wanted(**{**wanted, "columns": None if columns is None else tuple(columns)}),
                 columns=tuple(Column(**column) for column in record["columns"]),
-                modalities=tuple(Modality(**{**m, "shape": tuple(m["shape"])}) for m in record["modalities"]),
+                modalities=tuple(
+                    Modality(**{**m, "shape": tuple(m["shape"])}) for m in record["modalities"]
+                ),
                 shards=tuple(
-                    Entry(**{**e, "chunks": tuple((a, b) for a, b in e["chunks"]), "bad": tuple(e["bad"])}) for e in record["shards"]
+                    Entry(
+                        **{
+                            **e,
+                            "chunks": tuple((a, b) for a, b in e["chunks"]),
+                            "bad": tuple(e["bad"]),
+                        }
+                    )
+                    for e in record["shards"]
                 ),
                 notes=dict(record["notes"]),
                 skipped=tuple(record["skipped"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path} is no index of shards ({error}); make it again: counterpoint data index") from None
+            raise ValueError(
+                f"{path} is no index of shards ({error}); make it again: counterpoint data index"
+            ) from None
         index.check()
         return index
 
@@ -146,22 +161,42 @@ class Index:
         for entry in self.shards:
             file = inside(self.folder, entry.file)
             if not file.is_file():
-                raise FileNotFoundError(f"shard {file} is gone since it was indexed; bring it back, or make the index again")
+                raise FileNotFoundError(
+                    f"shard {file} is gone since it was indexed; bring it back, or make the index again"
+                )
             if (size := file.stat().st_size) != entry.bytes:
-                raise ValueError(f"shard {file} has {size} bytes, and had {entry.bytes} when it was indexed; make the index again")
+                raise ValueError(
+                    f"shard {file} has {size} bytes, and had {entry.bytes} when it was indexed; make the index again"
+                )
 
     def about(self, path: Path) -> str:
         """What it says, a line for each part, and all that was skipped."""
-        rows = {part: len(self.stream(part)) for part in dict.fromkeys(entry.part for entry in self.shards)}
+        rows = {
+            part: len(self.stream(part))
+            for part in dict.fromkeys(entry.part for entry in self.shards)
+        }
         counts = ", ".join(f"{count:,} rows of {part}" for part, count in rows.items())
-        shown = ", ".join(f"{m.name} {'×'.join(map(str, m.shape))} {m.likelihood}" for m in self.modalities)
+        shown = ", ".join(
+            f"{m.name} {'×'.join(map(str, m.shape))} {m.likelihood}" for m in self.modalities
+        )
         given = ", ".join(c.name for c in self.columns if c.kind == "label")
-        lines = [f"{path}: {counts} in {len(self.shards)} shards", f"modalities: {shown}", *([f"labels: {given}"] if given else [])]
-        return "\n".join([*lines, *([f"skipped {len(self.skipped)}:"] if self.skipped else []), *self.skipped])
+        lines = [
+            f"{path}: {counts} in {len(self.shards)} shards",
+            f"modalities: {shown}",
+            *([f"labels: {given}"] if given else []),
+        ]
+        return "\n".join(
+            [*lines, *([f"skipped {len(self.skipped)}:"] if self.skipped else []), *self.skipped]
+        )
 
     def digest(self) -> str:
-        """Checksum of what fixes the rows: the modalities, and names and sizes of shards and chunks, but not their contents."""
-        record = [[m.identity() for m in self.modalities], [asdict(c) for c in self.columns], [asdict(e) for e in self.shards]]
+        """Checksum of what fixes the rows: the modalities, and names and sizes of
+        shards and chunks, but not their contents."""
+        record = [
+            [m.identity() for m in self.modalities],
+            [asdict(c) for c in self.columns],
+            [asdict(e) for e in self.shards],
+        ]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
     def stream(self, part: str, buffer: int = 128) -> Stream:
@@ -177,14 +212,22 @@ class Index:
                 first += size
         return Stream(shards, tuple(chunks), self.columns, self.modalities, self.digest(), buffer)
 
-    def dataset(self, fractions: tuple[float, float, float] = (0.8, 0.1, 0.1), seed: int = 0, buffer: int = 128) -> Dataset:
+    def dataset(
+        self,
+        fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        seed: int = 0,
+        buffer: int = 128,
+    ) -> Dataset:
         """Train as a stream, val and test in memory.
 
         Raises:
-            ValueError: fractions that are none, too few rows, or one that cannot be used.
+            ValueError: fractions that are none, too few rows, or one that cannot be
+                used.
         """
         if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-            raise ValueError(f"fractions {fractions} of train, val and test must be positive and sum to 1")
+            raise ValueError(
+                f"fractions {fractions} of train, val and test must be positive and sum to 1"
+            )
         train = self.stream("train", buffer)
         rows, most = len(train), min(MOST_ROWS, train.block_rows)
         notes = dict(self.notes)
@@ -194,25 +237,45 @@ class Index:
             rng = np.random.default_rng((seed, number))
             if len(named):
                 picks = spread(named.chunks, most, rng)
-                notes |= {part: f"{most:,} of {len(named):,} rows, by the seed"} if len(named) > most else {}
+                notes |= (
+                    {part: f"{most:,} of {len(named):,} rows, by the seed"}
+                    if len(named) > most
+                    else {}
+                )
             else:
                 picks = spread(train.chunks, min(most, max(1, round(fraction * rows))), rng)
                 train = replace(train, chunks=_without(train.chunks, picks))
-                notes[part] = f"{sum(len(taken) for _, taken in picks):,} rows of train, held out by the seed"
-                if any(entry.part != "train" for entry in self.shards):  # not where nothing is divided
+                notes[part] = (
+                    f"{sum(len(taken) for _, taken in picks):,} rows of train, held out by the seed"
+                )
+                if any(
+                    entry.part != "train" for entry in self.shards
+                ):  # not where nothing is divided
                     warnings.warn(f"{self.folder} has no {part} split: {notes[part]}", stacklevel=2)
             if not train.chunks:
-                raise ValueError(f"{self.folder} has {rows} rows, too few for train, val and test; give at least 3")
+                raise ValueError(
+                    f"{self.folder} has {rows} rows, too few for train, val and test; give at least 3"
+                )
             held[part] = Reader(named if len(named) else train).read(picks)
         for column in self.columns:
             if column.kind == "text" and not column.strict:
                 texts = held["val"].x[column.name][held["val"].present[column.name]]
-                warn_of_unknown(train.vocabularies[column.name], texts, f"the validation texts {column.name!r} of {self.folder}")
+                warn_of_unknown(
+                    train.vocabularies[column.name],
+                    texts,
+                    f"the validation texts {column.name!r} of {self.folder}",
+                )
         if self.skipped:
             notes["skipped"] = f"{len(self.skipped)}: {'; '.join(self.skipped)}"
         digest = hashlib.sha256(f"{self.digest()} {fractions} {seed}".encode()).hexdigest()
         return Dataset(
-            self.folder.resolve().name, self.modalities, replace(train, digest=digest), held["val"], held["test"], notes, digest=digest
+            self.folder.resolve().name,
+            self.modalities,
+            replace(train, digest=digest),
+            held["val"],
+            held["test"],
+            notes,
+            digest=digest,
         )
 
 
@@ -230,5 +293,7 @@ def shard_of(path: Path) -> Shard:
 def _without(chunks: Sequence[Chunk], picks: Sequence[Pick]) -> tuple[Chunk, ...]:
     """The chunks without rows that were taken from them."""
     taken = {id(chunk): rows for chunk, rows in picks}
-    left = (replace(c, rows=np.setdiff1d(c.rows, taken[id(c)])) if id(c) in taken else c for c in chunks)
+    left = (
+        replace(c, rows=np.setdiff1d(c.rows, taken[id(c)])) if id(c) in taken else c for c in chunks
+    )
     return tuple(chunk for chunk in left if len(chunk.rows))

@@ -1,12 +1,17 @@
-"""Streams: rows in shards on disk, more than memory holds, that are trained from block by block.
+"""Streams: rows in shards on disk, more than memory holds, that are trained from block
+by block.
 
-An epoch's order is fixed by (seed, epoch). The chunks of all shards are permuted; in this order, each of W processes takes a contiguous share of
-⌊N / W⌋ rows, so that a process reads no shard that it does not need, but for a chunk on the border of two shares. A share is cut into blocks of
-as many rows as fit in ``buffer`` megabytes, in whole batches, and the rows of a block are permuted. So a batch mixes the chunks of its block; two rows that
-stand together in a chunk meet again and again, and shards that are sorted by class should be shuffled once when they are written.
+An epoch's order is fixed by (seed, epoch). The chunks of all shards are permuted; in
+this order, each of W processes takes a contiguous share of ⌊N / W⌋ rows, so that a
+process reads no shard that it does not need, but for a chunk on the border of two
+shares. A share is cut into blocks of as many rows as fit in ``buffer`` megabytes, in
+whole batches, and the rows of a block are permuted. So a batch mixes the chunks of its
+block; two rows that stand together in a chunk meet again and again, and shards that are
+sorted by class should be shuffled once when they are written.
 
-While a block is trained on, a thread reads the next and others decode its images, so that two blocks are in memory. Where a pass stands is an integer;
-going on from there reads the block that it is in.
+While a block is trained on, a thread reads the next and others decode its images, so
+that two blocks are in memory. Where a pass stands is an integer; going on from there
+reads the block that it is in.
 """
 
 from __future__ import annotations
@@ -27,12 +32,22 @@ from counterpoint.core.modality import Modality
 from counterpoint.data.loader import Loader
 from counterpoint.data.records import Array, Split
 from counterpoint.data.sources.arrays import all_nan
-from counterpoint.data.streams.columns import BadCell, Column, Map, arrays, ids, images, labels, row_bytes
+from counterpoint.data.streams.columns import (
+    BadCell,
+    Column,
+    Map,
+    arrays,
+    ids,
+    images,
+    labels,
+    row_bytes,
+)
 from counterpoint.data.streams.shards import Cells, Shard
 from counterpoint.data.text import Vocabulary
 
 MOST_ROWS = 10_000
-"""Most rows of a stream that are held in memory at once where something looks at rows beside training: as many as probes take."""
+"""Most rows of a stream that are held in memory at once where something looks at rows
+beside training: as many as probes take."""
 
 MOST_CHUNKS = 64
 """Chunks among which such rows are spread."""
@@ -45,7 +60,8 @@ class BadRow(ValueError):
     """A row that cannot be used.
 
     Attributes:
-        shard, row: where it stands; rows count from 0. ``row`` is None where it is all of the shard, or a chunk of it.
+        shard, row: where it stands; rows count from 0. ``row`` is None where it is all
+            of the shard, or a chunk of it.
         why: what is wrong with it.
     """
 
@@ -82,14 +98,16 @@ Pick = tuple[Chunk, Array]
 class Stream:
     """The rows of a split that does not fit in memory.
 
-    :func:`counterpoint.data.load` makes one of a folder of shards, and ``fit`` trains from it as from a :class:`Split`.
+    :func:`counterpoint.data.load` makes one of a folder of shards, and ``fit`` trains
+    from it as from a :class:`Split`.
 
     Attributes:
         shards, chunks: the files, and where the rows stand in them.
         columns: what is read of each row.
         modalities: what the values look like; fixes the order.
         digest: of what fixes which rows these are.
-        buffer: megabytes of rows that are shuffled together; two such blocks are in memory.
+        buffer: megabytes of rows that are shuffled together; two such blocks are in
+            memory.
     """
 
     shards: tuple[Shard, ...]
@@ -121,11 +139,15 @@ class Stream:
         return max(1, self.buffer * 10**6 // row_bytes(self.columns, self.modalities))
 
     def sample(self, rows: int = MOST_ROWS, seed: int = 0) -> Split:
-        """Some rows in memory: all if they are no more than ``rows`` and fit in the buffer, else random ones of random chunks."""
-        return Reader(self).read(spread(self.chunks, min(rows, self.block_rows), np.random.default_rng((seed, 1))))
+        """Some rows in memory: all if they are no more than ``rows`` and fit in the
+        buffer, else random ones of random chunks."""
+        return Reader(self).read(
+            spread(self.chunks, min(rows, self.block_rows), np.random.default_rng((seed, 1)))
+        )
 
     def read_as(self, modalities: Sequence[Modality]) -> Stream:
-        """The stream as a model of these modalities reads it, where values need no conversion.
+        """The stream as a model of these modalities reads it, where values need no
+        conversion.
 
         Raises:
             ValueError: they do.
@@ -154,7 +176,8 @@ def in_memory(rows: Split | Stream) -> Split:
 
 
 def spread(chunks: Sequence[Chunk], rows: int, rng: np.random.Generator) -> list[Pick]:
-    """So many random rows (all, if there are no more), of :data:`MOST_CHUNKS` random chunks where these have enough; in the order of the chunks."""
+    """So many random rows (all, if there are no more), of :data:`MOST_CHUNKS` random
+    chunks where these have enough; in the order of the chunks."""
     share = -(-rows // min(len(chunks), MOST_CHUNKS)) if chunks else 0
     found: dict[int, Array] = {}
     for i in rng.permutation(len(chunks)).tolist():
@@ -163,7 +186,9 @@ def spread(chunks: Sequence[Chunk], rows: int, rng: np.random.Generator) -> list
             break
         found[i] = np.sort(rng.permutation(chunks[i].rows)[:most])
     missing = min(rows, sum(len(c.rows) for c in chunks)) - sum(map(len, found.values()))
-    for i in [*found] if missing else []:  # chunks were too small for their share, and there are no others
+    for i in (
+        [*found] if missing else []
+    ):  # chunks were too small for their share, and there are no others
         more = rng.permutation(np.setdiff1d(chunks[i].rows, found[i]))[:missing]
         found[i], missing = np.sort(np.concatenate([found[i], more])), missing - len(more)
     return [(chunks[i], found[i]) for i in sorted(found)]
@@ -190,7 +215,9 @@ class Reader:
         """
         stream, total = self.stream, sum(len(rows) for _, rows in picks)
         shapes = {m.name: m.shape for m in stream.modalities}
-        values = {c.name: np.zeros((total, *shapes.get(c.name, ())), c.dtype) for c in stream.columns}
+        values = {
+            c.name: np.zeros((total, *shapes.get(c.name, ())), c.dtype) for c in stream.columns
+        }
         present = {c.name: np.zeros(total, bool) for c in stream.columns}
         start = 0
         for chunk, rows in picks:
@@ -202,7 +229,9 @@ class Reader:
                     made = self._decoded(column, cells.values)
                 except BadCell as error:
                     row = chunk.first + int(rows[here[error.index]])
-                    raise BadRow(stream.shards[chunk.shard], row, f"column {column.name!r}: {error}") from None
+                    raise BadRow(
+                        stream.shards[chunk.shard], row, f"column {column.name!r}: {error}"
+                    ) from None
                 if column.kind == "array" and made.dtype.kind == "f" and all_nan(made).any():
                     here, made = here[~all_nan(made)], made[~all_nan(made)]
                 values[column.name][start + here] = made
@@ -218,9 +247,16 @@ class Reader:
             shard = self.stream.shards[chunk.shard]
             self.last = None  # before the next is read, so that one is in memory
             try:
-                self.last = chunk, shard.cells(chunk.place, chunk.size, [column.name for column in self.stream.columns])
+                self.last = (
+                    chunk,
+                    shard.cells(
+                        chunk.place, chunk.size, [column.name for column in self.stream.columns]
+                    ),
+                )
             except ValueError as error:
-                raise BadRow(shard, None, f"rows {chunk.first} to {chunk.first + chunk.size - 1}: {error}") from None
+                raise BadRow(
+                    shard, None, f"rows {chunk.first} to {chunk.first + chunk.size - 1}: {error}"
+                ) from None
         return self.last[1]
 
     def _decoded(self, column: Column, cells: Sequence[Any] | Array) -> Array:
@@ -231,7 +267,9 @@ class Reader:
         if column.kind == "image":
             return images(cells, modality.shape, column.resize, self.map)
         if column.kind == "text":
-            return ids(cells, self.stream.vocabularies[column.name], modality.shape[0], column.strict)
+            return ids(
+                cells, self.stream.vocabularies[column.name], modality.shape[0], column.strict
+            )
         return arrays(column.name, cells, modality, column.dtype)
 
     def _split(self, values: dict[str, Array], present: dict[str, Array]) -> Split:
@@ -253,23 +291,40 @@ class Reader:
             private,
         )
 
-    def _bad_row(self, picks: Sequence[Pick], values: dict[str, Array], present: dict[str, Array], error: ValueError) -> BadRow:
-        """Which of the rows a split refuses; asked of each alone, and only when there is one."""
+    def _bad_row(
+        self,
+        picks: Sequence[Pick],
+        values: dict[str, Array],
+        present: dict[str, Array],
+        error: ValueError,
+    ) -> BadRow:
+        """Which of the rows a split refuses; asked of each alone, and only when there
+        is one."""
         places = [(chunk, int(row)) for chunk, rows in picks for row in rows]
         for i, (chunk, row) in enumerate(places):
             try:
-                self._split({k: v[i : i + 1] for k, v in values.items()}, {k: v[i : i + 1] for k, v in present.items()})
+                self._split(
+                    {k: v[i : i + 1] for k, v in values.items()},
+                    {k: v[i : i + 1] for k, v in present.items()},
+                )
             except ValueError as why:  # which calls the only row its row 0
-                return BadRow(self.stream.shards[chunk.shard], chunk.first + row, str(why).replace("row 0 ", "", 1))
+                return BadRow(
+                    self.stream.shards[chunk.shard],
+                    chunk.first + row,
+                    str(why).replace("row 0 ", "", 1),
+                )
         raise error
 
 
 class StreamLoader(Loader[Stream]):
-    """Batches of a stream, in the order that is explained at the top of :mod:`counterpoint.data.streams.stream`; see
-    :class:`~counterpoint.data.loader.Loader` for its arguments. A pass may raise :class:`BadRow`.
+    """Batches of a stream, in the order that is explained at the top of
+    :mod:`counterpoint.data.streams.stream`; see
+    :class:`~counterpoint.data.loader.Loader` for its arguments. A pass may raise
+    :class:`BadRow`.
 
-    Each process sees ⌊N / W⌋ rows in as many batches as the others; up to W − 1 rows are left out of a pass, other ones in each. The last batch may be
-    short, and is left out with ``drop_last``.
+    Each process sees ⌊N / W⌋ rows in as many batches as the others; up to W − 1 rows
+    are left out of a pass, other ones in each. The last batch may be short, and is left
+    out with ``drop_last``.
     """
 
     @property
@@ -301,20 +356,31 @@ class StreamLoader(Loader[Stream]):
                 del block, split  # before the next but one is read
 
     def _blocks(self, epoch: int, first: int, reader: Reader) -> Iterator[tuple[Split, Array]]:
-        """The rows of each block of this process's share, and the order in which they come."""
+        """The rows of each block of this process's share, and the order in which they
+        come."""
         counts, begins = self.rows.counts, self.rank * self.share
         rows = min(self.share, len(self) * self.batch_size)
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(counts)) if self.shuffle else np.arange(len(counts))
+        order = (
+            np.random.default_rng((self.seed, epoch)).permutation(len(counts))
+            if self.shuffle
+            else np.arange(len(counts))
+        )
         ends = np.cumsum(counts[order])
         for b in range(first, -(-rows // self.block)):
             low, high = begins + b * self.block, begins + min((b + 1) * self.block, rows)
-            chunks = range(int(np.searchsorted(ends, low, "right")), int(np.searchsorted(ends, high, "left")) + 1)
+            chunks = range(
+                int(np.searchsorted(ends, low, "right")),
+                int(np.searchsorted(ends, high, "left")) + 1,
+            )
             picks = []
             for i in chunks:
                 chunk, before = self.rows.chunks[order[i]], int(ends[i] - counts[order[i]])
                 picks.append((chunk, chunk.rows[max(0, low - before) : high - before]))
             rng = np.random.default_rng((self.seed, epoch, self.rank, b))
-            yield reader.read(picks), rng.permutation(high - low) if self.shuffle else np.arange(high - low)
+            yield (
+                reader.read(picks),
+                rng.permutation(high - low) if self.shuffle else np.arange(high - low),
+            )
 
     def _identity(self) -> dict[str, Any]:
         return {

@@ -1,11 +1,15 @@
 """A look at all shards of a folder, which makes their index.
 
-Shards lie in the folder or below it: ``.parquet`` or ``.tar``. Those in a folder ``train``, ``val`` (``valid``, ``validation``, ``dev``) or ``test``,
-or with a name that begins so (``train-00000-of-00010.parquet``), are that split; where none is named, all are train.
+Shards lie in the folder or below it: ``.parquet`` or ``.tar``. Those in a folder
+``train``, ``val`` (``valid``, ``validation``, ``dev``) or ``test``, or with a name that
+begins so (``train-00000-of-00010.parquet``), are that split; where none is named, all
+are train.
 
-Headers say where rows stand. Shapes, dtypes and sizes are those of the first values, and a row that differs is bad. Where there is text and no vocabulary is
-given, the text of training rows is read; where there are ids, these are. With ``skip_bad`` every row is read and decoded, so that training knows beforehand
-which rows there are, and processes have equally many.
+Headers say where rows stand. Shapes, dtypes and sizes are those of the first values,
+and a row that differs is bad. Where there is text and no vocabulary is given, the text
+of training rows is read; where there are ids, these are. With ``skip_bad`` every row is
+read and decoded, so that training knows beforehand which rows there are, and processes
+have equally many.
 """
 
 from __future__ import annotations
@@ -28,7 +32,15 @@ from counterpoint.data.sources.arrays import PART_NAMES, infer
 from counterpoint.data.sources.files import progress_bar
 from counterpoint.data.streams.columns import BadCell, Column, arrays, image_shape, kind_of
 from counterpoint.data.streams.index import INDEX, Entry, Index, Wanted, shard_of
-from counterpoint.data.streams.shards import KINDS, Cells, Parquet, Shard, Survey, Tar, check_readable
+from counterpoint.data.streams.shards import (
+    KINDS,
+    Cells,
+    Parquet,
+    Shard,
+    Survey,
+    Tar,
+    check_readable,
+)
 from counterpoint.data.streams.stream import DECODERS, BadRow, Chunk, Reader
 from counterpoint.data.text import Tokens, Vocabulary
 
@@ -37,7 +49,9 @@ Bad = Callable[[BadRow], None]
 """Hears of what is bad, and raises it unless it may be skipped."""
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-_NAMED = re.compile(rf"({'|'.join(sorted(PART_NAMES, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
+_NAMED = re.compile(
+    rf"({'|'.join(sorted(PART_NAMES, key=len, reverse=True))})(?![a-z])", re.IGNORECASE
+)
 _FIRST_ROWS = 256  # rows of a chunk that values are inferred from
 
 
@@ -60,15 +74,20 @@ def index(
 
     Args:
         source: the folder, or one shard.
-        out: the file to write; by default counterpoint-index.json in the folder, where load looks for it. Any other is given to load itself.
+        out: the file to write; by default counterpoint-index.json in the folder, where
+            load looks for it. Any other is given to load itself.
         columns: names of the columns to read; all by default.
-        size: side of images, cut to the square in their middle; by default all images must have one size.
+        size: side of images, cut to the square in their middle; by default all images
+            must have one size.
         length: tokens of a text; longer ones are cut, shorter ones padded.
-        min_count: how often the training texts must hold a word for it to have an id, or a pair of pieces to be joined.
+        min_count: how often the training texts must hold a word for it to have an id,
+            or a pair of pieces to be joined.
         tokens: words, pieces of words, or characters.
         vocabulary_size: most tokens.
-        vocabulary: file of a vocabulary that is taken instead of a learned one; a word outside it is bad.
-        nan: "missing" takes NaN in part of a vector for entries that are missing, and not for a mistake.
+        vocabulary: file of a vocabulary that is taken instead of a learned one; a word
+            outside it is bad.
+        nan: "missing" takes NaN in part of a vector for entries that are missing, and
+            not for a mistake.
         skip_bad: read every row, leave out what is bad, and list it in the index.
         progress: show a progress bar.
 
@@ -77,7 +96,8 @@ def index(
 
     Raises:
         FileNotFoundError: no such folder, or no shard in it.
-        ValueError: shards or rows that cannot be read, shards that differ, or columns of which nothing can be made.
+        ValueError: shards or rows that cannot be read, shards that differ, or columns
+            of which nothing can be made.
         OSError: the index cannot be written.
     """
     path = Path(source)
@@ -112,7 +132,8 @@ def find(path: Path, wanted: Wanted, given: Iterable[str]) -> Index:
         given: names of the options of ``wanted`` that somebody asked for.
 
     Raises:
-        ValueError: an index that was made with other options; and what :func:`survey` raises.
+        ValueError: an index that was made with other options; and what :func:`survey`
+            raises.
     """
     saved = path / INDEX if path.is_dir() else path
     if saved.suffix != ".json" or not saved.is_file():
@@ -140,7 +161,11 @@ def survey(path: Path, wanted: Wanted, *, progress: bool = False) -> Index:
         if not wanted.skip_bad:
             raise error
         where = error.shard.path.relative_to(folder)
-        skipped.append(f"{where}: {error.why}" if error.row is None else f"{where} row {error.row}: {error.why}")
+        skipped.append(
+            f"{where}: {error.why}"
+            if error.row is None
+            else f"{where} row {error.row}: {error.why}"
+        )
 
     with progress_bar(progress) as bar:
         task = bar.add_task(f"indexing {folder}", total=len(files))
@@ -151,20 +176,28 @@ def survey(path: Path, wanted: Wanted, *, progress: bool = False) -> Index:
             bar.advance(task)
         names = _names(folder, seen, wanted, bad)
         entries = tuple(
-            Entry(file, part, (folder / file).stat().st_size, seen[file].chunks) for file, part in _parts(folder, [*seen]).items()
+            Entry(file, part, (folder / file).stat().st_size, seen[file].chunks)
+            for file, part in _parts(folder, [*seen]).items()
         )
         made = _described(Index(folder, wanted, (), (), entries), names)
         if wanted.skip_bad:
             bar.reset(task, total=len(entries), description=f"reading {folder}")
             made = _readable(made, bad, lambda: bar.advance(task))
     if skipped:
-        warnings.warn(f"{folder}: skipped {len(skipped)}, the first {skipped[0]}; the index and the notes list all", stacklevel=2)
+        warnings.warn(
+            f"{folder}: skipped {len(skipped)}, the first {skipped[0]}; the index and the notes list all",
+            stacklevel=2,
+        )
     return replace(made, skipped=tuple(skipped))
 
 
 def _files(folder: Path) -> Iterator[Path]:
     """Shards of a folder, compressed ones too."""
-    return (p for p in folder.rglob("*") if p.name.endswith((*KINDS, *_COMPRESSED)) and not p.name.startswith(".") and p.is_file())
+    return (
+        p
+        for p in folder.rglob("*")
+        if p.name.endswith((*KINDS, *_COMPRESSED)) and not p.name.startswith(".") and p.is_file()
+    )
 
 
 def _shards(path: Path) -> tuple[Path, list[str]]:
@@ -179,14 +212,18 @@ def _shards(path: Path) -> tuple[Path, list[str]]:
     files = [path] if path.is_file() else sorted(_files(path))
     folder = path.parent if path.is_file() else path
     if not files:
-        raise FileNotFoundError(f"{folder} holds no shard; expected files that end in {' or '.join(KINDS)}")
+        raise FileNotFoundError(
+            f"{folder} holds no shard; expected files that end in {' or '.join(KINDS)}"
+        )
     for file in files:
         if file.name.endswith(_COMPRESSED):
             raise ValueError(
                 f"{file} is compressed, so that it is read from its beginning only; decompress it (images in it are compressed already)"
             )
         if file.suffix != files[0].suffix:
-            raise ValueError(f"{folder} holds both {files[0].name} and {file.name}; put shards of each kind in a folder of their own")
+            raise ValueError(
+                f"{folder} holds both {files[0].name} and {file.name}; put shards of each kind in a folder of their own"
+            )
     return folder, [file.relative_to(folder).as_posix() for file in files]
 
 
@@ -196,7 +233,13 @@ def _parts(folder: Path, files: Sequence[str]) -> dict[str, str]:
     Raises:
         ValueError: some are named and others are not, or none is of train.
     """
-    found = {file: next((PART_NAMES[m[1].lower()] for name in Path(file).parts if (m := _NAMED.match(name))), None) for file in files}
+    found = {
+        file: next(
+            (PART_NAMES[m[1].lower()] for name in Path(file).parts if (m := _NAMED.match(name))),
+            None,
+        )
+        for file in files
+    }
     named = {part for part in found.values() if part}
     stray = [file for file, part in found.items() if part is None]
     if named and stray:
@@ -204,7 +247,9 @@ def _parts(folder: Path, files: Sequence[str]) -> dict[str, str]:
             f"{folder / stray[0]} belongs to no split, and other shards do; begin its name, or its folder's, with train, val or test"
         )
     if named and "train" not in named:
-        raise ValueError(f"{folder} has shards of {' and '.join(sorted(named))} but none of train; name some so, or none at all")
+        raise ValueError(
+            f"{folder} has shards of {' and '.join(sorted(named))} but none of train; name some so, or none at all"
+        )
     return {file: part or "train" for file, part in found.items()}
 
 
@@ -221,7 +266,8 @@ def _surveyed(shard: Shard, bad: Bad) -> Survey | None:
 
 
 def _names(folder: Path, seen: dict[str, Survey], wanted: Wanted, bad: Bad) -> tuple[str, ...]:
-    """The columns to read. Shards that store one otherwise than the first are dropped from ``seen``.
+    """The columns to read. Shards that store one otherwise than the first are dropped
+    from ``seen``.
 
     Raises:
         ValueError: no shard is left, or a column cannot be read.
@@ -232,7 +278,11 @@ def _names(folder: Path, seen: dict[str, Survey], wanted: Wanted, bad: Bad) -> t
     shard = shard_of(folder / first)
     if isinstance(shard, Tar):
         members = {name: kind for survey in seen.values() for name, kind in survey.columns.items()}
-        fields = _checked(shard, partial(shard.cells, *found.chunks[0])) if members.pop("json", None) and wanted.columns is None else {}
+        fields = (
+            _checked(shard, partial(shard.cells, *found.chunks[0]))
+            if members.pop("json", None) and wanted.columns is None
+            else {}
+        )
         names = wanted.columns or tuple(dict.fromkeys([*members, *fields]))
         for name in names:
             if name in members:
@@ -240,12 +290,20 @@ def _names(folder: Path, seen: dict[str, Survey], wanted: Wanted, bad: Bad) -> t
         return names
     names = wanted.columns or tuple(found.columns)
     for file, survey in [*seen.items()]:
-        theirs = survey.columns if wanted.columns is None else {name: survey.columns.get(name) for name in names}
+        theirs = (
+            survey.columns
+            if wanted.columns is None
+            else {name: survey.columns.get(name) for name in names}
+        )
         for name in dict.fromkeys([*names, *theirs]):
             if theirs.get(name) != found.columns.get(name) or theirs.get(name) is None:
-                here, there = (columns.get(name) or "not there" for columns in (theirs, found.columns))
+                here, there = (
+                    columns.get(name) or "not there" for columns in (theirs, found.columns)
+                )
                 what = (
-                    f"is {here}, and {there} in {first}" if file != first else f"is not there; the columns are {', '.join(found.columns)}"
+                    f"is {here}, and {there} in {first}"
+                    if file != first
+                    else f"is not there; the columns are {', '.join(found.columns)}"
                 )
                 bad(BadRow(shard_of(folder / file), None, f"column {name!r} {what}"))
                 del seen[file]
@@ -265,21 +323,27 @@ def _described(index: Index, names: Sequence[str]) -> Index:
     """The index with its columns and modalities.
 
     Raises:
-        ValueError: a column is nowhere, or holds what is not read; or there is no modality among them.
+        ValueError: a column is nowhere, or holds what is not read; or there is no
+            modality among them.
     """
     wanted, samples = index.wanted, _samples(index, names)
     columns: list[Column] = []
     modalities: list[Modality] = []
     for name, cells in samples.items():
         if not len(cells):
-            raise ValueError(f"column {name!r} has no value in {index.folder}; leave it out by naming the columns that are wanted")
+            raise ValueError(
+                f"column {name!r} has no value in {index.folder}; leave it out by naming the columns that are wanted"
+            )
         try:
             kind, cells = _typical(lambda found: kind_of(found[0]), cells)
             if kind == "label":
                 columns.append(Column(name, kind, "int64"))
                 continue
             if "/" in name:
-                raise BadCell(0, f"a label must hold whole numbers, and it holds {'text' if kind == 'text' else f'an {kind}'}")
+                raise BadCell(
+                    0,
+                    f"a label must hold whole numbers, and it holds {'text' if kind == 'text' else f'an {kind}'}",
+                )
             if kind == "text":
                 modalities.append(_vocabulary(index, name).modality(name, wanted.length))
                 columns.append(Column(name, kind, "int32", strict=wanted.vocabulary is not None))
@@ -295,18 +359,28 @@ def _described(index: Index, names: Sequence[str]) -> Index:
                 elif wanted.nan == "missing" and len(modality.shape) == 1:
                     modality = replace(modality, gaps=True)
                 modalities.append(modality)
-                columns.append(Column(name, kind, "uint8" if values.dtype.kind == "b" else str(values.dtype)))
+                columns.append(
+                    Column(name, kind, "uint8" if values.dtype.kind == "b" else str(values.dtype))
+                )
         except (ValueError, TypeError) as error:
             raise ValueError(f"column {name!r} of {index.folder}: {error}") from None
     if not modalities:
-        raise ValueError(f"{index.folder} holds labels alone ({', '.join(samples)}), and no modality")
+        raise ValueError(
+            f"{index.folder} holds labels alone ({', '.join(samples)}), and no modality"
+        )
     shard = shard_of(index.folder / index.shards[0].file)
     classes = shard.classes() if isinstance(shard, Parquet) else {}
-    notes = {f"label/{c.name.removeprefix('label/')}": classes[c.name] for c in columns if c.kind == "label" and c.name in classes}
+    notes = {
+        f"label/{c.name.removeprefix('label/')}": classes[c.name]
+        for c in columns
+        if c.kind == "label" and c.name in classes
+    }
     return replace(index, columns=tuple(columns), modalities=tuple(modalities), notes=notes)
 
 
-def _typical(read: Callable[[Any], T], cells: Sequence[Any] | Array) -> tuple[T, Sequence[Any] | Array]:
+def _typical(
+    read: Callable[[Any], T], cells: Sequence[Any] | Array
+) -> tuple[T, Sequence[Any] | Array]:
     """What ``read`` makes of the cells that it can read, and these.
 
     Raises:
@@ -335,18 +409,32 @@ def _vocabulary(index: Index, name: str) -> Vocabulary:
     if wanted.vocabulary is not None:
         return Vocabulary.load(wanted.vocabulary)
     train = replace(index, shards=tuple(entry for entry in index.shards if entry.part == "train"))
-    texts = (text for _, cells in _passed(train, lambda: [name]) for text in cells[name].values if isinstance(text, str))
-    return Vocabulary.learn(texts, wanted.tokens, min_count=wanted.min_count, size=wanted.vocabulary_size)
+    texts = (
+        text
+        for _, cells in _passed(train, lambda: [name])
+        for text in cells[name].values
+        if isinstance(text, str)
+    )
+    return Vocabulary.learn(
+        texts, wanted.tokens, min_count=wanted.min_count, size=wanted.vocabulary_size
+    )
 
 
 def _largest(index: Index, name: str) -> int:
     """The largest id of a column."""
-    values = (cells[name].values for _, cells in _passed(index, lambda: [name]) if cells[name].present.any())
+    values = (
+        cells[name].values
+        for _, cells in _passed(index, lambda: [name])
+        if cells[name].present.any()
+    )
     return max(int(_typical(partial(arrays, name), some)[0].max()) for some in values)
 
 
-def _passed(index: Index, names: Callable[[], Sequence[str]]) -> Iterator[tuple[Shard, dict[str, Cells]]]:
-    """The cells of each chunk in turn, of the columns that ``names`` then asks for; until it asks for none.
+def _passed(
+    index: Index, names: Callable[[], Sequence[str]]
+) -> Iterator[tuple[Shard, dict[str, Cells]]]:
+    """The cells of each chunk in turn, of the columns that ``names`` then asks for;
+    until it asks for none.
 
     Raises:
         BadRow: a chunk cannot be read, and bad ones may not be skipped.
@@ -361,7 +449,9 @@ def _passed(index: Index, names: Callable[[], Sequence[str]]) -> Iterator[tuple[
                 yield shard, shard.cells(place, size, asked)
             except ValueError as error:
                 if not index.wanted.skip_bad:
-                    raise BadRow(shard, None, f"rows {first} to {first + size - 1}: {error}") from None
+                    raise BadRow(
+                        shard, None, f"rows {first} to {first + size - 1}: {error}"
+                    ) from None
             first += size
 
 

@@ -19,9 +19,11 @@ Series = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def read_history(path: str | Path) -> Series:
-    """Curves of a ``metrics.csv``: every numeric column against its ``step`` (or ``epoch``, or the row's number).
+    """Curves of a ``metrics.csv``: every numeric column against its ``step`` (or
+    ``epoch``, or the row's number).
 
-    Empty cells are skipped, since training and validation values stand on lines of their own.
+    Empty cells are skipped, since training and validation values stand on lines of
+    their own.
 
     Raises:
         FileNotFoundError: no such file. ValueError: a file without a header.
@@ -29,14 +31,19 @@ def read_history(path: str | Path) -> Series:
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if not reader.fieldnames:
-            raise ValueError(f"{path} is empty; expected a CSV file with a header, as training writes it")
+            raise ValueError(
+                f"{path} is empty; expected a CSV file with a header, as training writes it"
+            )
         names, lines = list(reader.fieldnames), list(reader)
     axis = next((name for name in ("step", "epoch") if name in names), None)
     curves: Series = {}
     for name in names:
         if name in ("step", "epoch"):
             continue
-        pairs = [(_number(line[axis]) if axis else float(i), _number(line[name])) for i, line in enumerate(lines)]
+        pairs = [
+            (_number(line[axis]) if axis else float(i), _number(line[name]))
+            for i, line in enumerate(lines)
+        ]
         kept = np.array([p for p in pairs if not any(map(math.isnan, p))]).reshape(-1, 2)
         if len(kept):
             curves[name] = (kept[:, 0], kept[:, 1])
@@ -44,7 +51,8 @@ def read_history(path: str | Path) -> Series:
 
 
 def losses(history: Series | str | Path, columns: int = 3) -> Figure:
-    """Small multiples: one panel per term, training and validation in one panel, each on its own scale.
+    """Small multiples: one panel per term, training and validation in one panel, each
+    on its own scale.
 
     Raises:
         ValueError: no curve to draw.
@@ -67,7 +75,15 @@ def losses(history: Series | str | Path, columns: int = 3) -> Figure:
     for axes, term in zip(grid, order, strict=False):
         for stage, (x, y) in panels[term].items():
             validation = stage == "val"
-            axes.plot(x, y, color=PRIVATE if validation else SHARED, linewidth=1.3, alpha=0.95, marker="o" if len(x) == 1 else None, ms=3)
+            axes.plot(
+                x,
+                y,
+                color=PRIVATE if validation else SHARED,
+                linewidth=1.3,
+                alpha=0.95,
+                marker="o" if len(x) == 1 else None,
+                ms=3,
+            )
         style_panel(axes, term)
     for axes in grid[len(order) :]:
         axes.set_axis_off()
@@ -75,7 +91,8 @@ def losses(history: Series | str | Path, columns: int = 3) -> Figure:
 
 
 def _stage(name: str) -> tuple[str, str]:
-    """'train/kl/z' to ('train', 'kl/z') and 'val/elbo' to ('val', 'elbo'); a name without a stage is of training."""
+    """'train/kl/z' to ('train', 'kl/z') and 'val/elbo' to ('val', 'elbo'); a name
+    without a stage is of training."""
     stage, _, term = name.partition("/")
     return (stage, term) if stage in ("train", "val") and term else ("train", name)
 

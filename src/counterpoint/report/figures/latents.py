@@ -28,8 +28,9 @@ def latent_points(
     """Posterior means given one modality alone, and the labels of the same rows.
 
     Returns:
-        points: ``{"z": (n, D), "w": (n, D_m)}``, without ``"w"`` where there is none; labels: every shared label, then
-        every private label of the modality, each ``(n,)``.
+        points: ``{"z": (n, D), "w": (n, D_m)}``, without ``"w"`` where there is none;
+            labels: every shared label, then every private label of the modality, each
+            ``(n,)``.
     """
     m = chosen_modality(method, modality)
     here = np.flatnonzero(np.asarray(split.present[m.name]))
@@ -43,21 +44,32 @@ def latent_points(
         parts.append(part)
     points = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     labels = {name: np.asarray(values)[rows] for name, values in split.shared_labels.items()}
-    labels |= {name: np.asarray(by[m.name])[rows] for name, by in split.private_labels.items() if m.name in by}
+    labels |= {
+        name: np.asarray(by[m.name])[rows]
+        for name, by in split.private_labels.items()
+        if m.name in by
+    }
     return points, labels
 
 
 def project(points: np.ndarray, kind: str, seed: int = 0) -> np.ndarray:
-    """(n, D) to (n, 2) by ``"pca"``, ``"tsne"`` or ``"umap"``, on one core and the same for the same seed.
+    """(n, D) to (n, 2) by ``"pca"``, ``"tsne"`` or ``"umap"``, on one core and the same
+    for the same seed.
 
     Raises:
         ValueError: an unknown kind. ModuleNotFoundError: ``"umap"`` without umap-learn.
     """
-    projections: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {"pca": _pca, "tsne": _tsne, "umap": _umap}
+    projections: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+        "pca": _pca,
+        "tsne": _tsne,
+        "umap": _umap,
+    }
     if kind not in projections:
         raise ValueError(f"unknown map {kind!r}; choose one of {', '.join(MAPS)}")
     points = np.asarray(points, dtype=np.float64)
-    if points.shape[1] < 2 or len(points) < 16:  # too little for neighbour methods: the plane is the answer
+    if (
+        points.shape[1] < 2 or len(points) < 16
+    ):  # too little for neighbour methods: the plane is the answer
         return _pca(points, seed)
     return projections[kind](points, seed)
 
@@ -73,7 +85,9 @@ def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(points) - 1) / 3)
-    result: np.ndarray = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(points.astype(np.float32))
+    result: np.ndarray = TSNE(
+        perplexity=perplexity, init="pca", random_state=seed, n_jobs=1
+    ).fit_transform(points.astype(np.float32))
     return result
 
 
@@ -82,13 +96,22 @@ def _umap(points: np.ndarray, seed: int) -> np.ndarray:
     try:
         from umap import UMAP
 
-        result: np.ndarray = UMAP(n_neighbors=min(15, len(points) - 1), random_state=seed, n_jobs=1).fit_transform(points)
+        result: np.ndarray = UMAP(
+            n_neighbors=min(15, len(points) - 1), random_state=seed, n_jobs=1
+        ).fit_transform(points)
     finally:
-        torch.set_num_threads(threads)  # numba, which umap runs on, changes the number for the whole process
+        torch.set_num_threads(
+            threads
+        )  # numba, which umap runs on, changes the number for the whole process
     return result
 
 
-def latent_map(points: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], kind: str = "pca", seed: int = 0) -> Figure:
+def latent_map(
+    points: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
+    kind: str = "pca",
+    seed: int = 0,
+) -> Figure:
     """Each latent projected to the plane (rows), coloured by each label (columns).
 
     Args:
@@ -111,7 +134,9 @@ def latent_map(points: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray
         for j, label in enumerate(columns):
             axes: Axes = grid[i, j]
             colours = _colours(labels[label]) if label else [FAINT] * len(plane)
-            axes.scatter(plane[:, 0], plane[:, 1], s=7, c=colours, linewidths=0, alpha=0.85, rasterized=True)
+            axes.scatter(
+                plane[:, 0], plane[:, 1], s=7, c=colours, linewidths=0, alpha=0.85, rasterized=True
+            )
             axes.set(xticks=[], yticks=[], facecolor="none")
             axes.margins(0.04)
             for spine in axes.spines.values():
@@ -146,7 +171,9 @@ def _colours(classes: np.ndarray) -> np.ndarray | list[str]:
 
 def _key(axes: Axes, label: str, classes: np.ndarray) -> None:
     """The label's name above a panel and, where they fit, its classes in their colours."""
-    axes.text(0, 1.035, label, transform=axes.transAxes, fontsize=9.5, color=INK, ha="left", va="bottom")
+    axes.text(
+        0, 1.035, label, transform=axes.transAxes, fontsize=9.5, color=INK, ha="left", va="bottom"
+    )
     values = np.unique(classes[classes >= 0])
     if len(values) <= len(CLASSES) and all(len(str(v)) < 3 for v in values):
         for k, value in enumerate(reversed(values)):
@@ -163,4 +190,13 @@ def _key(axes: Axes, label: str, classes: np.ndarray) -> None:
                 weight="bold",
             )
     else:
-        axes.text(1, 1.035, f"{len(values)} classes", transform=axes.transAxes, fontsize=8.5, color=INK, ha="right", va="bottom")
+        axes.text(
+            1,
+            1.035,
+            f"{len(values)} classes",
+            transform=axes.transAxes,
+            fontsize=8.5,
+            color=INK,
+            ha="right",
+            va="bottom",
+        )

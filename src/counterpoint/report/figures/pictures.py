@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def reconstructions(method: Method, split: Split, n: int = 10, seed: int = 0) -> Figure:
-    """For every modality a row of data and, below it, what is decoded from its own posterior means."""
+    """For every modality a row of data and, below it, what is decoded from its own
+    posterior means."""
     batch = batch_of(method, split, complete_rows(split, n, _first(split.shared_labels), seed))
     output = method.reconstruct(batch, generator=torch.Generator().manual_seed(seed))
     cells: list[Sequence[Tile | None]] = []
@@ -32,14 +33,19 @@ def reconstructions(method: Method, split: Split, n: int = 10, seed: int = 0) ->
     return mosaic(cells, rows=[m.name for m in method.modalities], block=(2, 1))
 
 
-def translations(method: Method, split: Split, n: int = 4, seed: int = 0, prior: str = "auto") -> Figure:
-    """A matrix of blocks: row = the one modality given, column = the modality decoded; first column = what was given.
+def translations(
+    method: Method, split: Split, n: int = 4, seed: int = 0, prior: str = "auto"
+) -> Figure:
+    """A matrix of blocks: row = the one modality given, column = the modality decoded;
+    first column = what was given.
 
-    The same ``n`` examples fill every block. On the diagonal a modality is decoded from itself; elsewhere the private latent of
-    the target comes from the prior.
+    The same ``n`` examples fill every block. On the diagonal a modality is decoded from
+    itself; elsewhere the private latent of the target comes from the prior.
     """
     side = max(1, math.isqrt(n))
-    batch = batch_of(method, split, complete_rows(split, side * side, _first(split.shared_labels), seed))
+    batch = batch_of(
+        method, split, complete_rows(split, side * side, _first(split.shared_labels), seed)
+    )
     side = math.isqrt(len(batch))
     names = [m.name for m in method.modalities]
     known = {m.name: m for m in method.modalities}
@@ -47,27 +53,46 @@ def translations(method: Method, split: Split, n: int = 4, seed: int = 0, prior:
     generator = torch.Generator().manual_seed(seed)
     cells: list[list[Tile | None]] = []
     for source in names:
-        output = method.translate(batch.only([source]), to=names, n=1, prior=prior, generator=generator)
+        output = method.translate(
+            batch.only([source]), to=names, n=1, prior=prior, generator=generator
+        )
         blocks = [tiles(batch.x[source], known[source], spans[source])]
         blocks += [tiles(output[target][0], known[target], spans[target]) for target in names]
-        cells += [[tile for block in blocks for tile in block[r * side : (r + 1) * side]] for r in range(side)]
-    return mosaic(cells, rows=names, columns=["given", *(f"→ {name}" for name in names)], block=(side, side), inches=0.42)
+        cells += [
+            [tile for block in blocks for tile in block[r * side : (r + 1) * side]]
+            for r in range(side)
+        ]
+    return mosaic(
+        cells,
+        rows=names,
+        columns=["given", *(f"→ {name}" for name in names)],
+        block=(side, side),
+        inches=0.42,
+    )
 
 
-def recombinations(method: Method, split: Split, modality: str | None = None, n: int = 7, seed: int = 0) -> Figure:
-    """Rows take z from the example at their left, columns take w from the example above; where they meet, both are decoded.
+def recombinations(
+    method: Method, split: Split, modality: str | None = None, n: int = 7, seed: int = 0
+) -> Figure:
+    """Rows take z from the example at their left, columns take w from the example
+    above; where they meet, both are decoded.
 
     Raises:
         ValueError: the method has no private latents, or no modality of that name.
     """
     m = chosen_modality(method, modality)
     if m.name not in method.model.private_dims:
-        raise ValueError(f"method {method.name!r} has no private latent for {m.name!r}, so there is nothing to recombine")
+        raise ValueError(
+            f"method {method.name!r} has no private latent for {m.name!r}, so there is nothing to recombine"
+        )
     private = _first({k: v[m.name] for k, v in split.private_labels.items() if m.name in v})
     rows = complete_rows(split, n, _first(split.shared_labels), seed)
     columns = complete_rows(split, n, private, seed + 1)
     shared_batch, private_batch = batch_of(method, split, rows), batch_of(method, split, columns)
-    pairs = (batch_of(method, split, which) for which in (np.repeat(rows, len(columns)), np.tile(columns, len(rows))))
+    pairs = (
+        batch_of(method, split, which)
+        for which in (np.repeat(rows, len(columns)), np.tile(columns, len(rows)))
+    )
     output = method.recombine(*pairs, generator=torch.Generator().manual_seed(seed))
     span = _span(shared_batch.x[m.name], m)
     made = tiles(output[m.name], m, span)
@@ -78,13 +103,20 @@ def recombinations(method: Method, split: Split, modality: str | None = None, n:
 
 
 def samples(method: Method, n: int = 10, prior: str = "auto", seed: int = 0) -> Figure:
-    """Unconditional samples: one row per modality; a column is one draw of z, with a w of its own for each modality."""
+    """Unconditional samples: one row per modality; a column is one draw of z, with a w
+    of its own for each modality."""
     output = method.sample(n, prior=prior, generator=torch.Generator().manual_seed(seed))
-    return mosaic([tiles(output[m.name], m) for m in method.modalities], rows=[m.name for m in method.modalities])
+    return mosaic(
+        [tiles(output[m.name], m) for m in method.modalities],
+        rows=[m.name for m in method.modalities],
+    )
 
 
-def sheet(values: Mapping[str, Tensor], modalities: Sequence[Modality], columns: int = 16) -> Figure:
-    """Values of several modalities, ``(N, *shape)`` each, wrapped to ``columns`` tiles a line; a block of lines per modality."""
+def sheet(
+    values: Mapping[str, Tensor], modalities: Sequence[Modality], columns: int = 16
+) -> Figure:
+    """Values of several modalities, ``(N, *shape)`` each, wrapped to ``columns`` tiles
+    a line; a block of lines per modality."""
     chosen = [m for m in modalities if m.name in values]
     cells: list[list[Tile | None]] = []
     for m in chosen:
@@ -100,6 +132,11 @@ def _first(labels: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def _span(values: Tensor, modality: Modality) -> tuple[float, float] | None:
-    """One scale for what was observed and what was made, so that bar codes and unbounded images can be compared."""
+    """One scale for what was observed and what was made, so that bar codes and
+    unbounded images can be compared."""
     picture = len(modality.shape) == 3 and modality.unit
-    return None if modality.likelihood == "categorical" or picture else span_of(shown(values, modality))
+    return (
+        None
+        if modality.likelihood == "categorical" or picture
+        else span_of(shown(values, modality))
+    )

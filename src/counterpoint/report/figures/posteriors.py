@@ -27,29 +27,53 @@ _MASS = 0.95
 
 
 def posteriors(method: Method, split: Split, n: int = 4, draws: int = 400, seed: int = 0) -> Figure:
-    """Examples (rows): what they are, and their posteriors given each modality alone and given everything (columns). Points are draws of
-    q(z | x_S) over the posterior means of other rows; the line encloses 95 % of the model's own posterior, ∝ p(z) ∏ p(x_m | z), within the panel.
+    """Examples (rows): what they are, and their posteriors given each modality alone
+    and given everything (columns). Points are draws of q(z | x_S) over the posterior
+    means of other rows; the line encloses 95 % of the model's own posterior, ∝ p(z) ∏
+    p(x_m | z), within the panel.
 
     Raises:
-        ValueError: a shared latent that is not a plane, private latents, or decoders without an exact density.
+        ValueError: a shared latent that is not a plane, private latents, or decoders
+            without an exact density.
     """
     from matplotlib.figure import Figure
 
     if not in_the_plane(method):
-        raise ValueError("posteriors are drawn for a shared latent of two dimensions, no private ones, and decoders with a density")
+        raise ValueError(
+            "posteriors are drawn for a shared latent of two dimensions, no private ones, and decoders with a density"
+        )
     names = [m.name for m in method.modalities]
     batch = batch_of(method, split, complete_rows(split, n, seed=seed))
-    cloud = method.encode(batch_of(method, split, complete_rows(split, 600, seed=seed))).shared[0].float().cpu()
+    cloud = (
+        method.encode(batch_of(method, split, complete_rows(split, 600, seed=seed)))
+        .shared[0]
+        .float()
+        .cpu()
+    )
     reach = 1.3 * float(cloud.abs().max())
     sets = [*([name] for name in names), names]
     with seeded(torch.Generator().manual_seed(seed)):
-        drawn = [method.encode(batch.only(given), given, samples=draws).shared.float().cpu() for given in sets]
-    figure = Figure(figsize=(0.8 * len(names) + 1.7 * len(sets), 1.7 * len(batch) + 0.3), facecolor="none", layout="constrained")
-    grid = figure.subplots(len(batch), len(names) + len(sets), squeeze=False, width_ratios=[1] * len(names) + [2.1] * len(sets))
+        drawn = [
+            method.encode(batch.only(given), given, samples=draws).shared.float().cpu()
+            for given in sets
+        ]
+    figure = Figure(
+        figsize=(0.8 * len(names) + 1.7 * len(sets), 1.7 * len(batch) + 0.3),
+        facecolor="none",
+        layout="constrained",
+    )
+    grid = figure.subplots(
+        len(batch),
+        len(names) + len(sets),
+        squeeze=False,
+        width_ratios=[1] * len(names) + [2.1] * len(sets),
+    )
     for j, m in enumerate(method.modalities):
         for i, tile in enumerate(tiles(batch.x[m.name], m)):
             axes = grid[i, j]
-            axes.text(0.5, 0.5, tile, ha="center", color=INK) if isinstance(tile, str) else axes.imshow(tile)
+            axes.text(0.5, 0.5, tile, ha="center", color=INK) if isinstance(
+                tile, str
+            ) else axes.imshow(tile)
             axes.set_axis_off()
             if i == 0:
                 axes.set_title(m.name, fontsize=8.5, color=INK)
@@ -59,12 +83,31 @@ def posteriors(method: Method, split: Split, n: int = 4, draws: int = 400, seed:
             x, y, density = _log_posterior(method, batch[i : i + 1], given, reach)
             axes.scatter(*cloud.T, s=2, c=FAINT, linewidths=0, rasterized=True)
             axes.scatter(*points[:, i].T, s=3, c=SHARED, linewidths=0, rasterized=True)
-            axes.contour(x, y, density.T, levels=[_level(density)], colors=[PRIVATE], linewidths=0.8, zorder=5)
-            axes.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), facecolor="none", aspect="equal")
+            axes.contour(
+                x,
+                y,
+                density.T,
+                levels=[_level(density)],
+                colors=[PRIVATE],
+                linewidths=0.8,
+                zorder=5,
+            )
+            axes.set(
+                xticks=[],
+                yticks=[],
+                xlim=(-reach, reach),
+                ylim=(-reach, reach),
+                facecolor="none",
+                aspect="equal",
+            )
             for spine in axes.spines.values():
                 spine.set(color=FAINT, linewidth=0.6)
             if i == 0:
-                axes.set_title("given " + (given[0] if len(given) < len(names) else "everything"), fontsize=8.5, color=INK)
+                axes.set_title(
+                    "given " + (given[0] if len(given) < len(names) else "everything"),
+                    fontsize=8.5,
+                    color=INK,
+                )
     return figure
 
 
@@ -75,18 +118,27 @@ def in_the_plane(method: Method) -> bool:
 
 
 @torch.no_grad()
-def _log_posterior(method: Method, example: Batch, given: Sequence[str], reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """log p(z) + Σ_m log p(x_m | z) of one row on a grid, (N, N), and the grid's axes: first of the whole panel, then closer and closer around
-    where the mass is."""
+def _log_posterior(
+    method: Method, example: Batch, given: Sequence[str], reach: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """log p(z) + Σ_m log p(x_m | z) of one row on a grid, (N, N), and the grid's axes:
+    first of the whole panel, then closer and closer around where the mass is."""
     model, names = method.model, tuple(given)
     low, high = np.full(2, -reach), np.full(2, reach)
     for turn in range(_ROUNDS):
         axes = [np.linspace(low[d], high[d], _SIDE) for d in range(2)]
-        z = torch.cartesian_prod(*(torch.as_tensor(axis) for axis in axes)).to(next(method.parameters())).unsqueeze(1)
+        z = (
+            torch.cartesian_prod(*(torch.as_tensor(axis) for axis in axes))
+            .to(next(method.parameters()))
+            .unsqueeze(1)
+        )
         parts = []
         for some in z.split(512):
             raw = model.decode([Draw(Latents(some, {}), names)], example.covariates)[0]
-            parts.append(model.prior().log_prob(some) + sum(model.log_prob(name, raw[name], example) for name in names))
+            parts.append(
+                model.prior().log_prob(some)
+                + sum(model.log_prob(name, raw[name], example) for name in names)
+            )
         density = torch.cat(parts).reshape(_SIDE, _SIDE).double().cpu().numpy()
         if turn + 1 < _ROUNDS:
             here = np.argwhere(density > density.max() - 12)  # nats

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def refinement(bounds: Mapping[str, Sequence[float]], ascent: Mapping[str, float]) -> Figure:
-    """A panel for each title: the bound at the steps 0 .. T, and, dashed, where gradient ascent ends."""
+    """A panel for each title: the bound at the steps 0 .. T, and, dashed, where
+    gradient ascent ends."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.9 * len(bounds), 2.0), facecolor="none", layout="constrained")

@@ -14,15 +14,20 @@ if TYPE_CHECKING:
     from counterpoint.methods import Method
 
 
-def complete_rows(split: Split, n: int, labels: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
-    """At most ``n`` rows that have every modality, drawn at random and spread evenly over the classes of ``labels``.
+def complete_rows(
+    split: Split, n: int, labels: np.ndarray | None = None, seed: int = 0
+) -> np.ndarray:
+    """At most ``n`` rows that have every modality, drawn at random and spread evenly
+    over the classes of ``labels``.
 
     Raises:
         ValueError: no row has every modality.
     """
     complete = split.complete
     if not len(complete):
-        raise ValueError("no row of this split has every modality; pictures compare modalities of one row")
+        raise ValueError(
+            "no row of this split has every modality; pictures compare modalities of one row"
+        )
     complete = np.random.default_rng(seed).permutation(complete)
     if labels is not None:
         classes = np.asarray(labels)[complete]

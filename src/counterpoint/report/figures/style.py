@@ -1,4 +1,5 @@
-"""Colours of all figures, which the page replaces by its own, ink and faint; and how panels of curves look."""
+"""Colours of all figures, which the page replaces by its own, ink and faint; and how
+panels of curves look."""
 
 from __future__ import annotations
 
@@ -9,7 +10,18 @@ if TYPE_CHECKING:
 
 INK, FAINT = "#1f1d1a", "#b9b4aa"
 SHARED, PRIVATE = "#2a8c93", "#d0653f"
-CLASSES = ("#2a8c93", "#d0653f", "#7a6cc2", "#c79a2b", "#4f9a52", "#c2527f", "#4a7fc1", "#8d6b4f", "#7f8b94", "#a3b03c")
+CLASSES = (
+    "#2a8c93",
+    "#d0653f",
+    "#7a6cc2",
+    "#c79a2b",
+    "#4f9a52",
+    "#c2527f",
+    "#4a7fc1",
+    "#8d6b4f",
+    "#7f8b94",
+    "#a3b03c",
+)
 
 
 def style_panel(axes: Axes, title: str) -> None:

@@ -1,5 +1,7 @@
-"""Mosaics of tiles: an image is its own tile, a vector becomes a bar code (one stripe per feature, or per run of neighbouring
-features; counts as networks see them), word ids become text. Unbounded images are shown between the values that are their darkest and lightest."""
+"""Mosaics of tiles: an image is its own tile, a vector becomes a bar code (one stripe
+per feature, or per run of neighbouring features; counts as networks see them), word ids
+become text. Unbounded images are shown between the values that are their darkest and
+lightest."""
 
 from __future__ import annotations
 
@@ -23,13 +25,17 @@ Tile = np.ndarray | str
 """What fills one cell of a mosaic: ``(H, W, 3)`` uint8, or text."""
 
 
-def tiles(values: Tensor | np.ndarray, modality: Modality, span: tuple[float, float] | None = None) -> list[Tile]:
+def tiles(
+    values: Tensor | np.ndarray, modality: Modality, span: tuple[float, float] | None = None
+) -> list[Tile]:
     """Tiles of a stack of values.
 
     Args:
-        values: ``(N, *shape)``; images in [0, 1] or unbounded; ids, or probabilities ``(N, L, V)`` of a categorical modality.
+        values: ``(N, *shape)``; images in [0, 1] or unbounded; ids, or probabilities
+            ``(N, L, V)`` of a categorical modality.
         modality: what the values are.
-        span: the values drawn darkest and lightest in a bar code or an unbounded image; those of ``values`` by default.
+        span: the values drawn darkest and lightest in a bar code or an unbounded image;
+            those of ``values`` by default.
     """
     array = shown(values, modality)
     if modality.likelihood == "categorical":
@@ -58,14 +64,20 @@ def span_of(values: Tensor | np.ndarray) -> tuple[float, float]:
 
 
 def _picture(image: np.ndarray) -> np.ndarray:
-    """(C, H, W) in [0, 1] to (H, W, 3) uint8: one channel is grey, the first three of more are colours, two are averaged."""
-    channels = image[:3] if len(image) >= 3 else np.broadcast_to(image.mean(0, keepdims=True), (3, *image.shape[1:]))
+    """(C, H, W) in [0, 1] to (H, W, 3) uint8: one channel is grey, the first three of
+    more are colours, two are averaged."""
+    channels = (
+        image[:3]
+        if len(image) >= 3
+        else np.broadcast_to(image.mean(0, keepdims=True), (3, *image.shape[1:]))
+    )
     result: np.ndarray = (np.clip(channels, 0, 1).transpose(1, 2, 0) * 255).round().astype(np.uint8)
     return result
 
 
 def _barcode(row: np.ndarray, low: float, high: float, size: int = 32) -> np.ndarray:
-    """(d,) to (size, size', 3) uint8, size' at most 64: stripes in a colour map that is perceptually uniform."""
+    """(d,) to (size, size', 3) uint8, size' at most 64: stripes in a colour map that is
+    perceptually uniform."""
     from matplotlib import colormaps
 
     if len(row) > 2 * size:
@@ -77,12 +89,15 @@ def _barcode(row: np.ndarray, low: float, high: float, size: int = 32) -> np.nda
 
 
 def _fitted(tile: np.ndarray, size: int) -> np.ndarray:
-    """The tile enlarged by a whole factor and centred on a transparent square of ``size``: pixels stay square and sharp."""
+    """The tile enlarged by a whole factor and centred on a transparent square of
+    ``size``: pixels stay square and sharp."""
     factor = max(1, size // max(tile.shape[:2]))
     pixels = tile.repeat(factor, 0).repeat(factor, 1)
     canvas = np.zeros((size, size, 4), np.uint8)
     top, left = (size - pixels.shape[0]) // 2, (size - pixels.shape[1]) // 2
-    canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = np.dstack(
+        [pixels, np.full(pixels.shape[:2], 255, np.uint8)]
+    )
     return canvas
 
 
@@ -101,9 +116,11 @@ def mosaic(
         cells: rows of tiles, all rows of one length; ``None`` leaves a cell empty.
         rows: a label for each block of rows.
         columns: a label for each block of columns.
-        block: height and width of a block, in tiles; blocks stand further apart than tiles.
+        block: height and width of a block, in tiles; blocks stand further apart than
+            tiles.
         inches: side of a tile.
-        lead: set the first block of rows and of columns (what the rest is made from) apart by a wider gap.
+        lead: set the first block of rows and of columns (what the rest is made from)
+            apart by a wider gap.
 
     Raises:
         ValueError: no tile at all.
@@ -121,9 +138,13 @@ def mosaic(
     unit = inches / size
     margin_left = 0.085 * max((len(label) for label in rows), default=0) + (0.12 if rows else 0.02)
     margin_top = 0.28 if columns else 0.02
-    figure = Figure(figsize=(margin_left + width * unit, margin_top + height * unit), facecolor="none")
+    figure = Figure(
+        figsize=(margin_left + width * unit, margin_top + height * unit), facecolor="none"
+    )
     full_width, full_height = figure.get_size_inches()
-    axes = figure.add_axes((margin_left / full_width, 0, width * unit / full_width, height * unit / full_height))
+    axes = figure.add_axes(
+        (margin_left / full_width, 0, width * unit / full_width, height * unit / full_height)
+    )
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     for top, row in zip(tops, cells, strict=True):
@@ -145,7 +166,10 @@ def mosaic(
 def _offsets(count: int, block: int, size: int, lead: bool) -> list[int]:
     gap = max(1, size // 16)
     wide = 4 * gap if block > 1 else gap
-    return [i * (size + gap) + (i // block) * (wide - gap) + (4 * gap if lead and i >= block else 0) for i in range(count)]
+    return [
+        i * (size + gap) + (i // block) * (wide - gap) + (4 * gap if lead and i >= block else 0)
+        for i in range(count)
+    ]
 
 
 def _write(axes: Axes, text: str, x: float, y: float, inches: float) -> None:
@@ -154,5 +178,14 @@ def _write(axes: Axes, text: str, x: float, y: float, inches: float) -> None:
         lines = [*lines[:4], "…"]
     content = "\n".join(lines)
     axes.text(
-        x, y, content, ha="center", va="center", fontsize=9 * inches, color=INK, family="monospace", linespacing=1.15, parse_math=False
+        x,
+        y,
+        content,
+        ha="center",
+        va="center",
+        fontsize=9 * inches,
+        color=INK,
+        family="monospace",
+        linespacing=1.15,
+        parse_math=False,
     )

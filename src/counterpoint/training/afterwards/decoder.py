@@ -38,31 +38,40 @@ def fit_decoder(
     options: FitOptions = USUAL,
     **changes: Any,
 ) -> FitResult:
-    """Fit diffusion decoders in the place of some of a method's, whose encoders and other decoders stay as they are.
+    """Fit diffusion decoders in the place of some of a method's, whose encoders and
+    other decoders stay as they are.
 
-    Trained with the rest, a diffusion decoder leaves the latents little to say, for it finds in the noisy image itself what they would have told; of latents
-    that a feed-forward decoder shaped it draws what they say, and makes up only what they don't. With ``condition="concat"`` it reads beside
-    x_t what that decoder draws (DiffuseVAE, Pandey et al. 2022, https://arxiv.org/abs/2201.00308); with the others, latents. Ours is that it
-    learns from all that the aggregate posterior is made of (:class:`~counterpoint.objectives.afterwards.DecoderFit`): of a mixture, from what each set of modalities says.
+    Trained with the rest, a diffusion decoder leaves the latents little to say, for it
+    finds in the noisy image itself what they would have told; of latents that a
+    feed-forward decoder shaped it draws what they say, and makes up only what they
+    don't. With ``condition="concat"`` it reads beside x_t what that decoder draws
+    (DiffuseVAE, Pandey et al. 2022, https://arxiv.org/abs/2201.00308); with the others,
+    latents. Ours is that it learns from all that the aggregate posterior is made of
+    (:class:`~counterpoint.objectives.afterwards.DecoderFit`): of a mixture, from what
+    each set of modalities says.
 
     A refiner that was fitted to the former decoders should be fitted again.
 
     Args:
         method: a trained method.
-        train: the rows to learn from; those that have none of the modalities are left out, but for a stream's.
+        train: the rows to learn from; those that have none of the modalities are left
+            out, but for a stream's.
         val: the rows to validate on.
         denoiser: which modalities, and what kind of decoder.
         out: a run folder for this fit, from which it can go on where it was stopped.
         resume: go on in ``out``; where nothing has been saved yet, begin.
         again: the command that goes on, see :func:`~counterpoint.training.fit`.
-        options: how to train; ``changes`` are fields of it, or further keywords of Lightning's ``Trainer``.
+        options: how to train; ``changes`` are fields of it, or further keywords of
+            Lightning's ``Trainer``.
 
     Raises:
-        ValueError: a modality that diffusion can't draw, ``concat`` without a feed-forward decoder, a refiner that compares values with what is
-            decoded, an option out of its range, or ``out`` that holds another run.
+        ValueError: a modality that diffusion can't draw, ``concat`` without a
+            feed-forward decoder, a refiner that compares values with what is decoded,
+            an option out of its range, or ``out`` that holds another run.
         TypeError: an unknown option.
         ModuleNotFoundError: the network needs diffusers, which is not installed.
-        NonFiniteLoss: the loss became NaN or infinite. After any error the method has its former decoders, and the weights that it had.
+        NonFiniteLoss: the loss became NaN or infinite. After any error the method has
+            its former decoders, and the weights that it had.
     """
     options = with_changes(options, changes)
     model, stages = method.model, method.stages
@@ -76,9 +85,22 @@ def fit_decoder(
     try:
         model.to(method.device)
         loss = DecoderFit(denoiser.modalities)
-        method.stages = (Stage([(loss, Ramp(1.0))], trains=[model.likelihood(name) for name in denoiser.modalities]),)
+        method.stages = (
+            Stage(
+                [(loss, Ramp(1.0))], trains=[model.likelihood(name) for name in denoiser.modalities]
+            ),
+        )
         rows, described = _having(train, denoiser.modalities), {"denoiser": asdict(denoiser)}
-        return fit(method, rows, val, out=out, resume=resume, describe=described, again=again, options=options)
+        return fit(
+            method,
+            rows,
+            val,
+            out=out,
+            resume=resume,
+            describe=described,
+            again=again,
+            options=options,
+        )
     except BaseException:
         model.decoders.update(before)
         model.denoisers = denoisers
@@ -98,5 +120,7 @@ def _having(train: Split | Stream, names: tuple[str, ...]) -> Split | Stream:
         return train
     rows = np.flatnonzero(np.logical_or.reduce([train.present[name] for name in names]))
     if len(rows) == 0:
-        raise ValueError(f"no row of train has {' or '.join(names)}; give rows from which to learn what they look like")
+        raise ValueError(
+            f"no row of train has {' or '.join(names)}; give rows from which to learn what they look like"
+        )
     return train if len(rows) == len(train) else train.take(rows)

@@ -37,14 +37,18 @@ def fit_prior(
 ) -> list[float]:
     """Fit one sampler to z and one to each w_m; encoders and decoders stay as they are.
 
-    z is learned from every modality's posterior where the method mixes them, and from the posterior given everything elsewhere. The rows are
-    encoded once. What was fitted or trained before is replaced, and ``sample`` and ``translate`` use the new samplers from then on.
+    z is learned from every modality's posterior where the method mixes them, and from
+    the posterior given everything elsewhere. The rows are encoded once. What was fitted
+    or trained before is replaced, and ``sample`` and ``translate`` use the new samplers
+    from then on.
 
     Args:
         method: a trained method.
-        train: the rows whose posteriors to learn; of a stream, :meth:`~counterpoint.data.Stream.sample`.
+        train: the rows whose posteriors to learn; of a stream,
+            :meth:`~counterpoint.data.Stream.sample`.
         kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"`` or ``"gmm"``.
-        size: width of the networks, or number of the mixture's components; None for 512, 512, 512, 128 or 10.
+        size: width of the networks, or number of the mixture's components; None for
+            512, 512, 512, 128 or 10.
         of: learn posterior ``"means"``, or one of the ``"samples"`` of each row.
         steps: Adam steps, each on ``batch_size`` random rows; a mixture takes none.
         lr: learning rate, falling to zero by a cosine.
@@ -52,13 +56,17 @@ def fit_prior(
         progress: show progress bars, on a terminal.
 
     Returns:
-        The mean loss of every hundred steps, summed over the latents; of a mixture, its mean negative log-likelihood.
+        The mean loss of every hundred steps, summed over the latents; of a mixture, its
+        mean negative log-likelihood.
 
     Raises:
-        ValueError: an unknown kind, no step, no row a step, a learning rate that is not positive, or fewer rows than components.
+        ValueError: an unknown kind, no step, no row a step, a learning rate that is not
+            positive, or fewer rows than components.
     """
     if steps < 1 or batch_size < 1 or not 0 < lr <= 1:
-        raise ValueError(f"fit_prior needs steps and batch_size of 1 or more and lr in (0, 1], got {steps}, {batch_size}, {lr}")
+        raise ValueError(
+            f"fit_prior needs steps and batch_size of 1 or more and lr in (0, 1], got {steps}, {batch_size}, {lr}"
+        )
     checks.whole("seed", seed, 0)
     if of not in ("means", "samples"):
         raise ValueError(f"of={of!r} is unknown; choose 'means' or 'samples'")
@@ -68,19 +76,40 @@ def fit_prior(
         method.model.add_samplers(kind, size)
         made = {key: method.model.sampler(kind, key).to(method.device) for key in latents}
         if kind == "gmm":
-            found = [sampler.fit(latents[key], seed) for key, sampler in made.items() if isinstance(sampler, GaussianMixture)]
+            found = [
+                sampler.fit(latents[key], seed)
+                for key, sampler in made.items()
+                if isinstance(sampler, GaussianMixture)
+            ]
             return [sum(found)]
-        return _train({k: s for k, s in made.items() if isinstance(s, Trained)}, latents, steps, batch_size, lr, progress)
+        return _train(
+            {k: s for k, s in made.items() if isinstance(s, Trained)},
+            latents,
+            steps,
+            batch_size,
+            lr,
+            progress,
+        )
 
 
-def _train(samplers: dict[str, Trained], latents: dict[str, Tensor], steps: int, batch_size: int, lr: float, progress: bool) -> list[float]:
+def _train(
+    samplers: dict[str, Trained],
+    latents: dict[str, Tensor],
+    steps: int,
+    batch_size: int,
+    lr: float,
+    progress: bool,
+) -> list[float]:
     history = []
     for key, sampler in samplers.items():
         sampler.train().standardise_by(latents[key])
     optimiser = torch.optim.Adam([p for s in samplers.values() for p in s.parameters()], lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in shown(range(steps), "fit", "step", progress):
-        losses = [sampler.standard_loss(sampler.standardised(_some(latents[key], batch_size))).mean() for key, sampler in samplers.items()]
+        losses = [
+            sampler.standard_loss(sampler.standardised(_some(latents[key], batch_size))).mean()
+            for key, sampler in samplers.items()
+        ]
         loss = torch.stack(losses).sum()
         optimiser.zero_grad()
         loss.backward()
@@ -92,8 +121,11 @@ def _train(samplers: dict[str, Trained], latents: dict[str, Tensor], steps: int,
     return [sum(part) / len(part) for part in (history[i : i + 100] for i in range(0, steps, 100))]
 
 
-def _posteriors(method: TrainableModel, train: Split, of: str, progress: bool = False) -> dict[str, Tensor]:
-    """Posterior means or samples of the rows that have something to say: of z, and of each w_m."""
+def _posteriors(
+    method: TrainableModel, train: Split, of: str, progress: bool = False
+) -> dict[str, Tensor]:
+    """Posterior means or samples of the rows that have something to say: of z, and of
+    each w_m."""
     found: dict[str, list[Tensor]] = {}
 
     def take(key: str, q: Posterior, rows: Tensor) -> None:
@@ -110,10 +142,21 @@ def _posteriors(method: TrainableModel, train: Split, of: str, progress: bool = 
     return {key: torch.cat(parts) for key, parts in found.items()}
 
 
-def shown(items: Iterable[Item], what: str, unit: str, progress: bool, total: int | None = None) -> Iterable[Item]:
+def shown(
+    items: Iterable[Item], what: str, unit: str, progress: bool, total: int | None = None
+) -> Iterable[Item]:
     """The items, behind a progress bar on a terminal."""
     hidden = not progress or not sys.stderr.isatty()
-    return tqdm(items, desc=what, unit=unit, total=total, disable=hidden, dynamic_ncols=True, mininterval=0.5, file=sys.stderr)
+    return tqdm(
+        items,
+        desc=what,
+        unit=unit,
+        total=total,
+        disable=hidden,
+        dynamic_ncols=True,
+        mininterval=0.5,
+        file=sys.stderr,
+    )
 
 
 def _some(rows: Tensor, count: int) -> Tensor:

@@ -36,12 +36,14 @@ def fit_refiner(
 ) -> list[float]:
     """Fit a refiner to a method whose encoders and decoders stay as they are.
 
-    It learns from the mean of −ELBO over its steps, on rows of which every other misses random modalities, so that it serves every set that may be
-    given; where posteriors of some modalities have no parameters, as JNF's flows, on complete rows alone.
+    It learns from the mean of −ELBO over its steps, on rows of which every other misses
+    random modalities, so that it serves every set that may be given; where posteriors
+    of some modalities have no parameters, as JNF's flows, on complete rows alone.
 
     Args:
         method: a trained method.
-        train: the rows whose posteriors to refine; of a stream, :meth:`~counterpoint.data.Stream.sample`.
+        train: the rows whose posteriors to refine; of a stream,
+            :meth:`~counterpoint.data.Stream.sample`.
         refiner: its steps, signals and sizes; the usual where None.
         beta: β of the ELBO that it learns to raise.
         steps: Adam steps.
@@ -54,11 +56,15 @@ def fit_refiner(
         The mean loss of every hundred steps.
 
     Raises:
-        ValueError: no step, no row a step, a learning rate that is not positive, or posteriors that have no parameters to refine.
-        NonFiniteLoss: the bound is NaN or infinite. After any error the method is as it was.
+        ValueError: no step, no row a step, a learning rate that is not positive, or
+            posteriors that have no parameters to refine.
+        NonFiniteLoss: the bound is NaN or infinite. After any error the method is as it
+            was.
     """
     if steps < 1 or batch_size < 1 or not 0 < lr <= 1:
-        raise ValueError(f"fit_refiner needs steps and batch_size of 1 or more and lr in (0, 1], got {steps}, {batch_size}, {lr}")
+        raise ValueError(
+            f"fit_refiner needs steps and batch_size of 1 or more and lr in (0, 1], got {steps}, {batch_size}, {lr}"
+        )
     checks.whole("seed", seed, 0)
     before, training = method.model.refiner, method.training
     method.eval()
@@ -66,7 +72,9 @@ def fit_refiner(
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             loss, rows = _loss(method, in_memory(train).read_as(method.modalities))
-            fresh = Refiner(method.modalities, method.model.latents, refiner or RefinerOptions(), beta=beta).to(next(method.parameters()))
+            fresh = Refiner(
+                method.modalities, method.model.latents, refiner or RefinerOptions(), beta=beta
+            ).to(next(method.parameters()))
             method.model.put_refiner(fresh)
             history = _train(method, fresh, loss, rows, steps, batch_size, lr, seed, progress)
     except BaseException:
@@ -93,7 +101,9 @@ def _train(
     rng = np.random.default_rng(seed)
     history = []
     for step in shown(range(steps), "fit", "step", progress):
-        encoding = method.model.encode(rows.batch(rng.integers(len(rows), size=batch_size), method.device))
+        encoding = method.model.encode(
+            rows.batch(rng.integers(len(rows), size=batch_size), method.device)
+        )
         mean = loss.terms(method.model, encoding, (), ())["refine"].mean()
         history.append(float(mean.detach()))
         if not math.isfinite(history[-1]):
@@ -106,11 +116,14 @@ def _train(
 
 
 def _loss(method: TrainableModel, train: Split) -> tuple[RefinerLoss, Split]:
-    """What the refiner learns by, and from which rows: all of them, or the complete ones where posteriors of some modalities have no parameters."""
+    """What the refiner learns by, and from which rows: all of them, or the complete
+    ones where posteriors of some modalities have no parameters."""
     with torch.no_grad():
         experts = method.model.encode(train.batch(np.arange(1), method.device)).shared.values()
     if all(isinstance(q, Diagonal) for q in experts):
         return RefinerLoss(), train
     if len(train.complete) == 0:
-        raise ValueError(f"no row has every modality, and posteriors of some of them have no parameters to refine in {method.name}")
+        raise ValueError(
+            f"no row has every modality, and posteriors of some of them have no parameters to refine in {method.name}"
+        )
     return RefinerLoss(subsets=False), train.take(train.complete)
