@@ -19,7 +19,7 @@ from counterpoint.core.batch import Batch
 from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split
 from counterpoint.inference import Refiner, RefinerOptions, Trace
-from counterpoint.inference.refinement import _gradients, _signals
+from counterpoint.inference.signals import _gradients, _signals
 from counterpoint.methods import (
     DMVAE,
     JMVAE,
