@@ -272,7 +272,7 @@ def test_unrolled_training_has_the_same_value_and_another_gradient() -> None:
         nn.init.normal_(next(refiner.heads.children()).weight, std=0.1)  # type: ignore[arg-type]
         method.model.put_refiner(refiner)
         encoding = method.model.encode(of)
-        trace = inference.refinement(method.model, encoding)
+        trace = inference.trace_of(method.model, encoding)
         last = trace.last.parts["z"].loc.square().sum()
         values.append(float(last.detach()))
         slopes.append(
@@ -315,7 +315,7 @@ def test_decoders_learn_from_the_bound_alone(signal: Any) -> None:
     """Where steps are cut, no gradient reaches a decoder through what the refiner sees."""
     torch.manual_seed(0)
     method = small(signal=signal)
-    trace = inference.refinement(method.model, method.model.encode(rows(8).batch(slice(0, 8))))
+    trace = inference.trace_of(method.model, method.model.encode(rows(8).batch(slice(0, 8))))
     slopes = torch.autograd.grad(
         trace.last.parts["z"].loc.sum(), [*method.model.decoders.parameters()], allow_unused=True
     )
@@ -376,7 +376,7 @@ def test_alignment_is_its_closed_form_and_moves_unimodal_encoders_alone(directio
     here = {"a": np.array([True, True, False, True]), "b": np.ones(4, bool), "c": np.ones(4, bool)}
     encoding = method.model.encode(single(PLAIN, x, here))
     value = Alignment(direction).terms(method.model, encoding, (), ())["align"]
-    last = inference.refinement(method.model, encoding).last.shared
+    last = inference.trace_of(method.model, encoding).last.shared
     q = (last.centre.detach().numpy(), last.stddev.detach().numpy())
     expected = np.zeros(4)
     for n in NAMES:

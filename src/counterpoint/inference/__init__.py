@@ -10,7 +10,7 @@ from counterpoint.inference.diagnostics import Diagnostics, diagnose, divergence
 from counterpoint.inference.generation import completed, means, posterior_latents
 from counterpoint.inference.imputation import Imputation, imputed, interval
 from counterpoint.inference.likelihood import log_likelihood
-from counterpoint.inference.refinement import Trace, ascended, refined, refinement
+from counterpoint.inference.refinement import Trace, ascended, refined, trace_of
 from counterpoint.inference.refiner import Refiner, RefinerOptions, refiner_of
 
 __all__ = [
@@ -33,6 +33,6 @@ __all__ = [
     "measured",
     "posterior_latents",
     "refined",
-    "refinement",
     "refiner_of",
+    "trace_of",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +16,25 @@ from counterpoint.probability.distributions import Diagonal
 
 
 @dataclass(frozen=True)
-class Approximation:
+class LatentPosterior:
     """q(z | x_S) ∏_m q(w_m | x_m).
 
     Attributes:
-        shared: of z, parameters (B, D): diagonal, or a mixture of such.
-        private: of w_m by modality, parameters (B, D_m); ``{}`` where there is none.
+        shared: of z, parameters (B, D).
+        private: of w_m by modality, parameters (B, D_m); ``{}`` without private latents.
+    """
+
+    shared: dist.Posterior
+    private: Mapping[str, Diagonal]
+
+
+@dataclass(frozen=True)
+class Approximation(LatentPosterior):
+    """A posterior that has means and scales, which can be moved.
+
+    Attributes:
+        shared: of z, parameters (B, D): diagonal, or a mixture of diagonals.
+        private: of w_m by modality, parameters (B, D_m); ``{}`` without private latents.
     """
 
     shared: Diagonal | dist.Mixture

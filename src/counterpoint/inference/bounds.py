@@ -1,30 +1,101 @@
-"""Approximate posteriors as what can be moved, and the bound that says how good they
-are.
+"""The weight of a latent draw, and the bounds that rest on it.
 
-    L(λ) = E_q [Σ_{m∈S} r_m log p(x_m | z, w_m)] − β KL(q ‖ p),      q = q(z | x_S) ∏_{m∈S} q(w_m | x_m),      r_m the modality's weight,
+With draws z, w of q and likelihood factors f_m,
 
-with λ the means and scales of q. Of a mixture each component has a bound of its own, as
-a posterior given all of S, and L is their mean.
+    lw = Σ_m f_m log p(x_m | z, w_m) + β [ log p(z) − log q(z) + Σ_m (log p(w_m) − log q(w_m)) ].
+
+Importance sampling, the multi-sample bounds of the objectives and the single-sample bound
+below all use it. Where the divergences have closed forms, they replace the bracket:
+
+    L(λ) = E_q [ Σ_{m∈S} r_m log p(x_m | z, w_m) ] − β KL(q ‖ p),
+
+with r_m the modality's weight and λ the means and scales of q. Each component of a mixture
+has a bound of its own, as a posterior given all of S, and L is their mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from counterpoint.core import noise
+from counterpoint.core.batch import Batch
 from counterpoint.core.latents import Latents
-from counterpoint.inference.approximations import Approximation
+from counterpoint.inference.approximations import Approximation, LatentPosterior
 from counterpoint.model.decoders import Draw
 from counterpoint.model.encoding import Encoding
 from counterpoint.model.model import Model
 from counterpoint.probability import distributions as dist
 from counterpoint.probability.distributions import Diagonal
 
-ROWS = 4096
+DECODED_ROWS = 4096
 """Most latents decoded at once to measure a bound."""
+
+
+def log_likelihoods(
+    model: Model, batch: Batch, raw: Mapping[str, Tensor], factors: Mapping[str, float]
+) -> Tensor:
+    """Σ_m f_m log p(x_m | z, w_m), (K, B); rows that lack a modality leave it out.
+
+    Args:
+        raw: decoder outputs by modality, (K, B, *output_shape).
+        factors: f_m of the modalities that count.
+    """
+    parts = [factor * model.log_prob(m, raw[m], batch) for m, factor in factors.items()]
+    return torch.stack(parts).sum(0)
+
+
+def log_ratio(model: Model, batch: Batch, latents: Latents, q: LatentPosterior) -> Tensor:
+    """log p(z, w) − log q(z, w), (K, B), over the private latents that q has.
+
+    Args:
+        latents: draws of q, shared (K, B, D) and private (K, B, D_m).
+    """
+    z = latents.shared
+    total = model.prior().log_prob(z) - q.shared.log_prob(z)
+    for name, q_w in q.private.items():
+        w = latents.private[name]
+        ratio = model.private_priors[name]().log_prob(w) - q_w.log_prob(w)
+        total = total + batch.present[name] * ratio
+    return total
+
+
+def log_weight(
+    model: Model,
+    batch: Batch,
+    latents: Latents,
+    raw: Mapping[str, Tensor],
+    q: LatentPosterior,
+    factors: Mapping[str, float],
+    *,
+    beta: float = 1.0,
+) -> Tensor:
+    """lw of each draw, (K, B).
+
+    Args:
+        latents: draws of q.
+        raw: what they were decoded to, by modality.
+        q: the density that they are weighed by.
+        factors: f_m of the modalities that count.
+        beta: β.
+    """
+    ratio = log_ratio(model, batch, latents, q)
+    return log_likelihoods(model, batch, raw, factors) + beta * ratio
+
+
+def private_divergence(model: Model, batch: Batch, private: Mapping[str, Diagonal]) -> Tensor:
+    """Σ_m KL(q(w_m) ‖ p(w_m)) in closed form, (B,), over the modalities that a row has."""
+    total = torch.zeros(len(batch), device=batch.covariates.device)
+    for name, q in private.items():
+        total = total + batch.present[name] * dist.kl(q, model.private_priors[name]())
+    return total
+
+
+def divergence_from_prior(model: Model, batch: Batch, q: LatentPosterior) -> Tensor:
+    """KL(q ‖ p) of z and every w_m in closed form, (B,), or (S, B) for S components of z."""
+    return dist.kl(q.shared, model.prior()) + private_divergence(model, batch, q.private)
 
 
 def measured(
@@ -59,7 +130,7 @@ def elbo(
     each = [q.parts for q in steps]
     count = len(each[0]["z"].loc)  # S
     parts = {key: _joined([p[key] for p in each], count) for key in each[0]}  # (T S, B, dim)
-    most = max(1, ROWS // parts["z"].loc.shape[:-1].numel())
+    most = max(1, DECODED_ROWS // parts["z"].loc.shape[:-1].numel())
     bounds = []
     for some in [most] * (samples // most) + [samples % most] * (samples % most > 0):
         drawn = {key: part.rsample(torch.Size((some,))) for key, part in parts.items()}
@@ -84,24 +155,18 @@ def component_bounds(
     given: tuple[str, ...],
     beta: float,
 ) -> Tensor:
-    """L of each component, (S, B), over its draws (K, S, B, D) of z, and (K, S, B, D_m)
-    or (K, 1, B, D_m) of w_m."""
-    lead = drawn["z"].shape[:2]
-    private = {
-        name: drawn[f"w_{name}"].expand(*lead, -1, -1).flatten(0, 1)
-        for name in given
-        if f"w_{name}" in drawn
-    }
-    batch = encoding.batch
-    raw = model.decode([Draw(Latents(drawn["z"].flatten(0, 1), private), given)], batch.covariates)[
-        0
-    ]
-    total = -beta * dist.kl(parts["z"], model.prior())
-    for name in given:
-        said = model.log_prob(name, raw[name], batch)
-        total = total + model.modalities[name].weight * said.unflatten(0, lead).mean(0)
-    for name in private:
-        total = total - beta * batch.present[name] * dist.kl(
-            parts[f"w_{name}"], model.private_priors[name]()
-        )
-    return total
+    """L of each component, (S, B).
+
+    Args:
+        parts: components by latent, parameters (S, B, dim).
+        drawn: their draws, (K, S, B, D) of z, and (K, S, B, D_m) or (K, 1, B, D_m) of w_m.
+    """
+    batch, lead = encoding.batch, drawn["z"].shape[:2]
+    names = [name for name in given if f"w_{name}" in drawn]
+    private = {name: drawn[f"w_{name}"].expand(*lead, -1, -1).flatten(0, 1) for name in names}
+    latents = Latents(drawn["z"].flatten(0, 1), private)
+    (raw,) = model.decode([Draw(latents, given)], batch.covariates)
+    factors = {name: model.modalities[name].weight for name in given}
+    likelihood = log_likelihoods(model, batch, raw, factors).unflatten(0, lead).mean(0)
+    q = LatentPosterior(parts["z"], {name: parts[f"w_{name}"] for name in names})
+    return likelihood - beta * divergence_from_prior(model, batch, q)

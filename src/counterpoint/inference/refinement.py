@@ -89,7 +89,7 @@ class Trace:
         ]
 
 
-def refinement(model: Model, encoding: Encoding) -> Trace:
+def trace_of(model: Model, encoding: Encoding) -> Trace:
     """The refinement of what all that each row has says together, made once for an
     encoding: what a step of training reads."""
     if not isinstance(encoding.trace, Trace):
