@@ -19,7 +19,7 @@ from counterpoint.core.batch import Batch
 from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split
 from counterpoint.inference import Refiner, RefinerOptions, Trace
-from counterpoint.inference.signals import _gradients, _signals
+from counterpoint.inference.signals import _gradients, signals_of
 from counterpoint.methods import (
     DMVAE,
     JMVAE,
@@ -200,7 +200,7 @@ def test_a_refiner_is_fitted_by_random_rounds_too() -> None:
     assert found[-1] <= 0.05 and found[0] > 10 * found[-1]
 
 
-def test_errors_serve_as_signals() -> None:
+def test_errors_serve_assignals_of() -> None:
     method = method_on(PLAIN, JMVAE, PLAIN.joint_rule())
     method.fit_refiner(
         split_of(PLAIN),
@@ -298,7 +298,7 @@ def test_what_w_sees_is_the_same_whatever_a_row_lacks(signal: Any) -> None:
         RefinerOptions(signal=signal, draws=4000 if signal == "gradient" else 2, width=16),
     )
     seen = [
-        _signals(
+        signals_of(
             method.model,
             encoding,
             inference.approximation(method.model, encoding, given),
@@ -375,7 +375,7 @@ def test_alignment_is_its_closed_form_and_moves_unimodal_encoders_alone(directio
     x = PLAIN.draw(4)
     here = {"a": np.array([True, True, False, True]), "b": np.ones(4, bool), "c": np.ones(4, bool)}
     encoding = method.model.encode(single(PLAIN, x, here))
-    value = Alignment(direction).terms(method.model, encoding, (), ())["align"]
+    value = Alignment(direction).terms(method.model, encoding)["align"]
     last = inference.trace_of(method.model, encoding).last.shared
     q = (last.centre.detach().numpy(), last.stddev.detach().numpy())
     expected = np.zeros(4)
@@ -850,7 +850,7 @@ def test_hidden_rows_keep_something_of_what_they_have(present: str) -> None:
 
 def test_no_encoder_learns_from_the_refiners_loss() -> None:
     method = small()
-    RefinerLoss().terms(method.model, method.model.encode(rows(30).batch(slice(0, 30))), (), ())[
+    RefinerLoss().terms(method.model, method.model.encode(rows(30).batch(slice(0, 30))))[
         "refine"
     ].sum().backward()
     learning = {

@@ -188,10 +188,7 @@ def test_processes_together_equal_one_with_all_rows(
 def terms(loss: Loss, model: Model, batch: Batch) -> tuple[Encoding, Tensor]:
     """The encoding, and the loss's one term."""
     encoding = model.encode(batch)
-    draws = loss.draws(model, encoding)
-    (term,) = loss.terms(
-        model, encoding, draws, model.decode(draws, encoding.batch.covariates)
-    ).values()
+    (term,) = loss(model, encoding).answered(model, encoding.batch.covariates).values()
     return encoding, term
 
 
@@ -266,14 +263,11 @@ def test_genaug_value_is_that_of_the_formula(partner: str, match: str) -> None:
     x = ORACLE.draw(4)
     model, loss = ORACLE.model(Mixture()), GenAug(partner=partner, match=match, temperature=0.5)  # type: ignore[arg-type]
     encoding = model.encode(ORACLE.batch(x, present))
-    draws = loss.draws(model, encoding)
+    ask = loss(model, encoding)
+    draws = ask.draws
     each = {"posterior": 1, "prior": 2}[partner]
     assert [d.targets for d in draws] == [(n,) for n in NAMES for _ in range(each)]
-    term = (
-        loss.terms(model, encoding, draws, model.decode(draws, encoding.batch.covariates))["genaug"]
-        .detach()
-        .numpy()
-    )
+    term = ask.answered(model, encoding.batch.covariates)["genaug"].detach().numpy()
     expected = np.zeros(4)
     for i, n in enumerate(NAMES):
         images = []
@@ -312,7 +306,7 @@ def test_genaug_keeps_one_latent_and_takes_the_other_from_its_partner(partner: s
     }
     model = ORACLE.model(Mixture())
     encoding = model.encode(ORACLE.batch(ORACLE.draw(6), present))
-    draws = [GenAug(partner=partner).draws(model, encoding) for _ in range(2000)]  # type: ignore[arg-type]
+    draws = [GenAug(partner=partner)(model, encoding).draws for _ in range(2000)]  # type: ignore[arg-type]
     each = len(draws[0]) // len(NAMES)
     for i, n in enumerate(NAMES):
         z, w = ((q.loc, q.scale) for q in (encoding.shared[n], encoding.private[n]))
@@ -406,7 +400,7 @@ def test_partners_from_a_prior(partner: str) -> None:
     model = small_idmvae().model
     loss = GenAug(partner=partner)  # type: ignore[arg-type]
     encoding = model.encode(mixed_batch())
-    draws = loss.draws(model, encoding)
+    draws = loss(model, encoding).draws
     for i, n in enumerate(model.names):
         other_w, other_z = draws[2 * i].latents.private[n], draws[2 * i + 1].latents.shared
         assert other_w.shape == (1, 8, 3) and other_z.shape == (1, 8, 4)
@@ -423,7 +417,7 @@ def test_partners_from_a_prior(partner: str) -> None:
 def test_prior_partners_have_the_prior_s_standard_deviation(std: float) -> None:
     model = small_idmvae(prior_std=std).model
     encoding = model.encode(mixed_batch(400))
-    draws = GenAug(partner="prior").draws(model, encoding)
+    draws = GenAug(partner="prior")(model, encoding).draws
     for draw in draws[1::2]:
         assert float(draw.latents.shared.std()) == pytest.approx(std, rel=0.08)
 

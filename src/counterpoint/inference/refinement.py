@@ -37,7 +37,7 @@ from counterpoint.core import noise
 from counterpoint.inference.approximations import Approximation, parametrised
 from counterpoint.inference.bounds import elbo
 from counterpoint.inference.refiner import LOG_SCALES, refiner_of
-from counterpoint.inference.signals import _signals
+from counterpoint.inference.signals import signals_of
 from counterpoint.model.encoding import Encoding
 from counterpoint.model.model import Model
 from counterpoint.probability.distributions import Diagonal
@@ -125,7 +125,7 @@ def refined(
     first = start.detached()
     for _ in range(steps):
         here = q if keep else q.detached()
-        signals = _signals(model, encoding, here, given, refiner)
+        signals = signals_of(model, encoding, here, given, refiner)
         finite = _finite(signals.values())
         before, origin = here.parts, first.parts
         after = {

@@ -20,14 +20,14 @@ from counterpoint.nn.modules import readable
 from counterpoint.probability.distributions import Diagonal
 
 
-def _signals(
+def signals_of(
     model: Model, encoding: Encoding, q: Approximation, given: tuple[str, ...], refiner: Refiner
 ) -> dict[str, Tensor]:
     """By latent, (S, B, 2 D + features): what the refiner sees of the bound."""
     if refiner.options.signal == "gradient":
         return _gradients(model, encoding, q, given, refiner)
     parts = q.parts
-    seen = _errors(model, encoding, parts, given, refiner)
+    seen = errors(model, encoding, parts, given, refiner)
     found = {}
     for key, part in parts.items():
         prior = model.prior() if key == "z" else model.private_priors[key.removeprefix("w_")]()
@@ -76,7 +76,7 @@ def _signed(q: Diagonal, draws: int) -> Tensor:
     return q.loc + q.base_dist.stddev * torch.cat([signs, -signs])[:draws]
 
 
-def _errors(
+def errors(
     model: Model,
     encoding: Encoding,
     parts: dict[str, Diagonal],
@@ -125,6 +125,5 @@ def _error(modality: Modality, likelihood: Likelihood, raw: Tensor, x: Tensor) -
     ) - readable(modality, mean)
 
 
-# -------------------------------------------------------------------------------------------------- helpers
 def _leaf(q: Diagonal) -> Diagonal:
     return type(q)(q.loc.detach().requires_grad_(), q.scale.detach().requires_grad_())
