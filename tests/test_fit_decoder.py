@@ -69,10 +69,10 @@ def test_what_is_drawn_has_the_exact_predictive_distribution() -> None:
     method.fit_decoder(
         split,
         denoiser=DenoiserOptions(("a",), width=6),
-        max_steps=1500,
+        max_steps=900,
         max_epochs=-1,
-        cooldown=700,
-        lr=3e-3,
+        cooldown=500,
+        lr=4e-3,
         progress=False,
     )
     after = weights(method)

@@ -96,7 +96,7 @@ def fitted() -> Method:
     """A refiner fitted to a joint encoder that is far off."""
     method = method_on(PLAIN, JMVAE, PLAIN.joint_rule())
     method.fit_refiner(
-        split_of(PLAIN), refiner=RefinerOptions(width=64), steps=800, lr=3e-3, progress=False
+        split_of(PLAIN), refiner=RefinerOptions(width=64), steps=500, lr=5e-3, progress=False
     )
     return method
 
@@ -159,8 +159,8 @@ def test_private_latents_are_refined_too(
     method.fit_refiner(
         split_of(PRIVATE),
         refiner=RefinerOptions(width=64, steps=3),
-        steps=300,
-        lr=4e-3,
+        steps=150,
+        lr=8e-3,
         progress=False,
     )
     x = PRIVATE.draw(300, seed=9)
@@ -179,7 +179,7 @@ def test_private_latents_are_refined_too(
 def test_products_and_their_mixtures_are_refined(kind: type[Method], rule: Rule) -> None:
     method = method_on(PLAIN, kind, rule, 0.1)
     method.fit_refiner(
-        split_of(PLAIN), refiner=RefinerOptions(width=64), steps=250, lr=4e-3, progress=False
+        split_of(PLAIN), refiner=RefinerOptions(width=64), steps=150, lr=6e-3, progress=False
     )
     x = PLAIN.draw(300, seed=9)
     found = kls(method.refine(single(PLAIN, x)), exact(PLAIN, x, NAMES))
@@ -191,8 +191,8 @@ def test_a_refiner_is_fitted_by_random_rounds_too() -> None:
     method.fit_refiner(
         split_of(PLAIN),
         refiner=RefinerOptions(width=64, rounds=1),
-        steps=250,
-        lr=4e-3,
+        steps=120,
+        lr=8e-3,
         progress=False,
     )
     x = PLAIN.draw(300, seed=9)
@@ -205,8 +205,8 @@ def test_errors_serve_assignals_of() -> None:
     method.fit_refiner(
         split_of(PLAIN),
         refiner=RefinerOptions(width=64, signal="error"),
-        steps=400,
-        lr=4e-3,
+        steps=200,
+        lr=8e-3,
         progress=False,
     )
     x = PLAIN.draw(300, seed=9)
@@ -582,9 +582,9 @@ def test_unimodal_encoders_learn_what_everything_says(staged: bool) -> None:
     method.fit(
         train,
         rows(200, 1),
-        max_epochs=8,
+        max_epochs=5,
         batch_size=100,
-        lr=5e-3,
+        lr=8e-3,
         progress=False,
         tensorboard=False,
         accelerator="cpu",

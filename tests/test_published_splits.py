@@ -13,6 +13,7 @@ import pandas
 import pytest
 
 import counterpoint as cp
+from counterpoint.data.sources.scverse import quiet
 from counterpoint.data import load
 from counterpoint.data.sources.arrays import held_out
 
@@ -130,7 +131,7 @@ def cells(splits: list[str]) -> mudata.MuData:
     }
     for name, assay in assays.items():
         assay.var_names = [f"{name}{i}" for i in range(4)]
-    with cp.data.omics.scverse.quiet():
+    with quiet():
         found = mudata.MuData(assays)
     found.obs["split"], found.obs["kind"] = splits, ["t", "b"] * (len(ids) // 2)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from linear_gaussian import LinearGaussian
+from processes import ranks
 from torch import Tensor, nn
 from torch import distributed as torch_distributed
-from torch.multiprocessing.spawn import spawn
 
 import counterpoint as cp
 from counterpoint.core.batch import Batch
@@ -144,8 +145,8 @@ def distributed_problem() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x, y, torch.rand(3, WORLD * ROWS, generator=generator) < 0.7, weight
 
 
-def one_of_several(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
+def one_of_several(folder: str) -> None:
+    rank = int(os.environ["LOCAL_RANK"])
     torch_distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD
     )
@@ -169,7 +170,7 @@ def test_processes_together_equal_one_with_all_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    spawn(one_of_several, (str(tmp_path),), nprocs=WORLD)
+    ranks(partial(one_of_several, str(tmp_path)), tmp_path, WORLD)
     x, y, valid, weight = distributed_problem()
     losses = nt_xent(x @ weight, y @ weight, valid, temperature=0.5)
     losses.mean().backward()
