@@ -240,7 +240,7 @@ def recombination(run: Path) -> Figure:
     from counterpoint.report.figures.pictures import recombinations
 
     data = cp.data.load("digits-quadrant")
-    return recombinations(cp.load(run), data.test, modality="view0", n=9, seed=3)
+    return recombinations(cp.load(run), data.test, modality="view0", n=6, seed=3)
 
 
 def save(figure: Figure, name: str) -> None:
