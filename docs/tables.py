@@ -13,6 +13,10 @@ cells are in ``benchmarks/results/tables/NAME.json``:
 A cell is a number, a list of numbers (one a seed), text, null, or a reference to a
 measurement: ``{"file": "idmvae", "run": 4, "metric": "probe/z/digit"}``. ``"best"`` prints
 the best number of a column in bold; rows with ``"published": true`` do not compete.
+
+A table may also be a part of another one, under other labels:
+
+    {"part": "jnf", "columns": ["given 1 view", "2"], "rows": {"MoPoE": "ours, 12 minutes"}}
 """
 
 from __future__ import annotations
@@ -81,6 +85,29 @@ def column_of(rows: list[dict[str, Any]], index: int, column: dict[str, Any]) ->
     ]
 
 
+def read(name: str) -> dict[str, Any]:
+    """A table with columns and rows of its own, or of the table that it is a part of."""
+    table: dict[str, Any] = json.loads((RESULTS / "tables" / f"{name}.json").read_text())
+    return part(read(table["part"]), table) if "part" in table else table
+
+
+def part(whole: dict[str, Any], view: dict[str, Any]) -> dict[str, Any]:
+    """Some columns and rows of a table, the rows under other labels."""
+    names = [column["name"] for column in whole["columns"]]
+    places = [names.index(name) for name in view["columns"]]
+    rows = {row["label"]: row for row in whole["rows"]}
+    return {
+        "corner": view.get("corner", ""),
+        "columns": [
+            {"name": names[i], "format": whole["columns"][i].get("format", ".3f")} for i in places
+        ],
+        "rows": [
+            {"label": label, "cells": [rows[name]["cells"][i] for i in places]}
+            for name, label in view["rows"].items()
+        ],
+    }
+
+
 def rendered(table: dict[str, Any]) -> str:
     """A table as markdown."""
     columns, rows = table["columns"], table["rows"]
@@ -102,8 +129,7 @@ def updated(page: str) -> str:
     """A page with every marked table written anew."""
 
     def table(match: re.Match[str]) -> str:
-        cells = json.loads((RESULTS / "tables" / f"{match['name']}.json").read_text())
-        return f"{match[1]}\n{rendered(cells)}\n{match[3]}"
+        return f"{match[1]}\n{rendered(read(match['name']))}\n{match[3]}"
 
     return MARKED.sub(table, page)
 

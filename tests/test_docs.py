@@ -70,6 +70,35 @@ def test_a_table_with_a_row_that_is_too_short_is_refused(tables: ModuleType) -> 
         tables.rendered(table)
 
 
+def test_the_overviews_repeat_figures_of_the_pages(tables: ModuleType) -> None:
+    """Each number of the table of results is on the page that its row links to; each
+    number of the README is on some page."""
+    pages = {path.name: path.read_text() for path in (DOCS / "results").glob("*.md")}
+    overviews = [
+        (row["cells"][2], pages[re.search(r"\((\S+)\)", row["cells"][3])[1]])  # type: ignore[index]
+        for row in tables.read("index")["rows"]
+    ]
+    everything = "".join(pages.values())
+    overviews += [
+        (" ".join(row["cells"][2:]), everything) for row in tables.read("summary")["rows"]
+    ]
+    numbers = [(n, page) for cell, page in overviews for n in re.findall(r"\d*\.\d+", cell)]
+    assert [number for number, page in numbers if number not in page] == []
+    assert len(numbers) > 40
+
+
+def test_a_part_of_a_table_takes_its_cells(tables: ModuleType) -> None:
+    whole = {
+        "columns": [{"name": "a"}, {"name": "b", "format": ".1f"}],
+        "rows": [{"label": "x", "cells": [0.1, 2.04]}, {"label": "y", "cells": [0.3, 4.0]}],
+    }
+    view = {"corner": "data", "columns": ["b"], "rows": {"x": "ours"}}
+    assert tables.rendered(tables.part(whole, view)).splitlines()[::2] == [
+        "| data | b |",
+        "| ours | 2.0 |",
+    ]
+
+
 def test_pages_of_results_and_the_readme_stay_short() -> None:
     limits = {path: 80 for path in (DOCS / "results").glob("*.md")} | {ROOT / "README.md": 150}
     long = {
