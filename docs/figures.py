@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
 
 FOLDER = Path(__file__).resolve().parent / "figures"
 SHARED, PRIVATE, DATA, INK = "#c8553d", "#2f6690", "#d9d9d9", "#222222"
@@ -223,7 +223,7 @@ def routes() -> Figure:
 def squares(axes: Axes, x: float, row: int, mask: str, colour: str) -> None:
     for i, bit in enumerate(mask):
         axes.add_patch(
-            plt.Rectangle(
+            Rectangle(
                 (x + i, -row * 1.3),
                 0.8,
                 0.8,
