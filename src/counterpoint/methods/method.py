@@ -24,10 +24,10 @@ from counterpoint import inference
 from counterpoint.core import checks, noise
 from counterpoint.core.batch import Batch
 from counterpoint.core.conversion import read_as
+from counterpoint.core.covariates import Covariates, columns
 from counterpoint.core.latents import Latents
 from counterpoint.core.memory import Budget, TooLarge, physical
 from counterpoint.core.modality import Modality
-from counterpoint.core.reading import Covariates, columns
 from counterpoint.diffusion import Sampler
 from counterpoint.model import format as saving
 from counterpoint.model.decoders import Draw
@@ -518,7 +518,7 @@ class Method(TrainableModel):
             latents: of ``encode``, for instance.
             to: modalities to decode; by default those whose private latents are there.
             covariates: what decoders read beside latents, as
-                :func:`~counterpoint.core.reading.columns`; by default the average of
+                :func:`~counterpoint.core.covariates.columns`; by default the average of
                 the training rows.
             generator: of what diffusion decoders draw.
 
