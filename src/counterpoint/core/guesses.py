@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from counterpoint.core.containers import Array
+from counterpoint.core.cells import Array
 
 if TYPE_CHECKING:
     from counterpoint.core.modality import LikelihoodName
