@@ -20,7 +20,7 @@ import counterpoint as cp
 from counterpoint.core.batch import Batch
 from counterpoint.core.modality import Modality
 from counterpoint.diffusion import GaussianDiffusion
-from counterpoint.methods import METHODS, Method, Ramp, Stage, method
+from counterpoint.methods import METHODS, Method, Ramp, Stage, method_named
 from counterpoint.model import fitted_priors as priors
 from counterpoint.nn.conv import ConvGenerator, enlarged_conv
 from counterpoint.nn.resnet import ResidualBlock
@@ -896,9 +896,9 @@ def test_methods_are_found_by_name() -> None:
         "diff-mvae",
         "iterative",
     }
-    assert method("mmvae+") is cp.MMVAEPlus
+    assert method_named("mmvae+") is cp.MMVAEPlus
     with pytest.raises(ValueError, match="unknown method 'vae'; choose one of idmvae"):
-        method("vae")
+        method_named("vae")
     for kind in METHODS.values():
         assert "https://" in kind.title
 

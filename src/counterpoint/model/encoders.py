@@ -153,6 +153,12 @@ class FlowEncoder(nn.Module):
         ), None
 
     @property
+    def after_projection(self) -> list[nn.Module]:
+        """All parts but the projector."""
+        parts = (self.network, self.head, self.flow, self.statistics)
+        return [part for part in parts if part is not None]
+
+    @property
     def marginal(self) -> Normal | None:
         """The base over all rows, parameters (D,): E[μ] and √(E[σ²] + Var[μ]). None
         without a flow, and where the flow depends on x."""

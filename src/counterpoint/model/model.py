@@ -164,6 +164,12 @@ class Model(nn.Module):
         return [filler for name in self.names if (filler := self.decoder(name).filler) is not None]
 
     @property
+    def priors(self) -> tuple[str, ...]:
+        """Names of what latents can be drawn from: ``"standard"``, the density of the
+        objective, and the fitted priors, the last one fitted last."""
+        return ("standard", *self.samplers)
+
+    @property
     def surrogates(self) -> list[str]:
         """Modalities whose decoder has no exact density."""
         return [name for name in self.names if not self.likelihood(name).exact]
