@@ -1022,10 +1022,10 @@ def test_ramps() -> None:
             {"partner": "diffusion", "diffusion": 0.0},
             "partner='diffusion' needs the diffusion priors; give diffusion > 0",
         ),
-        ({"towers": "tall"}, "towers='tall' is unknown; choose 'separate' or 'shared'"),
+        ({"towers": "tall"}, "towers='tall' is unknown; choose one of separate, shared"),
         ({"estimator": "vimco"}, "estimator='vimco' is unknown"),
         ({"match": "l1"}, "match='l1' is unknown"),
-        ({"cross_mi": -1.0}, "cross_mi=-1.0 is a weight and must not be negative"),
+        ({"cross_mi": -1.0}, "cross_mi=-1.0 must not be negative"),
         ({"temperature": 0.0}, "temperature=0.0 must be positive"),
         ({"decoder_rows": 0}, "decoder_rows=0 must be 1 or more"),
     ],
@@ -1330,12 +1330,12 @@ def test_bad_fits_of_a_prior(options: dict[str, Any], message: str) -> None:
     [
         ("mvae", {"subsets": -1}, "subsets=-1 must be 0 or more"),
         ("jmvae", {"alpha": -0.1}, "alpha=-0.1 must not be negative"),
-        ("idmvae", {"genaug": -1.0}, "genaug=-1.0 is a weight and must not be negative"),
-        ("idmvae", {"diffusion": -1.0}, "diffusion=-1.0 is a weight"),
+        ("idmvae", {"genaug": -1.0}, "genaug=-1.0 must not be negative"),
+        ("idmvae", {"diffusion": -1.0}, "diffusion=-1.0 must not be negative"),
         (
             "idmvae",
             {"contrast_first": 3, "augment_after": -2},
-            "augment_after=-2 is a number of steps and must not be negative",
+            "augment_after=-2 must not be negative",
         ),
     ],
 )
