@@ -215,7 +215,7 @@ def test_diffusion_draws_no_counts() -> None:
         ALL,
         shared_dim=2,
         networks=SMALL,
-        denoiser=cp.DenoiserOptions(modalities=("sites",), width=2, sampler_steps=3),
+        denoiser=cp.DenoiserOptions(modalities=("sites",), width=2, solver_steps=3),
     )
     drawn = model.sample(8)["sites"]
     assert float(drawn.min()) >= 0 and float(drawn.max()) <= 1

@@ -152,7 +152,7 @@ def test_priors_are_fitted_there(kind: SamplerName, digits: Dataset) -> None:
     )
     z = method.encode(digits.train_split.batch(slice(None), GPU)).shared[0]
     with torch.no_grad():
-        drawn = method.model.sampler(kind, "z").sample(500)
+        drawn = method.model.fitted_prior(kind, "z").sample(500)
     assert drawn.device.type == torch.device(GPU).type
     assert (
         float((drawn.mean(0) - z.mean(0)).abs().max()) < 0.1
@@ -178,7 +178,7 @@ def test_refiner_and_decoder_are_fitted_there_and_opened_again(
     assert bounds is not None
     assert float(bounds[-1].mean()) > float(bounds[0].mean())
     first, second = (m.name for m in digits.modalities[:2])
-    denoiser = cp.DenoiserOptions(modalities=(first,), width=8, sampler_steps=4)
+    denoiser = cp.DenoiserOptions(modalities=(first,), width=8, solver_steps=4)
     method.fit_decoder(
         digits.train_split, denoiser=denoiser, max_steps=20, accelerator=GPU, **QUIET
     )

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import distributions as td
 
 from counterpoint.core.modality import Modality
-from counterpoint.model.likelihoods import NEAREST, Beta, Counts, Located, likelihood
+from counterpoint.model.likelihoods import MIN_DISTANCE_TO_ENDS, Beta, Counts, Located, likelihood
 from counterpoint.nn.modules import readable
 
 K, B = 3, 4
@@ -325,7 +325,10 @@ def proportions(features: int = 3) -> Beta:
 
 def test_beta_is_scipys() -> None:
     reads = proportions()
-    raw, x = torch.randn(K, B, 3), torch.rand(B, 3).clamp(NEAREST, 1 - NEAREST)
+    raw, x = (
+        torch.randn(K, B, 3),
+        torch.rand(B, 3).clamp(MIN_DISTANCE_TO_ENDS, 1 - MIN_DISTANCE_TO_ENDS),
+    )
     mean, phi = (
         torch.sigmoid(raw.double()).numpy(),
         reads.log_concentration.detach().double().exp().numpy(),
@@ -350,7 +353,10 @@ def test_the_ends_count_as_nearest_to_them() -> None:
     """And decoders that are sure of an end are not infinitely wrong."""
     reads = proportions()
     raw = torch.tensor([[0.3, -200.0, 200.0]], requires_grad=True)
-    ends, near = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[NEAREST, 1 - NEAREST, NEAREST]])
+    ends, near = (
+        torch.tensor([[0.0, 1.0, 0.0]]),
+        torch.tensor([[MIN_DISTANCE_TO_ENDS, 1 - MIN_DISTANCE_TO_ENDS, MIN_DISTANCE_TO_ENDS]]),
+    )
     torch.testing.assert_close(reads.log_prob(raw, ends), reads.log_prob(raw, near))
     found = reads.log_prob(raw, ends)
     found.sum().backward()

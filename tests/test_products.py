@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 from torch.nn.utils import parametrize
 
-from counterpoint.model.rules import PosteriorProduct
+from counterpoint.model.rules import BayesRule
 from counterpoint.probability import mcmc
 from counterpoint.probability.distributions import Flowed, Laplace, Normal, gathered, scattered
 from counterpoint.probability.flows import Flow, FlowOptions, side_by_side
@@ -81,7 +81,7 @@ def test_a_flow_is_a_density_that_its_samples_follow(kind: str, context: int) ->
         error = (draws**power).std(0) / 20_000**0.5
         assert float((((draws**power).mean(0) - expected).abs() / error).max()) < 5
     torch.testing.assert_close(
-        q.flow(q.context).call_and_ladj(q.centre)[0], q.base.loc, atol=1e-4, rtol=1e-4
+        q.flow(q.context).call_and_ladj(q.point_estimate)[0], q.base.loc, atol=1e-4, rtol=1e-4
     )
 
 
@@ -280,7 +280,8 @@ def test_a_row_with_one_expert_takes_no_chains() -> None:
     torch.testing.assert_close(q.log_prob(z)[:, 1], experts[0].log_prob(z)[:, 1])
     torch.testing.assert_close(q.log_prob(z)[:, 2], experts[1].log_prob(z)[:, 2])
     torch.testing.assert_close(
-        q.centre[1:], torch.stack([experts[0].centre[1], experts[1].centre[2]])
+        q.point_estimate[1:],
+        torch.stack([experts[0].point_estimate[1], experts[1].point_estimate[2]]),
     )
     chains = chained(q)
     assert chains is not None and chains.rows.tolist() == [0]
@@ -316,7 +317,7 @@ def test_a_product_far_from_the_origin_is_proper() -> None:
 
 
 def test_a_prior_moves_with_its_rule() -> None:
-    rule = PosteriorProduct(prior=Laplace(torch.ones(2), torch.full((2,), 3.0))).double()
+    rule = BayesRule(prior=Laplace(torch.ones(2), torch.full((2,), 3.0))).double()
     assert (
         rule.loc is not None
         and rule.loc.dtype == rule.scale.dtype == torch.float64
@@ -338,7 +339,7 @@ def test_an_unknown_flow_and_a_coupling_of_one_dimension() -> None:
 
 class Correlated(MultivariateNormal):
     @property
-    def centre(self) -> Tensor:
+    def point_estimate(self) -> Tensor:
         return self.mean
 
 
@@ -639,7 +640,7 @@ def test_a_choice_takes_each_row_from_its_own() -> None:
     torch.manual_seed(0)
     draws = q.rsample(torch.Size((2000,)))
     assert draws.mean((0, 2)).round().tolist() == [0, 50, 0]
-    assert q.centre[:, 0].tolist() == [0, 50, 0]
+    assert q.point_estimate[:, 0].tolist() == [0, 50, 0]
     torch.testing.assert_close(q.log_prob(draws)[:, 1], second.log_prob(draws[:, 1:2])[:, 0])
 
 
@@ -654,7 +655,7 @@ def test_complete_rows_beside_rows_of_one_expert_take_no_chains() -> None:
     )
     assert chained(q) is None
     for row, alone in ((0, joint), (1, a), (2, b), (3, a)):
-        torch.testing.assert_close(q.centre[row], alone.centre[row])
+        torch.testing.assert_close(q.point_estimate[row], alone.point_estimate[row])
     z = torch.randn(5, 4, 2)
     torch.testing.assert_close(q.log_prob(z)[:, 2], b.log_prob(z)[:, 2])
 

@@ -29,7 +29,7 @@ class SampleOptions:
             latents.
         guidance: of diffusion decoders: more than 1 exaggerates what latents say; what
             they were made with by default.
-        sampler_steps: of diffusion decoders; what they were made with by default.
+        solver_steps: of diffusion decoders; what they were made with by default.
         seed: of the draws.
     """
 
@@ -40,7 +40,7 @@ class SampleOptions:
     covariates: tuple[str, ...] = ()
     autoencoder: Path | None = None
     guidance: float | None = None
-    sampler_steps: int | None = None
+    solver_steps: int | None = None
     seed: int = 0
 
 
@@ -55,7 +55,7 @@ class PriorOptions:
             that are there already are replaced.
         size: width of the networks, or number of the mixture's components; 512, 512,
             128 or 10 by default.
-        of: learn posterior "means" or "samples".
+        fit_to: learn posterior "means" or "samples".
         steps: Adam steps; a mixture takes none.
         batch_size: rows of a step.
         lr: learning rate, falling to zero by a cosine.
@@ -65,7 +65,7 @@ class PriorOptions:
     run: Path
     kind: SamplerName = "diffusion"
     size: int | None = None
-    of: Literal["means", "samples"] = "means"
+    fit_to: Literal["means", "samples"] = "means"
     steps: int = 2000
     batch_size: int = 512
     lr: float = 1e-3
@@ -143,7 +143,7 @@ class TranslateOptions:
             instead of the latents.
         guidance: of diffusion decoders: more than 1 exaggerates what latents say; what
             they were made with by default.
-        sampler_steps: of diffusion decoders; what they were made with by default.
+        solver_steps: of diffusion decoders; what they were made with by default.
         seed: of the draws.
     """
 
@@ -158,7 +158,7 @@ class TranslateOptions:
     covariates: tuple[str, ...] = ()
     autoencoder: Path | None = None
     guidance: float | None = None
-    sampler_steps: int | None = None
+    solver_steps: int | None = None
     seed: int = 0
 
 

@@ -3,16 +3,16 @@ decoders.
 
 schedules    how signal turns into noise over time
 process      noising, what a network may predict, losses, the variational bound
-samplers     from noise back to values: stochastic ones and solvers of the probability-flow equation
+solvers     from noise back to values: stochastic ones and solvers of the probability-flow equation
 networks     denoisers of vectors and of images
 external     larger denoisers of images, of the blocks of diffusers
 """
 
 from counterpoint.diffusion.external import DiT, UNet2D
 from counterpoint.diffusion.networks import Conditioning, TimeMLP, UNet
-from counterpoint.diffusion.process import GaussianDiffusion, Network, Prediction, Weight
+from counterpoint.diffusion.process import GaussianDiffusion, Network, Prediction, Weighting
 from counterpoint.diffusion.schedule import Schedule, alpha_bars
-from counterpoint.diffusion.solvers import Sampler, sample
+from counterpoint.diffusion.solvers import Solver, sample
 
 __all__ = [
     "Conditioning",
@@ -20,12 +20,12 @@ __all__ = [
     "GaussianDiffusion",
     "Network",
     "Prediction",
-    "Sampler",
     "Schedule",
+    "Solver",
     "TimeMLP",
     "UNet",
     "UNet2D",
-    "Weight",
+    "Weighting",
     "alpha_bars",
     "sample",
 ]

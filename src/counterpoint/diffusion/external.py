@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from counterpoint.core.optional import required
 from counterpoint.diffusion.networks import Conditioning, Embedding, depth_of, groups_of
 
-PATCHES = 16
+MAX_PATCHES = 16
 """Most patches along a side of an image, which is what the published DiT has at 2×2 on
 latents of 32×32."""
 
-LARGEST_PATCH = 8
+MAX_PATCH_SIDE = 8
 
 
 class UNet2D(nn.Module):
@@ -158,10 +158,10 @@ def _patch(shape: tuple[int, ...]) -> int:
     """
     if len(shape) != 3:
         raise ValueError(f"a DiT reads images of shape (channels, height, width), got {shape}")
-    for side in range(1, LARGEST_PATCH + 1):
-        if max(shape[1:]) <= PATCHES * side and not any(length % side for length in shape[1:]):
+    for side in range(1, MAX_PATCH_SIDE + 1):
+        if max(shape[1:]) <= MAX_PATCHES * side and not any(length % side for length in shape[1:]):
             return side
     raise ValueError(
-        f"a DiT can't cut images of {shape[1]}×{shape[2]} into {PATCHES} patches a side or fewer, of {LARGEST_PATCH}×{LARGEST_PATCH} or less;"
+        f"a DiT can't cut images of {shape[1]}×{shape[2]} into {MAX_PATCHES} patches a side or fewer, of {MAX_PATCH_SIDE}×{MAX_PATCH_SIDE} or less;"
         " pad or resize them, e.g. to 32×32 or 64×64"
     )

@@ -26,7 +26,7 @@ from torch import Tensor
 from counterpoint.core import noise
 from counterpoint.diffusion.process import GaussianDiffusion, Network
 
-Sampler = Literal["ancestral", "ddim", "heun", "dpm++", "pc"]
+Solver = Literal["ancestral", "ddim", "heun", "dpm++", "pc"]
 
 LANGEVIN_SNR = 0.16
 
@@ -40,7 +40,7 @@ def sample(
     noise: Tensor,
     *,
     steps: int = 100,
-    sampler: Sampler = "ddim",
+    solver: Solver = "ddim",
     within: float | None = None,
 ) -> Tensor:
     """x_0 (N, *shape) from x_T = ``noise``. Differentiable; other random numbers than
@@ -53,14 +53,12 @@ def sample(
             lie there.
 
     Raises:
-        ValueError: an unknown sampler, more steps than T, or none.
+        ValueError: an unknown solver, more steps than T, or none.
     """
-    if sampler not in get_args(Sampler):
-        raise ValueError(
-            f"unknown sampler {sampler!r}; choose one of {', '.join(get_args(Sampler))}"
-        )
-    if not 1 <= steps <= process.steps:
-        raise ValueError(f"{sampler} takes 1 to {process.steps} steps, got {steps}")
+    if solver not in get_args(Solver):
+        raise ValueError(f"unknown solver {solver!r}; choose one of {', '.join(get_args(Solver))}")
+    if not 1 <= steps <= process.timesteps:
+        raise ValueError(f"{solver} takes 1 to {process.timesteps} steps, got {steps}")
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         x0 = process.denoised(network, x, t)
@@ -72,8 +70,8 @@ def sample(
         "heun": _heun,
         "dpm++": _multistep,
         "pc": _corrected,
-    }[sampler]
-    times = (_even_in_log_snr if sampler in ("heun", "dpm++") else _even)(process, steps)
+    }[solver]
+    times = (_even_in_log_snr if solver in ("heun", "dpm++") else _even)(process, steps)
     x = walk(process, denoise, noise, times) if steps > 1 else noise
     return denoise(x, times[-1:])
 
@@ -81,7 +79,9 @@ def sample(
 def _even(process: GaussianDiffusion, steps: int) -> Tensor:
     """T−1 .. 0, rounded to whole times."""
     return (
-        torch.linspace(process.steps - 1, 0, steps, device=process.log_snrs.device).round().long()
+        torch.linspace(process.timesteps - 1, 0, steps, device=process.log_snrs.device)
+        .round()
+        .long()
     )
 
 
@@ -91,7 +91,7 @@ def _even_in_log_snr(process: GaussianDiffusion, steps: int) -> Tensor:
     which a good part of all even steps would lie."""
     if steps < 3:
         return _even(process, steps).float()
-    last = process.steps - 1
+    last = process.timesteps - 1
     return torch.cat(
         [
             torch.full((1,), float(last), device=process.log_snrs.device),

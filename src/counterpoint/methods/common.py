@@ -113,7 +113,7 @@ def build(
         posterior=joined,
         decoders=decoders,
         auxiliary_priors=learned,
-        decoder_rows=options.decoder_rows,
+        decoder_batch_size=options.decoder_batch_size,
     )
 
 

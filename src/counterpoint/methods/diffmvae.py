@@ -18,7 +18,7 @@ from counterpoint.core.modality import Modality
 from counterpoint.methods.common import build
 from counterpoint.methods.method import Method
 from counterpoint.methods.options import CommonOptions, configured_by
-from counterpoint.model.rules import MixtureOfProducts
+from counterpoint.model.rules import MoPoERule
 from counterpoint.objectives.afterwards import DiffusionPriorLoss
 from counterpoint.objectives.bound import Bound
 from counterpoint.objectives.routes import everything_to_everything
@@ -73,7 +73,7 @@ class DiffMVAE(Method):
         model = build(
             modalities,
             options,
-            rule=MixtureOfProducts(),
+            rule=MoPoERule(),
             private_dim=options.private_dim,
             denoiser=replace(options.denoiser, modalities=drawn),
         )
@@ -81,10 +81,10 @@ class DiffMVAE(Method):
         if not options.score:
             super().__init__(model, Stage(losses))
             return
-        model.add_samplers("score", options.score_width)
+        model.add_fitted_priors("score", options.score_width)
         score = DiffusionPriorLoss("score", detach=True)
         super().__init__(
             model,
             Stage(losses, name="vae", trains=[model.posterior, model.decoders]),
-            Stage([(score, Ramp(1.0))], name="prior", trains=[model.samplers]),
+            Stage([(score, Ramp(1.0))], name="prior", trains=[model.fitted_priors]),
         )

@@ -17,7 +17,7 @@ from counterpoint.core.modality import Modality
 from counterpoint.methods.common import build
 from counterpoint.methods.method import Method
 from counterpoint.methods.options import CommonOptions, configured_by
-from counterpoint.model.rules import Product
+from counterpoint.model.rules import ProductRule
 from counterpoint.objectives.bound import Bound
 from counterpoint.objectives.routes import everything_to_everything, singles_to_everything
 from counterpoint.objectives.stages import Ramp, Stage
@@ -55,7 +55,7 @@ class DMVAE(Method):
         model = build(
             modalities,
             options,
-            rule=Product(prior_expert="complete"),
+            rule=ProductRule(prior_expert="complete"),
             private_dim=options.private_dim,
         )
         routes = everything_to_everything, singles_to_everything

@@ -20,7 +20,7 @@ from counterpoint.methods.common import build, mixture_bound
 from counterpoint.methods.idmvae_options import IDMVAEOptions
 from counterpoint.methods.method import Method
 from counterpoint.methods.options import configured_by
-from counterpoint.model.rules import Mixture
+from counterpoint.model.rules import MixtureRule
 from counterpoint.objectives.afterwards import DiffusionPriorLoss
 from counterpoint.objectives.contrast import CrossMI
 from counterpoint.objectives.genaug import GenAug
@@ -52,14 +52,14 @@ class IDMVAE(Method):
         model = build(
             modalities,
             options,
-            rule=Mixture(),
+            rule=MixtureRule(),
             private_dim=options.private_dim,
             towers=options.towers,
             scale=options.prior_std,
             auxiliary=True,
         )
         if options.diffusion:
-            model.add_samplers("diffusion", options.diffusion_width)
+            model.add_fitted_priors("diffusion", options.diffusion_width)
         tau = options.temperature
         augmentation = GenAug(partner=options.partner, match=options.match, temperature=tau)
         priors = DiffusionPriorLoss(detach=options.detach_diffusion)

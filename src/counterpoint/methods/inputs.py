@@ -20,7 +20,7 @@ from counterpoint.core.conversion import read_as
 from counterpoint.core.latents import Latents
 from counterpoint.core.reading import Covariates, columns
 from counterpoint.model.model import Model
-from counterpoint.model.rules import PosteriorProduct, Rule
+from counterpoint.model.rules import BayesRule, Rule
 
 Values = Batch | Mapping[str, Tensor | np.ndarray]
 
@@ -127,7 +127,7 @@ def chosen_rule(model: Model, rule: RuleLike) -> Rule | None:
         raise ValueError(f"rule={rule!r} is unknown; choose 'own', 'product', or give a Rule")
     if rule == "own":
         return None
-    return PosteriorProduct(model.posterior.rule.hmc, prior=model.prior())
+    return BayesRule(model.posterior.rule.hmc, prior=model.prior())
 
 
 def chosen_prior(model: Model, prior: str) -> str:

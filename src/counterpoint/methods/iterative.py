@@ -25,7 +25,7 @@ from counterpoint.methods.method import Method
 from counterpoint.methods.options import configured_by
 from counterpoint.model.encoders import Encoder
 from counterpoint.model.model import Model
-from counterpoint.model.rules import Joint, JointEncoder, Product
+from counterpoint.model.rules import JointEncoder, JointRule, ProductRule
 from counterpoint.objectives.afterwards import RefinerLoss
 from counterpoint.objectives.bound import Bound
 from counterpoint.objectives.loss import Loss
@@ -56,7 +56,7 @@ class IterativeMVAE(Method):
         model = build(
             modalities,
             options,
-            rule=Joint(joint, Product(prior_expert="never")),
+            rule=JointRule(joint, ProductRule(prior_expert="never")),
             private_dim=options.private_dim,
         )
         model.put_refiner(Refiner(modalities, model.latents, options.refiner, beta=options.beta))

@@ -13,7 +13,7 @@ from counterpoint.core.modality import Modality
 from counterpoint.methods.common import build, check_modalities
 from counterpoint.methods.method import Method
 from counterpoint.methods.options import CommonOptions, configured_by
-from counterpoint.model.rules import Joint, JointEncoder, Product
+from counterpoint.model.rules import JointEncoder, JointRule, ProductRule
 from counterpoint.objectives.bound import Bound
 from counterpoint.objectives.matching import PosteriorMatch
 from counterpoint.objectives.routes import everything_to_everything
@@ -55,7 +55,7 @@ class JMVAE(Method):
     def __init__(self, modalities: Sequence[Modality], options: JMVAEOptions) -> None:
         check_modalities(modalities)
         joint = JointEncoder(modalities, options.shared_dim, networks=options.networks)
-        model = build(modalities, options, rule=Joint(joint, Product(prior_expert="never")))
+        model = build(modalities, options, rule=JointRule(joint, ProductRule(prior_expert="never")))
         bound = Bound(everything_to_everything, beta=options.beta)
         match = PosteriorMatch(options.alpha)
         super().__init__(model, Stage([(bound, Ramp(1.0)), (match, Ramp(1.0))]))

@@ -24,7 +24,7 @@ from counterpoint.methods.method import Method
 from counterpoint.methods.options import CommonOptions, configured_by
 from counterpoint.model.encoders import FlowEncoder
 from counterpoint.model.model import Model
-from counterpoint.model.rules import Joint, JointEncoder, PosteriorProduct
+from counterpoint.model.rules import BayesRule, JointEncoder, JointRule
 from counterpoint.nn.build import trunk
 from counterpoint.objectives.bound import Bound
 from counterpoint.objectives.matching import PosteriorFit
@@ -81,14 +81,14 @@ class JNF(Method):
         super().__init__(model, joint_stage(model, rule, options), flows)
 
 
-def joint_rule(modalities: Sequence[Modality], options: JNFOptions) -> Joint:
+def joint_rule(modalities: Sequence[Modality], options: JNFOptions) -> JointRule:
     """A joint encoder for everything, and products of the flows for subsets."""
     networks = options.networks
     joint = JointEncoder(modalities, options.shared_dim, networks=networks, tokens=True)
-    return Joint(joint, PosteriorProduct(options.hmc))
+    return JointRule(joint, BayesRule(options.hmc))
 
 
-def joint_stage(model: Model, rule: Joint, options: JNFOptions) -> Stage:
+def joint_stage(model: Model, rule: JointRule, options: JNFOptions) -> Stage:
     """The stage that trains the joint encoder and the decoders."""
     beta, rescale = options.beta, options.rescale
     bound = Bound(everything_to_everything, beta=beta, posterior="joint", rescale=rescale)

@@ -74,7 +74,7 @@ def _composed(record: Mapping[str, Any]) -> Method:
     if unsaid:  # the weights may have been trained with another value than the default
         raise ValueError(f"it does not say {unsaid[0]!r}, so it is of another version")
     for kind, size in record["samplers"].items():
-        method.model.add_samplers(kind, size)
+        method.model.add_fitted_priors(kind, size)
     for options in record.get("denoisers", ()):
         method.model.put_denoisers(DenoiserOptions(**options))
     if refiner := record.get("refiner"):

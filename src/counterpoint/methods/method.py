@@ -18,7 +18,7 @@ from counterpoint.core.batch import Batch
 from counterpoint.core.conversion import read_as
 from counterpoint.core.memory import Budget, TooLarge, physical
 from counterpoint.core.modality import Modality
-from counterpoint.diffusion import Sampler
+from counterpoint.diffusion import Solver
 from counterpoint.methods.measurements import Measurements
 from counterpoint.methods.options import CommonOptions
 from counterpoint.methods.saving import Saving
@@ -244,8 +244,8 @@ class Method(Measurements, Saving):
         self,
         *,
         guidance: float | None = None,
-        sampler: Sampler | None = None,
-        sampler_steps: int | None = None,
+        solver: Solver | None = None,
+        solver_steps: int | None = None,
     ) -> None:
         """How diffusion decoders draw from now on; None leaves as it is. It is not
         saved.
@@ -253,19 +253,19 @@ class Method(Measurements, Saving):
         Args:
             guidance: g: more than 1 exaggerates what latents say, at twice the cost;
                 for decoders that were trained with dropped latents.
-            sampler: from noise to values.
-            sampler_steps: how many steps it takes.
+            solver: from noise to values.
+            solver_steps: how many steps it takes.
 
         Raises:
             ValueError: no decoder draws by diffusion, or options that a decoder can't
                 take.
         """
-        wanted = [value for value in (guidance, sampler, sampler_steps) if value is not None]
+        wanted = [value for value in (guidance, solver, solver_steps) if value is not None]
         denoisings = [*self.model.denoisings.values()]
         if wanted and not denoisings:
             raise ValueError(
-                "no decoder of this model draws by diffusion; leave out guidance and samplers, or fit one with fit_decoder"
+                "no decoder of this model draws by diffusion; leave out guidance and solvers, or fit one with fit_decoder"
             )
-        changed = [part.options.drawing_by(guidance, sampler, sampler_steps) for part in denoisings]
+        changed = [part.options.drawing_by(guidance, solver, solver_steps) for part in denoisings]
         for part, options in zip(denoisings, changed, strict=True):
             part.options = options

@@ -13,7 +13,7 @@ from counterpoint.core.modality import Modality
 from counterpoint.methods.common import build
 from counterpoint.methods.method import Method
 from counterpoint.methods.options import CommonOptions, configured_by
-from counterpoint.model.rules import Mixture
+from counterpoint.model.rules import MixtureRule
 from counterpoint.objectives.bound import Bound, Estimator
 from counterpoint.objectives.routes import singles_to_everything
 from counterpoint.objectives.stages import Ramp, Stage
@@ -58,7 +58,7 @@ class MMVAE(Method):
         model = build(
             modalities,
             options,
-            rule=Mixture(),
+            rule=MixtureRule(),
             posterior=options.posterior,
             prior_scale=options.prior_scale,
         )

@@ -15,7 +15,7 @@ from counterpoint.core.modality import Modality
 from counterpoint.methods.common import build, mixture_bound
 from counterpoint.methods.method import Method
 from counterpoint.methods.options import MixtureOptions, configured_by
-from counterpoint.model.rules import Mixture
+from counterpoint.model.rules import MixtureRule
 from counterpoint.objectives.stages import Ramp, Stage
 
 
@@ -58,7 +58,7 @@ class MMVAEPlus(Method):
         model = build(
             modalities,
             options,
-            rule=Mixture(),
+            rule=MixtureRule(),
             private_dim=options.private_dim,
             posterior=options.posterior,
             towers=options.towers,

@@ -14,7 +14,7 @@ from counterpoint.core.modality import Modality
 from counterpoint.methods.common import build
 from counterpoint.methods.method import Method
 from counterpoint.methods.options import CommonOptions, configured_by
-from counterpoint.model.rules import MixtureOfProducts
+from counterpoint.model.rules import MoPoERule
 from counterpoint.objectives.bound import Bound
 from counterpoint.objectives.routes import everything_to_everything
 from counterpoint.objectives.stages import Ramp, Stage
@@ -49,8 +49,6 @@ class MoPoE(Method):
 
     @configured_by(MoPoEOptions)
     def __init__(self, modalities: Sequence[Modality], options: MoPoEOptions) -> None:
-        model = build(
-            modalities, options, rule=MixtureOfProducts(), private_dim=options.private_dim
-        )
+        model = build(modalities, options, rule=MoPoERule(), private_dim=options.private_dim)
         bound = Bound(everything_to_everything, beta=options.beta)
         super().__init__(model, Stage([(bound, Ramp(1.0))]))

@@ -14,7 +14,7 @@ from counterpoint.core.modality import Modality
 from counterpoint.methods.common import build
 from counterpoint.methods.method import Method
 from counterpoint.methods.options import CommonOptions, configured_by
-from counterpoint.model.rules import Product
+from counterpoint.model.rules import ProductRule
 from counterpoint.objectives.bound import Bound
 from counterpoint.objectives.routes import (
     RandomSubsets,
@@ -58,7 +58,7 @@ class MVAE(Method):
 
     @configured_by(MVAEOptions)
     def __init__(self, modalities: Sequence[Modality], options: MVAEOptions) -> None:
-        model = build(modalities, options, rule=Product(prior_expert="always"))
+        model = build(modalities, options, rule=ProductRule(prior_expert="always"))
         routes = everything_to_everything, singles_to_itself, RandomSubsets(options.subsets)
         bound = Bound(*routes, beta=options.beta, reduce="sum")
         super().__init__(model, Stage([(bound, Ramp(1.0))]))

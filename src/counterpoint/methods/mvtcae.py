@@ -17,7 +17,7 @@ from counterpoint.core.modality import Modality
 from counterpoint.methods.common import build
 from counterpoint.methods.method import Method
 from counterpoint.methods.options import CommonOptions, configured_by
-from counterpoint.model.rules import Product
+from counterpoint.model.rules import ProductRule
 from counterpoint.objectives.bound import Bound
 from counterpoint.objectives.matching import PosteriorMatch
 from counterpoint.objectives.routes import everything_to_everything
@@ -63,7 +63,7 @@ class MVTCAE(Method):
             raise ValueError(
                 "ratio=1 gives a single modality no loss at all; give a ratio below 1, or two or more modalities"
             )
-        model = build(modalities, options, rule=Product(prior_expert="never"))
+        model = build(modalities, options, rule=ProductRule(prior_expert="never"))
         reconstruction = (size - ratio) / size
         bound = Bound(everything_to_everything, beta=beta * (1 - ratio) / reconstruction)
         match = PosteriorMatch(beta * ratio / size)

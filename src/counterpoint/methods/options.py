@@ -35,7 +35,7 @@ class CommonOptions:
         shared_dim: D, the number of dimensions of z.
         networks: kind and sizes of the encoders and decoders.
         denoiser: which modalities have a diffusion decoder, and its options.
-        decoder_rows: most rows in one call of a decoder. None means 256 on a CPU and no
+        decoder_batch_size: most rows in one call of a decoder. None means 256 on a CPU and no
             limit elsewhere.
 
     Raises:
@@ -49,7 +49,7 @@ class CommonOptions:
     shared_dim: int = 32
     networks: NetworkOptions = NetworkOptions()
     denoiser: DenoiserOptions = DenoiserOptions()
-    decoder_rows: int | None = None
+    decoder_batch_size: int | None = None
 
     def __post_init__(self) -> None:
         for name, kind in self.groups().items():

@@ -73,7 +73,7 @@ class Questions(TrainableModel):
             rule: how the encoders are joined. ``"own"`` is the method's rule.
                 ``"product"`` is the product of unimodal posteriors, each over its own
                 marginal or over the prior, times the prior
-                (:class:`~counterpoint.model.rules.PosteriorProduct`), sampled by
+                (:class:`~counterpoint.model.rules.BayesRule`), sampled by
                 Hamiltonian Monte Carlo where it has no closed form. Or give a rule.
             refine: steps by which the refiner improves the posterior; None for none.
             generator: of the draws.
@@ -148,13 +148,13 @@ class Questions(TrainableModel):
         with self.answering() as model, noise.seeded(generator):
             batch = inputs.read_batch(model, x)
             encoding = model.encode(batch)
-            everything = model.posterior.condition(encoding, model.names).centre
+            everything = model.posterior.condition(encoding, model.names).point_estimate
             draws = []
             for name in model.names:
-                alone = model.posterior.condition(encoding, (name,)).centre
+                alone = model.posterior.condition(encoding, (name,)).point_estimate
                 own = torch.where(batch.present[name].unsqueeze(-1), alone, everything)
                 w = encoding.private.get(name)
-                private = {} if w is None else {name: w.centre[None]}
+                private = {} if w is None else {name: w.point_estimate[None]}
                 draws.append(Draw(Latents(own[None], private), (name,)))
             means = inference.means(model, draws, batch.covariates, batch.x)
             return {
@@ -341,8 +341,8 @@ class Questions(TrainableModel):
                 raise ValueError(
                     f"recombine pairs rows, but shared has {len(content.batch)} and private {len(style.batch)}; give equally many"
                 )
-            z = model.posterior.condition(content, model.names).centre[None]
-            w = {name: posterior.centre[None] for name, posterior in style.private.items()}
+            z = model.posterior.condition(content, model.names).point_estimate[None]
+            w = {name: posterior.point_estimate[None] for name, posterior in style.private.items()}
             draw = Draw(Latents(z, w), model.names)
             means = inference.means(model, [draw], style.batch.covariates, style.batch.x)[0]
             return {name: x.squeeze(0) for name, x in means.items()}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from counterpoint.core.latents import Latents
 from counterpoint.model.denoising import Denoising
 from counterpoint.model.likelihoods import Likelihood
-from counterpoint.nn.running import Statistics, Usual
+from counterpoint.nn.running import MeanImputer, RunningMoments
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Decoder(nn.Module):
         covariates: C; 0 for none.
 
     Attributes:
-        usual: average of the covariates of the training rows that have the modality,
+        mean_covariates: average of the covariates of the training rows that have the modality,
             which stands for those that nobody knows; None for none.
         filler: what encoders read in the place of entries that are missing; None where
             the modality has no gaps.
@@ -48,8 +48,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.network = network
         self.likelihood = likelihood
-        self.usual = Statistics(covariates) if covariates else None
-        self.filler = Usual(likelihood.shape) if likelihood.gaps else None
+        self.mean_covariates = RunningMoments(covariates) if covariates else None
+        self.filler = MeanImputer(likelihood.shape) if likelihood.gaps else None
         self.register_buffer("scale_seen", torch.zeros(2))
 
     def forward(self, u: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class Decoder(nn.Module):
             ValueError: there is nothing to draw the draft.
         """
         made = Decoder(nn.Identity(), denoising)
-        made.usual, made.scale_seen = self.usual, self.scale_seen
+        made.mean_covariates, made.scale_seen = self.mean_covariates, self.scale_seen
         if denoising.coarse is not None:
             drawn = (
                 self.likelihood.coarse

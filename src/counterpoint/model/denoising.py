@@ -21,7 +21,7 @@ as they are, and should have a variance of about 1. The paper leaves open how u 
 and what λ is: ours are ``embed`` and 1. Ours too is that the network predicts v by
 default, and not ε as published: at the noisiest times an error of ε̂ is one of x̂ a
 hundred times as large, which a thousand random steps forget and twenty steps of a
-solver do not. With ``drop`` the network learns to do without u in a share of the rows,
+solver do not. With ``condition_dropout`` the network learns to do without u in a share of the rows,
 and guidance g > 1 exaggerates what u says, ε̂ = ε_θ(x_t, t) + g (ε_θ(x_t, t, u) −
 ε_θ(x_t, t)) (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598).
 """
@@ -45,12 +45,12 @@ from counterpoint.diffusion import (
     DiT,
     GaussianDiffusion,
     Prediction,
-    Sampler,
     Schedule,
+    Solver,
     TimeMLP,
     UNet,
     UNet2D,
-    Weight,
+    Weighting,
 )
 from counterpoint.model.likelihoods import Likelihood, likelihood
 
@@ -58,10 +58,10 @@ Condition = Literal["embed", "film", "concat"]
 
 NetworkName = Literal["unet", "unet2d", "dit"]
 
-MANY = 20
-"""Fewest steps of the samplers that few would lead astray."""
+MIN_SOLVER_STEPS = 20
+"""Fewest steps of the solvers that few would lead astray."""
 
-ROWS = 256
+SAMPLING_ROWS = 256
 """Most rows that pass through the network at once when sampling."""
 
 
@@ -79,15 +79,15 @@ class DenoiserOptions:
         width: channels of a UNet at full size, a quarter of the width of the
             transformer, or a sixteenth of that of the network for vectors.
         schedule: how signal turns into noise.
-        predicts: what the network predicts.
-        weight: of the loss over time.
-        steps: T.
-        factor: λ.
-        sampler: from noise to values.
-        sampler_steps: how many steps it takes.
-        cycle_steps: how many where a loss differentiates through what was generated, as
+        prediction_type: what the network predicts.
+        weighting: of the loss over time.
+        timesteps: T.
+        loss_weight: λ.
+        solver: from noise to values.
+        solver_steps: how many steps it takes.
+        loss_solver_steps: how many where a loss differentiates through what was generated, as
             IDMVAE's does, by DPM-Solver++; few, since all are kept.
-        drop: share of the rows in training that the network sees without latents.
+        condition_dropout: share of the rows in training that the network sees without latents.
         guidance: g; 1 for none.
 
     Raises:
@@ -99,14 +99,14 @@ class DenoiserOptions:
     network: NetworkName = "unet"
     width: int = 32
     schedule: Schedule = "linear"
-    predicts: Prediction = "v"
-    weight: Weight = "plain"
-    steps: int = 1000
-    factor: float = 1.0
-    sampler: Sampler = "dpm++"
-    sampler_steps: int = 20
-    cycle_steps: int = 2
-    drop: float = 0.0
+    prediction_type: Prediction = "v"
+    weighting: Weighting = "plain"
+    timesteps: int = 1000
+    loss_weight: float = 1.0
+    solver: Solver = "dpm++"
+    solver_steps: int = 20
+    loss_solver_steps: int = 2
+    condition_dropout: float = 0.0
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
@@ -120,9 +120,9 @@ class DenoiserOptions:
             ("condition", Condition),
             ("network", NetworkName),
             ("schedule", Schedule),
-            ("predicts", Prediction),
-            ("weight", Weight),
-            ("sampler", Sampler),
+            ("prediction_type", Prediction),
+            ("weighting", Weighting),
+            ("solver", Solver),
         ):
             if getattr(self, key) not in get_args(kind):
                 raise ValueError(
@@ -132,42 +132,45 @@ class DenoiserOptions:
             raise ValueError(
                 "denoiser: the blocks of network='dit' are scaled and shifted anyhow; give condition='embed' or 'concat' with it"
             )
-        if self.width < 1 or self.steps < 1:
+        if self.width < 1 or self.timesteps < 1:
             raise ValueError(
-                f"denoiser: width={self.width} and steps={self.steps} must be 1 or more"
+                f"denoiser: width={self.width} and timesteps={self.timesteps} must be 1 or more"
             )
-        if self.sampler in ("heun", "pc") and self.sampler_steps < MANY:
+        if self.solver in ("heun", "pc") and self.solver_steps < MIN_SOLVER_STEPS:
             raise ValueError(
-                f"denoiser: {self.sampler!r} goes wrong in {self.sampler_steps} steps; give it {MANY} or more, or take 'dpm++'"
+                f"denoiser: {self.solver!r} goes wrong in {self.solver_steps} steps; give it {MIN_SOLVER_STEPS} or more, or take 'dpm++'"
             )
-        if self.predicts == "eps" and self.weight == "clamped":
+        if self.prediction_type == "eps" and self.weighting == "clamped":
             raise ValueError(
-                "denoiser: weight='clamped' goes wrong with predicts='eps'; predict 'v' or 'x0' with it"
+                "denoiser: weighting='clamped' goes wrong with prediction_type='eps'; predict 'v' or 'x0' with it"
             )
-        if not (1 <= self.sampler_steps <= self.steps and 1 <= self.cycle_steps <= self.steps):
+        if not (
+            1 <= self.solver_steps <= self.timesteps
+            and 1 <= self.loss_solver_steps <= self.timesteps
+        ):
             raise ValueError(
-                f"denoiser: sampler_steps={self.sampler_steps} and cycle_steps={self.cycle_steps} must lie between 1 and steps={self.steps}"
+                f"denoiser: solver_steps={self.solver_steps} and loss_solver_steps={self.loss_solver_steps} must lie between 1 and timesteps={self.timesteps}"
             )
-        if not 0 <= self.drop < 1 or not self.factor > 0:
+        if not 0 <= self.condition_dropout < 1 or not self.loss_weight > 0:
             raise ValueError(
-                f"denoiser: drop={self.drop} must lie in [0, 1) and factor={self.factor} be positive"
+                f"denoiser: condition_dropout={self.condition_dropout} must lie in [0, 1) and loss_weight={self.loss_weight} be positive"
             )
         if not 0 <= self.guidance < math.inf:
             raise ValueError(f"denoiser: guidance={self.guidance} must be 0 or more")
-        if self.guidance != 1 and not self.drop:
+        if self.guidance != 1 and not self.condition_dropout:
             raise ValueError(
-                f"denoiser: guidance={self.guidance} needs a network that has learned to do without latents; train with drop=0.1"
+                f"denoiser: guidance={self.guidance} needs a network that has learned to do without latents; train with condition_dropout=0.1"
             )
 
     def drawing_by(
-        self, guidance: float | None, sampler: Sampler | None, sampler_steps: int | None
+        self, guidance: float | None, solver: Solver | None, solver_steps: int | None
     ) -> DenoiserOptions:
         """The same but for how values are drawn; None leaves as it is."""
         return replace(
             self,
             guidance=self.guidance if guidance is None else guidance,
-            sampler=sampler or self.sampler,
-            sampler_steps=self.sampler_steps if sampler_steps is None else sampler_steps,
+            solver=solver or self.solver,
+            solver_steps=self.solver_steps if solver_steps is None else solver_steps,
         )
 
     def check(self, modalities: Sequence[Modality]) -> None:
@@ -220,10 +223,10 @@ class Denoising(Likelihood):
         self.options = options
         self.unit = modality.unit
         self.process = GaussianDiffusion(
-            steps=options.steps,
+            timesteps=options.timesteps,
             schedule=options.schedule,
-            predicts=options.predicts,
-            weight=options.weight,
+            prediction_type=options.prediction_type,
+            weighting=options.weighting,
         )
         self.coarse = likelihood(modality) if options.condition == "concat" else None
         self.draft_learns = self.coarse is not None
@@ -240,7 +243,9 @@ class Denoising(Likelihood):
                 f"denoiser: {modality.name!r} of shape {modality.shape} is no image; vectors take condition='embed' and network='unet',"
                 " in whose place they have an MLP"
             )
-        self.nothing = nn.Parameter(torch.zeros(self.output_shape)) if options.drop else None
+        self.nothing = (
+            nn.Parameter(torch.zeros(self.output_shape)) if options.condition_dropout else None
+        )
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         """−λ times the denoising error of each row at a random time, (K, B): no
@@ -253,13 +258,15 @@ class Denoising(Likelihood):
         )
         if self.nothing is not None and self.training:
             rows = raw.new_empty(len(condition), *[1] * len(self.output_shape), dtype=torch.float32)
-            dropped = noise.uniform_like(rows) < self.options.drop
+            dropped = noise.uniform_like(rows) < self.options.condition_dropout
             seen = torch.where(dropped, self.nothing.to(condition.dtype), condition)
         else:
             seen = condition
         size = math.prod(self.shape)
         surrogate = (
-            -self.options.factor * size * self.process.loss(partial(self._predicted, seen), values)
+            -self.options.loss_weight
+            * size
+            * self.process.loss(partial(self._predicted, seen), values)
         )
         surrogate = surrogate.unflatten(0, raw.shape[: -len(self.output_shape)])
         return (
@@ -270,21 +277,21 @@ class Denoising(Likelihood):
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         """A sample of x given raw outputs (..., *output_shape)."""
-        return self._drawn(raw, self.options.sampler, self.options.sampler_steps)
+        return self._drawn(raw, self.options.solver, self.options.solver_steps)
 
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return self.mean(raw)
 
     def draft(self, raw: Tensor) -> Tensor:
         """A sample of few steps, through which gradients reach the raw outputs."""
-        return self._drawn(raw, "dpm++", self.options.cycle_steps)
+        return self._drawn(raw, "dpm++", self.options.loss_solver_steps)
 
-    def _drawn(self, raw: Tensor, sampler: Sampler, steps: int) -> Tensor:
-        parts = raw.reshape(-1, *self.output_shape).split(ROWS)
-        x = torch.cat([self._sampled(part, sampler, steps) for part in parts]).contiguous()
+    def _drawn(self, raw: Tensor, solver: Solver, steps: int) -> Tensor:
+        parts = raw.reshape(-1, *self.output_shape).split(SAMPLING_ROWS)
+        x = torch.cat([self._sampled(part, solver, steps) for part in parts]).contiguous()
         return x.view(*raw.shape[: -len(self.output_shape)], *self.shape)
 
-    def _sampled(self, condition: Tensor, sampler: Sampler, steps: int) -> Tensor:
+    def _sampled(self, condition: Tensor, solver: Solver, steps: int) -> Tensor:
         start = noise.normal_like(
             condition.new_empty(len(condition), *self.shape, dtype=torch.float32)
         )
@@ -295,7 +302,7 @@ class Denoising(Likelihood):
             partial(self._guided, condition),
             start,
             steps=steps,
-            sampler=sampler,
+            solver=solver,
             within=1.0 if self.unit else None,
         )
         return (0.5 * (x + 1)).clamp(0, 1) if self.unit else x

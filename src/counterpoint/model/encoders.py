@@ -12,7 +12,7 @@ from counterpoint.core.modality import Modality
 from counterpoint.nn.build import trunk
 from counterpoint.nn.modules import Trunk
 from counterpoint.nn.options import NetworkOptions
-from counterpoint.nn.running import Statistics
+from counterpoint.nn.running import RunningMoments
 from counterpoint.probability.distributions import Diagonal, Expert, Flowed, Normal, family
 from counterpoint.probability.flows import Flow, FlowOptions
 
@@ -137,7 +137,7 @@ class FlowEncoder(nn.Module):
         self.flow = (
             None if flow.kind == "none" else Flow(dim, features if flow.conditional else 0, flow)
         )
-        self.statistics = None if self.flow is None or flow.conditional else Statistics(dim)
+        self.statistics = None if self.flow is None or flow.conditional else RunningMoments(dim)
 
     def forward(self, x: Tensor) -> tuple[Expert, None]:
         h = self.network(x if self.projector is None else self.projector(x))

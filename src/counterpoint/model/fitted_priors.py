@@ -1,7 +1,7 @@
 """Priors p(z) and p(w_m): densities of the objective, and samplers learned from
 posteriors.
 
-A ``Prior`` is a density: it enters the objective. A ``Sampler`` draws latents like
+A ``Prior`` is a density: it enters the objective. A ``FittedPrior`` draws latents like
 those it was fitted to, the aggregate posterior; it stands beside the density that the
 KL keeps, and at test time takes its place where latents are drawn.
 
@@ -26,22 +26,22 @@ from counterpoint import diffusion
 from counterpoint.core import noise
 from counterpoint.core.precision import full_precision
 from counterpoint.diffusion import GaussianDiffusion, TimeMLP
-from counterpoint.nn.running import Statistics
+from counterpoint.nn.running import RunningMoments
 from counterpoint.probability.distributions import Flowed, Normal
 from counterpoint.probability.flows import Flow, FlowOptions
 
 SamplerName = Literal["diffusion", "score", "score-ode", "flow", "gmm"]
 
-LEAST_VARIANCE = 1e-5
+MIN_VARIANCE = 1e-5
 """Added to the variance of latents before they are standardised: a dimension in which
 nothing varies stays finite."""
 
-MOST_ROWS = 50_000
+MAX_MIXTURE_ROWS = 50_000
 """To how many rows a mixture is fitted at most: to 660,000 it takes more than a quarter
 of an hour."""
 
 
-class Sampler(nn.Module, ABC):
+class FittedPrior(nn.Module, ABC):
     """Draws latents like those it was fitted to."""
 
     @abstractmethod
@@ -49,7 +49,7 @@ class Sampler(nn.Module, ABC):
         """(n, dim) latents."""
 
 
-class Trained(Sampler):
+class TrainedPrior(FittedPrior):
     """A sampler that learns by gradient. Latents are standardised by running statistics
     first (ours): a diffusion schedule and the domain of a spline suppose unit variance,
     and posterior means of a VAE rarely have it.
@@ -61,7 +61,7 @@ class Trained(Sampler):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.statistics = Statistics(dim)
+        self.statistics = RunningMoments(dim)
 
     @abstractmethod
     def standard_loss(self, u: Tensor) -> Tensor:
@@ -97,10 +97,10 @@ class Trained(Sampler):
     @property
     def scale(self) -> Tensor:
         """Running standard deviation of the latents, (dim,)."""
-        return (self.statistics.variance + LEAST_VARIANCE).sqrt()
+        return (self.statistics.variance + MIN_VARIANCE).sqrt()
 
 
-class DiffusionPrior(Trained):
+class DiffusionPrior(TrainedPrior):
     """DDPM of latent vectors: T = 1000, sigmoid schedule, squared error of x̂_0, summed
     over the dimensions and weighted by SNR clamped to [1, 100]; sampled by 100 steps of
     DDIM, η = 0.
@@ -120,7 +120,7 @@ class DiffusionPrior(Trained):
     def __init__(self, dim: int, *, width: int = 512) -> None:
         super().__init__(dim)
         self.process = GaussianDiffusion(
-            steps=1000, schedule="sigmoid", predicts="v", weight="clamped"
+            timesteps=1000, schedule="sigmoid", prediction_type="v", weighting="clamped"
         )
         self.velocity = TimeMLP(
             dim, width
@@ -134,7 +134,7 @@ class DiffusionPrior(Trained):
         return diffusion.sample(self.process, self.velocity, start, steps=100)
 
 
-class ScorePrior(Trained):
+class ScorePrior(TrainedPrior):
     """Score model of latents under the VP-SDE, β from 0.1 to 20, at continuous times;
     sampled by predictor and corrector or by the probability-flow equation (Song et al.
     2021, https://arxiv.org/abs/2011.13456).
@@ -153,9 +153,13 @@ class ScorePrior(Trained):
 
     def __init__(self, dim: int, *, width: int = 512, equation: bool = False) -> None:
         super().__init__(dim)
-        self.walk: tuple[int, diffusion.Sampler] = (50, "dpm++") if equation else (500, "pc")
+        self.walk: tuple[int, diffusion.Solver] = (50, "dpm++") if equation else (500, "pc")
         self.process = GaussianDiffusion(
-            steps=1000, schedule="linear", predicts="v", weight="plain", continuous=True
+            timesteps=1000,
+            schedule="linear",
+            prediction_type="v",
+            weighting="plain",
+            continuous=True,
         )
         self.network = TimeMLP(dim, width)
 
@@ -164,11 +168,11 @@ class ScorePrior(Trained):
 
     def standard_sample(self, n: int) -> Tensor:
         start = noise.normal_like(self.mean.new_empty(n, self.dim))
-        steps, sampler = self.walk
-        return diffusion.sample(self.process, self.network, start, steps=steps, sampler=sampler)
+        steps, solver = self.walk
+        return diffusion.sample(self.process, self.network, start, steps=steps, solver=solver)
 
 
-class FlowPrior(Trained):
+class FlowPrior(TrainedPrior):
     """Neural spline flow of three layers from N(0, I), by maximum likelihood.
 
     Args:
@@ -191,7 +195,7 @@ class FlowPrior(Trained):
         return Flowed(Normal(zero, torch.ones_like(zero)), self.flow)
 
 
-class GaussianMixture(Sampler):
+class GaussianMixture(FittedPrior):
     """Mixture of normals with full covariances, fitted by expectation maximisation
     (scikit-learn's).
 
@@ -224,8 +228,8 @@ class GaussianMixture(Sampler):
             raise ValueError(
                 f"{len(rows)} rows are too few for a mixture of {len(self.weights)}; give it fewer components"
             )
-        if len(rows) > MOST_ROWS:
-            rows = np.random.default_rng(seed).choice(rows, MOST_ROWS, replace=False)
+        if len(rows) > MAX_MIXTURE_ROWS:
+            rows = np.random.default_rng(seed).choice(rows, MAX_MIXTURE_ROWS, replace=False)
         fitted = Mixture(len(self.weights), reg_covar=1e-6, random_state=seed).fit(rows)
         self.weights.copy_(torch.as_tensor(fitted.weights_))
         self.means.copy_(torch.as_tensor(fitted.means_))
@@ -239,7 +243,7 @@ class GaussianMixture(Sampler):
             return self.means[which] + (self.factors[which] @ eps).squeeze(-1)
 
 
-_SAMPLERS: dict[str, tuple[Callable[[int, int], Sampler], int]] = {
+_KINDS: dict[str, tuple[Callable[[int, int], FittedPrior], int]] = {
     "diffusion": (lambda dim, size: DiffusionPrior(dim, width=size), 512),
     "score": (lambda dim, size: ScorePrior(dim, width=size), 512),
     "score-ode": (lambda dim, size: ScorePrior(dim, width=size, equation=True), 512),
@@ -248,7 +252,9 @@ _SAMPLERS: dict[str, tuple[Callable[[int, int], Sampler], int]] = {
 }
 
 
-def samplers(kind: str, size: int | None, dims: dict[str, int]) -> tuple[nn.ModuleDict, int]:
+def make_fitted_priors(
+    kind: str, size: int | None, dims: dict[str, int]
+) -> tuple[nn.ModuleDict, int]:
     """Samplers of one kind for latents of the given sizes, not yet fitted, and the size
     they have.
 
@@ -261,9 +267,9 @@ def samplers(kind: str, size: int | None, dims: dict[str, int]) -> tuple[nn.Modu
     Raises:
         ValueError: an unknown kind, or a size below 1.
     """
-    if kind not in _SAMPLERS:
-        raise ValueError(f"unknown sampler {kind!r}; choose one of {', '.join(_SAMPLERS)}")
-    make, usual = _SAMPLERS[kind]
+    if kind not in _KINDS:
+        raise ValueError(f"unknown sampler {kind!r}; choose one of {', '.join(_KINDS)}")
+    make, usual = _KINDS[kind]
     size = usual if size is None else size
     if size < 1:
         raise ValueError(f"the size of {kind} samplers must be 1 or more, got {size}")

@@ -46,13 +46,13 @@ from torch.nn import functional as F
 from counterpoint.core import noise
 from counterpoint.core.modality import Modality
 from counterpoint.core.precision import wide
-from counterpoint.nn.running import Statistics
+from counterpoint.nn.running import RunningMoments
 from counterpoint.probability.distributions import floored
 
-MOST_CONCENTRATED = 1e6
+MAX_CONCENTRATION = 1e6
 """No φ that is learned gets larger."""
 
-NEAREST = 5e-4
+MIN_DISTANCE_TO_ENDS = 5e-4
 """How near to 0 and 1 proportions can be."""
 
 
@@ -219,7 +219,7 @@ class Counts(Likelihood, ABC):
     def __init__(self, modality: Modality) -> None:
         super().__init__(modality)
         self.log_dispersion = nn.Parameter(torch.zeros(modality.shape))
-        self.totals = Statistics(1)
+        self.totals = RunningMoments(1)
 
     def observe(self, x: Tensor, present: Tensor) -> None:
         total = x.sum(-1, keepdim=True)[present]
@@ -330,7 +330,11 @@ class Beta(Likelihood):
         log_a, log_b = (
             log.double() for log in self.log_shapes(raw)
         )  # a small difference of large numbers
-        a, b, x = log_a.exp(), log_b.exp(), x.clamp(NEAREST, 1 - NEAREST).double()
+        a, b, x = (
+            log_a.exp(),
+            log_b.exp(),
+            x.clamp(MIN_DISTANCE_TO_ENDS, 1 - MIN_DISTANCE_TO_ENDS).double(),
+        )
         ways = (
             torch.lgamma(a + b) - torch.lgamma(a + 1) - torch.lgamma(b + 1) + log_a + log_b
         )  # finite also where a or b underflows
@@ -343,7 +347,7 @@ class Beta(Likelihood):
         raw = wide(raw)
         log_phi = -torch.logaddexp(
             -self.log_concentration,
-            torch.full_like(self.log_concentration, -math.log(MOST_CONCENTRATED)),
+            torch.full_like(self.log_concentration, -math.log(MAX_CONCENTRATION)),
         )
         return log_phi + F.logsigmoid(raw), log_phi + F.logsigmoid(-raw)
 

@@ -27,12 +27,12 @@ from counterpoint.core.reading import kind
 from counterpoint.model.decoders import Decoder, Draw
 from counterpoint.model.denoising import DenoiserOptions, Denoising
 from counterpoint.model.encoding import Encoding
-from counterpoint.model.fitted_priors import Sampler, samplers
+from counterpoint.model.fitted_priors import FittedPrior, make_fitted_priors
 from counterpoint.model.likelihoods import Likelihood
 from counterpoint.model.posteriors import Posterior
 from counterpoint.model.priors import Prior
 from counterpoint.nn.modules import ByName
-from counterpoint.nn.running import Usual
+from counterpoint.nn.running import MeanImputer
 
 FAR_FROM_TRAINING = 8.0
 """Root mean square of values, in standard deviations of the training values, from which
@@ -54,13 +54,13 @@ class Model(nn.Module):
         decoders: by modality.
         auxiliary_priors: learned r_m(w), used for cross-reconstruction in training only
             (MMVAE+).
-        decoder_rows: at most so many rows in one decoder call; larger stacks are cut,
+        decoder_batch_size: at most so many rows in one decoder call; larger stacks are cut,
             which keeps a call in the cache. None: 256 on a CPU, no limit elsewhere.
 
     Attributes:
         denoisers: the diffusion decoders that took the place of a trained one, by
             modality.
-        recompute: decode and compare again in the backward pass instead of keeping what
+        activation_checkpointing: decode and compare again in the backward pass instead of keeping what
             decoders and likelihoods computed, which must not depend on how often they
             are called (no batch normalisation).
     """
@@ -74,12 +74,12 @@ class Model(nn.Module):
         posterior: Posterior,
         decoders: Mapping[str, Decoder],
         auxiliary_priors: Mapping[str, Prior] | None = None,
-        decoder_rows: int | None = None,
+        decoder_batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        if decoder_rows is not None and decoder_rows < 1:
+        if decoder_batch_size is not None and decoder_batch_size < 1:
             raise ValueError(
-                f"decoder_rows={decoder_rows} must be 1 or more, or None for the device's own limit"
+                f"decoder_batch_size={decoder_batch_size} must be 1 or more, or None for the device's own limit"
             )
         self.modalities = {m.name: m for m in modalities}
         self.covariates = covariates_of(modalities)
@@ -89,12 +89,12 @@ class Model(nn.Module):
         self.auxiliary_priors = ByName(auxiliary_priors or {})
         self.posterior = posterior
         self.decoders = ByName(decoders)
-        self.samplers = nn.ModuleDict()
+        self.fitted_priors = nn.ModuleDict()
         self.refiners = nn.ModuleList()
         self.sampler_sizes: dict[str, int] = {}
         self.denoisers: dict[str, DenoiserOptions] = {}
-        self.decoder_rows = decoder_rows
-        self.recompute = False
+        self.decoder_batch_size = decoder_batch_size
+        self.activation_checkpointing = False
 
     @property
     def refiner(self) -> nn.Module | None:
@@ -159,7 +159,7 @@ class Model(nn.Module):
         return {name: by for name, by in reads.items() if isinstance(by, Denoising)}
 
     @property
-    def fillers(self) -> list[Usual]:
+    def fillers(self) -> list[MeanImputer]:
         """What encoders read in gaps, of the modalities that have any."""
         return [filler for name in self.names if (filler := self.decoder(name).filler) is not None]
 
@@ -167,16 +167,16 @@ class Model(nn.Module):
     def priors(self) -> tuple[str, ...]:
         """Names of what latents can be drawn from: ``"standard"``, the density of the
         objective, and the fitted priors, the last one fitted last."""
-        return ("standard", *self.samplers)
+        return ("standard", *self.fitted_priors)
 
     @property
     def surrogates(self) -> list[str]:
         """Modalities whose decoder has no exact density."""
         return [name for name in self.names if not self.likelihood(name).exact]
 
-    def sampler(self, kind: str, name: str) -> Sampler:
+    def fitted_prior(self, kind: str, key: str) -> FittedPrior:
         """The learned sampler of z ("z") or of w_m ("w_" and a modality)."""
-        return cast(Sampler, cast(nn.ModuleDict, self.samplers[kind])[name])
+        return cast(FittedPrior, cast(nn.ModuleDict, self.fitted_priors[kind])[key])
 
     def encode(self, batch: Batch) -> Encoding:
         """What the encoders say of a batch, in whose gaps they read what is usual
@@ -193,7 +193,7 @@ class Model(nn.Module):
         }
         return self.posterior.encode(replace(batch, x={**batch.x, **filled}))
 
-    def add_samplers(self, kind: str, size: int | None = None) -> None:
+    def add_fitted_priors(self, kind: str, size: int | None = None) -> None:
         """Samplers of one kind for z and every w_m, not yet fitted, in the place of any
         that are there; keys "z", and "w_" and a modality.
 
@@ -205,10 +205,10 @@ class Model(nn.Module):
         Raises:
             ValueError: an unknown kind, or a size below 1.
         """
-        made, used = samplers(kind, size, self.latents)
-        if kind in self.samplers:  # so that it becomes the last
-            del self.samplers[kind]
-        self.samplers[kind] = made
+        made, used = make_fitted_priors(kind, size, self.latents)
+        if kind in self.fitted_priors:  # so that it becomes the last
+            del self.fitted_priors[kind]
+        self.fitted_priors[kind] = made
         self.sampler_sizes = {
             **{k: v for k, v in self.sampler_sizes.items() if k != kind},
             kind: used,
@@ -260,8 +260,8 @@ class Model(nn.Module):
         for name in self.names:
             present = batch.present[name]
             self.likelihood(name).observe(batch.x[name], present)
-            if (usual := self.decoder(name).usual) is not None:
-                usual(batch.covariates[present])
+            if (moments := self.decoder(name).mean_covariates) is not None:
+                moments(batch.covariates[present])
             if (filler := self.decoder(name).filler) is not None:
                 filler.observe(batch.x[name], batch.observed(name))
 
@@ -314,7 +314,7 @@ class Model(nn.Module):
 
     def _most(self, like: Tensor) -> int:
         """Most rows of one call of a decoder."""
-        return self.decoder_rows or (
+        return self.decoder_batch_size or (
             CPU_ROWS if like.device.type == "cpu" else max(like.shape[:-1].numel(), 1)
         )
 
@@ -330,17 +330,17 @@ class Model(nn.Module):
         keeps only its inputs until then."""
         return (
             partial(checkpoint, function, use_reentrant=False)
-            if self.recompute and torch.is_grad_enabled()
+            if self.activation_checkpointing and torch.is_grad_enabled()
             else function
         )
 
     def _input(self, latents: Latents, name: str, covariates: Tensor | None) -> Tensor:
         """[z, w_m, c], (K, B, D + D_m + C)."""
-        parts, usual = [latents.shared], self.decoder(name).usual
+        parts, moments = [latents.shared], self.decoder(name).mean_covariates
         if name in self.private_priors:
             parts.append(latents.private[name])
-        if usual is not None:
-            known = usual.mean if covariates is None or covariates.shape[-1] == 0 else covariates
+        if moments is not None:
+            known = moments.mean if covariates is None or covariates.shape[-1] == 0 else covariates
             parts.append(known.expand(*latents.shared.shape[:-1], -1))
         return torch.cat(parts, -1)
 
@@ -352,6 +352,8 @@ class Model(nn.Module):
                 learned sampler.
         """
         if prior != "standard":
-            return self.sampler(prior, name).sample(torch.Size(shape).numel()).unflatten(0, shape)
+            return (
+                self.fitted_prior(prior, name).sample(torch.Size(shape).numel()).unflatten(0, shape)
+            )
         density = self.prior if name == "z" else self.private_priors[name.removeprefix("w_")]
         return density().rsample(torch.Size(shape))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from counterpoint.core.batch import Batch
 from counterpoint.model.encoding import Encoding
-from counterpoint.model.rules import Joint, Mixture, Rule
+from counterpoint.model.rules import JointRule, MixtureRule, Rule
 from counterpoint.nn.modules import ByName
 from counterpoint.probability import distributions as dist
 
@@ -42,7 +42,7 @@ class Posterior(nn.Module):
         """What the aggregate posterior of z is made of: posteriors, and which rows (B,)
         count. A mixture's experts each by itself; else what everything a row has says
         together, by the joint encoder where there is one."""
-        if isinstance(self.rule, Mixture):
+        if isinstance(self.rule, MixtureRule):
             return [(q, encoding.batch.present[name]) for name, q in encoding.shared.items()]
         return [
             (
@@ -55,7 +55,7 @@ class Posterior(nn.Module):
         """q(z | all that a row has), parameters (B, D): by the joint encoder also in
         rows that lack a modality, where it can read such."""
         reads_gaps = (
-            isinstance(self.rule, Joint) and len(self.rule.encoder.tokens) > 0
+            isinstance(self.rule, JointRule) and len(self.rule.encoder.tokens) > 0
         )  # else incomplete rows take the rule for subsets
         return (
             encoding.joint

@@ -1,11 +1,11 @@
 """Posteriors q(z, w | x_S): unimodal encoders and the rule that joins them for a set S
 of modalities.
 
-    Mixture             q(z|x_S) = 1/|S| Σ_{m∈S} q(z|x_m)                    Shi et al. 2019, https://arxiv.org/abs/1911.03393
-    Product             q(z|x_S) ∝ p(z)^π ∏_{m∈S} q(z|x_m), π ∈ {0, 1}       Wu & Goodman 2018, https://arxiv.org/abs/1802.05335
-    MixtureOfProducts   uniform mixture of the products of all subsets       Sutter et al. 2021, https://arxiv.org/abs/2105.02470
-    PosteriorProduct    q(z|x_S) ∝ p(z) ∏_{m∈S} q(z|x_m) / q_m(z)            JNF 2025, https://arxiv.org/abs/2502.03952
-    Joint               q(z|X) has an encoder of its own; proper subsets     Suzuki et al. 2016, https://arxiv.org/abs/1611.01891
+    MixtureRule             q(z|x_S) = 1/|S| Σ_{m∈S} q(z|x_m)                    Shi et al. 2019, https://arxiv.org/abs/1911.03393
+    ProductRule             q(z|x_S) ∝ p(z)^π ∏_{m∈S} q(z|x_m), π ∈ {0, 1}       Wu & Goodman 2018, https://arxiv.org/abs/1802.05335
+    MoPoERule   uniform mixture of the products of all subsets       Sutter et al. 2021, https://arxiv.org/abs/2105.02470
+    BayesRule    q(z|x_S) ∝ p(z) ∏_{m∈S} q(z|x_m) / q_m(z)            JNF 2025, https://arxiv.org/abs/2502.03952
+    JointRule               q(z|X) has an encoder of its own; proper subsets     Suzuki et al. 2016, https://arxiv.org/abs/1611.01891
                         take another rule
 
 Every rule works row by row on what is present: S is the set of given modalities that
@@ -55,7 +55,7 @@ class Rule(nn.Module, ABC):
         """q(z | x_S) for S = ``given``, parameters (B, D)."""
 
 
-class Mixture(Rule):
+class MixtureRule(Rule):
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
         if len(given) == 1:
             return encoding.shared[given[0]]
@@ -67,7 +67,7 @@ class Mixture(Rule):
 PriorExpert = Literal["always", "complete", "never"]
 
 
-class Product(Rule):
+class ProductRule(Rule):
     """The normalised product of the experts.
 
     Args:
@@ -109,7 +109,7 @@ class Product(Rule):
         )
 
 
-class MixtureOfProducts(Rule):
+class MoPoERule(Rule):
     """All non-empty subsets of what is given; the N(0, I) expert joins the product of
     all modalities of the model, as in the authors' code. A row mixes the subsets whose
     members it all has."""
@@ -133,7 +133,7 @@ class MixtureOfProducts(Rule):
         )
 
 
-class PosteriorProduct(Rule):
+class BayesRule(Rule):
     """The posterior that unimodal posteriors imply where modalities are independent
     given z:
 
@@ -231,7 +231,7 @@ class JointEncoder(nn.Module):
         return Normal(q.loc, q.scale)
 
 
-class Joint(Rule):
+class JointRule(Rule):
     """The joint encoder's posterior where everything is given and a row has it all;
     another rule for the rest.
 

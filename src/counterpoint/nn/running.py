@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from counterpoint.core.precision import wide
 
 
-class Statistics(nn.Module):
+class RunningMoments(nn.Module):
     """Running mean and variance of vectors (N, dim), for what needs them and not for
     normalising: all batches count the same at first, and later ones one in a hundred,
     so that few batches are enough and what changes is followed. Fewer than two rows
@@ -32,7 +32,7 @@ class Statistics(nn.Module):
     variance: Tensor
     count: Tensor
 
-    LEAST = 0.01
+    MIN_SHARE = 0.01
     """The share of later batches."""
 
     def __init__(self, dim: int) -> None:
@@ -45,7 +45,7 @@ class Statistics(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Take account of x when training; returns it as it is."""
         if self.training and len(x) > 1:
-            share = self.count.add_(1).float().reciprocal().clamp(min=self.LEAST)
+            share = self.count.add_(1).float().reciprocal().clamp(min=self.MIN_SHARE)
             values = wide(x)
             apart = values.mean(0) - self.mean
             self.variance.lerp_(values.var(0, correction=0), share).add_(
@@ -60,10 +60,10 @@ class Statistics(nn.Module):
         one in a hundred."""
         self.mean.copy_(x.mean(0))
         self.variance.copy_(x.var(0, correction=0))
-        self.count.fill_(round(1 / self.LEAST))
+        self.count.fill_(round(1 / self.MIN_SHARE))
 
 
-class Usual(nn.Module):
+class MeanImputer(nn.Module):
     """The mean of every entry over all that were there in training, which stands for
     those that are missing.
 

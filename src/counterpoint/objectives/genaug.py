@@ -84,7 +84,7 @@ class GenAug(Loss):
                 model.likelihood(name),
                 encoding.batch.present[name],
             )
-            z, w = encoding.shared[name].centre, encoding.private[name].centre
+            z, w = encoding.shared[name].point_estimate, encoding.private[name].point_estimate
             images = [
                 likelihood.draft(raw[name].squeeze(0)) for raw in decoded[each * i : each * (i + 1)]
             ]
@@ -93,7 +93,7 @@ class GenAug(Loss):
             ):  # augmentations are not data: evaluation must not see their statistics
                 if self.partner == "posterior":  # the image of row i carries the w of the next
                     z_again, w_again = (
-                        q.centre
+                        q.point_estimate
                         for q in encode_present(encoder, images[0], present)
                         if q is not None
                     )

@@ -53,7 +53,7 @@ LogDensity = Callable[[Tensor], Tensor]
 Target = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Positions (C, B, D) to log densities (C, B) and their gradients (C, B, D)."""
 
-DIVERGENT = 1000.0
+DIVERGENT_ENERGY = 1000.0
 """A step whose energy rises by more, or is not finite, diverged."""
 
 
@@ -154,7 +154,7 @@ def step(
     position = torch.where(taken.unsqueeze(-1), end.position, state.position)
     gradient = torch.where(taken.unsqueeze(-1), end.gradient, state.gradient)
     log_value = torch.where(taken, end.log_density, state.log_density)
-    return State(position, log_value, gradient), Info(acceptance, rise > DIVERGENT)
+    return State(position, log_value, gradient), Info(acceptance, rise > DIVERGENT_ENERGY)
 
 
 @dataclass(frozen=True)

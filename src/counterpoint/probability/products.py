@@ -48,11 +48,11 @@ from counterpoint.probability.distributions import Diagonal, Expert, Flowed, Nor
 from counterpoint.probability.flows import Flow, masked_once, side_by_side
 from counterpoint.probability.mcmc import HMC, Chains
 
-FAR = (16.0, 32.0)
+RAY_RADII = (16.0, 32.0)
 """Radii, in scales of the prior and beyond the experts' centres, between which a proper
 product's log density falls along every ray."""
 
-STUCK = 1e-3
+STUCK_ACCEPTANCE = 1e-3
 """Mean acceptance below which a chain has not moved."""
 
 
@@ -85,7 +85,8 @@ def product_of_posteriors(
         [
             *experts,
             Normal(
-                prior.loc.expand_as(experts[0].centre), prior.scale.expand_as(experts[0].centre)
+                prior.loc.expand_as(experts[0].point_estimate),
+                prior.scale.expand_as(experts[0].point_estimate),
             ),
         ]
     )
@@ -141,9 +142,9 @@ class ProductOfPosteriors(Distribution):
         """How far from the prior's location the experts say anything, (B, 1)."""
         with torch.no_grad():
             centres = (
-                torch.stack([q.centre for q in self.experts])
+                torch.stack([q.point_estimate for q in self.experts])
                 if self._together is None
-                else self._together.centre.squeeze(1)
+                else self._together.point_estimate.squeeze(1)
             )
             away = torch.where(self.members, (centres - self.prior.loc).abs().amax(-1), 0.0)
         return away.amax(0).nan_to_num().unsqueeze(-1)
@@ -170,7 +171,8 @@ class ProductOfPosteriors(Distribution):
             )
             rays = torch.cat([some, -some]).to(self.prior.loc).unsqueeze(1)
             at = [
-                self.prior.loc + (self._reach + radius * self.prior.scale) * rays for radius in FAR
+                self.prior.loc + (self._reach + radius * self.prior.scale) * rays
+                for radius in RAY_RADII
             ]
             near, far = (self._log_density(z, None) for z in at)
         return ((far >= near) & (far > -math.inf)).any(0) & ~bounded
@@ -238,7 +240,7 @@ class ProductOfPosteriors(Distribution):
         """
         count = count or self.hmc.chains
         chains = self._run(count)
-        away = (chains.draws - self.prior.loc).abs() > self._reach + FAR[0] * self.prior.scale
+        away = (chains.draws - self.prior.loc).abs() > self._reach + RAY_RADII[0] * self.prior.scale
         astray = away.any(-1).any(0).any(0) & ~self.improper
         if bool(astray.any()):
             self._improper = self.improper | astray
@@ -248,12 +250,14 @@ class ProductOfPosteriors(Distribution):
         return chains
 
     def _report_stuck(self, chains: Chains) -> None:
-        stuck = (chains.acceptance.amin(0) < STUCK).nonzero().squeeze(-1)
+        stuck = (chains.acceptance.amin(0) < STUCK_ACCEPTANCE).nonzero().squeeze(-1)
         if len(stuck) == 0:
             return
         first = int(stuck[0])
         with torch.no_grad():
-            at = torch.where(torch.isfinite(chains.draws[-1]), chains.draws[-1], self.prior.centre)
+            at = torch.where(
+                torch.isfinite(chains.draws[-1]), chains.draws[-1], self.prior.point_estimate
+            )
             blind = [
                 f"{name!r}"
                 for name, q, here in zip(self.names, self.experts, self.members, strict=True)
@@ -302,7 +306,7 @@ class ProductOfPosteriors(Distribution):
         return last.reshape(*shape, *last.shape[1:])
 
     @cached_property
-    def centre(self) -> Tensor:
+    def point_estimate(self) -> Tensor:
         """The mean of all draws after warm-up, (B, D), always of the same random
         numbers."""
         with noise.seeded(0):
@@ -342,8 +346,8 @@ class MixtureOfExperts(Distribution):
         ).squeeze(-2)
 
     @property
-    def centre(self) -> Tensor:
-        centres = torch.stack([q.centre for q in self.experts])
+    def point_estimate(self) -> Tensor:
+        centres = torch.stack([q.point_estimate for q in self.experts])
         return (self.members.unsqueeze(-1) * centres).sum(0) / self.members.sum(0).unsqueeze(-1)
 
 
@@ -361,7 +365,9 @@ class Choice(Distribution):
 
     def __init__(self, rows: Tensor, first: dist.Posterior, second: dist.Posterior) -> None:
         self.rows, self.first, self.second = rows, first, second
-        super().__init__(torch.Size((len(rows),)), first.centre.shape[-1:], validate_args=False)
+        super().__init__(
+            torch.Size((len(rows),)), first.point_estimate.shape[-1:], validate_args=False
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self._together(
@@ -373,8 +379,8 @@ class Choice(Distribution):
         return self._together(self.first.rsample(shape), self.second.rsample(shape), -2)
 
     @cached_property
-    def centre(self) -> Tensor:
-        return self._together(self.first.centre, self.second.centre, -2)
+    def point_estimate(self) -> Tensor:
+        return self._together(self.first.point_estimate, self.second.point_estimate, -2)
 
     def _together(self, first: Tensor, second: Tensor, axis: int) -> Tensor:
         return first.index_copy(axis, (~self.rows).nonzero().squeeze(-1), second)
@@ -437,11 +443,11 @@ def log_normaliser(q: dist.Posterior, like: dist.Posterior, samples: int) -> Ten
     which changes ``q.log_prob``."""
     if isinstance(q, Choice):
         others = (~q.rows).nonzero().squeeze(-1)
-        return torch.zeros_like(like.centre[..., 0]).index_copy(
+        return torch.zeros_like(like.point_estimate[..., 0]).index_copy(
             0, others, log_normaliser(q.second, _taken(like, others), samples)
         )
     if not isinstance(q, ProductOfPosteriors):
-        return torch.zeros_like(like.centre[..., 0])
+        return torch.zeros_like(like.point_estimate[..., 0])
     draws = q.chains(max(q.hmc.chains, 8)).draws.flatten(0, 1)
     fitted, half = Normal(draws.mean(0), draws.std(0)), torch.Size((-(-samples // 2),))
     z = torch.cat([fitted.rsample(half), like.rsample(half)])
