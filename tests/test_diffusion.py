@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +13,11 @@ from linear_gaussian import assert_mean
 from torch import Tensor
 
 from counterpoint.diffusion import (
+    SOLVERS,
     GaussianDiffusion,
     Network,
     Prediction,
     Schedule,
-    Solver,
     TimeMLP,
     alpha_bars,
     sample,
@@ -124,7 +124,7 @@ def exact(process: GaussianDiffusion) -> Network:
     return network
 
 
-def drawn(process: GaussianDiffusion, solver: Solver, steps: int, count: int = 60_000) -> Tensor:
+def drawn(process: GaussianDiffusion, solver: str, steps: int, count: int = 60_000) -> Tensor:
     """From noise whose moments are exact, so that chance plays no part in what solvers
     make of it."""
     torch.manual_seed(0)
@@ -137,7 +137,7 @@ def drawn(process: GaussianDiffusion, solver: Solver, steps: int, count: int = 6
 @pytest.mark.parametrize(
     ("solver", "steps"), [("ancestral", 1000), ("ddim", 1000), ("heun", 100), ("dpm++", 50)]
 )
-def test_samplers_recover_a_gaussian(schedule: Schedule, solver: Solver, steps: int) -> None:
+def test_samplers_recover_a_gaussian(schedule: Schedule, solver: str, steps: int) -> None:
     """Means within 2 % of a standard deviation, covariances within 2 %."""
     found = drawn(GaussianDiffusion(schedule=schedule), solver, steps)
     assert float(((found.mean(0) - MEAN) / STD).abs().max()) < 0.02
@@ -265,8 +265,8 @@ def test_between_two_times_the_noise_is_between() -> None:
     )
 
 
-@pytest.mark.parametrize("solver", get_args(Solver))
-def test_a_walk_visits_falling_times_and_may_have_one_step(solver: Solver) -> None:
+@pytest.mark.parametrize("solver", [*SOLVERS])
+def test_a_walk_visits_falling_times_and_may_have_one_step(solver: str) -> None:
     times: list[float] = []
     process = GaussianDiffusion(schedule="linear", timesteps=100)
 
@@ -288,7 +288,7 @@ def test_a_walk_visits_falling_times_and_may_have_one_step(solver: Solver) -> No
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("solver", ["ancestral", "ddim", "dpm++"])
-def test_two_steps_are_finite_and_not_far_off(schedule: Schedule, solver: Solver) -> None:
+def test_two_steps_are_finite_and_not_far_off(schedule: Schedule, solver: str) -> None:
     for steps in (50, 1000):
         found = drawn(GaussianDiffusion(schedule=schedule, timesteps=steps), solver, 2, count=2000)
         assert (

@@ -172,7 +172,7 @@ def test_what_goes_wrong_leaves_the_method_as_it_was() -> None:
     assert before.keys() == now.keys() and all(
         torch.equal(before[name], now[name]) for name in before
     )
-    assert method.stages is stages and method.model.surrogates == [] and not method.model.denoisers
+    assert method.stages is stages and method.model.surrogates == [] and not method.model.additions
     for options, message in (
         (DenoiserOptions(), "denoiser names no modality; choose some of image, vector"),
         (

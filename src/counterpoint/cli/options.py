@@ -8,7 +8,6 @@ from typing import Literal
 
 from counterpoint.inference import RefinerOptions
 from counterpoint.model.denoising import DenoiserOptions
-from counterpoint.model.fitted_priors import SamplerName
 from counterpoint.training import FitOptions
 from counterpoint.training.afterwards.decoder import USUAL
 
@@ -63,7 +62,7 @@ class PriorOptions:
     """
 
     run: Path
-    kind: SamplerName = "diffusion"
+    kind: str = "diffusion"
     size: int | None = None
     fit_to: Literal["means", "samples"] = "means"
     steps: int = 2000

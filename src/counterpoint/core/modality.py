@@ -12,10 +12,14 @@ import numpy as np
 from torch import Tensor
 
 from counterpoint.core import checks
+from counterpoint.core.registry import Registry
 
 LikelihoodName = Literal["normal", "laplace", "bernoulli", "categorical", "nb", "zinb", "beta"]
 
-LIKELIHOODS: tuple[str, ...] = get_args(LikelihoodName)
+LIKELIHOOD_NAMES: Registry[str] = Registry(
+    "likelihood", {name: name for name in get_args(LikelihoodName)}
+)
+"""Names of likelihoods; :func:`counterpoint.extend.register_likelihood` adds others."""
 
 COUNTS: tuple[str, ...] = ("nb", "zinb")
 """Likelihoods of counts."""
@@ -85,7 +89,7 @@ class Modality:
 
     name: str
     shape: tuple[int, ...]
-    likelihood: LikelihoodName = "laplace"
+    likelihood: str = "laplace"
     scale: float | None = 0.75
     weight: float = 1.0
     classes: int | None = None
@@ -158,9 +162,9 @@ class Modality:
             raise ValueError(
                 f"modality {self.name!r}: shape {self.shape} must have at least one axis, each of length 1 or more"
             )
-        if self.likelihood not in LIKELIHOODS:
+        if self.likelihood not in LIKELIHOOD_NAMES:
             raise ValueError(
-                f"modality {self.name!r}: unknown likelihood {self.likelihood!r}; choose one of {', '.join(LIKELIHOODS)}"
+                f"modality {self.name!r}: unknown likelihood {self.likelihood!r}; choose one of {', '.join(LIKELIHOOD_NAMES)}"
             )
         if isinstance(self.scale, np.integer | np.floating):
             object.__setattr__(self, "scale", float(self.scale))

@@ -12,9 +12,10 @@ from counterpoint.diffusion.external import DiT, UNet2D
 from counterpoint.diffusion.networks import Conditioning, TimeMLP, UNet
 from counterpoint.diffusion.process import GaussianDiffusion, Network, Prediction, Weighting
 from counterpoint.diffusion.schedule import Schedule, alpha_bars
-from counterpoint.diffusion.solvers import Solver, sample
+from counterpoint.diffusion.solvers import SOLVERS, Solver, sample
 
 __all__ = [
+    "SOLVERS",
     "Conditioning",
     "DiT",
     "GaussianDiffusion",

@@ -18,20 +18,41 @@ evenly in time; the solvers, whose error is one of λ, evenly in λ.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from counterpoint.core import noise
+from counterpoint.core.registry import Registry
 from counterpoint.diffusion.process import GaussianDiffusion, Network
 
-Solver = Literal["ancestral", "ddim", "heun", "dpm++", "pc"]
-
 LANGEVIN_SNR = 0.16
+"""Signal-to-noise ratio of the Langevin steps of ``pc``."""
+
+MIN_SOLVER_STEPS = 20
+"""Fewest steps with which ``heun`` and ``pc`` give sensible values."""
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(x_t (N, *shape), t (1,)) → x̂_0 (N, *shape)."""
+
+Walk = Callable[[GaussianDiffusion, Denoise, Tensor, Tensor], Tensor]
+"""(process, denoise, x_T (N, *shape), falling times (n,)) → x at the last time."""
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How to walk from noise to values.
+
+    Args:
+        walk: takes the process, a function that denoises, x_T and the times.
+        even_in_log_snr: steps are even in log SNR instead of in time.
+        min_steps: fewest steps that a decoder may take.
+    """
+
+    walk: Walk
+    even_in_log_snr: bool = False
+    min_steps: int = 1
 
 
 def sample(
@@ -40,23 +61,26 @@ def sample(
     noise: Tensor,
     *,
     steps: int = 100,
-    solver: Solver = "ddim",
+    solver: str = "ddim",
     within: float | None = None,
 ) -> Tensor:
     """x_0 (N, *shape) from x_T = ``noise``. Differentiable; other random numbers than
     ``noise`` come from :mod:`counterpoint.core.noise`.
 
     Args:
+        process: noising, and what the network predicts.
+        network: (x_t, t) → its prediction.
+        noise: x_T.
         steps: times at which x̂_0 is asked for (by ``heun`` and ``pc`` twice, but for
             the last, and by ``heun`` for the first).
+        solver: one of :data:`SOLVERS`.
         within: keep every x̂_0 between −within and within, for values that are known to
             lie there.
 
     Raises:
         ValueError: an unknown solver, more steps than T, or none.
     """
-    if solver not in get_args(Solver):
-        raise ValueError(f"unknown solver {solver!r}; choose one of {', '.join(get_args(Solver))}")
+    chosen = SOLVERS.named(solver)
     if not 1 <= steps <= process.timesteps:
         raise ValueError(f"{solver} takes 1 to {process.timesteps} steps, got {steps}")
 
@@ -64,15 +88,8 @@ def sample(
         x0 = process.denoised(network, x, t)
         return x0 if within is None else x0.clamp(-within, within)
 
-    walk = {
-        "ancestral": _ancestral,
-        "ddim": _ddim,
-        "heun": _heun,
-        "dpm++": _multistep,
-        "pc": _corrected,
-    }[solver]
-    times = (_even_in_log_snr if solver in ("heun", "dpm++") else _even)(process, steps)
-    x = walk(process, denoise, noise, times) if steps > 1 else noise
+    times = (_even_in_log_snr if chosen.even_in_log_snr else _even)(process, steps)
+    x = chosen.walk(process, denoise, noise, times) if steps > 1 else noise
     return denoise(x, times[-1:])
 
 
@@ -198,3 +215,16 @@ def _score(process: GaussianDiffusion, x: Tensor, x0: Tensor, t: Tensor) -> Tens
 def _norm(x: Tensor) -> Tensor:
     """Mean length of the rows."""
     return x.flatten(1).norm(dim=1).mean()
+
+
+SOLVERS: Registry[Solver] = Registry(
+    "solver",
+    {
+        "ancestral": Solver(_ancestral),
+        "ddim": Solver(_ddim),
+        "heun": Solver(_heun, even_in_log_snr=True, min_steps=MIN_SOLVER_STEPS),
+        "dpm++": Solver(_multistep, even_in_log_snr=True),
+        "pc": Solver(_corrected, min_steps=MIN_SOLVER_STEPS),
+    },
+)
+"""Solvers by name."""

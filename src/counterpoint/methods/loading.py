@@ -10,11 +10,11 @@ from counterpoint.core import checks
 from counterpoint.core.documents import read_json
 from counterpoint.core.memory import Budget, TooLarge
 from counterpoint.core.modality import Modality
-from counterpoint.inference import Refiner, RefinerOptions, refiner_of
+from counterpoint.methods.additions import add
 from counterpoint.methods.method import Method
 from counterpoint.methods.registry import method_named
 from counterpoint.model import format as files
-from counterpoint.model.denoising import DenoiserOptions
+from counterpoint.model.additions import Addition
 from counterpoint.nn.modules import weights_from
 
 SPARE_BYTES = 2**28
@@ -73,18 +73,6 @@ def _composed(record: Mapping[str, Any]) -> Method:
     unsaid = [option for option in method.config if option not in record["config"]]
     if unsaid:  # the weights may have been trained with another value than the default
         raise ValueError(f"it does not say {unsaid[0]!r}, so it is of another version")
-    for kind, size in record["samplers"].items():
-        method.model.add_fitted_priors(kind, size)
-    for options in record.get("denoisers", ()):
-        method.model.put_denoisers(DenoiserOptions(**options))
-    if refiner := record.get("refiner"):
-        method.model.put_refiner(
-            Refiner(
-                modalities,
-                refiner["latents"],
-                RefinerOptions(**refiner["options"]),
-                beta=refiner["beta"],
-            )
-        )
-        refiner_of(method.model)
+    for addition in record["additions"]:
+        add(method.model, Addition(**addition))
     return method

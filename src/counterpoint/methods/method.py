@@ -18,7 +18,6 @@ from counterpoint.core.batch import Batch
 from counterpoint.core.conversion import read_as
 from counterpoint.core.memory import Budget, TooLarge, physical
 from counterpoint.core.modality import Modality
-from counterpoint.diffusion import Solver
 from counterpoint.methods.measurements import Measurements
 from counterpoint.methods.options import CommonOptions
 from counterpoint.methods.saving import Saving
@@ -244,7 +243,7 @@ class Method(Measurements, Saving):
         self,
         *,
         guidance: float | None = None,
-        solver: Solver | None = None,
+        solver: str | None = None,
         solver_steps: int | None = None,
     ) -> None:
         """How diffusion decoders draw from now on; None leaves as it is. It is not

@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from counterpoint import inference
+from counterpoint.methods.additions import additions_of
 from counterpoint.model import format as files
+from counterpoint.model.additions import Addition
 from counterpoint.training.trainable import TrainableModel
 
 
@@ -37,17 +38,16 @@ class Saving(TrainableModel):
             "method": self.name,
             "modalities": [dataclasses.asdict(m) for m in self.modalities],
             "config": self.config,
-            "samplers": self.model.sampler_sizes,
-            "denoisers": [dataclasses.asdict(options) for options in self.model.denoisers.values()],
+            "additions": [dataclasses.asdict(addition) for addition in self.additions],
         }
-        if isinstance(refiner := self.model.refiner, inference.Refiner):
-            record["refiner"] = {
-                "latents": refiner.latents,
-                "options": dataclasses.asdict(refiner.options),
-                "beta": refiner.beta,
-            }
         files.keep(folder, record, self._weights())
         return folder
+
+    @property
+    def additions(self) -> tuple[Addition, ...]:
+        """What was fitted to the model beside its objective: priors, decoders, a
+        refiner."""
+        return additions_of(self.model)
 
     @property
     def checksum(self) -> str:

@@ -582,7 +582,11 @@ def _origin(method: Method, data: Dataset) -> dict[str, Any]:
         for name, by in method.model.denoisings.items()
     }
     return {
-        "method": {"name": method.name, "config": method.config}
+        "method": {
+            "name": method.name,
+            "config": method.config,
+            "additions": [asdict(addition) for addition in method.additions],
+        }
         | ({"denoisers": drawn} if drawn else {}),
         "data": {"name": data.name, "notes": dict(data.notes), "checksum": data.checksum()},
         "versions": {

@@ -32,7 +32,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,12 +41,12 @@ from counterpoint import diffusion
 from counterpoint.core import checks, noise
 from counterpoint.core.modality import Modality
 from counterpoint.diffusion import (
+    SOLVERS,
     Conditioning,
     DiT,
     GaussianDiffusion,
     Prediction,
     Schedule,
-    Solver,
     TimeMLP,
     UNet,
     UNet2D,
@@ -57,9 +57,6 @@ from counterpoint.model.likelihoods import Likelihood, likelihood
 Condition = Literal["embed", "film", "concat"]
 
 NetworkName = Literal["unet", "unet2d", "dit"]
-
-MIN_SOLVER_STEPS = 20
-"""Fewest steps of the solvers that few would lead astray."""
 
 SAMPLING_ROWS = 256
 """Most rows that pass through the network at once when sampling."""
@@ -103,7 +100,7 @@ class DenoiserOptions:
     weighting: Weighting = "plain"
     timesteps: int = 1000
     loss_weight: float = 1.0
-    solver: Solver = "dpm++"
+    solver: str = "dpm++"
     solver_steps: int = 20
     loss_solver_steps: int = 2
     condition_dropout: float = 0.0
@@ -116,33 +113,35 @@ class DenoiserOptions:
             "modalities",
             (self.modalities,) if isinstance(self.modalities, str) else tuple(self.modalities),
         )
-        for key, kind in (
-            ("condition", Condition),
-            ("network", NetworkName),
-            ("schedule", Schedule),
-            ("prediction_type", Prediction),
-            ("weighting", Weighting),
-            ("solver", Solver),
-        ):
-            if getattr(self, key) not in get_args(kind):
-                raise ValueError(
-                    f"denoiser: {key}={getattr(self, key)!r} is unknown; choose one of {', '.join(get_args(kind))}"
-                )
+        checks.choices(self, "denoiser: ")
+        SOLVERS.check(self.solver, "denoiser: solver")
+        self._check_numbers()
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        """Refuse options that do not go together, by ValueError."""
         if self.network == "dit" and self.condition == "film":
             raise ValueError(
                 "denoiser: the blocks of network='dit' are scaled and shifted anyhow; give condition='embed' or 'concat' with it"
             )
-        if self.width < 1 or self.timesteps < 1:
+        if self.solver_steps < (least := SOLVERS[self.solver].min_steps):
             raise ValueError(
-                f"denoiser: width={self.width} and timesteps={self.timesteps} must be 1 or more"
-            )
-        if self.solver in ("heun", "pc") and self.solver_steps < MIN_SOLVER_STEPS:
-            raise ValueError(
-                f"denoiser: {self.solver!r} goes wrong in {self.solver_steps} steps; give it {MIN_SOLVER_STEPS} or more, or take 'dpm++'"
+                f"denoiser: {self.solver!r} goes wrong in {self.solver_steps} steps; give it {least} or more, or take 'dpm++'"
             )
         if self.prediction_type == "eps" and self.weighting == "clamped":
             raise ValueError(
                 "denoiser: weighting='clamped' goes wrong with prediction_type='eps'; predict 'v' or 'x0' with it"
+            )
+        if self.guidance != 1 and not self.condition_dropout:
+            raise ValueError(
+                f"denoiser: guidance={self.guidance} needs a network that has learned to do without latents; train with condition_dropout=0.1"
+            )
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers out of their range, by ValueError."""
+        if self.width < 1 or self.timesteps < 1:
+            raise ValueError(
+                f"denoiser: width={self.width} and timesteps={self.timesteps} must be 1 or more"
             )
         if not (
             1 <= self.solver_steps <= self.timesteps
@@ -157,13 +156,9 @@ class DenoiserOptions:
             )
         if not 0 <= self.guidance < math.inf:
             raise ValueError(f"denoiser: guidance={self.guidance} must be 0 or more")
-        if self.guidance != 1 and not self.condition_dropout:
-            raise ValueError(
-                f"denoiser: guidance={self.guidance} needs a network that has learned to do without latents; train with condition_dropout=0.1"
-            )
 
     def drawing_by(
-        self, guidance: float | None, solver: Solver | None, solver_steps: int | None
+        self, guidance: float | None, solver: str | None, solver_steps: int | None
     ) -> DenoiserOptions:
         """The same but for how values are drawn; None leaves as it is."""
         return replace(
@@ -286,12 +281,12 @@ class Denoising(Likelihood):
         """A sample of few steps, through which gradients reach the raw outputs."""
         return self._drawn(raw, "dpm++", self.options.loss_solver_steps)
 
-    def _drawn(self, raw: Tensor, solver: Solver, steps: int) -> Tensor:
+    def _drawn(self, raw: Tensor, solver: str, steps: int) -> Tensor:
         parts = raw.reshape(-1, *self.output_shape).split(SAMPLING_ROWS)
         x = torch.cat([self._sampled(part, solver, steps) for part in parts]).contiguous()
         return x.view(*raw.shape[: -len(self.output_shape)], *self.shape)
 
-    def _sampled(self, condition: Tensor, solver: Solver, steps: int) -> Tensor:
+    def _sampled(self, condition: Tensor, solver: str, steps: int) -> Tensor:
         start = noise.normal_like(
             condition.new_empty(len(condition), *self.shape, dtype=torch.float32)
         )

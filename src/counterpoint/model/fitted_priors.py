@@ -1,13 +1,12 @@
-"""Priors p(z) and p(w_m): densities of the objective, and samplers learned from
-posteriors.
+"""Fitted priors: learned from the posteriors of a trained model.
 
 A ``Prior`` is a density: it enters the objective. A ``FittedPrior`` draws latents like
-those it was fitted to, the aggregate posterior; it stands beside the density that the
-KL keeps, and at test time takes its place where latents are drawn.
+those that it was fitted to, the aggregate posterior. The KL keeps the density;
+generation draws from the fitted prior instead.
 
     diffusion   DDPM          IDMVAE 2025, https://arxiv.org/abs/2509.23548
-    score       score model, sampled by predictor and corrector, Diff-MVAE 2024, https://arxiv.org/abs/2408.16883; score-ode by the
-                probability-flow equation
+    score       score model, sampled by predictor and corrector, Diff-MVAE 2024, https://arxiv.org/abs/2408.16883
+    score-ode   the same, sampled by the probability-flow equation
     flow        neural spline flow, by maximum likelihood
     gmm         mixture of full-covariance normals, as in JNF's evaluation, 2025, https://arxiv.org/abs/2502.03952
 """
@@ -15,8 +14,8 @@ KL keeps, and at test time takes its place where latents are drawn.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,34 +24,50 @@ from torch import Tensor, nn
 from counterpoint import diffusion
 from counterpoint.core import noise
 from counterpoint.core.precision import full_precision
+from counterpoint.core.registry import Registry
 from counterpoint.diffusion import GaussianDiffusion, TimeMLP
 from counterpoint.nn.running import RunningMoments
 from counterpoint.probability.distributions import Flowed, Normal
 from counterpoint.probability.flows import Flow, FlowOptions
 
-SamplerName = Literal["diffusion", "score", "score-ode", "flow", "gmm"]
-
 MIN_VARIANCE = 1e-5
-"""Added to the variance of latents before they are standardised: a dimension in which
-nothing varies stays finite."""
+"""Added to the variance of latents before they are standardised, so that a constant
+dimension stays finite."""
 
 MAX_MIXTURE_ROWS = 50_000
-"""To how many rows a mixture is fitted at most: to 660,000 it takes more than a quarter
-of an hour."""
+"""Most rows that a mixture is fitted to. 660,000 rows take more than a quarter of an
+hour."""
 
 
 class FittedPrior(nn.Module, ABC):
-    """Draws latents like those it was fitted to."""
+    """Draws latents like those that it was fitted to.
+
+    Subclass :class:`TrainedPrior` or :class:`EstimatedPrior`.
+    """
 
     @abstractmethod
     def sample(self, n: int) -> Tensor:
-        """(n, dim) latents."""
+        """Draw latents, (n, dim)."""
+
+
+class EstimatedPrior(FittedPrior):
+    """A fitted prior that takes all latents at once, without gradient steps."""
+
+    @abstractmethod
+    def fit(self, latents: Tensor, seed: int = 0) -> float:
+        """Fit to latents (N, dim).
+
+        Returns:
+            The mean negative log-likelihood.
+        """
 
 
 class TrainedPrior(FittedPrior):
-    """A sampler that learns by gradient. Latents are standardised by running statistics
-    first (ours): a diffusion schedule and the domain of a spline suppose unit variance,
-    and posterior means of a VAE rarely have it.
+    """A fitted prior that learns by gradient.
+
+    Latents are standardised by running moments first (our choice): a diffusion schedule
+    and the domain of a spline assume unit variance, which posterior means of a VAE
+    rarely have.
 
     Args:
         dim: number of latent dimensions.
@@ -153,7 +168,7 @@ class ScorePrior(TrainedPrior):
 
     def __init__(self, dim: int, *, width: int = 512, equation: bool = False) -> None:
         super().__init__(dim)
-        self.walk: tuple[int, diffusion.Solver] = (50, "dpm++") if equation else (500, "pc")
+        self.walk: tuple[int, str] = (50, "dpm++") if equation else (500, "pc")
         self.process = GaussianDiffusion(
             timesteps=1000,
             schedule="linear",
@@ -195,7 +210,7 @@ class FlowPrior(TrainedPrior):
         return Flowed(Normal(zero, torch.ones_like(zero)), self.flow)
 
 
-class GaussianMixture(FittedPrior):
+class GaussianMixture(EstimatedPrior):
     """Mixture of normals with full covariances, fitted by expectation maximisation
     (scikit-learn's).
 
@@ -243,34 +258,50 @@ class GaussianMixture(FittedPrior):
             return self.means[which] + (self.factors[which] @ eps).squeeze(-1)
 
 
-_KINDS: dict[str, tuple[Callable[[int, int], FittedPrior], int]] = {
-    "diffusion": (lambda dim, size: DiffusionPrior(dim, width=size), 512),
-    "score": (lambda dim, size: ScorePrior(dim, width=size), 512),
-    "score-ode": (lambda dim, size: ScorePrior(dim, width=size, equation=True), 512),
-    "flow": (lambda dim, size: FlowPrior(dim, width=size), 128),
-    "gmm": (lambda dim, size: GaussianMixture(dim, components=size), 10),
-}
+@dataclass(frozen=True)
+class PriorKind:
+    """How fitted priors of one kind are made.
+
+    Args:
+        make: (dim, size) → a prior that is not yet fitted.
+        size: the default width of its networks, or number of components.
+    """
+
+    make: Callable[[int, int], FittedPrior]
+    size: int
+
+
+FITTED_PRIORS: Registry[PriorKind] = Registry(
+    "fitted prior",
+    {
+        "diffusion": PriorKind(lambda dim, size: DiffusionPrior(dim, width=size), 512),
+        "score": PriorKind(lambda dim, size: ScorePrior(dim, width=size), 512),
+        "score-ode": PriorKind(lambda dim, size: ScorePrior(dim, width=size, equation=True), 512),
+        "flow": PriorKind(lambda dim, size: FlowPrior(dim, width=size), 128),
+        "gmm": PriorKind(lambda dim, size: GaussianMixture(dim, components=size), 10),
+    },
+)
+"""Kinds of fitted priors by the name that ``fit_prior`` takes."""
 
 
 def make_fitted_priors(
-    kind: str, size: int | None, dims: dict[str, int]
+    kind: str, size: int | None, dims: Mapping[str, int]
 ) -> tuple[nn.ModuleDict, int]:
-    """Samplers of one kind for latents of the given sizes, not yet fitted, and the size
-    they have.
+    """Make priors of one kind, not yet fitted, for latents of the given sizes.
 
     Args:
-        kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"`` or ``"gmm"``.
-        size: width of the networks, or number of components; None for 512, 512, 512,
-            128 or 10.
-        dims: number of dimensions of each latent.
+        kind: one of :data:`FITTED_PRIORS`.
+        size: width of the networks, or number of components; None for the default.
+        dims: number of dimensions of each latent, by its key.
+
+    Returns:
+        The priors by key, and their size.
 
     Raises:
         ValueError: an unknown kind, or a size below 1.
     """
-    if kind not in _KINDS:
-        raise ValueError(f"unknown sampler {kind!r}; choose one of {', '.join(_KINDS)}")
-    make, usual = _KINDS[kind]
-    size = usual if size is None else size
+    known = FITTED_PRIORS.named(kind)
+    size = known.size if size is None else size
     if size < 1:
-        raise ValueError(f"the size of {kind} samplers must be 1 or more, got {size}")
-    return nn.ModuleDict({key: make(dim, size) for key, dim in dims.items()}), size
+        raise ValueError(f"the size of {kind} priors must be 1 or more, got {size}")
+    return nn.ModuleDict({key: known.make(dim, size) for key, dim in dims.items()}), size

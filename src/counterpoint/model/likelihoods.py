@@ -44,8 +44,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.core import noise
-from counterpoint.core.modality import Modality
+from counterpoint.core.modality import LIKELIHOOD_NAMES, Modality
 from counterpoint.core.precision import wide
+from counterpoint.core.registry import Registry
 from counterpoint.nn.running import RunningMoments
 from counterpoint.probability.distributions import floored
 
@@ -352,17 +353,36 @@ class Beta(Likelihood):
         return log_phi + F.logsigmoid(raw), log_phi + F.logsigmoid(-raw)
 
 
-_FAMILIES: dict[str, type[Likelihood]] = {
-    "normal": Normal,
-    "laplace": Laplace,
-    "bernoulli": Bernoulli,
-    "categorical": Categorical,
-    "nb": NegativeBinomial,
-    "zinb": ZeroInflated,
-    "beta": Beta,
-}
+LIKELIHOODS: Registry[type[Likelihood]] = Registry(
+    "likelihood",
+    {
+        "normal": Normal,
+        "laplace": Laplace,
+        "bernoulli": Bernoulli,
+        "categorical": Categorical,
+        "nb": NegativeBinomial,
+        "zinb": ZeroInflated,
+        "beta": Beta,
+    },
+)
+"""Likelihoods by the name that ``Modality.likelihood`` takes."""
 
 
-def likelihood(modality: Modality) -> Likelihood:
-    """The likelihood that a modality's record asks for."""
-    return _FAMILIES[modality.likelihood](modality)
+def register_likelihood(name: str, kind: type[Likelihood]) -> None:
+    """Add a likelihood of your own for real values, under a name that
+    :class:`~counterpoint.Modality` then takes.
+
+    Raises:
+        ValueError: another likelihood has the name.
+    """
+    LIKELIHOODS.register(name, kind)
+    LIKELIHOOD_NAMES.register(name, name)
+
+
+def likelihood(of: Modality) -> Likelihood:
+    """Make the likelihood that a modality's record asks for.
+
+    >>> type(likelihood(Modality("x", (3,), "normal"))).__name__
+    'Normal'
+    """
+    return LIKELIHOODS.named(of.likelihood)(of)

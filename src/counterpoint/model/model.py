@@ -12,7 +12,7 @@ that need it, stacked along the rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import cast
 
@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from counterpoint.core.batch import Batch
-from counterpoint.core.latents import Latents
+from counterpoint.core.latents import SHARED_KEY, Latents, modality_of, private_key
 from counterpoint.core.modality import Modality, covariates_of
 from counterpoint.core.reading import kind
+from counterpoint.model.additions import Addition
 from counterpoint.model.decoders import Decoder, Draw
 from counterpoint.model.denoising import DenoiserOptions, Denoising
 from counterpoint.model.encoding import Encoding
@@ -58,8 +59,8 @@ class Model(nn.Module):
             which keeps a call in the cache. None: 256 on a CPU, no limit elsewhere.
 
     Attributes:
-        denoisers: the diffusion decoders that took the place of a trained one, by
-            modality.
+        additions: fitted priors and diffusion decoders that replaced others, in the
+            order in which they were added.
         activation_checkpointing: decode and compare again in the backward pass instead of keeping what
             decoders and likelihoods computed, which must not depend on how often they
             are called (no batch normalisation).
@@ -91,45 +92,46 @@ class Model(nn.Module):
         self.decoders = ByName(decoders)
         self.fitted_priors = nn.ModuleDict()
         self.refiners = nn.ModuleList()
-        self.sampler_sizes: dict[str, int] = {}
-        self.denoisers: dict[str, DenoiserOptions] = {}
+        self.additions: dict[str, Addition] = {}
         self.decoder_batch_size = decoder_batch_size
         self.activation_checkpointing = False
 
     @property
     def refiner(self) -> nn.Module | None:
-        """What refines the posterior (:mod:`counterpoint.inference.refinement`), where
-        there is one."""
+        """The network that refines the posterior, where there is one
+        (:mod:`counterpoint.inference.refinement`)."""
         return self.refiners[0] if len(self.refiners) else None
 
     def put_refiner(self, refiner: nn.Module | None) -> None:
-        """Take a refiner, or none, in the place of any that is there."""
+        """Replace the refiner; None removes it."""
         while len(self.refiners):
             del self.refiners[0]
         self.refiners.extend([] if refiner is None else [refiner])
 
-    def put_denoisers(self, options: DenoiserOptions) -> None:
-        """Untrained diffusion decoders in the place of those of the modalities that
-        ``options`` name.
+    def replace_decoders(self, options: DenoiserOptions) -> None:
+        """Replace the decoders of the modalities that ``options`` name by untrained
+        diffusion decoders.
 
         Raises:
-            ValueError: no name, an unknown one, or a modality that can't be drawn so.
+            ValueError: no name, an unknown one, or a modality that diffusion can't draw.
         """
         options.check([*self.modalities.values()])
         if not options.modalities:
             raise ValueError(f"denoiser names no modality; choose some of {', '.join(self.names)}")
-        made = {}
+        decoders = {}
         for name in options.modalities:
-            size = (
-                self.shared_dim
-                + self.private_dims.get(name, 0)
-                + len(self.modalities[name].covariates)
-            )
-            made[name] = self.decoder(name).denoised(
-                Denoising(self.modalities[name], size, options)
-            )
-        self.decoders.update(made)
-        self.denoisers |= {name: replace(options, modalities=(name,)) for name in made}
+            modality = self.modalities[name]
+            size = self.shared_dim + self.private_dims.get(name, 0) + len(modality.covariates)
+            decoders[name] = self.decoder(name).denoised(Denoising(modality, size, options))
+        self.decoders.update(decoders)
+        for name in options.modalities:
+            own = asdict(replace(options, modalities=(name,)))
+            self._record(f"decoder of {name}", Addition("decoder", own))
+
+    def _record(self, key: str, addition: Addition) -> None:
+        """Remember an addition as the last one, in place of one of the same key."""
+        self.additions.pop(key, None)
+        self.additions[key] = addition
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -141,10 +143,9 @@ class Model(nn.Module):
 
     @property
     def latents(self) -> dict[str, int]:
-        """Sizes of z ("z") and of every w_m ("w_" and the modality)."""
-        return {"z": self.shared_dim} | {
-            f"w_{name}": dim for name, dim in self.private_dims.items()
-        }
+        """Sizes of z and every w_m, by the keys of :mod:`counterpoint.core.latents`."""
+        private = {private_key(name): dim for name, dim in self.private_dims.items()}
+        return {SHARED_KEY: self.shared_dim, **private}
 
     def decoder(self, name: str) -> Decoder:
         return cast(Decoder, self.decoders[name])
@@ -175,7 +176,12 @@ class Model(nn.Module):
         return [name for name in self.names if not self.likelihood(name).exact]
 
     def fitted_prior(self, kind: str, key: str) -> FittedPrior:
-        """The learned sampler of z ("z") or of w_m ("w_" and a modality)."""
+        """The fitted prior of a latent.
+
+        Args:
+            kind: of the prior.
+            key: of the latent, see :mod:`counterpoint.core.latents`.
+        """
         return cast(FittedPrior, cast(nn.ModuleDict, self.fitted_priors[kind])[key])
 
     def encode(self, batch: Batch) -> Encoding:
@@ -194,25 +200,21 @@ class Model(nn.Module):
         return self.posterior.encode(replace(batch, x={**batch.x, **filled}))
 
     def add_fitted_priors(self, kind: str, size: int | None = None) -> None:
-        """Samplers of one kind for z and every w_m, not yet fitted, in the place of any
-        that are there; keys "z", and "w_" and a modality.
+        """Add priors of one kind for z and every w_m, not yet fitted, and remove those
+        of the same kind.
 
         Args:
-            kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"`` or
-                ``"gmm"``.
-            size: width of the networks, or number of components; None for the usual.
+            kind: one of :data:`~counterpoint.model.fitted_priors.FITTED_PRIORS`.
+            size: width of the networks, or number of components; None for the default.
 
         Raises:
             ValueError: an unknown kind, or a size below 1.
         """
-        made, used = make_fitted_priors(kind, size, self.latents)
+        priors, used = make_fitted_priors(kind, size, self.latents)
         if kind in self.fitted_priors:  # so that it becomes the last
             del self.fitted_priors[kind]
-        self.fitted_priors[kind] = made
-        self.sampler_sizes = {
-            **{k: v for k, v in self.sampler_sizes.items() if k != kind},
-            kind: used,
-        }
+        self.fitted_priors[kind] = priors
+        self._record(f"prior {kind}", Addition("prior", {"kind": kind, "size": used}))
 
     def decode(self, draws: Sequence[Draw], covariates: Tensor | None) -> list[dict[str, Tensor]]:
         """Raw decoder outputs of each draw, by target, (K, B, *output_shape).
@@ -344,16 +346,18 @@ class Model(nn.Module):
             parts.append(known.expand(*latents.shared.shape[:-1], -1))
         return torch.cat(parts, -1)
 
-    def draw_prior(self, name: str, shape: tuple[int, ...], *, prior: str = "standard") -> Tensor:
-        """Latents of the prior, (*shape, dim); ``name`` is "z", or "w_" and a modality.
+    def draw_prior(self, key: str, shape: tuple[int, ...], *, prior: str = "standard") -> Tensor:
+        """Draw latents from a prior, (*shape, dim).
 
         Args:
-            prior: ``"standard"``, the density of the objective, or the kind of a
-                learned sampler.
+            key: of the latent, see :mod:`counterpoint.core.latents`.
+            shape: of the draws.
+            prior: ``"standard"``, the density of the objective, or the kind of a fitted
+                prior.
         """
         if prior != "standard":
-            return (
-                self.fitted_prior(prior, name).sample(torch.Size(shape).numel()).unflatten(0, shape)
-            )
-        density = self.prior if name == "z" else self.private_priors[name.removeprefix("w_")]
+            drawn = self.fitted_prior(prior, key).sample(torch.Size(shape).numel())
+            return drawn.unflatten(0, shape)
+        name = modality_of(key)
+        density = self.prior if name is None else self.private_priors[name]
         return density().rsample(torch.Size(shape))

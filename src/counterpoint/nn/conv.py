@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.nn.mlp import mlp
-from counterpoint.nn.modules import BatchNorm, Trunk
-from counterpoint.nn.options import Norm
+from counterpoint.nn.modules import BatchNorm, Norm, Trunk
 
 COARSE_BOUND = 3.0
 """Soft bound of a conv decoder's coarse image; ours."""

@@ -6,13 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.core.modality import Modality
+
+Norm = Literal["none", "batch"]
+"""Normalisation in the trunks of encoders."""
 
 
 class ByName(nn.ModuleDict):

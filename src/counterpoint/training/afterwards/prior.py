@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, TypeVar
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from counterpoint.core import checks
+from counterpoint.core.latents import SHARED_KEY, private_key
 from counterpoint.data import Split, Stream
 from counterpoint.data.streams import in_memory
-from counterpoint.model.fitted_priors import GaussianMixture, SamplerName, TrainedPrior
+from counterpoint.model.fitted_priors import EstimatedPrior, FittedPrior, TrainedPrior
 from counterpoint.nn.evaluation import evaluating
 from counterpoint.probability.distributions import Posterior
 from counterpoint.training.trainable import TrainableModel
@@ -26,7 +27,7 @@ def fit_prior(
     method: TrainableModel,
     train: Split | Stream,
     *,
-    kind: SamplerName = "diffusion",
+    kind: str = "diffusion",
     size: int | None = None,
     fit_to: Literal["means", "samples"] = "means",
     steps: int = 2000,
@@ -46,7 +47,8 @@ def fit_prior(
         method: a trained method.
         train: the rows whose posteriors to learn; of a stream,
             :meth:`~counterpoint.data.Stream.sample`.
-        kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"`` or ``"gmm"``.
+        kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"``, ``"gmm"``, or
+            another of :data:`~counterpoint.model.fitted_priors.FITTED_PRIORS`.
         size: width of the networks, or number of the mixture's components; None for
             512, 512, 512, 128 or 10.
         fit_to: learn posterior ``"means"``, or one of the ``"samples"`` of each row.
@@ -75,21 +77,19 @@ def fit_prior(
         latents = _posteriors(method, in_memory(train).read_as(method.modalities), fit_to, progress)
         method.model.add_fitted_priors(kind, size)
         made = {key: method.model.fitted_prior(kind, key).to(method.device) for key in latents}
-        if kind == "gmm":
-            found = [
-                prior.fit(latents[key], seed)
-                for key, prior in made.items()
-                if isinstance(prior, GaussianMixture)
-            ]
-            return [sum(found)]
-        return _train(
-            {k: s for k, s in made.items() if isinstance(s, TrainedPrior)},
-            latents,
-            steps,
-            batch_size,
-            lr,
-            progress,
-        )
+        trained = {key: prior for key, prior in made.items() if isinstance(prior, TrainedPrior)}
+        if trained:
+            return _train(trained, latents, steps, batch_size, lr, progress)
+        return [_estimate(made, latents, seed)]
+
+
+def _estimate(priors: Mapping[str, FittedPrior], latents: Mapping[str, Tensor], seed: int) -> float:
+    """Fit priors that take no gradient steps; the sum of their losses."""
+    return sum(
+        prior.fit(latents[key], seed)
+        for key, prior in priors.items()
+        if isinstance(prior, EstimatedPrior)
+    )
 
 
 def _train(
@@ -138,9 +138,9 @@ def _posteriors(
         for batch in shown(batches, "encode", "batch", progress, total=-(-len(train) // 512)):
             encoding = method.model.encode(batch)
             for q, rows in method.model.posterior.aggregated(encoding):
-                take("z", q, rows)
+                take(SHARED_KEY, q, rows)
             for name, q in encoding.private.items():
-                take(f"w_{name}", q, batch.present[name])
+                take(private_key(name), q, batch.present[name])
     return {key: torch.cat(parts) for key, parts in found.items()}
 
 
