@@ -19,7 +19,7 @@ from counterpoint.core.conversion import read_as
 from counterpoint.core.memory import Budget, TooLarge, physical
 from counterpoint.core.modality import Modality
 from counterpoint.methods.measurements import Measurements
-from counterpoint.methods.options import CommonOptions
+from counterpoint.methods.options import CommonOptions, with_options_shown
 from counterpoint.methods.saving import Saving
 from counterpoint.model.model import Model
 from counterpoint.nn.modules import Trunk, weights_from
@@ -62,6 +62,9 @@ class Method(Measurements, Saving):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.options_type = getattr(cls.__init__, "options_type", None)
+        if cls.options_type is not None:
+            shown = with_options_shown(Method.for_data.__func__, cls.options_type, keep=3)  # type: ignore[attr-defined]
+            cls.for_data = classmethod(shown)  # type: ignore[assignment, method-assign]
 
     def __init__(self, model: Model, *stages: Stage) -> None:
         super().__init__()

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from inspect import Parameter, Signature, signature
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from inspect import signature
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from counterpoint.core import checks
 from counterpoint.core.modality import Modality
@@ -147,27 +147,50 @@ def configured_by(
         def constructor(
             self: Instance, modalities: Sequence[Modality], *args: P.args, **keywords: P.kwargs
         ) -> None:
+            _refuse_arguments(type(self).__name__, record, args, keywords)
             options = record(*args, **keywords)
             checked(self, modalities, options)
             vars(self)["options"] = options
 
-        shown: Any = constructor
+        shown: Any = with_options_shown(constructor, record, keep=2)
         shown.options_type = record
-        shown.__signature__ = _signature(construct, record)
         return shown
 
     return decorated
 
 
-def _signature(construct: Callable[..., Any], record: Callable[..., Any]) -> Signature:
-    """Of the constructor that callers see: ``self``, ``modalities``, and each option."""
-    own = signature(construct)
-    leading = [*own.parameters.values()][:2]
-    options = [
-        parameter.replace(kind=Parameter.KEYWORD_ONLY)
-        for parameter in signature(record).parameters.values()
-    ]
-    return own.replace(parameters=[*leading, *options])
+def with_options_shown(
+    function: Callable[..., Any], record: Callable[..., Any], keep: int
+) -> Callable[..., Any]:
+    """The same function, whose signature names each option of a record.
+
+    Args:
+        function: takes the options as keywords.
+        record: the frozen dataclass of the options.
+        keep: number of the function's own parameters, which come first.
+    """
+
+    @wraps(function)
+    def shown(*args: Any, **keywords: Any) -> Any:
+        return function(*args, **keywords)
+
+    own = signature(function)
+    leading = [*own.parameters.values()][:keep]
+    options = [*signature(record).parameters.values()]
+    cast(Any, shown).__signature__ = own.replace(parameters=[*leading, *options])
+    return shown
+
+
+def _refuse_arguments(
+    owner: str, record: Any, args: tuple[object, ...], keywords: Mapping[str, object]
+) -> None:
+    """Refuse positional options and unknown keywords, by TypeError."""
+    if args:
+        raise TypeError(f"{owner} takes its options by keyword, such as shared_dim=16")
+    names = [field.name for field in dataclasses.fields(record)]
+    for name in keywords:
+        if name not in names:
+            raise TypeError(f"{owner} has no option {name!r}; its options are {', '.join(names)}")
 
 
 def _refuse_unknown(values: Mapping[str, Any], kind: type, owner: str) -> None:
