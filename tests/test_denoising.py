@@ -304,7 +304,7 @@ WORDS = Modality("words", (4,), "categorical", classes=6)
         ),
         ({"guidance": -1.0, "condition_dropout": 0.1}, "guidance=-1.0 must be 0 or more"),
         ({"condition_dropout": 1.0}, "condition_dropout=1.0 must lie in \\[0, 1\\)"),
-        ({"width": 0}, "width=0 and steps=1000 must be 1 or more"),
+        ({"width": 0}, "width=0 and timesteps=1000 must be 1 or more"),
     ],
 )
 def test_impossible_decoders_are_refused(options: dict[str, Any], message: str) -> None:

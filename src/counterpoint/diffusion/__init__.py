@@ -1,11 +1,10 @@
-"""Diffusion models of vectors and images: one formalism for latent priors and for
-decoders.
+"""Diffusion models of vectors and images, for latent priors and for decoders.
 
-schedules    how signal turns into noise over time
+schedule     how signal turns into noise over time
 process      noising, what a network may predict, losses, the variational bound
-solvers     from noise back to values: stochastic ones and solvers of the probability-flow equation
+solvers      from noise to values: stochastic ones, and those of the probability-flow equation
 networks     denoisers of vectors and of images
-external     larger denoisers of images, of the blocks of diffusers
+external     larger denoisers of images, made of the blocks of diffusers
 """
 
 from counterpoint.diffusion.external import DiT, UNet2D

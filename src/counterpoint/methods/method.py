@@ -156,8 +156,8 @@ class Method(Measurements, Saving):
     # --- training --------------------------------------------------------------------
 
     def begin(self, stage: Stage | None) -> None:
-        """Enter a stage: its losses count, and what it does not train is frozen. None
-        ends training: nothing is frozen any more."""
+        """Enter a stage: its losses count, and all else is frozen. None ends training
+        and unfreezes everything."""
         self.stage = stage or self.stages[-1]
         self._learning = None if stage is None else stage.trains
         self.zero_grad()
@@ -167,9 +167,9 @@ class Method(Measurements, Saving):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As in torch; what the stage does not train stays in evaluation mode. What
-        encoders read in gaps is learned in the first stage, whatever that trains, and
-        stays as it is in later ones, whose encoders may be frozen."""
+        """As in torch, but modules that the stage does not train stay in evaluation
+        mode. The imputers of gaps learn in the first stage only, since later ones may
+        freeze the encoders."""
         super().train(mode and self._learning is None)
         for module in self._learning or ():
             module.train(mode)
@@ -179,17 +179,16 @@ class Method(Measurements, Saving):
         return self
 
     def losses(self, batch: Batch, step: int | None = None) -> Terms:
-        """Weighted named terms of the present stage, (B,) each; the loss is the mean
+        """Weighted named terms of the current stage, (B,) each; the loss is the mean
         over B of their sum.
 
-        Every encoder runs once, then every decoder once on what all parts of the loss
-        asked for. Parts whose weight is 0 are skipped.
+        Every encoder runs once, then every decoder once on all draws. Losses of weight
+        0 are skipped.
 
         Args:
             batch: the rows.
-            step: of training, which sets the weights that rise. None takes the weights
-                they rise to: the objective of the stage, by which validation compares
-                the weights of one step with those of another.
+            step: of training, for weights that rise. None takes their final values, so
+                that validation compares steps by one objective.
         """
         active = [(loss, weight) for loss, ramp in self.stage.losses if (weight := ramp(step)) > 0]
         self.model.observe(batch)
@@ -216,11 +215,11 @@ class Method(Measurements, Saving):
     fit_refiner = afterwards.fit_refiner
 
     def compile_networks(self) -> None:
-        """Let ``torch.compile`` fuse the encoders and decoders, in place; of a joint
-        encoder its trunks, of diffusion decoders their denoisers.
+        """Compile encoders, decoders, the trunks of a joint encoder and denoisers in
+        place, by ``torch.compile``.
 
         Raises:
-            ValueError: a refiner that is unrolled, for what is compiled can't be
+            ValueError: an unrolled refiner, since compiled networks can't be
                 differentiated twice.
         """
         if isinstance(self.model.refiner, inference.Refiner) and self.model.refiner.options.unroll:
@@ -238,7 +237,7 @@ class Method(Measurements, Saving):
             network.compile()
 
     def compiled_losses(self) -> Losses:
-        """The losses, over networks that are compiled."""
+        """Compile the networks, and return ``losses``."""
         self.compile_networks()
         return self.losses
 
@@ -249,18 +248,17 @@ class Method(Measurements, Saving):
         solver: str | None = None,
         solver_steps: int | None = None,
     ) -> None:
-        """How diffusion decoders draw from now on; None leaves as it is. It is not
+        """Set how diffusion decoders draw from now on; None keeps an option. It is not
         saved.
 
         Args:
-            guidance: g: more than 1 exaggerates what latents say, at twice the cost;
-                for decoders that were trained with dropped latents.
-            solver: from noise to values.
-            solver_steps: how many steps it takes.
+            guidance: g. More than 1 amplifies the latents, at twice the cost, and needs
+                decoders that were trained with ``condition_dropout``.
+            solver: one of :data:`~counterpoint.diffusion.solvers.SOLVERS`.
+            solver_steps: steps of the solver.
 
         Raises:
-            ValueError: no decoder draws by diffusion, or options that a decoder can't
-                take.
+            ValueError: no diffusion decoder, or options that a decoder can't take.
         """
         wanted = [value for value in (guidance, solver, solver_steps) if value is not None]
         denoisings = [*self.model.denoisings.values()]

@@ -1,29 +1,28 @@
-"""Diffusion decoders: what a modality's values are given latents, learned by denoising
-instead of by a density.
+"""Diffusion decoders: p(x_m | z, w_m) learned by denoising instead of a density.
 
-In the place of −log p(x | u), with u = [z, w_m], stands a surrogate of each row
-(Diff-MVAE 2024, https://arxiv.org/abs/2408.16883),
+A surrogate of each row replaces −log p(x | u), with u = [z, w_m] (Diff-MVAE 2024,
+https://arxiv.org/abs/2408.16883),
 
     λ E_{t, ε} ‖ε − ε_θ(x_t, t, u)‖²,    x_t = α_t x + σ_t ε,
 
-estimated at one random time; E[x | u] is given up for a sample, from noise by few steps
-of a solver. In a method nothing else changes. How u
-reaches the network:
+estimated at one random time. A sample replaces the mean E[x | u]; a solver draws it
+from noise in few steps. Nothing else in a method changes. How u reaches the network:
 
     embed     added to the embedding of time, as in diffusion autoencoders (Preechakul et al. 2022, https://arxiv.org/abs/2111.15640)
     film      in every block as scale and shift
     concat    a feed-forward decoder draws the mean, which is trained by its own likelihood and read beside x_t
               (DiffuseVAE, Pandey et al. 2022, https://arxiv.org/abs/2201.00308; there in two stages, here in one)
 
-Images and binary vectors, of [0, 1], are noised in [−1, 1], and estimates of x stay
-there; other vectors, and unbounded images such as an autoencoder's latents, are noised
-as they are, and should have a variance of about 1. The paper leaves open how u enters
-and what λ is: ours are ``embed`` and 1. Ours too is that the network predicts v by
-default, and not ε as published: at the noisiest times an error of ε̂ is one of x̂ a
-hundred times as large, which a thousand random steps forget and twenty steps of a
-solver do not. With ``condition_dropout`` the network learns to do without u in a share of the rows,
-and guidance g > 1 exaggerates what u says, ε̂ = ε_θ(x_t, t) + g (ε_θ(x_t, t, u) −
-ε_θ(x_t, t)) (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598).
+Values in [0, 1], those of images and binary vectors, are noised in [−1, 1], and
+estimates of x stay there. Other vectors, and unbounded images such as an autoencoder's
+latents, are noised unscaled; their variance should be about 1. With
+``condition_dropout`` the network also learns without u, and guidance g > 1 amplifies u,
+ε̂ = ε_θ(x_t, t) + g (ε_θ(x_t, t, u) − ε_θ(x_t, t)) (Ho & Salimans 2022,
+https://arxiv.org/abs/2207.12598).
+
+Our choices: ``embed`` and λ = 1, which the paper leaves open, and a network that
+predicts v instead of ε. At the noisiest times an error of ε̂ is an error of x̂ a hundred
+times as large. A thousand random steps average it out; twenty steps of a solver do not.
 """
 
 from __future__ import annotations
@@ -59,36 +58,41 @@ Condition = Literal["embed", "film", "concat"]
 NetworkName = Literal["unet", "unet2d", "dit"]
 
 SAMPLING_ROWS = 256
-"""Most rows that pass through the network at once when sampling."""
+"""Most rows of one call of the network when sampling."""
 
 
 @dataclass(frozen=True)
 class DenoiserOptions:
-    """Which modalities have a diffusion decoder, and of what kind.
+    """Options of diffusion decoders, and the modalities that have one.
 
     Args:
         modalities: their names; none by default.
         condition: how latents reach the network, see the module.
-        network: of images: ``"unet"``, a small UNet; ``"unet2d"``, diffusers' larger
-            one; ``"dit"``, a transformer of its blocks, every block of which the
-            embedding scales, shifts and gates (:mod:`counterpoint.diffusion.external`).
-            Vectors have an MLP, and leave this as it is.
+        network: for images. ``"unet"`` is a small UNet, ``"unet2d"`` the larger one of
+            diffusers, ``"dit"`` a transformer of its blocks
+            (:mod:`counterpoint.diffusion.external`). Vectors have an MLP and keep the
+            default.
         width: channels of a UNet at full size, a quarter of the width of the
-            transformer, or a sixteenth of that of the network for vectors.
-        schedule: how signal turns into noise.
+            transformer, or a sixteenth of the width of the MLP for vectors.
+        schedule: noise schedule.
         prediction_type: what the network predicts.
         weighting: of the loss over time.
         timesteps: T.
         loss_weight: λ.
-        solver: from noise to values.
-        solver_steps: how many steps it takes.
-        loss_solver_steps: how many where a loss differentiates through what was generated, as
-            IDMVAE's does, by DPM-Solver++; few, since all are kept.
-        condition_dropout: share of the rows in training that the network sees without latents.
+        solver: one of :data:`~counterpoint.diffusion.solvers.SOLVERS`, from noise to
+            values.
+        solver_steps: steps of the solver.
+        loss_solver_steps: steps of DPM-Solver++ where a loss differentiates through
+            generated values, as IDMVAE's does. Few, since all are kept in memory.
+        condition_dropout: share of the training rows that the network sees without
+            latents.
         guidance: g; 1 for none.
 
     Raises:
-        ValueError: an option out of its range, or guidance without dropped rows.
+        ValueError: an option out of its range, or guidance without condition dropout.
+
+    >>> DenoiserOptions(("image",), solver_steps=10).solver
+    'dpm++'
     """
 
     modalities: tuple[str, ...] = ()
@@ -160,7 +164,7 @@ class DenoiserOptions:
     def drawing_by(
         self, guidance: float | None, solver: str | None, solver_steps: int | None
     ) -> DenoiserOptions:
-        """The same but for how values are drawn; None leaves as it is."""
+        """A copy that draws by other options; None keeps an option."""
         return replace(
             self,
             guidance=self.guidance if guidance is None else guidance,
@@ -169,8 +173,8 @@ class DenoiserOptions:
         )
 
     def check(self, modalities: Sequence[Modality]) -> None:
-        """Refuse names that are no modality, words, counts, and modalities with gaps,
-        by ValueError."""
+        """Refuse unknown names, words, counts, and modalities with gaps, by
+        ValueError."""
         known = {m.name: m for m in modalities}
         for name in self.modalities:
             if name not in known:
@@ -192,22 +196,21 @@ class DenoiserOptions:
 
 
 class Denoising(Likelihood):
-    """A surrogate likelihood by denoising; its raw outputs are what the network is
-    conditioned on.
+    """A surrogate likelihood by denoising. Its raw outputs condition the network.
 
     Args:
         modality: an image or a vector.
         latent_dim: size of u.
-        options: see there.
+        options: of the decoder.
 
     Attributes:
         coarse: the likelihood of the feed-forward mean that ``concat`` reads, or None.
-        draft_learns: whether what draws that mean is trained by its likelihood, beside
-            the denoiser.
+        draft_learns: whether the network of that mean is trained by its likelihood,
+            beside the denoiser.
 
     Raises:
         ValueError: images of a size that the network can't take, or a vector with
-            another network or conditioned by other means than ``embed``.
+            another network or condition than the default.
         ModuleNotFoundError: the network needs diffusers, which is not installed.
     """
 
@@ -236,15 +239,15 @@ class Denoising(Likelihood):
         else:
             raise ValueError(
                 f"denoiser: {modality.name!r} of shape {modality.shape} is no image; vectors take condition='embed' and network='unet',"
-                " in whose place they have an MLP"
+                " and have an MLP"
             )
         self.nothing = (
             nn.Parameter(torch.zeros(self.output_shape)) if options.condition_dropout else None
         )
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
-        """−λ times the denoising error of each row at a random time, (K, B): no
-        density, and random."""
+        """−λ times the denoising error of each row at a random time, (K, B): a random
+        surrogate, not a density."""
         condition = raw.flatten(0, -1 - len(self.output_shape))
         values = (
             self._signed(x)
@@ -271,14 +274,14 @@ class Denoising(Likelihood):
         )
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        """A sample of x given raw outputs (..., *output_shape)."""
+        """Sample x given raw outputs (..., *output_shape)."""
         return self._drawn(raw, self.options.solver, self.options.solver_steps)
 
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return self.mean(raw)
 
     def draft(self, raw: Tensor) -> Tensor:
-        """A sample of few steps, through which gradients reach the raw outputs."""
+        """Sample x in few steps; gradients reach the raw outputs."""
         return self._drawn(raw, "dpm++", self.options.loss_solver_steps)
 
     def _drawn(self, raw: Tensor, solver: str, steps: int) -> Tensor:

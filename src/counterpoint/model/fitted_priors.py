@@ -100,8 +100,8 @@ class TrainedPrior(FittedPrior):
         return (latents - self.mean) / self.scale
 
     def standardise_by(self, latents: Tensor) -> None:
-        """Take mean and variance from all of these latents (N, dim), where they are
-        known before the first batch."""
+        """Set the moments to those of latents (N, dim) that are known before the first
+        batch."""
         self.statistics.settle(latents)
 
     @property
@@ -121,11 +121,10 @@ class DiffusionPrior(TrainedPrior):
     DDIM, η = 0.
 
     IDMVAE (2025, https://arxiv.org/abs/2509.23548) trains one for z, on every
-    modality's posterior mean, and one per w_m. Of its authors' code are the schedule,
-    the weight, the sum and the sampler. Our choices: the network predicts v, from which
-    the same x̂_0 and the same loss follow, where theirs predicts x_0; latents are
-    standardised first, where theirs takes them as they are; the network has two
-    residual blocks, where theirs has one hidden layer.
+    modality's posterior mean, and one per w_m. Schedule, weight, sum and solver are
+    those of its authors' code. Our choices: the network predicts v (theirs x_0), which
+    gives the same x̂_0 and the same loss; latents are standardised first; the network
+    has two residual blocks (theirs one hidden layer).
 
     Args:
         dim: number of latent dimensions.
@@ -137,9 +136,7 @@ class DiffusionPrior(TrainedPrior):
         self.process = GaussianDiffusion(
             timesteps=1000, schedule="sigmoid", prediction_type="v", weighting="clamped"
         )
-        self.velocity = TimeMLP(
-            dim, width
-        )  # not ``network``, which predicted x_0: models saved then are refused, not misread
+        self.velocity = TimeMLP(dim, width)
 
     def standard_loss(self, u: Tensor) -> Tensor:
         return self.dim * self.process.loss(self.velocity, u)
@@ -155,10 +152,10 @@ class ScorePrior(TrainedPrior):
     2021, https://arxiv.org/abs/2011.13456).
 
     Diff-MVAE (2024, https://arxiv.org/abs/2408.16883) fits one to the aggregate
-    posterior. Ours are that the network predicts v instead of ε, of which a small error
-    at the noisiest times leaves latents far too wide after any number of deterministic
-    steps, and the numbers of steps: 500 of predictor and corrector, which was published
-    with 1000, and 50 of the equation's solver, at a twentieth of the evaluations.
+    posterior. Our choices: the network predicts v instead of ε, since a small error of
+    ε̂ at the noisiest times leaves latents far too wide after any number of
+    deterministic steps; 500 steps of predictor and corrector, published with 1000; and
+    50 steps of the equation's solver, at a twentieth of the evaluations.
 
     Args:
         dim: number of latent dimensions.

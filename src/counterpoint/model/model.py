@@ -2,8 +2,8 @@
 
     p(z, w, x) = p(z) ∏_m p(w_m) p(x_m | z, w_m),      q(z, w | x) = q(z | x_S) ∏_m q(w_m | x_m)
 
-A decoder may read covariates c beside the latents, p(x_m | z, w_m, c): what is known of
-a row and should not have to pass them.
+A decoder may read covariates c beside the latents, p(x_m | z, w_m, c), so that the
+latents need not encode them.
 
 ``encode`` runs every encoder once. ``decode`` runs every decoder once on all the draws
 that need it, stacked along the rows.
@@ -36,16 +36,16 @@ from counterpoint.nn.modules import ByName
 from counterpoint.nn.running import MeanImputer
 
 FAR_FROM_TRAINING = 8.0
-"""Root mean square of values, in standard deviations of the training values, from which
-a warning is given; that of training rows is 1."""
+"""Root mean square of values, in standard deviations of the training values, above which
+a warning is given. Training rows have 1."""
 
 CPU_ROWS = 256
-"""Most rows of a decoder call on a CPU: with 6,400 rows of small convolutions a step
-took twice as long (docs/results/speed)."""
+"""Most rows of a decoder call on a CPU. With 6,400 rows of small convolutions a step took
+twice as long (docs/results/speed)."""
 
 
 class Model(nn.Module):
-    """The generative model and its posterior; it knows nothing of losses.
+    """The generative model and its posterior, without losses.
 
     Args:
         modalities: in order.
@@ -55,15 +55,15 @@ class Model(nn.Module):
         decoders: by modality.
         auxiliary_priors: learned r_m(w), used for cross-reconstruction in training only
             (MMVAE+).
-        decoder_batch_size: at most so many rows in one decoder call; larger stacks are cut,
-            which keeps a call in the cache. None: 256 on a CPU, no limit elsewhere.
+        decoder_batch_size: most rows in one call of a decoder. Larger stacks are cut,
+            which keeps a call in the cache. None means 256 on a CPU, no limit elsewhere.
 
     Attributes:
         additions: fitted priors and diffusion decoders that replaced others, in the
             order in which they were added.
-        activation_checkpointing: decode and compare again in the backward pass instead of keeping what
-            decoders and likelihoods computed, which must not depend on how often they
-            are called (no batch normalisation).
+        activation_checkpointing: recompute decoders and likelihoods in the backward
+            pass instead of keeping their activations. They must not depend on how often
+            they are called (no batch normalisation).
     """
 
     def __init__(
@@ -155,13 +155,13 @@ class Model(nn.Module):
 
     @property
     def denoisings(self) -> dict[str, Denoising]:
-        """By modality, what draws it by diffusion."""
-        reads = {name: self.likelihood(name) for name in self.names}
-        return {name: by for name, by in reads.items() if isinstance(by, Denoising)}
+        """The likelihoods of modalities with a diffusion decoder, by name."""
+        likelihoods = {name: self.likelihood(name) for name in self.names}
+        return {name: part for name, part in likelihoods.items() if isinstance(part, Denoising)}
 
     @property
     def fillers(self) -> list[MeanImputer]:
-        """What encoders read in gaps, of the modalities that have any."""
+        """The imputers of modalities with gaps."""
         return [filler for name in self.names if (filler := self.decoder(name).filler) is not None]
 
     @property
@@ -185,19 +185,12 @@ class Model(nn.Module):
         return cast(FittedPrior, cast(nn.ModuleDict, self.fitted_priors[kind])[key])
 
     def encode(self, batch: Batch) -> Encoding:
-        """What the encoders say of a batch, in whose gaps they read what is usual
-        there."""
-        fillers = {
-            name: filler
-            for name in batch.entries
-            if (filler := self.decoder(name).filler) is not None
-        }
-        if not fillers:
-            return self.posterior.encode(batch)
-        filled = {
-            name: filler(batch.x[name], batch.entries[name]) for name, filler in fillers.items()
-        }
-        return self.posterior.encode(replace(batch, x={**batch.x, **filled}))
+        """Encode a batch, with missing entries imputed by their training means."""
+        x = dict(batch.x)
+        for name, there in batch.entries.items():
+            if (filler := self.decoder(name).filler) is not None:
+                x[name] = filler(x[name], there)
+        return self.posterior.encode(replace(batch, x=x) if batch.entries else batch)
 
     def add_fitted_priors(self, kind: str, size: int | None = None) -> None:
         """Add priors of one kind for z and every w_m, not yet fitted, and remove those
@@ -217,24 +210,20 @@ class Model(nn.Module):
         self._record(f"prior {kind}", Addition("prior", {"kind": kind, "size": used}))
 
     def decode(self, draws: Sequence[Draw], covariates: Tensor | None) -> list[dict[str, Tensor]]:
-        """Raw decoder outputs of each draw, by target, (K, B, *output_shape).
+        """Decode draws, each decoder once on all draws that need it.
 
         Args:
-            covariates: of the rows of all draws, (B, C). None, and C = 0, stand for the
-                average of the training rows. Where no decoder reads any, they change
-                nothing.
+            draws: latents and targets.
+            covariates: of the rows of all draws, (B, C). None and C = 0 mean the
+                average of the training rows. Decoders without covariates ignore them.
+
+        Returns:
+            Raw outputs of each draw, by target, (K, B, *output_shape).
 
         Raises:
             ValueError: another number of columns.
         """
-        if (
-            self.covariates
-            and covariates is not None
-            and covariates.shape[-1] not in (0, len(self.covariates))
-        ):
-            raise ValueError(
-                f"there are {covariates.shape[-1]} covariates, and decoders read {', '.join(self.covariates)}; give all of them"
-            )
+        self._check_columns(covariates)
         outputs: list[dict[str, Tensor]] = [{} for _ in draws]
         for name, decoder in self.decoders.items():
             wanted = [i for i, draw in enumerate(draws) if name in draw.targets]
@@ -248,9 +237,17 @@ class Model(nn.Module):
                 outputs[i][name] = part.unflatten(0, u.shape[:-1])
         return outputs
 
+    def _check_columns(self, covariates: Tensor | None) -> None:
+        if not self.covariates or covariates is None:
+            return
+        if (count := covariates.shape[-1]) not in (0, len(self.covariates)):
+            raise ValueError(
+                f"there are {count} covariates, and decoders read {', '.join(self.covariates)}; give all of them"
+            )
+
     def observe(self, batch: Batch) -> None:
-        """Let decoders that train take account of what generation needs to know of the
-        data.
+        """Track, in training, the statistics of the data that generation needs: totals
+        of counts, mean covariates, means of entries with gaps.
 
         Raises:
             ValueError: a batch without the covariates that decoders read.
@@ -269,20 +266,20 @@ class Model(nn.Module):
 
     @property
     def knows_scale(self) -> bool:
-        """Whether it remembers the scale of any training values."""
+        """Whether the model remembers the scale of any training values."""
         return any(bool(self.decoder(name).scale_seen.any()) for name in self.names)
 
     def remember_scale(self, batch: Batch) -> None:
-        """Keep mean and standard deviation of the real values of some training rows, so
-        that values on another scale are noticed."""
+        """Remember the mean and standard deviation of the real values of training rows.
+        Questions then warn of values on another scale."""
         for name, modality in self.modalities.items():
             values = batch.x[name][batch.observed(name)]
             if kind(modality) == "real values" and values.numel() > 1:
                 self.decoder(name).scale_seen.copy_(torch.stack([values.mean(), values.std()]))
 
     def on_another_scale(self, batch: Batch) -> str | None:
-        """Which real values lie nowhere near those of training, in words; None where
-        all do."""
+        """A message that names a modality whose real values lie far from those of
+        training; None if all lie near."""
         for name in self.names:
             mean, std = self.decoder(name).scale_seen.tolist()
             values = batch.x[name][batch.observed(name)] if std > 0 else batch.x[name][:0]
@@ -295,24 +292,33 @@ class Model(nn.Module):
         return None
 
     def log_prob(self, name: str, raw: Tensor, batch: Batch) -> Tensor:
-        """log p(x_m | raw), (K, B), of the decoder's raw outputs (K, B, *output_shape)
-        and what of a batch is there; 0 in rows without the modality."""
+        """log p(x_m | raw) of the observed entries, (K, B); 0 in rows without the
+        modality.
+
+        Args:
+            name: of the modality.
+            raw: outputs of its decoder, (K, B, *output_shape).
+            batch: the rows.
+        """
         likelihood, x, present = self.likelihood(name), batch.x[name], batch.present[name]
         if likelihood.exact:
             there = batch.observed(name) if name in batch.entries else None
             return present * self._economical(likelihood.log_prob)(raw, x, there)
+        return self._surrogate(likelihood, raw, x, present)
+
+    def _surrogate(self, likelihood: Likelihood, raw: Tensor, x: Tensor, present: Tensor) -> Tensor:
+        """The surrogate of log p(x_m | raw), (K, B). Its network runs on every draw of
+        the present rows, and in parts."""
         lead = raw.shape[: raw.ndim - len(likelihood.output_shape)]
         values = x.expand(*lead, *likelihood.shape).flatten(0, len(lead) - 1)
-        rows = (
-            present.expand(lead).flatten().nonzero().squeeze(1)
-        )  # a surrogate has a network of its own to run on every draw
-        parts = zip(
-            *(t[rows].split(self._most(raw)) for t in (raw.flatten(0, len(lead) - 1), values)),
-            strict=True,
-        )
-        found = [self._economical(likelihood.log_prob)(*part) for part in parts if len(rows)]
         total = values.new_zeros(len(values))
-        return (total.index_copy(0, rows, torch.cat(found)) if found else total).view(lead)
+        rows = present.expand(lead).flatten().nonzero().squeeze(1)
+        if len(rows) == 0:
+            return total.view(lead)
+        log_prob, most = self._economical(likelihood.log_prob), self._most(raw)
+        outputs = raw.flatten(0, len(lead) - 1)[rows].split(most)
+        parts = zip(outputs, values[rows].split(most), strict=True)
+        return total.index_copy(0, rows, torch.cat([log_prob(*part) for part in parts])).view(lead)
 
     def _most(self, like: Tensor) -> int:
         """Most rows of one call of a decoder."""
@@ -328,13 +334,10 @@ class Model(nn.Module):
         )
 
     def _economical(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """The function, or one that computes its value again in the backward pass and
-        keeps only its inputs until then."""
-        return (
-            partial(checkpoint, function, use_reentrant=False)
-            if self.activation_checkpointing and torch.is_grad_enabled()
-            else function
-        )
+        """The function, under activation checkpointing if that is on."""
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            return partial(checkpoint, function, use_reentrant=False)
+        return function
 
     def _input(self, latents: Latents, name: str, covariates: Tensor | None) -> Tensor:
         """[z, w_m, c], (K, B, D + D_m + C)."""
