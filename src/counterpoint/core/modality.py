@@ -24,15 +24,15 @@ LIKELIHOOD_NAMES: Registry[str] = Registry(
 COUNTS: tuple[str, ...] = ("nb", "zinb")
 """Likelihoods of counts."""
 
-SHOWN = ("words", "features", "units", "constants", "covariate_units")
+DISPLAY_FIELDS = ("words", "features", "units", "constants", "covariate_units")
 """Fields of a modality that say how values are named and measured; checksums leave them
 out."""
 
-PARTS_NAMES = "/.+>@,="
+NAME_SEPARATORS = "/.+>@,="
 """Signs that part the names of metrics, weights and options; no name of a modality
 holds one."""
 
-GOES_ON = "##"
+CONTINUATION_MARK = "##"
 """Begins a piece that goes on with the word before it, among the words that ids stand
 for."""
 
@@ -154,9 +154,13 @@ class Modality:
         object.__setattr__(
             self, "units", tuple((float(mean), float(std)) for mean, std in self.units)
         )
-        if not isinstance(self.name, str) or not self.name.strip() or {*self.name} & {*PARTS_NAMES}:
+        if (
+            not isinstance(self.name, str)
+            or not self.name.strip()
+            or {*self.name} & {*NAME_SEPARATORS}
+        ):
             raise ValueError(
-                f"modality name {self.name!r} must be text that is not empty and free of {' '.join(PARTS_NAMES)}"
+                f"modality name {self.name!r} must be text that is not empty and free of {' '.join(NAME_SEPARATORS)}"
             )
         if not self.shape or min(self.shape) < 1:
             raise ValueError(
@@ -304,7 +308,7 @@ class Modality:
         return {
             key: value
             for key, value in asdict(self).items()
-            if key not in SHOWN and (key not in usual or value != usual[key])
+            if key not in DISPLAY_FIELDS and (key not in usual or value != usual[key])
         }
 
 
@@ -354,5 +358,5 @@ def spelled(words: Sequence[str], ids: Iterable[int]) -> str:
     return (
         "".join(shown)
         if of_characters(words)
-        else " ".join(word for word in shown if word).replace(f" {GOES_ON}", "")
+        else " ".join(word for word in shown if word).replace(f" {CONTINUATION_MARK}", "")
     )
