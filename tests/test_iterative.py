@@ -760,7 +760,7 @@ def test_errors_of_a_diffusion_decoder_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"align": -1.0}, "align=-1.0 and align_warmup=0 must not be negative"),
+        ({"align": -1.0}, "align=-1.0 must not be negative"),
         ({"teacher": "nobody"}, "teacher='nobody' is unknown"),
         ({"direction": "sideways"}, "direction='sideways' is unknown"),
         (

@@ -1313,9 +1313,9 @@ def test_samplers_learn_what_the_method_mixes_or_multiplies() -> None:
     [
         (
             {"kind": "vae"},
-            "unknown sampler 'vae'; choose one of diffusion, score, score-ode, flow, gmm",
+            "unknown fitted prior 'vae'; choose one of diffusion, score, score-ode, flow, gmm",
         ),
-        ({"kind": "gmm", "size": 0}, "the size of gmm samplers must be 1 or more, got 0"),
+        ({"kind": "gmm", "size": 0}, "the size of gmm priors must be 1 or more, got 0"),
         ({"kind": "gmm", "size": 500}, "rows are too few for a mixture of 500"),
         ({"fit_to": "modes"}, "fit_to='modes' is unknown"),
         ({"steps": 0}, "steps and batch_size of 1 or more"),

@@ -60,7 +60,8 @@ from counterpoint.objectives.routes import (
     singles_to_itself,
 )
 from counterpoint.probability import distributions as dist
-from counterpoint.probability.mcmc import HMC, effective_size
+from counterpoint.probability.convergence import effective_size
+from counterpoint.probability.mcmc import HMC
 from counterpoint.probability.products import ProductOfPosteriors
 
 PLAIN = LinearGaussian.make(private_dim=0)

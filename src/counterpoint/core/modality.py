@@ -37,6 +37,18 @@ CONTINUATION_MARK = "##"
 for."""
 
 
+_CHECKED_FIELDS = (
+    "likelihood",
+    "weight",
+    "classes",
+    "unbounded",
+    "gaps",
+    "full_scale",
+    "units",
+    "covariate_units",
+)
+
+
 @dataclass(frozen=True)
 class Modality:
     """What one modality looks like and how its values are distributed given the
@@ -104,61 +116,54 @@ class Modality:
     covariate_units: tuple[tuple[float, float], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _shape(self.name, self.shape))
+        self._normalise_numbers()
+        self._normalise_names()
+        self._check_name_and_shape()
+        self._check_likelihood()
+        self._check_descriptions()
+
+    def _normalise_numbers(self) -> None:
+        """Read numbers, also those of NumPy, as the annotations say."""
+        self._set("shape", _shape(self.name, self.shape))
         if self.full_scale == 0:
-            object.__setattr__(self, "full_scale", 255 if len(self.shape) == 3 else 1)
-        object.__setattr__(
-            self,
-            "covariate_units",
-            tuple((float(mean), float(std)) for mean, std in self.covariate_units),
-        )
-        told = {
-            name: getattr(self, name)
-            for name in (
-                "likelihood",
-                "weight",
-                "classes",
-                "unbounded",
-                "gaps",
-                "full_scale",
-                "units",
-                "covariate_units",
-            )
-        }
-        told = {
+            self._set("full_scale", 255 if len(self.shape) == 3 else 1)
+        self._set("covariate_units", _pairs(self.covariate_units))
+        values = {name: getattr(self, name) for name in _CHECKED_FIELDS}
+        plain = {
             name: value.tolist() if isinstance(value, np.ndarray) else value
-            for name, value in told.items()
+            for name, value in values.items()
         }
-        for name, value in checks.options(Modality, told).items():
-            object.__setattr__(self, name, value)
-        for what in ("words", "features"):
-            names = getattr(self, what)
+        for name, value in checks.options(Modality, plain).items():
+            self._set(name, value)
+        self._set("units", _pairs(self.units))
+        self._set("constants", tuple((str(name), float(value)) for name, value in self.constants))
+        if isinstance(self.scale, np.integer | np.floating):
+            self._set("scale", float(self.scale))
+
+    def _normalise_names(self) -> None:
+        """Read lists of names as tuples; refuse single names and repeated covariates."""
+        for field_name in ("words", "features"):
+            names = getattr(self, field_name)
             if isinstance(names, str | bytes) or not isinstance(names, Iterable):
                 raise ValueError(
-                    f"modality {self.name!r}: {what}={checks.shown(names)} must be a list of names"
+                    f"modality {self.name!r}: {field_name}={checks.shown(names)} must be a list of names"
                 )
-        object.__setattr__(self, "words", tuple(self.words))
-        object.__setattr__(
-            self, "constants", tuple((str(name), float(value)) for name, value in self.constants)
-        )
+            self._set(field_name, tuple(names))
         if isinstance(self.covariates, str):
             raise ValueError(
                 f"modality {self.name!r}: covariates={self.covariates!r} must be a list of names, such as [{self.covariates!r}]"
             )
-        object.__setattr__(self, "covariates", tuple(self.covariates))
+        self._set("covariates", tuple(self.covariates))
         if len(set(self.covariates)) < len(self.covariates):
             raise ValueError(
                 f"modality {self.name!r}: covariates repeat in {', '.join(self.covariates)}; name each column once"
             )
-        object.__setattr__(self, "features", tuple(self.features))
-        object.__setattr__(
-            self, "units", tuple((float(mean), float(std)) for mean, std in self.units)
-        )
-        if (
-            not isinstance(self.name, str)
-            or not self.name.strip()
-            or {*self.name} & {*NAME_SEPARATORS}
-        ):
+        if not self.covariates:
+            self._set("covariate_units", ())
+
+    def _check_name_and_shape(self) -> None:
+        separators = {*NAME_SEPARATORS}
+        if not isinstance(self.name, str) or not self.name.strip() or {*self.name} & separators:
             raise ValueError(
                 f"modality name {self.name!r} must be text that is not empty and free of {' '.join(NAME_SEPARATORS)}"
             )
@@ -166,28 +171,26 @@ class Modality:
             raise ValueError(
                 f"modality {self.name!r}: shape {self.shape} must have at least one axis, each of length 1 or more"
             )
+
+    def _check_likelihood(self) -> None:
+        """Refuse a likelihood that does not fit the shape, and its numbers."""
         if self.likelihood not in LIKELIHOOD_NAMES:
             raise ValueError(
                 f"modality {self.name!r}: unknown likelihood {self.likelihood!r}; choose one of {', '.join(LIKELIHOOD_NAMES)}"
             )
-        if isinstance(self.scale, np.integer | np.floating):
-            object.__setattr__(self, "scale", float(self.scale))
-        positive = (
-            isinstance(self.scale, int | float)
-            and not isinstance(self.scale, bool)
-            and 0 < self.scale < float("inf")
-        )
-        if self.scale is not None and not positive:
+        number = isinstance(self.scale, int | float) and not isinstance(self.scale, bool)
+        if self.scale is not None and not (number and 0 < self.scale < float("inf")):
             raise ValueError(
                 f"modality {self.name!r}: scale {self.scale} must be positive, or None to learn it"
             )
         if not self.weight > 0:
             raise ValueError(f"modality {self.name!r}: weight {self.weight} must be positive")
-        if self.likelihood == "categorical" and (self.classes is None or self.classes < 2):
+        words = self.likelihood == "categorical"
+        if words and (self.classes is None or self.classes < 2):
             raise ValueError(
                 f"modality {self.name!r}: a categorical likelihood needs classes >= 2 (the vocabulary's size), got {self.classes}"
             )
-        if self.likelihood == "categorical" and len(self.shape) != 1:
+        if words and len(self.shape) != 1:
             raise ValueError(
                 f"modality {self.name!r}: a categorical likelihood needs shape (length,), got {self.shape}; flatten it"
             )
@@ -195,18 +198,20 @@ class Modality:
             raise ValueError(
                 f"modality {self.name!r}: a likelihood of counts needs shape (features,), got {self.shape}; flatten it"
             )
-        if self.unbounded and (
-            len(self.shape) != 3 or self.likelihood not in ("normal", "laplace")
-        ):
+        located = len(self.shape) == 3 and self.likelihood in ("normal", "laplace")
+        if self.unbounded and not located:
             raise ValueError(
                 f"modality {self.name!r}: only images of a normal or Laplace likelihood can be unbounded,"
                 f" got shape {self.shape} and {self.likelihood!r}; leave it out"
             )
-        if self.gaps and (self.counts or self.likelihood == "categorical"):
+        if self.gaps and (self.counts or words):
             raise ValueError(
                 f"modality {self.name!r}: {'counts' if self.counts else 'word ids'} can't have gaps; leave rows of which not all is known"
                 " out, by NaN in all of them or in 'present', or read them by another likelihood"
             )
+
+    def _check_descriptions(self) -> None:
+        """Refuse words, units and features that do not fit the values."""
         if self.words and (self.likelihood != "categorical" or len(self.words) != self.classes):
             raise ValueError(
                 f"modality {self.name!r}: {len(self.words)} words for {self.classes} classes of a {self.likelihood} likelihood;"
@@ -216,8 +221,6 @@ class Modality:
             raise ValueError(
                 f"modality {self.name!r}: full_scale {self.full_scale} must be a whole number of 1 or more"
             )
-        if not self.covariates:
-            object.__setattr__(self, "covariate_units", ())
         if self.covariate_units and len(self.covariate_units) != len(self.covariates):
             raise ValueError(
                 f"modality {self.name!r}: {len(self.covariate_units)} covariate_units for {len(self.covariates)} covariates; give one for each, or none"
@@ -226,10 +229,11 @@ class Modality:
             raise ValueError(
                 f"modality {self.name!r}: units hold a standard deviation of 0 or less; give 1 for an entry that does not vary"
             )
-        for what, given in (("features", self.features), ("units", self.units)):
-            if given and self.shape != (len(given),):
+        for field_name in ("features", "units"):
+            entries = getattr(self, field_name)
+            if entries and self.shape != (len(entries),):
                 raise ValueError(
-                    f"modality {self.name!r}: {len(given)} {what} for shape {self.shape}; give one for each entry of a vector, or none"
+                    f"modality {self.name!r}: {len(entries)} {field_name} for shape {self.shape}; give one for each entry of a vector, or none"
                 )
         if len({*self.features}) < len(self.features):
             repeated = next(
@@ -238,6 +242,9 @@ class Modality:
             raise ValueError(
                 f"modality {self.name!r}: feature {repeated!r} is there twice; give each feature a name of its own"
             )
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
     @property
     def unit(self) -> bool:
@@ -310,6 +317,10 @@ class Modality:
             for key, value in asdict(self).items()
             if key not in DISPLAY_FIELDS and (key not in usual or value != usual[key])
         }
+
+
+def _pairs(values: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((float(first), float(second)) for first, second in values)
 
 
 def _shape(name: str, given: Any) -> tuple[int, ...]:

@@ -14,8 +14,8 @@ from counterpoint.inference.refinement import refined
 from counterpoint.model.decoders import Draw
 from counterpoint.model.encoding import Encoding
 from counterpoint.model.model import Model
+from counterpoint.probability.combining import normalised
 from counterpoint.probability.distributions import Diagonal, Posterior
-from counterpoint.probability.products import normalised
 
 
 def log_likelihood(

@@ -29,9 +29,9 @@ from counterpoint.nn.mlp import mlp
 from counterpoint.nn.modules import ByName, VectorsByName
 from counterpoint.nn.options import NetworkOptions
 from counterpoint.probability import distributions as dist
+from counterpoint.probability.combining import chosen, product_of_posteriors
 from counterpoint.probability.distributions import Diagonal, Expert, Normal, scattered, stacked
 from counterpoint.probability.mcmc import HMC
-from counterpoint.probability.products import chosen, product_of_posteriors
 
 
 class Rule(nn.Module, ABC):
