@@ -25,16 +25,14 @@ COUNTS: tuple[str, ...] = ("nb", "zinb")
 """Likelihoods of counts."""
 
 DISPLAY_FIELDS = ("words", "features", "units", "constants", "covariate_units")
-"""Fields of a modality that say how values are named and measured; checksums leave them
-out."""
+"""Fields that name and measure values without changing them; checksums leave them out."""
 
 NAME_SEPARATORS = "/.+>@,="
-"""Signs that part the names of metrics, weights and options; no name of a modality
-holds one."""
+"""Signs that separate the names of metrics, weights and options; a modality's name has
+none of them."""
 
 CONTINUATION_MARK = "##"
-"""Begins a piece that goes on with the word before it, among the words that ids stand
-for."""
+"""Starts a word that continues the one before it."""
 
 
 _CHECKED_FIELDS = (

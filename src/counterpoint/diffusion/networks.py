@@ -66,7 +66,7 @@ class TimeMLP(nn.Module):
 class UNet(nn.Module):
     """A small UNet for images of 16 to 64 pixels: a residual block at each resolution
     on the way down and on the way up, self-attention at the coarsest (Ho et al. 2020,
-    https://arxiv.org/abs/2006.11239, made small; sizes are ours).
+    https://arxiv.org/abs/2006.11239, made small; sizes are our choice).
 
     Args:
         shape: (channels, height, width) of the images.

@@ -1,4 +1,4 @@
-"""The noising process and what is learned of it.
+"""The noising process, its predictions and its losses.
 
     x_t = α_t x_0 + σ_t ε,    ε ~ N(0, I),    α_t² + σ_t² = 1,    SNR_t = α_t² / σ_t²
 
@@ -36,8 +36,7 @@ from counterpoint.core.precision import wide
 from counterpoint.diffusion.schedule import Schedule, alpha_bars
 
 Network = Callable[[Tensor, Tensor], Tensor]
-"""(x_t (N, *shape), t (N,) or, one time for all rows, (1,)) → what it predicts (N,
-*shape)."""
+"""(x_t (N, *shape), t (N,), or (1,) for one time) → the prediction (N, *shape)."""
 
 Prediction = Literal["x0", "eps", "v"]
 Weighting = Literal["plain", "min-snr", "clamped"]
@@ -51,11 +50,11 @@ class GaussianDiffusion(nn.Module):
         schedule: how signal turns into noise.
         prediction_type: what the network predicts.
         weight: of the loss.
-        continuous: learn at any time between 0 and T−1, and not at whole ones only.
+        continuous: learn at any time between 0 and T−1 instead of whole times.
 
     Raises:
-        ValueError: an unknown schedule, prediction or weighting, a weighting that goes wrong
-            with the prediction, or no step.
+        ValueError: an unknown schedule, prediction or weighting, a weighting that
+            diverges with the prediction, or no step.
     """
 
     log_snrs: Tensor
@@ -70,14 +69,8 @@ class GaussianDiffusion(nn.Module):
         continuous: bool = False,
     ) -> None:
         super().__init__()
-        for value, kind, what in (
-            (prediction_type, Prediction, "prediction"),
-            (weighting, Weighting, "weighting"),
-        ):
-            if value not in get_args(kind):
-                raise ValueError(
-                    f"unknown {what} {value!r} of a diffusion; choose one of {', '.join(get_args(kind))}"
-                )
+        _check_choice("prediction", prediction_type, get_args(Prediction))
+        _check_choice("weighting", weighting, get_args(Weighting))
         self.timesteps, self.prediction_type, self.weighting, self.continuous = (
             timesteps,
             prediction_type,
@@ -94,7 +87,7 @@ class GaussianDiffusion(nn.Module):
         )
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """log SNR_t (N,) of times t (N,), whole or broken."""
+        """log SNR_t (N,) of times t (N,), whole or fractional."""
         table = self.log_snrs
         if not t.is_floating_point():
             return table[t]
@@ -113,7 +106,7 @@ class GaussianDiffusion(nn.Module):
         return alpha * x0 + sigma * noise
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """What the network should predict."""
+        """The target of the network."""
         if self.prediction_type == "x0":
             return x0
         alpha, sigma = self.rates(t, x0)
@@ -176,9 +169,16 @@ class GaussianDiffusion(nn.Module):
         return prior + reconstruction + (self.timesteps - 1) / times * total
 
     def _weight(self, t: Tensor) -> Tensor:
-        """w over the factor of what the network predicts."""
+        """The weight w over the factor of the prediction."""
         if self.weighting == "plain":
             return torch.ones_like(t, dtype=self.log_snrs.dtype)
         snr = self.log_snr(t).exp()
         own = {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1}[self.prediction_type]
         return (snr.clamp(1, 100) if self.weighting == "clamped" else snr.clamp(max=5)) / own
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(
+            f"unknown {name} {value!r} of a diffusion; choose one of {', '.join(choices)}"
+        )

@@ -103,9 +103,9 @@ def _even(process: GaussianDiffusion, steps: int) -> Tensor:
 
 
 def _even_in_log_snr(process: GaussianDiffusion, steps: int) -> Tensor:
-    """T−1, and then T−2 .. 0 with even steps of log SNR, broken times. The last time is
-    left at once: most schedules end in a step down to next to no signal at all, in
-    which a good part of all even steps would lie."""
+    """T−1, and then T−2 .. 0 with even steps of log SNR, at fractional times. The first
+    step leaves T−1, since most schedules end in a large step to almost no signal, which
+    would take many of the even steps."""
     if steps < 3:
         return _even(process, steps).float()
     last = process.timesteps - 1
@@ -118,8 +118,7 @@ def _even_in_log_snr(process: GaussianDiffusion, steps: int) -> Tensor:
 
 
 def _between(log_snrs: Tensor, steps: int) -> Tensor:
-    """Times from the last to the first of a table (T,) of falling log SNR, with even
-    steps of it."""
+    """Times from the last to the first with even steps of a falling log SNR (T,)."""
     table = log_snrs.flip(0)  # rising
     wanted = torch.linspace(float(table[0]), float(table[-1]), steps, device=table.device).clamp(
         table[0], table[-1]
@@ -158,9 +157,7 @@ def _heun(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: Tensor
         width = sigma / alpha - sigma_t / alpha_t
         first = _eps(process, x, denoise(x, t), t)
         euler = alpha * (x / alpha_t + width * first)
-        if (
-            i == 0
-        ):  # from next to no signal the step is so wide that what the second evaluation adds is worse than nothing
+        if i == 0:  # the step from almost no signal is too wide for a second evaluation
             x = euler
             continue
         second = _eps(process, euler, denoise(euler, s), s)
@@ -193,7 +190,7 @@ def _corrected(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: T
         size = 2 * (1 - beta) * (LANGEVIN_SNR * _norm(eps) / _norm(score)).square()
         kept = (
             1 - (1 - beta) * LANGEVIN_SNR**2
-        )  # without it, each step of Langevin would leave normals 1.3 % too wide (ours)
+        )  # our choice; without it, each Langevin step leaves normals 1.3 % too wide
         x = x + size * score + (2 * size * kept).sqrt() * eps
     return x
 
@@ -208,7 +205,7 @@ def _eps(process: GaussianDiffusion, x: Tensor, x0: Tensor, t: Tensor) -> Tensor
 
 
 def _score(process: GaussianDiffusion, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-    """∇ log q(x_t) = −ε̂ / σ_t."""
+    """The score ∇ log q(x_t) = −ε̂ / σ_t."""
     return -_eps(process, x, x0, t) / process.rates(t, x)[1]
 
 

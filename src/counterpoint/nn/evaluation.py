@@ -32,9 +32,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     try:
         with torch.no_grad():
             yield
-    except (
-        RuntimeError
-    ) as error:  # what torch raises where memory ends, on a processor without a kind of its own
+    except RuntimeError as error:  # on a CPU torch has no error of its own for memory
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
             raise MemoryError(
                 "the answer takes more memory than there is; ask for fewer rows, samples or draws at a time"

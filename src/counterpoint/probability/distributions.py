@@ -2,10 +2,10 @@
 
 Parameters are float32 at least (:mod:`counterpoint.core.precision`). ``log_prob``
 always sums over latent dimensions: a distribution with parameters of shape (B, D) gives
-(B,), and values of shape (K, B, D) give (K, B). What the library adds to torch is a
-mixture that knows which of its components each row may use, a diagonal distribution
-seen through a flow, for each the one point that stands for it
-(``point_estimate``), and operations on them: ``detached`` (for DReG), ``kl`` and ``product``.
+(B,), and values of shape (K, B, D) give (K, B). The library adds to torch a mixture
+with the components that each row may use, a diagonal distribution behind a flow, a
+point estimate of each (the mean where it is known), and ``detached`` (for DReG), ``kl``
+and ``product``.
 """
 
 from __future__ import annotations
@@ -211,8 +211,8 @@ class Flowed(Distribution):
 
     @property
     def point_estimate(self) -> Tensor:
-        """The z whose image is the base's location, (B, D): the mean of a flow has no
-        closed form."""
+        """The z whose image is the base's location, (B, D), since the mean of a flow has
+        no closed form."""
         return self.map.inv(self.base.loc)
 
 
@@ -227,7 +227,7 @@ class Posterior(Protocol):
 
     @property
     def point_estimate(self) -> Tensor:
-        """The point that stands for it, (B, D): its mean where that is known."""
+        """A point estimate, (B, D): the mean where it is known."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         """(K, B)."""

@@ -5,29 +5,28 @@ position z and momentum p under
 
     H(z, p) = −log π(z) + ½ Σ_d v_d p_d²,        p ~ N(0, diag(1/v)),
 
-where v is a guess at the variances of π. One step draws p, follows the motion by L
+where v estimates the variances of π. One step draws p, follows the motion by L
 leapfrogs of size ε,
 
     p ← p + ½ε ∇log π(z),    z ← z + ε v p,    p ← p + ½ε ∇log π(z),
 
-and takes the end point with probability min(1, exp(H − H')), each chain by itself; a
-chain whose end point is not finite stays where it is.
+and accepts the end point with probability min(1, exp(H − H')), for each chain
+separately. A chain whose end point is not finite stays in place.
 
-The samplers see nothing of the density but a function from positions (C, B, D) to log
-densities (C, B), and differentiate it: B targets, each explored by C chains. All chains
-move together as one tensor program, which can be compiled. Warm-up adapts ε for each
-chain by stochastic approximation, and v for each target from where its chains have
-been; L is drawn anew at each step, so that no orbit closes on itself.
+The density is a function from positions (C, B, D) to log densities (C, B), which is
+differentiated: B targets, each explored by C chains. All chains move together as one
+tensor program, which can be compiled. Warm-up adapts ε for each chain by stochastic
+approximation, and v for each target from the positions of its chains. L is drawn anew
+at each step, so that no orbit closes on itself.
 
     Duane et al. 1987, https://doi.org/10.1016/0370-2693(87)91197-X
     Andrieu & Thoms 2008 (coerced acceptance), https://doi.org/10.1007/s11222-008-9110-y
     Hoffman & Gelman 2014 (dual averaging), https://arxiv.org/abs/1111.4246
 
-Acceptance varies much from step to step, because L does. Dual averaging, as in NUTS,
-makes step sizes swing by factors of four here, and settles on the mean of log ε, where
-more is accepted than was on average: .79 to .88 where .65 was asked for. The steps of
-stochastic approximation grow smaller, and what chains settle on accepts what was asked
-for within .05 (docs/decisions/0029).
+Acceptance varies from step to step with L. Dual averaging, as in NUTS, makes step sizes
+swing by factors of four here and settles on the mean of log ε, which accepts .79 to .88
+for a target of .65. The steps of stochastic approximation shrink, and the result
+accepts within .05 of the target (docs/decisions/0029).
 """
 
 from __future__ import annotations
@@ -307,7 +306,7 @@ def _energy(state: State, momentum: Tensor, variance: Tensor) -> Tensor:
 
 
 def _variance(positions: Tensor) -> Tensor:
-    """Variances (B, D) of positions (N, B, D), drawn a little towards a common small
-    one, as in Stan."""
+    """Variances (B, D) of positions (N, B, D), shrunk slightly towards 1e-3, as in
+    Stan."""
     count = len(positions)
     return (count * positions.var(0) + 5e-3) / (count + 5)

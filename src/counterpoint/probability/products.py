@@ -7,20 +7,19 @@ them:
 
 The prior is divided out |S| − 1 times, not once. With normal experts the product is
 normal, of precision Σ_m 1/σ_m² − (|S| − 1). Any other is sampled by Hamiltonian Monte
-Carlo, each draw from a chain of its own; what the encoders and the networks on top of
-them said is computed before the chains start, so that a step of a chain evaluates
-nothing but the flows.
+Carlo, each draw from a chain of its own. Encoders run before the chains start, so that
+a step of a chain evaluates the flows only.
 
-Each quotient is what x_m adds to what is known, p(x_m | z) / p(x_m), and falls off
-where z does not explain x_m. A flow that was fitted to few draws far out need not be
-narrower there than the prior, and the quotient grows. But its own marginal q_m(z) =
-E[q(z | x_m)] errs in the same way, since the map f is the same for every row. Where an
-expert knows its marginal, that is divided out in the prior's place (ours):
+Each quotient is p(x_m | z) / p(x_m), which decays where z does not explain x_m. A flow
+that was fitted to few draws in its tails may be broader there than the prior, and then
+the quotient grows. Its own marginal q_m(z) = E[q(z | x_m)] has the same error, since
+the map f is the same for every row. If an expert knows its marginal, we divide by the
+marginal instead of the prior (our choice):
 
     q(z | x_m) / q_m(z) = N(f(z); μ_m, σ_m) / N(f(z); μ̄, σ̄),
 
-of which the volume of f is gone. Where the posterior is learned well the two agree,
-since the marginal is the prior then.
+from which the volume of f cancels. For a well-learned posterior the marginal is the
+prior, and the two agree.
 
 A product can be improper: if experts are broader than what is divided out, its tails
 grow. Such rows are detected (exactly for normal experts; otherwise along rays, and by
@@ -57,16 +56,16 @@ STUCK_ACCEPTANCE = 1e-3
 
 
 class ImproperProduct(UserWarning):
-    """A product of posteriors, each over its marginal or the prior, that has no finite
-    integral."""
+    """Warns of a product of posteriors, each over its marginal or the prior, that has no
+    finite integral."""
 
 
 class StuckChains(UserWarning):
-    """Chains that took no proposal, whose draws are where they started."""
+    """Warns of chains that accepted no proposal, whose draws are their start."""
 
 
 class ProductOfPosteriors(Distribution):
-    """The product where it has no closed form: a density up to a constant, and draws by
+    """A product without closed form: a density up to a constant, and draws by
     Hamiltonian Monte Carlo.
 
     Args:
@@ -74,8 +73,8 @@ class ProductOfPosteriors(Distribution):
         members: (M, B) bool, which experts row b has.
         prior: p(z), parameters (D,).
         hmc: chains and their length.
-        names: of the experts, for messages; their places where there are none.
-        rows: (B,) which rows of a batch they are, for messages; the first B where None.
+        names: of the experts, for messages; empty for their positions.
+        rows: (B,) indices in the batch, for messages; None for the first B.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's own interface)
@@ -98,7 +97,7 @@ class ProductOfPosteriors(Distribution):
 
     @property
     def improper(self) -> Tensor:
-        """(B,) bool: rows whose product is found to be no density, so far."""
+        """(B,) bool: rows whose product has so far been found improper."""
         if self._improper is None:
             self._improper = self._grows()
             warn_of_improper(self._improper)
@@ -274,8 +273,7 @@ class ProductOfPosteriors(Distribution):
 
     @cached_property
     def point_estimate(self) -> Tensor:
-        """The mean of all draws after warm-up, (B, D), always of the same random
-        numbers."""
+        """The mean of all draws after warm-up, (B, D), from fixed random numbers."""
         with noise.seeded(0):
             return self.chains().draws.mean((0, 1))
 
