@@ -93,6 +93,10 @@ def build(
 
     Raises:
         ValueError: no modality, or a name given twice.
+
+    >>> from counterpoint.model.rules import MixtureRule
+    >>> build([Modality("x", (3,))], CommonOptions(shared_dim=2), rule=MixtureRule()).latents
+    {'z': 2}
     """
     check_modalities(modalities)
     diffusion = options.denoiser if denoiser is None else denoiser

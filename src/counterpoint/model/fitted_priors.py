@@ -214,6 +214,11 @@ class GaussianMixture(EstimatedPrior):
     Args:
         dim: number of latent dimensions.
         components: number of normals.
+
+    >>> prior = GaussianMixture(2, components=1)
+    >>> _ = prior.fit(torch.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 4.0]]))
+    >>> prior.means.tolist()
+    [[2.0, 2.0]]
     """
 
     weights: Tensor
