@@ -165,6 +165,8 @@ def test_a_method_without_a_record_has_no_options() -> None:
 
     assert Plain(MODALITIES).config == {} and Plain.options_type is None
     assert Plain.from_config(MODALITIES, {}).model.names == ("left", "right")
+    with pytest.raises(ValueError, match="plain has no options, got beta; let configured_by give"):
+        Plain.from_config(MODALITIES, {"beta": 1.0})
 
 
 def test_a_likelihood_of_ones_own(without: None) -> None:

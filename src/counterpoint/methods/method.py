@@ -110,6 +110,10 @@ class Method(Measurements, Saving):
         """
         budget = Budget(physical() // TRAINING_COPIES)
         construct: Any = cls  # a named method takes modalities and options
+        if cls.options_type is None and config:
+            raise ValueError(
+                f"{cls.name} has no options, got {', '.join(config)}; let configured_by give its constructor a record"
+            )
         options = {} if cls.options_type is None else vars(cls.options_type.of(config, cls.name))
         try:
             with budget, weights_from(seed):
