@@ -46,7 +46,9 @@ def main() -> None:
     )
     runs = {run.name: cp.load(run) for run in options.runs}
     for method in runs.values():
-        if (by := method.model.denoisings.get("image")) is not None and by.options.drop:
+        if (
+            by := method.model.denoisings.get("image")
+        ) is not None and by.options.condition_dropout:
             method.draw_by(guidance=options.guidance)
 
     def generator() -> torch.Generator:

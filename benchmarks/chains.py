@@ -24,7 +24,7 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from counterpoint.probability import mcmc
+from counterpoint.probability import convergence, mcmc
 from counterpoint.probability.mcmc import HMC
 
 SIZES = (0.01, 0.03, 0.1, 0.3)
@@ -103,7 +103,7 @@ def figures(oracle: Oracle, draws: Tensor, acceptance: float, gradients: int) ->
         last.var(0) / scale.square()
     ).mean() / chains
     variance = float((last.var(0) / scale.square()).mean())
-    size = float((mcmc.effective_size(draws) / chains).amin(-1).median())
+    size = float((convergence.effective_size(draws) / chains).amin(-1).median())
     return [float(error.clamp(min=0).sqrt()), variance, acceptance, size, 1000 * size / gradients]
 
 

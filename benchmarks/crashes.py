@@ -473,7 +473,7 @@ def recorded(folder: Path) -> list[str]:
         wrong.append(f"priors {model.priors} are recorded as {kinds}")
     if any(words[0] == "fit-refiner" for words in said) and model.model.refiner is None:
         wrong.append("a refiner is recorded that is not there")
-    if any(words[0] == "fit-decoder" for words in said) and not model.model.denoisers:
+    if any(words[0] == "fit-decoder" for words in said) and not model.model.additions:
         wrong.append("a decoder is recorded that is not there")
     return wrong
 

@@ -55,7 +55,7 @@ def draw(method: cp.DiffMVAE, images: int, steps: int) -> Callable[[], None]:
     def run() -> None:
         reads = method.model.likelihood("image")
         if hasattr(reads, "options"):
-            reads.options = replace(reads.options, sampler_steps=steps)
+            reads.options = replace(reads.options, solver_steps=steps)
         method.decode(latents, ["image"])
 
     return run

@@ -97,14 +97,16 @@ def build(case: Case, settings: Settings) -> Method:
                 samples=case.samples,
                 cross_targets=settings.cross_targets or None,
                 networks=tiny,
-                decoder_rows=rows,
+                decoder_batch_size=rows,
             )
         case "mvtcae":
             method = MVTCAE(
-                modalities, shared_dim=case.shared_dim, networks=tiny, decoder_rows=rows
+                modalities, shared_dim=case.shared_dim, networks=tiny, decoder_batch_size=rows
             )
         case "mopoe":
-            method = MoPoE(modalities, shared_dim=case.shared_dim, networks=tiny, decoder_rows=rows)
+            method = MoPoE(
+                modalities, shared_dim=case.shared_dim, networks=tiny, decoder_batch_size=rows
+            )
         case "jnf-joint" | "jnf-flows" | "jnf-draws":
             hmc = HMC(
                 chains=1,
@@ -114,7 +116,11 @@ def build(case: Case, settings: Settings) -> Method:
                 compile=settings.compiled,
             )
             method = JNF(
-                modalities, shared_dim=case.shared_dim, networks=tiny, decoder_rows=rows, hmc=hmc
+                modalities,
+                shared_dim=case.shared_dim,
+                networks=tiny,
+                decoder_batch_size=rows,
+                hmc=hmc,
             )
         case _:
             raise ValueError(
@@ -135,7 +141,7 @@ def build(case: Case, settings: Settings) -> Method:
         method.to(memory_format=torch.channels_last)
     if settings.compiled and case.method != "jnf-draws":
         method.compile_networks()
-    method.model.recompute = settings.recompute
+    method.model.activation_checkpointing = settings.recompute
     if isinstance(method, JNF):
         method.begin(method.stages[case.method == "jnf-flows"])
     return method.train()

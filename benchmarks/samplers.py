@@ -1,5 +1,5 @@
 """Samplers of diffusions on Gaussian data, for which the best network is known: what is
-lost is lost by the sampler.
+lost is lost by the solver.
 
     python benchmarks/samplers.py [--rows 100000] [--std 0.6 1.5 0.8]
 
@@ -32,10 +32,10 @@ def main() -> None:
     wanted = parser.parse_args()
     std = torch.tensor(wanted.std)
     mean = torch.linspace(-1, 2, len(std))
-    print("schedule  sampler    steps  asked  mean    variance")
+    print("schedule  solver    steps  asked  mean    variance")
     for schedule in ("linear", "cosine", "sigmoid"):
         process = GaussianDiffusion(schedule=schedule)  # type: ignore[arg-type]
-        for sampler, steps in WALKS:
+        for solver, steps in WALKS:
             asked = 0
 
             def network(x: Tensor, t: Tensor, process: GaussianDiffusion = process) -> Tensor:
@@ -46,11 +46,11 @@ def main() -> None:
 
             torch.manual_seed(0)
             x = diffusion.sample(
-                process, network, torch.randn(wanted.rows, len(std)), steps=steps, sampler=sampler
+                process, network, torch.randn(wanted.rows, len(std)), steps=steps, solver=solver
             )  # type: ignore[arg-type]
             off, ratio = ((x.mean(0) - mean) / std).abs().max(), x.var(0) / std**2
             print(
-                f"{schedule:8}  {sampler:9}  {steps:5}  {asked:5}  {off:.3f}   {ratio.min():.3f}–{ratio.max():.3f}",
+                f"{schedule:8}  {solver:9}  {steps:5}  {asked:5}  {off:.3f}   {ratio.min():.3f}–{ratio.max():.3f}",
                 flush=True,
             )
 

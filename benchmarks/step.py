@@ -65,7 +65,7 @@ SETTINGS: dict[str, Settings] = {
     "bf16 cl compile": Settings("bf16", channels_last=True, rows=256, compiled=True),
 }
 """``cl``: channels-last weights; a number: most rows of a decoder call
-(``decoder_rows``), by the library's default where there is none; ``jitter``: 1 to 10
+(``decoder_batch_size``), by the library's default where there is none; ``jitter``: 1 to 10
 leapfrogs, as the library takes by default, instead of ten on average."""
 DEFAULT_CASES = ("conv", "conv-k10", "resnet", "mvtcae", "mopoe")
 DEFAULT_SETTINGS = ("fp32", "fp32 cl 256", "bf16 cl 256")

@@ -188,12 +188,11 @@ def compared(
             if key not in after.get(case, {}):
                 lost.append(f"{case}: {key}")
                 continue
-            difference = max(
-                abs(a - b) / max(1.0, abs(a)) for a, b in zip(value, after[case][key], strict=True)
-            )
+            after_value, scale = after[case][key], max(1.0, *map(abs, value))
+            difference = max(abs(a - b) for a, b in zip(value, after_value, strict=True)) / scale
             count += 1
             if difference > TOLERANCE:
-                print(f"{case}: {key} {value} -> {after[case][key]}")
+                print(f"{case}: {key} {value} -> {after_value}")
             if not difference <= worst:
                 worst, where = difference, f"{case}: {key}"
     print(

@@ -31,7 +31,7 @@ from counterpoint.model.likelihoods import likelihood
 from counterpoint.model.model import Model
 from counterpoint.model.posteriors import Posterior
 from counterpoint.model.priors import Prior
-from counterpoint.model.rules import Joint, JointEncoder, PosteriorProduct, Product, Rule
+from counterpoint.model.rules import BayesRule, JointEncoder, JointRule, ProductRule, Rule
 from counterpoint.nn.options import NetworkOptions
 from counterpoint.probability.distributions import Normal
 from counterpoint.probability.mcmc import HMC
@@ -274,7 +274,7 @@ class LinearGaussian:
             auxiliary_priors=auxiliary,
         ).double()
 
-    def joint_rule(self, subsets: Rule | None = None) -> Joint:
+    def joint_rule(self, subsets: Rule | None = None) -> JointRule:
         """The rule with a joint encoder, made exact: it reads the raw values and
         returns p(z | X). Subsets take a product by default."""
         encoder = JointEncoder(
@@ -283,15 +283,15 @@ class LinearGaussian:
         encoder.trunks = nn.ModuleDict({n: nn.Identity() for n in self.names})
         encoder.layers = nn.Sequential()
         encoder.head = cast(Head, self._gaussian(self.names))
-        return Joint(encoder, subsets or Product(prior_expert="never"))
+        return JointRule(encoder, subsets or ProductRule(prior_expert="never"))
 
-    def jnf_rule(self, hmc: HMC) -> Joint:
+    def jnf_rule(self, hmc: HMC) -> JointRule:
         """JNF's rule, made exact for every set of modalities that a row may have."""
         subsets = [
             s for size in range(1, len(self.names) + 1) for s in combinations(self.names, size)
         ]
         encoder = AnySubset({",".join(s): self._gaussian(s) for s in subsets})
-        return Joint(cast(JointEncoder, encoder), PosteriorProduct(hmc))
+        return JointRule(cast(JointEncoder, encoder), BayesRule(hmc))
 
     def _gaussian(
         self, names: Sequence[str], name: str | None = None, *, evidence: bool = False

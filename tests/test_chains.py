@@ -12,7 +12,7 @@ from scipy.stats import norm, rankdata
 from test_mcmc import autoregressive
 from torch import Tensor
 
-from counterpoint.probability import mcmc
+from counterpoint.probability import convergence, mcmc
 from counterpoint.probability.mcmc import HMC
 
 Array = np.ndarray
@@ -76,7 +76,7 @@ def test_rank_normalised_diagnostics_are_those_of_the_paper(kind: str) -> None:
         "ties": draws.round(),
     }
     draws = changed.get(kind, draws)
-    rhat, size = mcmc.rhat(draws), mcmc.bulk_size(draws)
+    rhat, size = convergence.rhat(draws), convergence.bulk_size(draws)
     for b, d in np.ndindex(2, 3):
         assert float(rhat[b, d]) == pytest.approx(rank_rhat(draws[:, :, b, d].numpy()), rel=1e-6)
         assert float(size[b, d]) == pytest.approx(bulk(draws[:, :, b, d].numpy()), rel=1e-6)
@@ -87,17 +87,24 @@ def test_ranks_see_what_moments_do_not() -> None:
     distribution without moments."""
     draws = autoregressive(0.0, chains=4, steps=500)
     wide = draws * torch.tensor([3.0, 1, 1, 1]).view(4, 1, 1)
-    assert float(mcmc.split_rhat(wide).max()) < 1.01 < 1.1 < float(mcmc.rhat(wide).min())
+    assert (
+        float(convergence.split_rhat(wide).max()) < 1.01 < 1.1 < float(convergence.rhat(wide).min())
+    )
     apart = heavy(draws) + torch.tensor([2.0, 0, 0, 0]).view(4, 1, 1)
-    assert float(mcmc.split_rhat(apart).max()) < 1.01 < 1.05 < float(mcmc.rhat(apart).min())
+    assert (
+        float(convergence.split_rhat(apart).max())
+        < 1.01
+        < 1.05
+        < float(convergence.rhat(apart).min())
+    )
 
 
 def test_chains_that_do_not_move_or_are_not_finite_have_not_mixed() -> None:
     draws = torch.randn(20, 2, 1, 3)
     draws[:, :, :, 1] = torch.tensor([0.0, 1.0]).view(2, 1)  # each chain in a place of its own
     draws[3, 0, 0, 2] = math.nan
-    assert mcmc.rhat(draws)[0].isinf().tolist() == [False, True, True]
-    assert (mcmc.bulk_size(draws)[0] > 0).tolist() == [True, False, False]
+    assert convergence.rhat(draws)[0].isinf().tolist() == [False, True, True]
+    assert (convergence.bulk_size(draws)[0] > 0).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize("goal", [0.65, 0.85])

@@ -215,7 +215,7 @@ def test_diffusion_draws_no_counts() -> None:
         ALL,
         shared_dim=2,
         networks=SMALL,
-        denoiser=cp.DenoiserOptions(modalities=("sites",), width=2, sampler_steps=3),
+        denoiser=cp.DenoiserOptions(modalities=("sites",), width=2, solver_steps=3),
     )
     drawn = model.sample(8)["sites"]
     assert float(drawn.min()) >= 0 and float(drawn.max()) <= 1
@@ -235,7 +235,7 @@ def trained() -> tuple[cp.Method, Dataset]:
     return model, data
 
 
-def test_what_is_generated_has_a_usual_total_and_what_is_known_its_own(
+def test_what_is_generated_has_a_typical_total_and_what_is_known_its_own(
     trained: tuple[cp.Method, Dataset],
 ) -> None:
     model, data = trained
@@ -243,7 +243,7 @@ def test_what_is_generated_has_a_usual_total_and_what_is_known_its_own(
     reads = model.model.likelihood("rna")
     assert isinstance(reads, Counts)
     usual = float(np.exp(np.log(data.train.x["rna"].sum(1)).mean()))
-    assert float(reads.usual_total) == pytest.approx(usual, rel=0.1)
+    assert float(reads.typical_total) == pytest.approx(usual, rel=0.1)
     own = batch.x["rna"].sum(1)
     torch.testing.assert_close(model.reconstruct(batch)["rna"].sum(1), own)
     torch.testing.assert_close(
@@ -256,7 +256,7 @@ def test_what_is_generated_has_a_usual_total_and_what_is_known_its_own(
         model.sample(20)["rna"],
         model.reconstruct(hidden)["rna"],
     ):
-        torch.testing.assert_close(made.sum(1), torch.full((20,), float(reads.usual_total)))
+        torch.testing.assert_close(made.sum(1), torch.full((20,), float(reads.typical_total)))
 
 
 def test_depth_does_not_reach_the_latents(trained: tuple[cp.Method, Dataset]) -> None:

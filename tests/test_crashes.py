@@ -127,7 +127,7 @@ def test_a_model_killed_while_it_is_saved_is_the_former_or_the_new_one(
     """At every rename and every sync, with nothing done after it; the record of
     additions is that of the model which is there."""
     former, new = model(), model(1)
-    new.model.add_samplers("gmm", 2)
+    new.model.add_fitted_priors("gmm", 2)
     states = {m.checksum: m for m in (former, new)}
     found = []
     for moment in range(100):

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Iterator
 from inspect import signature
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ import counterpoint as cp
 from counterpoint.data import Dataset
 from counterpoint.methods import METHODS, Method, load
 from counterpoint.metrics import evaluate
-from counterpoint.model.fitted_priors import SamplerName
+from counterpoint.model.fitted_priors import FITTED_PRIORS
 
 GPU = "cuda"
 QUIET: dict[str, Any] = {
@@ -141,8 +141,8 @@ def test_measures_are_those_of_the_processor(name: str, digits: Dataset, tmp_pat
         assert found[1][key] == pytest.approx(found[0][key], rel=0.05), key
 
 
-@pytest.mark.parametrize("kind", get_args(SamplerName))
-def test_priors_are_fitted_there(kind: SamplerName, digits: Dataset) -> None:
+@pytest.mark.parametrize("kind", [*FITTED_PRIORS])
+def test_priors_are_fitted_there(kind: str, digits: Dataset) -> None:
     """What is drawn has the means and the covariance of the latents."""
     method = make("mopoe", digits)
     method.fit(digits.train_split, max_steps=60, lr=2e-3, accelerator=GPU, **QUIET)
@@ -152,7 +152,7 @@ def test_priors_are_fitted_there(kind: SamplerName, digits: Dataset) -> None:
     )
     z = method.encode(digits.train_split.batch(slice(None), GPU)).shared[0]
     with torch.no_grad():
-        drawn = method.model.sampler(kind, "z").sample(500)
+        drawn = method.model.fitted_prior(kind, "z").sample(500)
     assert drawn.device.type == torch.device(GPU).type
     assert (
         float((drawn.mean(0) - z.mean(0)).abs().max()) < 0.1
@@ -178,7 +178,7 @@ def test_refiner_and_decoder_are_fitted_there_and_opened_again(
     assert bounds is not None
     assert float(bounds[-1].mean()) > float(bounds[0].mean())
     first, second = (m.name for m in digits.modalities[:2])
-    denoiser = cp.DenoiserOptions(modalities=(first,), width=8, sampler_steps=4)
+    denoiser = cp.DenoiserOptions(modalities=(first,), width=8, solver_steps=4)
     method.fit_decoder(
         digits.train_split, denoiser=denoiser, max_steps=20, accelerator=GPU, **QUIET
     )

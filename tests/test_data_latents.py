@@ -219,7 +219,7 @@ def test_diffusion_of_latents_learns_and_is_unbounded(encoded: Dataset) -> None:
         encoded,
         shared_dim=3,
         networks=NETWORKS,
-        denoiser=DenoiserOptions(width=8, sampler_steps=5),
+        denoiser=DenoiserOptions(width=8, solver_steps=5),
         score=False,
     )
     reads = method.model.likelihood("image")
@@ -235,7 +235,7 @@ def test_the_surrogate_of_latents_is_the_error_of_their_own_noise() -> None:
     """With a network that always says nought and predicts x, the loss is E‖x‖² of the
     latents themselves, not of 2x − 1."""
     torch.manual_seed(0)
-    reads = Denoising(LATENT, 2, DenoiserOptions(width=8, predicts="x0"))
+    reads = Denoising(LATENT, 2, DenoiserOptions(width=8, prediction_type="x0"))
     for weight in reads.network.last[-1].parameters():  # type: ignore[union-attr,index]
         torch.nn.init.zeros_(weight)
     x = 3 * torch.randn(5, 4, 4, 4)
@@ -453,7 +453,7 @@ def test_the_command_line_encodes_trains_and_decodes(
         "3",
         "--denoiser.width",
         "8",
-        "--denoiser.sampler_steps",
+        "--denoiser.solver_steps",
         "3",
     ]
     quick = [

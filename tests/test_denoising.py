@@ -28,7 +28,7 @@ IMAGE, VECTOR = (
     Modality("vector", (3,), "normal", scale=0.5),
 )
 NETWORKS = cp.NetworkOptions(width=4, hidden=(16,))
-SMALL = DenoiserOptions(("image",), width=8, sampler_steps=5)
+SMALL = DenoiserOptions(("image",), width=8, solver_steps=5)
 NOISE = 1e-3
 """What is larger is not rounding."""
 
@@ -69,7 +69,7 @@ def test_the_surrogate_is_the_denoising_error() -> None:
     """λ times the squared error of ε, summed over entries, of each draw by itself; for
     a network that always says nought it is λ · size."""
     torch.manual_seed(0)
-    reads = Denoising(IMAGE, 2, DenoiserOptions(width=8, factor=0.5, predicts="eps"))
+    reads = Denoising(IMAGE, 2, DenoiserOptions(width=8, loss_weight=0.5, prediction_type="eps"))
     for weight in reads.network.last[-1].parameters():  # type: ignore[union-attr,index]
         torch.nn.init.zeros_(weight)
     with torch.no_grad():
@@ -93,7 +93,9 @@ def test_latents_reach_images_and_gradients_reach_latents(network: Any, conditio
     lie in [0, 1]."""
     torch.manual_seed(0)
     reads = Denoising(
-        IMAGE, 5, DenoiserOptions(network=network, width=8, condition=condition, cycle_steps=3)
+        IMAGE,
+        5,
+        DenoiserOptions(network=network, width=8, condition=condition, loss_solver_steps=3),
     )
     raw = torch.randn(2, 4, *reads.output_shape, requires_grad=True)
     (gradient,) = torch.autograd.grad(reads.log_prob(raw, torch.rand(4, 1, 8, 8)).sum(), raw)
@@ -113,7 +115,7 @@ def test_latents_reach_images_and_gradients_reach_latents(network: Any, conditio
 
 def test_the_draft_of_concat_is_trained_by_its_own_likelihood() -> None:
     torch.manual_seed(0)
-    reads = Denoising(IMAGE, 5, DenoiserOptions(width=8, condition="concat", factor=1e-9))
+    reads = Denoising(IMAGE, 5, DenoiserOptions(width=8, condition="concat", loss_weight=1e-9))
     raw, x = torch.randn(2, 4, 1, 8, 8), torch.rand(4, 1, 8, 8)
     assert reads.coarse is not None
     torch.testing.assert_close(
@@ -123,7 +125,7 @@ def test_the_draft_of_concat_is_trained_by_its_own_likelihood() -> None:
 
 def test_guidance_exaggerates_what_latents_say() -> None:
     torch.manual_seed(0)
-    options = DenoiserOptions(width=8, drop=0.5, guidance=3.0)
+    options = DenoiserOptions(width=8, condition_dropout=0.5, guidance=3.0)
     reads = Denoising(IMAGE, 2, options)
     x, u, t = torch.randn(4, 1, 8, 8), torch.randn(4, 2), torch.tensor([300])
     told, untold = reads._predicted(u, x, t), reads._predicted(torch.zeros_like(u), x, t)
@@ -134,7 +136,7 @@ def test_guidance_exaggerates_what_latents_say() -> None:
 def test_dropped_rows_see_nothing_of_the_latents() -> None:
     """Their share is as asked, in training only."""
     torch.manual_seed(0)
-    reads = Denoising(VECTOR, 2, DenoiserOptions(width=1, drop=0.25))
+    reads = Denoising(VECTOR, 2, DenoiserOptions(width=1, condition_dropout=0.25))
     seen: list[Tensor] = []
     reads.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
     raw, x = torch.ones(1, 4000, 2), torch.randn(4000, 3)
@@ -210,7 +212,7 @@ def test_binary_vectors_stay_between_0_and_1() -> None:
 def test_denoisers_see_no_more_rows_than_decoders_may(rows: int | None) -> None:
     torch.manual_seed(0)
     method = cp.MVTCAE(
-        (IMAGE, VECTOR), shared_dim=3, networks=NETWORKS, denoiser=SMALL, decoder_rows=rows
+        (IMAGE, VECTOR), shared_dim=3, networks=NETWORKS, denoiser=SMALL, decoder_batch_size=rows
     )
     seen: list[int] = []
     method.model.likelihood("image").network.register_forward_pre_hook(
@@ -264,7 +266,7 @@ WORDS = Modality("words", (4,), "categorical", classes=6)
         ),
         (
             {"guidance": 2.0},
-            "guidance=2.0 needs a network that has learned to do without latents; train with drop=0.1",
+            "guidance=2.0 needs a network that has learned to do without latents; train with condition_dropout=0.1",
         ),
         (
             {"modalities": ("vector",), "network": "dit"},
@@ -288,21 +290,21 @@ WORDS = Modality("words", (4,), "categorical", classes=6)
             "schedule='quadratic' is unknown; choose one of linear, cosine, sigmoid",
         ),
         (
-            {"sampler_steps": 2000},
-            "sampler_steps=2000 and cycle_steps=2 must lie between 1 and steps=1000",
+            {"solver_steps": 2000},
+            "solver_steps=2000 and loss_solver_steps=2 must lie between 1 and timesteps=1000",
         ),
-        ({"sampler_steps": 5.5}, "sampler_steps=5.5 must be a whole number"),
+        ({"solver_steps": 5.5}, "solver_steps=5.5 must be a whole number"),
         (
-            {"sampler": "heun", "sampler_steps": 5},
+            {"solver": "heun", "solver_steps": 5},
             "'heun' goes wrong in 5 steps; give it 20 or more, or take 'dpm\\+\\+'",
         ),
         (
-            {"predicts": "eps", "weight": "clamped"},
-            "weight='clamped' goes wrong with predicts='eps'",
+            {"prediction_type": "eps", "weighting": "clamped"},
+            "weighting='clamped' goes wrong with prediction_type='eps'",
         ),
-        ({"guidance": -1.0, "drop": 0.1}, "guidance=-1.0 must be 0 or more"),
-        ({"drop": 1.0}, "drop=1.0 must lie in \\[0, 1\\)"),
-        ({"width": 0}, "width=0 and steps=1000 must be 1 or more"),
+        ({"guidance": -1.0, "condition_dropout": 0.1}, "guidance=-1.0 must be 0 or more"),
+        ({"condition_dropout": 1.0}, "condition_dropout=1.0 must lie in \\[0, 1\\)"),
+        ({"width": 0}, "width=0 and timesteps=1000 must be 1 or more"),
     ],
 )
 def test_impossible_decoders_are_refused(options: dict[str, Any], message: str) -> None:
@@ -410,7 +412,7 @@ def test_a_larger_network_learns_an_image_for_each_latent(network: Any, conditio
     near the right one."""
     torch.manual_seed(0)
     reads = Denoising(
-        IMAGE, 2, DenoiserOptions(network=network, condition=condition, width=8, sampler_steps=5)
+        IMAGE, 2, DenoiserOptions(network=network, condition=condition, width=8, solver_steps=5)
     )
     optimiser = torch.optim.Adam(reads.parameters(), 3e-3)
     images, u = torch.tensor([0.2, 0.8]).view(2, 1, 1, 1).expand(2, 1, 8, 8), torch.eye(2)

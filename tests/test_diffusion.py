@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +13,10 @@ from linear_gaussian import assert_mean
 from torch import Tensor
 
 from counterpoint.diffusion import (
+    SOLVERS,
     GaussianDiffusion,
     Network,
     Prediction,
-    Sampler,
     Schedule,
     TimeMLP,
     alpha_bars,
@@ -24,7 +24,7 @@ from counterpoint.diffusion import (
 )
 from counterpoint.model.fitted_priors import DiffusionPrior, ScorePrior
 from counterpoint.model.priors import Prior
-from counterpoint.nn.running import Statistics
+from counterpoint.nn.running import RunningMoments
 
 SCHEDULES: tuple[Schedule, ...] = ("linear", "cosine", "sigmoid")
 PREDICTIONS: tuple[Prediction, ...] = ("x0", "eps", "v")
@@ -119,27 +119,27 @@ def exact(process: GaussianDiffusion) -> Network:
         alpha, sigma = process.rates(t, x)
         x0 = MEAN + STD**2 * alpha * (x - alpha * MEAN) / (alpha**2 * STD**2 + sigma**2)
         eps = (x - alpha * x0) / sigma
-        return {"x0": x0, "eps": eps, "v": alpha * eps - sigma * x0}[process.predicts]
+        return {"x0": x0, "eps": eps, "v": alpha * eps - sigma * x0}[process.prediction_type]
 
     return network
 
 
-def drawn(process: GaussianDiffusion, sampler: Sampler, steps: int, count: int = 60_000) -> Tensor:
+def drawn(process: GaussianDiffusion, solver: str, steps: int, count: int = 60_000) -> Tensor:
     """From noise whose moments are exact, so that chance plays no part in what solvers
     make of it."""
     torch.manual_seed(0)
     noise = torch.randn(count, 3)
     noise = (noise - noise.mean(0)) / noise.std(0)
-    return sample(process, exact(process), noise, steps=steps, sampler=sampler)
+    return sample(process, exact(process), noise, steps=steps, solver=solver)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize(
-    ("sampler", "steps"), [("ancestral", 1000), ("ddim", 1000), ("heun", 100), ("dpm++", 50)]
+    ("solver", "steps"), [("ancestral", 1000), ("ddim", 1000), ("heun", 100), ("dpm++", 50)]
 )
-def test_samplers_recover_a_gaussian(schedule: Schedule, sampler: Sampler, steps: int) -> None:
+def test_samplers_recover_a_gaussian(schedule: Schedule, solver: str, steps: int) -> None:
     """Means within 2 % of a standard deviation, covariances within 2 %."""
-    found = drawn(GaussianDiffusion(schedule=schedule), sampler, steps)
+    found = drawn(GaussianDiffusion(schedule=schedule), solver, steps)
     assert float(((found.mean(0) - MEAN) / STD).abs().max()) < 0.02
     assert float((torch.cov((found / STD).T) - torch.eye(3)).abs().max()) < 0.02
 
@@ -156,29 +156,31 @@ def test_predictor_and_corrector_recover_a_gaussian(
     assert float((torch.cov(found.T) / std**2 - torch.eye(3)).abs().max()) < 0.02
 
 
-@pytest.mark.parametrize("predicts", PREDICTIONS)
+@pytest.mark.parametrize("prediction_type", PREDICTIONS)
 def test_twenty_steps_of_a_solver_are_as_good_as_a_thousand_ancestral_ones(
-    predicts: Prediction,
+    prediction_type: Prediction,
 ) -> None:
     """Within 5 % of their standard deviations, and DDIM with as few is not."""
-    process = GaussianDiffusion(schedule="linear", predicts=predicts, weight="plain")
+    process = GaussianDiffusion(
+        schedule="linear", prediction_type=prediction_type, weighting="plain"
+    )
     many = drawn(process, "ancestral", 1000)
     errors = {}
-    for sampler in ("dpm++", "ddim"):
-        few = drawn(process, sampler, 20)  # type: ignore[arg-type]
-        errors[sampler] = max(
+    for solver in ("dpm++", "ddim"):
+        few = drawn(process, solver, 20)  # type: ignore[arg-type]
+        errors[solver] = max(
             float(((few.mean(0) - many.mean(0)) / STD).abs().max()),
             float((few.std(0) / many.std(0) - 1).abs().max()),
         )
     assert errors["dpm++"] < 0.05 < errors["ddim"]
 
 
-@pytest.mark.parametrize("predicts", PREDICTIONS)
-def test_what_is_predicted_makes_no_difference(predicts: Prediction) -> None:
+@pytest.mark.parametrize("prediction_type", PREDICTIONS)
+def test_what_is_predicted_makes_no_difference(prediction_type: Prediction) -> None:
     """The same x̂_0 from each, and the error of each is that of x_0 times its factor."""
     process, by_x0 = (
-        GaussianDiffusion(predicts=predicts, weight="min-snr"),
-        GaussianDiffusion(weight="min-snr"),
+        GaussianDiffusion(prediction_type=prediction_type, weighting="min-snr"),
+        GaussianDiffusion(weighting="min-snr"),
     )
     x0, times, noise = (
         torch.randn(6, 3),
@@ -201,18 +203,20 @@ def test_weights_are_those_of_the_error_of_x0(monkeypatch: pytest.MonkeyPatch) -
     times = torch.tensor([20, 300, 500, 800])
     monkeypatch.setattr(torch, "randint", lambda *_, generator=None, device=None: times)
     found: dict[tuple[str, str], Tensor] = {}
-    for predicts in PREDICTIONS:
+    for prediction_type in PREDICTIONS:
         for weight in ("plain", "min-snr", "clamped"):
-            if (predicts, weight) == ("eps", "clamped"):
+            if (prediction_type, weight) == ("eps", "clamped"):
                 continue
-            process = GaussianDiffusion(predicts=predicts, weight=weight)  # type: ignore[arg-type]
+            process = GaussianDiffusion(prediction_type=prediction_type, weighting=weight)  # type: ignore[arg-type]
             torch.manual_seed(0)
-            found[predicts, weight] = process.loss(exact(process), MEAN + STD * torch.randn(4, 3))
+            found[prediction_type, weight] = process.loss(
+                exact(process), MEAN + STD * torch.randn(4, 3)
+            )
     snr = process.log_snr(times).exp()
     for weight in ("min-snr", "clamped"):
-        for predicts in ("eps", "v") if weight == "min-snr" else ("v",):
+        for prediction_type in ("eps", "v") if weight == "min-snr" else ("v",):
             torch.testing.assert_close(
-                found[predicts, weight], found["x0", weight], rtol=1e-3, atol=1e-6
+                found[prediction_type, weight], found["x0", weight], rtol=1e-3, atol=1e-6
             )
     torch.testing.assert_close(
         found["eps", "plain"], snr * found["x0", "plain"], rtol=1e-3, atol=1e-6
@@ -230,7 +234,7 @@ def test_weights_are_those_of_the_error_of_x0(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_the_bound_is_that_of_its_closed_form(schedule: Schedule, steps: int) -> None:
     """E ‖x̂_0 − x_0‖² = Σ s² / (1 + s² SNR) for the best network."""
-    process = GaussianDiffusion(steps=steps, schedule=schedule, predicts="v")
+    process = GaussianDiffusion(timesteps=steps, schedule=schedule, prediction_type="v")
     alpha, sigma = (
         rate.squeeze(1).double()
         for rate in process.rates(torch.arange(steps), torch.zeros(steps, 1))
@@ -252,7 +256,7 @@ def test_the_bound_is_that_of_its_closed_form(schedule: Schedule, steps: int) ->
 
 
 def test_between_two_times_the_noise_is_between() -> None:
-    process = GaussianDiffusion(steps=4)
+    process = GaussianDiffusion(timesteps=4)
     whole = process.log_snr(torch.arange(4))
     torch.testing.assert_close(process.log_snr(torch.tensor([0.0, 1.0, 2.0, 3.0])), whole)
     torch.testing.assert_close(
@@ -261,32 +265,32 @@ def test_between_two_times_the_noise_is_between() -> None:
     )
 
 
-@pytest.mark.parametrize("sampler", get_args(Sampler))
-def test_a_walk_visits_falling_times_and_may_have_one_step(sampler: Sampler) -> None:
+@pytest.mark.parametrize("solver", [*SOLVERS])
+def test_a_walk_visits_falling_times_and_may_have_one_step(solver: str) -> None:
     times: list[float] = []
-    process = GaussianDiffusion(schedule="linear", steps=100)
+    process = GaussianDiffusion(schedule="linear", timesteps=100)
 
     def network(x: Tensor, t: Tensor) -> Tensor:
         times.append(float(t[0]))
         return exact(process)(x, t)
 
-    sample(process, network, torch.randn(5, 3), steps=10, sampler=sampler)
+    sample(process, network, torch.randn(5, 3), steps=10, solver=solver)
     assert (
         times[0] == 99
         and times[-1] == 0
         and sorted(times, reverse=True) == times
         and len(set(times)) == 10
     )
-    assert len(times) == {"heun": 18, "pc": 19}.get(sampler, 10)
-    one = sample(process, network, torch.zeros(1, 3), steps=1, sampler=sampler)
+    assert len(times) == {"heun": 18, "pc": 19}.get(solver, 10)
+    one = sample(process, network, torch.zeros(1, 3), steps=1, solver=solver)
     assert one[0].tolist() == pytest.approx(MEAN.tolist(), abs=0.05)  # the mean of everything
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm++"])
-def test_two_steps_are_finite_and_not_far_off(schedule: Schedule, sampler: Sampler) -> None:
+@pytest.mark.parametrize("solver", ["ancestral", "ddim", "dpm++"])
+def test_two_steps_are_finite_and_not_far_off(schedule: Schedule, solver: str) -> None:
     for steps in (50, 1000):
-        found = drawn(GaussianDiffusion(schedule=schedule, steps=steps), sampler, 2, count=2000)
+        found = drawn(GaussianDiffusion(schedule=schedule, timesteps=steps), solver, 2, count=2000)
         assert (
             float(((found.mean(0) - MEAN) / STD).abs().max()) < 0.5
             and float((found.std(0) / STD).max()) < 1.5
@@ -303,7 +307,7 @@ def test_even_steps_do_not_crowd_at_the_end(schedule: Schedule) -> None:
         return x
 
     sample(
-        GaussianDiffusion(schedule=schedule), network, torch.randn(2, 3), steps=20, sampler="dpm++"
+        GaussianDiffusion(schedule=schedule), network, torch.randn(2, 3), steps=20, solver="dpm++"
     )
     noisy = [t for t in times if t > 500]
     assert (
@@ -318,19 +322,19 @@ def test_impossible_samplers_and_processes_are_refused() -> None:
         with pytest.raises(ValueError, match=f"ddim takes 1 to 1000 steps, got {steps}"):
             sample(GaussianDiffusion(), lambda x, t: x, torch.zeros(1, 1), steps=steps)
     with pytest.raises(
-        ValueError, match="unknown sampler 'euler'; choose one of ancestral, ddim, heun, dpm"
+        ValueError, match="unknown solver 'euler'; choose one of ancestral, ddim, heun, dpm"
     ):
-        sample(GaussianDiffusion(), lambda x, t: x, torch.zeros(1, 1), sampler="euler")  # type: ignore[arg-type]
+        sample(GaussianDiffusion(), lambda x, t: x, torch.zeros(1, 1), solver="euler")  # type: ignore[arg-type]
     with pytest.raises(
         ValueError, match="unknown prediction 'noise' of a diffusion; choose one of x0, eps, v"
     ):
-        GaussianDiffusion(predicts="noise")  # type: ignore[arg-type]
+        GaussianDiffusion(prediction_type="noise")  # type: ignore[arg-type]
     with pytest.raises(
-        ValueError, match="weight='clamped' would multiply the error of eps by millions"
+        ValueError, match="weighting='clamped' would multiply the error of eps by millions"
     ):
-        GaussianDiffusion(predicts="eps", weight="clamped")
+        GaussianDiffusion(prediction_type="eps", weighting="clamped")
     with pytest.raises(ValueError, match="a schedule needs 1 step or more, got 0"):
-        GaussianDiffusion(steps=0)
+        GaussianDiffusion(timesteps=0)
 
 
 def test_time_reaches_the_network() -> None:
@@ -380,7 +384,7 @@ def test_diffusion_prior_standardises_in_training_only() -> None:
 
 
 def test_statistics_count_the_first_batches_alike_and_follow_later() -> None:
-    statistics, rng = Statistics(2), torch.Generator().manual_seed(0)
+    statistics, rng = RunningMoments(2), torch.Generator().manual_seed(0)
     batches = [4 + 3 * torch.randn(32, 2, generator=rng) for _ in range(40)]
     for x in batches:
         statistics(x.bfloat16())

@@ -175,7 +175,7 @@ def saved(tmp_path: Path) -> Path:
     [
         (("config", "shared_dim"), 10**14),
         (("config", "networks"), {"hidden": [10**12]}),
-        (("samplers",), {"gmm": 10**13}),
+        (("additions",), [{"kind": "prior", "options": {"kind": "gmm", "size": 10**13}}]),
         (("modalities", 0, "shape"), [10**13]),
     ],
 )

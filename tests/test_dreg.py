@@ -11,7 +11,7 @@ import torch
 from linear_gaussian import LinearGaussian, log_normal, perturbed
 from test_oracle import Array, assert_same_expectation, gradients, loss_of, total
 
-from counterpoint.model.rules import Mixture, Product
+from counterpoint.model.rules import MixtureRule, ProductRule
 from counterpoint.objectives.bound import (
     Bound,
     CrossPrivate,
@@ -43,7 +43,7 @@ def test_the_gradient_is_that_of_a_quadrature() -> None:
     steps = 1e-4 * np.eye(2)
     truth = np.array([(value(*(at + step)) - value(*(at - step))) / 2e-4 for step in steps])
     oracle = LinearGaussian({"a": np.ones((1, 1))}, {"a": np.zeros(1)}, {"a": noise})
-    model = oracle.model(Product(prior_expert="never"))
+    model = oracle.model(ProductRule(prior_expert="never"))
     encoder: Any = model.posterior.encoders["a"]
     with torch.no_grad():
         encoder.shared.weight.zero_()
@@ -68,7 +68,9 @@ def both(
     """Gradients of IWAE and of DReG, 150 of each, of a posterior that is off."""
     mixed = density is of_everything
     model = perturbed(
-        SEVERAL.model(Mixture() if mixed else Product(prior_expert="never"), auxiliary_scale=0.7),
+        SEVERAL.model(
+            MixtureRule() if mixed else ProductRule(prior_expert="never"), auxiliary_scale=0.7
+        ),
         0.3,
     )
     batch = SEVERAL.batch(

@@ -24,20 +24,20 @@ from counterpoint.methods import DMVAE, MMVAE, Method, MoPoE, load
 from counterpoint.metrics import Evaluation
 from counterpoint.metrics.evaluation import GROUPS, _origin
 from counterpoint.model.denoising import DenoiserOptions, Denoising
-from counterpoint.model.rules import Mixture, Product
+from counterpoint.model.rules import MixtureRule, ProductRule
 from counterpoint.objectives.afterwards import DecoderFit
 from counterpoint.objectives.loss import Terms
 from counterpoint.training import NonFiniteLoss
 
 ORACLE = LinearGaussian.make()
 NETWORKS = cp.NetworkOptions(width=4, hidden=(16,))
-IMAGE = DenoiserOptions(("image",), width=8, sampler_steps=5)
+IMAGE = DenoiserOptions(("image",), width=8, solver_steps=5)
 
 
 def exact() -> Method:
     """A method whose model is the exact one."""
     method = DMVAE(ORACLE.modalities, shared_dim=2, private_dim=1, networks=NETWORKS)
-    method.model = ORACLE.model(Product(prior_expert="always"), experts="likelihood")
+    method.model = ORACLE.model(ProductRule(prior_expert="always"), experts="likelihood")
     return method.float().eval()
 
 
@@ -110,7 +110,7 @@ def test_what_is_drawn_has_the_exact_predictive_distribution() -> None:
 
 def test_a_mixture_teaches_the_decoder_with_every_modality_that_a_row_has() -> None:
     method = MMVAE(ORACLE.modalities, shared_dim=2, networks=NETWORKS, estimator="elbo", samples=1)
-    method.model = ORACLE.model(Mixture(), experts="posterior")
+    method.model = ORACLE.model(MixtureRule(), experts="posterior")
     method.float().eval()
     x = {name: v[:2] for name, v in rows(2, 3).items()}
     present = {
@@ -173,7 +173,7 @@ def test_what_goes_wrong_leaves_the_method_as_it_was() -> None:
     assert before.keys() == now.keys() and all(
         torch.equal(before[name], now[name]) for name in before
     )
-    assert method.stages is stages and method.model.surrogates == [] and not method.model.denoisers
+    assert method.stages is stages and method.model.surrogates == [] and not method.model.additions
     for options, message in (
         (DenoiserOptions(), "denoiser names no modality; choose some of image, vector"),
         (
@@ -318,7 +318,7 @@ def test_how_values_are_drawn_may_change_afterwards() -> None:
     are counted by calls of the network."""
     torch.manual_seed(0)
     method = MoPoE.for_data(
-        data(), shared_dim=3, networks=NETWORKS, denoiser=replace(IMAGE, drop=0.1)
+        data(), shared_dim=3, networks=NETWORKS, denoiser=replace(IMAGE, condition_dropout=0.1)
     ).eval()
     calls: list[int] = []
     method.model.likelihood("image").network.register_forward_hook(lambda *_: calls.append(1))  # type: ignore[union-attr]
@@ -331,10 +331,10 @@ def test_how_values_are_drawn_may_change_afterwards() -> None:
 
     plain = drawn(1.0)
     assert len(calls) == 5
-    method.draw_by(guidance=0.0, sampler="ddim", sampler_steps=3)
+    method.draw_by(guidance=0.0, solver="ddim", solver_steps=3)
     calls.clear()
     assert torch.equal(drawn(1.0), drawn(-1.0)) and len(calls) == 2 * 2 * 3
-    method.draw_by(guidance=4.0, sampler="dpm++", sampler_steps=5)
+    method.draw_by(guidance=4.0, solver="dpm++", solver_steps=5)
     exaggerated = drawn(1.0)
     noted = _origin(method, data())["method"]
     assert noted["denoisers"]["image"]["guidance"] == 4.0 and json.loads(json.dumps(noted)) == noted
@@ -342,12 +342,12 @@ def test_how_values_are_drawn_may_change_afterwards() -> None:
     assert torch.equal(drawn(1.0), plain) and float((exaggerated - plain).abs().max()) > 0.01
     method.draw_by()
     with pytest.raises(
-        ValueError, match=r"sampler_steps=2000 .* must lie between 1 and steps=1000"
+        ValueError, match=r"solver_steps=2000 .* must lie between 1 and timesteps=1000"
     ):
-        method.draw_by(sampler_steps=2000)
+        method.draw_by(solver_steps=2000)
     with pytest.raises(
         ValueError,
-        match="no decoder of this model draws by diffusion; leave out guidance and samplers, or fit one with fit_decoder",
+        match="no decoder of this model draws by diffusion; leave out guidance and solvers, or fit one with fit_decoder",
     ):
         MoPoE.for_data(data(), shared_dim=3, networks=NETWORKS).draw_by(guidance=2.0)
 
@@ -391,14 +391,14 @@ def test_the_command_replaces_the_decoder_of_a_run(
     ) == 0  # another takes its place
     assert main([*words[:-1], "3", "--resume", "true"]) == 0
     assert f"{run}: view1 by diffusion, 3 steps, loss " in capsys.readouterr().out
-    assert main(["sample", str(run), "--n", "2", "--sampler_steps", "2", "--out", picture]) == 0
+    assert main(["sample", str(run), "--n", "2", "--solver_steps", "2", "--out", picture]) == 0
     whole = Evaluation({"fid": 1.0}, meta={"split": "test", "groups": [*GROUPS]})
     assert whole.complete
     with monkeypatch.context() as patch:
         patch.setattr("counterpoint.metrics.evaluate", lambda *_, **__: whole)
         for options, name in (
             ([], "evaluation.json"),
-            (["--sampler_steps", "3"], "evaluation-partial.json"),
+            (["--solver_steps", "3"], "evaluation-partial.json"),
         ):
             assert main(["evaluate", str(run), *options]) == 0
             assert (run / name).exists() and len([*run.glob("evaluation*.json")]) == 1
@@ -406,7 +406,7 @@ def test_the_command_replaces_the_decoder_of_a_run(
     capsys.readouterr()
     assert main(["sample", str(run), "--n", "2", "--guidance", "2", "--out", picture]) == 2
     assert capsys.readouterr().err == (
-        "counterpoint: error: denoiser: guidance=2.0 needs a network that has learned to do without latents; train with drop=0.1\n"
+        "counterpoint: error: denoiser: guidance=2.0 needs a network that has learned to do without latents; train with condition_dropout=0.1\n"
     )
     assert main(["fit-decoder", str(run)]) == 2
     assert (

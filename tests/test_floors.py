@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from counterpoint.core.modality import LikelihoodName, Modality
 from counterpoint.model.likelihoods import Beta, Located, likelihood
 from counterpoint.model.priors import Prior
-from counterpoint.probability.distributions import LEAST_SCALE
+from counterpoint.probability.distributions import MIN_LEARNED_SCALE
 
 
 def trained(reads: Any, raw: nn.Parameter, x: Tensor, steps: int) -> Tensor:
@@ -31,8 +31,8 @@ def trained(reads: Any, raw: nn.Parameter, x: Tensor, steps: int) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "constant", "at_least"),
     [  # nats of a constant feature: those of the narrowest density at its mode
-        ("normal", 0.5, -0.5 * math.log(2 * math.pi) - math.log(LEAST_SCALE)),
-        ("laplace", 0.5, -math.log(2 * LEAST_SCALE)),
+        ("normal", 0.5, -0.5 * math.log(2 * math.pi) - math.log(MIN_LEARNED_SCALE)),
+        ("laplace", 0.5, -math.log(2 * MIN_LEARNED_SCALE)),
         ("beta", 0.5, float(stats.beta.logpdf(0.5, 5e5, 5e5))),
         ("beta", 0.0, float(stats.beta.logpdf(5e-4, 500, 1e6 - 500))),
     ],
@@ -66,7 +66,7 @@ def test_a_scale_below_its_floor_can_be_learned_again() -> None:
     reads = likelihood(Modality("m", (1,), "normal", None))
     assert isinstance(reads, Located)
     nn.init.constant_(reads.log_scale, -9.0)
-    variance = math.exp(-18) + LEAST_SCALE**2
+    variance = math.exp(-18) + MIN_LEARNED_SCALE**2
     assert float(reads.log_sigma.detach()) == pytest.approx(0.5 * math.log(variance))
     (-reads.log_prob(torch.zeros(1, 1), torch.full((1, 1), 0.5))).sum().backward()
     assert reads.log_scale.grad is not None
@@ -84,7 +84,7 @@ def test_scales_that_are_given_have_no_floor() -> None:
 def test_a_prior_stays_a_density() -> None:
     prior = Prior(2, learned_scale=True)
     nn.init.constant_(prior.log_scale, -200.0)
-    torch.testing.assert_close(prior().scale.detach(), torch.full((2,), LEAST_SCALE))
+    torch.testing.assert_close(prior().scale.detach(), torch.full((2,), MIN_LEARNED_SCALE))
     assert torch.isfinite(prior().log_prob(torch.ones(1, 2))).all()
 
 

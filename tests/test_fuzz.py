@@ -270,7 +270,7 @@ MAKERS: dict[str, tuple[Callable[..., object], list[str]]] = {
         for name, kind in cp.METHODS.items()
     },
     **{kind.__name__: (kind, keywords(kind)) for kind in (cp.NetworkOptions, cp.FlowOptions, cp.HMC, cp.DenoiserOptions, cp.RefinerOptions, FitOptions)},
-    "fit_prior": (lambda **o: fitted("fit_prior", **o), ["kind", "size", "of", "steps", "batch_size", "lr", "seed", "train"]),
+    "fit_prior": (lambda **o: fitted("fit_prior", **o), ["kind", "size", "fit_to", "steps", "batch_size", "lr", "seed", "train"]),
     "fit_refiner": (lambda **o: fitted("fit_refiner", **o), ["refiner", "beta", "steps", "batch_size", "lr", "seed", "train"]),
     "data.load": (loaded, keywords(cp.data.load)),
     "load": (cp.load, ["folder"]),
@@ -374,7 +374,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 VERBS: dict[str, list[str]] = {
-    "sample": ["--n", "--out", "--prior", "--covariates", "--autoencoder", "--guidance", "--sampler_steps", "--seed"],
+    "sample": ["--n", "--out", "--prior", "--covariates", "--autoencoder", "--guidance", "--solver_steps", "--seed"],
     "translate": ["--given", "--to", "--n", "--out", "--prior", "--rule", "--refine", "--covariates", "--autoencoder", "--seed"],
     "impute": ["--given", "--split", "--to", "--out", "--n", "--level", "--samples", "--prior", "--rule", "--refine", "--covariates"],
     "fit-prior": ["--kind", "--size", "--of", "--steps", "--batch_size", "--lr", "--seed"],

@@ -24,8 +24,8 @@ from counterpoint.methods import METHODS, Method
 from counterpoint.metrics import score_imputation
 from counterpoint.model.likelihoods import likelihood
 from counterpoint.model.model import Model
-from counterpoint.model.rules import MixtureOfProducts, Product
-from counterpoint.nn.running import Usual
+from counterpoint.model.rules import MoPoERule, ProductRule
+from counterpoint.nn.running import MeanImputer
 
 SIZES = {"a": 3, "b": 4}
 MODALITIES = (
@@ -98,14 +98,14 @@ def gappy(oracle: LinearGaussian, rule: Any) -> Model:
     mean."""
     model = oracle.model(rule, experts="likelihood")
     for name in oracle.names:
-        filler = Usual(oracle.offset[name].shape).double()
+        filler = MeanImputer(oracle.offset[name].shape).double()
         filler.mean.copy_(torch.as_tensor(oracle.offset[name]))
         model.decoder(name).filler = filler
     return model
 
 
 @pytest.mark.parametrize("private_dim", [0, 1])
-@pytest.mark.parametrize("rule", [Product(prior_expert="always"), MixtureOfProducts()])
+@pytest.mark.parametrize("rule", [ProductRule(prior_expert="always"), MoPoERule()])
 def test_the_log_likelihood_of_partially_observed_rows_is_that_of_the_marginal(
     private_dim: int, rule: Any
 ) -> None:
@@ -146,15 +146,15 @@ def test_a_row_without_gaps_is_as_it_was() -> None:
     oracle = LinearGaussian.make(SIZES)
     x = oracle.draw(4)
     model, plain = (
-        gappy(oracle, Product(prior_expert="always")),
-        oracle.model(Product(prior_expert="always"), experts="likelihood"),
+        gappy(oracle, ProductRule(prior_expert="always")),
+        oracle.model(ProductRule(prior_expert="always"), experts="likelihood"),
     )
     whole = with_gaps(oracle, x, {n: np.ones(v.shape, bool) for n, v in x.items()})
     q, p = (
         m.posterior.condition(m.encode(b), oracle.names)
         for m, b in ((model, whole), (plain, oracle.batch(x)))
     )
-    assert torch.equal(q.centre, p.centre)
+    assert torch.equal(q.point_estimate, p.point_estimate)
     raw = torch.randn(2, 4, 4, dtype=torch.float64)
     torch.testing.assert_close(
         model.log_prob("b", raw, whole), plain.log_prob("b", raw, oracle.batch(x))
@@ -241,7 +241,7 @@ def test_a_refiner_sees_no_error_in_a_gap() -> None:
     b.x["vector"].masked_fill_(~b.entries["vector"], 5.0)
     filler: Any = model.model.decoder("vector").filler
     first, second = (
-        model.refine(of, generator=torch.Generator().manual_seed(0)).last.shared.centre
+        model.refine(of, generator=torch.Generator().manual_seed(0)).last.shared.point_estimate
         for of in (a, b)
     )
     filler.mean.fill_(9.0)

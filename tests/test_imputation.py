@@ -24,7 +24,7 @@ from counterpoint.inference.imputation import POOL, Pool
 from counterpoint.methods import DMVAE, Method
 from counterpoint.metrics import score_imputation
 from counterpoint.model.model import Model
-from counterpoint.model.rules import Product
+from counterpoint.model.rules import ProductRule
 
 ORACLE = LinearGaussian.make()
 MODALITIES = (
@@ -50,7 +50,7 @@ def predictive(
 
 
 def exact() -> Model:
-    return ORACLE.model(Product(prior_expert="always"), experts="likelihood")
+    return ORACLE.model(ProductRule(prior_expert="always"), experts="likelihood")
 
 
 def fill(
@@ -265,7 +265,7 @@ def test_a_learned_sampler_of_private_latents_is_drawn_from_once() -> None:
     """What is filled follows it, "standard" does not ask it, and it is asked for no
     more than a pool, in which the draws of a row are distinct."""
     method, of = make(), pictures()
-    method.model.add_samplers("gmm", 1)
+    method.model.add_fitted_priors("gmm", 1)
     asked: list[int] = []
 
     class Counting(nn.Module):
@@ -273,7 +273,7 @@ def test_a_learned_sampler_of_private_latents_is_drawn_from_once() -> None:
             asked.append(n)
             return 5 + torch.arange(n)[:, None].expand(n, 2) / n
 
-    method.model.samplers["gmm"]["w_vector"] = Counting()
+    method.model.fitted_priors["gmm"]["w_vector"] = Counting()
     moved = method.impute(of, to=["vector"], n=600, generator=seed())
     assert asked == [POOL]
     with torch.no_grad():
@@ -298,7 +298,7 @@ def test_a_learned_sampler_of_private_latents_is_drawn_from_once() -> None:
 
 def test_a_diffusion_decoder_is_asked_once_for_each_draw() -> None:
     """Its means are draws, so that the mean is theirs."""
-    method = make(denoiser={"modalities": ["vector"], "width": 1, "sampler_steps": 2})
+    method = make(denoiser={"modalities": ["vector"], "width": 1, "solver_steps": 2})
     of = pictures()
     calls = []
     mean = method.model.likelihood("vector").mean

@@ -34,7 +34,7 @@ from counterpoint.methods import (
 from counterpoint.metrics import score_posteriors, score_refinement
 from counterpoint.metrics.means import posterior_means
 from counterpoint.metrics.probes import probe
-from counterpoint.model.rules import Mixture, MixtureOfProducts, Product, Rule
+from counterpoint.model.rules import MixtureRule, MoPoERule, ProductRule, Rule
 from counterpoint.nn.options import NetworkOptions
 from counterpoint.objectives.afterwards import RefinerLoss, _hidden
 from counterpoint.objectives.matching import Alignment
@@ -57,7 +57,7 @@ def method_on(
     made.model = perturbed(
         oracle.model(
             rule,
-            experts="likelihood" if isinstance(rule, Product | MixtureOfProducts) else "posterior",
+            experts="likelihood" if isinstance(rule, ProductRule | MoPoERule) else "posterior",
         ),
         amount,
     )
@@ -146,8 +146,8 @@ def test_ascent_reaches_the_exact_posterior() -> None:
 @pytest.mark.parametrize(
     ("kind", "rule", "options"),
     [
-        (MMVAEPlus, Mixture(), {"private_dim": 1}),
-        (DMVAE, Product(prior_expert="always"), {"private_dim": 1}),
+        (MMVAEPlus, MixtureRule(), {"private_dim": 1}),
+        (DMVAE, ProductRule(prior_expert="always"), {"private_dim": 1}),
     ],
 )
 def test_private_latents_are_refined_too(
@@ -174,7 +174,7 @@ def test_private_latents_are_refined_too(
 
 
 @pytest.mark.parametrize(
-    ("kind", "rule"), [(MVAE, Product(prior_expert="always")), (MoPoE, MixtureOfProducts())]
+    ("kind", "rule"), [(MVAE, ProductRule(prior_expert="always")), (MoPoE, MoPoERule())]
 )
 def test_products_and_their_mixtures_are_refined(kind: type[Method], rule: Rule) -> None:
     method = method_on(PLAIN, kind, rule, 0.1)
@@ -220,7 +220,7 @@ def test_the_bound_is_its_closed_form() -> None:
     method = method_on(PLAIN, JMVAE, PLAIN.joint_rule(), 0.1)
     encoding = method.model.encode(single(PLAIN, x))
     q = inference.approximation(method.model, encoding, NAMES)
-    z = (q.shared.centre.detach().numpy(), q.parts["z"].scale[0, 0].detach().numpy())
+    z = (q.shared.point_estimate.detach().numpy(), q.parts["z"].scale[0, 0].detach().numpy())
     expected = sum(
         PLAIN.expected_log_likelihood(x[n], n, z, None) for n in NAMES
     ) - 0.7 * gaussian_kl(z)
@@ -288,7 +288,7 @@ def test_what_w_sees_is_the_same_whatever_a_row_lacks(signal: Any) -> None:
     """Of a row that has one modality of three, given that one or all: its w answers to
     one bound, not to one for each component."""
     torch.manual_seed(0)
-    method = method_on(PRIVATE, MMVAEPlus, Mixture(), private_dim=1)
+    method = method_on(PRIVATE, MMVAEPlus, MixtureRule(), private_dim=1)
     x = PRIVATE.draw(6)
     here = {n: np.full(6, n == "a") for n in NAMES}
     encoding = method.model.encode(single(PRIVATE, x, here))
@@ -363,7 +363,7 @@ def test_some_rounds_estimate_the_mean_over_all() -> None:
     trace = Trace(steps, torch.zeros(4, dtype=torch.bool))
     torch.manual_seed(0)
     chosen = torch.stack(
-        [torch.stack([q.shared.centre[:, 0] for q in trace.some(2)]) for _ in range(4000)]
+        [torch.stack([q.shared.point_estimate[:, 0] for q in trace.some(2)]) for _ in range(4000)]
     )  # (4000, 2, B)
     assert (chosen[:, 0] != chosen[:, 1]).all()
     torch.testing.assert_close(chosen.mean((0, 1)), 2.5 + torch.arange(4.0), atol=0.1, rtol=0)
@@ -377,10 +377,13 @@ def test_alignment_is_its_closed_form_and_moves_unimodal_encoders_alone(directio
     encoding = method.model.encode(single(PLAIN, x, here))
     value = Alignment(direction).terms(method.model, encoding)["align"]
     last = inference.trace_of(method.model, encoding).last.shared
-    q = (last.centre.detach().numpy(), last.stddev.detach().numpy())
+    q = (last.point_estimate.detach().numpy(), last.stddev.detach().numpy())
     expected = np.zeros(4)
     for n in NAMES:
-        p = (encoding.shared[n].centre.detach().numpy(), encoding.shared[n].scale.detach().numpy())  # type: ignore[union-attr]
+        p = (
+            encoding.shared[n].point_estimate.detach().numpy(),
+            encoding.shared[n].scale.detach().numpy(),
+        )  # type: ignore[union-attr]
         both = {
             "forward": gaussian_kl(q, p),
             "reverse": gaussian_kl(p, q),
@@ -665,11 +668,11 @@ def test_a_row_whose_gradient_is_not_finite_keeps_its_last_parameters(
         model.decoders["b"].network = whole  # type: ignore[assignment]
     assert 0 < int(found.stopped.sum()) < 60 and not bool(well.stopped.any())
     for ours, theirs in zip(found.steps, well.steps, strict=True):
-        assert ours.shared.centre.isfinite().all()
+        assert ours.shared.point_estimate.isfinite().all()
         torch.testing.assert_close(
-            ours.shared.centre[~found.stopped], theirs.shared.centre[~found.stopped]
+            ours.shared.point_estimate[~found.stopped], theirs.shared.point_estimate[~found.stopped]
         )
-    centres = torch.stack([q.shared.centre for q in found.steps])[:, found.stopped]
+    centres = torch.stack([q.shared.point_estimate for q in found.steps])[:, found.stopped]
     still = (centres.diff(dim=0) == 0).all(-1)  # (T, rows)
     assert (
         still[-1].all() and not still[0].any()
@@ -757,7 +760,7 @@ def test_errors_of_a_diffusion_decoder_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"align": -1.0}, "align=-1.0 and align_warmup=0 must not be negative"),
+        ({"align": -1.0}, "align=-1.0 must not be negative"),
         ({"teacher": "nobody"}, "teacher='nobody' is unknown"),
         ({"direction": "sideways"}, "direction='sideways' is unknown"),
         (

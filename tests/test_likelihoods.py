@@ -10,7 +10,7 @@ from scipy import stats
 from torch import distributions as td
 
 from counterpoint.core.modality import Modality
-from counterpoint.model.likelihoods import NEAREST, Beta, Counts, Located, likelihood
+from counterpoint.model.likelihoods import MIN_DISTANCE_TO_ENDS, Beta, Counts, Located, likelihood
 from counterpoint.nn.modules import readable
 
 K, B = 3, 4
@@ -215,7 +215,7 @@ def test_draws_of_counts_follow_their_density(name: str) -> None:
     draws = reads.sample(raw.expand(40_000, *reads.output_shape)).detach()
     assert draws.shape == (40_000, 4) and bool((draws == draws.round()).all())
     numbers = torch.arange(20_000.0).unsqueeze(-1).expand(-1, 4)
-    density = reads.entries(raw, numbers, reads.usual_total).detach().double().exp()
+    density = reads.entries(raw, numbers, reads.typical_total).detach().double().exp()
     mean = (density * numbers).sum(0)
     variance = (density * numbers**2).sum(0) - mean**2
     assert bool(((draws.double().mean(0) - mean).abs() < 4 * (variance / 40_000).sqrt()).all())
@@ -268,18 +268,18 @@ def test_means_have_the_total_of_their_row_where_it_is_known(name: str) -> None:
     torch.testing.assert_close(drawn[2], reads.mean(raw, x)[0, 2], rtol=0.2, atol=1.0)
 
 
-def test_the_usual_total_is_the_geometric_mean_of_the_training_rows_that_are_there() -> None:
+def test_the_typical_total_is_the_geometric_mean_of_the_training_rows_that_are_there() -> None:
     reads = likelihood(Modality("m", (2,), "nb"))
-    assert isinstance(reads, Counts) and float(reads.usual_total) == 1.0
+    assert isinstance(reads, Counts) and float(reads.typical_total) == 1.0
     x, present = (
         torch.tensor([[2.0, 2.0], [9.0, 7.0], [500.0, 500.0], [0.0, 0.0]]),
         torch.tensor([True, True, False, True]),
     )
     reads.eval().observe(x, present)
-    assert float(reads.usual_total) == 1.0
+    assert float(reads.typical_total) == 1.0
     for _ in range(3):
         reads.train().observe(x, present)
-    assert float(reads.usual_total) == pytest.approx(8.0)
+    assert float(reads.typical_total) == pytest.approx(8.0)
     again = likelihood(Modality("m", (2,), "nb"))
     again.load_state_dict(reads.state_dict())
     torch.testing.assert_close(again.mean(torch.zeros(1, 2)), torch.tensor([[4.0, 4.0]]))
@@ -325,7 +325,10 @@ def proportions(features: int = 3) -> Beta:
 
 def test_beta_is_scipys() -> None:
     reads = proportions()
-    raw, x = torch.randn(K, B, 3), torch.rand(B, 3).clamp(NEAREST, 1 - NEAREST)
+    raw, x = (
+        torch.randn(K, B, 3),
+        torch.rand(B, 3).clamp(MIN_DISTANCE_TO_ENDS, 1 - MIN_DISTANCE_TO_ENDS),
+    )
     mean, phi = (
         torch.sigmoid(raw.double()).numpy(),
         reads.log_concentration.detach().double().exp().numpy(),
@@ -350,7 +353,10 @@ def test_the_ends_count_as_nearest_to_them() -> None:
     """And decoders that are sure of an end are not infinitely wrong."""
     reads = proportions()
     raw = torch.tensor([[0.3, -200.0, 200.0]], requires_grad=True)
-    ends, near = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[NEAREST, 1 - NEAREST, NEAREST]])
+    ends, near = (
+        torch.tensor([[0.0, 1.0, 0.0]]),
+        torch.tensor([[MIN_DISTANCE_TO_ENDS, 1 - MIN_DISTANCE_TO_ENDS, MIN_DISTANCE_TO_ENDS]]),
+    )
     torch.testing.assert_close(reads.log_prob(raw, ends), reads.log_prob(raw, near))
     found = reads.log_prob(raw, ends)
     found.sum().backward()

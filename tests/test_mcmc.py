@@ -11,7 +11,7 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from counterpoint.probability import mcmc
+from counterpoint.probability import convergence, mcmc
 from counterpoint.probability.mcmc import HMC, StepSize
 
 
@@ -37,11 +37,11 @@ def test_gaussian_targets_of_any_scale_at_once() -> None:
         torch.randn(64, 3, 4),
         HMC(warmup=400, steps=800, leapfrogs=20, acceptance=0.8),
     )
-    assert float(mcmc.rhat(chains.draws).max()) < 1.01
+    assert float(convergence.rhat(chains.draws).max()) < 1.01
     assert float(chains.divergent.max()) == 0
     assert 0.7 < float(chains.acceptance.mean()) < 0.92, "dual averaging aims at 0.8"
     flat = chains.draws.flatten(0, 1)  # (N, B, D)
-    size = mcmc.effective_size(chains.draws)
+    size = convergence.effective_size(chains.draws)
     error = (flat.mean(0) - mean).abs() / (covariance.diagonal(dim1=1, dim2=2) / size).sqrt()
     assert float(error.max()) < 4
     for row in range(3):
@@ -161,9 +161,9 @@ def autoregressive(phi: float, chains: int = 8, steps: int = 2000) -> Tensor:
 def test_diagnostics_are_pyros(phi: float) -> None:
     draws = autoregressive(phi)
     torch.testing.assert_close(
-        mcmc.split_rhat(draws), split_gelman_rubin(draws, 1, 0), rtol=1e-6, atol=0
+        convergence.split_rhat(draws), split_gelman_rubin(draws, 1, 0), rtol=1e-6, atol=0
     )
-    size = mcmc.effective_size(draws)
+    size = convergence.effective_size(draws)
     torch.testing.assert_close(size, effective_sample_size(draws, 1, 0), rtol=0.1, atol=0)
     truth = 8 * 2000 * (1 - phi) / (1 + phi)
     assert float((size / truth - 1).abs().max()) < 0.25
@@ -172,10 +172,10 @@ def test_diagnostics_are_pyros(phi: float) -> None:
 def test_rhat_sees_chains_apart_and_chains_that_drift() -> None:
     draws = autoregressive(0.0)
     apart = draws + torch.arange(8.0).view(8, 1, 1)
-    assert float(mcmc.rhat(apart).min()) > 1.5
+    assert float(convergence.rhat(apart).min()) > 1.5
     drifting = draws + torch.linspace(0, 3, 2000).view(-1, 1, 1, 1)
-    assert float(mcmc.rhat(drifting).min()) > 1.1
-    assert float(mcmc.rhat(draws).max()) < 1.005
+    assert float(convergence.rhat(drifting).min()) > 1.1
+    assert float(convergence.rhat(draws).max()) < 1.005
 
 
 @pytest.mark.parametrize(
@@ -195,4 +195,4 @@ def test_bad_settings(options: dict[str, float], message: str) -> None:
 
 def test_too_few_draws_to_diagnose() -> None:
     with pytest.raises(ValueError, match="3 draws a chain are too few"):
-        mcmc.rhat(torch.randn(3, 2, 1, 1))
+        convergence.rhat(torch.randn(3, 2, 1, 1))

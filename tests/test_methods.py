@@ -21,7 +21,7 @@ import counterpoint as cp
 from counterpoint.core.batch import Batch
 from counterpoint.core.modality import Modality
 from counterpoint.diffusion import GaussianDiffusion
-from counterpoint.methods import METHODS, Method, Ramp, Stage, method
+from counterpoint.methods import METHODS, Method, Ramp, Stage, method_named
 from counterpoint.model import fitted_priors as priors
 from counterpoint.nn.conv import ConvGenerator, enlarged_conv
 from counterpoint.nn.resnet import ResidualBlock
@@ -238,9 +238,11 @@ def test_training_lowers_the_loss(name: str) -> None:
             bound = model.refine(of, by="gradient", steps=200, lr=0.05).elbo
             assert bound is not None
             return before - float((bound[-1] - bound[0]).mean())
-        score = model.model.sampler("score", "z")
+        score = model.model.fitted_prior("score", "z")
         network, encoding = score.network, model.model.encode(of)
-        latents = torch.cat([q.centre for q, _ in model.model.posterior.aggregated(encoding)])
+        latents = torch.cat(
+            [q.point_estimate for q, _ in model.model.posterior.aggregated(encoding)]
+        )
         score.network = Foreseen(score.process, (latents - score.mean) / score.scale)
         found, score.network = expected(), network
         return found
@@ -275,7 +277,7 @@ def test_a_step_runs_every_encoder_and_decoder_once(name: str, data: str, augmen
     if name != "idmvae" and augment:
         return
     options = {"genaug": 20.0 * augment} if name == "idmvae" else {}
-    model = make(name, decoder_rows=10_000, **options)
+    model = make(name, decoder_batch_size=10_000, **options)
     encoders = dict(model.model.posterior.encoders.items())
     networks = {f"decoder {n}": d for n, d in model.model.decoders.items()} | {
         f"encoder {n}": e for n, e in encoders.items()
@@ -315,7 +317,7 @@ def test_shared_towers_run_their_one_trunk_once(options: dict[str, Any], runs: i
 
 @every_method
 def test_cutting_decoder_calls_changes_nothing_else(name: str) -> None:
-    whole, cut = make(name), make(name, decoder_rows=7)
+    whole, cut = make(name), make(name, decoder_batch_size=7)
     cut.load_state_dict(whole.state_dict())
     calls = counted(dict(cut.model.decoders.items()))
     for stage, same in zip(whole.stages, cut.stages, strict=True):
@@ -334,7 +336,7 @@ def test_recompute_keeps_nothing_of_the_decoders() -> None:
     kept = {}
     for recompute in (False, True):
         method = make("mmvae+", samples=20, estimator="dreg")
-        method.model.recompute = recompute
+        method.model.activation_checkpointing = recompute
         held: dict[int, int] = {}
 
         def keep(saved: Tensor, held: dict[int, int] = held) -> Tensor:
@@ -447,11 +449,11 @@ def test_covariates_reach_decoders_alone_and_those_that_read_them(name: str) -> 
     other = replace(of, covariates=covariates("omics", seed=7))
     a, b = (model.encode(x) for x in (of, other))
     torch.testing.assert_close(a.shared, b.shared, rtol=0, atol=0)
-    usual = {n: model.model.decoder(n).usual for n in ("rna", "protein")}
+    usual = {n: model.model.decoder(n).mean_covariates for n in ("rna", "protein")}
     assert all(
         torch.allclose(u.mean, of.covariates.mean(0)) for u in usual.values() if u is not None
     )
-    assert model.model.decoder("methylation").usual is None
+    assert model.model.decoder("methylation").mean_covariates is None
     own, others, average = (
         model.decode(a, covariates=c) for c in (of.covariates, other.covariates, None)
     )
@@ -905,9 +907,9 @@ def test_methods_are_found_by_name() -> None:
         "diff-mvae",
         "iterative",
     }
-    assert method("mmvae+") is cp.MMVAEPlus
+    assert method_named("mmvae+") is cp.MMVAEPlus
     with pytest.raises(ValueError, match="unknown method 'vae'; choose one of idmvae"):
-        method("vae")
+        method_named("vae")
     for kind in METHODS.values():
         assert "https://" in kind.title
 
@@ -982,7 +984,7 @@ def test_detached_diffusion_keeps_its_gradient_out_of_the_encoders() -> None:
             if p.grad is not None and bool((p.grad != 0).any())
         ]
         assert bool(touched) != detach
-        assert all(p.grad is not None for p in model.model.samplers["diffusion"].parameters())
+        assert all(p.grad is not None for p in model.model.fitted_priors["diffusion"].parameters())
 
 
 def test_terms_carry_their_weights() -> None:
@@ -1031,12 +1033,12 @@ def test_ramps() -> None:
             {"partner": "diffusion", "diffusion": 0.0},
             "partner='diffusion' needs the diffusion priors; give diffusion > 0",
         ),
-        ({"towers": "tall"}, "towers='tall' is unknown; choose 'separate' or 'shared'"),
+        ({"towers": "tall"}, "towers='tall' is unknown; choose one of separate, shared"),
         ({"estimator": "vimco"}, "estimator='vimco' is unknown"),
         ({"match": "l1"}, "match='l1' is unknown"),
-        ({"cross_mi": -1.0}, "cross_mi=-1.0 is a weight and must not be negative"),
+        ({"cross_mi": -1.0}, "cross_mi=-1.0 must not be negative"),
         ({"temperature": 0.0}, "temperature=0.0 must be positive"),
-        ({"decoder_rows": 0}, "decoder_rows=0 must be 1 or more"),
+        ({"decoder_batch_size": 0}, "decoder_batch_size=0 must be 1 or more"),
     ],
 )
 def test_bad_options_of_idmvae_are_refused(options: dict[str, Any], message: str) -> None:
@@ -1164,7 +1166,7 @@ def test_fitted_priors_follow_their_seed_and_are_saved(
     assert history[-1] < history[0] or kind == "gmm"
     with torch.no_grad():
         encoding = model.model.encode(data.train.batch(np.arange(480)))
-        means = model.model.posterior.condition(encoding, model.model.names).centre
+        means = model.model.posterior.condition(encoding, model.model.names).point_estimate
         drawn = model.model.draw_prior("z", (4000,), prior=kind)
     assert bool(((drawn.mean(0) - means.mean(0)).abs() < tolerance * means.std(0)).all())
     assert bool(((drawn.std(0) / means.std(0) - 1).abs() < tolerance).all())
@@ -1179,7 +1181,7 @@ def test_priors_that_predicted_x0_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     model = cp.MVAE((Modality("a", (3,)),), shared_dim=2, networks=cp.NetworkOptions(hidden=(4,)))
-    model.model.add_samplers("diffusion", 8)
+    model.model.add_fitted_priors("diffusion", 8)
     model.save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     assert sum("velocity" in key for key in weights) > 4
@@ -1268,8 +1270,8 @@ def test_samplers_of_a_joint_encoder_learn_from_what_incomplete_rows_say() -> No
             ((q, rows),) = model.model.posterior.aggregated(model.model.encode(batch))
         assert bool(rows.all())
         if kind is cp.JMVAE:
-            torch.testing.assert_close(q.centre, model.encode(batch).shared[0])
-        assert float(q.centre[3:].abs().min()) > 1e-3, "no row is the unit distribution"
+            torch.testing.assert_close(q.point_estimate, model.encode(batch).shared[0])
+        assert float(q.point_estimate[3:].abs().min()) > 1e-3, "no row is the unit distribution"
 
 
 def test_generation_draws_from_the_sampler_fitted_last() -> None:
@@ -1320,11 +1322,11 @@ def test_samplers_learn_what_the_method_mixes_or_multiplies() -> None:
     [
         (
             {"kind": "vae"},
-            "unknown sampler 'vae'; choose one of diffusion, score, score-ode, flow, gmm",
+            "unknown fitted prior 'vae'; choose one of diffusion, score, score-ode, flow, gmm",
         ),
-        ({"kind": "gmm", "size": 0}, "the size of gmm samplers must be 1 or more, got 0"),
+        ({"kind": "gmm", "size": 0}, "the size of gmm priors must be 1 or more, got 0"),
         ({"kind": "gmm", "size": 500}, "rows are too few for a mixture of 500"),
-        ({"of": "modes"}, "of='modes' is unknown"),
+        ({"fit_to": "modes"}, "fit_to='modes' is unknown"),
         ({"steps": 0}, "steps and batch_size of 1 or more"),
     ],
 )
@@ -1339,12 +1341,12 @@ def test_bad_fits_of_a_prior(options: dict[str, Any], message: str) -> None:
     [
         ("mvae", {"subsets": -1}, "subsets=-1 must be 0 or more"),
         ("jmvae", {"alpha": -0.1}, "alpha=-0.1 must not be negative"),
-        ("idmvae", {"genaug": -1.0}, "genaug=-1.0 is a weight and must not be negative"),
-        ("idmvae", {"diffusion": -1.0}, "diffusion=-1.0 is a weight"),
+        ("idmvae", {"genaug": -1.0}, "genaug=-1.0 must not be negative"),
+        ("idmvae", {"diffusion": -1.0}, "diffusion=-1.0 must not be negative"),
         (
             "idmvae",
             {"contrast_first": 3, "augment_after": -2},
-            "augment_after=-2 is a number of steps and must not be negative",
+            "augment_after=-2 must not be negative",
         ),
     ],
 )
@@ -1459,7 +1461,7 @@ def test_a_conv_decoder_stays_channels_last() -> None:
 def test_a_mixture_is_fitted_to_some_rows_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """One component has the mean of the rows it saw: of a thousand random ones, within
     five standard errors, and not of all ten thousand."""
-    monkeypatch.setattr(priors, "MOST_ROWS", 1000)
+    monkeypatch.setattr(priors, "MAX_MIXTURE_ROWS", 1000)
     rows = 3 + torch.randn(10_000, 2, generator=torch.Generator().manual_seed(0))
     sampler = priors.GaussianMixture(2, components=1)
     sampler.fit(rows, seed=0)

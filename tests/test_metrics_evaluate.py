@@ -97,6 +97,7 @@ class Oracle(nn.Module):
     finds a real test row of that class and side."""
 
     name = "oracle"
+    additions = ()
 
     def __init__(
         self, data: Dataset, *, private: bool = True, priors: tuple[str, ...] = ("standard",)

@@ -17,7 +17,7 @@ from counterpoint.core.batch import Batch
 from counterpoint.core.modality import Modality
 from counterpoint.methods.common import singles
 from counterpoint.model.model import Model
-from counterpoint.model.rules import Mixture, Product
+from counterpoint.model.rules import MixtureRule, ProductRule
 from counterpoint.objectives.afterwards import DiffusionPriorLoss
 from counterpoint.objectives.bound import (
     Bound,
@@ -118,7 +118,7 @@ def test_bad_options_are_refused() -> None:
 def test_draws_take_private_latents_from_where_they_must() -> None:
     """Own targets from their encoder; cross targets from the auxiliary prior, or from
     their own encoder when asked."""
-    model = ORACLE.model(Mixture(), auxiliary_scale=50.0)
+    model = ORACLE.model(MixtureRule(), auxiliary_scale=50.0)
     batch = ORACLE.batch(ORACLE.draw(200))
     encoding = model.encode(batch)
     for private in (from_auxiliary_prior, from_encoder):
@@ -138,7 +138,7 @@ def test_sums_and_means_over_the_routes_a_row_takes() -> None:
         "c": np.array([1, 0, 0], bool),
     }
     model, batch = (
-        ORACLE.model(Mixture(), auxiliary_scale=1.0),
+        ORACLE.model(MixtureRule(), auxiliary_scale=1.0),
         ORACLE.batch(ORACLE.draw(3), present),
     )
     found = {}
@@ -170,11 +170,13 @@ def test_an_absent_modality_is_as_good_as_unknown(estimator: str, density: Densi
     with torch.no_grad():
         lacking = sum(
             terms(
-                bound, ORACLE.model(Mixture(), auxiliary_scale=1.0), ORACLE.batch(tiled, present)
+                bound,
+                ORACLE.model(MixtureRule(), auxiliary_scale=1.0),
+                ORACLE.batch(tiled, present),
             ).values()
         )
         unknown = sum(
-            terms(bound, both.model(Mixture(), auxiliary_scale=1.0), both.batch(tiled)).values()
+            terms(bound, both.model(MixtureRule(), auxiliary_scale=1.0), both.batch(tiled)).values()
         )
     assert isinstance(lacking, Tensor) and isinstance(unknown, Tensor)
     a, b = lacking.view(repeats, 2).numpy(), unknown.view(repeats, 2).numpy()
@@ -190,7 +192,7 @@ def test_a_row_that_takes_no_route_counts_nothing() -> None:
         "c": np.array([0, 1], bool),
     }
     model, batch = (
-        ORACLE.model(Product(prior_expert="always"), auxiliary_scale=1.0),
+        ORACLE.model(ProductRule(prior_expert="always"), auxiliary_scale=1.0),
         ORACLE.batch(ORACLE.draw(2), present),
     )
     found = terms(
@@ -214,7 +216,9 @@ def test_posterior_match_is_the_sum_over_what_a_row_has() -> None:
         {"a": np.array([1, 1], bool), "b": np.array([1, 0], bool), "c": np.array([1, 1], bool)},
     )
     found = terms(
-        PosteriorMatch(0.4), ORACLE.model(Product(prior_expert="never")), ORACLE.batch(x, present)
+        PosteriorMatch(0.4),
+        ORACLE.model(ProductRule(prior_expert="never")),
+        ORACLE.batch(x, present),
     )["match"]
     for row, here in enumerate([NAMES, ("a", "c")]):
         experts = [ORACLE.posterior(x, [n]) for n in here]
@@ -233,13 +237,13 @@ def test_diffusion_loss_averages_z_and_w_over_the_modalities_of_a_row(
         "b": np.array([1, 1, 0], bool),
         "c": np.array([0, 1, 0], bool),
     }
-    model, batch = ORACLE.model(Mixture()), ORACLE.batch(ORACLE.draw(3), present)
-    model.add_samplers("diffusion", 4)
+    model, batch = ORACLE.model(MixtureRule()), ORACLE.batch(ORACLE.draw(3), present)
+    model.add_fitted_priors("diffusion", 4)
     fakes = {"z": 1.0, "w_a": 10.0, "w_b": 100.0, "w_c": 1000.0}
-    assert set(model.samplers["diffusion"]) == set(fakes)
+    assert set(model.fitted_priors["diffusion"]) == set(fakes)
     for key, value in fakes.items():
         monkeypatch.setattr(
-            model.samplers["diffusion"][key],
+            model.fitted_priors["diffusion"][key],
             "loss",
             lambda latents, value=value: value + latents.sum(1),
         )
@@ -262,7 +266,7 @@ def test_diffusion_loss_averages_z_and_w_over_the_modalities_of_a_row(
 def test_rescaling_makes_a_small_modality_count_as_much() -> None:
     """Each modality's reconstruction times the size of the largest over its own; the KL
     as it was."""
-    model, rows = ORACLE.model(Product(prior_expert="never")), ORACLE.batch(ORACLE.draw(6))
+    model, rows = ORACLE.model(ProductRule(prior_expert="never")), ORACLE.batch(ORACLE.draw(6))
     factors = {name: 5 / m.shape[0] for name, m in model.modalities.items()}
     bounds = [Bound(everything_to_everything, rescale=rescale) for rescale in (False, True)]
     encoding = model.encode(rows)

@@ -49,7 +49,7 @@ from counterpoint.methods import (
     MoPoE,
 )
 from counterpoint.model.model import Model
-from counterpoint.model.rules import Mixture, MixtureOfProducts, Product
+from counterpoint.model.rules import MixtureRule, MoPoERule, ProductRule
 from counterpoint.nn.options import NetworkOptions
 from counterpoint.objectives.bound import (
     Bound,
@@ -67,7 +67,8 @@ from counterpoint.objectives.routes import (
     singles_to_itself,
 )
 from counterpoint.probability import distributions as dist
-from counterpoint.probability.mcmc import HMC, effective_size
+from counterpoint.probability.convergence import effective_size
+from counterpoint.probability.mcmc import HMC
 from counterpoint.probability.products import ProductOfPosteriors
 
 PLAIN = LinearGaussian.make(private_dim=0)
@@ -148,7 +149,10 @@ SETS = [s for n in range(1, 4) for s in combinations(NAMES, n)]
 
 @pytest.mark.parametrize("given", SETS)
 def test_product_of_likelihoods_and_prior_is_the_exact_posterior(given: tuple[str, ...]) -> None:
-    x, model = PRIVATE.draw(5), PRIVATE.model(Product(prior_expert="always"), experts="likelihood")
+    x, model = (
+        PRIVATE.draw(5),
+        PRIVATE.model(ProductRule(prior_expert="always"), experts="likelihood"),
+    )
     q = model.posterior.condition(model.encode(PRIVATE.batch(x)), given)
     mean, std = PRIVATE.posterior(x, given)
     close(q.mean, mean)
@@ -157,7 +161,7 @@ def test_product_of_likelihoods_and_prior_is_the_exact_posterior(given: tuple[st
 
 def test_product_follows_what_each_row_has() -> None:
     x, present = PRIVATE.draw(6), patterns(2, ("a",), ("a", "c"), NAMES)
-    model = PRIVATE.model(Product(prior_expert="always"), experts="likelihood")
+    model = PRIVATE.model(ProductRule(prior_expert="always"), experts="likelihood")
     q = model.posterior.condition(model.encode(PRIVATE.batch(x, present)), NAMES)
     for i, given in enumerate([("a",), ("a", "c"), NAMES]):
         mean, std = PRIVATE.posterior(x, given)
@@ -167,7 +171,7 @@ def test_product_follows_what_each_row_has() -> None:
 
 @pytest.mark.parametrize("given", SETS)
 def test_product_without_prior_multiplies_its_experts_alone(given: tuple[str, ...]) -> None:
-    x, model = PLAIN.draw(5), PLAIN.model(Product(prior_expert="never"), experts="likelihood")
+    x, model = PLAIN.draw(5), PLAIN.model(ProductRule(prior_expert="never"), experts="likelihood")
     q = model.posterior.condition(model.encode(PLAIN.batch(x)), given)
     mean, std = PLAIN.posterior(x, given)  # the product is that posterior divided by the prior
     precision = std**-2 - 1
@@ -176,7 +180,7 @@ def test_product_without_prior_multiplies_its_experts_alone(given: tuple[str, ..
 
 
 def test_private_posteriors_are_exact() -> None:
-    x, model = PRIVATE.draw(5), PRIVATE.model(Mixture())
+    x, model = PRIVATE.draw(5), PRIVATE.model(MixtureRule())
     encoding = model.encode(PRIVATE.batch(x))
     for n in NAMES:
         mean, std = PRIVATE.private_posterior(x, n)
@@ -186,7 +190,7 @@ def test_private_posteriors_are_exact() -> None:
 
 def test_mixture_moments_and_density() -> None:
     x, present = PLAIN.draw(6), patterns(2, ("b",), ("a", "b"), NAMES)
-    model = PLAIN.model(Mixture())
+    model = PLAIN.model(MixtureRule())
     q = model.posterior.condition(model.encode(PLAIN.batch(x, present)), NAMES)
     point = np.array([0.4, -0.2])
     for i, given in enumerate([("b",), ("a", "b"), NAMES]):
@@ -206,7 +210,7 @@ def test_mixture_moments_and_density() -> None:
 
 def test_mixture_of_products_components_and_weights() -> None:
     x, present = PLAIN.draw(6), patterns(2, ("b",), ("a", "b"), NAMES)
-    model = PLAIN.model(MixtureOfProducts(), experts="likelihood")
+    model = PLAIN.model(MoPoERule(), experts="likelihood")
     q = model.posterior.condition(model.encode(PLAIN.batch(x, present)), NAMES)
     assert isinstance(q, dist.Mixture)
     for i, given in enumerate([("b",), ("a", "b"), NAMES]):
@@ -222,7 +226,7 @@ def test_mixture_of_products_components_and_weights() -> None:
 
 
 def test_mixture_of_products_of_some_has_no_prior_expert() -> None:
-    x, model = PLAIN.draw(3), PLAIN.model(MixtureOfProducts(), experts="likelihood")
+    x, model = PLAIN.draw(3), PLAIN.model(MoPoERule(), experts="likelihood")
     q = model.posterior.condition(model.encode(PLAIN.batch(x)), ("a", "c"))
     assert isinstance(q, dist.Mixture)
     for s, subset in enumerate([("a",), ("c",), ("a", "c")]):
@@ -601,7 +605,10 @@ def test_closed_form_terms_are_exact() -> None:
 
 def test_modality_weights_and_beta_scale_their_parts() -> None:
     x = PLAIN.draw(3)
-    model, batch = PLAIN.model(Product(prior_expert="always"), experts="likelihood"), PLAIN.batch(x)
+    model, batch = (
+        PLAIN.model(ProductRule(prior_expert="always"), experts="likelihood"),
+        PLAIN.batch(x),
+    )
     torch.manual_seed(1)
     plain = loss_of(Bound(everything_to_everything), model, batch)
     model.modalities = {
@@ -628,7 +635,9 @@ def test_exact_posterior_makes_the_bound_exact_at_every_k(
     given: tuple[str, ...], estimator: str
 ) -> None:
     x = PRIVATE.draw(5)
-    model = PRIVATE.model(Product(prior_expert="always"), experts="likelihood", auxiliary_scale=1.0)
+    model = PRIVATE.model(
+        ProductRule(prior_expert="always"), experts="likelihood", auxiliary_scale=1.0
+    )
     batch = PRIVATE.batch(x, patterns(5, given))
     for samples in (1, 7):
         bound = Bound(everything_to_everything, estimator=estimator, samples=samples)  # type: ignore[arg-type]
@@ -637,7 +646,9 @@ def test_exact_posterior_makes_the_bound_exact_at_every_k(
 
 def test_exact_posterior_makes_the_elbo_exact() -> None:
     x, batch = repeated(PRIVATE, 4000, NAMES)
-    model = PRIVATE.model(Product(prior_expert="always"), experts="likelihood", auxiliary_scale=1.0)
+    model = PRIVATE.model(
+        ProductRule(prior_expert="always"), experts="likelihood", auxiliary_scale=1.0
+    )
     draws = (
         -total(loss_of(Bound(everything_to_everything), model, batch))
         .detach()
@@ -648,7 +659,7 @@ def test_exact_posterior_makes_the_elbo_exact() -> None:
 
 
 def inexact(rule: str = "product", amount: float = 0.25) -> Model:
-    chosen = Product(prior_expert="always") if rule == "product" else Mixture()
+    chosen = ProductRule(prior_expert="always") if rule == "product" else MixtureRule()
     model = PRIVATE.model(
         chosen,
         experts="likelihood" if rule == "product" else "posterior",
@@ -787,7 +798,7 @@ def test_dreg_gradient_varies_less_than_that_of_iwae() -> None:
 
 def test_importance_sampled_likelihood_of_an_exact_posterior_is_exact() -> None:
     x, present = PRIVATE.draw(6), patterns(2, *GIVEN)
-    model = PRIVATE.model(Product(prior_expert="always"), experts="likelihood")
+    model = PRIVATE.model(ProductRule(prior_expert="always"), experts="likelihood")
     with torch.no_grad():
         estimate = inference.log_likelihood(model, model.encode(PRIVATE.batch(x, present)), 3)
     for i, here in enumerate(GIVEN):
@@ -834,7 +845,7 @@ def test_covariates_shift_the_elbo_to_that_of_what_is_left() -> None:
     """Encoders see the shifted rows, and decoders explain what covariates leave of
     them."""
     oracle, x, shifted, batch = told(3, times=3000)
-    model = oracle.model(Product(prior_expert="always"), experts="likelihood")
+    model = oracle.model(ProductRule(prior_expert="always"), experts="likelihood")
     found = (
         total(loss_of(Bound(everything_to_everything, cross_private=from_encoder), model, batch))
         .detach()
@@ -859,7 +870,7 @@ def test_covariates_shift_the_elbo_to_that_of_what_is_left() -> None:
 
 def test_covariates_shift_the_likelihood_to_that_of_what_is_left() -> None:
     oracle, x, shifted, batch = told(3)
-    model = oracle.model(Product(prior_expert="always"), experts="likelihood")
+    model = oracle.model(ProductRule(prior_expert="always"), experts="likelihood")
     with torch.no_grad():
         encoding = model.encode(batch)
         estimates = torch.stack(
@@ -894,7 +905,7 @@ def test_fewer_cross_targets_average_exactly_to_all(
 ) -> None:
     """Over all choices of shifts, with the same draws of z, values and gradients
     average to those of the full objective."""
-    model, batch = perturbed(FOUR.model(Mixture()), 0.2), FOUR.batch(FOUR.draw(3))
+    model, batch = perturbed(FOUR.model(MixtureRule()), 0.2), FOUR.batch(FOUR.draw(3))
     parameters = list(model.parameters())
 
     def value_and_gradient(routes: Routes) -> list[Tensor]:
@@ -930,7 +941,7 @@ def test_fewer_cross_targets_are_unbiased_with_private_latents() -> None:
 
 def test_unscaled_cross_targets_would_be_biased() -> None:
     """Without the factor (M−1)/n the same check fails."""
-    model, batch = FOUR.model(Mixture()), FOUR.batch(FOUR.draw(3))
+    model, batch = FOUR.model(MixtureRule()), FOUR.batch(FOUR.draw(3))
     names = FOUR.names
 
     def unscaled(_: tuple[str, ...]) -> list[Route]:
@@ -1004,7 +1015,7 @@ def test_recombination_takes_z_of_one_and_w_of_the_other() -> None:
 
 def test_singles_to_itself_sums_unimodal_elbos() -> None:
     x, batch = repeated(PLAIN, 3000, NAMES)
-    model = PLAIN.model(Product(prior_expert="always"), experts="likelihood")
+    model = PLAIN.model(ProductRule(prior_expert="always"), experts="likelihood")
     draws = (
         -total(loss_of(Bound(singles_to_itself, shares=sum_over_routes), model, batch))
         .detach()
@@ -1030,7 +1041,7 @@ def test_any_method_answers_by_the_product_of_its_posteriors(
     if (
         case == "mopoe"
     ):  # its experts say the likelihood, and one alone is not multiplied by the prior
-        method.model = PLAIN.model(MixtureOfProducts(), experts="posterior")
+        method.model = PLAIN.model(MoPoERule(), experts="posterior")
     mean, std = PLAIN.posterior(x, given)
     close(method.encode(PLAIN.batch(x), given, rule="product").shared[0], mean)
     draws = method.encode(PLAIN.batch(x), given, samples=4000, rule="product").shared.numpy()

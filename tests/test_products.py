@@ -15,23 +15,24 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 from torch.nn.utils import parametrize
 
-from counterpoint.model.rules import PosteriorProduct
-from counterpoint.probability import mcmc
-from counterpoint.probability.distributions import Flowed, Laplace, Normal, gathered, scattered
-from counterpoint.probability.flows import Flow, FlowOptions, masked_once, side_by_side
-from counterpoint.probability.mcmc import HMC
-from counterpoint.probability.products import (
-    Choice,
-    ImproperProduct,
-    MixtureOfExperts,
-    ProductOfPosteriors,
-    StuckChains,
-    _side_by_side,
+from counterpoint.model.rules import BayesRule
+from counterpoint.probability import convergence, mcmc
+from counterpoint.probability.combining import (
     chained,
     chosen,
     log_normaliser,
     normalised,
     product_of_posteriors,
+)
+from counterpoint.probability.distributions import Flowed, Laplace, Normal, gathered, scattered
+from counterpoint.probability.flows import Flow, FlowOptions, masked_once, side_by_side
+from counterpoint.probability.mcmc import HMC
+from counterpoint.probability.mixtures import Choice, MixtureOfExperts
+from counterpoint.probability.products import (
+    ImproperProduct,
+    ProductOfPosteriors,
+    StuckChains,
+    _side_by_side,
 )
 
 KINDS = ("maf", "nsf", "coupling")
@@ -82,7 +83,7 @@ def test_a_flow_is_a_density_that_its_samples_follow(kind: str, context: int) ->
         error = (draws**power).std(0) / 20_000**0.5
         assert float((((draws**power).mean(0) - expected).abs() / error).max()) < 5
     torch.testing.assert_close(
-        q.flow(q.context).call_and_ladj(q.centre)[0], q.base.loc, atol=1e-4, rtol=1e-4
+        q.flow(q.context).call_and_ladj(q.point_estimate)[0], q.base.loc, atol=1e-4, rtol=1e-4
     )
 
 
@@ -220,7 +221,7 @@ def test_chains_that_cannot_move_are_reported_and_the_others_are_right() -> None
         .draws
     )
     for row in (0, 2):
-        size = mcmc.effective_size(reference)[row]
+        size = convergence.effective_size(reference)[row]
         error = (draws[:, :, row].mean((0, 1)) - reference[:, :, row].mean((0, 1))).abs() / (
             reference[:, :, row].var((0, 1)) / size
         ).sqrt()
@@ -281,7 +282,8 @@ def test_a_row_with_one_expert_takes_no_chains() -> None:
     torch.testing.assert_close(q.log_prob(z)[:, 1], experts[0].log_prob(z)[:, 1])
     torch.testing.assert_close(q.log_prob(z)[:, 2], experts[1].log_prob(z)[:, 2])
     torch.testing.assert_close(
-        q.centre[1:], torch.stack([experts[0].centre[1], experts[1].centre[2]])
+        q.point_estimate[1:],
+        torch.stack([experts[0].point_estimate[1], experts[1].point_estimate[2]]),
     )
     chains = chained(q)
     assert chains is not None and chains.rows.tolist() == [0]
@@ -317,7 +319,7 @@ def test_a_product_far_from_the_origin_is_proper() -> None:
 
 
 def test_a_prior_moves_with_its_rule() -> None:
-    rule = PosteriorProduct(prior=Laplace(torch.ones(2), torch.full((2,), 3.0))).double()
+    rule = BayesRule(prior=Laplace(torch.ones(2), torch.full((2,), 3.0))).double()
     assert (
         rule.loc is not None
         and rule.loc.dtype == rule.scale.dtype == torch.float64
@@ -339,7 +341,7 @@ def test_an_unknown_flow_and_a_coupling_of_one_dimension() -> None:
 
 class Correlated(MultivariateNormal):
     @property
-    def centre(self) -> Tensor:
+    def point_estimate(self) -> Tensor:
         return self.mean
 
 
@@ -364,7 +366,7 @@ def oracle(dim: int = 3, rows: int = 4) -> tuple[list[Correlated], list[Correlat
 
 def moments_match(draws: Tensor, exact: MultivariateNormal) -> bool:
     """Whether means lie within 4 standard errors and covariances within 5 %."""
-    flat, size = draws.flatten(0, 1), mcmc.effective_size(draws)
+    flat, size = draws.flatten(0, 1), convergence.effective_size(draws)
     error = (flat.mean(0) - exact.mean).abs() / (exact.variance / size).sqrt()
     rows = range(flat.shape[1])
     covariances = [
@@ -383,7 +385,7 @@ def test_products_of_exact_posteriors_are_the_exact_posterior(size: int) -> None
     )  # type: ignore[arg-type]
     torch.manual_seed(0)
     chains = q.chains(128)
-    assert float(mcmc.rhat(chains.draws).max()) < 1.01
+    assert float(convergence.rhat(chains.draws).max()) < 1.01
     assert not bool(q.improper.any())
     assert moments_match(chains.draws, exact[size - 2])
 
@@ -461,8 +463,8 @@ def test_marginals_keep_a_product_proper_where_the_prior_does_not() -> None:
     weights = torch.softmax(density, 0).unsqueeze(-1)
     torch.manual_seed(0)
     draws = q.chains(72).draws
-    assert not bool(q.improper.any()) and float(mcmc.rhat(draws).max()) < 1.01
-    size = mcmc.effective_size(draws)
+    assert not bool(q.improper.any()) and float(convergence.rhat(draws).max()) < 1.01
+    size = convergence.effective_size(draws)
     for power in (1, 2):
         values = draws.flatten(0, 1) ** power
         error = (values.mean(0) - (weights * grid**power).sum(0)).abs() / (
@@ -487,7 +489,9 @@ def test_bounded_quotients_are_never_called_improper() -> None:
         for m in marginals
     )
     assert not bool(wide.improper.any())
-    with pytest.warns(ImproperProduct, match="wider than what is divided out: there nothing is"):
+    with pytest.warns(
+        ImproperProduct, match="broader than what is divided out; they take the plain product"
+    ):
         assert bool(narrow.improper.any())
 
 
@@ -546,8 +550,8 @@ def test_products_of_flows_follow_their_density() -> None:
     weights = torch.softmax(q.log_prob(grid), 0).unsqueeze(-1)
     torch.manual_seed(0)
     chains = q.chains(72)
-    assert float(mcmc.rhat(chains.draws).max()) < 1.01
-    size = mcmc.effective_size(chains.draws)
+    assert float(convergence.rhat(chains.draws).max()) < 1.01
+    size = convergence.effective_size(chains.draws)
     for power in (1, 2):
         values = chains.draws.flatten(0, 1) ** power
         error = (values.mean(0) - (weights * grid**power).sum(0)).abs() / (
@@ -580,14 +584,14 @@ def test_an_improper_product_is_reported_and_mended() -> None:
     scale = torch.cat([wide, narrow])
     normal = [Normal(torch.ones(2, 2), scale)] * 3
     members = torch.ones(3, 2, dtype=torch.bool)
-    with pytest.warns(ImproperProduct, match="no density in 1 of 2 rows"):
+    with pytest.warns(ImproperProduct, match="improper in 1 of 2 rows"):
         closed = product_of_posteriors(normal, members, unit(2), HMC())
     assert isinstance(closed, Normal)
     torch.testing.assert_close(
         closed.scale, torch.tensor([3 / 2, 12 - 2]).rsqrt().unsqueeze(-1).expand(2, 2)
     )
     q = ProductOfPosteriors(normal, members, unit(2), HMC())
-    with pytest.warns(ImproperProduct, match="no density in 1 of 2 rows"):
+    with pytest.warns(ImproperProduct, match="improper in 1 of 2 rows"):
         assert q.improper.tolist() == [True, False]
     z = torch.randn(50, 2, 2)
     difference = q.log_prob(z) - closed.log_prob(z)
@@ -605,7 +609,7 @@ def test_chains_that_go_astray_are_found_out() -> None:
     )
     assert q.improper.tolist() == [False]
     torch.manual_seed(0)
-    with pytest.warns(ImproperProduct, match="no density in 1 of 1 rows"):
+    with pytest.warns(ImproperProduct, match="improper in 1 of 1 rows"):
         draws = q.chains(16).draws
     assert q.improper.tolist() == [True] and float(draws.abs().max()) < 16
     z = torch.randn(20, 1, 2)
@@ -626,7 +630,7 @@ def test_laplace_experts_are_improper_under_a_normal_prior_and_not_under_their_o
     torch.manual_seed(0)
     draws = q.chains(128).draws
     spread = draws.abs().flatten(0, 1).mean(0)
-    error = draws.abs().flatten(0, 1).std(0) / mcmc.effective_size(draws.abs()).sqrt()
+    error = draws.abs().flatten(0, 1).std(0) / convergence.effective_size(draws.abs()).sqrt()
     assert float(((spread - 1 / 3).abs() / error).max()) < 4
 
 
@@ -640,7 +644,7 @@ def test_a_choice_takes_each_row_from_its_own() -> None:
     torch.manual_seed(0)
     draws = q.rsample(torch.Size((2000,)))
     assert draws.mean((0, 2)).round().tolist() == [0, 50, 0]
-    assert q.centre[:, 0].tolist() == [0, 50, 0]
+    assert q.point_estimate[:, 0].tolist() == [0, 50, 0]
     torch.testing.assert_close(q.log_prob(draws)[:, 1], second.log_prob(draws[:, 1:2])[:, 0])
 
 
@@ -655,7 +659,7 @@ def test_complete_rows_beside_rows_of_one_expert_take_no_chains() -> None:
     )
     assert chained(q) is None
     for row, alone in ((0, joint), (1, a), (2, b), (3, a)):
-        torch.testing.assert_close(q.centre[row], alone.centre[row])
+        torch.testing.assert_close(q.point_estimate[row], alone.point_estimate[row])
     z = torch.randn(5, 4, 2)
     torch.testing.assert_close(q.log_prob(z)[:, 2], b.log_prob(z)[:, 2])
 
@@ -714,7 +718,7 @@ def test_an_independent_sampler_finds_the_same_moments() -> None:
     theirs = run.get_samples()["z"].view(-1, 1, 1, 2)
     for power in (1, 2):
         a, b = ours**power, theirs**power
-        errors = [d.flatten(0, 1).var(0) / mcmc.effective_size(d) for d in (a, b)]
+        errors = [d.flatten(0, 1).var(0) / convergence.effective_size(d) for d in (a, b)]
         assert (
             float(((a.mean((0, 1)) - b.mean((0, 1))).abs() / (errors[0] + errors[1]).sqrt()).max())
             < 4

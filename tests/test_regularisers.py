@@ -23,7 +23,7 @@ from counterpoint.core.modality import Modality
 from counterpoint.methods import JNFShared
 from counterpoint.model.encoding import Encoding
 from counterpoint.model.model import Model
-from counterpoint.model.rules import Mixture
+from counterpoint.model.rules import MixtureRule
 from counterpoint.nn.options import NetworkOptions
 from counterpoint.objectives.contrast import (
     CrossMI,
@@ -194,7 +194,7 @@ def terms(loss: Loss, model: Model, batch: Batch) -> tuple[Encoding, Tensor]:
 
 
 def test_cross_mi_sums_ordered_pairs_over_m_less_one() -> None:
-    model, batch = ORACLE.model(Mixture()), ORACLE.batch(ORACLE.draw(8))
+    model, batch = ORACLE.model(MixtureRule()), ORACLE.batch(ORACLE.draw(8))
     encoding, term = terms(CrossMI(temperature=0.3), model, batch)
     everyone, expected = torch.ones(1, 8, dtype=torch.bool), torch.zeros(8, dtype=torch.float64)
     for i in NAMES:
@@ -218,7 +218,7 @@ def test_cross_mi_of_a_row_counts_the_pairs_it_has() -> None:
         "b": np.array([1, 1, 0, 1, 1], bool),
         "c": np.array([1, 1, 0, 0, 0], bool),
     }
-    model, batch = ORACLE.model(Mixture()), ORACLE.batch(ORACLE.draw(5), present)
+    model, batch = ORACLE.model(MixtureRule()), ORACLE.batch(ORACLE.draw(5), present)
     encoding, term = terms(CrossMI(), model, batch)
     expected = torch.zeros(5, dtype=torch.float64)
     for i, j in (("a", "b"), ("a", "c"), ("b", "c")):
@@ -262,7 +262,7 @@ def test_genaug_value_is_that_of_the_formula(partner: str, match: str) -> None:
     linear model; one x⁺ serves both terms of posterior partners."""
     present = {n: np.array([1, 1, 0, 1], bool) if n == "b" else np.ones(4, bool) for n in NAMES}
     x = ORACLE.draw(4)
-    model, loss = ORACLE.model(Mixture()), GenAug(partner=partner, match=match, temperature=0.5)  # type: ignore[arg-type]
+    model, loss = ORACLE.model(MixtureRule()), GenAug(partner=partner, match=match, temperature=0.5)  # type: ignore[arg-type]
     encoding = model.encode(ORACLE.batch(x, present))
     ask = loss(model, encoding)
     draws = ask.draws
@@ -305,7 +305,7 @@ def test_genaug_keeps_one_latent_and_takes_the_other_from_its_partner(partner: s
     present = {
         n: np.array([1, 1, 0, 1, 1, 1], bool) if n == "b" else np.ones(6, bool) for n in NAMES
     }
-    model = ORACLE.model(Mixture())
+    model = ORACLE.model(MixtureRule())
     encoding = model.encode(ORACLE.batch(ORACLE.draw(6), present))
     draws = [GenAug(partner=partner)(model, encoding).draws for _ in range(2000)]  # type: ignore[arg-type]
     each = len(draws[0]) // len(NAMES)
@@ -337,7 +337,7 @@ def test_genaug_keeps_one_latent_and_takes_the_other_from_its_partner(partner: s
 def test_no_gradient_is_stopped(loss: Loss) -> None:
     """Autograd agrees with finite differences along random directions of each
     parameter, the noise being fixed."""
-    model, batch = ORACLE.model(Mixture()), ORACLE.batch(ORACLE.draw(5))
+    model, batch = ORACLE.model(MixtureRule()), ORACLE.batch(ORACLE.draw(5))
 
     def value() -> Tensor:
         torch.manual_seed(3)

@@ -42,6 +42,7 @@ class Echo(nn.Module):
     decodes what it was given, or zeros."""
 
     name: ClassVar[str] = "echo <b>"
+    additions = ()
 
     def __init__(self, modalities: Sequence[Modality], private: bool = True) -> None:
         super().__init__()

@@ -62,7 +62,7 @@ def test_the_command_line_s_seed_is_that_of_both(digits: cp.data.Dataset, tmp_pa
 
 def test_loading_leaves_torchs_generator(digits: cp.data.Dataset, tmp_path: Path) -> None:
     model = cp.IDMVAE.for_data(digits, private_dim=2, **SMALL)
-    model.model.add_samplers("flow", 4)
+    model.model.add_fitted_priors("flow", 4)
     model.save_pretrained(tmp_path)
     before = torch.get_rng_state()
     assert same(cp.load(tmp_path), model)

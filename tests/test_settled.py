@@ -16,7 +16,7 @@ from counterpoint.core.modality import Modality
 from counterpoint.data import Split
 from counterpoint.methods import IDMVAE, METHODS, MVTCAE, JNFShared, Method
 from counterpoint.model.fitted_priors import DiffusionPrior, FlowPrior
-from counterpoint.nn.running import Statistics
+from counterpoint.nn.running import RunningMoments
 from counterpoint.objectives.afterwards import DiffusionPriorLoss
 from counterpoint.training import FitOptions
 
@@ -108,7 +108,10 @@ def test_a_single_modality_is_no_total_correlation() -> None:
 def test_running_statistics_are_those_of_all_batches_together() -> None:
     """Also where batches differ: means of −6 and 6, and a standard deviation of 1, are
     a variance of 37."""
-    statistics, batches = Statistics(3), [torch.randn(50, 3) + 6 * (-1) ** i for i in range(100)]
+    statistics, batches = (
+        RunningMoments(3),
+        [torch.randn(50, 3) + 6 * (-1) ** i for i in range(100)],
+    )
     for batch in batches:
         statistics(batch)
     everything = torch.cat(batches)
@@ -139,7 +142,7 @@ def test_a_prior_trained_along_standardises_by_the_spread_between_modalities() -
     for sign, encoder in zip((-6.0, 6.0), method.model.posterior.encoders.values(), strict=True):
         head: Any = encoder
         torch.nn.init.constant_(head.shared_head.linear.bias, sign)
-    loss, prior = DiffusionPriorLoss(), method.model.sampler("diffusion", "z")
+    loss, prior = DiffusionPriorLoss(), method.model.fitted_prior("diffusion", "z")
     assert isinstance(prior, DiffusionPrior)
     for _ in range(50):
         loss.terms(method.model, method.model.encode(batch))
@@ -162,7 +165,7 @@ def test_a_fitted_prior_is_standardised_by_all_rows_throughout() -> None:
         progress=False,
     )
     z = method.encode({"a": x}).shared[0]
-    prior = method.model.sampler("flow", "z")
+    prior = method.model.fitted_prior("flow", "z")
     assert isinstance(prior, FlowPrior)
     torch.testing.assert_close(prior.mean, z.mean(0))
     torch.testing.assert_close(prior.scale.square(), z.var(0, correction=0) + 1e-5)
@@ -188,5 +191,5 @@ def test_norms_are_not_turned_into_others() -> None:
         made("mvae").fit(
             Split(rows(), GAPPY), max_steps=1, progress=False, plugins=[TorchSyncBatchNorm()]
         )
-    kept: Tensor = torch.nn.SyncBatchNorm.convert_sync_batchnorm(Statistics(2)).mean
+    kept: Tensor = torch.nn.SyncBatchNorm.convert_sync_batchnorm(RunningMoments(2)).mean
     assert kept.shape == (2,)

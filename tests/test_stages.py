@@ -23,10 +23,11 @@ from counterpoint.metrics.posteriors import score_posteriors
 from counterpoint.model.encoders import FlowEncoder
 from counterpoint.nn.mlp import mlp
 from counterpoint.nn.options import NetworkOptions
+from counterpoint.probability.combining import log_normaliser
 from counterpoint.probability.distributions import Flowed, Normal, gathered
 from counterpoint.probability.flows import FlowOptions
 from counterpoint.probability.mcmc import HMC
-from counterpoint.probability.products import ImproperProduct, ProductOfPosteriors, log_normaliser
+from counterpoint.probability.products import ImproperProduct, ProductOfPosteriors
 from counterpoint.training import fit
 
 MODALITIES = (Modality("a", (6,), "normal", scale=0.5), Modality("b", (4,), "normal", scale=0.5))

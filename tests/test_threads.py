@@ -17,7 +17,7 @@ import counterpoint as cp
 from counterpoint.core.batch import Batch
 from counterpoint.core.modality import Modality
 from counterpoint.methods import METHODS, Method
-from counterpoint.model.rules import PosteriorProduct
+from counterpoint.model.rules import BayesRule
 
 ROWS = 4
 THREADS = 8
@@ -39,11 +39,11 @@ SMALL: dict[str, dict[str, Any]] = {
         "projection_dim": 3,
     },
     "diff-mvae": {
-        "denoiser": cp.DenoiserOptions(width=8, sampler="ancestral", sampler_steps=20),
+        "denoiser": cp.DenoiserOptions(width=8, solver="ancestral", solver_steps=20),
         "score_width": 8,
     },
 }
-PRODUCT = PosteriorProduct(cp.HMC(warmup=3, steps=4, leapfrogs=3))
+PRODUCT = BayesRule(cp.HMC(warmup=3, steps=4, leapfrogs=3))
 SAMPLERS = {
     "idmvae": "diffusion",
     "mmvae+": "gmm",
@@ -69,7 +69,7 @@ def model(name: str, omics: bool = False) -> Method:
         **SMALL.get(name, {}),
     )
     if name in SAMPLERS and not omics:
-        made.model.add_samplers(SAMPLERS[name], 8)
+        made.model.add_fitted_priors(SAMPLERS[name], 8)
     return made.eval()
 
 

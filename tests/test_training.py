@@ -376,7 +376,7 @@ def test_recompute_gives_the_same_weights() -> None:
     for recompute in (False, True):
         torch.manual_seed(0)
         methods.append(
-            MMVAE(data.modalities, shared_dim=4, estimator="dreg", samples=3, decoder_rows=20)
+            MMVAE(data.modalities, shared_dim=4, estimator="dreg", samples=3, decoder_batch_size=20)
         )
         calls.append(0)
         for decoder in methods[-1].model.decoders.values():

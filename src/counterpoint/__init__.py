@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from counterpoint import data
+    from counterpoint import data, extend
     from counterpoint.core.batch import Batch
     from counterpoint.core.latents import Latents
     from counterpoint.core.modality import Modality
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         MMVAEPlus,
         MoPoE,
         load,
+        register,
     )
     from counterpoint.metrics import evaluate
     from counterpoint.model.denoising import DenoiserOptions
@@ -64,6 +65,7 @@ _HOME = {
             "Method",
             "MoPoE",
             "load",
+            "register",
         ),
         "methods",
     ),
@@ -110,8 +112,10 @@ __all__ = [
     "annotate",
     "data",
     "evaluate",
+    "extend",
     "fit",
     "load",
+    "register",
     "setup_mudata",
     "sweep",
     "tune",
@@ -120,8 +124,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name == "data":
-        return import_module("counterpoint.data")
+    if name in ("data", "extend"):
+        return import_module(f"counterpoint.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'counterpoint' has no attribute {name!r}")
     value = getattr(import_module(f"counterpoint.{_HOME[name]}"), name)

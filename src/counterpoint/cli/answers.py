@@ -28,7 +28,7 @@ def sample(words: Sequence[str]) -> None:
     """New examples of all modalities."""
     wanted = called(SampleOptions, "sample", gathered(words, ("covariates",)))
     method = opened_model(wanted.run)
-    method.draw_by(guidance=wanted.guidance, sampler_steps=wanted.sampler_steps)
+    method.draw_by(guidance=wanted.guidance, solver_steps=wanted.solver_steps)
     _check_count(wanted.n)
     autoencoder = _autoencoder(wanted.autoencoder, method)
     covariates, generator = (
@@ -43,7 +43,7 @@ def translate(words: Sequence[str]) -> None:
     """Some modalities from others."""
     wanted = called(TranslateOptions, "translate", gathered(words, ("given", "to", "covariates")))
     method = opened_model(wanted.run)
-    method.draw_by(guidance=wanted.guidance, sampler_steps=wanted.sampler_steps)
+    method.draw_by(guidance=wanted.guidance, solver_steps=wanted.solver_steps)
     _check_count(wanted.n)
     known = {m.name: m for m in method.modalities}
     autoencoder = _autoencoder(wanted.autoencoder, method)

@@ -363,7 +363,8 @@ def _run_parser(
         help="of an .h5mu or .h5ad file: those to read and their likelihoods, '{rna: nb, adt: normal}'",
     )
     parser.add_function_arguments(datasets.load, "data", skip=LOAD_SKIPS)
-    parser.add_class_arguments(kind, "model", skip={"modalities"})
+    if (options := kind.options_type) is not None:
+        parser.add_class_arguments(options, "model")
     parser.add_class_arguments(FitOptions, "fit")
     if measures:
         parser.add_function_arguments(

@@ -8,7 +8,6 @@ from typing import Literal
 
 from counterpoint.inference import RefinerOptions
 from counterpoint.model.denoising import DenoiserOptions
-from counterpoint.model.fitted_priors import SamplerName
 from counterpoint.training import FitOptions
 from counterpoint.training.afterwards.decoder import USUAL
 
@@ -29,7 +28,7 @@ class SampleOptions:
             latents.
         guidance: of diffusion decoders: more than 1 exaggerates what latents say; what
             they were made with by default.
-        sampler_steps: of diffusion decoders; what they were made with by default.
+        solver_steps: of diffusion decoders; what they were made with by default.
         seed: of the draws.
     """
 
@@ -40,7 +39,7 @@ class SampleOptions:
     covariates: tuple[str, ...] = ()
     autoencoder: Path | None = None
     guidance: float | None = None
-    sampler_steps: int | None = None
+    solver_steps: int | None = None
     seed: int = 0
 
 
@@ -55,7 +54,7 @@ class PriorOptions:
             that are there already are replaced.
         size: width of the networks, or number of the mixture's components; 512, 512,
             128 or 10 by default.
-        of: learn posterior "means" or "samples".
+        fit_to: learn posterior "means" or "samples".
         steps: Adam steps; a mixture takes none.
         batch_size: rows of a step.
         lr: learning rate, falling to zero by a cosine.
@@ -63,9 +62,9 @@ class PriorOptions:
     """
 
     run: Path
-    kind: SamplerName = "diffusion"
+    kind: str = "diffusion"
     size: int | None = None
-    of: Literal["means", "samples"] = "means"
+    fit_to: Literal["means", "samples"] = "means"
     steps: int = 2000
     batch_size: int = 512
     lr: float = 1e-3
@@ -143,7 +142,7 @@ class TranslateOptions:
             instead of the latents.
         guidance: of diffusion decoders: more than 1 exaggerates what latents say; what
             they were made with by default.
-        sampler_steps: of diffusion decoders; what they were made with by default.
+        solver_steps: of diffusion decoders; what they were made with by default.
         seed: of the draws.
     """
 
@@ -158,7 +157,7 @@ class TranslateOptions:
     covariates: tuple[str, ...] = ()
     autoencoder: Path | None = None
     guidance: float | None = None
-    sampler_steps: int | None = None
+    solver_steps: int | None = None
     seed: int = 0
 
 

@@ -194,7 +194,7 @@ def evaluate(words: Sequence[str]) -> None:
         help="of diffusion decoders; what they were made with by default",
     )
     parser.add_argument(
-        "--sampler_steps",
+        "--solver_steps",
         type=int | None,
         default=None,
         help="of diffusion decoders; what they were made with by default",
@@ -204,7 +204,7 @@ def evaluate(words: Sequence[str]) -> None:
         parser, expanded(gathered(words, ("only", "feature_extractors")), option_names(parser))
     )
     run, copy, detail = (values.pop(key) for key in ("run", "json", "detail"))
-    drawn = {key: values.pop(key) for key in ("guidance", "sampler_steps")}
+    drawn = {key: values.pop(key) for key in ("guidance", "solver_steps")}
     extractors = {}
     for entry in values.pop("feature_extractors"):
         name, equals, file = entry.partition("=")

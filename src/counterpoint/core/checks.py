@@ -58,6 +58,30 @@ def record(made: Any) -> None:
         object.__setattr__(made, name, value)
 
 
+def choices(made: Any, prefix: str = "") -> None:
+    """Check the fields of a dataclass whose annotation is a ``Literal``.
+
+    Raises:
+        ValueError: a text that is not one of the choices.
+    """
+    owner: Callable[..., Any] = type(made)
+    for name, hint in _hints(owner).items():
+        value, known = getattr(made, name, None), _texts(hint)
+        if known and isinstance(value, str) and value not in known:
+            raise ValueError(
+                f"{prefix}{name}={value!r} is unknown; choose one of {', '.join(known)}"
+            )
+
+
+def _texts(hint: Any) -> tuple[str, ...]:
+    """The texts that a ``Literal``, or a union with one, allows."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    if get_origin(hint) in (Union, types.UnionType):
+        return tuple(text for each in get_args(hint) for text in _texts(each))
+    return ()
+
+
 def options(of: Callable[..., Any] | type, given: Mapping[str, Any]) -> dict[str, Any]:
     """What is given for the annotated names of a function or class, as it is annotated.
 
@@ -92,17 +116,23 @@ def shown(value: object, most: int = 80) -> str:
 
 @cache
 def _hints(of: Callable[..., Any] | type) -> dict[str, Any]:
-    module = sys.modules.get(
-        of.__module__ or ""
-    )  # code that is run from text, such as a notebook's, has none
+    hints: dict[str, Any] = {}
+    for owner in reversed(of.__mro__) if isinstance(of, type) else (of,):
+        hints |= _own_hints(owner)
+    return hints
+
+
+def _own_hints(of: Callable[..., Any] | type) -> dict[str, Any]:
+    """The annotations of a function, or of a class without its bases."""
+    module = sys.modules.get(of.__module__ or "")  # code run from text, in a notebook, has none
     known = getattr(of, "__globals__", {} if module is None else vars(module))
-    found: dict[str, Any] = {}
-    for name, text in of.__annotations__.items():
+    hints: dict[str, Any] = {}
+    for name, text in vars(of).get("__annotations__", {}).items():
         try:
-            found |= get_type_hints(types.SimpleNamespace(__annotations__={name: text}), known)
-        except NameError:  # of what only type checkers import
+            hints |= get_type_hints(types.SimpleNamespace(__annotations__={name: text}), known)
+        except NameError:  # imported for type checkers only
             continue
-    return found
+    return hints
 
 
 def _read(hint: Any, value: Any) -> Any:

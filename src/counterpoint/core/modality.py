@@ -12,25 +12,27 @@ import numpy as np
 from torch import Tensor
 
 from counterpoint.core import checks
+from counterpoint.core.registry import Registry
 
 LikelihoodName = Literal["normal", "laplace", "bernoulli", "categorical", "nb", "zinb", "beta"]
 
-LIKELIHOODS: tuple[str, ...] = get_args(LikelihoodName)
+LIKELIHOOD_NAMES: Registry[str] = Registry(
+    "likelihood", {name: name for name in get_args(LikelihoodName)}
+)
+"""Names of likelihoods; :func:`counterpoint.extend.register_likelihood` adds others."""
 
 COUNTS: tuple[str, ...] = ("nb", "zinb")
 """Likelihoods of counts."""
 
-SHOWN = ("words", "features", "units", "constants", "covariate_units")
-"""Fields of a modality that say how values are named and measured; checksums leave them
-out."""
+DISPLAY_FIELDS = ("words", "features", "units", "constants", "covariate_units")
+"""Fields that name and measure values without changing them; checksums leave them out."""
 
-PARTS_NAMES = "/.+>@,="
-"""Signs that part the names of metrics, weights and options; no name of a modality
-holds one."""
+NAME_SEPARATORS = "/.+>@,="
+"""Signs that separate the names of metrics, weights and options; a modality's name has
+none of them."""
 
-GOES_ON = "##"
-"""Begins a piece that goes on with the word before it, among the words that ids stand
-for."""
+CONTINUATION_MARK = "##"
+"""Starts a word that continues the one before it."""
 
 
 _CHECKED_FIELDS = (
@@ -43,7 +45,6 @@ _CHECKED_FIELDS = (
     "units",
     "covariate_units",
 )
-"""Fields that are checked by their annotations."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Modality:
 
     name: str
     shape: tuple[int, ...]
-    likelihood: LikelihoodName = "laplace"
+    likelihood: str = "laplace"
     scale: float | None = 0.75
     weight: float = 1.0
     classes: int | None = None
@@ -113,84 +114,81 @@ class Modality:
     covariate_units: tuple[tuple[float, float], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        self._normalise()
+        self._normalise_numbers()
+        self._normalise_names()
         self._check_name_and_shape()
         self._check_likelihood()
-        self._check_what_the_likelihood_reads()
-        self._check_names_of_values()
+        self._check_descriptions()
 
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
-
-    def _normalise(self) -> None:
-        """Fields as their annotations say: NumPy's numbers as Python's, lists as tuples."""
+    def _normalise_numbers(self) -> None:
+        """Read numbers, also those of NumPy, as the annotations say."""
         self._set("shape", _shape(self.name, self.shape))
         if self.full_scale == 0:
             self._set("full_scale", 255 if len(self.shape) == 3 else 1)
-        self._set("covariate_units", _pairs_of_numbers(self.covariate_units))
+        self._set("covariate_units", _pairs(self.covariate_units))
+        values = {name: getattr(self, name) for name in _CHECKED_FIELDS}
+        plain = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in values.items()
+        }
+        for name, value in checks.options(Modality, plain).items():
+            self._set(name, value)
+        self._set("units", _pairs(self.units))
         self._set("constants", tuple((str(name), float(value)) for name, value in self.constants))
         if isinstance(self.scale, np.integer | np.floating):
             self._set("scale", float(self.scale))
-        values = {name: getattr(self, name) for name in _CHECKED_FIELDS}
-        arrays = {name: v.tolist() for name, v in values.items() if isinstance(v, np.ndarray)}
-        for name, value in checks.options(Modality, values | arrays).items():
-            self._set(name, value)
-        self._set("units", _pairs_of_numbers(self.units))
+
+    def _normalise_names(self) -> None:
+        """Read lists of names as tuples; refuse single names and repeated covariates."""
         for field_name in ("words", "features"):
             names = getattr(self, field_name)
             if isinstance(names, str | bytes) or not isinstance(names, Iterable):
                 raise ValueError(
-                    f"modality {self.name!r}: {field_name}={checks.shown(names)} must be a list"
-                    " of names"
+                    f"modality {self.name!r}: {field_name}={checks.shown(names)} must be a list of names"
                 )
             self._set(field_name, tuple(names))
         if isinstance(self.covariates, str):
             raise ValueError(
-                f"modality {self.name!r}: covariates={self.covariates!r} must be a list of names,"
-                f" such as [{self.covariates!r}]"
+                f"modality {self.name!r}: covariates={self.covariates!r} must be a list of names, such as [{self.covariates!r}]"
             )
         self._set("covariates", tuple(self.covariates))
+        if len(set(self.covariates)) < len(self.covariates):
+            raise ValueError(
+                f"modality {self.name!r}: covariates repeat in {', '.join(self.covariates)}; name each column once"
+            )
         if not self.covariates:
             self._set("covariate_units", ())
 
     def _check_name_and_shape(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip() or {*self.name} & {*PARTS_NAMES}:
+        separators = {*NAME_SEPARATORS}
+        if not isinstance(self.name, str) or not self.name.strip() or {*self.name} & separators:
             raise ValueError(
-                f"modality name {self.name!r} must be text that is not empty and free of {' '.join(PARTS_NAMES)}"
+                f"modality name {self.name!r} must be text that is not empty and free of {' '.join(NAME_SEPARATORS)}"
             )
         if not self.shape or min(self.shape) < 1:
             raise ValueError(
                 f"modality {self.name!r}: shape {self.shape} must have at least one axis, each of length 1 or more"
             )
-        if self.full_scale < 1:
-            raise ValueError(
-                f"modality {self.name!r}: full_scale {self.full_scale} must be a whole number of"
-                " 1 or more"
-            )
 
     def _check_likelihood(self) -> None:
-        if self.likelihood not in LIKELIHOODS:
+        """Refuse a likelihood that does not fit the shape, and its numbers."""
+        if self.likelihood not in LIKELIHOOD_NAMES:
             raise ValueError(
-                f"modality {self.name!r}: unknown likelihood {self.likelihood!r}; choose one of {', '.join(LIKELIHOODS)}"
+                f"modality {self.name!r}: unknown likelihood {self.likelihood!r}; choose one of {', '.join(LIKELIHOOD_NAMES)}"
             )
-        positive = (
-            isinstance(self.scale, int | float)
-            and not isinstance(self.scale, bool)
-            and 0 < self.scale < float("inf")
-        )
-        if self.scale is not None and not positive:
+        number = isinstance(self.scale, int | float) and not isinstance(self.scale, bool)
+        if self.scale is not None and not (number and 0 < self.scale < float("inf")):
             raise ValueError(
                 f"modality {self.name!r}: scale {self.scale} must be positive, or None to learn it"
             )
         if not self.weight > 0:
             raise ValueError(f"modality {self.name!r}: weight {self.weight} must be positive")
-
-    def _check_what_the_likelihood_reads(self) -> None:
-        if self.likelihood == "categorical" and (self.classes is None or self.classes < 2):
+        words = self.likelihood == "categorical"
+        if words and (self.classes is None or self.classes < 2):
             raise ValueError(
                 f"modality {self.name!r}: a categorical likelihood needs classes >= 2 (the vocabulary's size), got {self.classes}"
             )
-        if self.likelihood == "categorical" and len(self.shape) != 1:
+        if words and len(self.shape) != 1:
             raise ValueError(
                 f"modality {self.name!r}: a categorical likelihood needs shape (length,), got {self.shape}; flatten it"
             )
@@ -198,30 +196,28 @@ class Modality:
             raise ValueError(
                 f"modality {self.name!r}: a likelihood of counts needs shape (features,), got {self.shape}; flatten it"
             )
-        if self.unbounded and (
-            len(self.shape) != 3 or self.likelihood not in ("normal", "laplace")
-        ):
+        located = len(self.shape) == 3 and self.likelihood in ("normal", "laplace")
+        if self.unbounded and not located:
             raise ValueError(
                 f"modality {self.name!r}: only images of a normal or Laplace likelihood can be unbounded,"
                 f" got shape {self.shape} and {self.likelihood!r}; leave it out"
             )
-        if self.gaps and (self.counts or self.likelihood == "categorical"):
+        if self.gaps and (self.counts or words):
             raise ValueError(
                 f"modality {self.name!r}: {'counts' if self.counts else 'word ids'} can't have gaps; leave rows of which not all is known"
                 " out, by NaN in all of them or in 'present', or read them by another likelihood"
             )
 
-    def _check_names_of_values(self) -> None:
-        """Words, features, units and covariates are as many as what they name."""
-        if len(set(self.covariates)) < len(self.covariates):
-            raise ValueError(
-                f"modality {self.name!r}: covariates repeat in {', '.join(self.covariates)}; name"
-                " each column once"
-            )
+    def _check_descriptions(self) -> None:
+        """Refuse words, units and features that do not fit the values."""
         if self.words and (self.likelihood != "categorical" or len(self.words) != self.classes):
             raise ValueError(
                 f"modality {self.name!r}: {len(self.words)} words for {self.classes} classes of a {self.likelihood} likelihood;"
                 " give one for each class of a categorical one, or none"
+            )
+        if self.full_scale < 1:
+            raise ValueError(
+                f"modality {self.name!r}: full_scale {self.full_scale} must be a whole number of 1 or more"
             )
         if self.covariate_units and len(self.covariate_units) != len(self.covariates):
             raise ValueError(
@@ -231,10 +227,11 @@ class Modality:
             raise ValueError(
                 f"modality {self.name!r}: units hold a standard deviation of 0 or less; give 1 for an entry that does not vary"
             )
-        for what, given in (("features", self.features), ("units", self.units)):
-            if given and self.shape != (len(given),):
+        for field_name in ("features", "units"):
+            entries = getattr(self, field_name)
+            if entries and self.shape != (len(entries),):
                 raise ValueError(
-                    f"modality {self.name!r}: {len(given)} {what} for shape {self.shape}; give one for each entry of a vector, or none"
+                    f"modality {self.name!r}: {len(entries)} {field_name} for shape {self.shape}; give one for each entry of a vector, or none"
                 )
         if len({*self.features}) < len(self.features):
             repeated = next(
@@ -243,6 +240,9 @@ class Modality:
             raise ValueError(
                 f"modality {self.name!r}: feature {repeated!r} is there twice; give each feature a name of its own"
             )
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
     @property
     def unit(self) -> bool:
@@ -313,12 +313,12 @@ class Modality:
         return {
             key: value
             for key, value in asdict(self).items()
-            if key not in SHOWN and (key not in usual or value != usual[key])
+            if key not in DISPLAY_FIELDS and (key not in usual or value != usual[key])
         }
 
 
-def _pairs_of_numbers(pairs: Iterable[Any]) -> tuple[tuple[float, float], ...]:
-    return tuple((float(first), float(second)) for first, second in pairs)
+def _pairs(values: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((float(first), float(second)) for first, second in values)
 
 
 def _shape(name: str, given: Any) -> tuple[int, ...]:
@@ -367,5 +367,5 @@ def spelled(words: Sequence[str], ids: Iterable[int]) -> str:
     return (
         "".join(shown)
         if of_characters(words)
-        else " ".join(word for word in shown if word).replace(f" {GOES_ON}", "")
+        else " ".join(word for word in shown if word).replace(f" {CONTINUATION_MARK}", "")
     )

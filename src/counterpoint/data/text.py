@@ -35,7 +35,7 @@ import numpy as np
 
 from counterpoint.core.documents import read_json
 from counterpoint.core.files import write
-from counterpoint.core.modality import GOES_ON, Modality, of_characters, spelled
+from counterpoint.core.modality import CONTINUATION_MARK, Modality, of_characters, spelled
 from counterpoint.core.optional import required
 from counterpoint.core.reading import UNKNOWN_TOKENS
 
@@ -199,7 +199,7 @@ class Vocabulary:
             return [0]
         ids, start = [], 0
         while start < len(word) <= _LONGEST:
-            mark = GOES_ON if start else ""
+            mark = CONTINUATION_MARK if start else ""
             end = next(
                 (
                     end
@@ -265,6 +265,6 @@ def _pieces(counts: Counter[str], min_count: int, size: int) -> list[str]:
             f"vocabulary_size {size + 2} is too small: padding, the unknown word and the characters alone are {len(found) + 2}"
         )
     return [
-        (GOES_ON if ord(token[0]) >= _MARKS else "") + token.translate(letters)
+        (CONTINUATION_MARK if ord(token[0]) >= _MARKS else "") + token.translate(letters)
         for token in sorted(found, key=lambda t: found[t])
     ]

@@ -4,12 +4,11 @@
     UNet2D    its UNet2DModel: two residual blocks a resolution, attention at the coarsest        Ho et al. 2020, https://arxiv.org/abs/2006.11239
     DiT       its transformer blocks on patches, whose norms and gates the embedding sets         Peebles & Xie 2023, https://arxiv.org/abs/2212.09748
 
-What diffusers conditions is a class; here it is a vector c. In ``UNet2D`` a linear map
-of c stands in the place of the class's embedding, beside that of time. ``DiT`` has one
-network from the embedding of time and c to the six vectors that scale, shift and gate a
-block, and each block adds vectors of its
-own: adaLN-single (PixArt-α, Chen et al. 2024, https://arxiv.org/abs/2310.00426), of
-which a class is no part. Sizes are ours.
+diffusers conditions on a class; here the condition is a vector c. In ``UNet2D`` a linear
+map of c replaces the embedding of the class. ``DiT`` has one network from the embedding
+of time and c to the six vectors that scale, shift and gate a block, and each block adds
+vectors of its own: adaLN-single without a class (PixArt-α, Chen et al. 2024,
+https://arxiv.org/abs/2310.00426). Sizes are our choice.
 """
 
 from __future__ import annotations
@@ -20,11 +19,12 @@ from torch import Tensor, nn
 from counterpoint.core.optional import required
 from counterpoint.diffusion.networks import Conditioning, Embedding, depth_of, groups_of
 
-PATCHES = 16
-"""Most patches along a side of an image, which is what the published DiT has at 2×2 on
+MAX_PATCHES = 16
+"""Most patches along a side of an image, as in the published DiT with patches of 2×2 on
 latents of 32×32."""
 
-LARGEST_PATCH = 8
+MAX_PATCH_SIDE = 8
+"""Largest side of a patch, in pixels."""
 
 
 class UNet2D(nn.Module):
@@ -158,10 +158,10 @@ def _patch(shape: tuple[int, ...]) -> int:
     """
     if len(shape) != 3:
         raise ValueError(f"a DiT reads images of shape (channels, height, width), got {shape}")
-    for side in range(1, LARGEST_PATCH + 1):
-        if max(shape[1:]) <= PATCHES * side and not any(length % side for length in shape[1:]):
+    for side in range(1, MAX_PATCH_SIDE + 1):
+        if max(shape[1:]) <= MAX_PATCHES * side and not any(length % side for length in shape[1:]):
             return side
     raise ValueError(
-        f"a DiT can't cut images of {shape[1]}×{shape[2]} into {PATCHES} patches a side or fewer, of {LARGEST_PATCH}×{LARGEST_PATCH} or less;"
+        f"a DiT can't cut images of {shape[1]}×{shape[2]} into {MAX_PATCHES} patches a side or fewer, of {MAX_PATCH_SIDE}×{MAX_PATCH_SIDE} or less;"
         " pad or resize them, e.g. to 32×32 or 64×64"
     )

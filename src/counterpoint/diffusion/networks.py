@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from counterpoint.nn.time import sinusoidal
 
 Conditioning = Literal["embed", "film"]
-COARSEST = 8
+COARSEST_SIDE = 8
 """A UNet halves its maps while both sides are even and more than this; 32×32 becomes
 16×16 and 8×8."""
 
@@ -66,7 +66,7 @@ class TimeMLP(nn.Module):
 class UNet(nn.Module):
     """A small UNet for images of 16 to 64 pixels: a residual block at each resolution
     on the way down and on the way up, self-attention at the coarsest (Ho et al. 2020,
-    https://arxiv.org/abs/2006.11239, made small; sizes are ours).
+    https://arxiv.org/abs/2006.11239, made small; sizes are our choice).
 
     Args:
         shape: (channels, height, width) of the images.
@@ -184,10 +184,10 @@ def depth_of(shape: tuple[int, ...]) -> int:
     if len(shape) != 3:
         raise ValueError(f"a UNet reads images of shape (channels, height, width), got {shape}")
     count, (height, width) = 0, shape[1:]
-    while height > COARSEST or width > COARSEST:
+    while height > COARSEST_SIDE or width > COARSEST_SIDE:
         if height % 2 or width % 2:
             raise ValueError(
-                f"a UNet can't halve images of {shape[1]}×{shape[2]} down to {COARSEST}; pad or resize them, e.g. to 32×32 or 64×64"
+                f"a UNet can't halve images of {shape[1]}×{shape[2]} down to {COARSEST_SIDE}; pad or resize them, e.g. to 32×32 or 64×64"
             )
         count, height, width = count + 1, height // 2, width // 2
     return count

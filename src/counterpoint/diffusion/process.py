@@ -1,8 +1,8 @@
-"""The noising process and what is learned of it.
+"""The noising process, its predictions and its losses.
 
     x_t = α_t x_0 + σ_t ε,    ε ~ N(0, I),    α_t² + σ_t² = 1,    SNR_t = α_t² / σ_t²
 
-Times are 0 .. T−1; between two of them log SNR is linear, so that samplers may stop
+Times are 0 .. T−1; between two of them log SNR is linear, so that solvers may stop
 wherever they like. The network sees (x_t, t) and predicts
 
     x0     x_0
@@ -36,26 +36,25 @@ from counterpoint.core.precision import wide
 from counterpoint.diffusion.schedule import Schedule, alpha_bars
 
 Network = Callable[[Tensor, Tensor], Tensor]
-"""(x_t (N, *shape), t (N,) or, one time for all rows, (1,)) → what it predicts (N,
-*shape)."""
+"""(x_t (N, *shape), t (N,), or (1,) for one time) → the prediction (N, *shape)."""
 
 Prediction = Literal["x0", "eps", "v"]
-Weight = Literal["plain", "min-snr", "clamped"]
+Weighting = Literal["plain", "min-snr", "clamped"]
 
 
 class GaussianDiffusion(nn.Module):
     """See the module for the derivation.
 
     Args:
-        steps: T.
+        timesteps: T.
         schedule: how signal turns into noise.
-        predicts: what the network predicts.
+        prediction_type: what the network predicts.
         weight: of the loss.
-        continuous: learn at any time between 0 and T−1, and not at whole ones only.
+        continuous: learn at any time between 0 and T−1 instead of whole times.
 
     Raises:
-        ValueError: an unknown schedule, prediction or weight, a weight that goes wrong
-            with the prediction, or no step.
+        ValueError: an unknown schedule, prediction or weighting, a weighting that
+            diverges with the prediction, or no step.
     """
 
     log_snrs: Tensor
@@ -63,40 +62,37 @@ class GaussianDiffusion(nn.Module):
     def __init__(
         self,
         *,
-        steps: int = 1000,
+        timesteps: int = 1000,
         schedule: Schedule = "sigmoid",
-        predicts: Prediction = "x0",
-        weight: Weight = "clamped",
+        prediction_type: Prediction = "x0",
+        weighting: Weighting = "clamped",
         continuous: bool = False,
     ) -> None:
         super().__init__()
-        for value, kind, what in ((predicts, Prediction, "prediction"), (weight, Weight, "weight")):
-            if value not in get_args(kind):
-                raise ValueError(
-                    f"unknown {what} {value!r} of a diffusion; choose one of {', '.join(get_args(kind))}"
-                )
-        self.steps, self.predicts, self.weight, self.continuous = (
-            steps,
-            predicts,
-            weight,
+        _check_choice("prediction", prediction_type, get_args(Prediction))
+        _check_choice("weighting", weighting, get_args(Weighting))
+        self.timesteps, self.prediction_type, self.weighting, self.continuous = (
+            timesteps,
+            prediction_type,
+            weighting,
             continuous,
         )
-        if predicts == "eps" and weight == "clamped":
+        if prediction_type == "eps" and weighting == "clamped":
             raise ValueError(
-                "weight='clamped' would multiply the error of eps by millions at the noisiest times; predict 'x0' or 'v' with it"
+                "weighting='clamped' would multiply the error of eps by millions at the noisiest times; predict 'x0' or 'v' with it"
             )
-        bars = alpha_bars(steps, schedule)
+        bars = alpha_bars(timesteps, schedule)
         self.register_buffer(
             "log_snrs", (bars.log() - torch.log1p(-bars)).float(), persistent=False
         )
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """log SNR_t (N,) of times t (N,), whole or broken."""
+        """log SNR_t (N,) of times t (N,), whole or fractional."""
         table = self.log_snrs
         if not t.is_floating_point():
             return table[t]
-        before = t.floor().long().clamp(0, self.steps - 1)
-        after = (before + 1).clamp(max=self.steps - 1)
+        before = t.floor().long().clamp(0, self.timesteps - 1)
+        after = (before + 1).clamp(max=self.timesteps - 1)
         return torch.lerp(table[before], table[after], t - before)
 
     def rates(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,21 +106,21 @@ class GaussianDiffusion(nn.Module):
         return alpha * x0 + sigma * noise
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """What the network should predict."""
-        if self.predicts == "x0":
+        """The target of the network."""
+        if self.prediction_type == "x0":
             return x0
         alpha, sigma = self.rates(t, x0)
-        return noise if self.predicts == "eps" else alpha * noise - sigma * x0
+        return noise if self.prediction_type == "eps" else alpha * noise - sigma * x0
 
     def denoised(self, network: Network, x: Tensor, t: Tensor) -> Tensor:
         """x̂_0 (N, *shape) of x_t at times t, (N,) or (1,)."""
         predicted = wide(network(x, t))
-        if self.predicts == "x0":
+        if self.prediction_type == "x0":
             return predicted
         alpha, sigma = self.rates(t, x)
         return (
             (x - sigma * predicted) / alpha
-            if self.predicts == "eps"
+            if self.prediction_type == "eps"
             else alpha * x - sigma * predicted
         )
 
@@ -134,9 +130,9 @@ class GaussianDiffusion(nn.Module):
         rows = (len(x0),)
         source = noise.generator(x0.device)
         if self.continuous:
-            t = (self.steps - 1) * torch.rand(rows, generator=source, device=x0.device)
+            t = (self.timesteps - 1) * torch.rand(rows, generator=source, device=x0.device)
         else:
-            t = torch.randint(self.steps, rows, generator=source, device=x0.device)
+            t = torch.randint(self.timesteps, rows, generator=source, device=x0.device)
         eps = noise.normal_like(x0)
         error = wide(network(self.noised(x0, t, eps), t)) - self.target(x0, t, eps)
         return self._weight(t) * error.square().flatten(1).mean(1)
@@ -148,7 +144,7 @@ class GaussianDiffusion(nn.Module):
         alpha, sigma = (
             rate.flatten()
             for rate in self.rates(
-                torch.tensor([0, self.steps - 1], device=x0.device), x0.flatten(1)
+                torch.tensor([0, self.timesteps - 1], device=x0.device), x0.flatten(1)
             )
         )
         size = x0[0].numel()
@@ -157,21 +153,32 @@ class GaussianDiffusion(nn.Module):
             + size * (sigma[1].square() - 1 - 2 * sigma[1].log())
         )
         reconstruction = size * (0.5 * math.log(2 * math.pi * math.e) + (sigma[0] / alpha[0]).log())
-        if self.steps == 1:
+        if self.timesteps == 1:
             return prior + reconstruction
         total = torch.zeros_like(prior)
         for _ in range(times):
             t = torch.randint(
-                1, self.steps, (len(x0),), generator=noise.generator(x0.device), device=x0.device
+                1,
+                self.timesteps,
+                (len(x0),),
+                generator=noise.generator(x0.device),
+                device=x0.device,
             )
             error = self.denoised(network, self.noised(x0, t, noise.normal_like(x0)), t) - x0
             total = total + 0.5 * (snr[t - 1] - snr[t]) * error.square().flatten(1).sum(1)
-        return prior + reconstruction + (self.steps - 1) / times * total
+        return prior + reconstruction + (self.timesteps - 1) / times * total
 
     def _weight(self, t: Tensor) -> Tensor:
-        """w over the factor of what the network predicts."""
-        if self.weight == "plain":
+        """The weight w over the factor of the prediction."""
+        if self.weighting == "plain":
             return torch.ones_like(t, dtype=self.log_snrs.dtype)
         snr = self.log_snr(t).exp()
-        own = {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1}[self.predicts]
-        return (snr.clamp(1, 100) if self.weight == "clamped" else snr.clamp(max=5)) / own
+        own = {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1}[self.prediction_type]
+        return (snr.clamp(1, 100) if self.weighting == "clamped" else snr.clamp(max=5)) / own
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(
+            f"unknown {name} {value!r} of a diffusion; choose one of {', '.join(choices)}"
+        )

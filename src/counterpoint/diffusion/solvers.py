@@ -18,20 +18,41 @@ evenly in time; the solvers, whose error is one of λ, evenly in λ.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from counterpoint.core import noise
+from counterpoint.core.registry import Registry
 from counterpoint.diffusion.process import GaussianDiffusion, Network
 
-Sampler = Literal["ancestral", "ddim", "heun", "dpm++", "pc"]
-
 LANGEVIN_SNR = 0.16
+"""Signal-to-noise ratio of the Langevin steps of ``pc``."""
+
+MIN_SOLVER_STEPS = 20
+"""Fewest steps with which ``heun`` and ``pc`` give sensible values."""
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(x_t (N, *shape), t (1,)) → x̂_0 (N, *shape)."""
+
+Walk = Callable[[GaussianDiffusion, Denoise, Tensor, Tensor], Tensor]
+"""(process, denoise, x_T (N, *shape), falling times (n,)) → x at the last time."""
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How to walk from noise to values.
+
+    Args:
+        walk: takes the process, a function that denoises, x_T and the times.
+        even_in_log_snr: steps are even in log SNR instead of in time.
+        min_steps: fewest steps that a decoder may take.
+    """
+
+    walk: Walk
+    even_in_log_snr: bool = False
+    min_steps: int = 1
 
 
 def sample(
@@ -40,58 +61,54 @@ def sample(
     noise: Tensor,
     *,
     steps: int = 100,
-    sampler: Sampler = "ddim",
+    solver: str = "ddim",
     within: float | None = None,
 ) -> Tensor:
     """x_0 (N, *shape) from x_T = ``noise``. Differentiable; other random numbers than
     ``noise`` come from :mod:`counterpoint.core.noise`.
 
     Args:
+        process: noising, and what the network predicts.
+        network: (x_t, t) → its prediction.
+        noise: x_T.
         steps: times at which x̂_0 is asked for (by ``heun`` and ``pc`` twice, but for
             the last, and by ``heun`` for the first).
+        solver: one of :data:`SOLVERS`.
         within: keep every x̂_0 between −within and within, for values that are known to
             lie there.
 
     Raises:
-        ValueError: an unknown sampler, more steps than T, or none.
+        ValueError: an unknown solver, more steps than T, or none.
     """
-    if sampler not in get_args(Sampler):
-        raise ValueError(
-            f"unknown sampler {sampler!r}; choose one of {', '.join(get_args(Sampler))}"
-        )
-    if not 1 <= steps <= process.steps:
-        raise ValueError(f"{sampler} takes 1 to {process.steps} steps, got {steps}")
+    chosen = SOLVERS.named(solver)
+    if not 1 <= steps <= process.timesteps:
+        raise ValueError(f"{solver} takes 1 to {process.timesteps} steps, got {steps}")
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         x0 = process.denoised(network, x, t)
         return x0 if within is None else x0.clamp(-within, within)
 
-    walk = {
-        "ancestral": _ancestral,
-        "ddim": _ddim,
-        "heun": _heun,
-        "dpm++": _multistep,
-        "pc": _corrected,
-    }[sampler]
-    times = (_even_in_log_snr if sampler in ("heun", "dpm++") else _even)(process, steps)
-    x = walk(process, denoise, noise, times) if steps > 1 else noise
+    times = (_even_in_log_snr if chosen.even_in_log_snr else _even)(process, steps)
+    x = chosen.walk(process, denoise, noise, times) if steps > 1 else noise
     return denoise(x, times[-1:])
 
 
 def _even(process: GaussianDiffusion, steps: int) -> Tensor:
     """T−1 .. 0, rounded to whole times."""
     return (
-        torch.linspace(process.steps - 1, 0, steps, device=process.log_snrs.device).round().long()
+        torch.linspace(process.timesteps - 1, 0, steps, device=process.log_snrs.device)
+        .round()
+        .long()
     )
 
 
 def _even_in_log_snr(process: GaussianDiffusion, steps: int) -> Tensor:
-    """T−1, and then T−2 .. 0 with even steps of log SNR, broken times. The last time is
-    left at once: most schedules end in a step down to next to no signal at all, in
-    which a good part of all even steps would lie."""
+    """T−1, and then T−2 .. 0 with even steps of log SNR, at fractional times. The first
+    step leaves T−1, since most schedules end in a large step to almost no signal, which
+    would take many of the even steps."""
     if steps < 3:
         return _even(process, steps).float()
-    last = process.steps - 1
+    last = process.timesteps - 1
     return torch.cat(
         [
             torch.full((1,), float(last), device=process.log_snrs.device),
@@ -101,8 +118,7 @@ def _even_in_log_snr(process: GaussianDiffusion, steps: int) -> Tensor:
 
 
 def _between(log_snrs: Tensor, steps: int) -> Tensor:
-    """Times from the last to the first of a table (T,) of falling log SNR, with even
-    steps of it."""
+    """Times from the last to the first with even steps of a falling log SNR (T,)."""
     table = log_snrs.flip(0)  # rising
     wanted = torch.linspace(float(table[0]), float(table[-1]), steps, device=table.device).clamp(
         table[0], table[-1]
@@ -141,9 +157,7 @@ def _heun(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: Tensor
         width = sigma / alpha - sigma_t / alpha_t
         first = _eps(process, x, denoise(x, t), t)
         euler = alpha * (x / alpha_t + width * first)
-        if (
-            i == 0
-        ):  # from next to no signal the step is so wide that what the second evaluation adds is worse than nothing
+        if i == 0:  # the step from almost no signal is too wide for a second evaluation
             x = euler
             continue
         second = _eps(process, euler, denoise(euler, s), s)
@@ -176,7 +190,7 @@ def _corrected(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: T
         size = 2 * (1 - beta) * (LANGEVIN_SNR * _norm(eps) / _norm(score)).square()
         kept = (
             1 - (1 - beta) * LANGEVIN_SNR**2
-        )  # without it, each step of Langevin would leave normals 1.3 % too wide (ours)
+        )  # our choice; without it, each Langevin step leaves normals 1.3 % too wide
         x = x + size * score + (2 * size * kept).sqrt() * eps
     return x
 
@@ -191,10 +205,23 @@ def _eps(process: GaussianDiffusion, x: Tensor, x0: Tensor, t: Tensor) -> Tensor
 
 
 def _score(process: GaussianDiffusion, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-    """∇ log q(x_t) = −ε̂ / σ_t."""
+    """The score ∇ log q(x_t) = −ε̂ / σ_t."""
     return -_eps(process, x, x0, t) / process.rates(t, x)[1]
 
 
 def _norm(x: Tensor) -> Tensor:
     """Mean length of the rows."""
     return x.flatten(1).norm(dim=1).mean()
+
+
+SOLVERS: Registry[Solver] = Registry(
+    "solver",
+    {
+        "ancestral": Solver(_ancestral),
+        "ddim": Solver(_ddim),
+        "heun": Solver(_heun, even_in_log_snr=True, min_steps=MIN_SOLVER_STEPS),
+        "dpm++": Solver(_multistep, even_in_log_snr=True),
+        "pc": Solver(_corrected, min_steps=MIN_SOLVER_STEPS),
+    },
+)
+"""Solvers by name."""

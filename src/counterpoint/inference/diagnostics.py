@@ -10,8 +10,8 @@ from torch import Tensor
 from counterpoint.model.encoding import Encoding
 from counterpoint.model.model import Model
 from counterpoint.model.rules import Rule
-from counterpoint.probability import mcmc
-from counterpoint.probability.products import chained, log_normaliser
+from counterpoint.probability import convergence
+from counterpoint.probability.combining import chained, log_normaliser
 
 
 def divergence(
@@ -65,7 +65,7 @@ def diagnose(
         q.rows,
         chains.acceptance.mean(0),
         chains.divergent.mean(0),
-        mcmc.rhat(chains.draws).amax(-1),
-        mcmc.bulk_size(chains.draws).amin(-1),
+        convergence.rhat(chains.draws).amax(-1),
+        convergence.bulk_size(chains.draws).amin(-1),
         q.improper,
     )

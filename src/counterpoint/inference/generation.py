@@ -39,7 +39,9 @@ def posterior_latents(
         ).last
         q, private = better.shared, better.private
     if samples is None:
-        return Latents(q.centre[None], {name: w.centre[None] for name, w in private.items()})
+        return Latents(
+            q.point_estimate[None], {name: w.point_estimate[None] for name, w in private.items()}
+        )
     k = torch.Size((samples,))
     return Latents(q.rsample(k), {name: w.rsample(k) for name, w in private.items()})
 

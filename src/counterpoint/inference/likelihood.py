@@ -14,7 +14,7 @@ from counterpoint.inference.refinement import refined
 from counterpoint.model.decoders import Draw
 from counterpoint.model.encoding import Encoding
 from counterpoint.model.model import Model
-from counterpoint.probability.products import normalised
+from counterpoint.probability.combining import normalised
 
 
 def log_likelihood(

@@ -1,71 +1,61 @@
-"""JMVAE: a joint encoder, and unimodal encoders drawn to it (Suzuki et al. 2016,
-https://arxiv.org/abs/1611.01891).
+"""JMVAE: a joint encoder, and unimodal encoders that are matched to it (Suzuki et al.
+2016, https://arxiv.org/abs/1611.01891).
 
-L = ELBO under q(z | X) + α Σ_m KL(q(z | X) ‖ q(z | x_m))
+    L = −ELBO under q(z | X) + α Σ_m KL(q(z | X) ‖ q(z | x_m))
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from counterpoint.core.modality import Modality
-from counterpoint.methods.common import build, check_sizes
+from counterpoint.methods.common import build, check_modalities
 from counterpoint.methods.method import Method
-from counterpoint.model.denoising import DenoiserOptions
-from counterpoint.model.rules import Joint, JointEncoder, Product
-from counterpoint.nn.options import NetworkOptions
+from counterpoint.methods.options import CommonOptions, configured_by
+from counterpoint.model.rules import JointEncoder, JointRule, ProductRule
 from counterpoint.objectives.bound import Bound
 from counterpoint.objectives.matching import PosteriorMatch
 from counterpoint.objectives.routes import everything_to_everything
 from counterpoint.objectives.stages import Ramp, Stage
 
 
+@dataclass(frozen=True, kw_only=True)
+class JMVAEOptions(CommonOptions):
+    """Options of :class:`JMVAE`.
+
+    Args:
+        beta: β, the weight of the KL to the prior.
+        alpha: α, the weight of the KLs to the unimodal posteriors.
+    """
+
+    beta: float = 1.0
+    alpha: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.not_negative("alpha")
+
+
 class JMVAE(Method):
-    """Args:
-    modalities: one or more.
-    shared_dim: D.
-    beta: β on the KL to the prior.
-    alpha: α on the KLs to the unimodal posteriors.
-    networks: kind and sizes of the networks.
-    denoiser: which modalities have a diffusion decoder, and of what kind.
-    decoder_rows: most rows of one decoder call; None takes 256 on a CPU and all of them
-        elsewhere.
+    """A joint encoder, with unimodal encoders for subsets.
+
+    Args:
+        modalities: one or more.
+        options: keywords, see :class:`JMVAEOptions`.
+
+    >>> JMVAE([Modality("x", (5,)), Modality("y", (3,))], alpha=0.5).options.alpha
+    0.5
     """
 
     name = "jmvae"
     title = "JMVAE (2016), https://arxiv.org/abs/1611.01891"
 
-    def __init__(
-        self,
-        modalities: Sequence[Modality],
-        *,
-        shared_dim: int = 32,
-        beta: float = 1.0,
-        alpha: float = 0.1,
-        networks: NetworkOptions = NetworkOptions(),
-        denoiser: DenoiserOptions = DenoiserOptions(),
-        decoder_rows: int | None = None,
-    ) -> None:
-        check_sizes(modalities, shared_dim)
-        if alpha < 0:
-            raise ValueError(f"alpha={alpha} must not be negative")
-        rule = Joint(
-            JointEncoder(modalities, shared_dim, networks=networks), Product(prior_expert="never")
-        )
-        model = build(
-            modalities,
-            rule=rule,
-            shared_dim=shared_dim,
-            networks=networks,
-            denoiser=denoiser,
-            decoder_rows=decoder_rows,
-        )
-        super().__init__(
-            model,
-            Stage(
-                [
-                    (Bound(everything_to_everything, beta=beta), Ramp(1.0)),
-                    (PosteriorMatch(alpha), Ramp(1.0)),
-                ]
-            ),
-        )
+    @configured_by(JMVAEOptions)
+    def __init__(self, modalities: Sequence[Modality], options: JMVAEOptions) -> None:
+        check_modalities(modalities)
+        joint = JointEncoder(modalities, options.shared_dim, networks=options.networks)
+        model = build(modalities, options, rule=JointRule(joint, ProductRule(prior_expert="never")))
+        bound = Bound(everything_to_everything, beta=options.beta)
+        match = PosteriorMatch(options.alpha)
+        super().__init__(model, Stage([(bound, Ramp(1.0)), (match, Ramp(1.0))]))

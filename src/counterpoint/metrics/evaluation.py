@@ -581,8 +581,10 @@ def _origin(method: Method, data: Dataset) -> dict[str, Any]:
         name: asdict(by.options) | {"modalities": [name]}
         for name, by in method.model.denoisings.items()
     }
+    additions = [asdict(addition) for addition in method.additions]
     return {
         "method": {"name": method.name, "config": method.config}
+        | ({"additions": additions} if additions else {})
         | ({"denoisers": drawn} if drawn else {}),
         "data": {"name": data.name, "notes": dict(data.notes), "checksum": data.checksum()},
         "versions": {

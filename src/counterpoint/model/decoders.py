@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from counterpoint.core.latents import Latents
 from counterpoint.model.denoising import Denoising
 from counterpoint.model.likelihoods import Likelihood
-from counterpoint.nn.running import Statistics, Usual
+from counterpoint.nn.running import MeanImputer, RunningMoments
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Latents to be decoded to some modalities.
+    """Latents, and the modalities to decode them to.
 
     Attributes:
         latents: shared (K, B, D), private (K, B, D_m) of each target that has one.
@@ -27,19 +27,21 @@ class Draw:
 
 
 class Decoder(nn.Module):
-    """p(x_m | z, w_m, c): a network from [z, w_m, c] to raw outputs and the likelihood
+    """p(x_m | z, w_m, c): a network from [z, w_m, c] to raw outputs, and the likelihood
     that reads them.
 
     Args:
+        network: (N, D + D_m + C) to raw outputs (N, *output_shape).
+        likelihood: reads the raw outputs.
         covariates: C; 0 for none.
 
     Attributes:
-        usual: average of the covariates of the training rows that have the modality,
-            which stands for those that nobody knows; None for none.
-        filler: what encoders read in the place of entries that are missing; None where
-            the modality has no gaps.
+        mean_covariates: running mean of the covariates of the training rows that have
+            the modality, used where covariates are unknown; None for C = 0.
+        filler: imputes missing entries before encoders read them; None for a modality
+            without gaps.
         scale_seen: mean and standard deviation of the training values, (2,); zeros
-            where nobody has remembered any.
+            before any are remembered.
     """
 
     scale_seen: Tensor
@@ -48,8 +50,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.network = network
         self.likelihood = likelihood
-        self.usual = Statistics(covariates) if covariates else None
-        self.filler = Usual(likelihood.shape) if likelihood.gaps else None
+        self.mean_covariates = RunningMoments(covariates) if covariates else None
+        self.filler = MeanImputer(likelihood.shape) if likelihood.gaps else None
         self.register_buffer("scale_seen", torch.zeros(2))
 
     def forward(self, u: Tensor) -> Tensor:
@@ -57,23 +59,23 @@ class Decoder(nn.Module):
         return self.network(u)
 
     def denoised(self, denoising: Denoising) -> Decoder:
-        """The same modality's decoder by diffusion; where that reads a draft, this
-        one's network draws it, and is to stay as it is.
+        """A diffusion decoder of the same modality.
+
+        With ``condition="concat"`` it reads a draft, which this decoder's network
+        draws without learning any more.
 
         Raises:
-            ValueError: there is nothing to draw the draft.
+            ValueError: ``concat``, and this decoder has no feed-forward network.
         """
-        made = Decoder(nn.Identity(), denoising)
-        made.usual, made.scale_seen = self.usual, self.scale_seen
-        if denoising.coarse is not None:
-            drawn = (
-                self.likelihood.coarse
-                if isinstance(self.likelihood, Denoising)
-                else self.likelihood
+        decoder = Decoder(nn.Identity(), denoising)
+        decoder.mean_covariates, decoder.scale_seen = self.mean_covariates, self.scale_seen
+        if denoising.coarse is None:
+            return decoder
+        own = self.likelihood
+        draft = own.coarse if isinstance(own, Denoising) else own
+        if draft is None:
+            raise ValueError(
+                "condition='concat' reads what a feed-forward decoder draws, and this decoder is none; take 'embed' or 'film'"
             )
-            if drawn is None:
-                raise ValueError(
-                    "condition='concat' reads what a feed-forward decoder draws, and this decoder is none; take 'embed' or 'film'"
-                )
-            denoising.coarse, denoising.draft_learns, made.network = drawn, False, self.network
-        return made
+        denoising.coarse, denoising.draft_learns, decoder.network = draft, False, self.network
+        return decoder

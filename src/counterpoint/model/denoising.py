@@ -1,29 +1,28 @@
-"""Diffusion decoders: what a modality's values are given latents, learned by denoising
-instead of by a density.
+"""Diffusion decoders: p(x_m | z, w_m) learned by denoising instead of a density.
 
-In the place of −log p(x | u), with u = [z, w_m], stands a surrogate of each row
-(Diff-MVAE 2024, https://arxiv.org/abs/2408.16883),
+A surrogate of each row replaces −log p(x | u), with u = [z, w_m] (Diff-MVAE 2024,
+https://arxiv.org/abs/2408.16883),
 
     λ E_{t, ε} ‖ε − ε_θ(x_t, t, u)‖²,    x_t = α_t x + σ_t ε,
 
-estimated at one random time; E[x | u] is given up for a sample, from noise by few steps
-of a solver. In a method nothing else changes. How u
-reaches the network:
+estimated at one random time. A sample replaces the mean E[x | u]; a solver draws it
+from noise in few steps. Nothing else in a method changes. How u reaches the network:
 
     embed     added to the embedding of time, as in diffusion autoencoders (Preechakul et al. 2022, https://arxiv.org/abs/2111.15640)
     film      in every block as scale and shift
     concat    a feed-forward decoder draws the mean, which is trained by its own likelihood and read beside x_t
               (DiffuseVAE, Pandey et al. 2022, https://arxiv.org/abs/2201.00308; there in two stages, here in one)
 
-Images and binary vectors, of [0, 1], are noised in [−1, 1], and estimates of x stay
-there; other vectors, and unbounded images such as an autoencoder's latents, are noised
-as they are, and should have a variance of about 1. The paper leaves open how u enters
-and what λ is: ours are ``embed`` and 1. Ours too is that the network predicts v by
-default, and not ε as published: at the noisiest times an error of ε̂ is one of x̂ a
-hundred times as large, which a thousand random steps forget and twenty steps of a
-solver do not. With ``drop`` the network learns to do without u in a share of the rows,
-and guidance g > 1 exaggerates what u says, ε̂ = ε_θ(x_t, t) + g (ε_θ(x_t, t, u) −
-ε_θ(x_t, t)) (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598).
+Values in [0, 1], those of images and binary vectors, are noised in [−1, 1], and
+estimates of x stay there. Other vectors, and unbounded images such as an autoencoder's
+latents, are noised unscaled; their variance should be about 1. With
+``condition_dropout`` the network also learns without u, and guidance g > 1 amplifies u,
+ε̂ = ε_θ(x_t, t) + g (ε_θ(x_t, t, u) − ε_θ(x_t, t)) (Ho & Salimans 2022,
+https://arxiv.org/abs/2207.12598).
+
+Our choices: ``embed`` and λ = 1, which the paper leaves open, and a network that
+predicts v instead of ε. At the noisiest times an error of ε̂ is an error of x̂ a hundred
+times as large. A thousand random steps average it out; twenty steps of a solver do not.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,16 +40,16 @@ from counterpoint import diffusion
 from counterpoint.core import checks, noise
 from counterpoint.core.modality import Modality
 from counterpoint.diffusion import (
+    SOLVERS,
     Conditioning,
     DiT,
     GaussianDiffusion,
     Prediction,
-    Sampler,
     Schedule,
     TimeMLP,
     UNet,
     UNet2D,
-    Weight,
+    Weighting,
 )
 from counterpoint.model.likelihoods import Likelihood, likelihood
 
@@ -58,40 +57,42 @@ Condition = Literal["embed", "film", "concat"]
 
 NetworkName = Literal["unet", "unet2d", "dit"]
 
-MANY = 20
-"""Fewest steps of the samplers that few would lead astray."""
-
-ROWS = 256
-"""Most rows that pass through the network at once when sampling."""
+SAMPLING_ROWS = 256
+"""Most rows of one call of the network when sampling."""
 
 
 @dataclass(frozen=True)
 class DenoiserOptions:
-    """Which modalities have a diffusion decoder, and of what kind.
+    """Options of diffusion decoders, and the modalities that have one.
 
     Args:
         modalities: their names; none by default.
         condition: how latents reach the network, see the module.
-        network: of images: ``"unet"``, a small UNet; ``"unet2d"``, diffusers' larger
-            one; ``"dit"``, a transformer of its blocks, every block of which the
-            embedding scales, shifts and gates (:mod:`counterpoint.diffusion.external`).
-            Vectors have an MLP, and leave this as it is.
+        network: for images. ``"unet"`` is a small UNet, ``"unet2d"`` the larger one of
+            diffusers, ``"dit"`` a transformer of its blocks
+            (:mod:`counterpoint.diffusion.external`). Vectors have an MLP and keep the
+            default.
         width: channels of a UNet at full size, a quarter of the width of the
-            transformer, or a sixteenth of that of the network for vectors.
-        schedule: how signal turns into noise.
-        predicts: what the network predicts.
-        weight: of the loss over time.
-        steps: T.
-        factor: λ.
-        sampler: from noise to values.
-        sampler_steps: how many steps it takes.
-        cycle_steps: how many where a loss differentiates through what was generated, as
-            IDMVAE's does, by DPM-Solver++; few, since all are kept.
-        drop: share of the rows in training that the network sees without latents.
+            transformer, or a sixteenth of the width of the MLP for vectors.
+        schedule: noise schedule.
+        prediction_type: what the network predicts.
+        weighting: of the loss over time.
+        timesteps: T.
+        loss_weight: λ.
+        solver: one of :data:`~counterpoint.diffusion.solvers.SOLVERS`, from noise to
+            values.
+        solver_steps: steps of the solver.
+        loss_solver_steps: steps of DPM-Solver++ where a loss differentiates through
+            generated values, as IDMVAE's does. Few, since all are kept in memory.
+        condition_dropout: share of the training rows that the network sees without
+            latents.
         guidance: g; 1 for none.
 
     Raises:
-        ValueError: an option out of its range, or guidance without dropped rows.
+        ValueError: an option out of its range, or guidance without condition dropout.
+
+    >>> DenoiserOptions(("image",), solver_steps=10).solver
+    'dpm++'
     """
 
     modalities: tuple[str, ...] = ()
@@ -99,14 +100,14 @@ class DenoiserOptions:
     network: NetworkName = "unet"
     width: int = 32
     schedule: Schedule = "linear"
-    predicts: Prediction = "v"
-    weight: Weight = "plain"
-    steps: int = 1000
-    factor: float = 1.0
-    sampler: Sampler = "dpm++"
-    sampler_steps: int = 20
-    cycle_steps: int = 2
-    drop: float = 0.0
+    prediction_type: Prediction = "v"
+    weighting: Weighting = "plain"
+    timesteps: int = 1000
+    loss_weight: float = 1.0
+    solver: str = "dpm++"
+    solver_steps: int = 20
+    loss_solver_steps: int = 2
+    condition_dropout: float = 0.0
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
@@ -116,63 +117,64 @@ class DenoiserOptions:
             "modalities",
             (self.modalities,) if isinstance(self.modalities, str) else tuple(self.modalities),
         )
-        for key, kind in (
-            ("condition", Condition),
-            ("network", NetworkName),
-            ("schedule", Schedule),
-            ("predicts", Prediction),
-            ("weight", Weight),
-            ("sampler", Sampler),
-        ):
-            if getattr(self, key) not in get_args(kind):
-                raise ValueError(
-                    f"denoiser: {key}={getattr(self, key)!r} is unknown; choose one of {', '.join(get_args(kind))}"
-                )
+        checks.choices(self, "denoiser: ")
+        SOLVERS.check(self.solver, "denoiser: solver")
+        self._check_numbers()
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        """Refuse options that do not go together, by ValueError."""
         if self.network == "dit" and self.condition == "film":
             raise ValueError(
                 "denoiser: the blocks of network='dit' are scaled and shifted anyhow; give condition='embed' or 'concat' with it"
             )
-        if self.width < 1 or self.steps < 1:
+        if self.solver_steps < (least := SOLVERS[self.solver].min_steps):
             raise ValueError(
-                f"denoiser: width={self.width} and steps={self.steps} must be 1 or more"
+                f"denoiser: {self.solver!r} goes wrong in {self.solver_steps} steps; give it {least} or more, or take 'dpm++'"
             )
-        if self.sampler in ("heun", "pc") and self.sampler_steps < MANY:
+        if self.prediction_type == "eps" and self.weighting == "clamped":
             raise ValueError(
-                f"denoiser: {self.sampler!r} goes wrong in {self.sampler_steps} steps; give it {MANY} or more, or take 'dpm++'"
+                "denoiser: weighting='clamped' goes wrong with prediction_type='eps'; predict 'v' or 'x0' with it"
             )
-        if self.predicts == "eps" and self.weight == "clamped":
+        if self.guidance != 1 and not self.condition_dropout:
             raise ValueError(
-                "denoiser: weight='clamped' goes wrong with predicts='eps'; predict 'v' or 'x0' with it"
+                f"denoiser: guidance={self.guidance} needs a network that has learned to do without latents; train with condition_dropout=0.1"
             )
-        if not (1 <= self.sampler_steps <= self.steps and 1 <= self.cycle_steps <= self.steps):
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers out of their range, by ValueError."""
+        if self.width < 1 or self.timesteps < 1:
             raise ValueError(
-                f"denoiser: sampler_steps={self.sampler_steps} and cycle_steps={self.cycle_steps} must lie between 1 and steps={self.steps}"
+                f"denoiser: width={self.width} and timesteps={self.timesteps} must be 1 or more"
             )
-        if not 0 <= self.drop < 1 or not self.factor > 0:
+        if not (
+            1 <= self.solver_steps <= self.timesteps
+            and 1 <= self.loss_solver_steps <= self.timesteps
+        ):
             raise ValueError(
-                f"denoiser: drop={self.drop} must lie in [0, 1) and factor={self.factor} be positive"
+                f"denoiser: solver_steps={self.solver_steps} and loss_solver_steps={self.loss_solver_steps} must lie between 1 and timesteps={self.timesteps}"
+            )
+        if not 0 <= self.condition_dropout < 1 or not self.loss_weight > 0:
+            raise ValueError(
+                f"denoiser: condition_dropout={self.condition_dropout} must lie in [0, 1) and loss_weight={self.loss_weight} be positive"
             )
         if not 0 <= self.guidance < math.inf:
             raise ValueError(f"denoiser: guidance={self.guidance} must be 0 or more")
-        if self.guidance != 1 and not self.drop:
-            raise ValueError(
-                f"denoiser: guidance={self.guidance} needs a network that has learned to do without latents; train with drop=0.1"
-            )
 
     def drawing_by(
-        self, guidance: float | None, sampler: Sampler | None, sampler_steps: int | None
+        self, guidance: float | None, solver: str | None, solver_steps: int | None
     ) -> DenoiserOptions:
-        """The same but for how values are drawn; None leaves as it is."""
+        """A copy that draws by other options; None keeps an option."""
         return replace(
             self,
             guidance=self.guidance if guidance is None else guidance,
-            sampler=sampler or self.sampler,
-            sampler_steps=self.sampler_steps if sampler_steps is None else sampler_steps,
+            solver=solver or self.solver,
+            solver_steps=self.solver_steps if solver_steps is None else solver_steps,
         )
 
     def check(self, modalities: Sequence[Modality]) -> None:
-        """Refuse names that are no modality, words, counts, and modalities with gaps,
-        by ValueError."""
+        """Refuse unknown names, words, counts, and modalities with gaps, by
+        ValueError."""
         known = {m.name: m for m in modalities}
         for name in self.modalities:
             if name not in known:
@@ -194,22 +196,21 @@ class DenoiserOptions:
 
 
 class Denoising(Likelihood):
-    """A surrogate likelihood by denoising; its raw outputs are what the network is
-    conditioned on.
+    """A surrogate likelihood by denoising. Its raw outputs condition the network.
 
     Args:
         modality: an image or a vector.
         latent_dim: size of u.
-        options: see there.
+        options: of the decoder.
 
     Attributes:
         coarse: the likelihood of the feed-forward mean that ``concat`` reads, or None.
-        draft_learns: whether what draws that mean is trained by its likelihood, beside
-            the denoiser.
+        draft_learns: whether the network of that mean is trained by its likelihood,
+            beside the denoiser.
 
     Raises:
         ValueError: images of a size that the network can't take, or a vector with
-            another network or conditioned by other means than ``embed``.
+            another network or condition than the default.
         ModuleNotFoundError: the network needs diffusers, which is not installed.
     """
 
@@ -220,10 +221,10 @@ class Denoising(Likelihood):
         self.options = options
         self.unit = modality.unit
         self.process = GaussianDiffusion(
-            steps=options.steps,
+            timesteps=options.timesteps,
             schedule=options.schedule,
-            predicts=options.predicts,
-            weight=options.weight,
+            prediction_type=options.prediction_type,
+            weighting=options.weighting,
         )
         self.coarse = likelihood(modality) if options.condition == "concat" else None
         self.draft_learns = self.coarse is not None
@@ -238,13 +239,15 @@ class Denoising(Likelihood):
         else:
             raise ValueError(
                 f"denoiser: {modality.name!r} of shape {modality.shape} is no image; vectors take condition='embed' and network='unet',"
-                " in whose place they have an MLP"
+                " and have an MLP"
             )
-        self.nothing = nn.Parameter(torch.zeros(self.output_shape)) if options.drop else None
+        self.nothing = (
+            nn.Parameter(torch.zeros(self.output_shape)) if options.condition_dropout else None
+        )
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
-        """−λ times the denoising error of each row at a random time, (K, B): no
-        density, and random."""
+        """−λ times the denoising error of each row at a random time, (K, B): a random
+        surrogate, not a density."""
         condition = raw.flatten(0, -1 - len(self.output_shape))
         values = (
             self._signed(x)
@@ -253,13 +256,15 @@ class Denoising(Likelihood):
         )
         if self.nothing is not None and self.training:
             rows = raw.new_empty(len(condition), *[1] * len(self.output_shape), dtype=torch.float32)
-            dropped = noise.uniform_like(rows) < self.options.drop
+            dropped = noise.uniform_like(rows) < self.options.condition_dropout
             seen = torch.where(dropped, self.nothing.to(condition.dtype), condition)
         else:
             seen = condition
         size = math.prod(self.shape)
         surrogate = (
-            -self.options.factor * size * self.process.loss(partial(self._predicted, seen), values)
+            -self.options.loss_weight
+            * size
+            * self.process.loss(partial(self._predicted, seen), values)
         )
         surrogate = surrogate.unflatten(0, raw.shape[: -len(self.output_shape)])
         return (
@@ -269,22 +274,22 @@ class Denoising(Likelihood):
         )
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        """A sample of x given raw outputs (..., *output_shape)."""
-        return self._drawn(raw, self.options.sampler, self.options.sampler_steps)
+        """Sample x given raw outputs (..., *output_shape)."""
+        return self._drawn(raw, self.options.solver, self.options.solver_steps)
 
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return self.mean(raw)
 
     def draft(self, raw: Tensor) -> Tensor:
-        """A sample of few steps, through which gradients reach the raw outputs."""
-        return self._drawn(raw, "dpm++", self.options.cycle_steps)
+        """Sample x in few steps; gradients reach the raw outputs."""
+        return self._drawn(raw, "dpm++", self.options.loss_solver_steps)
 
-    def _drawn(self, raw: Tensor, sampler: Sampler, steps: int) -> Tensor:
-        parts = raw.reshape(-1, *self.output_shape).split(ROWS)
-        x = torch.cat([self._sampled(part, sampler, steps) for part in parts]).contiguous()
+    def _drawn(self, raw: Tensor, solver: str, steps: int) -> Tensor:
+        parts = raw.reshape(-1, *self.output_shape).split(SAMPLING_ROWS)
+        x = torch.cat([self._sampled(part, solver, steps) for part in parts]).contiguous()
         return x.view(*raw.shape[: -len(self.output_shape)], *self.shape)
 
-    def _sampled(self, condition: Tensor, sampler: Sampler, steps: int) -> Tensor:
+    def _sampled(self, condition: Tensor, solver: str, steps: int) -> Tensor:
         start = noise.normal_like(
             condition.new_empty(len(condition), *self.shape, dtype=torch.float32)
         )
@@ -295,7 +300,7 @@ class Denoising(Likelihood):
             partial(self._guided, condition),
             start,
             steps=steps,
-            sampler=sampler,
+            solver=solver,
             within=1.0 if self.unit else None,
         )
         return (0.5 * (x + 1)).clamp(0, 1) if self.unit else x

@@ -12,17 +12,19 @@ from counterpoint.core.modality import Modality
 from counterpoint.nn.build import trunk
 from counterpoint.nn.modules import Trunk
 from counterpoint.nn.options import NetworkOptions
-from counterpoint.nn.running import Statistics
+from counterpoint.nn.running import RunningMoments
 from counterpoint.probability.distributions import Diagonal, Expert, Flowed, Normal, family
 from counterpoint.probability.flows import Flow, FlowOptions
 
 Towers = Literal["separate", "shared"]
 
 MIN_SCALE = 1e-6
+"""Smallest scale of a posterior."""
 
 
 class Head(nn.Module):
-    """Features to a diagonal distribution: loc linear, scale = softplus + 1e-6."""
+    """Features (B, features) to a diagonal distribution with linear loc and scale =
+    softplus + 1e-6."""
 
     def __init__(self, features: int, dim: int, posterior: str) -> None:
         super().__init__()
@@ -35,10 +37,13 @@ class Head(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The encoder of one modality: a tower for the shared latent and, where there is
-    one, a tower for the private latent.
+    """The encoder of one modality, to q(z | x) and, with private latents, to q(w | x).
 
     Args:
+        modality: what it reads.
+        shared_dim: D.
+        private_dim: D_m; 0 for no private latent.
+        networks: kind and sizes of the trunks.
         towers: ``"separate"`` gives each latent a trunk of its own, ``"shared"`` one
             trunk with two heads.
         posterior: ``"normal"`` or ``"laplace"``.
@@ -88,10 +93,12 @@ class Encoder(nn.Module):
 
 
 class Projector(nn.Module):
-    """g(x): a trunk and a linear map to the directions that modalities are to share.
+    """g(x): a trunk and a linear map to the directions that modalities should share.
 
     Args:
-        dim: their number.
+        modality: what it reads.
+        dim: number of directions.
+        networks: kind and sizes of the trunk.
     """
 
     def __init__(self, modality: Modality, dim: int, *, networks: NetworkOptions) -> None:
@@ -105,21 +112,20 @@ class Projector(nn.Module):
 
 
 class FlowEncoder(nn.Module):
-    """q(z | x) behind a flow: a diagonal normal whose parameters come from x, seen
-    through an invertible map.
+    """q(z | x) as a flow: a diagonal normal with parameters from x, through an
+    invertible map.
 
-    The map itself is the same for every x, as in JNF, unless the options make it
-    conditional. Where it is the same, the encoder keeps account of the mean and the
-    variance of the base over the rows it learns from (ours): seen through the map, they
-    are q(z), what it says of z before it sees x, which products of posteriors divide
-    out.
+    The map is the same for every x, as in JNF, unless the options make it conditional.
+    For a map that is the same, the encoder tracks the mean and variance of the base
+    over its training rows (our choice). Through the map they give the marginal q(z),
+    which products of posteriors divide out.
 
     Args:
         network: x to features, or g(x) to features.
-        features: their number.
+        features: the number of features.
         dim: D.
         flow: kind and sizes of the map.
-        projector: g, where x is read through it.
+        projector: g; None to read x itself.
     """
 
     def __init__(
@@ -137,7 +143,7 @@ class FlowEncoder(nn.Module):
         self.flow = (
             None if flow.kind == "none" else Flow(dim, features if flow.conditional else 0, flow)
         )
-        self.statistics = None if self.flow is None or flow.conditional else Statistics(dim)
+        self.statistics = None if self.flow is None or flow.conditional else RunningMoments(dim)
 
     def forward(self, x: Tensor) -> tuple[Expert, None]:
         h = self.network(x if self.projector is None else self.projector(x))
@@ -145,17 +151,22 @@ class FlowEncoder(nn.Module):
         if self.flow is None:
             return base, None
         if self.statistics is not None and len(x) > 1:
-            self.statistics(
-                torch.cat([base.loc - base.scale, base.loc + base.scale])
-            )  # two points of the same mean and variance
+            points = torch.cat([base.loc - base.scale, base.loc + base.scale])
+            self.statistics(points)  # two points have the mean and variance of the base
         return Flowed(
             base, self.flow, h.float() if self.flow.context else None, self.marginal
         ), None
 
     @property
+    def after_projection(self) -> list[nn.Module]:
+        """All parts except the projector."""
+        parts = (self.network, self.head, self.flow, self.statistics)
+        return [part for part in parts if part is not None]
+
+    @property
     def marginal(self) -> Normal | None:
         """The base over all rows, parameters (D,): E[μ] and √(E[σ²] + Var[μ]). None
-        without a flow, and where the flow depends on x."""
+        without a flow, and for a flow that depends on x."""
         if self.statistics is None:
             return None
         return Normal(self.statistics.mean.clone(), self.statistics.variance.sqrt())

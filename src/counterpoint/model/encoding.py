@@ -1,4 +1,4 @@
-"""Encoding: what the encoders say of a batch, each run once."""
+"""Encoding: the unimodal posteriors of a batch, each encoder run once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from counterpoint.probability.distributions import Diagonal, Expert, Normal, sca
 
 
 class OnDemand(Mapping[str, Expert]):
-    """A mapping whose values are asked of a function."""
+    """A mapping whose values come from a function."""
 
     def __init__(self, names: Iterable[str], ask: Callable[[str], Expert]) -> None:
         self._names, self._ask = tuple(names), ask
@@ -30,29 +30,30 @@ class OnDemand(Mapping[str, Expert]):
 
 
 class Joins(Protocol):
-    """What an encoding asks of a rule (:class:`counterpoint.model.rules.Rule`)."""
+    """The part of a rule that an encoding needs
+    (:class:`counterpoint.model.rules.Rule`)."""
 
     def joint(self, batch: Batch) -> Normal | None:
-        """q(z | X) of a joint encoder, where there is one."""
+        """q(z | X) of a joint encoder; None without one."""
 
     def alone(self, encoding: Encoding, name: str) -> Expert:
-        """q(z | x_m): what the rule makes of one modality."""
+        """q(z | x_m) by the rule."""
 
 
 class Encoding:
-    """What the encoders say of a batch. Every encoder runs once, when somebody first
-    asks what it says.
+    """The unimodal posteriors of a batch. An encoder runs once, when its posterior is
+    first needed.
 
     Args:
         batch: the batch itself.
         encoders: by modality.
-        rule: that joins what they say.
+        rule: joins the posteriors.
 
     Attributes:
         shared: q(z | x_m) by modality, parameters (B, D). Rows without the modality
             hold the unit distribution.
-        trace: the refinement of what everything says, once somebody has made it
-            (:mod:`counterpoint.inference.refinement`).
+        trace: the refinement of the posterior given everything, after the first time
+            it was computed (:mod:`counterpoint.inference.refinement`).
     """
 
     def __init__(self, batch: Batch, encoders: nn.ModuleDict, rule: Joins) -> None:
@@ -76,7 +77,7 @@ class Encoding:
         return self.rule.joint(self.batch)
 
     def alone(self, name: str) -> Expert:
-        """q(z | x_m): what the rule makes of one modality, parameters (B, D)."""
+        """q(z | x_m) by the rule, parameters (B, D)."""
         return self.rule.alone(self, name)
 
     def members(self, given: Sequence[str]) -> Tensor:
@@ -87,9 +88,10 @@ class Encoding:
 def on_present(
     network: Callable[[Tensor], Tensor], x: Tensor, present: Tensor, absent: Tensor
 ) -> Tensor:
-    """``network(x)`` on the rows that are there and ``absent`` (B, features) on the
-    others, so that absent rows touch nothing: not even the statistics of a batch
-    normalisation."""
+    """``network(x)`` on present rows, and ``absent`` (B, features) on the others.
+
+    Absent rows change nothing, not even the statistics of a batch normalisation.
+    """
     if bool(present.all()):
         return network(x)
     rows = present.nonzero().squeeze(-1)
@@ -103,12 +105,10 @@ def on_present(
 def encode_present(
     encoder: nn.Module, x: Tensor, present: Tensor
 ) -> tuple[Expert, Diagonal | None]:
-    """Both posteriors of the rows that are there; absent rows hold the unit
-    distribution, and touch nothing."""
+    """Both posteriors of present rows; absent rows hold the unit distribution."""
     if bool(present.all()):
         return encoder(x)
     rows = present.nonzero().squeeze(-1)
-    # A modality that no row of the batch has is encoded on one blank row, whose result is thrown
-    # away.
+    # A modality that no row has is encoded on one blank row, whose result is discarded.
     z, w = encoder(x[rows] if len(rows) else x[:1])
     return scattered(z, rows, len(x)), None if w is None else scattered(w, rows, len(x))

@@ -1,13 +1,12 @@
-"""Priors p(z) and p(w_m): densities of the objective, and samplers learned from
-posteriors.
+"""Fitted priors: learned from the posteriors of a trained model.
 
-A ``Prior`` is a density: it enters the objective. A ``Sampler`` draws latents like
-those it was fitted to, the aggregate posterior; it stands beside the density that the
-KL keeps, and at test time takes its place where latents are drawn.
+A ``Prior`` is a density: it enters the objective. A ``FittedPrior`` draws latents like
+those that it was fitted to, the aggregate posterior. The KL keeps the density;
+generation draws from the fitted prior instead.
 
     diffusion   DDPM          IDMVAE 2025, https://arxiv.org/abs/2509.23548
-    score       score model, sampled by predictor and corrector, Diff-MVAE 2024, https://arxiv.org/abs/2408.16883; score-ode by the
-                probability-flow equation
+    score       score model, sampled by predictor and corrector, Diff-MVAE 2024, https://arxiv.org/abs/2408.16883
+    score-ode   the same, sampled by the probability-flow equation
     flow        neural spline flow, by maximum likelihood
     gmm         mixture of full-covariance normals, as in JNF's evaluation, 2025, https://arxiv.org/abs/2502.03952
 """
@@ -15,8 +14,8 @@ KL keeps, and at test time takes its place where latents are drawn.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,34 +24,50 @@ from torch import Tensor, nn
 from counterpoint import diffusion
 from counterpoint.core import noise
 from counterpoint.core.precision import full_precision
+from counterpoint.core.registry import Registry
 from counterpoint.diffusion import GaussianDiffusion, TimeMLP
-from counterpoint.nn.running import Statistics
+from counterpoint.nn.running import RunningMoments
 from counterpoint.probability.distributions import Flowed, Normal
 from counterpoint.probability.flows import Flow, FlowOptions
 
-SamplerName = Literal["diffusion", "score", "score-ode", "flow", "gmm"]
+MIN_VARIANCE = 1e-5
+"""Added to the variance of latents before they are standardised, so that a constant
+dimension stays finite."""
 
-LEAST_VARIANCE = 1e-5
-"""Added to the variance of latents before they are standardised: a dimension in which
-nothing varies stays finite."""
-
-MOST_ROWS = 50_000
-"""To how many rows a mixture is fitted at most: to 660,000 it takes more than a quarter
-of an hour."""
+MAX_MIXTURE_ROWS = 50_000
+"""Most rows that a mixture is fitted to. 660,000 rows take more than a quarter of an
+hour."""
 
 
-class Sampler(nn.Module, ABC):
-    """Draws latents like those it was fitted to."""
+class FittedPrior(nn.Module, ABC):
+    """Draws latents like those that it was fitted to.
+
+    Subclass :class:`TrainedPrior` or :class:`EstimatedPrior`.
+    """
 
     @abstractmethod
     def sample(self, n: int) -> Tensor:
-        """(n, dim) latents."""
+        """Draw latents, (n, dim)."""
 
 
-class Trained(Sampler):
-    """A sampler that learns by gradient. Latents are standardised by running statistics
-    first (ours): a diffusion schedule and the domain of a spline suppose unit variance,
-    and posterior means of a VAE rarely have it.
+class EstimatedPrior(FittedPrior):
+    """A fitted prior that takes all latents at once, without gradient steps."""
+
+    @abstractmethod
+    def fit(self, latents: Tensor, seed: int = 0) -> float:
+        """Fit to latents (N, dim).
+
+        Returns:
+            The mean negative log-likelihood.
+        """
+
+
+class TrainedPrior(FittedPrior):
+    """A fitted prior that learns by gradient.
+
+    Latents are standardised by running moments first (our choice): a diffusion schedule
+    and the domain of a spline assume unit variance, which posterior means of a VAE
+    rarely have.
 
     Args:
         dim: number of latent dimensions.
@@ -61,7 +76,7 @@ class Trained(Sampler):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.statistics = Statistics(dim)
+        self.statistics = RunningMoments(dim)
 
     @abstractmethod
     def standard_loss(self, u: Tensor) -> Tensor:
@@ -85,8 +100,8 @@ class Trained(Sampler):
         return (latents - self.mean) / self.scale
 
     def standardise_by(self, latents: Tensor) -> None:
-        """Take mean and variance from all of these latents (N, dim), where they are
-        known before the first batch."""
+        """Set the moments to those of latents (N, dim) that are known before the first
+        batch."""
         self.statistics.settle(latents)
 
     @property
@@ -97,20 +112,19 @@ class Trained(Sampler):
     @property
     def scale(self) -> Tensor:
         """Running standard deviation of the latents, (dim,)."""
-        return (self.statistics.variance + LEAST_VARIANCE).sqrt()
+        return (self.statistics.variance + MIN_VARIANCE).sqrt()
 
 
-class DiffusionPrior(Trained):
+class DiffusionPrior(TrainedPrior):
     """DDPM of latent vectors: T = 1000, sigmoid schedule, squared error of x̂_0, summed
     over the dimensions and weighted by SNR clamped to [1, 100]; sampled by 100 steps of
     DDIM, η = 0.
 
     IDMVAE (2025, https://arxiv.org/abs/2509.23548) trains one for z, on every
-    modality's posterior mean, and one per w_m. Of its authors' code are the schedule,
-    the weight, the sum and the sampler. Our choices: the network predicts v, from which
-    the same x̂_0 and the same loss follow, where theirs predicts x_0; latents are
-    standardised first, where theirs takes them as they are; the network has two
-    residual blocks, where theirs has one hidden layer.
+    modality's posterior mean, and one per w_m. Schedule, weight, sum and solver are
+    those of its authors' code. Our choices: the network predicts v (theirs x_0), which
+    gives the same x̂_0 and the same loss; latents are standardised first; the network
+    has two residual blocks (theirs one hidden layer).
 
     Args:
         dim: number of latent dimensions.
@@ -120,11 +134,9 @@ class DiffusionPrior(Trained):
     def __init__(self, dim: int, *, width: int = 512) -> None:
         super().__init__(dim)
         self.process = GaussianDiffusion(
-            steps=1000, schedule="sigmoid", predicts="v", weight="clamped"
+            timesteps=1000, schedule="sigmoid", prediction_type="v", weighting="clamped"
         )
-        self.velocity = TimeMLP(
-            dim, width
-        )  # not ``network``, which predicted x_0: models saved then are refused, not misread
+        self.velocity = TimeMLP(dim, width)
 
     def standard_loss(self, u: Tensor) -> Tensor:
         return self.dim * self.process.loss(self.velocity, u)
@@ -134,16 +146,16 @@ class DiffusionPrior(Trained):
         return diffusion.sample(self.process, self.velocity, start, steps=100)
 
 
-class ScorePrior(Trained):
+class ScorePrior(TrainedPrior):
     """Score model of latents under the VP-SDE, β from 0.1 to 20, at continuous times;
     sampled by predictor and corrector or by the probability-flow equation (Song et al.
     2021, https://arxiv.org/abs/2011.13456).
 
     Diff-MVAE (2024, https://arxiv.org/abs/2408.16883) fits one to the aggregate
-    posterior. Ours are that the network predicts v instead of ε, of which a small error
-    at the noisiest times leaves latents far too wide after any number of deterministic
-    steps, and the numbers of steps: 500 of predictor and corrector, which was published
-    with 1000, and 50 of the equation's solver, at a twentieth of the evaluations.
+    posterior. Our choices: the network predicts v instead of ε, since a small error of
+    ε̂ at the noisiest times leaves latents far too wide after any number of
+    deterministic steps; 500 steps of predictor and corrector, published with 1000; and
+    50 steps of the equation's solver, at a twentieth of the evaluations.
 
     Args:
         dim: number of latent dimensions.
@@ -153,9 +165,13 @@ class ScorePrior(Trained):
 
     def __init__(self, dim: int, *, width: int = 512, equation: bool = False) -> None:
         super().__init__(dim)
-        self.walk: tuple[int, diffusion.Sampler] = (50, "dpm++") if equation else (500, "pc")
+        self.walk: tuple[int, str] = (50, "dpm++") if equation else (500, "pc")
         self.process = GaussianDiffusion(
-            steps=1000, schedule="linear", predicts="v", weight="plain", continuous=True
+            timesteps=1000,
+            schedule="linear",
+            prediction_type="v",
+            weighting="plain",
+            continuous=True,
         )
         self.network = TimeMLP(dim, width)
 
@@ -164,11 +180,11 @@ class ScorePrior(Trained):
 
     def standard_sample(self, n: int) -> Tensor:
         start = noise.normal_like(self.mean.new_empty(n, self.dim))
-        steps, sampler = self.walk
-        return diffusion.sample(self.process, self.network, start, steps=steps, sampler=sampler)
+        steps, solver = self.walk
+        return diffusion.sample(self.process, self.network, start, steps=steps, solver=solver)
 
 
-class FlowPrior(Trained):
+class FlowPrior(TrainedPrior):
     """Neural spline flow of three layers from N(0, I), by maximum likelihood.
 
     Args:
@@ -191,13 +207,18 @@ class FlowPrior(Trained):
         return Flowed(Normal(zero, torch.ones_like(zero)), self.flow)
 
 
-class GaussianMixture(Sampler):
+class GaussianMixture(EstimatedPrior):
     """Mixture of normals with full covariances, fitted by expectation maximisation
     (scikit-learn's).
 
     Args:
         dim: number of latent dimensions.
         components: number of normals.
+
+    >>> prior = GaussianMixture(2, components=1)
+    >>> _ = prior.fit(torch.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 4.0]]))
+    >>> prior.means.tolist()
+    [[2.0, 2.0]]
     """
 
     weights: Tensor
@@ -224,8 +245,8 @@ class GaussianMixture(Sampler):
             raise ValueError(
                 f"{len(rows)} rows are too few for a mixture of {len(self.weights)}; give it fewer components"
             )
-        if len(rows) > MOST_ROWS:
-            rows = np.random.default_rng(seed).choice(rows, MOST_ROWS, replace=False)
+        if len(rows) > MAX_MIXTURE_ROWS:
+            rows = np.random.default_rng(seed).choice(rows, MAX_MIXTURE_ROWS, replace=False)
         fitted = Mixture(len(self.weights), reg_covar=1e-6, random_state=seed).fit(rows)
         self.weights.copy_(torch.as_tensor(fitted.weights_))
         self.means.copy_(torch.as_tensor(fitted.means_))
@@ -239,32 +260,50 @@ class GaussianMixture(Sampler):
             return self.means[which] + (self.factors[which] @ eps).squeeze(-1)
 
 
-_SAMPLERS: dict[str, tuple[Callable[[int, int], Sampler], int]] = {
-    "diffusion": (lambda dim, size: DiffusionPrior(dim, width=size), 512),
-    "score": (lambda dim, size: ScorePrior(dim, width=size), 512),
-    "score-ode": (lambda dim, size: ScorePrior(dim, width=size, equation=True), 512),
-    "flow": (lambda dim, size: FlowPrior(dim, width=size), 128),
-    "gmm": (lambda dim, size: GaussianMixture(dim, components=size), 10),
-}
-
-
-def samplers(kind: str, size: int | None, dims: dict[str, int]) -> tuple[nn.ModuleDict, int]:
-    """Samplers of one kind for latents of the given sizes, not yet fitted, and the size
-    they have.
+@dataclass(frozen=True)
+class PriorKind:
+    """How fitted priors of one kind are made.
 
     Args:
-        kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"`` or ``"gmm"``.
-        size: width of the networks, or number of components; None for 512, 512, 512,
-            128 or 10.
-        dims: number of dimensions of each latent.
+        make: (dim, size) → a prior that is not yet fitted.
+        size: the default width of its networks, or number of components.
+    """
+
+    make: Callable[[int, int], FittedPrior]
+    size: int
+
+
+FITTED_PRIORS: Registry[PriorKind] = Registry(
+    "fitted prior",
+    {
+        "diffusion": PriorKind(lambda dim, size: DiffusionPrior(dim, width=size), 512),
+        "score": PriorKind(lambda dim, size: ScorePrior(dim, width=size), 512),
+        "score-ode": PriorKind(lambda dim, size: ScorePrior(dim, width=size, equation=True), 512),
+        "flow": PriorKind(lambda dim, size: FlowPrior(dim, width=size), 128),
+        "gmm": PriorKind(lambda dim, size: GaussianMixture(dim, components=size), 10),
+    },
+)
+"""Kinds of fitted priors by the name that ``fit_prior`` takes."""
+
+
+def make_fitted_priors(
+    kind: str, size: int | None, dims: Mapping[str, int]
+) -> tuple[nn.ModuleDict, int]:
+    """Make priors of one kind, not yet fitted, for latents of the given sizes.
+
+    Args:
+        kind: one of :data:`FITTED_PRIORS`.
+        size: width of the networks, or number of components; None for the default.
+        dims: number of dimensions of each latent, by its key.
+
+    Returns:
+        The priors by key, and their size.
 
     Raises:
         ValueError: an unknown kind, or a size below 1.
     """
-    if kind not in _SAMPLERS:
-        raise ValueError(f"unknown sampler {kind!r}; choose one of {', '.join(_SAMPLERS)}")
-    make, usual = _SAMPLERS[kind]
-    size = usual if size is None else size
+    known = FITTED_PRIORS.named(kind)
+    size = known.size if size is None else size
     if size < 1:
-        raise ValueError(f"the size of {kind} samplers must be 1 or more, got {size}")
-    return nn.ModuleDict({key: make(dim, size) for key, dim in dims.items()}), size
+        raise ValueError(f"the size of {kind} priors must be 1 or more, got {size}")
+    return nn.ModuleDict({key: known.make(dim, size) for key, dim in dims.items()}), size

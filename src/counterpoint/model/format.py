@@ -1,10 +1,9 @@
-"""A saved model: ``config.json`` and ``model.safetensors``, of which a folder has one
-pair at any time.
+"""Format of a saved model: ``config.json`` and ``model.safetensors``.
 
 ``config.json`` has the checksum of its weights, so that its own rename decides which
-model the folder holds. New weights are written before it, as
-``model-CHECKSUM.safetensors``, and get their usual name after it; they are read under
-either. Whatever ends a process, and wherever, leaves the former model or the new one.
+model the folder holds. New weights are written first, as
+``model-CHECKSUM.safetensors``, and get their final name after it; both names are read.
+A process that is killed at any point leaves the former model or the new one.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def checksum(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the file that ``keep`` writes of weights."""
+    """SHA-256 of the file of weights that ``keep`` writes."""
     from safetensors.torch import save
 
     return hashlib.sha256(save(dict(weights))).hexdigest()
 
 
 def keep(folder: Path, record: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Write a model; until it is whole, the folder holds the one that it held.
+    """Write a model. The folder keeps its former model until the new one is complete.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
@@ -54,8 +53,8 @@ def keep(folder: Path, record: Mapping[str, Any], weights: Mapping[str, Tensor])
 
 
 def settle(folder: Path) -> None:
-    """Finish what a call of ``keep`` began that failed or was killed: the weights that
-    ``config.json`` names get their usual name, others go."""
+    """Finish a call of ``keep`` that failed or was killed: weights that ``config.json``
+    names get their final name, others are removed."""
     named_now = folder / _before(checksum_in(folder) or "")
     if named_now.is_file():
         os.replace(named_now, folder / WEIGHTS)
@@ -64,8 +63,7 @@ def settle(folder: Path) -> None:
 
 
 def checksum_in(folder: Path) -> str | None:
-    """The checksum of the weights that a folder's model has; None where there is no
-    model that can be read."""
+    """The checksum of the weights of a folder's model; None without a readable model."""
     try:
         return named(json.loads((folder / CONFIG).read_text()))
     except (OSError, ValueError, TypeError, KeyError):
@@ -73,7 +71,7 @@ def checksum_in(folder: Path) -> str | None:
 
 
 def named(record: Mapping[str, Any]) -> str:
-    """The checksum of the weights that belong to a record.
+    """The checksum of weights in a record.
 
     Raises:
         KeyError, TypeError: there is none.
@@ -85,7 +83,7 @@ def named(record: Mapping[str, Any]) -> str:
 
 
 def weights_file(folder: Path, known: str) -> Path:
-    """Where the weights of that checksum stand.
+    """The path of the weights of a checksum.
 
     Raises:
         FileNotFoundError: there is no file of weights.
@@ -101,11 +99,11 @@ def weights_file(folder: Path, known: str) -> Path:
 
 
 def read_weights(folder: Path, known: str) -> dict[str, Tensor]:
-    """The weights of that checksum.
+    """Read the weights of a checksum.
 
     Raises:
         FileNotFoundError: there is no file of weights.
-        ValueError: what there is is damaged, or of another model.
+        ValueError: the file is damaged, or of another model.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -122,7 +120,7 @@ def read_weights(folder: Path, known: str) -> dict[str, Tensor]:
 
 
 def refused(path: Path, reason: str) -> ValueError:
-    """What to say of weights that cannot be taken."""
+    """The error for weights that do not fit."""
     reason = textwrap.shorten(reason, 160)
     return ValueError(
         f"{path} is damaged, of another model or of another version ({reason}); restore it or train again"
@@ -130,13 +128,13 @@ def refused(path: Path, reason: str) -> ValueError:
 
 
 def _before(known: str) -> str:
-    """The name of weights until ``config.json`` has named them."""
+    """The name of weights before ``config.json`` names them."""
     return f"model-{known[:16]}.safetensors"
 
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """What safetensors says of the system, as the system says it."""
+    """Raise errors of the system that safetensors wraps as ``OSError``."""
     from safetensors import SafetensorError
 
     try:

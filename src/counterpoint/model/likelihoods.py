@@ -1,6 +1,6 @@
-"""Likelihoods p(x_m | z, w_m): what a decoder's raw output means.
+"""Likelihoods p(x_m | z, w_m): from a decoder's raw outputs to densities and means.
 
-A decoder network returns raw outputs y; the likelihood turns them into log p(x | y),
+A decoder network returns raw outputs y. The likelihood turns them into log p(x | y),
 summed over the event, and into the mean E[x | y]. Constants are kept, so that values
 are true log-densities.
 
@@ -13,25 +13,22 @@ are true log-densities.
     Beta               log Γ(φ)/(Γ(φm) Γ(φ(1−m))) + (φm−1) log x + (φ(1−m)−1) log(1−x),   m = sigmoid(y)
 
 Normal and Laplace scales are fixed, or learned per feature (one parameter for each
-entry of an example), but not below .001 (ours, see
+entry of an example) with a floor of .001 (our choice, see
 :func:`counterpoint.probability.distributions.floored`). θ and φ are learned per
-feature: the variance of a count is μ + μ²/θ, that of a proportion m(1−m)/(1+φ). As for
-scales, a constant feature would let φ grow without bound; it stays below a million. θ
-needs no bound: a count varies at least as a Poisson count does, which is what θ → ∞
-comes to.
+feature. The variance of a count is μ + μ²/θ, that of a proportion m(1−m)/(1+φ). A
+constant feature would let φ grow without bound, so φ stays below a million. θ needs no
+bound: as θ → ∞ counts become Poisson.
 
-Counts, as scVI has them (Lopez et al., "Deep generative modeling for single-cell
-transcriptomics", 2018, https://www.nature.com/articles/s41592-018-0229-2), with its
-names "nb" and "zinb". ℓ is the library size: of a row whose counts are known its own
-total, which is given and not modelled, log p(x | z, w, ℓ), so that depth of sequencing
-need not pass the latents. What is generated has no total yet and
-takes that of a usual row: e to the mean of log ℓ over the training rows, which the
-likelihood keeps account of in training and saves with its weights.
+Counts follow scVI and its names "nb" and "zinb" (Lopez et al., "Deep generative
+modeling for single-cell transcriptomics", 2018,
+https://www.nature.com/articles/s41592-018-0229-2). ℓ is the library size. For a row with
+known counts it is the row's total, which is given and not modelled, log p(x | z, w, ℓ),
+so that latents need not encode sequencing depth. Generated rows have no total and take
+the typical one: the geometric mean over the training rows, saved with the weights.
 
-A beta density has none to give at exactly 0 and 1. Proportions nearer to either than
-half a thousandth count as half a thousandth away: what Smithson & Verkuilen ("A better
-lemon squeezer?", 2006, https://doi.org/10.1037/1082-989X.11.1.54) squeeze the values of
-a thousand rows to, at the ends alone.
+A beta density is 0 or infinite at 0 and 1. Proportions are clamped to half a thousandth
+from either end, the distance to which Smithson & Verkuilen squeeze a thousand rows
+("A better lemon squeezer?", 2006, https://doi.org/10.1037/1082-989X.11.1.54).
 """
 
 from __future__ import annotations
@@ -44,24 +41,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.core import noise
-from counterpoint.core.modality import Modality
+from counterpoint.core.modality import LIKELIHOOD_NAMES, Modality
 from counterpoint.core.precision import wide
-from counterpoint.nn.running import Statistics
+from counterpoint.core.registry import Registry
+from counterpoint.nn.running import RunningMoments
 from counterpoint.probability.distributions import floored
 
-MOST_CONCENTRATED = 1e6
-"""No φ that is learned gets larger."""
+MAX_CONCENTRATION = 1e6
+"""Largest learned φ."""
 
-NEAREST = 5e-4
-"""How near to 0 and 1 proportions can be."""
+MIN_DISTANCE_TO_ENDS = 5e-4
+"""Distance from 0 and 1 to which proportions are clamped."""
 
 
 class Likelihood(nn.Module, ABC):
     """Maps raw decoder outputs (..., B, *output_shape) and values (B, *shape) to
-    log-densities (..., B)."""
+    log-densities (..., B).
+
+    A likelihood of your own overrides ``mean``, ``sample`` and ``log_prob``, and gets a
+    name by :func:`register_likelihood`.
+    """
 
     exact = True
-    """Whether ``log_prob`` is a density; surrogates say False and refuse
+    """Whether ``log_prob`` is a density. Surrogates have False and refuse
     importance-sampled likelihoods."""
 
     def __init__(self, modality: Modality) -> None:
@@ -76,28 +78,29 @@ class Likelihood(nn.Module, ABC):
         vocabulary).
 
         Args:
-            x: the values of the same rows, (B, *shape), zeros in those whose are not
-                known: counts have their totals.
+            raw: outputs of the decoder.
+            x: the values of the same rows, (B, *shape), zeros in rows without; counts
+                take their totals from them.
         """
 
     def draft(self, raw: Tensor) -> Tensor:
-        """The mean, or what is cheap and like it where the mean is dear: for losses
-        that differentiate through what is generated."""
+        """The mean, or a cheap substitute if the mean is slow, for losses that
+        differentiate through generated values."""
         return self.mean(raw)
 
     @abstractmethod
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        """A draw of x given raw outputs, of the shape of the values, by
+        """Sample x given raw outputs, (..., B, *shape), by
         :mod:`counterpoint.core.noise`; ``x`` as in ``mean``."""
 
     def observe(self, x: Tensor, present: Tensor) -> None:
-        """Take account, in training, of values (B, *shape) of the rows that have them,
-        (B,): of what generation needs to know of the data."""
+        """Track, in training, statistics that generation needs, of values (B, *shape)
+        in present rows (B,)."""
 
     @abstractmethod
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
-        """log p(x | raw), (..., B), in float32 whatever the precision of the network:
-        of the entries that are ``there`` (B, *shape), all by default."""
+        """log p(x | raw) of the entries that are ``there`` (B, *shape), all by default;
+        (..., B), in float32 for networks of any precision."""
 
     def total(self, entries: Tensor, there: Tensor | None = None) -> Tensor:
         """Sum over the event axes, of the entries that are there."""
@@ -124,8 +127,8 @@ class Located(Likelihood):
 
     @property
     def log_sigma(self) -> Tensor:
-        """Log of the scale: a number where it is fixed, of the shape of an example
-        where it is learned."""
+        """Log of the scale: one number if it is fixed, of the shape of an example if it
+        is learned."""
         return floored(self.log_scale) if self.learned else self.log_scale
 
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
@@ -141,17 +144,17 @@ class Located(Likelihood):
         return self.total(log_sigma, there) if log_sigma.ndim else self.size(there) * log_sigma
 
     def scaled_total(self, deviation: Tensor, power: int, there: Tensor | None) -> Tensor:
-        """Σ deviation · scale^power over the event; one multiplication after the sum
-        where the scale is a single number."""
+        """Σ deviation · scale^power over the event. A single scale multiplies once,
+        after the sum."""
         factor = torch.exp(power * self.log_sigma)
-        return (
-            self.total(deviation * factor, there)
-            if self.log_scale.ndim
-            else self.total(deviation, there) * factor
-        )
+        if self.log_scale.ndim:
+            return self.total(deviation * factor, there)
+        return self.total(deviation, there) * factor
 
 
 class Normal(Located):
+    """A normal of fixed or learned standard deviation."""
+
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         mean = self.mean(raw)
         return mean + torch.exp(self.log_sigma) * noise.normal_like(mean)
@@ -164,6 +167,8 @@ class Normal(Located):
 
 
 class Laplace(Located):
+    """A Laplace of fixed or learned diversity."""
+
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         mean = self.mean(raw)
         return mean + torch.exp(self.log_sigma) * noise.laplace_like(mean)
@@ -174,6 +179,8 @@ class Laplace(Located):
 
 
 class Bernoulli(Likelihood):
+    """Binary entries, or values in [0, 1]; raw outputs are logits."""
+
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return noise.bernoulli(self.mean(raw))
 
@@ -209,49 +216,46 @@ class Categorical(Likelihood):
 
 
 class Counts(Likelihood, ABC):
-    """Counts of features, ℓ of them in all: NB(μ, θ) with μ = ℓ softmax(y).
+    """Counts of features with total ℓ: NB(μ, θ) with μ = ℓ softmax(y).
 
     Attributes:
-        log_dispersion: log θ, (features,); θ begins at 1.
-        totals: of log ℓ over the training rows.
+        log_dispersion: log θ, (features,); θ starts at 1.
+        totals: moments of log ℓ over the training rows.
     """
 
     def __init__(self, modality: Modality) -> None:
         super().__init__(modality)
         self.log_dispersion = nn.Parameter(torch.zeros(modality.shape))
-        self.totals = Statistics(1)
+        self.totals = RunningMoments(1)
 
     def observe(self, x: Tensor, present: Tensor) -> None:
         total = x.sum(-1, keepdim=True)[present]
         self.totals(total[total[:, 0] > 0].log())
 
     @property
-    def usual_total(self) -> Tensor:
+    def typical_total(self) -> Tensor:
         """The geometric mean of the totals of the training rows, (1,); 1 before
         training."""
         return self.totals.mean.exp()
 
     def size(self, x: Tensor | None) -> Tensor:
-        """ℓ of what is generated, (B, 1) or (1,): the rows' own totals, and the usual
-        one in rows without counts."""
-        return (
-            self.usual_total
-            if x is None
-            else torch.where((own := x.sum(-1, keepdim=True)) > 0, own, self.usual_total)
-        )
+        """ℓ of generated rows, (B, 1) or (1,): their own totals, and the typical total
+        for rows without counts."""
+        if x is None:
+            return self.typical_total
+        own = x.sum(-1, keepdim=True)
+        return torch.where(own > 0, own, self.typical_total)
 
     def logits(self, y: Tensor, size: Tensor) -> Tensor:
-        """t = log μ − log θ, (..., B, features). A row of nothing but zeros has ℓ = 0,
-        of which there is no logarithm, and all but none in its place."""
+        """t = log μ − log θ, (..., B, features). ℓ is clamped to 1e-6, for rows of zeros
+        only."""
         return size.clamp(min=1e-6).log() + torch.log_softmax(wide(y), -1) - self.log_dispersion
 
     def negative_binomial(self, y: Tensor, x: Tensor, size: Tensor) -> Tensor:
         """log NB(x; μ, θ) of each feature, (..., B, features)."""
         t = self.logits(y, size)
-        theta, n = (
-            self.log_dispersion.double().exp(),
-            x.double(),
-        )  # a small difference of large numbers, which no draw of latents enters
+        # A small difference of large numbers; it does not depend on the latents.
+        theta, n = self.log_dispersion.double().exp(), x.double()
         ways = torch.lgamma(n + theta) - torch.lgamma(theta) - torch.lgamma(n + 1)
         return ways.to(t.dtype) - self.log_dispersion.exp() * F.softplus(t) - x * F.softplus(-t)
 
@@ -260,7 +264,7 @@ class Counts(Likelihood, ABC):
         return size * torch.softmax(wide(y), -1)
 
     def drawn(self, y: Tensor, size: Tensor) -> Tensor:
-        """A draw of NB(μ, θ)."""
+        """Sample NB(μ, θ)."""
         theta = self.log_dispersion.exp()
         t = self.logits(y, size)
         return noise.poisson(noise.gamma(theta.expand_as(t)) / (-t).exp())
@@ -275,6 +279,8 @@ class Counts(Likelihood, ABC):
 
 
 class NegativeBinomial(Counts):
+    """Counts without inflation; raw outputs are y, (..., features)."""
+
     def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return self.expected(raw, self.size(x))
 
@@ -286,8 +292,8 @@ class NegativeBinomial(Counts):
 
 
 class ZeroInflated(Counts):
-    """Raw outputs are (..., 2, features): y, and the logit of the probability π that a
-    count was lost."""
+    """Zero-inflated counts. Raw outputs are (..., 2, features): y, and the logit of the
+    probability π that a count was lost."""
 
     def __init__(self, modality: Modality) -> None:
         super().__init__(modality)
@@ -311,8 +317,8 @@ class Beta(Likelihood):
     """Proportions.
 
     Attributes:
-        log_concentration: of the shape of an example; 1/φ is its e to the minus, and a
-            millionth. φ begins at 1.
+        log_concentration: c, of the shape of an example, with 1/φ = e^(−c) + 10⁻⁶. φ
+            starts at 1.
     """
 
     def __init__(self, modality: Modality) -> None:
@@ -327,13 +333,12 @@ class Beta(Likelihood):
         return noise.beta(a, b)
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
-        log_a, log_b = (
-            log.double() for log in self.log_shapes(raw)
-        )  # a small difference of large numbers
-        a, b, x = log_a.exp(), log_b.exp(), x.clamp(NEAREST, 1 - NEAREST).double()
-        ways = (
-            torch.lgamma(a + b) - torch.lgamma(a + 1) - torch.lgamma(b + 1) + log_a + log_b
-        )  # finite also where a or b underflows
+        # In double precision: a small difference of large numbers.
+        log_a, log_b = (log.double() for log in self.log_shapes(raw))
+        a, b = log_a.exp(), log_b.exp()
+        x = x.clamp(MIN_DISTANCE_TO_ENDS, 1 - MIN_DISTANCE_TO_ENDS).double()
+        # Finite also if a or b underflows.
+        ways = torch.lgamma(a + b) - torch.lgamma(a + 1) - torch.lgamma(b + 1) + log_a + log_b
         return self.total(
             (ways + (a - 1) * x.log() + (b - 1) * torch.log1p(-x)).to(wide(raw).dtype), there
         )
@@ -343,22 +348,41 @@ class Beta(Likelihood):
         raw = wide(raw)
         log_phi = -torch.logaddexp(
             -self.log_concentration,
-            torch.full_like(self.log_concentration, -math.log(MOST_CONCENTRATED)),
+            torch.full_like(self.log_concentration, -math.log(MAX_CONCENTRATION)),
         )
         return log_phi + F.logsigmoid(raw), log_phi + F.logsigmoid(-raw)
 
 
-_FAMILIES: dict[str, type[Likelihood]] = {
-    "normal": Normal,
-    "laplace": Laplace,
-    "bernoulli": Bernoulli,
-    "categorical": Categorical,
-    "nb": NegativeBinomial,
-    "zinb": ZeroInflated,
-    "beta": Beta,
-}
+LIKELIHOODS: Registry[type[Likelihood]] = Registry(
+    "likelihood",
+    {
+        "normal": Normal,
+        "laplace": Laplace,
+        "bernoulli": Bernoulli,
+        "categorical": Categorical,
+        "nb": NegativeBinomial,
+        "zinb": ZeroInflated,
+        "beta": Beta,
+    },
+)
+"""Likelihoods by the name that ``Modality.likelihood`` takes."""
 
 
-def likelihood(modality: Modality) -> Likelihood:
-    """The likelihood that a modality's record asks for."""
-    return _FAMILIES[modality.likelihood](modality)
+def register_likelihood(name: str, kind: type[Likelihood]) -> None:
+    """Add a likelihood of your own for real values, under a name that
+    :class:`~counterpoint.Modality` then takes.
+
+    Raises:
+        ValueError: another likelihood has the name.
+    """
+    LIKELIHOODS.register(name, kind)
+    LIKELIHOOD_NAMES.register(name, name)
+
+
+def likelihood(of: Modality) -> Likelihood:
+    """Make the likelihood that a modality's record asks for.
+
+    >>> type(likelihood(Modality("x", (3,), "normal"))).__name__
+    'Normal'
+    """
+    return LIKELIHOODS.named(of.likelihood)(of)

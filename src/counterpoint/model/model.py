@@ -2,8 +2,8 @@
 
     p(z, w, x) = p(z) ∏_m p(w_m) p(x_m | z, w_m),      q(z, w | x) = q(z | x_S) ∏_m q(w_m | x_m)
 
-A decoder may read covariates c beside the latents, p(x_m | z, w_m, c): what is known of
-a row and should not have to pass them.
+A decoder may read covariates c beside the latents, p(x_m | z, w_m, c), so that the
+latents need not encode them.
 
 ``encode`` runs every encoder once. ``decode`` runs every decoder once on all the draws
 that need it, stacked along the rows.
@@ -12,7 +12,7 @@ that need it, stacked along the rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import cast
 
@@ -21,30 +21,31 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from counterpoint.core.batch import Batch
-from counterpoint.core.latents import Latents
+from counterpoint.core.latents import SHARED_KEY, Latents, modality_of, private_key
 from counterpoint.core.modality import Modality, covariates_of
 from counterpoint.core.reading import kind
+from counterpoint.model.additions import Addition
 from counterpoint.model.decoders import Decoder, Draw
 from counterpoint.model.denoising import DenoiserOptions, Denoising
 from counterpoint.model.encoding import Encoding
-from counterpoint.model.fitted_priors import Sampler, samplers
+from counterpoint.model.fitted_priors import FittedPrior, make_fitted_priors
 from counterpoint.model.likelihoods import Likelihood
 from counterpoint.model.posteriors import Posterior
 from counterpoint.model.priors import Prior
 from counterpoint.nn.modules import ByName
-from counterpoint.nn.running import Usual
+from counterpoint.nn.running import MeanImputer
 
 FAR_FROM_TRAINING = 8.0
-"""Root mean square of values, in standard deviations of the training values, from which
-a warning is given; that of training rows is 1."""
+"""Root mean square of values, in standard deviations of the training values, above which
+a warning is given. Training rows have 1."""
 
 CPU_ROWS = 256
-"""Most rows of a decoder call on a CPU: with 6,400 rows of small convolutions a step
-took twice as long (docs/results/speed)."""
+"""Most rows of a decoder call on a CPU. With 6,400 rows of small convolutions a step took
+twice as long (docs/results/speed)."""
 
 
 class Model(nn.Module):
-    """The generative model and its posterior; it knows nothing of losses.
+    """The generative model and its posterior, without losses.
 
     Args:
         modalities: in order.
@@ -54,15 +55,15 @@ class Model(nn.Module):
         decoders: by modality.
         auxiliary_priors: learned r_m(w), used for cross-reconstruction in training only
             (MMVAE+).
-        decoder_rows: at most so many rows in one decoder call; larger stacks are cut,
-            which keeps a call in the cache. None: 256 on a CPU, no limit elsewhere.
+        decoder_batch_size: most rows in one call of a decoder. Larger stacks are cut,
+            which keeps a call in the cache. None means 256 on a CPU, no limit elsewhere.
 
     Attributes:
-        denoisers: the diffusion decoders that took the place of a trained one, by
-            modality.
-        recompute: decode and compare again in the backward pass instead of keeping what
-            decoders and likelihoods computed, which must not depend on how often they
-            are called (no batch normalisation).
+        additions: fitted priors and diffusion decoders that replaced others, in the
+            order in which they were added.
+        activation_checkpointing: recompute decoders and likelihoods in the backward
+            pass instead of keeping their activations. They must not depend on how often
+            they are called (no batch normalisation).
     """
 
     def __init__(
@@ -74,12 +75,12 @@ class Model(nn.Module):
         posterior: Posterior,
         decoders: Mapping[str, Decoder],
         auxiliary_priors: Mapping[str, Prior] | None = None,
-        decoder_rows: int | None = None,
+        decoder_batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        if decoder_rows is not None and decoder_rows < 1:
+        if decoder_batch_size is not None and decoder_batch_size < 1:
             raise ValueError(
-                f"decoder_rows={decoder_rows} must be 1 or more, or None for the device's own limit"
+                f"decoder_batch_size={decoder_batch_size} must be 1 or more, or None for the device's own limit"
             )
         self.modalities = {m.name: m for m in modalities}
         self.covariates = covariates_of(modalities)
@@ -89,47 +90,48 @@ class Model(nn.Module):
         self.auxiliary_priors = ByName(auxiliary_priors or {})
         self.posterior = posterior
         self.decoders = ByName(decoders)
-        self.samplers = nn.ModuleDict()
+        self.fitted_priors = nn.ModuleDict()
         self.refiners = nn.ModuleList()
-        self.sampler_sizes: dict[str, int] = {}
-        self.denoisers: dict[str, DenoiserOptions] = {}
-        self.decoder_rows = decoder_rows
-        self.recompute = False
+        self.additions: dict[str, Addition] = {}
+        self.decoder_batch_size = decoder_batch_size
+        self.activation_checkpointing = False
 
     @property
     def refiner(self) -> nn.Module | None:
-        """What refines the posterior (:mod:`counterpoint.inference.refinement`), where
-        there is one."""
+        """The network that refines the posterior, where there is one
+        (:mod:`counterpoint.inference.refinement`)."""
         return self.refiners[0] if len(self.refiners) else None
 
     def put_refiner(self, refiner: nn.Module | None) -> None:
-        """Take a refiner, or none, in the place of any that is there."""
+        """Replace the refiner; None removes it."""
         while len(self.refiners):
             del self.refiners[0]
         self.refiners.extend([] if refiner is None else [refiner])
 
-    def put_denoisers(self, options: DenoiserOptions) -> None:
-        """Untrained diffusion decoders in the place of those of the modalities that
-        ``options`` name.
+    def replace_decoders(self, options: DenoiserOptions) -> None:
+        """Replace the decoders of the modalities that ``options`` name by untrained
+        diffusion decoders.
 
         Raises:
-            ValueError: no name, an unknown one, or a modality that can't be drawn so.
+            ValueError: no name, an unknown one, or a modality that diffusion can't draw.
         """
         options.check([*self.modalities.values()])
         if not options.modalities:
             raise ValueError(f"denoiser names no modality; choose some of {', '.join(self.names)}")
-        made = {}
+        decoders = {}
         for name in options.modalities:
-            size = (
-                self.shared_dim
-                + self.private_dims.get(name, 0)
-                + len(self.modalities[name].covariates)
-            )
-            made[name] = self.decoder(name).denoised(
-                Denoising(self.modalities[name], size, options)
-            )
-        self.decoders.update(made)
-        self.denoisers |= {name: replace(options, modalities=(name,)) for name in made}
+            modality = self.modalities[name]
+            size = self.shared_dim + self.private_dims.get(name, 0) + len(modality.covariates)
+            decoders[name] = self.decoder(name).denoised(Denoising(modality, size, options))
+        self.decoders.update(decoders)
+        for name in options.modalities:
+            own = asdict(replace(options, modalities=(name,)))
+            self._record(f"decoder of {name}", Addition("decoder", own))
+
+    def _record(self, key: str, addition: Addition) -> None:
+        """Remember an addition as the last one, in place of one of the same key."""
+        self.additions.pop(key, None)
+        self.additions[key] = addition
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -141,10 +143,9 @@ class Model(nn.Module):
 
     @property
     def latents(self) -> dict[str, int]:
-        """Sizes of z ("z") and of every w_m ("w_" and the modality)."""
-        return {"z": self.shared_dim} | {
-            f"w_{name}": dim for name, dim in self.private_dims.items()
-        }
+        """Sizes of z and every w_m, by the keys of :mod:`counterpoint.core.latents`."""
+        private = {private_key(name): dim for name, dim in self.private_dims.items()}
+        return {SHARED_KEY: self.shared_dim, **private}
 
     def decoder(self, name: str) -> Decoder:
         return cast(Decoder, self.decoders[name])
@@ -154,79 +155,75 @@ class Model(nn.Module):
 
     @property
     def denoisings(self) -> dict[str, Denoising]:
-        """By modality, what draws it by diffusion."""
-        reads = {name: self.likelihood(name) for name in self.names}
-        return {name: by for name, by in reads.items() if isinstance(by, Denoising)}
+        """The likelihoods of modalities with a diffusion decoder, by name."""
+        likelihoods = {name: self.likelihood(name) for name in self.names}
+        return {name: part for name, part in likelihoods.items() if isinstance(part, Denoising)}
 
     @property
-    def fillers(self) -> list[Usual]:
-        """What encoders read in gaps, of the modalities that have any."""
+    def fillers(self) -> list[MeanImputer]:
+        """The imputers of modalities with gaps."""
         return [filler for name in self.names if (filler := self.decoder(name).filler) is not None]
+
+    @property
+    def priors(self) -> tuple[str, ...]:
+        """Names of what latents can be drawn from: ``"standard"``, the density of the
+        objective, and the fitted priors, the last one fitted last."""
+        return ("standard", *self.fitted_priors)
 
     @property
     def surrogates(self) -> list[str]:
         """Modalities whose decoder has no exact density."""
         return [name for name in self.names if not self.likelihood(name).exact]
 
-    def sampler(self, kind: str, name: str) -> Sampler:
-        """The learned sampler of z ("z") or of w_m ("w_" and a modality)."""
-        return cast(Sampler, cast(nn.ModuleDict, self.samplers[kind])[name])
-
-    def encode(self, batch: Batch) -> Encoding:
-        """What the encoders say of a batch, in whose gaps they read what is usual
-        there."""
-        fillers = {
-            name: filler
-            for name in batch.entries
-            if (filler := self.decoder(name).filler) is not None
-        }
-        if not fillers:
-            return self.posterior.encode(batch)
-        filled = {
-            name: filler(batch.x[name], batch.entries[name]) for name, filler in fillers.items()
-        }
-        return self.posterior.encode(replace(batch, x={**batch.x, **filled}))
-
-    def add_samplers(self, kind: str, size: int | None = None) -> None:
-        """Samplers of one kind for z and every w_m, not yet fitted, in the place of any
-        that are there; keys "z", and "w_" and a modality.
+    def fitted_prior(self, kind: str, key: str) -> FittedPrior:
+        """The fitted prior of a latent.
 
         Args:
-            kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"`` or
-                ``"gmm"``.
-            size: width of the networks, or number of components; None for the usual.
+            kind: of the prior.
+            key: of the latent, see :mod:`counterpoint.core.latents`.
+        """
+        return cast(FittedPrior, cast(nn.ModuleDict, self.fitted_priors[kind])[key])
+
+    def encode(self, batch: Batch) -> Encoding:
+        """Encode a batch, with missing entries imputed by their training means."""
+        x = dict(batch.x)
+        for name, there in batch.entries.items():
+            if (filler := self.decoder(name).filler) is not None:
+                x[name] = filler(x[name], there)
+        return self.posterior.encode(replace(batch, x=x) if batch.entries else batch)
+
+    def add_fitted_priors(self, kind: str, size: int | None = None) -> None:
+        """Add priors of one kind for z and every w_m, not yet fitted, and remove those
+        of the same kind.
+
+        Args:
+            kind: one of :data:`~counterpoint.model.fitted_priors.FITTED_PRIORS`.
+            size: width of the networks, or number of components; None for the default.
 
         Raises:
             ValueError: an unknown kind, or a size below 1.
         """
-        made, used = samplers(kind, size, self.latents)
-        if kind in self.samplers:  # so that it becomes the last
-            del self.samplers[kind]
-        self.samplers[kind] = made
-        self.sampler_sizes = {
-            **{k: v for k, v in self.sampler_sizes.items() if k != kind},
-            kind: used,
-        }
+        priors, used = make_fitted_priors(kind, size, self.latents)
+        if kind in self.fitted_priors:  # so that it becomes the last
+            del self.fitted_priors[kind]
+        self.fitted_priors[kind] = priors
+        self._record(f"prior {kind}", Addition("prior", {"kind": kind, "size": used}))
 
     def decode(self, draws: Sequence[Draw], covariates: Tensor | None) -> list[dict[str, Tensor]]:
-        """Raw decoder outputs of each draw, by target, (K, B, *output_shape).
+        """Decode draws, each decoder once on all draws that need it.
 
         Args:
-            covariates: of the rows of all draws, (B, C). None, and C = 0, stand for the
-                average of the training rows. Where no decoder reads any, they change
-                nothing.
+            draws: latents and targets.
+            covariates: of the rows of all draws, (B, C). None and C = 0 mean the
+                average of the training rows. Decoders without covariates ignore them.
+
+        Returns:
+            Raw outputs of each draw, by target, (K, B, *output_shape).
 
         Raises:
             ValueError: another number of columns.
         """
-        if (
-            self.covariates
-            and covariates is not None
-            and covariates.shape[-1] not in (0, len(self.covariates))
-        ):
-            raise ValueError(
-                f"there are {covariates.shape[-1]} covariates, and decoders read {', '.join(self.covariates)}; give all of them"
-            )
+        self._check_columns(covariates)
         outputs: list[dict[str, Tensor]] = [{} for _ in draws]
         for name, decoder in self.decoders.items():
             wanted = [i for i, draw in enumerate(draws) if name in draw.targets]
@@ -240,9 +237,17 @@ class Model(nn.Module):
                 outputs[i][name] = part.unflatten(0, u.shape[:-1])
         return outputs
 
+    def _check_columns(self, covariates: Tensor | None) -> None:
+        if not self.covariates or covariates is None:
+            return
+        if (count := covariates.shape[-1]) not in (0, len(self.covariates)):
+            raise ValueError(
+                f"there are {count} covariates, and decoders read {', '.join(self.covariates)}; give all of them"
+            )
+
     def observe(self, batch: Batch) -> None:
-        """Let decoders that train take account of what generation needs to know of the
-        data.
+        """Track, in training, the statistics of the data that generation needs: totals
+        of counts, mean covariates, means of entries with gaps.
 
         Raises:
             ValueError: a batch without the covariates that decoders read.
@@ -254,27 +259,27 @@ class Model(nn.Module):
         for name in self.names:
             present = batch.present[name]
             self.likelihood(name).observe(batch.x[name], present)
-            if (usual := self.decoder(name).usual) is not None:
-                usual(batch.covariates[present])
+            if (moments := self.decoder(name).mean_covariates) is not None:
+                moments(batch.covariates[present])
             if (filler := self.decoder(name).filler) is not None:
                 filler.observe(batch.x[name], batch.observed(name))
 
     @property
     def knows_scale(self) -> bool:
-        """Whether it remembers the scale of any training values."""
+        """Whether the model remembers the scale of any training values."""
         return any(bool(self.decoder(name).scale_seen.any()) for name in self.names)
 
     def remember_scale(self, batch: Batch) -> None:
-        """Keep mean and standard deviation of the real values of some training rows, so
-        that values on another scale are noticed."""
+        """Remember the mean and standard deviation of the real values of training rows.
+        Questions then warn of values on another scale."""
         for name, modality in self.modalities.items():
             values = batch.x[name][batch.observed(name)]
             if kind(modality) == "real values" and values.numel() > 1:
                 self.decoder(name).scale_seen.copy_(torch.stack([values.mean(), values.std()]))
 
     def on_another_scale(self, batch: Batch) -> str | None:
-        """Which real values lie nowhere near those of training, in words; None where
-        all do."""
+        """A message that names a modality whose real values lie far from those of
+        training; None if all lie near."""
         for name in self.names:
             mean, std = self.decoder(name).scale_seen.tolist()
             values = batch.x[name][batch.observed(name)] if std > 0 else batch.x[name][:0]
@@ -287,28 +292,37 @@ class Model(nn.Module):
         return None
 
     def log_prob(self, name: str, raw: Tensor, batch: Batch) -> Tensor:
-        """log p(x_m | raw), (K, B), of the decoder's raw outputs (K, B, *output_shape)
-        and what of a batch is there; 0 in rows without the modality."""
+        """log p(x_m | raw) of the observed entries, (K, B); 0 in rows without the
+        modality.
+
+        Args:
+            name: of the modality.
+            raw: outputs of its decoder, (K, B, *output_shape).
+            batch: the rows.
+        """
         likelihood, x, present = self.likelihood(name), batch.x[name], batch.present[name]
         if likelihood.exact:
             there = batch.observed(name) if name in batch.entries else None
             return present * self._economical(likelihood.log_prob)(raw, x, there)
+        return self._surrogate(likelihood, raw, x, present)
+
+    def _surrogate(self, likelihood: Likelihood, raw: Tensor, x: Tensor, present: Tensor) -> Tensor:
+        """The surrogate of log p(x_m | raw), (K, B). Its network runs on every draw of
+        the present rows, and in parts."""
         lead = raw.shape[: raw.ndim - len(likelihood.output_shape)]
         values = x.expand(*lead, *likelihood.shape).flatten(0, len(lead) - 1)
-        rows = (
-            present.expand(lead).flatten().nonzero().squeeze(1)
-        )  # a surrogate has a network of its own to run on every draw
-        parts = zip(
-            *(t[rows].split(self._most(raw)) for t in (raw.flatten(0, len(lead) - 1), values)),
-            strict=True,
-        )
-        found = [self._economical(likelihood.log_prob)(*part) for part in parts if len(rows)]
         total = values.new_zeros(len(values))
-        return (total.index_copy(0, rows, torch.cat(found)) if found else total).view(lead)
+        rows = present.expand(lead).flatten().nonzero().squeeze(1)
+        if len(rows) == 0:
+            return total.view(lead)
+        log_prob, most = self._economical(likelihood.log_prob), self._most(raw)
+        outputs = raw.flatten(0, len(lead) - 1)[rows].split(most)
+        parts = zip(outputs, values[rows].split(most), strict=True)
+        return total.index_copy(0, rows, torch.cat([log_prob(*part) for part in parts])).view(lead)
 
     def _most(self, like: Tensor) -> int:
         """Most rows of one call of a decoder."""
-        return self.decoder_rows or (
+        return self.decoder_batch_size or (
             CPU_ROWS if like.device.type == "cpu" else max(like.shape[:-1].numel(), 1)
         )
 
@@ -320,32 +334,33 @@ class Model(nn.Module):
         )
 
     def _economical(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """The function, or one that computes its value again in the backward pass and
-        keeps only its inputs until then."""
-        return (
-            partial(checkpoint, function, use_reentrant=False)
-            if self.recompute and torch.is_grad_enabled()
-            else function
-        )
+        """The function, under activation checkpointing if that is on."""
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            return partial(checkpoint, function, use_reentrant=False)
+        return function
 
     def _input(self, latents: Latents, name: str, covariates: Tensor | None) -> Tensor:
         """[z, w_m, c], (K, B, D + D_m + C)."""
-        parts, usual = [latents.shared], self.decoder(name).usual
+        parts, moments = [latents.shared], self.decoder(name).mean_covariates
         if name in self.private_priors:
             parts.append(latents.private[name])
-        if usual is not None:
-            known = usual.mean if covariates is None or covariates.shape[-1] == 0 else covariates
+        if moments is not None:
+            known = moments.mean if covariates is None or covariates.shape[-1] == 0 else covariates
             parts.append(known.expand(*latents.shared.shape[:-1], -1))
         return torch.cat(parts, -1)
 
-    def draw_prior(self, name: str, shape: tuple[int, ...], *, prior: str = "standard") -> Tensor:
-        """Latents of the prior, (*shape, dim); ``name`` is "z", or "w_" and a modality.
+    def draw_prior(self, key: str, shape: tuple[int, ...], *, prior: str = "standard") -> Tensor:
+        """Draw latents from a prior, (*shape, dim).
 
         Args:
-            prior: ``"standard"``, the density of the objective, or the kind of a
-                learned sampler.
+            key: of the latent, see :mod:`counterpoint.core.latents`.
+            shape: of the draws.
+            prior: ``"standard"``, the density of the objective, or the kind of a fitted
+                prior.
         """
         if prior != "standard":
-            return self.sampler(prior, name).sample(torch.Size(shape).numel()).unflatten(0, shape)
-        density = self.prior if name == "z" else self.private_priors[name.removeprefix("w_")]
+            drawn = self.fitted_prior(prior, key).sample(torch.Size(shape).numel())
+            return drawn.unflatten(0, shape)
+        name = modality_of(key)
+        density = self.prior if name is None else self.private_priors[name]
         return density().rsample(torch.Size(shape))

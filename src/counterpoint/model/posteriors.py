@@ -1,4 +1,4 @@
-"""Posteriors: encoders, what they say of a batch, and the rule that joins them."""
+"""Posterior: encoders and the rule that joins them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from counterpoint.core.batch import Batch
 from counterpoint.model.encoding import Encoding
-from counterpoint.model.rules import Joint, Mixture, Rule
+from counterpoint.model.rules import JointRule, MixtureRule, Rule
 from counterpoint.nn.modules import ByName
 from counterpoint.probability import distributions as dist
 
@@ -18,9 +18,9 @@ class Posterior(nn.Module):
     """Encoders and the rule that joins them.
 
     Args:
-        encoders: by modality, in the model's order: from x to q(z | x) and q(w | x), or
-            None in its place.
-        rule: mixture, product, mixture of products or joint.
+        encoders: by modality, in the model's order: from x to q(z | x), and to q(w | x)
+            or None.
+        rule: one of :mod:`counterpoint.model.rules`, or your own.
     """
 
     def __init__(self, encoders: Mapping[str, nn.Module], rule: Rule) -> None:
@@ -29,36 +29,40 @@ class Posterior(nn.Module):
         self.rule = rule
 
     def encode(self, batch: Batch) -> Encoding:
-        """What each encoder says, run once on the rows that have its modality."""
+        """Encode a batch: each encoder runs once, on the rows that have its modality."""
         return Encoding(batch, self.encoders, self.rule)
 
     def condition(
         self, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None
     ) -> dist.Posterior:
-        """q(z | x_S), parameters (B, D), by its own rule or by another one."""
+        """q(z | x_S), parameters (B, D).
+
+        Args:
+            encoding: of a batch.
+            given: S, the names of the modalities to condition on.
+            rule: None for the posterior's own.
+        """
         return (rule or self.rule)(encoding, given)
 
     def aggregated(self, encoding: Encoding) -> list[tuple[dist.Posterior, Tensor]]:
-        """What the aggregate posterior of z is made of: posteriors, and which rows (B,)
-        count. A mixture's experts each by itself; else what everything a row has says
-        together, by the joint encoder where there is one."""
-        if isinstance(self.rule, Mixture):
+        """The parts of the aggregate posterior of z: posteriors, and which rows (B,)
+        count.
+
+        A mixture gives its experts, one part each. Other rules give one part, the
+        posterior given all that a row has.
+        """
+        if isinstance(self.rule, MixtureRule):
             return [(q, encoding.batch.present[name]) for name, q in encoding.shared.items()]
-        return [
-            (
-                self.everything(encoding),
-                torch.ones_like(encoding.members(tuple(encoding.shared))[0]),
-            )
-        ]
+        rows = torch.ones_like(encoding.members(tuple(encoding.shared))[0])
+        return [(self.everything(encoding), rows)]
 
     def everything(self, encoding: Encoding) -> dist.Posterior:
-        """q(z | all that a row has), parameters (B, D): by the joint encoder also in
-        rows that lack a modality, where it can read such."""
-        reads_gaps = (
-            isinstance(self.rule, Joint) and len(self.rule.encoder.tokens) > 0
-        )  # else incomplete rows take the rule for subsets
-        return (
-            encoding.joint
-            if reads_gaps and encoding.joint is not None
-            else self.condition(encoding, tuple(encoding.shared))
-        )
+        """q(z | all that a row has), parameters (B, D).
+
+        A joint encoder with tokens reads incomplete rows too. Without tokens they take
+        the rule for subsets.
+        """
+        reads_incomplete = isinstance(self.rule, JointRule) and len(self.rule.encoder.tokens) > 0
+        if reads_incomplete and encoding.joint is not None:
+            return encoding.joint
+        return self.condition(encoding, tuple(encoding.shared))

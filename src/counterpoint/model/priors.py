@@ -23,6 +23,9 @@ class Prior(nn.Module):
 
     Raises:
         ValueError: an unknown name, or a scale that is not positive.
+
+    >>> Prior(2, scale=0.5)().scale.tolist()
+    [0.5, 0.5]
     """
 
     log_scale: Tensor

@@ -1,15 +1,13 @@
-"""Posteriors q(z, w | x_S): unimodal encoders and the rule that joins them for a set S
-of modalities.
+"""Rules: how unimodal posteriors are joined into q(z | x_S) for a given set S.
 
-    Mixture             q(z|x_S) = 1/|S| Σ_{m∈S} q(z|x_m)                    Shi et al. 2019, https://arxiv.org/abs/1911.03393
-    Product             q(z|x_S) ∝ p(z)^π ∏_{m∈S} q(z|x_m), π ∈ {0, 1}       Wu & Goodman 2018, https://arxiv.org/abs/1802.05335
-    MixtureOfProducts   uniform mixture of the products of all subsets       Sutter et al. 2021, https://arxiv.org/abs/2105.02470
-    PosteriorProduct    q(z|x_S) ∝ p(z) ∏_{m∈S} q(z|x_m) / q_m(z)            JNF 2025, https://arxiv.org/abs/2502.03952
-    Joint               q(z|X) has an encoder of its own; proper subsets     Suzuki et al. 2016, https://arxiv.org/abs/1611.01891
-                        take another rule
+    MixtureRule   q(z|x_S) = 1/|S| Σ_{m∈S} q(z|x_m)                    Shi et al. 2019, https://arxiv.org/abs/1911.03393
+    ProductRule   q(z|x_S) ∝ p(z)^π ∏_{m∈S} q(z|x_m), π ∈ {0, 1}       Wu & Goodman 2018, https://arxiv.org/abs/1802.05335
+    MoPoERule     uniform mixture of the products of all subsets       Sutter et al. 2021, https://arxiv.org/abs/2105.02470
+    BayesRule     q(z|x_S) ∝ p(z) ∏_{m∈S} q(z|x_m) / q_m(z)            JNF 2025, https://arxiv.org/abs/2502.03952
+    JointRule     q(z|X) has an encoder of its own; proper subsets     Suzuki et al. 2016, https://arxiv.org/abs/1611.01891
+                  take another rule
 
-Every rule works row by row on what is present: S is the set of given modalities that
-the row has.
+Every rule works row by row: S is the set of given modalities that the row has.
 """
 
 from __future__ import annotations
@@ -31,23 +29,27 @@ from counterpoint.nn.mlp import mlp
 from counterpoint.nn.modules import ByName, VectorsByName
 from counterpoint.nn.options import NetworkOptions
 from counterpoint.probability import distributions as dist
+from counterpoint.probability.combining import chosen, product_of_posteriors
 from counterpoint.probability.distributions import Diagonal, Expert, Normal, scattered, stacked
 from counterpoint.probability.mcmc import HMC
-from counterpoint.probability.products import chosen, product_of_posteriors
 
 
 class Rule(nn.Module, ABC):
-    """Joins what the encoders say of the given modalities into q(z | x_S)."""
+    """Joins the unimodal posteriors of the given modalities into q(z | x_S).
+
+    A rule of your own overrides ``forward``. It is an argument of
+    :func:`~counterpoint.methods.common.build` and of ``method.encode``.
+    """
 
     hmc = HMC()
     """How products without closed form are sampled."""
 
     def joint(self, batch: Batch) -> Normal | None:
-        """q(z | X) where the rule has a joint encoder."""
+        """q(z | X), parameters (B, D), of a rule with a joint encoder; else None."""
         return None
 
     def alone(self, encoding: Encoding, name: str) -> Expert:
-        """q(z | x_m): what the rule makes of one modality, parameters (B, D)."""
+        """q(z | x_m) by this rule, parameters (B, D)."""
         return encoding.shared[name]
 
     @abstractmethod
@@ -55,7 +57,9 @@ class Rule(nn.Module, ABC):
         """q(z | x_S) for S = ``given``, parameters (B, D)."""
 
 
-class Mixture(Rule):
+class MixtureRule(Rule):
+    """The uniform mixture of the experts that a row has."""
+
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
         if len(given) == 1:
             return encoding.shared[given[0]]
@@ -67,13 +71,13 @@ class Mixture(Rule):
 PriorExpert = Literal["always", "complete", "never"]
 
 
-class Product(Rule):
+class ProductRule(Rule):
     """The normalised product of the experts.
 
     Args:
-        prior_expert: whether N(0, I) is an expert: ``"always"`` (MVAE); ``"complete"``,
-            in the product of all modalities of the model only (DMVAE); or ``"never"``
-            (MVTCAE).
+        prior_expert: whether N(0, I) is an expert: ``"always"`` (MVAE), ``"never"``
+            (MVTCAE), or ``"complete"`` (DMVAE): only in the product of all modalities
+            of the model.
 
     Raises:
         ValueError: an unknown ``prior_expert``.
@@ -91,28 +95,23 @@ class Product(Rule):
         return self(encoding, (name,))
 
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> Normal:
-        experts, members = (
-            stacked([encoding.shared[name] for name in given]),
-            encoding.members(given),
-        )
+        experts = stacked([encoding.shared[name] for name in given])
+        members = encoding.members(given)
         if self.prior_expert == "never":
             return dist.product(experts, members)
-        complete = (
-            members.all(0) if len(given) == len(encoding.shared) else torch.zeros_like(members[0])
-        )
-        return dist.product(
-            *_with_unit(
-                experts,
-                members,
-                complete if self.prior_expert == "complete" else torch.ones_like(complete),
-            )
-        )
+        rows = torch.ones_like(members[0])
+        if self.prior_expert == "complete":
+            everything = len(given) == len(encoding.shared)
+            rows = members.all(0) if everything else torch.zeros_like(members[0])
+        return dist.product(*_with_unit(experts, members, rows))
 
 
-class MixtureOfProducts(Rule):
-    """All non-empty subsets of what is given; the N(0, I) expert joins the product of
-    all modalities of the model, as in the authors' code. A row mixes the subsets whose
-    members it all has."""
+class MoPoERule(Rule):
+    """The uniform mixture of the products of all non-empty subsets of what is given.
+
+    As in the authors' code, N(0, I) is an expert in the product of all modalities of
+    the model. A row mixes the subsets of which it has every member.
+    """
 
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
         if len(given) == 1:
@@ -133,16 +132,16 @@ class MixtureOfProducts(Rule):
         )
 
 
-class PosteriorProduct(Rule):
+class BayesRule(Rule):
     """The posterior that unimodal posteriors imply where modalities are independent
     given z:
 
         log q(z | x_S) = log p(z) + Σ_{m∈S} [log q(z | x_m) − log q_m(z)] + const,
 
-    with p(z) in the place of q_m(z) where an expert does not know its marginal; in
-    closed form where every expert is normal, by Hamiltonian Monte Carlo otherwise. It
-    serves any method at inference, whatever rule it was trained with: the experts are
-    what that rule makes of each modality alone.
+    with p(z) for q_m(z) where an expert does not know its marginal. The product of
+    normal experts has a closed form; others are sampled by Hamiltonian Monte Carlo. Any
+    method can take this rule at inference. The experts are the posteriors of single
+    modalities under the rule that it was trained with.
 
     Args:
         hmc: how to sample where there is no closed form.
@@ -181,9 +180,9 @@ class JointEncoder(nn.Module):
         modalities: all modalities of the model.
         shared_dim: D.
         networks: kind and sizes of the trunks.
-        tokens: read a learned vector in the place of the features of an absent modality
-            (ours; the papers suppose complete data). Without, rows that lack a modality
-            get the unit distribution.
+        tokens: read a learned vector for the features of an absent modality (our
+            choice; the papers assume complete data). Without tokens, rows that lack a
+            modality get the unit distribution.
         hidden: width of the head's two layers.
     """
 
@@ -212,9 +211,8 @@ class JointEncoder(nn.Module):
         if self.tokens:
             return self._read([self._with_token(batch, name) for name in self.trunks])
         rows = torch.stack([*batch.present.values()]).all(0).nonzero().squeeze(-1)
-        some = (
-            rows if len(rows) else torch.zeros(1, dtype=torch.long, device=rows.device)
-        )  # what one blank row gives is thrown away
+        # Without a complete row, one blank row is read and its result is discarded.
+        some = rows if len(rows) else torch.zeros(1, dtype=torch.long, device=rows.device)
         q = self._read([network(batch.x[name][some]) for name, network in self.trunks.items()])
         return q if len(rows) == len(batch) else scattered(q, rows, len(batch))
 
@@ -231,14 +229,14 @@ class JointEncoder(nn.Module):
         return Normal(q.loc, q.scale)
 
 
-class Joint(Rule):
-    """The joint encoder's posterior where everything is given and a row has it all;
-    another rule for the rest.
+class JointRule(Rule):
+    """The joint encoder's posterior for complete rows if every modality is given;
+    another rule for all else.
 
     Args:
         encoder: q(z | X).
-        subsets: what proper subsets take, and rows that lack a modality (ours; the
-            papers leave incomplete rows open).
+        subsets: the rule for proper subsets, and for rows that lack a modality (our
+            choice; the papers leave incomplete rows open).
     """
 
     def __init__(self, encoder: JointEncoder, subsets: Rule) -> None:
@@ -258,7 +256,7 @@ class Joint(Rule):
 
 
 def _with_unit(experts: Diagonal, members: Tensor, rows: Tensor) -> tuple[Normal, Tensor]:
-    """N(0, I) as one more expert, after the others, in some rows (B,)."""
+    """Append N(0, I) to the experts, as a member of some rows (B,)."""
     loc, scale = experts.loc, experts.scale
     unit = Normal(
         torch.cat([loc, torch.zeros_like(loc[:1])]), torch.cat([scale, torch.ones_like(scale[:1])])

@@ -10,16 +10,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterpoint.nn.mlp import mlp
-from counterpoint.nn.modules import BatchNorm, Trunk
-from counterpoint.nn.options import Norm
+from counterpoint.nn.modules import BatchNorm, Norm, Trunk
 
 COARSE_BOUND = 3.0
-"""Soft bound of a conv decoder's coarse image; ours."""
+"""Soft bound of a conv decoder's coarse image (our choice)."""
 
 
 def halvings(size: int, smallest: int = 4) -> list[int]:
-    """Side lengths from ``size`` down, each half of the one before (rounded up), until
-    ``smallest`` or less."""
+    """Side lengths from ``size`` down to ``smallest`` or less, each half of the one
+    before, rounded up.
+
+    >>> halvings(28)
+    [28, 14, 7, 4]
+    """
     sizes = [size]
     while sizes[-1] > smallest:
         sizes.append(math.ceil(sizes[-1] / 2))
@@ -50,14 +53,14 @@ class ConvGenerator(nn.Module):
     """A coarse image and its detail, added.
 
     A linear map of the first dense layer gives the image at 8×8 or less, which is
-    enlarged (bilinear); two dense layers to the smallest map and 4×4 transposed
+    enlarged (bilinear). Two dense layers to the smallest map and 4×4 transposed
     convolutions of stride 2, cut to the sizes of ``ConvTrunk``, give the detail.
-    Colours and places need not pass the convolutions, and are learned many times faster
-    (docs/decisions/0008). Soft bounds of ±3 on the coarse image, before any sigmoid,
-    leave the last word to the detail.
+    Colours and positions bypass the convolutions, and are learned many times faster
+    (docs/decisions/0008). The coarse image is softly bounded to ±3 before any sigmoid,
+    so that the detail can override it.
 
-    Transposed convolutions rather than enlargement and convolution: on a CPU the same
-    depth and width is 3.5 times faster.
+    On a CPU transposed convolutions are 3.5 times faster than enlargement and
+    convolution of the same depth and width.
     """
 
     def __init__(self, latent_dim: int, shape: tuple[int, ...], width: int, hidden: int) -> None:
@@ -95,8 +98,8 @@ def enlarged_conv(x: Tensor, convolution: nn.Conv2d) -> Tensor:
 
     Computed as the 4×4 transposed convolution of stride 2 that it equals: along one
     axis, output 2s − 1 + t of the large map reads x[s] by the taps 2 − t and 3 − t, so
-    tap t of the larger kernel is the sum of those. 4/9 of the multiplications, and the
-    large map is never made.
+    tap t of the larger kernel is their sum. It takes 4/9 of the multiplications, and
+    no memory for the large map.
     """
     kernel = F.avg_pool2d(
         convolution.weight.flip(-2, -1), 2, 1, 1, divisor_override=1

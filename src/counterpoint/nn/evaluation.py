@@ -1,5 +1,4 @@
-"""Evaluation mode for the time of an answer, whatever other threads ask of the same
-module."""
+"""Evaluation mode during a question, safe for threads that ask the same module."""
 
 from __future__ import annotations
 
@@ -13,17 +12,17 @@ from torch import nn
 
 _lock = Lock()
 _asked: WeakKeyDictionary[nn.Module, tuple[int, bool]] = WeakKeyDictionary()
-"""How many questions each module answers now, and whether it trained before the first
-of them."""
+"""By module, how many questions run now, and whether it trained before the first."""
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradient, both restored afterwards: the mode by the last
-    of the threads that ask at once.
+    """Enter evaluation mode without gradient, and restore both afterwards.
+
+    Threads that ask at once share the mode; the last one restores it.
 
     Raises:
-        MemoryError: what is asked takes more memory than there is.
+        MemoryError: the question takes more memory than there is.
     """
     with _lock:
         inside, training = _asked.get(module, (0, module.training))
@@ -33,9 +32,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     try:
         with torch.no_grad():
             yield
-    except (
-        RuntimeError
-    ) as error:  # what torch raises where memory ends, on a processor without a kind of its own
+    except RuntimeError as error:  # on a CPU torch has no error of its own for memory
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
             raise MemoryError(
                 "the answer takes more memory than there is; ask for fewer rows, samples or draws at a time"

@@ -9,8 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from counterpoint.core.modality import Modality
-from counterpoint.nn.modules import BatchNorm, Trunk, readable
-from counterpoint.nn.options import Norm
+from counterpoint.nn.modules import BatchNorm, Norm, Trunk, readable
 
 
 def mlp(sizes: Sequence[int], norm: Norm = "none") -> nn.Sequential:

@@ -1,12 +1,11 @@
-"""What all networks share: trunks, dictionaries of modules by modality, batch
-normalisation."""
+"""Parts that all networks share: trunks, modules by modality, batch normalisation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +13,23 @@ from torch.nn import functional as F
 
 from counterpoint.core.modality import Modality
 
+Norm = Literal["none", "batch"]
+"""Normalisation in the trunks of encoders."""
+
 
 class ByName(nn.ModuleDict):
-    """Modules by the name of a modality. PyTorch's own dictionary refuses names that
-    its methods have, such as ``type`` or ``keys``."""
+    """Modules by the name of a modality.
+
+    ``nn.ModuleDict`` refuses names that its methods have, such as ``type`` or ``keys``;
+    this dictionary takes them.
+    """
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
         self._modules[name] = module  # type: ignore[assignment]  # as torch's own does
 
 
 class VectorsByName(nn.ParameterDict):
-    """Parameters by the name of a modality, whatever that is, as :class:`ByName`."""
+    """Parameters by the name of a modality; takes every name, as :class:`ByName`."""
 
     def __setitem__(self, key: str, value: nn.Parameter) -> None:
         self._keys[key] = None
@@ -36,11 +41,10 @@ class VectorsByName(nn.ParameterDict):
 
 @contextmanager
 def weights_from(seed: int) -> Iterator[None]:
-    """Draw initial weights from a stream fixed by ``seed``, and leave torch's own
-    generators as they were.
+    """Draw initial weights from a seed, and restore torch's own generators afterwards.
 
     Raises:
-        ValueError: a seed that is no whole number of 0 or more.
+        ValueError: a seed that is not a whole number of 0 or more.
     """
     if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
         raise ValueError(f"seed={seed!r} must be a whole number of 0 or more")
@@ -50,16 +54,18 @@ def weights_from(seed: int) -> Iterator[None]:
 
 
 class Trunk(nn.Module):
-    """Values to features; ``features`` is their number."""
+    """A network from values (B, *shape) to features (B, ``features``)."""
 
     features: int
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation of vectors or maps. Fewer than two rows have no statistics of
-    their own: they take the running ones, and leave those as they are. So a modality
-    that a single row of a batch has can be trained, and one that no row has moves
-    nothing."""
+    """Batch normalisation of vectors or maps.
+
+    A batch of fewer than two rows takes the running statistics and does not move them.
+    A modality that one row of a batch has can then be trained, and one that no row has
+    changes nothing.
+    """
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Any number of axes."""
@@ -74,8 +80,8 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
 
 @contextmanager
 def untracked(network: nn.Module) -> Iterator[None]:
-    """Let batch normalisation use each batch's own statistics without moving the
-    running ones: for inputs that are not data."""
+    """Normalise by each batch's own statistics without moving the running ones: for
+    inputs that are not data."""
     layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
@@ -88,7 +94,10 @@ def untracked(network: nn.Module) -> Iterator[None]:
 
 
 def readable(modality: Modality, x: Tensor) -> Tensor:
-    """Values (..., *shape) as networks see them: counts of d features as log(1 + d x /
-    Σ x), whose scale is the same however deeply a row was sampled and however many
-    features there are; others as they are. Differentiable, and 0 where all counts are."""
+    """Values (..., *shape) as networks read them.
+
+    Counts of d features become log(1 + d x / Σ x), whose scale depends neither on the
+    depth of sampling nor on the number of features; a row of zeros stays 0. Other
+    values are unchanged. Differentiable.
+    """
     return torch.log1p(x.shape[-1] * F.normalize(x, p=1, dim=-1)) if modality.counts else x

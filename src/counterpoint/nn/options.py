@@ -1,16 +1,20 @@
-"""NetworkOptions: kind and sizes of the networks of a method."""
+"""NetworkOptions: kind and sizes of the networks of a method, and the kinds there are."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+
+from torch import nn
 
 from counterpoint.core import checks
 from counterpoint.core.modality import Modality
-
-NetworkKind = Literal["auto", "mlp", "conv", "resnet", "text"]
-
-Norm = Literal["none", "batch"]
+from counterpoint.core.registry import Registry
+from counterpoint.nn.conv import ConvGenerator, ConvTrunk
+from counterpoint.nn.mlp import MLPGenerator, MLPTrunk
+from counterpoint.nn.modules import Norm, Trunk
+from counterpoint.nn.resnet import ResNetGenerator, ResNetTrunk
+from counterpoint.nn.text import TextGenerator, TextTrunk
 
 
 @dataclass(frozen=True)
@@ -18,33 +22,37 @@ class NetworkOptions:
     """How the networks of every modality are built.
 
     Args:
-        kind: ``"auto"`` takes ``conv`` for images, ``text`` for word ids and ``mlp``
-            for vectors.
+        kind: one of :data:`NETWORKS`. ``"auto"`` means ``conv`` for images, ``text``
+            for word ids and ``mlp`` for vectors.
         width: channels of the first convolution, which double at each halving (up to 8
             times as many); ``text``: channels.
-        hidden: widths of the hidden layers of ``mlp``, mirrored in its generator; the
-            last one also is the width of the dense layer of ``conv``. ``()`` leaves
+        hidden: widths of the hidden layers of ``mlp``, mirrored in its generator. The
+            last one is also the width of the dense layer of ``conv``. ``()`` makes
             ``mlp`` linear, and with normal likelihoods the model a factor analysis.
-        norm: ``"batch"`` normalises in the encoder's trunk of ``mlp`` and ``conv``, and
-            changes nothing in ``resnet`` and ``text``; contrast needs it when training
-            is short (see docs/concepts).
+        norm: ``"batch"`` normalises in the encoder's trunk of ``mlp`` and ``conv``.
+            Contrast needs it when training is short (see docs/concepts).
+
+    Raises:
+        ValueError: an unknown kind, a kind without normalisation, or a width below 1.
+
+    >>> NetworkOptions(hidden=(64, 32)).dense
+    32
     """
 
-    kind: NetworkKind = "auto"
+    kind: str = "auto"
     width: int = 32
     hidden: tuple[int, ...] = (256, 256)
     norm: Norm = "none"
 
     def __post_init__(self) -> None:
         checks.record(self)
-        if self.kind not in get_args(NetworkKind) or self.norm not in get_args(Norm):
-            raise ValueError(
-                f"networks: unknown kind={self.kind!r} or norm={self.norm!r}; kinds are {get_args(NetworkKind)}, norms {get_args(Norm)}"
-            )
-        if self.norm == "batch" and self.kind in ("resnet", "text"):
-            raise ValueError(
-                f"networks: kind={self.kind!r} has no normalisation; give norm='none', or kind='conv', 'mlp' or 'auto'"
-            )
+        checks.choices(self, "networks: ")
+        if self.kind != "auto":
+            NETWORKS.check(self.kind, "networks: kind")
+            if self.norm == "batch" and not NETWORKS[self.kind].normalises:
+                raise ValueError(
+                    f"networks: kind={self.kind!r} has no normalisation; give norm='none', or kind='conv', 'mlp' or 'auto'"
+                )
         if self.width < 1 or min(self.hidden, default=1) < 1:
             raise ValueError(
                 f"networks: width={self.width} and every entry of hidden={self.hidden} must be 1 or more"
@@ -64,17 +72,75 @@ class NetworkOptions:
         return self.hidden[-1]
 
 
-def kind_for(modality: Modality, kind: NetworkKind) -> NetworkKind:
+@dataclass(frozen=True)
+class NetworkKind:
+    """How networks of one kind are made.
+
+    Args:
+        trunk: makes a network from values (B, *shape), as
+            :func:`~counterpoint.nn.modules.readable`, to features (B, features).
+        generator: makes a network from latents (N, latent_dim) to raw outputs
+            (N, *output_shape).
+        fits: whether the networks can read a modality.
+        normalises: whether the trunk has batch normalisation for ``norm="batch"``.
+    """
+
+    trunk: Callable[[Modality, NetworkOptions], Trunk]
+    generator: Callable[[int, tuple[int, ...], NetworkOptions], nn.Module]
+    fits: Callable[[Modality], bool]
+    normalises: bool = False
+
+
+def _image(modality: Modality) -> bool:
+    return len(modality.shape) == 3 and not _words(modality)
+
+
+def _words(modality: Modality) -> bool:
+    return modality.likelihood == "categorical"
+
+
+NETWORKS: Registry[NetworkKind] = Registry(
+    "network",
+    {
+        "mlp": NetworkKind(
+            lambda modality, o: MLPTrunk(modality, o.hidden, o.norm),
+            lambda latent_dim, shape, o: MLPGenerator(latent_dim, shape, o.hidden[::-1]),
+            lambda modality: not _words(modality),
+            normalises=True,
+        ),
+        "conv": NetworkKind(
+            lambda modality, o: ConvTrunk(modality.shape, o.width, o.dense, o.norm),
+            lambda latent_dim, shape, o: ConvGenerator(latent_dim, shape, o.width, o.dense),
+            _image,
+            normalises=True,
+        ),
+        "resnet": NetworkKind(
+            lambda modality, o: ResNetTrunk(modality.shape, o.width),
+            lambda latent_dim, shape, o: ResNetGenerator(latent_dim, shape, o.width),
+            _image,
+        ),
+        "text": NetworkKind(
+            lambda modality, o: TextTrunk(modality.shape[0], modality.classes or 0, o.width),
+            lambda latent_dim, shape, o: TextGenerator(latent_dim, shape, o.width),
+            _words,
+        ),
+    },
+)
+"""Kinds of networks by the name that ``NetworkOptions.kind`` takes."""
+
+
+def kind_for(modality: Modality, kind: str) -> NetworkKind:
     """The kind of network for a modality.
 
     Raises:
         ValueError: a network that cannot read this modality.
     """
-    image, words = len(modality.shape) == 3, modality.likelihood == "categorical"
     if kind == "auto":
-        return "text" if words else "conv" if image else "mlp"
-    if (kind == "text") != words or (kind in ("conv", "resnet") and not image):
+        image = len(modality.shape) == 3
+        return NETWORKS["text" if _words(modality) else "conv" if image else "mlp"]
+    chosen = NETWORKS.named(kind)
+    if not chosen.fits(modality):
         raise ValueError(
             f"modality {modality.name!r} of shape {modality.shape} ({modality.likelihood}) can't use network {kind!r}; use 'auto'"
         )
-    return kind
+    return chosen

@@ -1,4 +1,4 @@
-"""Running statistics of training rows."""
+"""Running moments of training rows, and the imputer of missing entries."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from torch import Tensor, nn
 from counterpoint.core.precision import wide
 
 
-class Statistics(nn.Module):
-    """Running mean and variance of vectors (N, dim), for what needs them and not for
-    normalising: all batches count the same at first, and later ones one in a hundred,
-    so that few batches are enough and what changes is followed. Fewer than two rows
-    change nothing.
+class RunningMoments(nn.Module):
+    """Running mean and variance of vectors (N, dim).
 
-    A batch of mean m and variance v, which counts a share s, moves them by the law of
-    total variance, so that batches may differ (a modality after the other):
+    A cumulative average for the first 100 batches, an exponential one with momentum .01
+    afterwards. Batches of fewer than two rows are ignored. A batch of mean m and
+    variance v with share s moves the moments by the law of total variance:
 
         variance ← (1 − s) variance + s v + s (1 − s) (m − mean)²,      mean ← (1 − s) mean + s m
 
@@ -26,14 +24,19 @@ class Statistics(nn.Module):
         mean: (dim,), 0 at first.
         variance: (dim,), 1 at first.
         count: batches seen.
+
+    >>> moments = RunningMoments(2)
+    >>> _ = moments(torch.tensor([[0.0, 2.0], [2.0, 2.0]]))
+    >>> moments.mean.tolist(), moments.variance.tolist()
+    ([1.0, 2.0], [1.0, 0.0])
     """
 
     mean: Tensor
     variance: Tensor
     count: Tensor
 
-    LEAST = 0.01
-    """The share of later batches."""
+    MIN_SHARE = 0.01
+    """Share of a batch after the first 100."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -43,9 +46,9 @@ class Statistics(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Take account of x when training; returns it as it is."""
+        """Track x (N, dim) when training, and return it unchanged."""
         if self.training and len(x) > 1:
-            share = self.count.add_(1).float().reciprocal().clamp(min=self.LEAST)
+            share = self.count.add_(1).float().reciprocal().clamp(min=self.MIN_SHARE)
             values = wide(x)
             apart = values.mean(0) - self.mean
             self.variance.lerp_(values.var(0, correction=0), share).add_(
@@ -56,19 +59,22 @@ class Statistics(nn.Module):
 
     @torch.no_grad()
     def settle(self, x: Tensor) -> None:
-        """Take mean and variance from all of x (N, dim); batches that come later count
-        one in a hundred."""
+        """Set the moments to those of x (N, dim); later batches have a share of .01."""
         self.mean.copy_(x.mean(0))
         self.variance.copy_(x.var(0, correction=0))
-        self.count.fill_(round(1 / self.LEAST))
+        self.count.fill_(round(1 / self.MIN_SHARE))
 
 
-class Usual(nn.Module):
-    """The mean of every entry over all that were there in training, which stands for
-    those that are missing.
+class MeanImputer(nn.Module):
+    """Imputes missing entries by their mean over the training rows.
 
     Args:
         shape: of one example.
+
+    >>> imputer = MeanImputer((1,))
+    >>> imputer.observe(torch.tensor([[1.0], [3.0]]), torch.ones(2, 1, dtype=torch.bool))
+    >>> imputer(torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.bool)).item()
+    2.0
     """
 
     mean: Tensor
@@ -81,11 +87,11 @@ class Usual(nn.Module):
 
     @torch.no_grad()
     def observe(self, x: Tensor, there: Tensor) -> None:
-        """Take account, when training, of values (B, *shape), where they are there."""
+        """Track, when training, the values (B, *shape) of entries that are ``there``."""
         if self.training:
             self.count.add_(there.sum(0))
             self.mean.add_(((x - self.mean) * there).sum(0) / self.count.clamp(min=1))
 
     def forward(self, x: Tensor, there: Tensor) -> Tensor:
-        """Values (B, *shape) with the mean in the place of those that are not there."""
+        """Replace entries of x (B, *shape) that are not ``there`` by their mean."""
         return torch.where(there, x, self.mean.to(x.dtype))

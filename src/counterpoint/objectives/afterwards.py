@@ -15,7 +15,7 @@ from counterpoint.core.latents import Latents
 from counterpoint.inference import Trace, approximation, elbo, refined, refiner_of
 from counterpoint.model.decoders import Draw
 from counterpoint.model.encoding import Encoding
-from counterpoint.model.fitted_priors import Trained
+from counterpoint.model.fitted_priors import TrainedPrior
 from counterpoint.model.model import Model
 from counterpoint.objectives.loss import Ask, Decoded, EncodingLoss, Loss, Terms
 from counterpoint.probability import distributions as dist
@@ -138,10 +138,10 @@ class DiffusionPriorLoss(EncodingLoss):
         return {self.kind: total}
 
     def _loss(self, model: Model, key: str, q: dist.Posterior, present: Tensor) -> Tensor:
-        means = q.centre.detach() if self.detach else q.centre
+        means = q.point_estimate.detach() if self.detach else q.point_estimate
         rows = present.nonzero().squeeze(-1)
         losses = means.new_zeros(len(means))
         if len(rows) == 0:
             return losses
-        fitted = cast(Trained, model.sampler(self.kind, key))
+        fitted = cast(TrainedPrior, model.fitted_prior(self.kind, key))
         return losses.index_copy(0, rows, fitted.loss(means[rows]))

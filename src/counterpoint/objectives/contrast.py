@@ -122,7 +122,9 @@ class CrossMI(EncodingLoss):
 
     def terms(self, model: Model, encoding: Encoding) -> Terms:
         present = encoding.members(model.names)  # (M, B)
-        means = torch.stack([encoding.shared[name].centre for name in model.names])  # (M, B, D)
+        means = torch.stack(
+            [encoding.shared[name].point_estimate for name in model.names]
+        )  # (M, B, D)
         pairs = torch.tensor(list(combinations(range(len(model.names)), 2)), device=means.device)
         left, right = pairs.T
         losses = nt_xent(

@@ -84,7 +84,7 @@ class GenAug(Loss):
         """
         encoder = cast(Encoder, model.posterior.encoders[name])
         present = encoding.batch.present[name]
-        z, w = encoding.shared[name].centre, encoding.private[name].centre
+        z, w = encoding.shared[name].point_estimate, encoding.private[name].point_estimate
         with untracked(encoder):  # augmentations are no data: running statistics leave them out
             if self.partner == "posterior":  # the image of row i carries the w of the next
                 z_again, w_again = _means_again(encoder, images[0], present)
@@ -112,7 +112,7 @@ def _means_again(encoder: Encoder, x: Tensor, present: Tensor) -> tuple[Tensor, 
     z, w = encode_present(encoder, x, present)
     if w is None:
         raise ValueError("GenAug needs private latents; give private_dim of 1 or more")
-    return z.centre, w.centre
+    return z.point_estimate, w.point_estimate
 
 
 def _mean_of(tower: Callable[[Tensor], Diagonal]) -> Callable[[Tensor], Tensor]:

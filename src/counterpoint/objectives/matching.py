@@ -112,5 +112,7 @@ def joint_posterior(encoding: Encoding) -> dist.Normal:
         ValueError: a posterior without one.
     """
     if encoding.joint is None:
-        raise ValueError("this objective needs a joint encoder; give the posterior the rule Joint")
+        raise ValueError(
+            "this objective needs a joint encoder; give the posterior the rule JointRule"
+        )
     return encoding.joint

@@ -2,10 +2,10 @@
 
 Parameters are float32 at least (:mod:`counterpoint.core.precision`). ``log_prob``
 always sums over latent dimensions: a distribution with parameters of shape (B, D) gives
-(B,), and values of shape (K, B, D) give (K, B). What the library adds to torch is a
-mixture that knows which of its components each row may use, a diagonal distribution
-seen through a flow, for each the one point that stands for it
-(``centre``), and operations on them: ``detached`` (for DReG), ``kl`` and ``product``.
+(B,), and values of shape (K, B, D) give (K, B). The library adds to torch a mixture
+with the components that each row may use, a diagonal distribution behind a flow, a
+point estimate of each (the mean where it is known), and ``detached`` (for DReG), ``kl``
+and ``product``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Diagonal(Independent):  # type: ignore[type-arg]
         return self.base_dist.scale
 
     @property
-    def centre(self) -> Tensor:
+    def point_estimate(self) -> Tensor:
         return self.loc
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
@@ -85,7 +85,7 @@ class Laplace(Diagonal):
         return noise.laplace_like(like)
 
 
-LEAST_SCALE = 1e-3
+MIN_LEARNED_SCALE = 1e-3
 """No scale that is learned gets smaller."""
 
 
@@ -97,7 +97,7 @@ def floored(log_scale: Tensor) -> Tensor:
     or of unit variance. Unlike a clamp, this leaves a gradient to learn larger scales
     by."""
     return 0.5 * torch.logaddexp(
-        2 * log_scale, torch.full_like(log_scale, 2 * math.log(LEAST_SCALE))
+        2 * log_scale, torch.full_like(log_scale, 2 * math.log(MIN_LEARNED_SCALE))
     )
 
 
@@ -145,7 +145,7 @@ class Mixture(Distribution):
             return torch.einsum("sb,sbd->bd", self.weights, self.components.loc)
 
     @property
-    def centre(self) -> Tensor:
+    def point_estimate(self) -> Tensor:
         return self.mean
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -210,9 +210,9 @@ class Flowed(Distribution):
         return self.map.inv(self.base.rsample(torch.Size(sample_shape)))
 
     @property
-    def centre(self) -> Tensor:
-        """The z whose image is the base's location, (B, D): the mean of a flow has no
-        closed form."""
+    def point_estimate(self) -> Tensor:
+        """The z whose image is the base's location, (B, D), since the mean of a flow has
+        no closed form."""
         return self.map.inv(self.base.loc)
 
 
@@ -227,8 +227,8 @@ class Posterior(Protocol):
     """What every posterior of z can do: parameters (B, D), values (K, B, D)."""
 
     @property
-    def centre(self) -> Tensor:
-        """The point that stands for it, (B, D): its mean where that is known."""
+    def point_estimate(self) -> Tensor:
+        """A point estimate, (B, D): the mean where it is known."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         """(K, B)."""
@@ -287,7 +287,7 @@ def stacked(experts: Sequence[Expert]) -> Diagonal:
     diagonal = [q for q in experts if isinstance(q, Diagonal)]
     if len(diagonal) < len(experts):
         raise TypeError(
-            "posteriors behind a flow have no parameters to stack; join them with posteriors.PosteriorProduct"
+            "posteriors behind a flow have no parameters to stack; join them with posteriors.BayesRule"
         )
     return type(diagonal[0])(
         torch.stack([d.loc for d in diagonal]), torch.stack([d.scale for d in diagonal])

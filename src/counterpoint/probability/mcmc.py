@@ -5,30 +5,28 @@ position z and momentum p under
 
     H(z, p) = −log π(z) + ½ Σ_d v_d p_d²,        p ~ N(0, diag(1/v)),
 
-where v is a guess at the variances of π. One step draws p, follows the motion by L
+where v estimates the variances of π. One step draws p, follows the motion by L
 leapfrogs of size ε,
 
     p ← p + ½ε ∇log π(z),    z ← z + ε v p,    p ← p + ½ε ∇log π(z),
 
-and takes the end point with probability min(1, exp(H − H')), each chain by itself; a
-chain whose end point is not finite stays where it is.
+and accepts the end point with probability min(1, exp(H − H')), for each chain
+separately. A chain whose end point is not finite stays in place.
 
-The samplers see nothing of the density but a function from positions (C, B, D) to log
-densities (C, B), and differentiate it: B targets, each explored by C chains. All chains
-move together as one tensor program, which can be compiled. Warm-up adapts ε for each
-chain by stochastic approximation, and v for each target from where its chains have
-been; L is drawn anew at each step, so that no orbit closes on itself.
+The density is a function from positions (C, B, D) to log densities (C, B), which is
+differentiated: B targets, each explored by C chains. All chains move together as one
+tensor program, which can be compiled. Warm-up adapts ε for each chain by stochastic
+approximation, and v for each target from the positions of its chains. L is drawn anew
+at each step, so that no orbit closes on itself.
 
     Duane et al. 1987, https://doi.org/10.1016/0370-2693(87)91197-X
     Andrieu & Thoms 2008 (coerced acceptance), https://doi.org/10.1007/s11222-008-9110-y
     Hoffman & Gelman 2014 (dual averaging), https://arxiv.org/abs/1111.4246
-    Vehtari et al. 2021 (rank-normalised R-hat and bulk effective sample size), https://arxiv.org/abs/1903.08008
 
-Acceptance varies much from step to step, because L does. Dual averaging, as in NUTS,
-makes step sizes swing by factors of four here, and settles on the mean of log ε, where
-more is accepted than was on average: .79 to .88 where .65 was asked for. The steps of
-stochastic approximation grow smaller, and what chains settle on accepts what was asked
-for within .05 (docs/decisions/0029).
+Acceptance varies from step to step with L. Dual averaging, as in NUTS, makes step sizes
+swing by factors of four here and settles on the mean of log ε, which accepts .79 to .88
+for a target of .65. The steps of stochastic approximation shrink, and the result
+accepts within .05 of the target (docs/decisions/0029).
 """
 
 from __future__ import annotations
@@ -53,7 +51,7 @@ LogDensity = Callable[[Tensor], Tensor]
 Target = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Positions (C, B, D) to log densities (C, B) and their gradients (C, B, D)."""
 
-DIVERGENT = 1000.0
+DIVERGENT_ENERGY = 1000.0
 """A step whose energy rises by more, or is not finite, diverged."""
 
 
@@ -154,7 +152,7 @@ def step(
     position = torch.where(taken.unsqueeze(-1), end.position, state.position)
     gradient = torch.where(taken.unsqueeze(-1), end.gradient, state.gradient)
     log_value = torch.where(taken, end.log_density, state.log_density)
-    return State(position, log_value, gradient), Info(acceptance, rise > DIVERGENT)
+    return State(position, log_value, gradient), Info(acceptance, rise > DIVERGENT_ENERGY)
 
 
 @dataclass(frozen=True)
@@ -296,95 +294,6 @@ def _explored(target: Target, state: State, settings: HMC) -> Chains:
     return Chains(torch.stack(draws), acceptance, divergent, size)
 
 
-def rhat(draws: Tensor) -> Tensor:
-    """Rank-normalised split R-hat of draws (N, C, B, D), (B, D): the larger of that of
-    their ranks, which sees chains in different places, and that of the ranks of their
-    distances from the median, which sees chains of different spread. Ranks have moments
-    whatever the tails of the density. Near 1 where the chains agree; ∞ where none
-    moves, or a draw is not finite. Above 1.01, long chains have not mixed; short ones
-    exceed it by chance.
-
-    Raises:
-        ValueError: fewer than four draws a chain.
-    """
-    halves = _halves(draws)
-    flat = halves.flatten(0, 1)
-    ordered = flat.sort(0).values
-    centre = (ordered[(len(flat) - 1) // 2] + ordered[len(flat) // 2]) / 2
-    both = torch.maximum(_plain_rhat(ranked(halves)), _plain_rhat(ranked((halves - centre).abs())))
-    return torch.where(torch.isfinite(flat).all(0), both.to(draws.dtype), math.inf)
-
-
-def split_rhat(draws: Tensor) -> Tensor:
-    """Split R-hat of draws (N, C, B, D) as they are, (B, D): √ of the variance over all
-    half-chains by the mean variance within one; ∞ where none moves. Where the density
-    has no variance, it means nothing; see :func:`rhat`.
-
-    Raises:
-        ValueError: fewer than four draws a chain.
-    """
-    return _plain_rhat(_halves(draws))
-
-
-def _plain_rhat(chains: Tensor) -> Tensor:
-    count = len(chains)
-    within = chains.var(0).mean(0)
-    between = chains.mean(0).var(0)  # of the means, without the factor N
-    return torch.where(within > 0, ((count - 1) / count + between / within).sqrt(), math.inf)
-
-
-def ranked(draws: Tensor) -> Tensor:
-    """Draws (N, C, B, D) as normal scores Φ⁻¹((r − 3/8) / (S + 1/4)) of their ranks r =
-    1..S among all N·C of b and d, in float64; those that are alike share their mean
-    rank."""
-    flat = draws.flatten(0, 1).movedim(0, -1).contiguous()  # (B, D, S)
-    ordered = flat.sort(-1).values
-    rank = (
-        torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True) + 1
-    ) / 2
-    scores = torch.special.ndtri((rank.double() - 0.375) / (flat.shape[-1] + 0.25))
-    return scores.movedim(-1, 0).view(draws.shape)
-
-
-def bulk_size(draws: Tensor) -> Tensor:
-    """Bulk effective sample size of draws (N, C, B, D), (B, D): that of their ranks,
-    which tails without moments do not disturb; 0 where a draw is not finite.
-
-    Raises:
-        ValueError: fewer than four draws a chain.
-    """
-    size = _plain_size(ranked(_halves(draws))).to(draws.dtype)
-    return torch.where(torch.isfinite(draws).flatten(0, 1).all(0), size, 0.0)
-
-
-def effective_size(draws: Tensor) -> Tensor:
-    """Effective sample size for the mean of draws (N, C, B, D), (B, D): N·C over the
-    autocorrelation time, whose sum stops where pairs of autocorrelations turn negative
-    and is kept from rising (Geyer's initial monotone sequence).
-
-    Raises:
-        ValueError: fewer than four draws a chain.
-    """
-    return _plain_size(_halves(draws))
-
-
-def _plain_size(draws: Tensor) -> Tensor:
-    count, chains = draws.shape[:2]
-    centred = draws - draws.mean(0)
-    spectrum = torch.fft.rfft(centred, n=2 * count, dim=0)
-    covariance = (
-        torch.fft.irfft(spectrum.abs().square(), n=2 * count, dim=0)[:count].mean(1) / count
-    )  # (N, B, D), mean over chains
-    within = covariance[0] * count / (count - 1)
-    total = within * (count - 1) / count + draws.mean(0).var(0)
-    correlation = 1 - (within - covariance) / total
-    correlation[0] = 1.0
-    pairs = correlation[: count // 2 * 2].unflatten(0, (-1, 2)).sum(1)  # Γ_k = ρ_2k + ρ_2k+1
-    positive = torch.cummin(pairs, 0).values.clamp(min=0.0)
-    time = (2 * positive.sum(0) - 1).clamp(min=1 / math.log10(count * chains))
-    return torch.where(within > 0, count * chains / time, 0.0)
-
-
 def _jittered(
     target: Target, state: State, size: Tensor, variance: Tensor, settings: HMC
 ) -> tuple[State, Info]:
@@ -397,18 +306,7 @@ def _energy(state: State, momentum: Tensor, variance: Tensor) -> Tensor:
 
 
 def _variance(positions: Tensor) -> Tensor:
-    """Variances (B, D) of positions (N, B, D), drawn a little towards a common small
-    one, as in Stan."""
+    """Variances (B, D) of positions (N, B, D), shrunk slightly towards 1e-3, as in
+    Stan."""
     count = len(positions)
     return (count * positions.var(0) + 5e-3) / (count + 5)
-
-
-def _halves(draws: Tensor) -> Tensor:
-    """The first and the second half of every chain as chains of their own, (N // 2, 2C,
-    B, D)."""
-    count = len(draws) // 2
-    if count < 2:
-        raise ValueError(
-            f"{len(draws)} draws a chain are too few to compare its halves; let hmc take steps=4 or more"
-        )
-    return torch.cat([draws[:count], draws[-count:]], 1)

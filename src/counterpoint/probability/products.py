@@ -7,27 +7,26 @@ them:
 
 The prior is divided out |S| − 1 times, not once. With normal experts the product is
 normal, of precision Σ_m 1/σ_m² − (|S| − 1). Any other is sampled by Hamiltonian Monte
-Carlo, each draw from a chain of its own; what the encoders and the networks on top of
-them said is computed before the chains start, so that a step of a chain evaluates
-nothing but the flows.
+Carlo, each draw from a chain of its own. Encoders run before the chains start, so that
+a step of a chain evaluates the flows only.
 
-Each quotient is what x_m adds to what is known, p(x_m | z) / p(x_m), and falls off
-where z does not explain x_m. A flow that was fitted to few draws far out need not be
-narrower there than the prior, and the quotient grows. But its own marginal q_m(z) =
-E[q(z | x_m)] errs in the same way, since the map f is the same for every row. Where an
-expert knows its marginal, that is divided out in the prior's place (ours):
+Each quotient is p(x_m | z) / p(x_m), which decays where z does not explain x_m. A flow
+that was fitted to few draws in its tails may be broader there than the prior, and then
+the quotient grows. Its own marginal q_m(z) = E[q(z | x_m)] has the same error, since
+the map f is the same for every row. If an expert knows its marginal, we divide by the
+marginal instead of the prior (our choice):
 
     q(z | x_m) / q_m(z) = N(f(z); μ_m, σ_m) / N(f(z); μ̄, σ̄),
 
-of which the volume of f is gone. Where the posterior is learned well the two agree,
-since the marginal is the prior then.
+from which the volume of f cancels. For a well-learned posterior the marginal is the
+prior, and the two agree.
 
-A product need not be a density still: where experts are wider than what is divided out,
-tails grow. Those rows are found out (exactly for normal experts; otherwise by a look
-along rays, and by chains that leave the prior's range), reported by a warning, and
-given ∏ q(z | x_m), of which nothing is divided out, and which is always a density.
+A product can be improper: if experts are broader than what is divided out, its tails
+grow. Such rows are detected (exactly for normal experts; otherwise along rays, and by
+chains that leave the prior's range). A warning names their number, and they fall back
+to the plain product ∏ q(z | x_m), which is always a density.
 
-    JNF 2025, https://arxiv.org/abs/2502.03952; marginals, and what improper rows get, are ours.
+    JNF 2025, https://arxiv.org/abs/2502.03952; marginals, and the fallback, are our choices.
 """
 
 from __future__ import annotations
@@ -44,61 +43,29 @@ from torch.distributions import Distribution, constraints
 from counterpoint.core import noise
 from counterpoint.probability import distributions as dist
 from counterpoint.probability import mcmc
-from counterpoint.probability.distributions import Diagonal, Expert, Flowed, Normal
+from counterpoint.probability.distributions import Diagonal, Expert, Flowed
 from counterpoint.probability.flows import Flow, masked_once, side_by_side
 from counterpoint.probability.mcmc import HMC, Chains
 
-FAR = (16.0, 32.0)
+RAY_RADII = (16.0, 32.0)
 """Radii, in scales of the prior and beyond the experts' centres, between which a proper
 product's log density falls along every ray."""
 
-STUCK = 1e-3
+STUCK_ACCEPTANCE = 1e-3
 """Mean acceptance below which a chain has not moved."""
 
 
 class ImproperProduct(UserWarning):
-    """A product of posteriors, each over its marginal or the prior, that has no finite
-    integral."""
+    """Warns of a product of posteriors, each over its marginal or the prior, that has no
+    finite integral."""
 
 
 class StuckChains(UserWarning):
-    """Chains that took no proposal, whose draws are where they started."""
-
-
-def product_of_posteriors(
-    experts: Sequence[Expert], members: Tensor, prior: Diagonal, hmc: HMC, names: Sequence[str] = ()
-) -> dist.Posterior:
-    """q(z | x_S), parameters (B, D).
-
-    Args:
-        experts: q(z | x_m), parameters (B, D) each.
-        members: (M, B) bool, which experts row b has.
-        prior: p(z), parameters (D,).
-        hmc: how to sample where there is no closed form.
-        names: of the experts, for messages.
-    """
-    if not all(isinstance(q, Normal) for q in (*experts, prior)):
-        alone = members.sum(0) <= 1  # what one expert says is sampled as it is
-        q = ProductOfPosteriors(experts, members, prior, hmc, names)
-        return chosen(alone, MixtureOfExperts(experts, members), q) if bool(alone.any()) else q
-    everyone = dist.stacked(
-        [
-            *experts,
-            Normal(
-                prior.loc.expand_as(experts[0].centre), prior.scale.expand_as(experts[0].centre)
-            ),
-        ]
-    )
-    present = members.to(prior.scale.dtype)
-    power = 1 - present.sum(0).clamp(min=1)
-    precision = (torch.cat([present, power[None]]).unsqueeze(-1) * everyone.scale.pow(-2)).sum(0)
-    improper = (precision <= 0).any(-1) & members.any(0)
-    _report(improper)
-    return dist.product(everyone, torch.cat([present, torch.where(improper, 0.0, power)[None]]))
+    """Warns of chains that accepted no proposal, whose draws are their start."""
 
 
 class ProductOfPosteriors(Distribution):
-    """The product where it has no closed form: a density up to a constant, and draws by
+    """A product without closed form: a density up to a constant, and draws by
     Hamiltonian Monte Carlo.
 
     Args:
@@ -106,8 +73,8 @@ class ProductOfPosteriors(Distribution):
         members: (M, B) bool, which experts row b has.
         prior: p(z), parameters (D,).
         hmc: chains and their length.
-        names: of the experts, for messages; their places where there are none.
-        rows: (B,) which rows of a batch they are, for messages; the first B where None.
+        names: of the experts, for messages; empty for their positions.
+        rows: (B,) indices in the batch, for messages; None for the first B.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's own interface)
@@ -130,10 +97,10 @@ class ProductOfPosteriors(Distribution):
 
     @property
     def improper(self) -> Tensor:
-        """(B,) bool: rows whose product is found to be no density, so far."""
+        """(B,) bool: rows whose product has so far been found improper."""
         if self._improper is None:
             self._improper = self._grows()
-            _report(self._improper)
+            warn_of_improper(self._improper)
         return self._improper
 
     @cached_property
@@ -141,9 +108,9 @@ class ProductOfPosteriors(Distribution):
         """How far from the prior's location the experts say anything, (B, 1)."""
         with torch.no_grad():
             centres = (
-                torch.stack([q.centre for q in self.experts])
+                torch.stack([q.point_estimate for q in self.experts])
                 if self._together is None
-                else self._together.centre.squeeze(1)
+                else self._together.point_estimate.squeeze(1)
             )
             away = torch.where(self.members, (centres - self.prior.loc).abs().amax(-1), 0.0)
         return away.amax(0).nan_to_num().unsqueeze(-1)
@@ -170,7 +137,8 @@ class ProductOfPosteriors(Distribution):
             )
             rays = torch.cat([some, -some]).to(self.prior.loc).unsqueeze(1)
             at = [
-                self.prior.loc + (self._reach + radius * self.prior.scale) * rays for radius in FAR
+                self.prior.loc + (self._reach + radius * self.prior.scale) * rays
+                for radius in RAY_RADII
             ]
             near, far = (self._log_density(z, None) for z in at)
         return ((far >= near) & (far > -math.inf)).any(0) & ~bounded
@@ -238,22 +206,24 @@ class ProductOfPosteriors(Distribution):
         """
         count = count or self.hmc.chains
         chains = self._run(count)
-        away = (chains.draws - self.prior.loc).abs() > self._reach + FAR[0] * self.prior.scale
+        away = (chains.draws - self.prior.loc).abs() > self._reach + RAY_RADII[0] * self.prior.scale
         astray = away.any(-1).any(0).any(0) & ~self.improper
         if bool(astray.any()):
             self._improper = self.improper | astray
-            _report(astray)
+            warn_of_improper(astray)
             chains = self._run(count)
         self._report_stuck(chains)
         return chains
 
     def _report_stuck(self, chains: Chains) -> None:
-        stuck = (chains.acceptance.amin(0) < STUCK).nonzero().squeeze(-1)
+        stuck = (chains.acceptance.amin(0) < STUCK_ACCEPTANCE).nonzero().squeeze(-1)
         if len(stuck) == 0:
             return
         first = int(stuck[0])
         with torch.no_grad():
-            at = torch.where(torch.isfinite(chains.draws[-1]), chains.draws[-1], self.prior.centre)
+            at = torch.where(
+                torch.isfinite(chains.draws[-1]), chains.draws[-1], self.prior.point_estimate
+            )
             blind = [
                 f"{name!r}"
                 for name, q, here in zip(self.names, self.experts, self.members, strict=True)
@@ -302,151 +272,10 @@ class ProductOfPosteriors(Distribution):
         return last.reshape(*shape, *last.shape[1:])
 
     @cached_property
-    def centre(self) -> Tensor:
-        """The mean of all draws after warm-up, (B, D), always of the same random
-        numbers."""
+    def point_estimate(self) -> Tensor:
+        """The mean of all draws after warm-up, (B, D), from fixed random numbers."""
         with noise.seeded(0):
             return self.chains().draws.mean((0, 1))
-
-
-class MixtureOfExperts(Distribution):
-    """Per-row uniform mixture of any experts, whose density is normalised: what
-    importance sampling draws from in a product's place.
-
-    Args:
-        experts: q(z | x_m), parameters (B, D) each.
-        members: (M, B) bool, which experts row b has; a row without any has them all,
-            to stay finite.
-    """
-
-    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's own interface)
-    has_rsample = True
-
-    def __init__(self, experts: Sequence[Expert], members: Tensor) -> None:
-        self.experts, self.members = tuple(experts), members | ~members.any(0, keepdim=True)
-        super().__init__(experts[0].batch_shape, experts[0].event_shape, validate_args=False)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        each = [
-            torch.where(here, q.log_prob(value), -math.inf)
-            for q, here in zip(self.experts, self.members, strict=True)
-        ]
-        return torch.logsumexp(torch.stack(each), 0) - self.members.sum(0).log()
-
-    def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
-        shape = torch.Size(sample_shape)
-        draws = torch.stack([q.rsample(shape) for q in self.experts], -2)  # (*shape, B, M, D)
-        turn = noise.choices(self.members.T.float(), shape)  # (*shape, B)
-        return draws.gather(
-            -2, turn[..., None, None].expand(*turn.shape, 1, draws.shape[-1])
-        ).squeeze(-2)
-
-    @property
-    def centre(self) -> Tensor:
-        centres = torch.stack([q.centre for q in self.experts])
-        return (self.members.unsqueeze(-1) * centres).sum(0) / self.members.sum(0).unsqueeze(-1)
-
-
-class Choice(Distribution):
-    """One of two distributions, row by row.
-
-    Args:
-        rows: (B,) bool, where the first holds.
-        first: parameters (B, D).
-        second: parameters (N, D) of the N other rows.
-    """
-
-    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's own interface)
-    has_rsample = True
-
-    def __init__(self, rows: Tensor, first: dist.Posterior, second: dist.Posterior) -> None:
-        self.rows, self.first, self.second = rows, first, second
-        super().__init__(torch.Size((len(rows),)), first.centre.shape[-1:], validate_args=False)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        return self._together(
-            self.first.log_prob(value), self.second.log_prob(value[..., ~self.rows, :]), -1
-        )
-
-    def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:
-        shape = torch.Size(sample_shape)
-        return self._together(self.first.rsample(shape), self.second.rsample(shape), -2)
-
-    @cached_property
-    def centre(self) -> Tensor:
-        return self._together(self.first.centre, self.second.centre, -2)
-
-    def _together(self, first: Tensor, second: Tensor, axis: int) -> Tensor:
-        return first.index_copy(axis, (~self.rows).nonzero().squeeze(-1), second)
-
-
-def chosen(rows: Tensor, first: dist.Posterior, second: dist.Posterior) -> dist.Posterior:
-    """``first`` where ``rows`` (B,) says so and ``second`` elsewhere; both have
-    parameters (B, D)."""
-    if bool(rows.all()):
-        return first
-    if isinstance(first, Normal) and isinstance(second, Normal):
-        where = rows.unsqueeze(-1)
-        return Normal(
-            torch.where(where, first.loc, second.loc), torch.where(where, first.scale, second.scale)
-        )
-    return Choice(rows, first, _taken(second, (~rows).nonzero().squeeze(-1)))
-
-
-def _taken(q: dist.Posterior, rows: Tensor) -> dist.Posterior:
-    """The posteriors of some rows, (N,) indices."""
-    if isinstance(q, dist.Expert):
-        return dist.gathered(q, rows)
-    if isinstance(q, MixtureOfExperts):
-        return MixtureOfExperts(
-            [dist.gathered(expert, rows) for expert in q.experts], q.members[:, rows]
-        )
-    if isinstance(q, ProductOfPosteriors):
-        experts = [dist.gathered(expert, rows) for expert in q.experts]
-        return ProductOfPosteriors(
-            experts, q.members[:, rows], q.prior, q.hmc, q.names, q.rows[rows.cpu()]
-        )
-    if isinstance(q, Choice):
-        place = torch.cumsum(~q.rows, 0) - 1  # of each row among those of the second
-        here = q.rows[rows]
-        if bool(here.all()):  # or chains would run for no row
-            return _taken(q.first, rows)
-        return Choice(here, _taken(q.first, rows), _taken(q.second, place[rows[~here]]))
-    raise TypeError(f"rows of a {type(q).__name__} can't be taken")
-
-
-def chained(q: dist.Posterior) -> ProductOfPosteriors | None:
-    """The part of ``q`` that takes chains, where there is one."""
-    while isinstance(q, Choice):
-        q = q.second
-    return q if isinstance(q, ProductOfPosteriors) else None
-
-
-def normalised(q: dist.Posterior) -> dist.Posterior:
-    """``q`` where its density integrates to one; otherwise something like it, to draw
-    importance samples from."""
-    if isinstance(q, Choice):
-        return Choice(q.rows, q.first, normalised(q.second))
-    return MixtureOfExperts(q.experts, q.members) if isinstance(q, ProductOfPosteriors) else q
-
-
-def log_normaliser(q: dist.Posterior, like: dist.Posterior, samples: int) -> Tensor:
-    """log ∫ exp(``q.log_prob``), (B,): 0 for a density, estimated for a product by
-    importance samples, half of them from a normal with the moments of its chains and
-    half from ``like``, a density that resembles it. The chains may find a row improper,
-    which changes ``q.log_prob``."""
-    if isinstance(q, Choice):
-        others = (~q.rows).nonzero().squeeze(-1)
-        return torch.zeros_like(like.centre[..., 0]).index_copy(
-            0, others, log_normaliser(q.second, _taken(like, others), samples)
-        )
-    if not isinstance(q, ProductOfPosteriors):
-        return torch.zeros_like(like.centre[..., 0])
-    draws = q.chains(max(q.hmc.chains, 8)).draws.flatten(0, 1)
-    fitted, half = Normal(draws.mean(0), draws.std(0)), torch.Size((-(-samples // 2),))
-    z = torch.cat([fitted.rsample(half), like.rsample(half)])
-    proposal = torch.logaddexp(fitted.log_prob(z), like.log_prob(z)) - math.log(2)
-    return torch.logsumexp(q.log_prob(z) - proposal, 0) - math.log(len(z))
 
 
 def _side_by_side(experts: Sequence[Expert]) -> Flowed | None:
@@ -486,11 +315,12 @@ def _added(q: Expert, z: Tensor, prior: Tensor, proper: Tensor | None) -> Tensor
     return q.base.log_prob(u) + torch.where(proper, -q.marginal.log_prob(u), volume)
 
 
-def _report(improper: Tensor) -> None:
-    if bool(improper.any()):
+def warn_of_improper(rows: Tensor) -> None:
+    """Warn that the product of some rows (B,) bool is improper."""
+    if bool(rows.any()):
         warnings.warn(
-            f"the product of the unimodal posteriors is no density in {int(improper.sum())} of {len(improper)} rows, whose experts are wider than"
-            " what is divided out: there nothing is",
+            f"the product of the unimodal posteriors is improper in {int(rows.sum())} of {len(rows)} rows, whose experts are broader than"
+            " what is divided out; they take the plain product of the experts",
             ImproperProduct,
-            stacklevel=3,
+            stacklevel=4,
         )

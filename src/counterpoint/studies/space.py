@@ -102,7 +102,7 @@ def read_space(search: Mapping[str, Any] | str | Path, method: type[Method]) -> 
 def fields_of(method: type[Method]) -> dict[str, Any]:
     """What can be searched, by dotted name, and the annotation of each."""
     groups = {
-        "model": _hints(method.__init__, {"modalities", "return"}),
+        "model": {} if method.options_type is None else _hints(method.options_type, set()),
         "fit": _hints(FitOptions, {"stages", "trainer"}),
     }
     groups["data"] = _hints(load, {*_NOT_SEARCHED, "return"})

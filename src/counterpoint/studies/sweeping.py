@@ -26,7 +26,7 @@ from tqdm import tqdm
 from counterpoint.core.documents import read_yaml
 from counterpoint.core.files import locked, replacing, write
 from counterpoint.data import Dataset
-from counterpoint.methods import METHODS, load, method
+from counterpoint.methods import METHODS, load, method_named
 from counterpoint.metrics import Evaluation, evaluate, group_of
 from counterpoint.model.format import settle
 from counterpoint.studies.recipe import Recipe, Source
@@ -235,7 +235,7 @@ def _cells(
         if not given:
             raise ValueError(f"{what} is empty; give at least one")
     for name in methods:
-        method(name)
+        method_named(name)
     wrong = [rate for rate in rates if not 0 <= rate < 1]
     unknown = [kind for kind in how if kind not in get_args(How)]
     if wrong or unknown:

@@ -35,7 +35,7 @@ from tqdm import tqdm
 from counterpoint.core.documents import read_yaml
 from counterpoint.core.files import locked, write
 from counterpoint.core.optional import required
-from counterpoint.methods import Method, method
+from counterpoint.methods import Method, method_named
 from counterpoint.metrics import evaluate, group_of
 from counterpoint.studies.recipe import Recipe, Source
 from counterpoint.studies.space import Space, read_space
@@ -119,7 +119,7 @@ def tune(
         BlockingIOError: another process works on the study.
         ModuleNotFoundError: Optuna is not installed.
     """
-    kind = method(name)
+    kind = method_named(name)
     space = read_space(search, kind)
     way = _checked(metric, direction, prune, trials)
     base = _check_base(Recipe.of(kind, data, model, fit), space)

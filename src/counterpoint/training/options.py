@@ -82,7 +82,7 @@ class FitOptions:
             (``compile_networks``), on its losses otherwise.
         recompute: keep only the decoders' outputs, and decode and compare again in the
             backward pass: more time and less memory where a step decodes many rows. On
-            a GPU give the method's ``decoder_rows`` too, so that it is done in parts.
+            a GPU give the method's ``decoder_batch_size`` too, so that it is done in parts.
         checkpoint_seconds: time between two checkpoints.
         log_every: steps between two lines of metrics.csv; each averages the steps since
             the last.

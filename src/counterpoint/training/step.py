@@ -33,7 +33,7 @@ class Step(pl.LightningModule):
         if options.channels_last:
             lay_out(method, torch.channels_last)
         if isinstance(method, TrainableModel):
-            method.model.recompute = options.recompute
+            method.model.activation_checkpointing = options.recompute
         elif options.recompute:
             raise ValueError(
                 f"recompute is for methods with a Model, and {method.name} has none; leave it out"

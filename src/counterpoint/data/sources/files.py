@@ -19,7 +19,7 @@ import numpy as np
 from counterpoint.core import files
 from counterpoint.core.documents import read_json
 from counterpoint.core.files import beside
-from counterpoint.core.modality import SHOWN, Modality
+from counterpoint.core.modality import DISPLAY_FIELDS, Modality
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -259,7 +259,7 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
     """One checksum for a prepared set: over its modalities, but for how their values
     are shown, and the checksums of its files."""
     modalities = [
-        {k: v for k, v in m.items() if k not in SHOWN and (k != "covariates" or v)}
+        {k: v for k, v in m.items() if k not in DISPLAY_FIELDS and (k != "covariates" or v)}
         for m in manifest["modalities"]
     ]
     record = {

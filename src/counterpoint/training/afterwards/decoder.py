@@ -79,9 +79,9 @@ def fit_decoder(
         raise ValueError(
             "the refiner of this model compares values with decoded means, and diffusion has none; fit one with signal='gradient'"
         )
-    before, denoisers = {name: model.decoder(name) for name in model.names}, dict(model.denoisers)
+    before, additions = {name: model.decoder(name) for name in model.names}, dict(model.additions)
     with weights_from(options.seed):
-        model.put_denoisers(denoiser)
+        model.replace_decoders(denoiser)
     try:
         model.to(method.device)
         loss = DecoderFit(denoiser.modalities)
@@ -103,7 +103,7 @@ def fit_decoder(
         )
     except BaseException:
         model.decoders.update(before)
-        model.denoisers = denoisers
+        model.additions = additions
         raise
     finally:
         method.stages = stages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, TypeVar
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from counterpoint.core import checks
+from counterpoint.core.latents import SHARED_KEY, private_key
 from counterpoint.data import Split, Stream
 from counterpoint.data.streams import in_memory
-from counterpoint.model.fitted_priors import GaussianMixture, SamplerName, Trained
+from counterpoint.model.fitted_priors import EstimatedPrior, FittedPrior, TrainedPrior
 from counterpoint.nn.evaluation import evaluating
 from counterpoint.probability.distributions import Posterior
 from counterpoint.training.trainable import TrainableModel
@@ -26,30 +27,31 @@ def fit_prior(
     method: TrainableModel,
     train: Split | Stream,
     *,
-    kind: SamplerName = "diffusion",
+    kind: str = "diffusion",
     size: int | None = None,
-    of: Literal["means", "samples"] = "means",
+    fit_to: Literal["means", "samples"] = "means",
     steps: int = 2000,
     batch_size: int = 512,
     lr: float = 1e-3,
     seed: int = 0,
     progress: bool = True,
 ) -> list[float]:
-    """Fit one sampler to z and one to each w_m; encoders and decoders stay as they are.
+    """Fit one prior to z and one to each w_m; encoders and decoders stay as they are.
 
     z is learned from every modality's posterior where the method mixes them, and from
     the posterior given everything elsewhere. The rows are encoded once. What was fitted
-    or trained before is replaced, and ``sample`` and ``translate`` use the new samplers
+    or trained before is replaced, and ``sample`` and ``translate`` use the new priors
     from then on.
 
     Args:
         method: a trained method.
         train: the rows whose posteriors to learn; of a stream,
             :meth:`~counterpoint.data.Stream.sample`.
-        kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"`` or ``"gmm"``.
+        kind: ``"diffusion"``, ``"score"``, ``"score-ode"``, ``"flow"``, ``"gmm"``, or
+            another of :data:`~counterpoint.model.fitted_priors.FITTED_PRIORS`.
         size: width of the networks, or number of the mixture's components; None for
             512, 512, 512, 128 or 10.
-        of: learn posterior ``"means"``, or one of the ``"samples"`` of each row.
+        fit_to: learn posterior ``"means"``, or one of the ``"samples"`` of each row.
         steps: Adam steps, each on ``batch_size`` random rows; a mixture takes none.
         lr: learning rate, falling to zero by a cosine.
         seed: of the rows and the noise; torch's own generators are left as they were.
@@ -68,32 +70,30 @@ def fit_prior(
             f"fit_prior needs steps and batch_size of 1 or more and lr in (0, 1], got {steps}, {batch_size}, {lr}"
         )
     checks.whole("seed", seed, 0)
-    if of not in ("means", "samples"):
-        raise ValueError(f"of={of!r} is unknown; choose 'means' or 'samples'")
+    if fit_to not in ("means", "samples"):
+        raise ValueError(f"fit_to={fit_to!r} is unknown; choose 'means' or 'samples'")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        latents = _posteriors(method, in_memory(train).read_as(method.modalities), of, progress)
-        method.model.add_samplers(kind, size)
-        made = {key: method.model.sampler(kind, key).to(method.device) for key in latents}
-        if kind == "gmm":
-            found = [
-                sampler.fit(latents[key], seed)
-                for key, sampler in made.items()
-                if isinstance(sampler, GaussianMixture)
-            ]
-            return [sum(found)]
-        return _train(
-            {k: s for k, s in made.items() if isinstance(s, Trained)},
-            latents,
-            steps,
-            batch_size,
-            lr,
-            progress,
-        )
+        latents = _posteriors(method, in_memory(train).read_as(method.modalities), fit_to, progress)
+        method.model.add_fitted_priors(kind, size)
+        made = {key: method.model.fitted_prior(kind, key).to(method.device) for key in latents}
+        trained = {key: prior for key, prior in made.items() if isinstance(prior, TrainedPrior)}
+        if trained:
+            return _train(trained, latents, steps, batch_size, lr, progress)
+        return [_estimate(made, latents, seed)]
+
+
+def _estimate(priors: Mapping[str, FittedPrior], latents: Mapping[str, Tensor], seed: int) -> float:
+    """Fit priors that take no gradient steps; the sum of their losses."""
+    return sum(
+        prior.fit(latents[key], seed)
+        for key, prior in priors.items()
+        if isinstance(prior, EstimatedPrior)
+    )
 
 
 def _train(
-    samplers: dict[str, Trained],
+    priors: dict[str, TrainedPrior],
     latents: dict[str, Tensor],
     steps: int,
     batch_size: int,
@@ -101,14 +101,14 @@ def _train(
     progress: bool,
 ) -> list[float]:
     history = []
-    for key, sampler in samplers.items():
-        sampler.train().standardise_by(latents[key])
-    optimiser = torch.optim.Adam([p for s in samplers.values() for p in s.parameters()], lr)
+    for key, prior in priors.items():
+        prior.train().standardise_by(latents[key])
+    optimiser = torch.optim.Adam([p for s in priors.values() for p in s.parameters()], lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in shown(range(steps), "fit", "step", progress):
         losses = [
-            sampler.standard_loss(sampler.standardised(_some(latents[key], batch_size))).mean()
-            for key, sampler in samplers.items()
+            prior.standard_loss(prior.standardised(_some(latents[key], batch_size))).mean()
+            for key, prior in priors.items()
         ]
         loss = torch.stack(losses).sum()
         optimiser.zero_grad()
@@ -116,29 +116,31 @@ def _train(
         optimiser.step()
         schedule.step()
         history.append(float(loss.detach()))
-    for sampler in samplers.values():
-        sampler.eval()
+    for prior in priors.values():
+        prior.eval()
     return [sum(part) / len(part) for part in (history[i : i + 100] for i in range(0, steps, 100))]
 
 
 def _posteriors(
-    method: TrainableModel, train: Split, of: str, progress: bool = False
+    method: TrainableModel, train: Split, fit_to: str, progress: bool = False
 ) -> dict[str, Tensor]:
     """Posterior means or samples of the rows that have something to say: of z, and of
     each w_m."""
     found: dict[str, list[Tensor]] = {}
 
     def take(key: str, q: Posterior, rows: Tensor) -> None:
-        found.setdefault(key, []).append((q.centre if of == "means" else q.rsample())[rows])
+        found.setdefault(key, []).append(
+            (q.point_estimate if fit_to == "means" else q.rsample())[rows]
+        )
 
     with evaluating(method):
         batches = train.batches(512, device=method.device)
         for batch in shown(batches, "encode", "batch", progress, total=-(-len(train) // 512)):
             encoding = method.model.encode(batch)
             for q, rows in method.model.posterior.aggregated(encoding):
-                take("z", q, rows)
+                take(SHARED_KEY, q, rows)
             for name, q in encoding.private.items():
-                take(f"w_{name}", q, batch.present[name])
+                take(private_key(name), q, batch.present[name])
     return {key: torch.cat(parts) for key, parts in found.items()}
 
 

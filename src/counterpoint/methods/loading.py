@@ -1,0 +1,78 @@
+"""``load``: open a method that ``save_pretrained`` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from counterpoint.core import checks
+from counterpoint.core.documents import read_json
+from counterpoint.core.memory import Budget, TooLarge
+from counterpoint.core.modality import Modality
+from counterpoint.methods.additions import add
+from counterpoint.methods.method import Method
+from counterpoint.methods.registry import method_named
+from counterpoint.model import format as files
+from counterpoint.model.additions import Addition
+from counterpoint.nn.modules import weights_from
+
+SPARE_BYTES = 2**28
+"""Memory that a model may take beyond four times that of its weights: masks, schedules
+and temporary values."""
+
+
+@checks.arguments
+def load(folder: str | Path) -> Method:
+    """Open a method that ``save_pretrained`` wrote.
+
+    Args:
+        folder: that of the model, or a run folder, which has it in ``model/``.
+
+    Returns:
+        The method, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: no model there.
+        ValueError: files that are damaged or do not belong together.
+    """
+    folder = Path(folder)
+    if (folder / "model").is_dir():
+        folder = folder / "model"
+    config = folder / files.CONFIG
+    if not config.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no {files.CONFIG}; give a run folder or one written by save_pretrained"
+        )
+    held = 0
+    try:
+        record = read_json(config)
+        known = files.named(record)
+        held = files.weights_file(folder, known).stat().st_size
+        # Weights are replaced, but drawing them must leave torch's generator alone.
+        with Budget(4 * held + SPARE_BYTES), weights_from(0):
+            method = _composed(record)
+    except TooLarge:
+        raise ValueError(
+            f"{config} asks for a model far larger than the {held:,} bytes of its weights; restore it or train again"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{config} is damaged ({error}); restore it or train again") from error
+    try:
+        method.load_state_dict(files.read_weights(folder, known))
+    except RuntimeError as error:
+        reason = str(error).partition(":")[2] or str(error)  # without the name of the class
+        raise files.refused(folder / files.WEIGHTS, reason) from error
+    return method.eval()
+
+
+def _composed(record: Mapping[str, Any]) -> Method:
+    """The method of a record, with what was fitted afterwards, before its weights."""
+    modalities = [Modality(**m) for m in record["modalities"]]
+    method = method_named(record["method"]).from_config(modalities, record["config"])
+    unsaid = [option for option in method.config if option not in record["config"]]
+    if unsaid:  # the weights may have been trained with another value than the default
+        raise ValueError(f"it does not say {unsaid[0]!r}, so it is of another version")
+    for addition in record["additions"]:
+        add(method.model, Addition(**addition))
+    return method

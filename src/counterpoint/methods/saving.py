@@ -1,0 +1,81 @@
+"""Saving a method to a folder or to the Hugging Face Hub.
+
+The format of the files is in :mod:`counterpoint.model.format`;
+:func:`counterpoint.methods.loading.load` reads them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import Tensor
+
+from counterpoint.methods.additions import additions_of
+from counterpoint.model import format as files
+from counterpoint.model.additions import Addition
+from counterpoint.training.trainable import TrainableModel
+
+
+class Saving(TrainableModel):
+    """How a method is saved; a mixin of :class:`~counterpoint.methods.method.Method`."""
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write ``config.json`` and ``model.safetensors``.
+
+        Whatever interrupts it, the folder holds the former model or the new one.
+
+        Returns:
+            The folder.
+
+        Raises:
+            OSError: the disk is full or the folder cannot be written. The folder keeps
+                the model that it held.
+        """
+        folder = Path(folder)
+        record = {
+            "method": self.name,
+            "modalities": [dataclasses.asdict(m) for m in self.modalities],
+            "config": self.config,
+            "additions": [dataclasses.asdict(addition) for addition in self.additions],
+        }
+        files.keep(folder, record, self._weights())
+        return folder
+
+    @property
+    def additions(self) -> tuple[Addition, ...]:
+        """What was fitted to the model beside its objective: priors, decoders, a
+        refiner."""
+        return additions_of(self.model)
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the weights as ``save_pretrained`` writes them."""
+        return files.checksum(self._weights())
+
+    def push_to_hub(
+        self, repository: str, *, token: str | None = None, private: bool = False
+    ) -> str:
+        """Upload what ``save_pretrained`` writes to a model repository of the Hugging
+        Face Hub, and create the repository if needed.
+
+        Args:
+            repository: "owner/name".
+            token: of an account that may write there; None for the one that this
+                computer is logged in with.
+            private: of a new repository.
+
+        Returns:
+            The address of the commit.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            api.create_repo(repository, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repository, folder_path=folder))
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
