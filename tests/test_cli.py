@@ -917,7 +917,9 @@ def test_what_is_fitted_afterwards_outlives_a_resumed_run_that_was_over(
     loses them and says so. The report says how all was made."""
     out = tmp_path / "run"
     shutil.copytree(run, out)
-    assert main(["fit-prior", "--kind=gmm", str(out) + "/", "--of", "samples", "--size", "2"]) == 0
+    assert (
+        main(["fit-prior", "--kind=gmm", str(out) + "/", "--fit_to", "samples", "--size", "2"]) == 0
+    )
     said: list[str] = []
     monkeypatch.setattr(
         "counterpoint.report.write_report", lambda *_, commands, **__: said.extend(commands)
@@ -925,7 +927,7 @@ def test_what_is_fitted_afterwards_outlives_a_resumed_run_that_was_over(
     (out / "evaluation.json").write_text('{"metrics": {}}')
     assert main(["report", str(out)]) == 0
     assert (
-        said[1] == f"counterpoint fit-prior {out}-again --kind gmm --size 2 --of samples"
+        said[1] == f"counterpoint fit-prior {out}-again --kind gmm --size 2 --fit_to samples"
         and len(said) == 4
     )
     weights = (out / "model" / "model.safetensors").read_bytes()

@@ -270,7 +270,7 @@ WORDS = Modality("words", (4,), "categorical", classes=6)
         ),
         (
             {"modalities": ("vector",), "network": "dit"},
-            "'vector' of shape \\(3,\\) is no image; .* and network='unet', in whose place they have an MLP",
+            "'vector' of shape \\(3,\\) is no image; .* and network='unet', and have an MLP",
         ),
         (
             {"modalities": ("image",), "network": "unet2d", "width": 1},

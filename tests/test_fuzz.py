@@ -377,7 +377,7 @@ VERBS: dict[str, list[str]] = {
     "sample": ["--n", "--out", "--prior", "--covariates", "--autoencoder", "--guidance", "--solver_steps", "--seed"],
     "translate": ["--given", "--to", "--n", "--out", "--prior", "--rule", "--refine", "--covariates", "--autoencoder", "--seed"],
     "impute": ["--given", "--split", "--to", "--out", "--n", "--level", "--samples", "--prior", "--rule", "--refine", "--covariates"],
-    "fit-prior": ["--kind", "--size", "--of", "--steps", "--batch_size", "--lr", "--seed"],
+    "fit-prior": ["--kind", "--size", "--fit_to", "--steps", "--batch_size", "--lr", "--seed"],
     "fit-decoder": ["--denoiser.modalities", "--denoiser.width", "--denoiser", "--fit.max_epochs", "--resume"],
     "fit-refiner": ["--refiner", "--refiner.steps", "--beta", "--steps", "--batch_size", "--lr", "--seed"],
     "annotate": ["--out", "--seed"],
