@@ -1,5 +1,7 @@
-"""Generations: everything a method generates for its evaluation, each once, and only
-what the judges make of it is kept."""
+"""Generations: everything that a method generates for its evaluation, each once.
+
+Only what the judges see in generated values is kept.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +19,37 @@ from counterpoint.core.latents import Latents
 from counterpoint.core.modality import covariates_of
 from counterpoint.core.noise import seeded
 from counterpoint.metrics.binary_f1 import f1
-from counterpoint.metrics.judges import Judges, Seen, values_of
+from counterpoint.metrics.intervals import Array
+from counterpoint.metrics.judges import Judges, values_of
 from counterpoint.metrics.matchers import Matchers
 from counterpoint.metrics.means import device_of
-from counterpoint.metrics.score import Array, chunks, seed_of
+from counterpoint.metrics.sampling import chunks, seed_of
+from counterpoint.metrics.seen import Seen
 
 if TYPE_CHECKING:
     from counterpoint.data import Split
     from counterpoint.methods import Method
 
-_MOST_SUBSETS = 32
-_WHOLE = 4  # most modalities with which every set of them is given every row
+_MAX_SUBSETS = 32  # of one size
+_MAX_WHOLE_MODALITIES = 4  # with more, rows are dealt out to the sets of given modalities
 
 
 class Generations:
-    """What a method generates from the rows of a split and from its priors, as the
-    judges see it.
+    """What a method generates from rows and from its priors, as the judges see it.
 
-    Nothing is generated before it is asked for. Every piece has a random generator of
-    its own, on the CPU.
+    Nothing is generated before it is needed. Every part has a random generator of its
+    own, on the CPU.
 
     Args:
-        matchers: what places values that are generated from one modality, or from none;
-            empty where no matches are asked for.
-        samples: how many unconditional samples.
-        refine: steps by which posteriors are refined before anything is drawn from
-            them; None for none.
+        method: the method.
+        split: the rows to generate from.
+        judges: the judge of each modality.
+        matchers: the judges of pairs, which embed values generated from one modality or
+            from none; empty if matches are not measured.
+        samples: the number of unconditional samples.
+        seed: of everything that is drawn.
+        batch_size: rows at a time.
+        refine: refine posteriors by so many steps before sampling from them.
     """
 
     def __init__(
@@ -61,7 +68,7 @@ class Generations:
         self.samples, self.seed, self.batch_size, self.refine = samples, seed, batch_size, refine
         self.names = [m.name for m in split.modalities]
         self.binary = [m.name for m in split.modalities if m.likelihood == "bernoulli"]
-        self._joint: dict[str, dict[str, Seen]] = {}
+        self._unconditional: dict[str, dict[str, Seen]] = {}
 
     @cached_property
     def singles(self) -> dict[str, dict[str, Seen]]:
@@ -83,7 +90,7 @@ class Generations:
         found: dict[tuple[str, ...], Array] = {}
         for size in range(2, len(self.names)):
             subsets = list(combinations(self.names, size))
-            subsets = [subsets[i] for i in rng.permutation(len(subsets))[:_MOST_SUBSETS]]
+            subsets = [subsets[i] for i in rng.permutation(len(subsets))[:_MAX_SUBSETS]]
             dealt = rng.permutation(len(self.split)) % len(subsets)
             found |= {given: np.flatnonzero(dealt == i) for i, given in enumerate(subsets)}
         return found
@@ -101,7 +108,7 @@ class Generations:
     def whole(self) -> bool:
         """Whether there are few enough sets of modalities to generate from every row
         for each."""
-        return len(self.names) <= _WHOLE
+        return len(self.names) <= _MAX_WHOLE_MODALITIES
 
     @cached_property
     def given(self) -> dict[tuple[str, ...], dict[str, Seen]]:
@@ -131,11 +138,16 @@ class Generations:
             found[given] = _cat(part for part in (self.several[given], rest) if part)
         return found
 
-    def joint(self, prior: str = "auto") -> dict[str, Seen]:
-        """By modality, unconditional samples from a prior, with the covariates of the
-        rows in turn; "auto" is the last of the method's."""
-        prior = self.method.priors[-1] if prior == "auto" else prior
-        if prior not in self._joint:
+    def unconditional(self, prior: str | None = None) -> dict[str, Seen]:
+        """By modality, unconditional samples from a prior.
+
+        Samples take the covariates of the rows in turn.
+
+        Args:
+            prior: the kind of the prior; None for the last of the method's.
+        """
+        prior = self.method.priors[-1] if prior is None else prior
+        if prior not in self._unconditional:
             generator = self._generator("joint")
             parts = [
                 self._seen(
@@ -150,8 +162,8 @@ class Generations:
                 )
                 for rows in chunks(np.arange(self.samples), self.batch_size)
             ]
-            self._joint[prior] = _cat(parts)
-        return self._joint[prior]
+            self._unconditional[prior] = _cat(parts)
+        return self._unconditional[prior]
 
     @cached_property
     def recombined(self) -> tuple[Array, dict[str, Seen]]:

@@ -36,16 +36,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.metrics.judges import (
-    Judge,
-    JudgeOptions,
-    decided,
-    kept,
-    optimise,
-    shuffled,
-    values_of,
-)
-from counterpoint.metrics.score import Array, chosen, seed_of
+from counterpoint.metrics.intervals import Array
+from counterpoint.metrics.judge_fitting import JudgeOptions, cached_weights, optimise, shuffled
+from counterpoint.metrics.judges import Judge, values_of
+from counterpoint.metrics.sampling import chosen, seed_of
+from counterpoint.metrics.seen import decided
 
 if TYPE_CHECKING:
     from counterpoint.core.modality import Modality
@@ -85,11 +80,15 @@ class Matcher(nn.Module):
 
 @dataclass(frozen=True)
 class Matchers:
-    """The matching judge of every pair of modalities that has one, and why others have
-    none."""
+    """The matching judge of every pair of modalities that has one.
+
+    Args:
+        by_pair: the judges.
+        left_out: by pair without a judge, the reason.
+    """
 
     by_pair: dict[tuple[str, str], Matcher]
-    left_out: dict[str, str]
+    left_out: dict[tuple[str, str], str]
 
     @torch.no_grad()
     def places(self, name: str, others: Sequence[str], values: Tensor) -> dict[str, Array]:
@@ -125,11 +124,12 @@ def train_matchers(
     """
     options, device = options or JudgeOptions(), device or torch.device("cpu")
     checksum = "" if cache is None else data.checksum()
-    matchers, left_out = {}, {}
+    matchers: dict[tuple[str, str], Matcher] = {}
+    left_out: dict[tuple[str, str], str] = {}
     for pair in combinations(data.modalities, 2):
         a, b = names = (pair[0].name, pair[1].name)
         if len(paired(data.train_split, names)) < 2:
-            left_out[f"match/{a},{b}"] = f"fewer than two training rows have both {a} and {b}"
+            left_out[names] = f"fewer than two training rows have both {a} and {b}"
             continue
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(seed, f"match/{a},{b}"))
@@ -140,7 +140,7 @@ def train_matchers(
                 "options": asdict(options),
                 "seed": seed,
             }
-            with kept(matcher, cache, "match", described) as known:
+            with cached_weights(matcher, cache, "match", described) as known:
                 if not known:
                     _fit(matcher, data, options, seed, device)
         matchers[names] = matcher
@@ -159,6 +159,28 @@ def unequal(*values: Array) -> Array:
         known: dict[bytes, int] = {}
         numbers.append(np.array([known.setdefault(value.tobytes(), len(known)) for value in array]))
     return np.logical_and.reduce([number[:, None] != number for number in numbers])
+
+
+def forced_choice(points: Array, given: Array, others: Array) -> Array:
+    """Compute each row's part u_i in how often a point is nearer to its source than to
+    an alternative.
+
+    Args:
+        points, given: (n, F) each; point i was generated from ``given`` i.
+        others: (n, n) bool, symmetric: the alternatives of each row.
+
+    Returns:
+        (n,), NaN for rows without alternatives.
+    """
+    parts = np.full(len(points), np.nan)
+    counted = others.any(1)
+    others = others[np.ix_(counted, counted)]
+    scores = points[counted].astype(np.float64) @ given[counted].T
+    wins = 0.5 + 0.5 * np.sign(scores.diagonal()[:, None] - scores)
+    count = others.sum(1, keepdims=True)
+    share = (wins * others).sum(1, keepdims=True) / count
+    parts[counted] = share[:, 0] + ((wins - share) * others / count).sum(0)
+    return parts
 
 
 def _fit(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from counterpoint.data import Split
     from counterpoint.methods import Method
 
-FEWEST = 10  # rows that a correlation is worth
+MIN_CORRELATION_ROWS = 10
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def predicted(
             split.present[m.name] & np.any([split.present[name] for name in others], axis=0)
         )
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
-        if len(rows) < FEWEST:
+        if len(rows) < MIN_CORRELATION_ROWS:
             continue
         r = np.nan_to_num(_correlations(*_pairs(method, split, m, others, rows, seed)), nan=-np.inf)
         order = np.argsort(-r, kind="stable")

@@ -7,7 +7,7 @@
 The same values are hidden from all methods and seeds, so that these compare. Judges and
 probes are trained on complete rows, and but for ``test`` the
 test rows are complete: what differs between rates is the method alone. Of ``test``
-probes are measured, ``probe/joint/<label>`` of what each row has.
+probes are measured, ``probe/all/<label>`` of what each row has.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ READ_AT_TEST = ("probe",)
 """Groups that say what test rows lose with a modality: what is generated from others
 does not hang on it, and a likelihood is of fewer values."""
 
-KINDS = ("probe/z/{}", "probe/joint/{}", "coherence/cross/{}", "coherence/joint/{}")
+KINDS = ("probe/z/{}", "probe/all/{}", "coherence/cross/{}", "coherence/unconditional/{}")
 """Metrics that are drawn of every shared label, beside the likelihood."""
 
 
