@@ -130,13 +130,18 @@ def group_of(metric: str) -> str:
     fitting = [kind for kind in kinds if _begins_with(metric, kind)]
     if fitting:
         return kinds[max(fitting, key=len)]
-    close = get_close_matches(metric.partition("/")[0], kinds, 1)
-    hint = (
-        f"did you mean {'/'.join([close[0], *metric.split('/')[1:]])!r}?"
-        if close
-        else f"metrics begin with {', '.join(kinds)}"
-    )
+    hint = _closest(metric, [*kinds]) or f"metrics begin with {', '.join(kinds)}"
     raise ValueError(f"unknown metric {metric!r}; {hint}")
+
+
+def _closest(metric: str, kinds: Sequence[str]) -> str:
+    """A hint at the kind that the beginning of a name resembles; may be empty."""
+    parts = metric.split("/")
+    for kind in kinds:
+        size = kind.count("/") + 1
+        if get_close_matches("/".join(parts[:size]), [kind]):
+            return f"did you mean {'/'.join([kind, *parts[size:]])!r}?"
+    return ""
 
 
 def _begins_with(metric: str, kind: str) -> bool:

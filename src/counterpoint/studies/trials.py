@@ -10,6 +10,13 @@ from typing import Any, Literal
 
 Direction = Literal["maximize", "minimize"]
 State = Literal["complete", "pruned", "failed", "interrupted"]
+Prune = Literal["median", "halving", "none"]
+
+COUNTED_STATES: tuple[State, ...] = ("complete", "pruned", "failed")
+"""Of trials that count; interrupted ones are begun again."""
+
+LOSS_METRIC = "val/loss"
+"""The loss on the validation split, the default metric of a search."""
 
 
 @dataclass(frozen=True)
