@@ -456,9 +456,8 @@ def test_a_fitted_refiner_closes_all_that_there_is(fitted: Method) -> None:
     scores = score_refinement(fitted, split, rows=60)
     found = scores.metrics
     for label, sets in (("all", [NAMES]), ("given1", [(n,) for n in NAMES])):
-        t0, t1, t5, ascent = (
-            found[f"refinement/elbo/{label}/{at}"] for at in ("t0", "t1", "t5", "ascent")
-        )
+        t0, t1, t5 = (found[f"refinement/elbo/{label}/t{step}"] for step in (0, 1, 5))
+        ascent = found[f"refinement/ascent/{label}"]
         assert t0 < evidence(split.x, sets) - 1 and t5 == pytest.approx(
             evidence(split.x, sets), abs=0.1
         )

@@ -24,7 +24,7 @@ from counterpoint.data import Dataset, Split
 from counterpoint.methods import JNF
 from counterpoint.metrics import Evaluation, Score
 from counterpoint.report import figures, write_report
-from counterpoint.report.figures.posteriors import _level, _log_posterior
+from counterpoint.report.figures.plane import _level, _log_posterior
 from counterpoint.report.published import QUADRANT
 
 IMAGE = Modality("photo", (3, 6, 6))

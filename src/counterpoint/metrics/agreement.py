@@ -53,11 +53,11 @@ def score_f1(generations: Generations) -> Scores:
 
 def _given(generations: Generations, size: int, rows: int) -> dict[Way, Array]:
     """F1 of each row, from every set of ``size`` modalities."""
-    sets = {given: seen for given, seen in generations.given.items() if len(given) == size}
+    sets = {names: seen for names, seen in generations.given.items() if len(names) == size}
     return {
-        Way(given, name): _by_row(seen[name], rows)
+        Way(names, name): _by_row(seen[name], rows)
         for name in generations.binary
-        for given, seen in sets.items()
+        for names, seen in sets.items()
         if name in seen
     }
 

@@ -129,7 +129,7 @@ def _score_cross(
 
 def _hits_given(generations: Generations, size: int, label: str, truth: Array) -> dict[Way, Array]:
     """By target, hits of what is generated from the sets of ``size`` modalities."""
-    sets = [seen for given, seen in generations.several.items() if len(given) == size]
+    sets = [seen for names, seen in generations.several.items() if len(names) == size]
     hits = {}
     for name in generations.names:
         parts = [seen[name] for seen in sets if name in seen]

@@ -48,8 +48,13 @@ _metric = partial(Metric, group="dependence")
 
 @dataclass(frozen=True)
 class Hsic:
-    """Normalised HSIC, the mean of its permutation null and the share of permutations
-    (with the observed one) that reach it."""
+    """A normalised HSIC and its permutation null.
+
+    Attributes:
+        value: the normalised HSIC.
+        null: the mean over permutations.
+        p_value: the share of permutations, with the observed one, that reach it.
+    """
 
     value: float
     null: float
@@ -57,14 +62,25 @@ class Hsic:
 
 
 def hsic(x: Array, y: Array, *, permutations: int = 100, seed: int = 0) -> Hsic:
-    """Normalised unbiased HSIC of the rows of ``x`` (n, d) and ``y`` (n, e).
+    """Compute the normalised unbiased HSIC of the rows of ``x`` (n, d) and ``y`` (n, e).
+
+    Args:
+        x, y: the two variables.
+        permutations: of the null distribution.
+        seed: of the permutations.
+
+    >>> from counterpoint.metrics import hsic
+    >>> x = np.arange(20.0)[:, None]
+    >>> round(hsic(x, 2 * x).value, 6)
+    1.0
 
     Raises:
         ValueError: fewer than four rows, or different numbers of rows.
     """
     if len(x) != len(y) or len(x) < 4:
         raise ValueError(
-            f"HSIC needs the same number of rows, at least 4, of both variables; got {len(x)} and {len(y)}"
+            f"HSIC needs the same number of rows, at least 4, of both variables; got {len(x)} and "
+            f"{len(y)}"
         )
     k, el = _centred_kernel(x), _centred_kernel(y)
     norm = float((k.square().sum() * el.square().sum()).sqrt())
@@ -82,8 +98,8 @@ def hsic(x: Array, y: Array, *, permutations: int = 100, seed: int = 0) -> Hsic:
 
 
 def _centred_kernel(x: Array) -> Tensor:
-    """(n, n): the U-centred Gaussian kernel matrix with the median distance as
-    bandwidth; zero diagonal."""
+    """(n, n): the U-centred Gaussian kernel matrix, with the median distance as
+    bandwidth and a zero diagonal."""
     rows = torch.as_tensor(x, dtype=torch.float64)
     distance = torch.cdist(rows, rows)
     n = len(rows)
@@ -101,14 +117,21 @@ def _centred_kernel(x: Array) -> Tensor:
 
 
 def infonce(fit: tuple[Array, Array], held: tuple[Array, Array], *, ridge: float = 1e-3) -> float:
-    """Lower bound on I(a; b) in nats, at most log of the number of held-out rows.
+    """Compute a lower bound on I(a; b) in nats.
+
+    It is at most the log of the number of held-out rows.
 
     Args:
-        fit: pairs (N, d), (N, e) on which the critic is fitted; disjoint from ``held``,
-            or the bound does not hold.
-        held: pairs (B, d), (B, e) on which the bound is estimated; the other rows are
-            the negatives.
+        fit: pairs (N, d), (N, e) to fit the critic on. They must be disjoint from
+            ``held``, or the bound does not hold.
+        held: pairs (B, d), (B, e) to estimate the bound on. The other rows are the
+            negatives.
         ridge: added to the unit variances of the standardised variables.
+
+    >>> from counterpoint.metrics import infonce
+    >>> a = np.random.default_rng(0).normal(size=(200, 2))
+    >>> infonce((a[:100], a[:100]), (a[100:], a[100:])) > 1
+    True
     """
     to_a, to_b, rho = _canonical(*fit, ridge)
     scales = 2.0 ** np.arange(-5, 2)
@@ -122,8 +145,11 @@ def infonce(fit: tuple[Array, Array], held: tuple[Array, Array], *, ridge: float
 def _canonical(
     a: Array, b: Array, ridge: float
 ) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Array]:
-    """Maps of either variable to canonical coordinates (n, r), and the canonical
-    correlations (r,)."""
+    """Map both variables to canonical coordinates (n, r).
+
+    Returns:
+        The two maps, and the canonical correlations (r,).
+    """
 
     def whitener(x: Array) -> tuple[Array, Array]:
         mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)

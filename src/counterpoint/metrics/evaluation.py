@@ -30,7 +30,7 @@ class Evaluation:
             feature_space, left_out (name: reason), too_few (names in left_out that need
             more rows), versions.
 
-    >>> from counterpoint.metrics import Score
+    >>> from counterpoint.metrics import Evaluation, Score
     >>> digit = Score(group="probe", kind="probe", latent="z", label="digit", value=0.5)
     >>> evaluation = Evaluation((digit,), {"split": "test"})
     >>> evaluation.metrics
@@ -177,7 +177,7 @@ def merge(evaluations: Sequence[Evaluation]) -> Evaluation:
     Values become means with their sample standard deviation (0 for one evaluation) and
     the number of evaluations. Chances are averaged too.
 
-    >>> from counterpoint.metrics import Score
+    >>> from counterpoint.metrics import Evaluation, Score, merge
     >>> runs = [Evaluation((Score(group="match", kind="match", value=v),)) for v in (0.5, 0.7)]
     >>> merge(runs).scores
     (Score(match = 0.600, ± 0.141 (n=2)),)

@@ -72,8 +72,7 @@ class Generations:
 
     @cached_property
     def singles(self) -> dict[str, dict[str, Seen]]:
-        """By source, then by target, what is generated from one modality; the source
-        itself is a target too."""
+        """By source, then by target: generated from one modality, itself included."""
         return {
             source: self._translated((source,), np.arange(len(self.split)), self.names)
             for source in self.names
@@ -81,27 +80,26 @@ class Generations:
 
     @cached_property
     def dealt(self) -> dict[tuple[str, ...], Array]:
-        """By set of 2 .. M−1 given modalities, the rows that are dealt to it.
+        """By set of 2 .. M−1 given modalities, the rows dealt to it.
 
-        The rows are dealt to the sets of a size (a random 32 of them where there are
-        more), so that every size costs one pass.
+        The rows are dealt to the sets of a size (a random 32 if there are more), so
+        that every size costs one pass.
         """
         rng = np.random.default_rng(seed_of(self.seed, "subsets"))
-        found: dict[tuple[str, ...], Array] = {}
+        rows: dict[tuple[str, ...], Array] = {}
         for size in range(2, len(self.names)):
             subsets = list(combinations(self.names, size))
             subsets = [subsets[i] for i in rng.permutation(len(subsets))[:_MAX_SUBSETS]]
             dealt = rng.permutation(len(self.split)) % len(subsets)
-            found |= {given: np.flatnonzero(dealt == i) for i, given in enumerate(subsets)}
-        return found
+            rows |= {subset: np.flatnonzero(dealt == i) for i, subset in enumerate(subsets)}
+        return rows
 
     @cached_property
     def several(self) -> dict[tuple[str, ...], dict[str, Seen]]:
-        """By set of 2 .. M−1 given modalities, what is generated of the others from the
-        rows dealt to it."""
+        """By set of 2 .. M−1 given modalities: the others, from the rows dealt to it."""
         return {
-            given: self._translated(given, rows, self._others(given))
-            for given, rows in self.dealt.items()
+            subset: self._translated(subset, rows, self._others(subset))
+            for subset, rows in self.dealt.items()
         }
 
     @property
@@ -112,21 +110,23 @@ class Generations:
 
     @cached_property
     def given(self) -> dict[tuple[str, ...], dict[str, Seen]]:
-        """By set of 1 .. M−1 given modalities, what is generated of the others: from
-        every row, or where M > 4 from those dealt to the set."""
+        """By set of 1 .. M−1 given modalities: the others.
+
+        They are generated from every row, or with M > 4 from those dealt to the set.
+        """
         return self.given_one | (self.given_more if self.whole else self.several)
 
     @property
     def given_one(self) -> dict[tuple[str, ...], dict[str, Seen]]:
         """``singles`` without the sources themselves."""
         return {
-            (source,): {name: seen for name, seen in found.items() if name != source}
-            for source, found in self.singles.items()
+            (source,): {name: seen for name, seen in by_target.items() if name != source}
+            for source, by_target in self.singles.items()
         }
 
     @cached_property
     def given_more(self) -> dict[tuple[str, ...], dict[str, Seen]]:
-        """``several`` and what is generated from the rows not dealt to the set."""
+        """``several``, and the same from the rows not dealt to the set."""
         found = {}
         for given, rows in self.dealt.items():
             rest = self._translated(
@@ -167,8 +167,10 @@ class Generations:
 
     @cached_property
     def recombined(self) -> tuple[Array, dict[str, Seen]]:
-        """Each row's z with the w of the row ``partner[row]``, (N,) a random other row;
-        by modality."""
+        """The partners (N,) of rows, and by modality each row's z with the partner's w.
+
+        The partner is a random other row.
+        """
         partner = _derangement(len(self.split), seed_of(self.seed, "partners"))
         device, generator = device_of(self.method), self._generator("recombine")
         parts = [
@@ -186,8 +188,7 @@ class Generations:
 
     @cached_property
     def kept_private(self) -> dict[str, Seen]:
-        """By modality, each row's w_m with a z from the prior, the same in every
-        modality."""
+        """By modality: each row's w_m with a z from the prior, the same for all."""
         device, generator = device_of(self.method), self._generator("decode")
         with torch.no_grad(), seeded(self._generator("private")):
             shared = self.method.model.draw_prior(
@@ -235,8 +236,7 @@ class Generations:
     def _seen(
         self, values: dict[str, Tensor], rows: Array, partners: Sequence[str] = ()
     ) -> dict[str, Seen]:
-        """What judges make of values, and where those that match them with ``partners``
-        place them."""
+        """What judges see in values, and their embeddings by the judges of pairs."""
         found = {}
         for name, drawn in values.items():
             points = self.matchers.places(
@@ -248,8 +248,10 @@ class Generations:
         return found
 
     def _f1(self, name: str, drawn: Tensor, rows: Array) -> Array:
-        """(n,): F1 of binary values against those of their rows; unconditional samples,
-        more of which there may be, go through the rows anew."""
+        """(n,): F1 of binary values against those of their rows.
+
+        Unconditional samples may be more than the rows, and then start again.
+        """
         if name not in self.binary:
             return np.full(len(rows), np.nan)
         rows = rows % len(self.split)
@@ -257,8 +259,7 @@ class Generations:
         return np.where(self.split.present[name][rows], found, np.nan)
 
     def _covariates(self, rows: Array) -> Array | None:
-        """Those of some rows, which begin anew where there are no more; None where no
-        decoder reads any."""
+        """The covariates of rows, which start again after the last; None if unused."""
         read = covariates_of(self.split.modalities)
         return self.split.covariates[rows % len(self.split)] if read else None
 
@@ -272,8 +273,7 @@ def _cat(parts: Iterable[dict[str, Seen]]) -> dict[str, Seen]:
 
 
 def _derangement(rows: int, seed: int) -> Array:
-    """(N,): a random cycle through all rows, so that no row is its own partner (when
-    there are two or more)."""
+    """(N,): a random cycle through all rows, so that no row is its own partner."""
     order = np.random.default_rng(seed).permutation(rows)
     partner = np.empty(rows, np.int64)
     partner[order] = np.roll(order, 1)

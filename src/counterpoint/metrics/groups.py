@@ -44,7 +44,7 @@ def register(group: Group) -> None:
     Args:
         group: its name and its kinds must be new, and what it needs must be known.
 
-    >>> from counterpoint.metrics import Group, Metric, Scores, register
+    >>> from counterpoint.metrics import GROUPS, Group, Metric, Scores, group_of, register
     >>> def measure(context):
     ...     scores = Scores()
     ...     width = Metric(group="width", kind="width")
@@ -120,6 +120,7 @@ def complete_groups() -> set[str]:
 def group_of(metric: str) -> str:
     """The group that measures a metric, by its flat name.
 
+    >>> from counterpoint.metrics import group_of
     >>> group_of("coherence/cross/digit")
     'coherence'
 

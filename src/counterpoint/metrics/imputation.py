@@ -154,8 +154,10 @@ def _hidden(
     seed: int,
     refine: int | None,
 ) -> Hidden:
-    """One modality hidden and filled in some rows; counts in as few at a time as their
-    draws take memory for."""
+    """Hide and impute one modality in some rows.
+
+    Counts are imputed few rows at a time, because their draws take memory.
+    """
     generator = torch.Generator().manual_seed(seed_of(seed, f"impute draws/{name}"))
     modality = next(m for m in split.modalities if m.name == name)
     at_once = (
@@ -196,7 +198,7 @@ def _hidden(
 def _hidden_entries(
     method: Method, split: Split, name: str, rows: Array, seed: int, refine: int | None
 ) -> Hidden:
-    """Some entries of a modality hidden and filled, but never all of a row."""
+    """Hide and impute some entries of a modality, but never all of a row."""
     purpose = f"impute entries/{name}"
     batch, generator = (
         split.batch(rows, device_of(method)),
@@ -231,8 +233,10 @@ def _hidden_entries(
 
 
 def _inside(truth: Tensor, filled: Imputation, name: str) -> Tensor:
-    """Whether each value lies within its interval, NaN where there is no value; empty
-    for words, which have no interval."""
+    """Whether each value lies within its interval; NaN where there is no value.
+
+    Empty for words, which have no interval.
+    """
     if name not in filled.lower:
         return truth[:, :0]
     within = (filled.lower[name] <= truth) & (truth <= filled.upper[name])
@@ -251,7 +255,7 @@ def _ranked(truth: Tensor, draws: Tensor) -> Tensor:
 
 
 def _known(batch: Batch, name: str) -> Tensor:
-    """The values of a modality (B, *shape), NaN where they are not there."""
+    """The values of a modality (B, *shape), NaN where they are missing."""
     return batch.x[name].double().masked_fill(~batch.observed(name), torch.nan)
 
 
@@ -293,13 +297,12 @@ def _baseline(train: Split, modality: Modality, seed: int) -> Array:
 
 
 def _accuracy(truth: Array, guess: Array) -> tuple[float, tuple[float, float]]:
-    """Of ids and of binary values, which are rounded."""
+    """Accuracy of ids and of rounded binary values, with its interval."""
     return _share(np.where(np.isnan(truth), np.nan, np.rint(guess) == np.rint(truth)))
 
 
 def _share(hits: Array) -> tuple[float, tuple[float, float]]:
-    """The share of ones among values (N, F), with an interval to which a row's values
-    count as one."""
+    """The share of ones among values (N, F), with an interval clustered by row."""
     return accuracy(hits[:, ~np.isnan(hits).all(0)])
 
 
@@ -308,8 +311,10 @@ def _rmse(truth: Array, guess: Array) -> float:
 
 
 def _correlation(truth: Array, guess: Array) -> float:
-    """Pearson's of each value over rows, mean over those that vary; NaN where none
-    does."""
+    """Pearson's correlation of each value over rows, mean over those that vary.
+
+    NaN if none varies.
+    """
     guess = np.where(np.isnan(truth), np.nan, guess)
     known = ~np.isnan(truth).all(0)
     a, b = (v[:, known] - np.nanmean(v[:, known], 0) for v in (truth, guess))

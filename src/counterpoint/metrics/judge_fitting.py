@@ -24,12 +24,16 @@ _CACHE_VERSION = 1  # raise it when a change makes cached judges invalid
 class JudgeOptions:
     """How judges are built and trained.
 
+    >>> from counterpoint.metrics import JudgeOptions
+    >>> JudgeOptions(steps=100).features
+    64
+
     Args:
         width: channels of the first convolution.
         features: size of the penultimate layer.
-        steps: most optimiser steps; training stops earlier when the validation loss has
-            not improved for ``patience`` checks.
-        check_every: steps between two checks.
+        steps: most optimiser steps.
+        check_every: steps between two checks of the validation loss.
+        patience: training stops after so many checks without improvement.
         batch_size: rows of a step.
         lr: peak learning rate of a one-cycle schedule.
     """

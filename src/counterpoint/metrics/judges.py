@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 
 
 class Judge(nn.Module):
-    """A classifier of one modality: features shared by a head for each label."""
+    """A classifier of one modality, with a head for each label.
+
+    Args:
+        modality: the modality.
+        classes: by label, its classes.
+        options: the sizes.
+    """
 
     mean: Tensor
     std: Tensor
@@ -64,17 +70,18 @@ class Judge(nn.Module):
         )
 
     def features(self, values: Tensor) -> Tensor:
-        """(B, F) from values (B, *shape)."""
+        """Compute features (B, F) of values (B, *shape)."""
         if self.modality.likelihood != "categorical":
             values = (readable(self.modality, values) - self.mean) / self.std
         return self.neck(self.trunk(values))
 
     def logits(self, features: Tensor) -> dict[str, Tensor]:
+        """Compute logits (B, classes) by label, from features (B, F)."""
         return {label: head(features) for label, head in zip(self.classes, self.heads, strict=True)}
 
     def standardise(self, values: Tensor) -> None:
-        """Take the mean and deviation of each channel (of an image) or feature (of a
-        vector) from some real values."""
+        """Set the mean and deviation of each channel of an image, or each feature of a
+        vector, to those of real values."""
         if self.modality.likelihood == "categorical":
             return
         values, axes = readable(self.modality, values), (0, 2, 3) if is_image(self.modality) else 0
@@ -84,8 +91,14 @@ class Judge(nn.Module):
 
 
 class Components(nn.Module):
-    """Feature space of a modality without labels: the leading principal components of
-    its standardised values."""
+    """The feature space of a modality without labels: principal components of its
+    standardised values.
+
+    Args:
+        modality: the modality.
+        values: real values, which are fitted.
+        size: the most components.
+    """
 
     def __init__(self, modality: Modality, values: Tensor, size: int) -> None:
         super().__init__()
@@ -100,9 +113,11 @@ class Components(nn.Module):
         self.classes: dict[str, Array] = {}
 
     def features(self, values: Tensor) -> Tensor:
+        """Compute features (B, F) of values (B, *shape)."""
         return (self._flat(values) - self.mean) / self.std @ self.axes
 
     def logits(self, features: Tensor) -> dict[str, Tensor]:
+        """None, because there are no labels."""
         return {}
 
     def _flat(self, values: Tensor) -> Tensor:
@@ -113,16 +128,25 @@ class Components(nn.Module):
 
 @dataclass(frozen=True)
 class Judges:
-    """The judge (or feature space) of every modality, and what takes the place of its
-    features."""
+    """The judge or feature space of every modality.
+
+    Args:
+        by_modality: the judges.
+        extractors: by modality, a function that replaces the judge's features.
+    """
 
     by_modality: dict[str, Judge | Components]
     extractors: Mapping[str, Extractor] = field(default_factory=dict)
 
     @torch.no_grad()
     def see(self, name: str, values: Tensor, rows: Array) -> Seen:
-        """Look at real or generated values of a modality: (B, *shape), or probabilities
-        (B, length, classes) for word ids."""
+        """Judge real or generated values of a modality.
+
+        Args:
+            name: the modality.
+            values: (B, *shape), or probabilities (B, length, classes) of words.
+            rows: (B,) the held-out rows that they belong to.
+        """
         judge = self.by_modality[name]
         values = decided(values, judge.modality)
         features = judge.features(values)
@@ -143,7 +167,7 @@ class Judges:
         )
 
     def look(self, split: Split, *, batch_size: int = 512) -> dict[str, Seen]:
-        """Look at the real values of a split, of every modality that is there."""
+        """Judge the real values of a split, by modality."""
         found = {}
         for name, judge in self.by_modality.items():
             parts = [
@@ -155,24 +179,26 @@ class Judges:
         return found
 
     def spaces(self) -> dict[str, str]:
-        """By modality, the feature space in words."""
+        """Describe the feature space of each modality."""
         spaces = {}
         for name, judge in self.by_modality.items():
             if name in self.extractors:
                 spaces[name] = f"{name_of(self.extractors[name])}, given by the user"
             elif isinstance(judge, Judge):
                 spaces[name] = (
-                    f"penultimate layer ({judge.neck[0].out_features}) of a judge trained on {', '.join(judge.classes)}"
+                    f"penultimate layer ({judge.neck[0].out_features}) of a judge trained on "
+                    f"{', '.join(judge.classes)}"
                 )
             else:
                 spaces[name] = (
-                    f"{judge.axes.shape[1]} principal components of standardised values (no labels to train a judge on)"
+                    f"{judge.axes.shape[1]} principal components of standardised values (no "
+                    "labels to train a judge on)"
                 )
         return spaces
 
 
 def values_of(split: Split, name: str, rows: Array, device: torch.device) -> Tensor:
-    """The values of one modality alone, as a batch would hold them."""
+    """Read the values of one modality as a batch holds them."""
     values = torch.from_numpy(np.ascontiguousarray(split.x[name][rows])).to(device)
     return _modality(split, name).read(values)
 
@@ -185,14 +211,18 @@ def train_judges(
     cache: Path | None = None,
     device: torch.device | None = None,
 ) -> Judges:
-    """Train a judge for each modality of the train split, stopped early on the
+    """Train a judge for each modality on the train split, with early stopping on the
     validation split.
 
-    Leaves the global random state as it was.
+    The global random state is restored.
 
     Args:
-        cache: a folder in which trained judges are kept, by the data's checksum,
-            architecture and seed.
+        data: the data set.
+        options: sizes and training.
+        seed: of initial weights and batches.
+        cache: a folder that keeps trained judges, by the data's checksum, architecture
+            and seed.
+        device: where to train.
 
     Raises:
         ValueError: a label with one class.

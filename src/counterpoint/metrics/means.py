@@ -38,13 +38,13 @@ class Means:
     labels: dict[str, dict[str, Array]]
 
     def latent(self, kind: str, modality: str) -> Array:
-        """(N, d): ``"z"``, ``"w"`` or ``"zw"`` (both, concatenated) of a modality."""
+        """The means (N, d) of one modality's latent: ``"z"``, ``"w"`` or both, ``"zw"``."""
         parts = {"z": self.shared, "w": self.private}
         return np.concatenate([parts[part][modality] for part in kind], 1)
 
 
 def device_of(method: torch.nn.Module) -> torch.device:
-    """Where a method's parameters live; the CPU when it has none."""
+    """The device of a method's parameters; the CPU if it has none."""
     parameter = next(method.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
 
@@ -58,7 +58,7 @@ def labels_of(split: Split, modality: str) -> dict[str, Array]:
 
 
 def classes_of(labels: Array, label: str, modality: str) -> Array:
-    """The classes of a label, sorted; negative values mean unknown and are left out.
+    """The classes of a label, sorted, without negative values, which mean unknown.
 
     Raises:
         ValueError: fewer than two classes.
@@ -66,7 +66,8 @@ def classes_of(labels: Array, label: str, modality: str) -> Array:
     classes = np.unique(labels[labels >= 0])
     if len(classes) < 2:
         raise ValueError(
-            f"label {label!r} of modality {modality!r} has {len(classes)} class in the train split; "
+            f"label {label!r} of modality {modality!r} has {len(classes)} class in the train "
+            "split; "
             "a classifier needs two or more: leave the label out"
         )
     return classes

@@ -91,12 +91,10 @@ def _score_divergences(
 ) -> None:
     """The divergences of sets of one size, and the cosines of single modalities."""
     size = len(sets[0])
-    divergences = {
-        Way(given): float(
-            method.divergence(batch, given, samples=samples, generator=generator).mean()
-        )
-        for given in sets
-    }
+    divergences = {}
+    for given in sets:
+        values = method.divergence(batch, given, samples=samples, generator=generator)
+        divergences[Way(given)] = float(values.mean())
     metric = _metric(kind="posterior/kl", setting="given", size=size)
     if size > 1:
         scores.add(metric, float(np.mean([*divergences.values()])))

@@ -67,6 +67,7 @@ def probe(
 ) -> Probe:
     """Fit on ``train`` (N, d) and score on ``test`` (N', d). Labels are integers.
 
+    >>> from counterpoint.metrics import probe
     >>> x, y = np.array([[-1.0], [1.0], [-2.0], [2.0]]), np.array([0, 1, 0, 1])
     >>> probe(x, y, x, y).hits
     array([ True,  True,  True,  True])

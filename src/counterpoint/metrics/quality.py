@@ -36,8 +36,16 @@ _metric = partial(Metric, group="quality")
 
 
 def frechet_distance(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array) -> float:
-    """Squared Fréchet (2-Wasserstein) distance between two Gaussians with means (d,)
-    and covariances (d, d)."""
+    """Compute the squared Fréchet (2-Wasserstein) distance between two Gaussians.
+
+    Args:
+        mean_a, mean_b: means (d,).
+        cov_a, cov_b: covariances (d, d).
+
+    >>> from counterpoint.metrics import frechet_distance
+    >>> round(frechet_distance(np.zeros(2), np.eye(2), np.ones(2), np.eye(2)), 6)
+    2.0
+    """
     values, vectors = np.linalg.eigh(np.asarray(cov_a, np.float64))
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
     cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(min=0)).sum()
@@ -47,14 +55,23 @@ def frechet_distance(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array) -
 
 
 def frechet(real: Array, fake: Array) -> float:
-    """Squared Fréchet distance between Gaussians fitted to features (N, d) and (N', d).
+    """Compute the squared Fréchet distance between Gaussians fitted to features.
+
+    Args:
+        real, fake: (N, d) and (N', d).
+
+    >>> from counterpoint.metrics import frechet
+    >>> x = np.random.default_rng(0).normal(size=(50, 2))
+    >>> round(frechet(x, x + 3), 6)
+    18.0
 
     Raises:
         ValueError: fewer than two rows on a side.
     """
     if min(len(real), len(fake)) < 2:
         raise ValueError(
-            f"a Fréchet distance needs two rows or more on each side; got {len(real)} and {len(fake)}"
+            f"a Fréchet distance needs two rows or more on each side; got {len(real)} and "
+            f"{len(fake)}"
         )
     (mean_a, cov_a), (mean_b, cov_b) = (
         (x.mean(0, dtype=np.float64), np.atleast_2d(np.cov(x.astype(np.float64).T)))
@@ -64,15 +81,18 @@ def frechet(real: Array, fake: Array) -> float:
 
 
 def kernel_distance(real: Array, fake: Array) -> float:
-    """Unbiased squared maximum mean discrepancy of features (N, d) and (N', d) under
-    k(a, b) = (aᵀb/d + 1)³: about 0, also below it, where both are drawn from the same.
+    """Compute the unbiased squared maximum mean discrepancy of features (N, d), (N', d).
+
+    The kernel is k(a, b) = (aᵀb/d + 1)³. If both have the same distribution, the value
+    is about 0, and can be negative.
 
     Raises:
         ValueError: fewer than two rows on a side.
     """
     if min(len(real), len(fake)) < 2:
         raise ValueError(
-            f"a kernel distance needs two rows or more on each side; got {len(real)} and {len(fake)}"
+            f"a kernel distance needs two rows or more on each side; got {len(real)} and "
+            f"{len(fake)}"
         )
     a, b = np.asarray(real, np.float64), np.asarray(fake, np.float64)
 
@@ -94,18 +114,24 @@ class Prdc:
 
 
 def prdc(real: Array, fake: Array, k: int = 5) -> Prdc:
-    """k-nearest-neighbour precision, recall, density and coverage of ``fake`` (N', d)
-    against ``real`` (N, d).
+    """Compute the k-nearest-neighbour precision, recall, density and coverage of
+    ``fake`` (N', d) against ``real`` (N, d).
 
-    A manifold is the union of balls around its points, each reaching to the point's
-    k-th neighbour in its own set.
+    A manifold is the union of balls around its points. The radius of a ball is the
+    distance to the k-th neighbour in the same set.
+
+    >>> from counterpoint.metrics import prdc
+    >>> x = np.random.default_rng(0).normal(size=(50, 2))
+    >>> prdc(x, x + 100)
+    Prdc(precision=0.0, recall=0.0, density=0.0, coverage=0.0)
 
     Raises:
         ValueError: a set has k rows or fewer.
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(
-            f"precision and recall with k = {k} need more than {k} rows on each side; got {len(real)} and {len(fake)}"
+            f"precision and recall with k = {k} need more than {k} rows on each side; "
+            f"got {len(real)} and {len(fake)}"
         )
     a, b = torch.as_tensor(real, dtype=torch.float64), torch.as_tensor(fake, dtype=torch.float64)
     reach_a, reach_b = (

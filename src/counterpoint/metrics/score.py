@@ -35,6 +35,7 @@ class Way:
         given: the observed modalities.
         target: the generated (or judged) modality.
 
+    >>> from counterpoint.metrics import Way
     >>> str(Way(("image", "text"), "sound")), str(Way(target="sound")), str(Way(("image",)))
     ('image+text>sound', 'sound', 'image')
     """
@@ -63,6 +64,7 @@ class Metric:
         target: the generated or judged modality.
         prior: the kind of the prior that samples come from; None for the last one.
 
+    >>> from counterpoint.metrics import Metric, Way
     >>> Metric(group="probe", kind="probe", latent="z", label="digit").name
     'probe/z/digit'
     >>> fid = Metric(group="quality", kind="fid", setting="given", size=1)
@@ -114,6 +116,7 @@ class Metric:
     def along(self, way: Way) -> Metric:
         """The same metric of certain modalities.
 
+        >>> from counterpoint.metrics import Metric, Way
         >>> Metric(group="match", kind="match").along(Way(("a",), "b")).name
         'match/a>b'
         """
@@ -134,6 +137,7 @@ class Score(Metric):
         std: sample standard deviation over seeds; None for a single run.
         seeds: the number of runs; None for a single run.
 
+    >>> from counterpoint.metrics import Score
     >>> Score(group="probe", kind="probe", latent="z", label="digit", value=0.5, chance=0.1)
     Score(probe/z/digit = 0.500, chance 0.100)
     """
@@ -174,6 +178,7 @@ class Score(Metric):
     def record(self) -> dict[str, Any]:
         """The fields that are set, JSON-able.
 
+        >>> from counterpoint.metrics import Score
         >>> Score(group="match", kind="match", given=("a",), target="b", value=0.5).record()
         {'group': 'match', 'kind': 'match', 'given': ['a'], 'target': 'b', 'value': 0.5}
         """

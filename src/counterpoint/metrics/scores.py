@@ -29,6 +29,7 @@ class Chance:
     def mean(each: Mapping[Way, float]) -> Chance | None:
         """The chance of each, and their mean; None for no value.
 
+        >>> from counterpoint.metrics import Chance, Way
         >>> Chance.mean({Way(target="a"): 0.5, Way(target="b"): 0.25}).value
         0.375
         """
@@ -50,6 +51,7 @@ class Scores:
         too_few: those of them that are missing because there are too few rows.
         extra: further figures for the meta of the evaluation, JSON-able.
 
+    >>> from counterpoint.metrics import Metric, Scores
     >>> scores = Scores()
     >>> scores.add(Metric(group="match", kind="match"), 0.75, chance=0.5)
     >>> scores.metrics

@@ -82,20 +82,30 @@ def pictures(method: Method, data: Dataset, seed: int) -> list[Plate]:
     plates = _comparisons(method, data.test, seed) if figures.has_complete_rows(data.test) else []
     for prior in method.priors:
         figure = figures.samples(method, prior=prior, seed=seed)
-        caption = f"Unconditional samples, {prior} prior. A column is one draw of z; its modalities should agree on what is shared."
+        caption = (
+            f"Unconditional samples, {prior} prior. A column is one draw of z; its modalities "
+            "should agree on what is shared."
+        )
         plates.append(_plate(figure, f"Samples {prior} prior", caption))
     return plates
 
 
 def _comparisons(method: Method, split: Split, seed: int) -> list[Plate]:
     """Pictures of rows that have every modality."""
-    caption = "Reconstruction. Of each pair of rows, the upper is data from the test split, the lower what is decoded from its own posterior means."
+    caption = (
+        "Reconstruction. Of each pair of rows, the upper is data from the test split, the lower "
+        "what is decoded from its own posterior means."
+    )
     plates = [_plate(figures.reconstructions(method, split, seed=seed), "Reconstructions", caption)]
     private = method.model.private_dims
     if len(method.modalities) > 1:
-        caption = "Cross generation. A row is given one modality, at its left; a column decodes one, so the diagonal is self-reconstruction."
+        caption = (
+            "Cross generation. A row is given one modality, at its left; a column decodes one, "
+            "so the diagonal is self-reconstruction."
+        )
         caption += (
-            " Elsewhere w is drawn from the prior: what is shared should stay, what is private should change."
+            " Elsewhere w is drawn from the prior: what is shared should stay, what is private "
+            "should change."
             if private
             else ""
         )
@@ -104,7 +114,10 @@ def _comparisons(method: Method, split: Split, seed: int) -> list[Plate]:
         )
     for m in [m for m in method.modalities if m.name in private][:2]:
         figure = figures.recombinations(method, split, m.name, seed=seed)
-        caption = f"Recombination in {m.name}. Each row takes z from the example at its left, each column w from the example above."
+        caption = (
+            f"Recombination in {m.name}. Each row takes z from the example at its left, each "
+            "column w from the example above."
+        )
         plates.append(_plate(figure, f"Recombination {m.name}", caption))
     return plates
 
@@ -171,7 +184,8 @@ def plane(method: Method, data: Dataset, seed: int) -> Plate | None:
     ):
         return None
     caption = (
-        "Posteriors. A row is an example of the test split, a column what is given of it. Points are draws; the line encloses 95 % of the"
+        "Posteriors. A row is an example of the test split, a column what is given of it. Points "
+        "are draws; the line encloses 95 % of the"
         " posterior that prior and decoders imply; other rows' posterior means in the background."
     )
     return _plate(figures.posteriors(method, data.test, seed=seed), "Posteriors", caption)

@@ -141,7 +141,7 @@ def posterior_table(scores: Iterable[Score]) -> Table:
         for score in scores
         if score.kind in POSTERIOR_TITLES and score.setting == "given" and score.way == Way()
     }
-    kinds = [kind for kind in POSTERIOR_TITLES if any(kind == found for found, _ in known)]
+    kinds = [kind for kind in POSTERIOR_TITLES if kind in {key for key, _ in known}]
     rows = []
     for size in sorted({size for _, size in known if size is not None}):
         title = f"{size} modalit{'y' if size == 1 else 'ies'}"

@@ -22,12 +22,13 @@ class Cell:
         rate: the fraction of missing values.
         seed: of the training.
 
+    >>> from counterpoint.studies import Cell
     >>> Cell("mvae", "random", 0.5, 0).name
     'mvae-random-0.5-seed0'
     """
 
     method: str
-    how: str
+    how: Mechanism | Literal["complete"]
     rate: float
     seed: int
 
@@ -42,8 +43,7 @@ class Cell:
 
         ``test`` measures the run that was trained on complete rows.
         """
-        how, rate = ("complete", 0.0) if self.how == "test" else (self.how, self.rate)
-        return replace(self, how=how, rate=rate).name
+        return (replace(self, how="complete", rate=0.0) if self.how == "test" else self).name
 
 
 @dataclass(frozen=True)

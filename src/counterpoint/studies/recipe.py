@@ -89,7 +89,8 @@ class Recipe:
         of_data = [name for name in values if name.startswith("data.")]
         if of_data and not self.data:
             raise ValueError(
-                f"{of_data[0]} can't be varied of a data set that is loaded; give what data.load takes, such as its name"
+                f"{of_data[0]} can't be varied of a data set that is loaded; give what data.load "
+                "takes, such as its name"
             )
         loaded = None if of_data else self.loaded
         return replace(self, model=tree["model"], fit=tree["fit"], data=tree["data"], loaded=loaded)

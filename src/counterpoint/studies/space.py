@@ -93,7 +93,8 @@ def read_space(search: Mapping[str, Any] | str | Path, method: type[Method]) -> 
     entries = dict(_entries(_content(search)))
     if not entries:
         raise ValueError(
-            "search: names no field; give at least one, such as fit.lr: {low: 1.0e-4, high: 1.0e-2, log: true}"
+            "search: names no field; give at least one, such as fit.lr: {low: 1.0e-4, high: "
+            "1.0e-2, log: true}"
         )
     fields = fields_of(method)
     return {name: _dimension(name, entry, _kind(name, fields)) for name, entry in entries.items()}
@@ -123,12 +124,14 @@ def _content(search: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
     path = Path(search)
     if not path.is_file():
         raise FileNotFoundError(
-            f"no file {path} of the search space; give a YAML file of fields and their ranges or choices"
+            f"no file {path} of the search space; give a YAML file of fields and their ranges or "
+            "choices"
         )
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(
-            f"{path} holds no search space; expected a mapping such as 'fit.lr: {{low: 1.0e-4, high: 1.0e-2, log: true}}'"
+            f"{path} holds no search space; expected a mapping such as 'fit.lr: "
+            f"{{low: 1.0e-4, high: 1.0e-2, log: true}}'"
         )
     return content
 
@@ -176,7 +179,8 @@ def _kind(name: str, fields: Mapping[str, Any]) -> Any:
         return fields[known]
     if name == "data.source":
         raise ValueError(
-            "search: data.source can't be searched: what is measured on different data does not compare"
+            "search: data.source can't be searched: what is measured on different data does not "
+            "compare"
         )
     last = get_close_matches(name.rpartition(".")[2], {full.rpartition(".")[2] for full in fields})
     close = get_close_matches(
@@ -196,7 +200,8 @@ def _dimension(name: str, entry: Any, kind: Any) -> Range | Choices:
         return _choices(name, entry, kind)
     if not isinstance(entry, Mapping) or not {"low", "high"} <= set(entry):
         raise ValueError(
-            f"search: {name} is {entry!r}; give a list of choices, or a range {{low: ..., high: ...}}"
+            f"search: {name} is {entry!r}; give a list of choices, or a range "
+            f"{{low: ..., high: ...}}"
         )
     unknown = [key for key in entry if key not in _RANGE]
     if unknown:
@@ -238,7 +243,8 @@ def _range(name: str, entry: Mapping[str, Any], kind: Any) -> Range:
         raise ValueError(f"search: {name}: log is {log!r}; give true or false")
     if not low < high:
         raise ValueError(
-            f"search: {name}: the range from low {low} to high {high} is empty; low must be less than high"
+            f"search: {name}: the range from low {low} to high {high} is empty; low must be less "
+            "than high"
         )
     if log and low <= 0:
         raise ValueError(f"search: {name}: low {low} must be positive where log is true")

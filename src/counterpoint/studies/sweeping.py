@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,7 +26,7 @@ from tqdm import tqdm
 from counterpoint.core.documents import read_yaml
 from counterpoint.core.files import locked, replacing, write
 from counterpoint.data import Dataset
-from counterpoint.methods import METHODS, load, method
+from counterpoint.methods import METHODS, Method, load, method
 from counterpoint.metrics import Evaluation, Metric, evaluate, group_of
 from counterpoint.model.format import settle
 from counterpoint.studies.cells import Cell, Mechanism, Sweep
@@ -131,9 +132,9 @@ def _swept(work: _Work, cells: Sequence[Cell], *, progress: bool) -> Sweep:
 
 
 def _cells(
-    methods: Sequence[str], rates: Sequence[float], how: Sequence[str], seeds: Sequence[int]
+    methods: Sequence[str], rates: Sequence[float], how: Sequence[Mechanism], seeds: Sequence[int]
 ) -> list[Cell]:
-    """What is to be measured, complete data first."""
+    """The cells to measure, complete data first."""
     for option, values in (("methods", methods), ("rates", rates), ("how", how), ("seeds", seeds)):
         if not values:
             raise ValueError(f"{option} is empty; give at least one")
@@ -147,14 +148,10 @@ def _cells(
             if wrong
             else f"how: {unknown[0]!r} is unknown; choose one of {', '.join(get_args(Mechanism))}"
         )
-    each = [
-        Cell(m, kind if rate else "complete", float(rate), seed)
-        for rate in rates
-        for kind in how
-        for seed in seeds
-        for m in methods
-    ]
-    return [*dict.fromkeys(sorted(each, key=lambda cell: cell.rate))]
+    cells = []
+    for rate, kind, seed in product(sorted(map(float, rates)), how, seeds):
+        cells += [Cell(name, kind if rate else "complete", rate, seed) for name in methods]
+    return [*dict.fromkeys(cells)]
 
 
 def _recipe(
@@ -178,7 +175,8 @@ def _evaluation(
     """Keywords of ``evaluate``."""
     if hidden not in [m.name for m in data.modalities]:
         raise ValueError(
-            f"hidden={hidden!r} is no modality; choose one of {', '.join(m.name for m in data.modalities)}"
+            f"hidden={hidden!r} is no modality; "
+            f"choose one of {', '.join(m.name for m in data.modalities)}"
         )
     if given.get("split", "test") != "test":
         raise ValueError(
@@ -205,20 +203,20 @@ class _Work:
         self.failed: dict[str, str] = {}
 
     def path(self, cell: Cell) -> Path:
-        """Of what was measured."""
+        """The file of a cell's evaluation."""
         return self.folder / "evaluations" / f"{cell.name}.json"
 
     def check(self) -> None:
-        """Keep the options in ``sweep.yaml``.
+        """Write the options to ``sweep.yaml``.
 
         Raises:
-            ValueError: the folder holds a sweep with others.
+            ValueError: the folder holds a sweep with other options.
         """
         about: dict[str, Any] = {
             "data": self.data.checksum(),
             "evaluation": plain({k: v for k, v in self.evaluation.items() if k != "only"}),
+            "hidden": self.hidden,
         }
-        about |= {"hidden": self.hidden}
         for name, recipe in self.recipes.items():
             about[f"methods/{name}"] = plain(
                 {"model": recipe.model, "fit": {k: v for k, v in recipe.fit.items() if k != "seed"}}
@@ -230,45 +228,50 @@ class _Work:
         for key, value in about.items():
             if key in before and before[key] != value:
                 raise ValueError(
-                    f"{self.folder} holds a sweep with other options ({key}); give the same, or name another folder"
+                    f"{self.folder} holds a sweep with other options ({key}); "
+                    "give the same, or name another folder"
                 )
         self.folder.mkdir(parents=True, exist_ok=True)
         write(path, yaml.safe_dump({**before, **about}, sort_keys=False).encode())
 
     def measure(self, cell: Cell) -> None:
-        """Train, unless that has been done, and evaluate. A run that diverges is left
-        out."""
-        run = self.folder / "runs" / cell.run
-        data, described = self.data, dict[str, Any]({"fit.seed": cell.seed})
-        seed = int(self.recipes[cell.method].data.get("seed") or 0)
-        if cell.how in ("random", "block"):
-            data = data.with_missing(cell.rate, seed, cell.how)  # type: ignore[arg-type]  # one of the two
-            if self.recipes[cell.method].data:
-                described |= {"data.missing": cell.rate, "data.missing_how": cell.how}
-        recipe = self.recipes[cell.method].changed(described)
-        settle(run / "model")
+        """Train a cell's run unless it is trained, and evaluate it.
+
+        A run that diverges is noted in ``failed``.
+        """
         try:
-            trained = (
-                load(run)
-                if (run / "model" / "config.json").is_file()
-                else recipe.trained(data, run, resume=True)[0]
-            )
+            trained = self._trained(cell)
         except NonFiniteLoss as error:
             self.failed[cell.name] = str(error)
             return
-        whole = self.data
+        data = self.data
         if cell.how == "test":
-            whole = replace(
-                whole, test=whole.test.with_missing(cell.rate, seed, among=[self.hidden])
-            )
+            holed = data.test.with_missing(cell.rate, self._seed(cell), among=[self.hidden])
+            data = replace(data, test=holed)
         groups = dict.fromkeys([*self._measured(cell), *self._wanted(cell)])
-        found = evaluate(
-            trained, whole, cache=self.folder / "judges", **{**self.evaluation, "only": [*groups]}
-        )
-        found.to_json(self.path(cell))
+        keywords = {**self.evaluation, "only": [*groups]}
+        evaluation = evaluate(trained, data, cache=self.folder / "judges", **keywords)
+        evaluation.to_json(self.path(cell))
+
+    def _trained(self, cell: Cell) -> Method:
+        """The method of a cell, loaded if it was trained before."""
+        run, recipe = self.folder / "runs" / cell.run, self.recipes[cell.method]
+        settle(run / "model")
+        if (run / "model" / "config.json").is_file():
+            return load(run)
+        data, changes = self.data, dict[str, Any]({"fit.seed": cell.seed})
+        if cell.how == "random" or cell.how == "block":
+            data = data.with_missing(cell.rate, self._seed(cell), cell.how)
+            if recipe.data:
+                changes |= {"data.missing": cell.rate, "data.missing_how": cell.how}
+        return recipe.changed(changes).trained(data, run, resume=True)[0]
+
+    def _seed(self, cell: Cell) -> int:
+        """The seed of the missing values: that of the data."""
+        return int(self.recipes[cell.method].data.get("seed") or 0)
 
     def done(self, cell: Cell) -> bool:
-        """Whether all that is wanted of it has been measured."""
+        """Whether all groups that are wanted of a cell have been measured."""
         return {*self._wanted(cell)} <= {*self._measured(cell)}
 
     def _wanted(self, cell: Cell) -> list[str]:
@@ -277,12 +280,12 @@ class _Work:
         ]
 
     def _measured(self, cell: Cell) -> list[str]:
-        """The groups of metrics that are there."""
+        """The groups that have been measured of a cell."""
         path = self.path(cell)
         return list(Evaluation.from_json(path).meta["groups"]) if path.is_file() else []
 
     def write(self, cells: Sequence[Cell]) -> Sweep:
-        """Write the table and the figure of what has been measured so far."""
+        """Write the results so far, and their figure."""
         every = [
             (cell, Evaluation.from_json(self.path(cell)))
             for cell in cells
@@ -295,17 +298,17 @@ class _Work:
             for _, evaluation in every:
                 guess = evaluation.chance(name)
                 chance |= {} if guess is None else {name: guess}
-        found = Sweep(
+        results = Sweep(
             tuple((cell, evaluation.metrics) for cell, evaluation in every),
             dict(self.failed),
             drawn,
             chance,
         )
-        write(self.folder / "sweep.json", found.json().encode())
+        write(self.folder / "sweep.json", results.json().encode())
         if every and drawn:
             with replacing(self.folder / "sweep.png") as beside:
-                figure(found).savefig(beside, format="png", dpi=160, facecolor="white")
-        return found
+                figure(results).savefig(beside, format="png", dpi=160, facecolor="white")
+        return results
 
 
 def _default_metrics(data: Dataset, measured: set[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from counterpoint.core.modality import Modality
 from counterpoint.report.figures.rows import batch_of, chosen_modality, complete_rows
-from counterpoint.report.figures.tiles import Tile, mosaic, shown, span_of, tiles
+from counterpoint.report.figures.tiling import Tile, mosaic, shown, span_of, tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +83,8 @@ def recombinations(
     m = chosen_modality(method, modality)
     if m.name not in method.model.private_dims:
         raise ValueError(
-            f"method {method.name!r} has no private latent for {m.name!r}, so there is nothing to recombine"
+            f"method {method.name!r} has no private latent for {m.name!r}, so there is nothing to "
+            "recombine"
         )
     private = _first({k: v[m.name] for k, v in split.private_labels.items() if m.name in v})
     rows = complete_rows(split, n, _first(split.shared_labels), seed)
