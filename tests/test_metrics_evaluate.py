@@ -962,6 +962,17 @@ def test_wrong_options_are_refused(data: Dataset, options: dict[str, Any], messa
         run(Oracle(data), data, **options)
 
 
+def test_names_that_metrics_have_are_refused_before_anything_is_measured(data: Dataset) -> None:
+    method = Oracle(data)
+    method.modalities = (replace(MODALITIES[0], name="cross"), *MODALITIES[1:])
+    with pytest.raises(ValueError, match=r"a modality is named 'cross', as a metric is"):
+        run(method, data)
+    digit = {"match": data.test.shared_labels["digit"]}
+    labelled = replace(data, test=replace(data.test, shared_labels=digit))
+    with pytest.raises(ValueError, match=r"a label is named 'match', as a metric is"):
+        run(Oracle(data), labelled)
+
+
 def test_other_modalities_and_diverged_methods_are_refused(data: Dataset) -> None:
     other = Oracle(data)
     other.modalities = MODALITIES[:2]

@@ -113,7 +113,8 @@ def evaluate(
         folds=folds,
         asked=only is not None,
     )
-    options.check_modalities(method.modalities)
+    labels = {*data.test.shared_labels, *data.test.private_labels}
+    options.check_names(method.modalities, labels)
     groups = groups_for(only, labelled=bool(data.test.shared_labels))
     if refine is not None:
         refiner_of(method.model)

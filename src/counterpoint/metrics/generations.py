@@ -148,7 +148,7 @@ class Generations:
         """
         prior = self.method.priors[-1] if prior is None else prior
         if prior not in self._unconditional:
-            generator = self._generator("joint")
+            generator = self._generator("joint")  # the purpose keeps old figures repeatable
             parts = [
                 self._seen(
                     self.method.sample(

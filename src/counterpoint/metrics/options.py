@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -67,12 +67,12 @@ class EvaluationOptions:
                     "expected a function from values (B, *shape) to features (B, F)"
                 )
 
-    def check_modalities(self, modalities: Sequence[Modality]) -> None:
-        """Check that feature extractors belong to modalities of the method.
+    def check_names(self, modalities: Sequence[Modality], labels: Iterable[str]) -> None:
+        """Check names of modalities and labels.
 
         Raises:
-            ValueError: an extractor of an unknown modality, or a modality named
-                ``"cross"``, which names a metric.
+            ValueError: a feature extractor of an unknown modality, or a modality
+                ``"cross"`` or label ``"match"``, because metrics have these names.
         """
         known = [m.name for m in modalities]
         for name in self.feature_extractors:
@@ -83,4 +83,8 @@ class EvaluationOptions:
         if "cross" in known:
             raise ValueError(
                 "a modality is named 'cross', as a metric is (fid/cross); rename the modality"
+            )
+        if "match" in labels:
+            raise ValueError(
+                "a label is named 'match', as a metric is (judge/match); rename the label"
             )

@@ -301,8 +301,9 @@ def _measure(context: Context) -> Scores:
     pooled = context.probed if options.folds is not None else (context.held_out,)
     chances = majority_classes(*pooled)
     scores = score_probes(*context.means, settings=settings, chances=chances)
+    rows_seed = seed_of(seed, "joint rows")  # the purpose keeps old figures repeatable
     few = [
-        part.take(chosen(len(part), MAX_ROWS_GIVEN_ALL, seed_of(seed, "joint rows")))
+        part.take(chosen(len(part), MAX_ROWS_GIVEN_ALL, rows_seed))
         for part in (context.data.train_split, context.held_out)
     ]
     scores.extend(

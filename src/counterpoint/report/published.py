@@ -1,4 +1,4 @@
-"""Published figures that a report sets beside a run's own."""
+"""Published figures, which a report compares with those of a run."""
 
 from __future__ import annotations
 
