@@ -32,7 +32,7 @@ from counterpoint.cli.arguments import (
 )
 from counterpoint.cli.options import FitDecoderOptions
 from counterpoint.inference import Refiner
-from counterpoint.metrics import Evaluation
+from counterpoint.metrics import Evaluation, Score
 
 COMMAND = Path(sys.executable).parent / "counterpoint"
 TINY = [
@@ -499,7 +499,7 @@ def test_evaluate_takes_feature_extractors_from_files(
         method: object, data: object, folder: Path, options: dict[str, Any], usual: bool
     ) -> Evaluation:
         asked.update(options)
-        return Evaluation({"fid/view0": 1.0})
+        return Evaluation((Score(group="quality", kind="fid", target="view0", value=1.0),))
 
     monkeypatch.setattr("counterpoint.cli.verbs.evaluated", keep)
     (tmp_path / "scale.py").write_text("TWO = 2")
@@ -924,7 +924,7 @@ def test_what_is_fitted_afterwards_outlives_a_resumed_run_that_was_over(
     monkeypatch.setattr(
         "counterpoint.report.write_report", lambda *_, commands, **__: said.extend(commands)
     )
-    (out / "evaluation.json").write_text('{"metrics": {}}')
+    (out / "evaluation.json").write_text('{"scores": [], "meta": {}}')
     assert main(["report", str(out)]) == 0
     assert (
         said[1] == f"counterpoint fit-prior {out}-again --kind gmm --size 2 --fit_to samples"

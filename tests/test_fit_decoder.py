@@ -21,8 +21,8 @@ from counterpoint.core.batch import Batch
 from counterpoint.data import Dataset, Split
 from counterpoint.diffusion import UNet
 from counterpoint.methods import DMVAE, MMVAE, Method, MoPoE, load
-from counterpoint.metrics import Evaluation
-from counterpoint.metrics.evaluation import GROUPS, _origin
+from counterpoint.metrics import GROUPS, Evaluation, Score
+from counterpoint.metrics.evaluating import _origin
 from counterpoint.model.denoising import DenoiserOptions, Denoising
 from counterpoint.model.rules import MixtureRule, ProductRule
 from counterpoint.objectives.afterwards import DecoderFit
@@ -392,7 +392,9 @@ def test_the_command_replaces_the_decoder_of_a_run(
     assert main([*words[:-1], "3", "--resume", "true"]) == 0
     assert f"{run}: view1 by diffusion, 3 steps, loss " in capsys.readouterr().out
     assert main(["sample", str(run), "--n", "2", "--solver_steps", "2", "--out", picture]) == 0
-    whole = Evaluation({"fid": 1.0}, meta={"split": "test", "groups": [*GROUPS]})
+    whole = Evaluation(
+        (Score(group="quality", kind="fid", value=1.0),), {"split": "test", "groups": [*GROUPS]}
+    )
     assert whole.complete
     with monkeypatch.context() as patch:
         patch.setattr("counterpoint.metrics.evaluate", lambda *_, **__: whole)

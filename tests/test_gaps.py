@@ -508,7 +508,7 @@ def test_held_out_entries_are_filled_nearer_than_by_the_mean_and_covered() -> No
         and 0.85 < found.metrics["impute/entries/coverage90/a"] < 0.95
     )
     assert found.metrics["impute/entries/rmse/a"] == pytest.approx(
-        found.metrics["chance/impute/entries/rmse/a"] * found.metrics["impute/entries/nrmse/a"]
+        found.score("impute/entries/rmse/a").chance * found.metrics["impute/entries/nrmse/a"]
     )
     assert (
         "impute/entries/nrmse/b" not in found.metrics

@@ -420,10 +420,10 @@ def test_errors_and_coverage_are_those_of_the_exact_predictive_distribution() ->
                 kind,
                 name,
             )
-        assert found.metrics[f"chance/impute/rmse/{name}"] == pytest.approx(
+        assert found.score(f"impute/rmse/{name}").chance == pytest.approx(
             np.sqrt(whole.mean()), rel=0.03
         )
-        low, high = found.intervals[f"impute/coverage90/{name}"]
+        low, high = found.score(f"impute/coverage90/{name}").interval
         assert low < 0.9 < high and high - low < 0.03
     for kind in ("nrmse", "correlation", "coverage90"):
         assert found.metrics[f"impute/{kind}"] == pytest.approx(

@@ -459,9 +459,8 @@ def test_a_fitted_refiner_closes_all_that_there_is(fitted: Method) -> None:
     scores = score_refinement(fitted, split, rows=60)
     found = scores.metrics
     for label, sets in (("all", [NAMES]), ("given1", [(n,) for n in NAMES])):
-        t0, t1, t5, ascent = (
-            found[f"refinement/elbo/{label}/{at}"] for at in ("t0", "t1", "t5", "ascent")
-        )
+        t0, t1, t5 = (found[f"refinement/elbo/{label}/t{step}"] for step in (0, 1, 5))
+        ascent = found[f"refinement/ascent/{label}"]
         assert t0 < evidence(split.x, sets) - 1 and t5 == pytest.approx(
             evidence(split.x, sets), abs=0.1
         )
@@ -492,10 +491,8 @@ def test_an_untrained_refiner_closes_nothing_of_what_ascent_does() -> None:
         torch.equal(state, torch.get_rng_state())
         and found == score_refinement(method, split).metrics
     )
-    assert found["refinement/elbo/all/ascent"] == pytest.approx(
-        evidence(split.x, [NAMES]), abs=0.05
-    )
-    assert found["refinement/elbo/given1/ascent"] == pytest.approx(
+    assert found["refinement/ascent/all"] == pytest.approx(evidence(split.x, [NAMES]), abs=0.05)
+    assert found["refinement/ascent/given1"] == pytest.approx(
         evidence(split.x, [(n,) for n in NAMES]), abs=0.02
     )
     assert found["refinement/elbo/all/t0"] < evidence(split.x, [NAMES]) - 0.5

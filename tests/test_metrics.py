@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,13 @@ from counterpoint.metrics import (
     prdc,
     probe,
 )
-from counterpoint.metrics.judges import detail
-from counterpoint.metrics.matching import forced_choice
+from counterpoint.metrics.intervals import accuracy, wilson
+from counterpoint.metrics.matchers import forced_choice
 from counterpoint.metrics.quality import kernel_distance
-from counterpoint.metrics.score import Scores, accuracy, chosen, seed_of, wilson
+from counterpoint.metrics.sampling import chosen, seed_of
+from counterpoint.metrics.score import Metric, Score, Setting, Way
+from counterpoint.metrics.scores import Chance, Scores
+from counterpoint.metrics.seen import detail
 
 
 def correlated(
@@ -303,11 +307,60 @@ def test_accuracy_covers_the_truth() -> None:
 
 
 def test_scores_leave_out_what_is_not_finite() -> None:
+    a, b, c = (Metric(group="g", kind=kind) for kind in "abc")
+    x, y = Way(target="x"), Way(target="y")
     scores = Scores()
-    scores.add("a", float("nan"))
-    scores.add_accuracy("b", {"x": np.full(3, np.nan)})
-    scores.add_accuracy("c", {"x": np.array([1, 0, np.nan]), "y": np.full(3, np.nan)})
+    scores.add(a, float("nan"))
+    scores.add_accuracy(b, {x: np.full(3, np.nan)})
+    scores.add_accuracy(c, {x: np.array([1, 0, np.nan]), y: np.full(3, np.nan)})
     assert scores.metrics == {"c": 0.5, "c/x": 0.5} and set(scores.left_out) == {"a", "b"}
+    assert [score.n for score in scores.records] == [2, 2]
+
+
+def test_chance_is_that_of_the_pair_or_else_of_its_target_or_else_the_mean() -> None:
+    chance = Chance(0.1, {Way(("a",), "b"): 0.2, Way(target="c"): 0.3})
+    ways = (Way(("a",), "b"), Way(("a",), "c"), Way(("a", "b"), "c"), Way(("b",), "a"), Way())
+    assert [chance.of(way) for way in ways] == [0.2, 0.3, 0.3, 0.1, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"kind": "probe", "latent": "z", "label": "digit"}, "probe/z/digit"),
+        ({"kind": "probe", "setting": "all", "label": "digit"}, "probe/all/digit"),
+        (
+            {"kind": "coherence", "setting": "cross", "label": "d", "given": ("a",), "target": "b"},
+            "coherence/cross/d/a>b",
+        ),
+        (
+            {"kind": "coherence", "setting": "unconditional", "label": "d", "prior": "gmm"},
+            "coherence/unconditional/d@prior=gmm",
+        ),
+        (
+            {"kind": "f1", "setting": "given", "size": 2, "given": ("a", "b"), "target": "c"},
+            "f1/given2/a+b>c",
+        ),
+        (
+            {"kind": "refinement/elbo", "setting": "given", "size": 1, "step": 0, "given": ("a",)},
+            "refinement/elbo/given1/t0/a",
+        ),
+        ({"kind": "fid", "target": "a", "prior": "diffusion"}, "fid/a@prior=diffusion"),
+    ],
+)
+def test_names_are_derived_from_the_fields_and_records_rebuild_the_score(
+    fields: dict[str, Any], name: str
+) -> None:
+    score = Score(group="g", value=0.5, interval=(0.25, 0.75), chance=0.0, n=0, **fields)
+    assert score.name == name and Score.of_record(json.loads(json.dumps(score.record()))) == score
+
+
+def test_wrong_settings_of_a_metric_are_refused() -> None:
+    with pytest.raises(ValueError, match="setting='joint' is unknown; choose from self"):
+        Metric(group="g", kind="k", setting="joint")  # type: ignore[arg-type]
+    settings: tuple[tuple[Setting, int | None], ...] = (("given", None), ("cross", 1))
+    for setting, size in settings:
+        with pytest.raises(ValueError, match="give a size with the setting 'given', and only"):
+            Metric(group="g", kind="k", setting=setting, size=size)
 
 
 def test_seeds_differ_by_purpose_and_rows_are_capped() -> None:
@@ -320,12 +373,25 @@ def test_seeds_differ_by_purpose_and_rows_are_capped() -> None:
     )
 
 
+def digit(value: float, chance: float | None = None, target: str | None = None) -> Score:
+    return Score(
+        group="probe",
+        kind="probe",
+        latent="z",
+        label="digit",
+        target=target,
+        value=value,
+        interval=(0.7, 0.8),
+        chance=chance,
+    )
+
+
 def test_merge_and_json(tmp_path: Path) -> None:
     evaluations = [
-        Evaluation({"probe/z/digit": v, "chance/digit": 0.1}, {"seed": i})
-        for i, v in enumerate((0.2, 0.4, 0.6))
+        Evaluation((digit(v, chance=0.1),), {"seed": i}) for i, v in enumerate((0.2, 0.4, 0.6))
     ]
-    evaluations[0].metrics["mi/z/digit"] = 1.0
+    information = Score(group="probe", kind="mi", latent="z", label="digit", value=1.0)
+    evaluations[0] = replace(evaluations[0], scores=(*evaluations[0].scores, information))
     merged = merge(evaluations)
     assert merged.metrics["probe/z/digit"] == pytest.approx({"mean": 0.4, "std": 0.2, "n": 3})
     assert merged.metrics["mi/z/digit"] == {"mean": 1.0, "std": 0.0, "n": 1}
@@ -337,7 +403,7 @@ def test_merge_and_json(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["meta"]["merged"][2] == {"seed": 2}
     with pytest.raises(ValueError, match="already merged"):
         merge([merged])
-    on_val = Evaluation({"probe/z/digit": 0.2}, {"split": "val"})
+    on_val = Evaluation((digit(0.2),), {"split": "val"})
     with pytest.raises(ValueError, match=r"different splits \(test, val\)"):
         merge([evaluations[0], on_val])
     assert (
@@ -383,7 +449,7 @@ def test_merge_and_json(tmp_path: Path) -> None:
 def test_an_evaluation_is_complete_with_all_groups_on_test(
     meta: dict[str, Any], complete: bool
 ) -> None:
-    assert Evaluation({}, meta).complete is complete
+    assert Evaluation((), meta).complete is complete
 
 
 def test_merging_nothing_is_refused() -> None:
@@ -401,34 +467,88 @@ def test_broken_json_is_refused_in_one_line(tmp_path: Path, content: str) -> Non
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = Evaluation({"a": 1.0}).to_json(tmp_path / "e.json")
+    whole, broken = (Evaluation((digit(value),)) for value in (1.0, float("nan")))
+    path = whole.to_json(tmp_path / "e.json")
     with pytest.raises(ValueError):
-        Evaluation({"a": float("nan")}).to_json(path)
-    assert Evaluation.from_json(path).metrics == {"a": 1.0} and len(list(tmp_path.iterdir())) == 1
+        broken.to_json(path)
+    assert Evaluation.from_json(path) == whole and len(list(tmp_path.iterdir())) == 1
 
 
 def test_table_shows_means_and_on_demand_each_modality() -> None:
-    metrics = {
-        "fid": 3.5,
-        "probe/z/digit": 0.75,
-        "probe/z/digit/a": 0.8,
-        "chance/digit": 0.125,
-        "coherence/joint/digit@x": 0.3,
-        "chance/joint/digit": 0.01,
-    }
-    evaluation = Evaluation(metrics, {"intervals": {"probe/z/digit": [0.7, 0.8]}})
+    drawn = Score(
+        group="coherence",
+        kind="coherence",
+        setting="unconditional",
+        label="digit",
+        prior="x",
+        value=0.3,
+        chance=0.01,
+    )
+    distance = Score(group="quality", kind="fid", value=3.5)
+    scores = (distance, digit(0.75, 0.125), digit(0.8, 0.125, target="a"), drawn)
+    evaluation = Evaluation(scores)
     lines = evaluation.table().splitlines()
     row = next(line for line in lines if "probe/z/digit" in line)
     assert row.split() == ["probe/z/digit", "0.750", "0.125", "[0.700,", "0.800]"]
-    assert next(line for line in lines if "joint" in line).split() == [
-        "coherence/joint/digit@x",
+    assert next(line for line in lines if "unconditional" in line).split() == [
+        "coherence/unconditional/digit@prior=x",
         "0.300",
         "0.010",
     ]
     assert "probe/z/digit/a" not in evaluation.table() and "probe/z/digit/a" in evaluation.table(
         detail=True
     )
-    assert (
-        evaluation.table().index("probe") < evaluation.table().index("fid")
-        and "chance/digit" not in evaluation.table()
-    )
+    assert evaluation.table().index("probe") < evaluation.table().index("fid")
+    assert evaluation._repr_html_().startswith("<pre>") and "fid" in evaluation._repr_html_()
+    assert repr(evaluation).startswith("Evaluation(4 scores of quality, probe, coherence on the")
+
+
+def test_a_score_is_found_by_name_and_names_are_unique() -> None:
+    evaluation = Evaluation((digit(0.5),), {"left_out": {"hsic/z,w": "no private latents"}})
+    assert evaluation.score("probe/z/digit").value == 0.5
+    with pytest.raises(ValueError, match="no score 'probe/z/digt'; did you mean 'probe/z/digit'"):
+        evaluation.score("probe/z/digt")
+    with pytest.raises(ValueError, match="it was left out: no private latents"):
+        evaluation.score("hsic/z,w")
+    with pytest.raises(ValueError, match="two scores have the name 'probe/z/digit'"):
+        Evaluation((digit(0.5), digit(0.6)))
+
+
+def test_a_group_of_ones_own_is_measured_once_it_is_registered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from counterpoint.metrics import GROUPS, Group, group_of, groups, register
+
+    monkeypatch.setattr(groups, "GROUPS", {**GROUPS})
+    own = Group("rows", ("rows",), lambda context: Scores(), needs=("judge",))
+    register(own)
+    assert group_of("rows/a") == "rows" and "rows" not in GROUPS
+    assert groups.groups_for(["rows"], labelled=True) == ("judge", "rows")
+    assert "rows" not in groups.groups_for(None, labelled=True)
+    for wrong, message in (
+        (own, "a group 'rows' is there already"),
+        (Group("r", ("fid",), own.measure), "the kind 'fid' of group 'r' belongs to 'quality'"),
+        (Group("r", ("r",), own.measure, needs=("x",)), "group 'r' needs 'x', which is unknown"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            register(wrong)
+
+
+@pytest.mark.parametrize(
+    ("metric", "group"),
+    [
+        ("mi/z/digit", "probe"),
+        ("mi/z_i,z_j/a+b", "dependence"),
+        ("judge/digit", "judge"),
+        ("judge/match", "match"),
+        ("fid@prior=diffusion", "quality"),
+        ("retrieval@10/a>b", "retrieval"),
+        ("impute/entries/rmse/a", "imputation"),
+        ("posterior/kl/given1", "posterior"),
+        ("f1/given2", "coherence"),
+    ],
+)
+def test_a_metric_belongs_to_the_group_of_its_kind(metric: str, group: str) -> None:
+    from counterpoint.metrics import group_of
+
+    assert group_of(metric) == group

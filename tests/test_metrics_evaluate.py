@@ -30,7 +30,7 @@ from counterpoint.metrics import (
     Matchers,
     evaluate,
     posterior_means,
-    score_joint_probes,
+    score_probes_given_all,
     train_judges,
 )
 from counterpoint.metrics.judges import Judge
@@ -343,11 +343,12 @@ def test_an_oracle_is_as_coherent_as_the_judges_are_right(oracle: Evaluation) ->
         assert oracle.metrics[f"coherence/{kind}/side"] == pytest.approx(
             oracle.metrics["judge/side"], abs=0.03
         )
-    assert oracle.metrics["coherence/joint/digit"] == pytest.approx(
+    assert oracle.metrics["coherence/unconditional/digit"] == pytest.approx(
         np.prod([oracle.metrics[f"judge/digit/{m.name}"] for m in MODALITIES]), abs=0.06
     )
     assert (
-        oracle.metrics["coherence/joint/digit"] == oracle.metrics["coherence/joint/digit@standard"]
+        oracle.metrics["coherence/unconditional/digit"]
+        == oracle.metrics["coherence/unconditional/digit@prior=standard"]
     )
     pairs = [
         name for name in oracle.metrics if name.startswith("coherence/cross/digit/") and ">" in name
@@ -361,10 +362,11 @@ def test_a_blind_method_is_as_coherent_as_chance(blind: Evaluation) -> None:
     for kind in ("self", "cross", "given1", "given2"):
         assert blind.metrics[f"coherence/{kind}/digit"] == pytest.approx(1 / CLASSES, abs=0.06)
     assert blind.metrics["coherence/self/side"] == pytest.approx(1 / SIDES, abs=0.1)
-    assert blind.metrics["chance/joint/digit"] == pytest.approx(1 / 9)
-    assert blind.metrics["coherence/joint/digit"] == pytest.approx(1 / 9, abs=0.08)
+    assert blind.chance("coherence/unconditional/digit") == pytest.approx(1 / 9)
+    assert blind.metrics["coherence/unconditional/digit"] == pytest.approx(1 / 9, abs=0.08)
     assert (
-        blind.metrics["coherence/joint/digit@diffusion"] == blind.metrics["coherence/joint/digit"]
+        blind.metrics["coherence/unconditional/digit@prior=diffusion"]
+        == blind.metrics["coherence/unconditional/digit"]
     )  # "auto" is the last prior
     assert (
         "coherence/recombine" in blind.meta["left_out"]
@@ -376,20 +378,19 @@ def test_a_blind_method_is_as_coherent_as_chance(blind: Evaluation) -> None:
 def test_probes_read_the_oracle_and_leakage_is_chance(oracle: Evaluation) -> None:
     metrics = oracle.metrics
     assert metrics["probe/z/digit"] == metrics["probe/zw/digit"] == metrics["probe/w/side"] == 1
-    assert (
-        metrics["probe/joint/digit"] == 1
-        and oracle.chance("probe/joint/digit") == metrics["chance/digit"]
+    assert metrics["probe/all/digit"] == 1 and oracle.chance("probe/all/digit") == oracle.chance(
+        "probe/z/digit"
     )
-    assert "probe/joint/side" not in metrics, "a private label is one of each modality"
-    assert metrics["probe/z/side"] == pytest.approx(metrics["chance/side"], abs=0.06)
-    assert metrics["probe/w/digit"] == pytest.approx(metrics["chance/digit"], abs=0.06)
+    assert "probe/all/side" not in metrics, "a private label is one of each modality"
+    assert metrics["probe/z/side"] == pytest.approx(oracle.chance("probe/z/side"), abs=0.06)
+    assert metrics["probe/w/digit"] == pytest.approx(oracle.chance("probe/w/digit"), abs=0.06)
     assert (
         metrics["mi/z/digit"] == pytest.approx(np.log(CLASSES), abs=0.05)
         and metrics["mi/w/digit"] < 0.02
     )
     assert metrics["mi/z_i,z_j"] == pytest.approx(np.log(CLASSES), abs=0.25)
     assert abs(metrics["hsic/z,w"]) < 0.02 and oracle.meta["p_values"]["hsic/z,w/image"] > 0.01
-    low, high = oracle.meta["intervals"]["probe/z/side"]
+    low, high = oracle.score("probe/z/side").interval
     assert low < metrics["probe/z/side"] < high
 
 
@@ -397,8 +398,8 @@ def test_quality_of_real_rows_is_high(oracle: Evaluation, blind: Evaluation) -> 
     for name in ("image", "vector", "words"):
         assert oracle.metrics[f"precision/{name}"] > 0.8 and oracle.metrics[f"fid/{name}"] < 2
         assert "penultimate" in oracle.meta["feature_space"][name]
-    assert oracle.metrics["fid_cross"] == pytest.approx(
-        np.mean([oracle.metrics[f"fid_cross/{m.name}"] for m in MODALITIES])
+    assert oracle.metrics["fid/cross"] == pytest.approx(
+        np.mean([oracle.metrics[f"fid/cross/{m.name}"] for m in MODALITIES])
     )
     assert oracle.meta["quality_rows"]["fid/image"] == {
         "real": 400,
@@ -429,7 +430,7 @@ def test_quality_drops_with_noise(data: Dataset) -> None:
 
 def test_likelihood_is_a_mean_with_its_interval(oracle: Evaluation) -> None:
     assert oracle.metrics["loglik/joint"] == pytest.approx(np.arange(32).mean())
-    low, high = oracle.meta["intervals"]["loglik/joint"]
+    low, high = oracle.score("loglik/joint").interval
     assert (low + high) / 2 == pytest.approx(15.5) and high - low == pytest.approx(
         2 * 1.96 * np.arange(32).std(ddof=1) / 32**0.5, rel=1e-3
     )
@@ -440,13 +441,9 @@ def test_imputation_is_scored_against_the_usual_values(oracle: Evaluation, data:
     of it is P(|N(0, 2)| < 1). The image is left out unasked."""
     metrics = oracle.metrics
     vector = data.test.x["vector"]
-    assert metrics["chance/impute/rmse/vector"] == pytest.approx(
-        np.sqrt(vector.var(0).mean()), rel=0.02
-    )
-    assert oracle.chance("impute/rmse/vector") == metrics["chance/impute/rmse/vector"]
-    assert metrics["impute/nrmse/vector"] == pytest.approx(
-        metrics["impute/rmse/vector"] / metrics["chance/impute/rmse/vector"]
-    )
+    usual = oracle.chance("impute/rmse/vector")
+    assert usual == pytest.approx(np.sqrt(vector.var(0).mean()), rel=0.02)
+    assert metrics["impute/nrmse/vector"] == pytest.approx(metrics["impute/rmse/vector"] / usual)
     first = [
         metrics["impute/nrmse/vector"],
         metrics["impute/correlation/vector"],
@@ -506,10 +503,8 @@ def test_meta_is_json_and_says_what_the_numbers_rest_on(oracle: Evaluation, tmp_
         set(oracle.meta["versions"]) >= {"torch", "counterpoint"}
         and oracle.meta["seconds"]["total"] > 0
     )
-    accuracies = [
-        name for name in oracle.metrics if name.split("/")[0] in ("probe", "coherence", "judge")
-    ]
-    assert set(accuracies) <= set(oracle.meta["intervals"])
+    accuracies = [s for s in oracle.scores if s.kind in ("probe", "coherence", "judge")]
+    assert accuracies and all(score.interval is not None for score in accuracies)
 
 
 def test_missing_modalities_are_left_out(data: Dataset) -> None:
@@ -558,8 +553,8 @@ def test_joint_probes_read_what_each_row_has(data: Dataset) -> None:
         expected = (
             np.where(test.present["vector"], *right)[40:] == data.test.shared_labels["digit"][40:]
         )
-        found = score_joint_probes(Reader(data), data.train, test)
-        assert found.metrics == {"probe/joint/digit": pytest.approx(expected.mean())}
+        found = score_probes_given_all(Reader(data), data.train, test)
+        assert found.metrics == {"probe/all/digit": pytest.approx(expected.mean())}
 
 
 @pytest.mark.parametrize("name", ["idmvae", "mopoe"])
@@ -590,19 +585,21 @@ def test_real_methods_are_evaluated_with_holes_in_the_data(data: Dataset, name: 
         and all(key.startswith("fid") for key in few)
     )
     assert (
-        found.metrics["coherence/joint/digit"]
-        == found.metrics[f"coherence/joint/digit@{method.priors[-1]}"]
+        found.metrics["coherence/unconditional/digit"]
+        == found.metrics[f"coherence/unconditional/digit@prior={method.priors[-1]}"]
     )
     if (
         name == "idmvae"
     ):  # each prior has a distance of its own, and the last prior's is that of "auto"
         assert (
-            found.metrics["fid@diffusion/image"] == found.metrics["fid/image"]
-            and found.metrics["fid@diffusion"] == found.metrics["fid"]
+            found.metrics["fid/image@prior=diffusion"] == found.metrics["fid/image"]
+            and found.metrics["fid@prior=diffusion"] == found.metrics["fid"]
         )
-        assert abs(found.metrics["fid@standard/image"] / found.metrics["fid/image"] - 1) > 1e-3
+        assert (
+            abs(found.metrics["fid/image@prior=standard"] / found.metrics["fid/image"] - 1) > 1e-3
+        )
     else:
-        assert not any(metric.startswith("fid@") for metric in found.metrics), (
+        assert not any(score.kind == "fid" and score.prior for score in found.scores), (
             "where there is one prior, nothing is said twice"
         )
     assert (
@@ -627,24 +624,24 @@ def test_matches_of_an_oracle_and_of_a_blind_method(data: Dataset, tmp_path: Pat
         "match"
     ] == pytest.approx(seen.metrics["judge/match"], abs=0.03)
     assert seen.metrics["match"] == pytest.approx(
-        np.mean([v for name, v in seen.metrics.items() if name.startswith("match/")])
+        np.mean([s.value for s in seen.scores if s.kind == "match" and not s.setting and s.given])
     )
     assert sum(name.startswith("judge/match/") for name in seen.metrics) == 6 and not seen.complete
-    assert seen.metrics["match_joint"] == pytest.approx(seen.metrics["judge/match"], abs=0.03), (
-        "samples agree in their class"
-    )
+    assert seen.metrics["match/unconditional"] == pytest.approx(
+        seen.metrics["judge/match"], abs=0.03
+    ), "samples agree in their class"
     assert (
-        seen.metrics["match_joint@standard"] == seen.metrics["match_joint"]
-        and seen.chance("match_joint@standard") == 0.5
+        seen.metrics["match/unconditional@prior=standard"] == seen.metrics["match/unconditional"]
+        and seen.chance("match/unconditional@prior=standard") == 0.5
     )
-    low, high = seen.meta["intervals"]["match/image>words"]
+    low, high = seen.score("match/image>words").interval
     assert low < seen.metrics["match/image>words"] < high
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("match-*.safetensors")}
     again = run(Blind(data), data, only=["match"], cache=tmp_path)
     assert len(written) == 3 and written == {
         file: file.stat().st_mtime_ns for file in tmp_path.glob("match-*.safetensors")
     }
-    assert again.metrics["match_joint"] == pytest.approx(0.5, abs=0.05)
+    assert again.metrics["match/unconditional"] == pytest.approx(0.5, abs=0.05)
     assert (
         again.metrics["match"] == pytest.approx(0.5, abs=0.03)
         and again.metrics["judge/match"] == seen.metrics["judge/match"]
@@ -676,9 +673,9 @@ def test_retrieval_of_an_oracle(data: Dataset) -> None:
         posterior_means(Oracle(data), data.test),
         shared={m.name: np.ones((400, 3)) for m in MODALITIES},
     )
-    told = score_retrieval(blank, data.test).metrics
+    told = score_retrieval(blank, data.test)
     assert all(
-        told[name] == pytest.approx(told[f"chance/{name}"])
+        told.score(name).value == pytest.approx(told.score(name).chance)
         for name in ("retrieval", "retrieval@1", "retrieval@10/image>words")
     )
     assert "retrieval" not in run(Oracle(data), data, only=["coherence"]).metrics
@@ -735,16 +732,16 @@ def test_pairs_that_are_never_there_together_have_no_matches(data: Dataset) -> N
     holed = Dataset("apart", MODALITIES, *map(apart, data.splits().values()))
     found = run(Oracle(holed), holed, only=["match"])
     assert found.meta["left_out"] == {
-        "match/image,vector": "fewer than two training rows have both image and vector"
+        "match/image+vector": "fewer than two training rows have both image and vector"
     }
-    assert {name for name in found.metrics if name.startswith("match/")} == {
+    assert {s.name for s in found.scores if s.kind == "match" and not s.setting and s.given} == {
         f"match/{pair}" for pair in ("image>words", "words>image", "vector>words", "words>vector")
     }
     tested = replace(data, test=holed.test)
     found = run(Oracle(tested), tested, only=["match"])
     assert (
         "no two held-out rows have both image and vector"
-        in found.meta["left_out"]["match/image,vector"]
+        in found.meta["left_out"]["match/image+vector"]
     )
 
 
@@ -779,13 +776,10 @@ def test_f1_of_every_given_set(data: Dataset) -> None:
     )
     # one bit of three is on, in either: what is drawn for nothing is right in a third of the rows
     for name in (*sets, "f1/given1", "f1/self", "f1/self/bits"):
-        assert (
-            found.chance(name)
-            == found.metrics["chance/f1/bits"]
-            == pytest.approx(1 / CLASSES, abs=0.08)
-        )
+        assert found.chance(name) == found.chance("f1/self/bits")
+        assert found.chance(name) == pytest.approx(1 / CLASSES, abs=0.08)
     blind = run(Blind(bits, private=False), bits, only=["coherence"])
-    low, high = blind.meta["intervals"]["f1/given2/image+words>bits"]
+    low, high = blind.score("f1/given2/image+words>bits").interval
     assert low < blind.metrics["f1/given2/image+words>bits"] < high and low < 1 / CLASSES < high
     assert not any(
         name.startswith("f1") for name in run(Oracle(data), data, only=["coherence"]).metrics
@@ -813,10 +807,10 @@ def test_frechet_distances_of_every_given_set_rest_on_all_rows(
 ) -> None:
     rows = oracle.meta["quality_rows"]
     for given in ("image+words", "image", "words"):
-        name = f"fid_given{1 + given.count('+')}/{given}>vector"
+        name = f"fid/given{1 + given.count('+')}/{given}>vector"
         assert rows[name] == {"real": 400, "generated": 400} and oracle.metrics[name] < 2
-    pairs = [v for name, v in oracle.metrics.items() if name.startswith("fid_given2/")]
-    assert len(pairs) == 3 and oracle.metrics["fid_given2"] == pytest.approx(np.mean(pairs))
+    pairs = [v for name, v in oracle.metrics.items() if name.startswith("fid/given2/")]
+    assert len(pairs) == 3 and oracle.metrics["fid/given2"] == pytest.approx(np.mean(pairs))
 
 
 def test_rows_are_dealt_to_the_sets_of_many_modalities(data: Dataset) -> None:
@@ -834,10 +828,10 @@ def test_rows_are_dealt_to_the_sets_of_many_modalities(data: Dataset) -> None:
     five = Dataset("five", modalities, *map(widened, data.splits().values()))
     method = Oracle(five)
     found = run(method, five, only=["quality"], rows=60)
-    assert "5 modalities have too many sets" in found.meta["left_out"]["fid_given2"]
+    assert "5 modalities have too many sets" in found.meta["left_out"]["fid/given2"]
     assert (
-        len([name for name in found.metrics if name.startswith("fid_given1/")]) == 20
-        and "fid_given2" not in found.metrics
+        len([name for name in found.metrics if name.startswith("fid/given1/")]) == 20
+        and "fid/given2" not in found.metrics
     )
     assert not any(
         "," in given for given, _ in method.asked
@@ -936,14 +930,11 @@ def test_data_without_labels_have_only_what_needs_none(data: Dataset) -> None:
     )
     found = run(Oracle(data), bare)
     assert {name.split("/")[0] for name in found.metrics} >= {"fid", "hsic", "mi", "loglik"}
-    assert not any(
-        name.startswith(("probe", "coherence", "judge/digit", "chance/digit"))
-        for name in found.metrics
-    )
+    assert not any(name.startswith(("probe", "coherence", "judge/digit")) for name in found.metrics)
     assert (
         found.complete
-        and found.metrics["chance/match"]
-        == found.chance("match/image>words")
+        and found.chance("match/image>words")
+        == found.chance("match")
         == found.chance("judge/match")
         == 0.5
     )
@@ -989,6 +980,17 @@ def test_a_single_class_is_refused_in_one_line(data: Dataset) -> None:
 def test_wrong_options_are_refused(data: Dataset, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run(Oracle(data), data, **options)
+
+
+def test_names_that_metrics_have_are_refused_before_anything_is_measured(data: Dataset) -> None:
+    method = Oracle(data)
+    method.modalities = (replace(MODALITIES[0], name="cross"), *MODALITIES[1:])
+    with pytest.raises(ValueError, match=r"a modality is named 'cross', as a metric is"):
+        run(method, data)
+    digit = {"match": data.test.shared_labels["digit"]}
+    labelled = replace(data, test=replace(data.test, shared_labels=digit))
+    with pytest.raises(ValueError, match=r"a label is named 'match', as a metric is"):
+        run(Oracle(data), labelled)
 
 
 def test_other_modalities_and_diverged_methods_are_refused(data: Dataset) -> None:
@@ -1128,7 +1130,7 @@ def test_without_a_refiner_there_is_nothing_to_measure_of_it(oracle: Evaluation)
         "this model has no refiner; fit one by fit_refiner"
     )
     old = Evaluation(
-        {},
+        (),
         {
             "split": "test",
             "groups": [

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,9 +22,9 @@ from counterpoint.core.latents import Latents
 from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split
 from counterpoint.methods import JNF
-from counterpoint.metrics import Evaluation
+from counterpoint.metrics import Evaluation, Score
 from counterpoint.report import figures, write_report
-from counterpoint.report.figures.posteriors import _level, _log_posterior
+from counterpoint.report.figures.plane import _level, _log_posterior
 from counterpoint.report.published import QUADRANT
 
 IMAGE = Modality("photo", (3, 6, 6))
@@ -119,49 +120,75 @@ def dataset(modalities: Sequence[Modality]) -> Dataset:
     )
 
 
-METRICS: Mapping[str, Any] = {
-    "probe/z/digit": 0.875,
-    "probe/w/quadrant": {"mean": 0.75, "std": 0.125, "n": 3},
-    "probe/z/quadrant": 0.25,
-    "probe/w/digit": 0.125,
-    "chance/digit": 0.1,
-    "chance/quadrant": 0.25,
-    "coherence/self/digit": 0.9,
-    "coherence/cross/digit": 0.8,
-    "coherence/cross/digit/photo": 0.7,
-    "coherence/given1/digit": 0.8,
-    "coherence/given2/digit": 0.85,
-    "coherence/joint/digit": 0.5,
-    "coherence/joint/digit@standard": 0.5,
-    "chance/joint/digit": 0.01,
-    "fid/photo": 12.34,
-    "precision/photo": 0.6,
-    "match": 0.7,
-    "match/caption>photo": 0.7125,
-    "judge/match": 0.9375,
-    "judge/match/caption>photo": 0.9375,
-    "chance/match": 0.5,
-    "retrieval/caption>photo": 0.8125,
-    "retrieval@10/caption>photo": 0.1875,
-    "f1/given2": 0.6,
-    "f1/given2/photo+caption>genes": 0.6125,
-    "chance/f1/genes": 0.2875,
-    "fid_given1/caption>photo": 23.45,
-    "posterior/kl/given1": 17.25,
-    "posterior/kl/given1/photo": 18.5,
-    "posterior/kl/given2": 4.5,
-    "posterior/rhat/given2": 1.012,
-    "posterior/cosine/given1": 0.625,
-    "posterior/cosine/given1/photo": 0.5,
-    "refinement/elbo/all/t0": -20.0,
-    "refinement/elbo/all/t1": {"mean": -15.0, "std": 1.0, "n": 2},
-    "refinement/elbo/all/t2": -12.0,
-    "refinement/elbo/all/ascent": -10.0,
-    "refinement/elbo/given1/t0": -8.0,
-    "refinement/elbo/given1/t0/photo": -9.0,
-    "refinement/elbo/given1/t1": -7.0,
-    "refinement/elbo/given1/ascent": -6.5,
-}
+def probed(latent: str, label: str, value: float, chance: float, **spread: Any) -> Score:
+    return Score(
+        group="probe",
+        kind="probe",
+        latent=latent,
+        label=label,
+        value=value,
+        chance=chance,
+        **spread,
+    )
+
+
+coherent = partial(Score, group="coherence", kind="coherence", label="digit")
+posterior = partial(Score, group="posterior", setting="given")
+everything = partial(Score, group="refinement", setting="all")
+one = partial(Score, group="refinement", setting="given", size=1)
+translated = {"given": ("caption",), "target": "photo"}
+
+SCORES: tuple[Score, ...] = (
+    probed("z", "digit", 0.875, 0.1),
+    probed("w", "quadrant", 0.75, 0.25, std=0.125, seeds=3),
+    probed("z", "quadrant", 0.25, 0.25),
+    probed("w", "digit", 0.125, 0.1),
+    coherent(setting="self", value=0.9, chance=0.1),
+    coherent(setting="cross", value=0.8, chance=0.1),
+    coherent(setting="cross", target="photo", value=0.7, chance=0.1),
+    coherent(setting="given", size=1, value=0.8, chance=0.1),
+    coherent(setting="given", size=2, value=0.85, chance=0.1),
+    coherent(setting="unconditional", value=0.5, chance=0.01),
+    coherent(setting="unconditional", prior="standard", value=0.5, chance=0.01),
+    Score(group="quality", kind="fid", target="photo", value=12.34),
+    Score(group="quality", kind="precision", target="photo", value=0.6),
+    Score(group="match", kind="match", value=0.7, chance=0.5),
+    Score(group="match", kind="match", value=0.7125, chance=0.5, **translated),
+    Score(group="match", kind="match", setting="unconditional", value=0.4, chance=0.5),
+    Score(
+        group="match", kind="match", setting="unconditional", value=0.3, chance=0.5, **translated
+    ),
+    Score(group="match", kind="judge/match", value=0.9375, chance=0.5),
+    Score(group="match", kind="judge/match", value=0.9375, chance=0.5, **translated),
+    Score(group="retrieval", kind="retrieval", value=0.8125, **translated),
+    Score(group="retrieval", kind="retrieval@10", value=0.1875, **translated),
+    Score(group="coherence", kind="f1", setting="given", size=2, value=0.6),
+    Score(
+        group="coherence",
+        kind="f1",
+        setting="given",
+        size=2,
+        given=("photo", "caption"),
+        target="genes",
+        value=0.6125,
+        chance=0.2875,
+    ),
+    Score(group="quality", kind="fid", setting="given", size=1, value=23.45, **translated),
+    posterior(kind="posterior/kl", size=1, value=17.25),
+    posterior(kind="posterior/kl", size=1, given=("photo",), value=18.5),
+    posterior(kind="posterior/kl", size=2, value=4.5),
+    posterior(kind="posterior/rhat", size=2, value=1.012),
+    posterior(kind="posterior/cosine", size=1, value=0.625),
+    posterior(kind="posterior/cosine", size=1, given=("photo",), value=0.5),
+    everything(kind="refinement/elbo", step=0, value=-20.0),
+    everything(kind="refinement/elbo", step=1, value=-15.0, std=1.0, seeds=2),
+    everything(kind="refinement/elbo", step=2, value=-12.0),
+    everything(kind="refinement/ascent", value=-10.0),
+    one(kind="refinement/elbo", step=0, value=-8.0),
+    one(kind="refinement/elbo", step=0, given=("photo",), value=-9.0),
+    one(kind="refinement/elbo", step=1, value=-7.0),
+    one(kind="refinement/ascent", value=-6.5),
+)
 
 
 class Page(HTMLParser):
@@ -197,7 +224,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(
         method,  # type: ignore[arg-type]
         data,
-        Evaluation(dict(METRICS), {"seed": 0}),
+        Evaluation(SCORES, {"seed": 0}),
         folder / "metrics.csv",
         folder / "deep" / "report.html",
         commands=["counterpoint fit echo --out 'a b'"],
@@ -251,7 +278,7 @@ def test_report_says_when_it_rests_on_the_validation_split(written: Path, tmp_pa
     page = write_report(
         Echo([IMAGE]),
         dataset([IMAGE]),
-        Evaluation({}, {"split": "val"}),
+        Evaluation((), {"split": "val"}),
         None,
         tmp_path / "r.html",
         maps=("pca",),
@@ -299,7 +326,7 @@ def test_report_shows_refinement_where_it_was_measured(written: Path, tmp_path: 
         and "given one modality" in figure
         and "where gradient ascent ends" in figure
     )
-    without = {name: value for name, value in METRICS.items() if not name.startswith("refinement")}
+    without = tuple(score for score in SCORES if score.group != "refinement")
     page = write_report(
         Echo([IMAGE]),
         dataset([IMAGE]),
@@ -320,7 +347,7 @@ def test_published_table_is_the_papers() -> None:
 def test_report_on_the_published_data_does_not_call_it_another(tmp_path: Path) -> None:
     data = replace(dataset([IMAGE, replace(IMAGE, name="other")]), name="polymnist-quadrant")
     path = write_report(
-        Echo(data.modalities), data, Evaluation(dict(METRICS)), None, tmp_path / "r.html", maps=()
+        Echo(data.modalities), data, Evaluation(SCORES), None, tmp_path / "r.html", maps=()
     )  # type: ignore[arg-type]
     assert (
         "Not the same data" not in path.read_text()
@@ -336,7 +363,7 @@ def test_report_without_labels_private_latents_or_history(tmp_path: Path) -> Non
     text = write_report(
         Echo([VECTOR], private=False),
         data,
-        Evaluation({}),
+        Evaluation(()),
         None,
         tmp_path / "r.html",
         maps=("pca",),
@@ -354,7 +381,7 @@ def test_report_of_rows_that_all_lack_something_shows_what_can_be_shown(tmp_path
     data = dataset([IMAGE, VECTOR])
     data = replace(data, test=replace(data.test, present=half))
     text = write_report(
-        Echo([IMAGE, VECTOR]), data, Evaluation({}), None, tmp_path / "r.html", maps=("pca",)
+        Echo([IMAGE, VECTOR]), data, Evaluation(()), None, tmp_path / "r.html", maps=("pca",)
     ).read_text()  # type: ignore[arg-type]
     assert (
         "Unconditional samples" in text
@@ -365,7 +392,7 @@ def test_report_of_rows_that_all_lack_something_shows_what_can_be_shown(tmp_path
 
 def test_report_refuses_other_data_and_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the method knows the modalities genes, the data photo"):
-        write_report(Echo([VECTOR]), dataset([IMAGE]), Evaluation({}), None, tmp_path / "r.html")  # type: ignore[arg-type]
+        write_report(Echo([VECTOR]), dataset([IMAGE]), Evaluation(()), None, tmp_path / "r.html")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 

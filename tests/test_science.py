@@ -16,7 +16,7 @@ BARS = {
     "probe/z/quadrant": (0.0, 0.35),
     "probe/w/digit": (0.0, 0.25),
     "coherence/cross/digit": (0.85, 1.0),
-    "coherence/joint/digit": (0.8, 1.0),
+    "coherence/unconditional/digit": (0.8, 1.0),
 }
 """What the demo promises on the test split; chance is .25 for the quadrant, .10 for the
 digit and .01 for three judges that agree on it."""

@@ -19,8 +19,16 @@ from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split
 from counterpoint.data.sources.arrays import folds as dealt
 from counterpoint.methods import IDMVAE
-from counterpoint.metrics import Evaluation, JudgeOptions, merge
-from counterpoint.metrics.probes import cross_validated, entropy, score_chance, smallest_classes
+from counterpoint.metrics import (
+    Evaluation,
+    JudgeOptions,
+    Score,
+    Way,
+    majority_classes,
+    merge,
+    smallest_classes,
+)
+from counterpoint.metrics.probes import cross_validated, entropy
 
 MODALITIES = (Modality("a", (4,), "normal", 0.5), Modality("b", (3,), "normal", 0.5))
 QUICK: dict[str, Any] = {
@@ -56,22 +64,22 @@ def small(method: IDMVAE) -> Evaluation:
 def test_below_fifty_rows_figures_are_marked_and_some_left_out_with_the_reason(
     small: Evaluation,
 ) -> None:
-    kinds = {name.split("/")[0].split("@")[0] for name in small.metrics}
+    kinds = {score.kind.split("/")[0] for score in small.scores}
     assert (
-        not {"hsic", "mi", "fid", "fid_cross", "fid_given1"} & kinds
+        not {"hsic", "mi", "fid"} & kinds
         and {"kid", "probe", "coherence", "impute", "loglik"} <= kinds
     )
-    left, few = small.meta["left_out"], {*small.meta["few"]}
+    left, few = small.meta["left_out"], {*small.few}
     assert (
         left["hsic/z,w/a"]
-        == left["mi/z_i,z_j/a,b"]
+        == left["mi/z_i,z_j/a+b"]
         == left["mi/z/kind/b"]
         == "49 rows, 50 are needed"
     )
     assert left["fid/a"] == "49 real and 60 generated rows, 50 of each are needed"
     # 60 unconditional samples are enough; all else rests on the 49 rows.
-    assert {n for n in small.metrics if not n.startswith("chance/")} - few == {
-        n for n in small.metrics if n.startswith("coherence/joint/")
+    assert {*small.metrics} - few == {
+        n for n in small.metrics if n.startswith("coherence/unconditional/")
     }
     table = small.table()
     marked = [line for line in table.splitlines() if "probe/z/kind" in line]
@@ -87,8 +95,8 @@ def test_fifty_rows_are_enough(method: IDMVAE) -> None:
     found = cp.evaluate(
         method, dataset(50), **QUICK, only=["probe", "coherence", "quality", "dependence"]
     )
-    assert found.meta["few"] == [] and found.left_out_for_rows() == {} and "*" not in found.table()
-    assert {"hsic/z,w", "mi/z_i,z_j", "mi/z/kind", "fid", "fid_cross", "fid_given1"} <= set(
+    assert found.few == [] and found.left_out_for_rows == {} and "*" not in found.table()
+    assert {"hsic/z,w", "mi/z_i,z_j", "mi/z/kind", "fid", "fid/cross", "fid/given1"} <= set(
         found.metrics
     )
 
@@ -99,14 +107,14 @@ def test_fewer_than_five_rows_of_a_class_are_marked_in_what_is_about_the_label(
     found = cp.evaluate(
         method, dataset(60, classes=13), **QUICK, only=["probe", "quality"]
     )  # 60 = 13 · 4 + 8: five classes have four rows
-    few = {*found.meta["few"]}
+    few = {*found.few}
     assert (
         "probe/z/kind" in few
         and "mi/z/kind" in few
-        and "probe/joint/kind" in few
-        and not {"fid", "kid", "fid_cross/a"} & few
+        and "probe/all/kind" in few
+        and not {"fid", "kid", "fid/cross/a"} & few
     )
-    assert not cp.evaluate(method, dataset(65, classes=13), **QUICK, only=["probe"]).meta["few"]
+    assert not cp.evaluate(method, dataset(65, classes=13), **QUICK, only=["probe"]).few
 
 
 def test_folds_score_every_row_by_a_probe_that_has_not_seen_it(method: IDMVAE) -> None:
@@ -117,7 +125,7 @@ def test_folds_score_every_row_by_a_probe_that_has_not_seen_it(method: IDMVAE) -
         [method.encode(part.batch(slice(None)), ["a"]).shared[0].detach().numpy() for part in parts]
     )
     y = np.concatenate([part.shared_labels["kind"] for part in parts])
-    from counterpoint.metrics.score import seed_of
+    from counterpoint.metrics.sampling import seed_of
 
     fold = dealt(y, 5, seed_of(0, "folds"))
     hits = np.zeros(len(y), bool)
@@ -128,13 +136,9 @@ def test_folds_score_every_row_by_a_probe_that_has_not_seen_it(method: IDMVAE) -
         hits[held] = probe.predict(z[held]) == y[held]
     assert found.metrics["probe/z/kind/a"] == pytest.approx(hits.mean())
     assert (
-        found.meta["folds"] == 5 and found.meta["few"] == [] and "mi/z/kind" in found.metrics
+        found.meta["folds"] == 5 and found.few == [] and "mi/z/kind" in found.metrics
     )  # 129 rows now
-    assert (
-        found.metrics["chance/probe/kind"]
-        == found.chance("probe/z/kind")
-        == pytest.approx(65 / 129)
-    )
+    assert found.chance("probe/z/kind") == pytest.approx(65 / 129)
     assert "probes are cross-validated in 5 folds" in found.table()
     for wrong in (1, 0, -2):
         with pytest.raises(ValueError, match=f"folds = {wrong} must be 2 or more"):
@@ -159,19 +163,23 @@ def test_class_counts_are_the_smallest_of_any_modality_and_chance_joins_splits()
     assert smallest_classes(one) == {"kind": 5} and smallest_classes(holed) == {"kind": 2}
     assert smallest_classes(one, holed) == {"kind": 7}
     assert (
-        score_chance(one, holed).metrics["chance/kind/a"] == 9 / 17
-        and score_chance(holed).metrics["chance/kind/a"] == 4 / 7
+        majority_classes(one, holed)["kind"].of(Way(("a",))) == 9 / 17
+        and majority_classes(holed)["kind"].of(Way(("a",))) == 4 / 7
     )
+
+
+def kind_score(value: float, few: bool = False) -> Score:
+    return Score(group="probe", kind="probe", latent="z", label="kind", value=value, few=few)
 
 
 def test_evaluations_that_are_merged_keep_their_marks() -> None:
     merged = merge(
         [
-            Evaluation({"probe/z/kind": 0.5}, {"few": ["probe/z/kind"]}),
-            Evaluation({"probe/z/kind": 0.7}, {"few": []}),
+            Evaluation((kind_score(0.5, few=True),)),
+            Evaluation((kind_score(0.7),)),
         ]
     )
-    assert merged.meta["few"] == ["probe/z/kind"] and "0.600*" in merged.table()
+    assert merged.few == ["probe/z/kind"] and "0.600*" in merged.table()
 
 
 def test_the_report_marks_the_same_figures(
@@ -191,7 +199,7 @@ def test_the_report_marks_the_same_figures(
     clean = write_report(
         method,
         dataset(49),
-        Evaluation({"probe/z/kind": 0.5}, {}),
+        Evaluation((kind_score(0.5),)),
         None,
         tmp_path / "c.html",
         maps=("pca",),

@@ -21,9 +21,9 @@ from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split
 from counterpoint.methods import METHODS
 from counterpoint.studies import Choices, Range, Recipe, fields_of, read_space, sweep, tune
+from counterpoint.studies.drawing import figure
+from counterpoint.studies.optuna_study import Stopped, watcher
 from counterpoint.studies.space import _takes, placed
-from counterpoint.studies.sweeping import figure
-from counterpoint.studies.tuning import Stopped, _watch
 from counterpoint.training import FitOptions
 
 optuna = pytest.importorskip("optuna")
@@ -219,7 +219,7 @@ def test_a_pruner_of_either_direction_sees_that_less_loss_is_better(
     trial: Any = SimpleNamespace(
         report=lambda value, step: told.update({step: value}), should_prune=lambda: len(told) == 2
     )
-    watch = _watch(trial, direction)
+    watch = watcher(trial, direction)
     watch({"val/loss": 3.0})
     with pytest.raises(Stopped, match="val/loss 2 is behind at validation 2"):
         watch({"val/loss": 2.0})
@@ -466,14 +466,14 @@ def test_a_sweep_trains_what_is_new_and_measures_it_on_complete_rows(
     holed = replace(whole, test=whole.test.with_missing(0.5, 0, among=["b"]))
     complete = cp.load(tmp_path / "runs" / "mvae-complete-0-seed0")
     direct = cp.evaluate(complete, holed, progress=False, **{**QUICK, "only": ["probe"]}).metrics
-    assert more.curve("probe/joint/sign", "mvae", "test")[0.5] == [
-        pytest.approx(direct["probe/joint/sign"])
+    assert more.curve("probe/all/sign", "mvae", "test")[0.5] == [
+        pytest.approx(direct["probe/all/sign"])
     ]
     assert not more.drawn("loglik/joint", "test") and more.metrics[:2] == (
         "probe/z/sign",
-        "probe/joint/sign",
+        "probe/all/sign",
     )
-    assert "probe/joint/sign, test" in more.table() and "loglik/joint, test" not in more.table()
+    assert "probe/all/sign, test" in more.table() and "loglik/joint, test" not in more.table()
     with pytest.raises(
         ValueError,
         match=r"holds a sweep with other options \(methods/mvae\); give the same, or name another folder",
@@ -801,7 +801,7 @@ def test_a_wrong_space_is_said_in_one_line(
     ("options", "says"),
     [
         ({"metric": "prob/z/sign"}, "unknown metric 'prob/z/sign'; did you mean 'probe/z/sign'?"),
-        ({"metric": "beauty"}, "unknown metric 'beauty'; metrics begin with probe, mi, coherence"),
+        ({"metric": "beauty"}, "unknown metric 'beauty'; metrics begin with probe, mi, hsic"),
         (
             {"metric": "probe/z/sign"},
             "say what is better of 'probe/z/sign': direction 'maximize' or 'minimize'",

@@ -1,47 +1,65 @@
-"""Metrics: probes, judges, coherence, matches, retrieval, quality, dependence,
-likelihood, imputation, and ``evaluate``, which runs them all."""
+"""Metrics: groups of scores, and ``evaluate``, which measures them.
+
+Probes, dependence, judges, coherence, matches, retrieval, quality, posteriors,
+refinement, likelihood and imputation.
+"""
 
 from __future__ import annotations
 
 from counterpoint.metrics.agreement import score_f1
 from counterpoint.metrics.binary_f1 import f1
-from counterpoint.metrics.coherence import score_coherence
+from counterpoint.metrics.chance import majority_classes, smallest_classes
+from counterpoint.metrics.coherence import score_coherence, score_judges
+from counterpoint.metrics.context import Context, Group
 from counterpoint.metrics.dependence import Hsic, hsic, infonce, score_dependence
-from counterpoint.metrics.evaluation import GROUPS, Evaluation, evaluate, group_of, merge
+from counterpoint.metrics.evaluating import evaluate
+from counterpoint.metrics.evaluation import Evaluation, merge
 from counterpoint.metrics.extractors import read_extractor
 from counterpoint.metrics.generations import Generations
+from counterpoint.metrics.groups import GROUPS, group_of, register
 from counterpoint.metrics.imputation import score_imputation
-from counterpoint.metrics.judges import (
-    Judge,
-    JudgeOptions,
-    Judges,
-    Seen,
-    score_judges,
-    train_judges,
-)
+from counterpoint.metrics.judge_fitting import JudgeOptions
+from counterpoint.metrics.judges import Judge, Judges, train_judges
 from counterpoint.metrics.likelihood import score_likelihood
 from counterpoint.metrics.matchers import Matchers, train_matchers
 from counterpoint.metrics.matching import score_matches
-from counterpoint.metrics.means import Means, joint_means, posterior_means
+from counterpoint.metrics.means import Means, means_given_all, posterior_means
 from counterpoint.metrics.posteriors import score_posteriors
-from counterpoint.metrics.probes import Probe, probe, score_chance, score_joint_probes, score_probes
+from counterpoint.metrics.probes import (
+    Probe,
+    ProbeSettings,
+    probe,
+    score_probes,
+    score_probes_given_all,
+)
 from counterpoint.metrics.quality import Prdc, frechet, frechet_distance, prdc, score_quality
 from counterpoint.metrics.refinement import score_refinement
 from counterpoint.metrics.retrieval import score_retrieval
+from counterpoint.metrics.score import Metric, Score, Way
+from counterpoint.metrics.scores import Chance, Scores
+from counterpoint.metrics.seen import Seen
 
 __all__ = [
     "GROUPS",
+    "Chance",
+    "Context",
     "Evaluation",
     "Generations",
+    "Group",
     "Hsic",
     "Judge",
     "JudgeOptions",
     "Judges",
     "Matchers",
     "Means",
+    "Metric",
     "Prdc",
     "Probe",
+    "ProbeSettings",
+    "Score",
+    "Scores",
     "Seen",
+    "Way",
     "evaluate",
     "f1",
     "frechet",
@@ -49,26 +67,28 @@ __all__ = [
     "group_of",
     "hsic",
     "infonce",
-    "joint_means",
+    "majority_classes",
+    "means_given_all",
     "merge",
     "posterior_means",
     "prdc",
     "probe",
     "read_extractor",
-    "score_chance",
+    "register",
     "score_coherence",
     "score_dependence",
     "score_f1",
     "score_imputation",
-    "score_joint_probes",
     "score_judges",
     "score_likelihood",
     "score_matches",
     "score_posteriors",
     "score_probes",
+    "score_probes_given_all",
     "score_quality",
     "score_refinement",
     "score_retrieval",
+    "smallest_classes",
     "train_judges",
     "train_matchers",
 ]

@@ -1,24 +1,34 @@
-"""Dependence between latents: HSIC of z and w, and an InfoNCE bound on what two
-modalities' z share.
+"""Dependence between latents: HSIC of z and w, and an InfoNCE bound on the information
+that the z of two modalities share.
 
-HSIC (Gretton et al., "Measuring statistical dependence with Hilbert–Schmidt norms", 2005) with Gaussian kernels k of the median
-bandwidth, in the unbiased form of Song et al. ("Feature selection via dependence maximization", 2012), through U-centred matrices
-K̃ (Székely and Rizzo, 2014):  HSIC(x, y) = ⟨K̃, L̃⟩ / (n(n−3)).  It is reported normalised, ⟨K̃, L̃⟩ / √(⟨K̃, K̃⟩⟨L̃, L̃⟩): 0 in expectation
-for independent variables, 1 for identical ones. Its null distribution comes from permuting the rows of one variable.
+HSIC (Gretton et al., "Measuring statistical dependence with Hilbert–Schmidt norms",
+2005) uses Gaussian kernels k of the median bandwidth. We take the unbiased form of Song
+et al. ("Feature selection via dependence maximization", 2012) through U-centred
+matrices K̃ (Székely and Rizzo, 2014):
+
+    HSIC(x, y) = ⟨K̃, L̃⟩ / (n(n−3))
+
+It is reported normalised, ⟨K̃, L̃⟩ / √(⟨K̃, K̃⟩⟨L̃, L̃⟩): 0 in expectation for independent
+variables, 1 for identical ones. Its null distribution comes from permuting the rows of
+one variable.
 
 InfoNCE (van den Oord et al., "Representation learning with contrastive predictive
-coding", 2018; Poole et al., 2019): for any critic f, I(a; b) ≥ log B + E[f(a_i, b_i) −
-log Σ_j exp f(a_i, b_j)]. The critic is a Gaussian's log density ratio in canonical
-coordinates,
-fitted in closed form on other rows: with canonical correlations ρ_k, f(a, b) = τ Σ_k
-[ρ_k a_k b_k − ½ ρ_k² (a_k² + b_k²)] / (1 − ρ_k²), and a scale τ chosen on the fitting
-rows.
+coding", 2018; Poole et al., 2019) holds for any critic f:
+
+    I(a; b) ≥ log B + E[f(a_i, b_i) − log Σ_j exp f(a_i, b_j)]
+
+The critic is a Gaussian's log density ratio in canonical coordinates, fitted in closed
+form on other rows. With canonical correlations ρ_k and a scale τ chosen on the fitting
+rows,
+
+    f(a, b) = τ Σ_k [ρ_k a_k b_k − ½ ρ_k² (a_k² + b_k²)] / (1 − ρ_k²)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from math import log
 
@@ -26,14 +36,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from counterpoint.metrics.context import Context, Group
+from counterpoint.metrics.intervals import Array
 from counterpoint.metrics.means import Means
-from counterpoint.metrics.score import FEW_ROWS, Array, Scores, chosen, seed_of
+from counterpoint.metrics.sampling import chosen, seed_of
+from counterpoint.metrics.score import FEW_ROWS, Metric, Way
+from counterpoint.metrics.scores import Chance, Scores
+
+_metric = partial(Metric, group="dependence")
 
 
 @dataclass(frozen=True)
 class Hsic:
-    """Normalised HSIC, the mean of its permutation null and the share of permutations
-    (with the observed one) that reach it."""
+    """A normalised HSIC and its permutation null.
+
+    Attributes:
+        value: the normalised HSIC.
+        null: the mean over permutations.
+        p_value: the share of permutations, with the observed one, that reach it.
+    """
 
     value: float
     null: float
@@ -41,14 +62,25 @@ class Hsic:
 
 
 def hsic(x: Array, y: Array, *, permutations: int = 100, seed: int = 0) -> Hsic:
-    """Normalised unbiased HSIC of the rows of ``x`` (n, d) and ``y`` (n, e).
+    """Compute the normalised unbiased HSIC of the rows of ``x`` (n, d) and ``y`` (n, e).
+
+    Args:
+        x, y: the two variables.
+        permutations: of the null distribution.
+        seed: of the permutations.
+
+    >>> from counterpoint.metrics import hsic
+    >>> x = np.arange(20.0)[:, None]
+    >>> round(hsic(x, 2 * x).value, 6)
+    1.0
 
     Raises:
         ValueError: fewer than four rows, or different numbers of rows.
     """
     if len(x) != len(y) or len(x) < 4:
         raise ValueError(
-            f"HSIC needs the same number of rows, at least 4, of both variables; got {len(x)} and {len(y)}"
+            f"HSIC needs the same number of rows, at least 4, of both variables; got {len(x)} and "
+            f"{len(y)}"
         )
     k, el = _centred_kernel(x), _centred_kernel(y)
     norm = float((k.square().sum() * el.square().sum()).sqrt())
@@ -66,8 +98,8 @@ def hsic(x: Array, y: Array, *, permutations: int = 100, seed: int = 0) -> Hsic:
 
 
 def _centred_kernel(x: Array) -> Tensor:
-    """(n, n): the U-centred Gaussian kernel matrix with the median distance as
-    bandwidth; zero diagonal."""
+    """(n, n): the U-centred Gaussian kernel matrix, with the median distance as
+    bandwidth and a zero diagonal."""
     rows = torch.as_tensor(x, dtype=torch.float64)
     distance = torch.cdist(rows, rows)
     n = len(rows)
@@ -85,14 +117,21 @@ def _centred_kernel(x: Array) -> Tensor:
 
 
 def infonce(fit: tuple[Array, Array], held: tuple[Array, Array], *, ridge: float = 1e-3) -> float:
-    """Lower bound on I(a; b) in nats, at most log of the number of held-out rows.
+    """Compute a lower bound on I(a; b) in nats.
+
+    It is at most the log of the number of held-out rows.
 
     Args:
-        fit: pairs (N, d), (N, e) on which the critic is fitted; disjoint from ``held``,
-            or the bound does not hold.
-        held: pairs (B, d), (B, e) on which the bound is estimated; the other rows are
-            the negatives.
+        fit: pairs (N, d), (N, e) to fit the critic on. They must be disjoint from
+            ``held``, or the bound does not hold.
+        held: pairs (B, d), (B, e) to estimate the bound on. The other rows are the
+            negatives.
         ridge: added to the unit variances of the standardised variables.
+
+    >>> from counterpoint.metrics import infonce
+    >>> a = np.random.default_rng(0).normal(size=(200, 2))
+    >>> infonce((a[:100], a[:100]), (a[100:], a[100:])) > 1
+    True
     """
     to_a, to_b, rho = _canonical(*fit, ridge)
     scales = 2.0 ** np.arange(-5, 2)
@@ -106,8 +145,11 @@ def infonce(fit: tuple[Array, Array], held: tuple[Array, Array], *, ridge: float
 def _canonical(
     a: Array, b: Array, ridge: float
 ) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Array]:
-    """Maps of either variable to canonical coordinates (n, r), and the canonical
-    correlations (r,)."""
+    """Map both variables to canonical coordinates (n, r).
+
+    Returns:
+        The two maps, and the canonical correlations (r,).
+    """
 
     def whitener(x: Array) -> tuple[Array, Array]:
         mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
@@ -147,50 +189,87 @@ def _bounds(scores: Array, scales: Array) -> Array:
 def score_dependence(
     train: Means, test: Means, *, rows: int = 500, permutations: int = 100, seed: int = 0
 ) -> Scores:
-    """``hsic/z,w`` (mean over modalities, with ``chance/hsic/z,w`` its permutation
-    null) and ``mi/z_i,z_j`` (nats, mean over pairs).
+    """Score ``hsic/z,w`` (mean over modalities) and ``mi/z_i,z_j`` (nats, mean over
+    pairs).
 
-    Pairs are named ``mi/z_i,z_j/<i>,<j>``. ``rows`` caps the held-out rows of both;
-    p-values go to the meta. Of fewer than 50 held-out rows both
-    are left out: the bound of B rows can't exceed log B, and the spread of HSIC under
-        independence is then as large as weak dependence.
+    Each modality's and each pair's has its names at the end. The chance of HSIC is its
+    permutation null. Its p-values go to ``extra``.
+
+    Below 50 held-out rows both are left out. The bound of B rows cannot exceed log B,
+    and the spread of HSIC under independence is then as large as weak dependence.
+
+    Args:
+        train: means on which the critic is fitted.
+        test: means of the held-out rows.
+        rows: most held-out rows of both.
+        permutations: of the null distribution.
+        seed: chooses rows and permutations.
     """
     scores = Scores()
-    found = {}
-    kept_rows, held_rows = dict[str, int](), dict[str, int]()
+    _score_hsic(scores, test, rows=rows, permutations=permutations, seed=seed)
+    _score_information(scores, train, test, rows=rows, seed=seed)
+    return scores
+
+
+def _score_hsic(scores: Scores, test: Means, *, rows: int, permutations: int, seed: int) -> None:
+    metric = _metric(kind="hsic", latent="z,w")
+    results: dict[Way, Hsic] = {}
+    counts: dict[Way, int] = {}
     for name in test.private:
+        way = Way((name,))
         kept = np.flatnonzero(test.present[name])
         kept = kept[chosen(len(kept), rows, seed_of(seed, "hsic"))]
-        kept_rows[name] = len(kept)
+        counts[way] = len(kept)
         if len(kept) < FEW_ROWS:
-            scores.left_out[f"hsic/z,w/{name}"] = f"{len(kept)} rows, {FEW_ROWS} are needed"
-        else:
-            found[name] = hsic(
-                test.shared[name][kept],
-                test.private[name][kept],
-                permutations=permutations,
-                seed=seed_of(seed, "null"),
-            )
-    if found:
-        scores.add_mean("hsic/z,w", {name: h.value for name, h in found.items()}, kept_rows)
-        scores.add_mean("chance/hsic/z,w", {name: h.null for name, h in found.items()})
-        scores.extra["p_values"] = {f"hsic/z,w/{name}": h.p_value for name, h in found.items()}
+            scores.leave_out(metric.along(way), _too_few(len(kept)), too_few=True)
+            continue
+        results[way] = hsic(
+            test.shared[name][kept],
+            test.private[name][kept],
+            permutations=permutations,
+            seed=seed_of(seed, "null"),
+        )
+    if results:
+        null = Chance.mean({way: result.null for way, result in results.items()})
+        values = {way: result.value for way, result in results.items()}
+        scores.add_mean(metric, values, rows=counts, chance=null)
+        scores.extra["p_values"] = {
+            metric.along(way).name: result.p_value for way, result in results.items()
+        }
     elif not test.private:
-        scores.left_out["hsic/z,w"] = "the method has no private latents"
-    bounds = {}
-    for i, j in combinations([name for name in train.shared if name in test.shared], 2):
+        scores.leave_out(metric, "the method has no private latents")
+
+
+def _score_information(scores: Scores, train: Means, test: Means, *, rows: int, seed: int) -> None:
+    metric = _metric(kind="mi/z_i,z_j")
+    bounds: dict[Way, float] = {}
+    counts: dict[Way, int] = {}
+    for pair in combinations([name for name in train.shared if name in test.shared], 2):
+        i, j = pair
         fit, held = (np.flatnonzero(means.present[i] & means.present[j]) for means in (train, test))
         held = held[chosen(len(held), rows, seed_of(seed, "infonce"))]
-        held_rows[f"{i},{j}"] = len(held)
+        counts[Way(pair)] = len(held)
         if 0 < len(held) < FEW_ROWS:
-            scores.left_out[f"mi/z_i,z_j/{i},{j}"] = f"{len(held)} rows, {FEW_ROWS} are needed"
+            scores.leave_out(metric.along(Way(pair)), _too_few(len(held)), too_few=True)
         elif len(fit) >= 4 and len(held):
-            bounds[f"{i},{j}"] = infonce(
+            bounds[Way(pair)] = infonce(
                 (train.shared[i][fit], train.shared[j][fit]),
                 (test.shared[i][held], test.shared[j][held]),
             )
     if bounds:
-        scores.add_mean("mi/z_i,z_j", bounds, held_rows)
-    elif not any(name.startswith("mi/") for name in scores.left_out):
-        scores.left_out["mi/z_i,z_j"] = "no pair of modalities is present together in both splits"
+        scores.add_mean(metric, bounds, rows=counts)
+    elif not any(0 < count < FEW_ROWS for count in counts.values()):
+        scores.leave_out(metric, "no pair of modalities is present together in both splits")
+
+
+def _too_few(rows: int) -> str:
+    return f"{rows} rows, {FEW_ROWS} are needed"
+
+
+def _measure(context: Context) -> Scores:
+    scores = score_dependence(*context.means, seed=context.options.seed)
+    scores.mark_few({})
     return scores
+
+
+GROUP = Group("dependence", ("hsic", "mi/z_i,z_j"), _measure, default="always", complete=True)

@@ -1,9 +1,8 @@
-"""Feature spaces of the user's own, for Fréchet distances and their kin: any function
-from values to features.
+"""Feature extractors of the user, for Fréchet distances and their kin.
 
-A network is such a function. So that figures compare with published ones, it has to be
-the published network, and to make of values what that
-one was given: enlarging and normalising belong to the function.
+An extractor is any function or network from values to features. To compare with
+published figures, use the published network. Resize and normalise the values within
+the function, as that network expects.
 """
 
 from __future__ import annotations
@@ -18,44 +17,48 @@ import torch
 from torch import Tensor, nn
 
 Extractor = Callable[[Tensor], Tensor]
-_ROWS = 64  # at a time: published networks enlarge images to 299×299
+_ROWS_AT_ONCE = 64  # published networks enlarge images to 299×299
 
 
 def extracted(name: str, extractor: Extractor, values: Tensor) -> Tensor:
-    """(B, F): features of the values (B, *shape) of a modality, few rows at a time.
+    """Extract features (B, F) of the values (B, *shape) of a modality.
 
     Raises:
-        ValueError: features of another shape, NaN or infinite. TypeError: no tensor.
+        ValueError: features of another shape, NaN or infinite.
+        TypeError: the extractor returns no tensor.
     """
     parts = []
-    for part in values.split(_ROWS):
+    for part in values.split(_ROWS_AT_ONCE):
         features = extractor(part)
         if not isinstance(features, Tensor):
             raise TypeError(
-                f"the feature extractor of {name!r} gave {type(features).__name__}; expected a tensor (B, F)"
+                f"the feature extractor of {name!r} gave {type(features).__name__}; expected a "
+                "tensor (B, F)"
             )
         if features.dim() != 2 or len(features) != len(part):
             shapes = f"{tuple(features.shape)} of values {tuple(part.shape)}"
             raise ValueError(
-                f"the feature extractor of {name!r} gave {shapes}; expected ({len(part)}, F): flatten what is left of each row"
+                f"the feature extractor of {name!r} gave {shapes}; expected ({len(part)}, F): "
+                "flatten what is left of each row"
             )
         if not bool(torch.isfinite(features).all()):
             raise ValueError(
-                f"the feature extractor of {name!r} gave NaN or infinity; check what it makes of values in [0, 1]"
+                f"the feature extractor of {name!r} gave NaN or infinity; check what it makes of "
+                "values in [0, 1]"
             )
         parts.append(features)
     return torch.cat(parts)
 
 
 def name_of(extractor: Extractor) -> str:
-    """Module and name of a function, or of the class of a network."""
+    """Name a function, or the class of a network, with its module."""
     named = extractor if hasattr(extractor, "__qualname__") else type(extractor)
     return f"{named.__module__}.{named.__qualname__}"
 
 
 @contextmanager
 def settled(extractors: Iterable[Extractor]) -> Iterator[None]:
-    """Networks in evaluation mode, and as they were afterwards."""
+    """Put networks in evaluation mode, and restore their mode afterwards."""
     training = [
         module
         for extractor in extractors
@@ -73,11 +76,11 @@ def settled(extractors: Iterable[Extractor]) -> Iterator[None]:
 
 
 def read_extractor(path: Path) -> Extractor:
-    """The function ``features`` of a Python file, which is run.
+    """Run a Python file and return its function ``features``.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: it is no Python, fails, or defines
-            no such function.
+        FileNotFoundError: no such file.
+        ValueError: it is not Python, fails, or does not define the function.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; give a Python file that defines features(values)")

@@ -1,5 +1,7 @@
-"""Generations: everything a method generates for its evaluation, each once, and only
-what the judges make of it is kept."""
+"""Generations: everything that a method generates for its evaluation, each once.
+
+Only what the judges see in generated values is kept.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +19,37 @@ from counterpoint.core.latents import Latents
 from counterpoint.core.modality import covariates_of
 from counterpoint.core.noise import seeded
 from counterpoint.metrics.binary_f1 import f1
-from counterpoint.metrics.judges import Judges, Seen, values_of
+from counterpoint.metrics.intervals import Array
+from counterpoint.metrics.judges import Judges, values_of
 from counterpoint.metrics.matchers import Matchers
 from counterpoint.metrics.means import device_of
-from counterpoint.metrics.score import Array, chunks, seed_of
+from counterpoint.metrics.sampling import chunks, seed_of
+from counterpoint.metrics.seen import Seen
 
 if TYPE_CHECKING:
     from counterpoint.data import Split
     from counterpoint.methods import Method
 
-_MOST_SUBSETS = 32
-_WHOLE = 4  # most modalities with which every set of them is given every row
+_MAX_SUBSETS = 32  # of one size
+_MAX_WHOLE_MODALITIES = 4  # with more, rows are dealt out to the sets of given modalities
 
 
 class Generations:
-    """What a method generates from the rows of a split and from its priors, as the
-    judges see it.
+    """What a method generates from rows and from its priors, as the judges see it.
 
-    Nothing is generated before it is asked for. Every piece has a random generator of
-    its own, on the CPU.
+    Nothing is generated before it is needed. Every part has a random generator of its
+    own, on the CPU.
 
     Args:
-        matchers: what places values that are generated from one modality, or from none;
-            empty where no matches are asked for.
-        samples: how many unconditional samples.
-        refine: steps by which posteriors are refined before anything is drawn from
-            them; None for none.
+        method: the method.
+        split: the rows to generate from.
+        judges: the judge of each modality.
+        matchers: the judges of pairs, which embed values generated from one modality or
+            from none; empty if matches are not measured.
+        samples: the number of unconditional samples.
+        seed: of everything that is drawn.
+        batch_size: rows at a time.
+        refine: refine posteriors by so many steps before sampling from them.
     """
 
     def __init__(
@@ -61,12 +68,11 @@ class Generations:
         self.samples, self.seed, self.batch_size, self.refine = samples, seed, batch_size, refine
         self.names = [m.name for m in split.modalities]
         self.binary = [m.name for m in split.modalities if m.likelihood == "bernoulli"]
-        self._joint: dict[str, dict[str, Seen]] = {}
+        self._unconditional: dict[str, dict[str, Seen]] = {}
 
     @cached_property
     def singles(self) -> dict[str, dict[str, Seen]]:
-        """By source, then by target, what is generated from one modality; the source
-        itself is a target too."""
+        """By source, then by target: generated from one modality, itself included."""
         return {
             source: self._translated((source,), np.arange(len(self.split)), self.names)
             for source in self.names
@@ -74,52 +80,53 @@ class Generations:
 
     @cached_property
     def dealt(self) -> dict[tuple[str, ...], Array]:
-        """By set of 2 .. M−1 given modalities, the rows that are dealt to it.
+        """By set of 2 .. M−1 given modalities, the rows dealt to it.
 
-        The rows are dealt to the sets of a size (a random 32 of them where there are
-        more), so that every size costs one pass.
+        The rows are dealt to the sets of a size (a random 32 if there are more), so
+        that every size costs one pass.
         """
         rng = np.random.default_rng(seed_of(self.seed, "subsets"))
-        found: dict[tuple[str, ...], Array] = {}
+        rows: dict[tuple[str, ...], Array] = {}
         for size in range(2, len(self.names)):
             subsets = list(combinations(self.names, size))
-            subsets = [subsets[i] for i in rng.permutation(len(subsets))[:_MOST_SUBSETS]]
+            subsets = [subsets[i] for i in rng.permutation(len(subsets))[:_MAX_SUBSETS]]
             dealt = rng.permutation(len(self.split)) % len(subsets)
-            found |= {given: np.flatnonzero(dealt == i) for i, given in enumerate(subsets)}
-        return found
+            rows |= {subset: np.flatnonzero(dealt == i) for i, subset in enumerate(subsets)}
+        return rows
 
     @cached_property
     def several(self) -> dict[tuple[str, ...], dict[str, Seen]]:
-        """By set of 2 .. M−1 given modalities, what is generated of the others from the
-        rows dealt to it."""
+        """By set of 2 .. M−1 given modalities: the others, from the rows dealt to it."""
         return {
-            given: self._translated(given, rows, self._others(given))
-            for given, rows in self.dealt.items()
+            subset: self._translated(subset, rows, self._others(subset))
+            for subset, rows in self.dealt.items()
         }
 
     @property
     def whole(self) -> bool:
         """Whether there are few enough sets of modalities to generate from every row
         for each."""
-        return len(self.names) <= _WHOLE
+        return len(self.names) <= _MAX_WHOLE_MODALITIES
 
     @cached_property
     def given(self) -> dict[tuple[str, ...], dict[str, Seen]]:
-        """By set of 1 .. M−1 given modalities, what is generated of the others: from
-        every row, or where M > 4 from those dealt to the set."""
+        """By set of 1 .. M−1 given modalities: the others.
+
+        They are generated from every row, or with M > 4 from those dealt to the set.
+        """
         return self.given_one | (self.given_more if self.whole else self.several)
 
     @property
     def given_one(self) -> dict[tuple[str, ...], dict[str, Seen]]:
         """``singles`` without the sources themselves."""
         return {
-            (source,): {name: seen for name, seen in found.items() if name != source}
-            for source, found in self.singles.items()
+            (source,): {name: seen for name, seen in by_target.items() if name != source}
+            for source, by_target in self.singles.items()
         }
 
     @cached_property
     def given_more(self) -> dict[tuple[str, ...], dict[str, Seen]]:
-        """``several`` and what is generated from the rows not dealt to the set."""
+        """``several``, and the same from the rows not dealt to the set."""
         found = {}
         for given, rows in self.dealt.items():
             rest = self._translated(
@@ -131,12 +138,17 @@ class Generations:
             found[given] = _cat(part for part in (self.several[given], rest) if part)
         return found
 
-    def joint(self, prior: str = "auto") -> dict[str, Seen]:
-        """By modality, unconditional samples from a prior, with the covariates of the
-        rows in turn; "auto" is the last of the method's."""
-        prior = self.method.priors[-1] if prior == "auto" else prior
-        if prior not in self._joint:
-            generator = self._generator("joint")
+    def unconditional(self, prior: str | None = None) -> dict[str, Seen]:
+        """By modality, unconditional samples from a prior.
+
+        Samples take the covariates of the rows in turn.
+
+        Args:
+            prior: the kind of the prior; None for the last of the method's.
+        """
+        prior = self.method.priors[-1] if prior is None else prior
+        if prior not in self._unconditional:
+            generator = self._generator("joint")  # the purpose keeps old figures repeatable
             parts = [
                 self._seen(
                     self.method.sample(
@@ -150,13 +162,15 @@ class Generations:
                 )
                 for rows in chunks(np.arange(self.samples), self.batch_size)
             ]
-            self._joint[prior] = _cat(parts)
-        return self._joint[prior]
+            self._unconditional[prior] = _cat(parts)
+        return self._unconditional[prior]
 
     @cached_property
     def recombined(self) -> tuple[Array, dict[str, Seen]]:
-        """Each row's z with the w of the row ``partner[row]``, (N,) a random other row;
-        by modality."""
+        """The partners (N,) of rows, and by modality each row's z with the partner's w.
+
+        The partner is a random other row.
+        """
         partner = _derangement(len(self.split), seed_of(self.seed, "partners"))
         device, generator = device_of(self.method), self._generator("recombine")
         parts = [
@@ -174,8 +188,7 @@ class Generations:
 
     @cached_property
     def kept_private(self) -> dict[str, Seen]:
-        """By modality, each row's w_m with a z from the prior, the same in every
-        modality."""
+        """By modality: each row's w_m with a z from the prior, the same for all."""
         device, generator = device_of(self.method), self._generator("decode")
         with torch.no_grad(), seeded(self._generator("private")):
             shared = self.method.model.draw_prior(
@@ -223,8 +236,7 @@ class Generations:
     def _seen(
         self, values: dict[str, Tensor], rows: Array, partners: Sequence[str] = ()
     ) -> dict[str, Seen]:
-        """What judges make of values, and where those that match them with ``partners``
-        place them."""
+        """What judges see in values, and their embeddings by the judges of pairs."""
         found = {}
         for name, drawn in values.items():
             points = self.matchers.places(
@@ -236,8 +248,10 @@ class Generations:
         return found
 
     def _f1(self, name: str, drawn: Tensor, rows: Array) -> Array:
-        """(n,): F1 of binary values against those of their rows; unconditional samples,
-        more of which there may be, go through the rows anew."""
+        """(n,): F1 of binary values against those of their rows.
+
+        Unconditional samples may be more than the rows, and then start again.
+        """
         if name not in self.binary:
             return np.full(len(rows), np.nan)
         rows = rows % len(self.split)
@@ -245,8 +259,7 @@ class Generations:
         return np.where(self.split.present[name][rows], found, np.nan)
 
     def _covariates(self, rows: Array) -> Array | None:
-        """Those of some rows, which begin anew where there are no more; None where no
-        decoder reads any."""
+        """The covariates of rows, which start again after the last; None if unused."""
         read = covariates_of(self.split.modalities)
         return self.split.covariates[rows % len(self.split)] if read else None
 
@@ -260,8 +273,7 @@ def _cat(parts: Iterable[dict[str, Seen]]) -> dict[str, Seen]:
 
 
 def _derangement(rows: int, seed: int) -> Array:
-    """(N,): a random cycle through all rows, so that no row is its own partner (when
-    there are two or more)."""
+    """(N,): a random cycle through all rows, so that no row is its own partner."""
     order = np.random.default_rng(seed).permutation(rows)
     partner = np.empty(rows, np.int64)
     partner[order] = np.roll(order, 1)

@@ -1,19 +1,25 @@
-"""Imputation: how near what is filled comes to what was hidden, and how often its
-intervals hold it."""
+"""Imputation: how close imputed values are to the hidden ones, and how often their
+intervals contain them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from counterpoint.inference.imputation import VALUES, Imputation
+from counterpoint.metrics.context import Context, Group
+from counterpoint.metrics.intervals import Array, accuracy
 from counterpoint.metrics.means import device_of
-from counterpoint.metrics.score import Array, Scores, accuracy, chosen, seed_of
+from counterpoint.metrics.sampling import chosen, seed_of
+from counterpoint.metrics.score import Metric
+from counterpoint.metrics.scores import Scores
 from counterpoint.nn.modules import readable
 
 if TYPE_CHECKING:
@@ -22,14 +28,19 @@ if TYPE_CHECKING:
     from counterpoint.data import Split
     from counterpoint.methods import Method
 
-DRAWS, LEVEL = 100, 0.9
+PREDICTIVE_DRAWS, INTERVAL_LEVEL = 100, 0.9
 """Draws of the predictive distribution, and the level of its intervals."""
 
-SHARE = 0.1
-"""Of the entries of modalities with gaps, how many are hidden."""
+HIDDEN_SHARE = 0.1
+"""The share of entries that are hidden, of modalities with gaps."""
 
-USUAL_ROWS = 10_000
+BASELINE_ROWS = 10_000
 """Most training rows of which the mean is the baseline."""
+
+Figure = Literal["rmse", "nrmse", "correlation", "coverage90", "accuracy"]
+FIGURES: tuple[Figure, ...] = ("rmse", "nrmse", "correlation", "coverage90", "accuracy")
+
+_metric = partial(Metric, group="imputation")
 
 
 def score_imputation(
@@ -42,70 +53,91 @@ def score_imputation(
     seed: int = 0,
     refine: int | None = None,
 ) -> Scores:
-    """Each modality hidden in turn in rows that have it and another one, and filled
-    given the others they have.
+    """Score imputation: each modality in turn is hidden and imputed given the others.
 
-    Of numbers ``impute/rmse/<m>``; ``impute/nrmse/<m>``, over that of the training
-    mean; ``impute/correlation/<m>``, of each feature over rows, mean over features; and
-    ``impute/coverage90/<m>``, the share of values within their 90 % interval. An
-    interval that ends at a count holds more than its level, so of counts it is the
-    share of random ranks among the draws, ties broken at random, that are within it
-    (Czado, Gneiting & Held 2009, https://doi.org/10.1111/j.1541-0420.2009.01191.x): .9,
-    too, of a model that is right. Of words and binary values ``impute/accuracy/<m>``.
-    Of modalities with gaps ``impute/entries/<the same>``, too: a tenth of the entries
-    hidden in rows of which all else is given. Counts are filled at the totals of their
-    rows, and errors and correlations are of what networks see of them
-    (:func:`counterpoint.nn.build.readable`). ``chance/impute/...`` is what the training
-    mean, or the most frequent value of each place, comes to. All but RMSE have a mean
-    over modalities, too.
+    Rows count that have the modality and another one. Of numbers:
+
+    - ``impute/rmse/<m>``, with the error of the training mean as chance;
+    - ``impute/nrmse/<m>``: the RMSE relative to that of the training mean;
+    - ``impute/correlation/<m>``: of each feature over rows, mean over features;
+    - ``impute/coverage90/<m>``: the share of values within their 90 % interval.
+
+    Of words and binary values ``impute/accuracy/<m>``, with the accuracy of the most
+    frequent value of each place as chance. All but RMSE have a mean over modalities.
+
+    Of modalities with gaps there are also ``impute/entries/<the same>``: a tenth of the
+    entries is hidden in rows of which everything else is given.
+
+    Counts are imputed at the totals of their rows. Errors and correlations are of the
+    values that networks read (:func:`counterpoint.nn.modules.readable`). An interval
+    that ends at a count contains more than its level. For counts, coverage is therefore
+    the share of random ranks among the draws, ties broken at random, that lie within it
+    (Czado, Gneiting & Held 2009, https://doi.org/10.1111/j.1541-0420.2009.01191.x). It
+    is also .9 if the model is right.
 
     Args:
-        images: measure images, too, which takes long.
+        method: the method.
+        train: the rows of the baseline.
+        split: the rows to impute.
+        images: impute images too, which is slow.
         rows: most rows of each modality.
-        refine: steps by which posteriors are refined; None for none.
+        seed: chooses rows, entries and draws.
+        refine: refine posteriors by so many steps.
     """
     scores = Scores()
-    found: dict[str, list[float]] = {}
+    means: dict[str, list[float]] = {}
+    found = _all_hidden(method, train, split, scores, images, rows, seed, refine)
+    for modality, hidden, prefix in found:
+        baseline = _baseline(train, modality, seed)
+        for figure, value in _scored(scores, hidden, modality, baseline, prefix).items():
+            means.setdefault(f"{prefix}{figure}", []).append(value)
+        scores.rest_on(len(hidden.truth))
+    for kind, values in means.items():
+        scores.add(_metric(kind=f"impute/{kind}"), float(np.mean(values)))
+    scores.rest_on(min((s.n for s in scores.records if s.n is not None), default=0))
+    return scores
+
+
+def _all_hidden(
+    method: Method,
+    train: Split,
+    split: Split,
+    scores: Scores,
+    images: bool,
+    rows: int | None,
+    seed: int,
+    refine: int | None,
+) -> Iterator[tuple[Modality, Hidden, str]]:
+    """Each modality hidden as a whole, and entries of those with gaps."""
     for modality in split.modalities:
-        name = modality.name
+        name, present = modality.name, split.present[modality.name]
         others = [m.name for m in split.modalities if m.name != name]
         usable = np.flatnonzero(
-            split.present[name] & np.logical_or.reduce([split.present[other] for other in others])
+            present & np.logical_or.reduce([split.present[other] for other in others])
         )
+        left_out = _metric(kind="impute", target=name)
         if len(modality.shape) == 3 and not images:
-            scores.left_out[f"impute/{name}"] = (
-                "images take long, and are imputed where the group is asked for"
-            )
+            reason = "images take long, and are imputed where the group is asked for"
+            scores.leave_out(left_out, reason)
         elif not len(usable) or not train.present[name].any():
-            scores.left_out[f"impute/{name}"] = "no row has it and another modality"
+            scores.leave_out(left_out, "no row has it and another modality")
         else:
             kept = usable[chosen(len(usable), rows, seed_of(seed, f"impute/{name}"))]
-            hidden = _hidden(method, split, name, others, kept, seed, refine)
-            for kind, value in _scored(scores, hidden, modality, train, seed).items():
-                found.setdefault(kind, []).append(value)
-            scores.rest_on(len(kept))
-        if modality.gaps and split.present[name].any() and train.present[name].any():
-            whole = np.flatnonzero(split.present[name])
+            yield modality, _hidden(method, split, name, others, kept, seed, refine), ""
+        if modality.gaps and present.any() and train.present[name].any():
+            whole = np.flatnonzero(present)
             kept = whole[chosen(len(whole), rows, seed_of(seed, f"impute/entries/{name}"))]
-            entries = _hidden_entries(method, split, name, kept, seed, refine)
-            for kind, value in _scored(scores, entries, modality, train, seed, "entries/").items():
-                found.setdefault(f"entries/{kind}", []).append(value)
-            scores.rest_on(len(kept))
-    for kind, values in found.items():
-        scores.add(f"impute/{kind}", float(np.mean(values)))
-    scores.rest_on(min(scores.rows.values(), default=0))
-    return scores
+            yield modality, _hidden_entries(method, split, name, kept, seed, refine), "entries/"
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """What was hidden, and what it was filled by, each (N, F): the values of a row side
-    by side.
+    """Hidden values and their imputation, (N, F) each: the flattened values of rows.
 
     Attributes:
-        truth: NaN where it is not known either.
-        mean: of the predictive distribution.
-        inside: probability that its interval holds the truth; empty for words.
+        truth: the hidden values; NaN where they are unknown.
+        mean: the mean of the predictive distribution.
+        inside: the probability that the interval contains the truth; empty for words.
     """
 
     truth: Array
@@ -122,12 +154,16 @@ def _hidden(
     seed: int,
     refine: int | None,
 ) -> Hidden:
-    """One modality hidden and filled in some rows; counts in as few at a time as their
-    draws take memory for."""
+    """Hide and impute one modality in some rows.
+
+    Counts are imputed few rows at a time, because their draws take memory.
+    """
     generator = torch.Generator().manual_seed(seed_of(seed, f"impute draws/{name}"))
     modality = next(m for m in split.modalities if m.name == name)
     at_once = (
-        max(1, VALUES // (DRAWS * math.prod(modality.shape))) if modality.counts else len(rows)
+        max(1, VALUES // (PREDICTIVE_DRAWS * math.prod(modality.shape)))
+        if modality.counts
+        else len(rows)
     )
     parts = []
     for start in range(0, len(rows), at_once):
@@ -137,8 +173,8 @@ def _hidden(
             batch,
             others,
             to=[name],
-            n=DRAWS,
-            level=LEVEL,
+            n=PREDICTIVE_DRAWS,
+            level=INTERVAL_LEVEL,
             refine=refine,
             samples=modality.counts,
             totals=totals,
@@ -162,7 +198,7 @@ def _hidden(
 def _hidden_entries(
     method: Method, split: Split, name: str, rows: Array, seed: int, refine: int | None
 ) -> Hidden:
-    """Some entries of a modality hidden and filled, but never all of a row."""
+    """Hide and impute some entries of a modality, but never all of a row."""
     purpose = f"impute entries/{name}"
     batch, generator = (
         split.batch(rows, device_of(method)),
@@ -171,7 +207,9 @@ def _hidden_entries(
     there = batch.observed(name)
     luck = torch.rand(there.shape, generator=generator).to(there.device).masked_fill(~there, -1.0)
     taken = (
-        there & (luck < SHARE) & (luck < luck.flatten(1).amax(1).view(-1, *[1] * (there.ndim - 1)))
+        there
+        & (luck < HIDDEN_SHARE)
+        & (luck < luck.flatten(1).amax(1).view(-1, *[1] * (there.ndim - 1)))
     )
     entries, x = (
         {**batch.entries, name: there & ~taken},
@@ -180,8 +218,8 @@ def _hidden_entries(
     filled = method.impute(
         replace(batch, x=x, entries=entries),
         to=[name],
-        n=DRAWS,
-        level=LEVEL,
+        n=PREDICTIVE_DRAWS,
+        level=INTERVAL_LEVEL,
         refine=refine,
         generator=generator,
     )
@@ -195,8 +233,10 @@ def _hidden_entries(
 
 
 def _inside(truth: Tensor, filled: Imputation, name: str) -> Tensor:
-    """Whether each value lies within its interval, NaN where there is no value; empty
-    for words, which have no interval."""
+    """Whether each value lies within its interval; NaN where there is no value.
+
+    Empty for words, which have no interval.
+    """
     if name not in filled.lower:
         return truth[:, :0]
     within = (filled.lower[name] <= truth) & (truth <= filled.upper[name])
@@ -205,52 +245,51 @@ def _inside(truth: Tensor, filled: Imputation, name: str) -> Tensor:
 
 def _ranked(truth: Tensor, draws: Tensor) -> Tensor:
     """Probability that the rank of each value among its draws (n, B, *shape), ties
-    broken at random, lies in the central ``LEVEL`` of all ranks."""
+    broken at random, lies in the central ``INTERVAL_LEVEL`` of all ranks."""
     places = len(draws) + 1
     first = (draws < truth).sum(0) / places
     last = first + ((draws == truth).sum(0) + 1) / places
-    tail = (1 - LEVEL) / 2
+    tail = (1 - INTERVAL_LEVEL) / 2
     held = (last.clamp(max=1 - tail) - first.clamp(min=tail)).clamp(min=0)
     return (held / (last - first)).double().masked_fill(truth.isnan(), torch.nan)
 
 
 def _known(batch: Batch, name: str) -> Tensor:
-    """The values of a modality (B, *shape), NaN where they are not there."""
+    """The values of a modality (B, *shape), NaN where they are missing."""
     return batch.x[name].double().masked_fill(~batch.observed(name), torch.nan)
 
 
 def _scored(
-    scores: Scores, hidden: Hidden, modality: Modality, train: Split, seed: int, what: str = ""
+    scores: Scores, hidden: Hidden, modality: Modality, baseline: Array, prefix: str
 ) -> dict[str, float]:
-    """Add what concerns one modality, below ``impute/<what>``; what has a mean over
-    modalities is returned by kind."""
-    name, truth, mean = modality.name, hidden.truth, hidden.mean
-    usual = _usual(train, modality, seed)
+    """Add the figures of one modality; those with a mean over modalities are returned."""
+    truth, mean = hidden.truth, hidden.mean
+
+    def metric(figure: Figure) -> Metric:
+        return _metric(kind=f"impute/{prefix}{figure}", target=modality.name)
+
     if modality.likelihood in ("categorical", "bernoulli"):
-        scores.add(f"chance/impute/{what}accuracy/{name}", _accuracy(truth, usual)[0])
         share, interval = _accuracy(truth, mean)
-        scores.add(f"impute/{what}accuracy/{name}", share, interval)
+        chance = _accuracy(truth, baseline)[0]
+        scores.add(metric("accuracy"), share, interval=interval, chance=chance)
         return {"accuracy": share}
     share, interval = _share(hidden.inside)
-    scores.add(f"impute/{what}coverage90/{name}", share, interval)
+    scores.add(metric("coverage90"), share, interval=interval)
     truth, mean = (readable(modality, torch.from_numpy(values)).numpy() for values in (truth, mean))
-    error, baseline = _rmse(truth, mean), _rmse(truth, usual)
-    scores.add(f"impute/{what}rmse/{name}", error)
-    scores.add(f"chance/impute/{what}rmse/{name}", baseline)
-    found = {
-        "nrmse": error / baseline if baseline > 0 else float("nan"),
-        "correlation": _correlation(truth, mean),
-    }
-    for kind, value in found.items():
-        scores.add(f"impute/{what}{kind}/{name}", value)
-    return found | {"coverage90": share}
+    error, usual_error = _rmse(truth, mean), _rmse(truth, baseline)
+    nrmse = error / usual_error if usual_error > 0 else float("nan")
+    correlation = _correlation(truth, mean)
+    scores.add(metric("rmse"), error, chance=usual_error)
+    scores.add(metric("nrmse"), nrmse)
+    scores.add(metric("correlation"), correlation)
+    return {"nrmse": nrmse, "correlation": correlation, "coverage90": share}
 
 
-def _usual(train: Split, modality: Modality, seed: int) -> Array:
-    """(F,): the mean over training rows of each value, as networks see it; of words the
-    most frequent id of each place."""
+def _baseline(train: Split, modality: Modality, seed: int) -> Array:
+    """(F,): the mean over training rows of each value, as networks read it; of words
+    the most frequent id of each place."""
     rows = np.flatnonzero(train.present[modality.name])
-    batch = train.batch(rows[chosen(len(rows), USUAL_ROWS, seed_of(seed, "impute usual"))])
+    batch = train.batch(rows[chosen(len(rows), BASELINE_ROWS, seed_of(seed, "impute usual"))])
     values = readable(modality, _known(batch, modality.name).flatten(1)).numpy()
     if modality.likelihood == "categorical":
         return np.array([np.bincount(place.astype(int)).argmax() for place in values.T], float)
@@ -258,13 +297,12 @@ def _usual(train: Split, modality: Modality, seed: int) -> Array:
 
 
 def _accuracy(truth: Array, guess: Array) -> tuple[float, tuple[float, float]]:
-    """Of ids and of binary values, which are rounded."""
+    """Accuracy of ids and of rounded binary values, with its interval."""
     return _share(np.where(np.isnan(truth), np.nan, np.rint(guess) == np.rint(truth)))
 
 
 def _share(hits: Array) -> tuple[float, tuple[float, float]]:
-    """The share of ones among values (N, F), with an interval to which a row's values
-    count as one."""
+    """The share of ones among values (N, F), with an interval clustered by row."""
     return accuracy(hits[:, ~np.isnan(hits).all(0)])
 
 
@@ -273,8 +311,10 @@ def _rmse(truth: Array, guess: Array) -> float:
 
 
 def _correlation(truth: Array, guess: Array) -> float:
-    """Pearson's of each value over rows, mean over those that vary; NaN where none
-    does."""
+    """Pearson's correlation of each value over rows, mean over those that vary.
+
+    NaN if none varies.
+    """
     guess = np.where(np.isnan(truth), np.nan, guess)
     known = ~np.isnan(truth).all(0)
     a, b = (v[:, known] - np.nanmean(v[:, known], 0) for v in (truth, guess))
@@ -285,3 +325,26 @@ def _correlation(truth: Array, guess: Array) -> float:
         if varies.any()
         else float("nan")
     )
+
+
+def _measure(context: Context) -> Scores:
+    options = context.options
+    scores = score_imputation(
+        context.method,
+        context.data.train_split,
+        context.held_out,
+        images=options.asked,
+        rows=options.rows,
+        seed=options.seed,
+        refine=options.refine,
+    )
+    scores.mark_few({})
+    return scores
+
+
+GROUP = Group(
+    "imputation",
+    tuple(f"impute/{part}{figure}" for part in ("", "entries/") for figure in FIGURES),
+    _measure,
+    default="always",
+)

@@ -1,32 +1,30 @@
-"""Judges: one small classifier for each modality, trained on the real training rows,
-that says what generated values show.
+"""Judges: one small classifier for each modality, which labels generated values.
 
-A judge has one trunk and a head for each label of its modality. Its penultimate layer
-is the feature space of Fréchet distances. A modality
-without labels has no judge: its feature space is the principal components of its
-standardised values.
+A judge is trained on the real training rows. It has one trunk and a head for each label
+of its modality. Its penultimate layer is the feature space of Fréchet distances. A
+modality without labels has no judge: its feature space is the principal components of
+its standardised values.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.core.files import write
 from counterpoint.core.modality import Modality
 from counterpoint.metrics.extractors import Extractor, extracted, name_of
+from counterpoint.metrics.intervals import Array
+from counterpoint.metrics.judge_fitting import JudgeOptions, cached_weights, optimise, shuffled
 from counterpoint.metrics.means import classes_of, labels_of
-from counterpoint.metrics.score import Array, Scores, chosen, chunks, seed_of
+from counterpoint.metrics.sampling import chosen, chunks, seed_of
+from counterpoint.metrics.seen import Seen, decided, detail, is_image
 from counterpoint.nn.build import trunk
 from counterpoint.nn.modules import readable
 from counterpoint.nn.options import NetworkOptions
@@ -34,101 +32,15 @@ from counterpoint.nn.options import NetworkOptions
 if TYPE_CHECKING:
     from counterpoint.data import Dataset, Split
 
-_VERSION = 1  # raise it when a change makes cached judges stale
-
-
-@dataclass(frozen=True)
-class JudgeOptions:
-    """How judges are built and trained.
-
-    Args:
-        width: channels of the first convolution.
-        features: size of the penultimate layer.
-        steps: most optimiser steps; training stops earlier when the validation loss has
-            not improved for ``patience`` checks.
-        check_every: steps between two checks.
-        batch_size: rows of a step.
-        lr: peak learning rate of a one-cycle schedule.
-    """
-
-    width: int = 16
-    features: int = 64
-    steps: int = 800
-    check_every: int = 100
-    patience: int = 3
-    batch_size: int = 128
-    lr: float = 4e-3
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a judge makes of some values.
-
-    Attributes:
-        rows: (n,) the held-out rows they belong to.
-        labels: by label, (n,) the predicted class.
-        features: (n, F).
-        detail: (n,) how much fine detail an image has; NaN for what is no image, or an
-            unbounded one.
-        f1: (n,) F1 against the values that the rows really have; NaN where those are
-            absent or not binary, or were not compared.
-        points: by another modality, (n, F) where the judge that matches the two places
-            the values, as far as one was asked.
-    """
-
-    rows: Array
-    labels: dict[str, Array]
-    features: Array
-    detail: Array
-    f1: Array
-    points: dict[str, Array]
-
-    @staticmethod
-    def cat(parts: list[Seen]) -> Seen:
-        arrays = {
-            key: np.concatenate([getattr(p, key) for p in parts])
-            for key in ("rows", "features", "detail", "f1")
-        }
-        labels, points = (
-            {
-                name: np.concatenate([getattr(p, key)[name] for p in parts])
-                for name in getattr(parts[0], key)
-            }
-            for key in ("labels", "points")
-        )
-        return Seen(labels=labels, points=points, **arrays)
-
-    def hits(self, label: str, truth: Array) -> Array:
-        """(N,): 1 where the prediction of a row meets ``truth`` (N,), 0 where not, NaN
-        for rows not seen or of unknown truth."""
-        found = np.full(len(truth), np.nan)
-        here = truth[self.rows]
-        found[self.rows] = np.where(here >= 0, self.labels[label] == here, np.nan)
-        return found
-
-
-def detail(values: Tensor, modality: Modality) -> Tensor:
-    """Energy of the highest frequencies of images (B, C, H, W), (B,): the mean square
-    of what a blur over 3×3 pixels takes away, away from the border. NaN for what is no
-    image, or one of unbounded values, whose detail nobody sees."""
-    if not _is_image(modality) or modality.unbounded:
-        return torch.full((len(values),), torch.nan, device=values.device)
-    blurred = F.avg_pool2d(values, 3, stride=1)
-    return (values[..., 1:-1, 1:-1] - blurred).square().flatten(1).mean(1)
-
-
-def decided(values: Tensor, modality: Modality) -> Tensor:
-    """Word ids in place of probabilities (B, length, classes); other values as they
-    are."""
-    return (
-        values.argmax(-1)
-        if modality.likelihood == "categorical" and values.dim() > 1 + len(modality.shape)
-        else values
-    )
-
 
 class Judge(nn.Module):
-    """A classifier of one modality: features shared by a head for each label."""
+    """A classifier of one modality, with a head for each label.
+
+    Args:
+        modality: the modality.
+        classes: by label, its classes.
+        options: the sizes.
+    """
 
     mean: Tensor
     std: Tensor
@@ -141,7 +53,7 @@ class Judge(nn.Module):
         self.classes = {label: np.asarray(values) for label, values in classes.items()}
         statistics = (
             (modality.shape[0], *[1] * (len(modality.shape) - 1))
-            if _is_image(modality)
+            if is_image(modality)
             else modality.shape
         )
         self.register_buffer("mean", torch.zeros(statistics))
@@ -158,28 +70,35 @@ class Judge(nn.Module):
         )
 
     def features(self, values: Tensor) -> Tensor:
-        """(B, F) from values (B, *shape)."""
+        """Compute features (B, F) of values (B, *shape)."""
         if self.modality.likelihood != "categorical":
             values = (readable(self.modality, values) - self.mean) / self.std
         return self.neck(self.trunk(values))
 
     def logits(self, features: Tensor) -> dict[str, Tensor]:
+        """Compute logits (B, classes) by label, from features (B, F)."""
         return {label: head(features) for label, head in zip(self.classes, self.heads, strict=True)}
 
     def standardise(self, values: Tensor) -> None:
-        """Take the mean and deviation of each channel (of an image) or feature (of a
-        vector) from some real values."""
+        """Set the mean and deviation of each channel of an image, or each feature of a
+        vector, to those of real values."""
         if self.modality.likelihood == "categorical":
             return
-        values, axes = readable(self.modality, values), (0, 2, 3) if _is_image(self.modality) else 0
+        values, axes = readable(self.modality, values), (0, 2, 3) if is_image(self.modality) else 0
         self.mean.copy_(values.mean(axes).view_as(self.mean))
         deviation = values.std(axes, unbiased=False).view_as(self.std)
         self.std.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 
 
 class Components(nn.Module):
-    """Feature space of a modality without labels: the leading principal components of
-    its standardised values."""
+    """The feature space of a modality without labels: principal components of its
+    standardised values.
+
+    Args:
+        modality: the modality.
+        values: real values, which are fitted.
+        size: the most components.
+    """
 
     def __init__(self, modality: Modality, values: Tensor, size: int) -> None:
         super().__init__()
@@ -194,9 +113,11 @@ class Components(nn.Module):
         self.classes: dict[str, Array] = {}
 
     def features(self, values: Tensor) -> Tensor:
+        """Compute features (B, F) of values (B, *shape)."""
         return (self._flat(values) - self.mean) / self.std @ self.axes
 
     def logits(self, features: Tensor) -> dict[str, Tensor]:
+        """None, because there are no labels."""
         return {}
 
     def _flat(self, values: Tensor) -> Tensor:
@@ -207,16 +128,25 @@ class Components(nn.Module):
 
 @dataclass(frozen=True)
 class Judges:
-    """The judge (or feature space) of every modality, and what takes the place of its
-    features."""
+    """The judge or feature space of every modality.
+
+    Args:
+        by_modality: the judges.
+        extractors: by modality, a function that replaces the judge's features.
+    """
 
     by_modality: dict[str, Judge | Components]
     extractors: Mapping[str, Extractor] = field(default_factory=dict)
 
     @torch.no_grad()
     def see(self, name: str, values: Tensor, rows: Array) -> Seen:
-        """Look at real or generated values of a modality: (B, *shape), or probabilities
-        (B, length, classes) for word ids."""
+        """Judge real or generated values of a modality.
+
+        Args:
+            name: the modality.
+            values: (B, *shape), or probabilities (B, length, classes) of words.
+            rows: (B,) the held-out rows that they belong to.
+        """
         judge = self.by_modality[name]
         values = decided(values, judge.modality)
         features = judge.features(values)
@@ -237,7 +167,7 @@ class Judges:
         )
 
     def look(self, split: Split, *, batch_size: int = 512) -> dict[str, Seen]:
-        """Look at the real values of a split, of every modality that is there."""
+        """Judge the real values of a split, by modality."""
         found = {}
         for name, judge in self.by_modality.items():
             parts = [
@@ -249,24 +179,26 @@ class Judges:
         return found
 
     def spaces(self) -> dict[str, str]:
-        """By modality, the feature space in words."""
+        """Describe the feature space of each modality."""
         spaces = {}
         for name, judge in self.by_modality.items():
             if name in self.extractors:
                 spaces[name] = f"{name_of(self.extractors[name])}, given by the user"
             elif isinstance(judge, Judge):
                 spaces[name] = (
-                    f"penultimate layer ({judge.neck[0].out_features}) of a judge trained on {', '.join(judge.classes)}"
+                    f"penultimate layer ({judge.neck[0].out_features}) of a judge trained on "
+                    f"{', '.join(judge.classes)}"
                 )
             else:
                 spaces[name] = (
-                    f"{judge.axes.shape[1]} principal components of standardised values (no labels to train a judge on)"
+                    f"{judge.axes.shape[1]} principal components of standardised values (no "
+                    "labels to train a judge on)"
                 )
         return spaces
 
 
 def values_of(split: Split, name: str, rows: Array, device: torch.device) -> Tensor:
-    """The values of one modality alone, as a batch would hold them."""
+    """Read the values of one modality as a batch holds them."""
     values = torch.from_numpy(np.ascontiguousarray(split.x[name][rows])).to(device)
     return _modality(split, name).read(values)
 
@@ -279,14 +211,18 @@ def train_judges(
     cache: Path | None = None,
     device: torch.device | None = None,
 ) -> Judges:
-    """Train a judge for each modality of the train split, stopped early on the
+    """Train a judge for each modality on the train split, with early stopping on the
     validation split.
 
-    Leaves the global random state as it was.
+    The global random state is restored.
 
     Args:
-        cache: a folder in which trained judges are kept, by the data's checksum,
-            architecture and seed.
+        data: the data set.
+        options: sizes and training.
+        seed: of initial weights and batches.
+        cache: a folder that keeps trained judges, by the data's checksum, architecture
+            and seed.
+        device: where to train.
 
     Raises:
         ValueError: a label with one class.
@@ -316,7 +252,7 @@ def train_judges(
                 "modality": modality.identity(),
                 "classes": {label: values.tolist() for label, values in classes.items()},
             }
-            with kept(
+            with cached_weights(
                 judge,
                 cache,
                 "judge",
@@ -326,29 +262,6 @@ def train_judges(
                     _fit(judge, data, options, seed)
             judges[modality.name] = judge
     return Judges(judges)
-
-
-def score_judges(split: Split, real: Mapping[str, Seen]) -> Scores:
-    """``judge/<label>``: accuracy on the real rows of a split, as ``Judges.look`` sees
-    them, mean over modalities.
-
-    Each modality's is under ``judge/<label>/<modality>``.
-    """
-    scores = Scores()
-    for label in dict.fromkeys(label for seen in real.values() for label in seen.labels):
-        scores.add_accuracy(
-            f"judge/{label}",
-            {
-                n: s.hits(label, labels_of(split, n)[label])
-                for n, s in real.items()
-                if label in s.labels
-            },
-        )
-    return scores
-
-
-def _is_image(modality: Modality) -> bool:
-    return len(modality.shape) == 3 and modality.likelihood != "categorical"
 
 
 def _modality(split: Split, name: str) -> Modality:
@@ -386,39 +299,6 @@ def _fit(judge: Judge, data: Dataset, options: JudgeOptions, seed: int) -> None:
     )
 
 
-def optimise(
-    judge: nn.Module,
-    losses: Iterator[Tensor],
-    held_loss: Callable[[], Tensor] | None,
-    options: JudgeOptions,
-) -> None:
-    """AdamW on one-cycle learning rates, on each of the losses in turn; keeps the
-    weights with the lowest held-out loss, or the last ones where there is none."""
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=options.lr, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, options.lr, total_steps=options.steps, pct_start=0.2
-    )
-    best, waited = float("inf"), 0
-    weights = {key: value.clone() for key, value in judge.state_dict().items()}
-    for step in range(1, options.steps + 1):
-        judge.train()
-        optimizer.zero_grad(set_to_none=True)
-        next(losses).backward()
-        optimizer.step()
-        schedule.step()
-        if step % options.check_every and step != options.steps:
-            continue
-        judge.eval()
-        with torch.no_grad():
-            loss = -float(step) if held_loss is None else float(held_loss())
-        best, waited = (loss, 0) if loss < best else (best, waited + 1)
-        if waited == 0:
-            weights = {key: value.clone() for key, value in judge.state_dict().items()}
-        elif waited >= options.patience:
-            break
-    judge.load_state_dict(weights)
-
-
 def _targets(judge: Judge, split: Split, device: torch.device) -> dict[str, Tensor]:
     """By label, (N,) positions among the judge's classes; −100, which cross-entropy
     ignores, for unknown ones."""
@@ -447,47 +327,3 @@ def _loss(judge: Judge, values: Tensor, targets: Mapping[str, Tensor], rows: Arr
             target >= 0
         ).sum().clamp(min=1)
     return total
-
-
-def shuffled(rows: Array, size: int, rng: np.random.Generator) -> Iterator[Array]:
-    """Endless batches of exactly ``min(size, len(rows))`` sorted rows: batch
-    normalisation never meets a short one."""
-    size = min(size, len(rows))
-    while True:
-        order = rng.permutation(rows)
-        yield from (
-            np.sort(order[start : start + size]) for start in range(0, len(rows) - size + 1, size)
-        )
-
-
-@contextmanager
-def kept(
-    judge: nn.Module, cache: Path | None, kind: str, described: Mapping[str, Any]
-) -> Iterator[bool]:
-    """Whether a judge's weights were in the cache; where they were not, or the file is
-    damaged, they are kept there when the block ends. The judge is frozen afterwards.
-
-    Args:
-        described: all that the weights depend on, JSON-able.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load, save
-
-    key = hashlib.sha256(
-        json.dumps({"version": _VERSION, **described}, sort_keys=True).encode()
-    ).hexdigest()[:32]
-    path = None if cache is None else Path(cache) / f"{kind}-{key}.safetensors"
-    known = False
-    if path is not None and path.is_file():
-        with suppress(SafetensorError, RuntimeError):
-            judge.load_state_dict(load(path.read_bytes()))
-            known = True
-    yield known
-    if path is not None and not known:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = save(
-            {k: v.detach().cpu().contiguous() for k, v in judge.state_dict().items()},
-            {kind: json.dumps(described)},
-        )
-        write(path, content)
-    judge.eval().requires_grad_(False)

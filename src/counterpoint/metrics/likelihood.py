@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from counterpoint.metrics.context import Context, Group
+from counterpoint.metrics.intervals import Z95
 from counterpoint.metrics.means import device_of
-from counterpoint.metrics.score import Z95, Scores, chosen, chunks, seed_of
+from counterpoint.metrics.sampling import chosen, chunks, seed_of
+from counterpoint.metrics.score import Metric
+from counterpoint.metrics.scores import Scores
 
 if TYPE_CHECKING:
     from counterpoint.data import Split
@@ -25,40 +30,57 @@ def score_likelihood(
     batch_size: int = 64,
     refine: int | None = None,
 ) -> Scores:
-    """``loglik/joint``: mean over rows of log p(x), in nats, of what is present in each
-    row; a lower bound in expectation.
+    """Score ``loglik/joint``: the mean of log p(x) over rows, in nats.
 
-    With ``refine``, samples come from posteriors refined by so many steps.
+    It is of everything that is present in a row, and a lower bound in expectation. The
+    priors are those of the objective: a diffusion prior takes no part. If a decoder has
+    no exact density, the metric is left out with the reason.
 
-    The priors are those of the objective: a diffusion prior takes no part. A method
-        that refuses (a decoder without an exact density) leaves the metric out, with
-        its reason.
+    Args:
+        method: the method.
+        split: the rows.
+        rows: most rows.
+        samples: importance samples.
+        seed: chooses rows and samples.
+        batch_size: rows at a time.
+        refine: refine posteriors by so many steps before sampling from them.
     """
     scores = Scores()
-    device = device_of(method)
+    device, metric = device_of(method), Metric(group="likelihood", kind="loglik/joint")
     kept = chosen(len(split), rows, seed_of(seed, "likelihood"))
     generator = torch.Generator().manual_seed(seed_of(seed, "importance samples"))
+    parts = []
     try:
-        found = [
-            method.log_likelihood(
-                split.batch(part, device), samples=samples, refine=refine, generator=generator
+        for part in chunks(kept, batch_size):
+            batch = split.batch(part, device)
+            parts.append(
+                method.log_likelihood(batch, samples=samples, refine=refine, generator=generator)
             )
-            .double()
-            .cpu()
-            .numpy()
-            for part in chunks(kept, batch_size)
-        ]
     except ValueError as refusal:
-        scores.left_out["loglik/joint"] = str(refusal)
+        scores.leave_out(metric, str(refusal))
         return scores
-    values = np.concatenate(found)
-    spread = (
-        Z95 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    )
-    mean = float(values.mean())
-    scores.add(
-        "loglik/joint", mean, (mean - spread, mean + spread) if np.isfinite(spread) else None
-    )
-    scores.rest_on(len(values))
+    values = np.concatenate([part.double().cpu().numpy() for part in parts])
+    mean, spread = float(values.mean()), float("nan")
+    if len(values) > 1:
+        spread = Z95 * float(values.std(ddof=1)) / len(values) ** 0.5
+    interval = (mean - spread, mean + spread) if isfinite(spread) else None
+    scores.add(metric, mean, interval=interval, n=len(values))
     scores.extra["likelihood"] = {"rows": len(values), "samples": samples, "unit": "nats"}
     return scores
+
+
+def _measure(context: Context) -> Scores:
+    options = context.options
+    scores = score_likelihood(
+        context.method,
+        context.held_out,
+        rows=options.likelihood_rows,
+        samples=options.likelihood_samples,
+        seed=options.seed,
+        refine=options.refine,
+    )
+    scores.mark_few({})
+    return scores
+
+
+GROUP = Group("likelihood", ("loglik/joint",), _measure, default="always", complete=True)

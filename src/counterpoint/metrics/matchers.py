@@ -1,8 +1,7 @@
-"""Matching judges: whether what is generated from a value belongs to it, where no label
-says so.
+"""Matching judges: whether generated values match their source, without labels.
 
-For each pair of modalities two towers, trunks as judges have them and a linear map
-each, place values on one sphere. Real pairs (a_i, b_i) train them by symmetric InfoNCE
+For each pair of modalities two towers embed values on one sphere. A tower is a trunk of
+a judge with a linear map. Real pairs (a_i, b_i) train them by symmetric InfoNCE
 (van den Oord et al., "Representation learning with contrastive predictive coding",
 2018, https://arxiv.org/abs/1807.03748; in both directions, Radford et al., "Learning
 transferable visual models from natural language supervision", 2021,
@@ -11,11 +10,11 @@ temperature τ, loss = −½ mean_i [ log softmax_j(s_ij / τ)_i + log softmax_j
 ]. Rows that share their a or their b (captions of one image, faces of the same
 attributes) are no negatives of each other.
 
-A judge then has to choose (two-alternative forced choice, the area under the ROC curve
-within each row): b̂_i, generated from a_i, is shown with a_i and with the a_j of
-another row, and p_i is the share of the other rows j with s(b̂_i, a_i) > s(b̂_i, a_j),
-ties counting a half. Each row takes part twice, by its own choices and as another's
-alternative, so its part in the mean is u_i = p_i + Σ_k (win_ki − p_k) / n_k over the
+A judge then makes a two-alternative forced choice, which is the area under the ROC
+curve within each row. It compares b̂_i, generated from a_i, with a_i and with the a_j
+of another row. p_i is the share of the other rows j with s(b̂_i, a_i) > s(b̂_i, a_j),
+where ties count a half. Each row takes part by its own choices and as an alternative of
+others, so its part in the mean is u_i = p_i + Σ_k (win_ki − p_k) / n_k over the
 n_k alternatives of each row k (Hájek's projection; DeLong et al., "Comparing the areas
 under two or more correlated receiver operating characteristic curves", 1988,
 https://doi.org/10.2307/2531595). The u_i have the mean of the p_i, and the intervals
@@ -36,16 +35,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterpoint.metrics.judges import (
-    Judge,
-    JudgeOptions,
-    decided,
-    kept,
-    optimise,
-    shuffled,
-    values_of,
-)
-from counterpoint.metrics.score import Array, chosen, seed_of
+from counterpoint.metrics.intervals import Array
+from counterpoint.metrics.judge_fitting import JudgeOptions, cached_weights, optimise, shuffled
+from counterpoint.metrics.judges import Judge, values_of
+from counterpoint.metrics.sampling import chosen, seed_of
+from counterpoint.metrics.seen import decided
 
 if TYPE_CHECKING:
     from counterpoint.core.modality import Modality
@@ -53,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class Matcher(nn.Module):
-    """Two towers onto one sphere."""
+    """Two towers that embed a pair of modalities on one sphere."""
 
     def __init__(self, pair: tuple[Modality, Modality], options: JudgeOptions) -> None:
         super().__init__()
@@ -63,15 +57,23 @@ class Matcher(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(log(10.0)))
 
     def place(self, name: str, values: Tensor) -> Tensor:
-        """(B, F), of length 1, from values (B, *shape) of one of the two modalities, or
-        probabilities (B, length, classes) for word ids."""
+        """Embed values of one of the two modalities.
+
+        Args:
+            name: the modality.
+            values: (B, *shape), or probabilities (B, length, classes) of words.
+
+        Returns:
+            (B, F), of length 1.
+        """
         tower, onto = (self.a, self.onto_a) if name == self.names[0] else (self.b, self.onto_b)
         return F.normalize(onto(tower.features(decided(values, tower.modality))), dim=1)
 
     def loss(self, values: tuple[Tensor, Tensor], others: Tensor) -> Tensor:
-        """Symmetric InfoNCE of B pairs.
+        """Compute the symmetric InfoNCE of B pairs.
 
         Args:
+            values: of both modalities, (B, *shape) each.
             others: (B, B) bool, which rows are negatives of which.
         """
         a, b = (self.place(name, side) for name, side in zip(self.names, values, strict=True))
@@ -85,16 +87,28 @@ class Matcher(nn.Module):
 
 @dataclass(frozen=True)
 class Matchers:
-    """The matching judge of every pair of modalities that has one, and why others have
-    none."""
+    """The matching judge of every pair of modalities that has one.
+
+    Args:
+        by_pair: the judges.
+        left_out: by pair without a judge, the reason.
+    """
 
     by_pair: dict[tuple[str, str], Matcher]
-    left_out: dict[str, str]
+    left_out: dict[tuple[str, str], str]
 
     @torch.no_grad()
     def places(self, name: str, others: Sequence[str], values: Tensor) -> dict[str, Array]:
-        """By other modality, (n, F): where the judge of both places values of ``name``,
-        real or generated; without those that have no judge."""
+        """Embed n values of a modality by the judge of each pair that it is in.
+
+        Args:
+            name: the modality.
+            others: the other modalities of the pairs.
+            values: real or generated.
+
+        Returns:
+            By other modality, (n, F); without pairs that have no judge.
+        """
         matchers = {
             other: self.by_pair.get((other, name)) or self.by_pair.get((name, other))
             for other in others
@@ -114,22 +128,28 @@ def train_matchers(
     cache: Path | None = None,
     device: torch.device | None = None,
 ) -> Matchers:
-    """Train a matching judge for each pair of modalities on the rows of the train split
-    that have both, stopped early on the validation split.
+    """Train a matching judge for each pair of modalities, with early stopping on the
+    validation split.
 
-    Leaves the global random state as it was.
+    Rows of the train split that have both modalities are used. The global random state
+    is restored.
 
     Args:
-        cache: a folder in which trained judges are kept, by the data's checksum,
-            architecture and seed.
+        data: the data set.
+        options: sizes and training.
+        seed: of initial weights and batches.
+        cache: a folder that keeps trained judges, by the data's checksum, architecture
+            and seed.
+        device: where to train.
     """
     options, device = options or JudgeOptions(), device or torch.device("cpu")
     checksum = "" if cache is None else data.checksum()
-    matchers, left_out = {}, {}
+    matchers: dict[tuple[str, str], Matcher] = {}
+    left_out: dict[tuple[str, str], str] = {}
     for pair in combinations(data.modalities, 2):
         a, b = names = (pair[0].name, pair[1].name)
         if len(paired(data.train_split, names)) < 2:
-            left_out[f"match/{a},{b}"] = f"fewer than two training rows have both {a} and {b}"
+            left_out[names] = f"fewer than two training rows have both {a} and {b}"
             continue
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(seed, f"match/{a},{b}"))
@@ -140,7 +160,7 @@ def train_matchers(
                 "options": asdict(options),
                 "seed": seed,
             }
-            with kept(matcher, cache, "match", described) as known:
+            with cached_weights(matcher, cache, "match", described) as known:
                 if not known:
                     _fit(matcher, data, options, seed, device)
         matchers[names] = matcher
@@ -148,17 +168,39 @@ def train_matchers(
 
 
 def different(split: Split, names: tuple[str, str], rows: Array) -> Array:
-    """(n, n) bool: whether two rows have different values in each of two modalities."""
+    """Compare rows: (n, n) bool, whether two differ in both of two modalities."""
     return unequal(*(split.x[name][rows] for name in names))
 
 
 def unequal(*values: Array) -> Array:
-    """(n, n) bool: whether two rows differ in each of some arrays (n, ...)."""
+    """Compare rows: (n, n) bool, whether two differ in each of some arrays (n, ...)."""
     numbers = []
     for array in values:
         known: dict[bytes, int] = {}
         numbers.append(np.array([known.setdefault(value.tobytes(), len(known)) for value in array]))
     return np.logical_and.reduce([number[:, None] != number for number in numbers])
+
+
+def forced_choice(points: Array, given: Array, others: Array) -> Array:
+    """Compute each row's part u_i in how often a point is nearer to its source than to
+    an alternative.
+
+    Args:
+        points, given: (n, F) each; point i was generated from ``given`` i.
+        others: (n, n) bool, symmetric: the alternatives of each row.
+
+    Returns:
+        (n,), NaN for rows without alternatives.
+    """
+    parts = np.full(len(points), np.nan)
+    counted = others.any(1)
+    others = others[np.ix_(counted, counted)]
+    scores = points[counted].astype(np.float64) @ given[counted].T
+    wins = 0.5 + 0.5 * np.sign(scores.diagonal()[:, None] - scores)
+    count = others.sum(1, keepdims=True)
+    share = (wins * others).sum(1, keepdims=True) / count
+    parts[counted] = share[:, 0] + ((wins - share) * others / count).sum(0)
+    return parts
 
 
 def _fit(
@@ -192,5 +234,5 @@ def _fit(
 
 
 def paired(split: Split, names: tuple[str, str]) -> Array:
-    """The rows that have both modalities."""
+    """Find the rows that have both modalities."""
     return np.flatnonzero(split.present[names[0]] & split.present[names[1]])

@@ -1,5 +1,5 @@
-"""Posterior means of a whole split and the labels that go with them: computed once,
-used by every metric on latents."""
+"""Posterior means of a whole split, with its labels: computed once and used by every
+metric on latents."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from counterpoint.metrics.score import Array, chunks
+from counterpoint.metrics.intervals import Array
+from counterpoint.metrics.sampling import chunks
 
 if TYPE_CHECKING:
     from counterpoint.data import Split
@@ -36,13 +38,13 @@ class Means:
     labels: dict[str, dict[str, Array]]
 
     def latent(self, kind: str, modality: str) -> Array:
-        """(N, d): ``"z"``, ``"w"`` or ``"zw"`` (both, concatenated) of a modality."""
+        """The means (N, d) of one modality's latent: ``"z"``, ``"w"`` or both, ``"zw"``."""
         parts = {"z": self.shared, "w": self.private}
         return np.concatenate([parts[part][modality] for part in kind], 1)
 
 
 def device_of(method: torch.nn.Module) -> torch.device:
-    """Where a method's parameters live; the CPU when it has none."""
+    """The device of a method's parameters; the CPU if it has none."""
     parameter = next(method.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
 
@@ -56,7 +58,7 @@ def labels_of(split: Split, modality: str) -> dict[str, Array]:
 
 
 def classes_of(labels: Array, label: str, modality: str) -> Array:
-    """The classes of a label, sorted; negative values mean unknown and are left out.
+    """The classes of a label, sorted, without negative values, which mean unknown.
 
     Raises:
         ValueError: fewer than two classes.
@@ -64,7 +66,9 @@ def classes_of(labels: Array, label: str, modality: str) -> Array:
     classes = np.unique(labels[labels >= 0])
     if len(classes) < 2:
         raise ValueError(
-            f"label {label!r} of modality {modality!r} has {len(classes)} class in the train split; a classifier needs two or more: leave the label out"
+            f"label {label!r} of modality {modality!r} has {len(classes)} class in the train "
+            "split; "
+            "a classifier needs two or more: leave the label out"
         )
     return classes
 
@@ -72,33 +76,26 @@ def classes_of(labels: Array, label: str, modality: str) -> Array:
 def posterior_means(
     method: Method, split: Split, *, batch_size: int = 512, refine: int | None = None
 ) -> Means:
-    """Encode a split in batches, once for each modality on its own, refined by so many
-    steps where ``refine`` is given.
+    """Encode a split in batches, once for each modality alone.
+
+    Args:
+        method: the method.
+        split: the rows.
+        batch_size: rows at a time.
+        refine: refine posteriors by so many steps.
 
     Raises:
         ValueError: a posterior mean is NaN or infinite.
     """
-    device = device_of(method)
     shared: dict[str, Array] = {}
     private: dict[str, Array] = {}
     for name in (m.name for m in split.modalities):
         for rows in chunks(np.flatnonzero(split.present[name]), batch_size):
-            latents = method.encode(split.batch(rows, device), given=[name], refine=refine)
-            found = {
-                "z": latents.shared[0],
-                **({"w": latents.private[name][0]} if name in latents.private else {}),
-            }
-            for kind, into in (("z", shared), ("w", private)):
-                if kind not in found:
-                    continue
-                values = found[kind].detach().float().cpu().numpy()
-                if not np.isfinite(values).all():
-                    raise ValueError(
-                        f"the posterior mean of {kind} given {name!r} holds NaN or infinity; the method has diverged: train it again"
-                    )
-                into.setdefault(name, np.zeros((len(split), values.shape[1]), np.float32))[rows] = (
-                    values
-                )
+            batch = split.batch(rows, device_of(method))
+            latents = method.encode(batch, given=[name], refine=refine)
+            _place(shared, name, rows, len(split), latents.shared[0], "z")
+            if name in latents.private:
+                _place(private, name, rows, len(split), latents.private[name][0], "w")
     return Means(
         shared=shared,
         private=private,
@@ -107,11 +104,30 @@ def posterior_means(
     )
 
 
-def joint_means(
+def _place(
+    into: dict[str, Array], name: str, rows: Array, size: int, means: Tensor, latent: str
+) -> None:
+    """Write the means of some rows into the array (size, D) of a modality."""
+    values = means.detach().float().cpu().numpy()
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"the posterior mean of {latent} given {name!r} holds NaN or infinity; "
+            "the method has diverged: train it again"
+        )
+    into.setdefault(name, np.zeros((size, values.shape[1]), np.float32))[rows] = values
+
+
+def means_given_all(
     method: Method, split: Split, *, batch_size: int = 512, refine: int | None = None
 ) -> Array:
-    """(N, D): the mean of q(z | x_S), S all that a row has, refined by so many steps
-    where ``refine`` is given."""
+    """Compute the mean of q(z | x_S), (N, D), where S is all that a row has.
+
+    Args:
+        method: the method.
+        split: the rows.
+        batch_size: rows at a time.
+        refine: refine posteriors by so many steps.
+    """
     device, parts = device_of(method), chunks(np.arange(len(split)), batch_size)
     means = [method.encode(split.batch(rows, device), refine=refine).shared[0] for rows in parts]
     return np.concatenate([m.detach().float().cpu().numpy() for m in means])

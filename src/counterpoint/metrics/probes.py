@@ -1,41 +1,59 @@
 """Probes: how well a linear classifier reads each label from each latent.
 
 Logistic regression (L-BFGS, C = 1, standardised features) is fitted on posterior means
-of the train split and scored on held-out rows, for every modality, latent (z, w, and
-both) and label; and on z given all that a row has. Leakage is what z tells of a private
-label and w of a shared one, against chance. Where few rows are held out, probes may be
-cross-validated instead: the rows of the train split and the held-out ones together are
-dealt out to folds, alike in every class, and each is scored by a probe of the other
-folds. The method has seen the train rows, though never their labels. The probe's
-cross-entropy also bounds mutual information from below, I(y; z) ≥ H(y) − CE (Barber and
-Agakov, "The IM algorithm", 2003).
+of the train split and scored on held-out rows. There is a probe for every modality,
+latent (z, w, and both) and label, and one of z given all that a row has. Leakage is the
+accuracy on a private label from z, or on a shared label from w, compared with chance.
+
+If few rows are held out, probes can be cross-validated instead. The rows of the train
+split and the held-out rows are pooled and dealt out to folds, stratified by class. Each
+fold is scored by a probe of the other folds. The method has seen the train rows, though
+never their labels.
+
+The cross-entropy of a probe also bounds mutual information from below,
+I(y; z) ≥ H(y) − CE (Barber and Agakov, "The IM algorithm", 2003).
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from counterpoint.data.sources.arrays import folds as dealt
-from counterpoint.metrics.means import Means, classes_of, joint_means, labels_of
-from counterpoint.metrics.score import FEW_ROWS, Array, Scores
+from counterpoint.metrics.chance import majority_classes, smallest_classes
+from counterpoint.metrics.context import Context, Group
+from counterpoint.metrics.intervals import Array
+from counterpoint.metrics.means import Means, classes_of, means_given_all
+from counterpoint.metrics.sampling import chosen, seed_of
+from counterpoint.metrics.score import FEW_ROWS, Metric, Way
+from counterpoint.metrics.scores import Chance, Scores
 
 if TYPE_CHECKING:
     from counterpoint.data import Split
     from counterpoint.methods import Method
 
+LATENTS = ("z", "w", "zw")
+
+MAX_ROWS_GIVEN_ALL = 2000
+"""Most rows on either side of the probes of z given everything, which chains may have
+to draw."""
+
+_metric = partial(Metric, group="probe")
+
 
 @dataclass(frozen=True)
 class Probe:
-    """A fitted probe's results on held-out rows.
+    """The results of a fitted probe on held-out rows.
 
     Attributes:
         hits: (N,) bool, whether each row is classified right.
-        information: H(y) − cross-entropy, in nats; a lower bound on I(y; latent),
-            negative when the probe misleads.
+        information: H(y) − cross-entropy, in nats; a lower bound on I(y; latent). It is
+            negative if the probe misleads.
         converged: whether L-BFGS met its tolerance.
     """
 
@@ -47,7 +65,12 @@ class Probe:
 def probe(
     train: Array, train_labels: Array, test: Array, test_labels: Array, *, max_iter: int = 500
 ) -> Probe:
-    """Fit on ``train`` (N, d) and score on ``test`` (N', d); labels are integers.
+    """Fit on ``train`` (N, d) and score on ``test`` (N', d). Labels are integers.
+
+    >>> from counterpoint.metrics import probe
+    >>> x, y = np.array([[-1.0], [1.0], [-2.0], [2.0]]), np.array([0, 1, 0, 1])
+    >>> probe(x, y, x, y).hits
+    array([ True,  True,  True,  True])
 
     Raises:
         ValueError: ``train_labels`` has a single class.
@@ -57,7 +80,8 @@ def probe(
 
     if len(np.unique(train_labels)) < 2:
         raise ValueError(
-            "the probe's train labels have a single class; a classifier needs two or more: leave the label out"
+            "the probe's train labels have a single class; a classifier needs two or more: "
+            "leave the label out"
         )
     # float64: L-BFGS stops early in the single precision that latents come in
     mean, std = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
@@ -82,12 +106,12 @@ def probe(
 
 
 def cross_validated(x: Array, labels: Array, folds: int, *, seed: int = 0) -> Probe:
-    """Every row of ``x`` (N, d) scored by a probe that is fitted on the folds without
-    it; folds are alike in every class.
+    """Score every row of ``x`` (N, d) by a probe fitted on the folds without it.
+
+    Folds are stratified by class.
 
     Raises:
-        ValueError: fewer rows than folds, or labels of which all but one class lie in
-            one fold.
+        ValueError: fewer rows than folds, or all but one class lie in one fold.
     """
     if len(x) < folds:
         raise ValueError(f"{len(x)} rows do not fill {folds} folds; take fewer folds")
@@ -102,95 +126,150 @@ def cross_validated(x: Array, labels: Array, folds: int, *, seed: int = 0) -> Pr
 
 
 def entropy(labels: Array) -> float:
-    """Entropy of the labels' empirical distribution, in nats."""
+    """Compute the entropy of the labels' empirical distribution, in nats.
+
+    >>> round(entropy(np.array([0, 1])), 3)
+    0.693
+    """
     frequency = np.unique(labels, return_counts=True)[1] / len(labels)
     return float(-(frequency * np.log(frequency)).sum())
 
 
-def score_probes(train: Means, test: Means, *, folds: int | None = None, seed: int = 0) -> Scores:
-    """``probe/<latent>/<label>`` and ``mi/<latent>/<label>`` (nats), means over
-    modalities, with each modality's under ``.../<modality>``.
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How probes are fitted.
 
-    Rows whose modality is absent, or whose label is unknown, are left out, and ``mi``
+    Args:
+        folds: cross-validate in so many folds; None fits on the train split and scores
+            on the held-out rows.
+        seed: of the folds.
+    """
+
+    folds: int | None = None
+    seed: int = 0
+
+    def fitted(
+        self, train: tuple[Array, Array, Array], held: tuple[Array, Array, Array]
+    ) -> tuple[Probe, Array]:
+        """Fit and score a probe.
+
+        Args:
+            train, held: latents (N, d), labels (N,) and which rows count (N,) bool.
+
+        Returns:
+            The probe, and which rows it scores: those of ``held``, or with folds those
+            of both.
+        """
+        (x, y, fit), (x_held, y_held, scored) = train, held
+        if self.folds is None:
+            return probe(x[fit], y[fit], x_held[scored], y_held[scored]), scored
+        both = np.concatenate([x[fit], x_held[scored]]), np.concatenate([y[fit], y_held[scored]])
+        result = cross_validated(*both, self.folds, seed=self.seed)
+        return result, np.concatenate([fit, scored])
+
+
+def score_probes(
+    train: Means,
+    test: Means,
+    *,
+    settings: ProbeSettings | None = None,
+    chances: dict[str, Chance] | None = None,
+) -> Scores:
+    """Score ``probe/<latent>/<label>`` and ``mi/<latent>/<label>`` (nats).
+
+    Both are means over modalities, and each modality's has its name at the end. Rows
+    whose modality is absent, or whose label is unknown, do not count. ``mi`` is left out
     below 50 rows.
 
     Args:
-        folds: cross-validate over the rows of both in so many folds, instead of fitting
-            on ``train`` and scoring on ``test``.
-        seed: of the folds.
+        settings: how probes are fitted.
+        chances: by label, the score of guessing.
 
     Raises:
         ValueError: a label with one class.
     """
-    scores = Scores()
-    names = [name for name in train.shared if name in test.shared]
+    scores, chances = Scores(), chances or {}
     unconverged = []
-    for label in dict.fromkeys(label for name in names for label in train.labels[name]):
-        for kind in ("z", "w", "zw"):
-            hits: dict[str, Array] = {}
-            information: dict[str, float] = {}
-            scored: dict[str, int] = {}
-            for name in names:
-                if (
-                    label not in train.labels[name]
-                    or label not in test.labels[name]
-                    or ("w" in kind and name not in train.private)
-                ):
-                    continue
-                fit, held = (
-                    means.present[name] & (means.labels[name][label] >= 0)
-                    for means in (train, test)
-                )
-                if not held.any():
-                    continue
-                x, y = train.latent(kind, name)[fit], train.labels[name][label][fit]
-                x_held, y_held = test.latent(kind, name)[held], test.labels[name][label][held]
-                classes_of(y, label, name)
-                if folds is None:
-                    found, rows = probe(x, y, x_held, y_held), held
-                else:
-                    found = cross_validated(
-                        np.concatenate([x, x_held]), np.concatenate([y, y_held]), folds, seed=seed
-                    )
-                    rows = np.concatenate([fit, held])
-                hits[name] = np.full(len(rows), np.nan)
-                hits[name][rows] = found.hits
-                scored[name] = int(rows.sum())
-                if scored[name] < FEW_ROWS:
-                    scores.left_out[f"mi/{kind}/{label}/{name}"] = (
-                        f"{scored[name]} rows, {FEW_ROWS} are needed"
-                    )
-                else:
-                    information[name] = found.information
-                if not found.converged:
-                    unconverged.append(f"{kind}/{label}/{name}")
-            if hits:
-                scores.add_accuracy(f"probe/{kind}/{label}", hits)
-                scores.add_mean(f"mi/{kind}/{label}", information, scored)
-    if not scores.metrics:
+    for label in dict.fromkeys(key for name in train.shared for key in train.labels[name]):
+        for latent in LATENTS:
+            probes = dict(_probes(train, test, label, latent, settings or ProbeSettings()))
+            if probes:
+                _add_probes(scores, probes, label, latent, chances.get(label))
+            unconverged += [
+                f"{latent}/{label}/{way}" for way, (p, _) in probes.items() if not p.converged
+            ]
+    if not scores.records:
         scores.left_out["probe"] = "the data set has no labels"
     if unconverged:
         scores.extra["probes_unconverged"] = unconverged
     return scores
 
 
-def score_joint_probes(
+def _probes(
+    train: Means, test: Means, label: str, latent: str, settings: ProbeSettings
+) -> Iterator[tuple[Way, tuple[Probe, Array]]]:
+    """The probe of each modality, and the rows that it scores."""
+    for name in (name for name in train.shared if name in test.shared):
+        labelled = label in train.labels[name] and label in test.labels[name]
+        if not labelled or ("w" in latent and name not in train.private):
+            continue
+        fit, held = (
+            means.present[name] & (means.labels[name][label] >= 0) for means in (train, test)
+        )
+        if not held.any():
+            continue
+        classes_of(train.labels[name][label][fit], label, name)
+        sides = [
+            (means.latent(latent, name), means.labels[name][label], rows)
+            for means, rows in ((train, fit), (test, held))
+        ]
+        yield Way((name,)), settings.fitted(sides[0], sides[1])
+
+
+def _add_probes(
+    scores: Scores,
+    probes: dict[Way, tuple[Probe, Array]],
+    label: str,
+    latent: str,
+    chance: Chance | None,
+) -> None:
+    hits: dict[Way, Array] = {}
+    information: dict[Way, float] = {}
+    rows = {way: int(scored.sum()) for way, (_, scored) in probes.items()}
+    bound = _metric(kind="mi", latent=latent, label=label)
+    for way, (result, scored) in probes.items():
+        hits[way] = np.full(len(scored), np.nan)
+        hits[way][scored] = result.hits
+        if rows[way] < FEW_ROWS:
+            reason = f"{rows[way]} rows, {FEW_ROWS} are needed"
+            scores.leave_out(bound.along(way), reason, too_few=True)
+        else:
+            information[way] = result.information
+    scores.add_accuracy(_metric(kind="probe", latent=latent, label=label), hits, chance=chance)
+    scores.add_mean(bound, information, rows=rows)
+
+
+def score_probes_given_all(
     method: Method,
     train: Split,
     test: Split,
     *,
     batch_size: int = 256,
     refine: int | None = None,
-    folds: int | None = None,
-    seed: int = 0,
+    settings: ProbeSettings | None = None,
+    chances: dict[str, Chance] | None = None,
 ) -> Scores:
-    """``probe/joint/<label>``: shared labels read from z given all that a row has,
-    whatever that is; by ``folds`` as in :func:`score_probes`.
+    """Score ``probe/all/<label>``: shared labels read from z given all that a row has.
+
+    Args:
+        refine: refine posteriors by so many steps.
+        settings: how probes are fitted.
+        chances: by label, the score of guessing.
 
     Raises:
         ValueError: a label with one class.
     """
-    scores = Scores()
+    scores, settings = Scores(), settings or ProbeSettings()
     labels = [
         label
         for label, values in test.shared_labels.items()
@@ -199,63 +278,47 @@ def score_joint_probes(
     if not labels:
         return scores
     latents = [
-        joint_means(method, split, batch_size=batch_size, refine=refine) for split in (train, test)
+        means_given_all(method, split, batch_size=batch_size, refine=refine)
+        for split in (train, test)
     ]
     for label in labels:
-        fit, held = (split.shared_labels[label] for split in (train, test))
-        classes_of(fit, label, "z")
-        if folds is None:
-            hits = np.full(len(held), np.nan)
-            hits[held >= 0] = probe(
-                latents[0][fit >= 0], fit[fit >= 0], latents[1][held >= 0], held[held >= 0]
-            ).hits
-        else:
-            z, y = np.concatenate(latents), np.concatenate([fit, held])
-            hits = np.full(len(y), np.nan)
-            hits[y >= 0] = cross_validated(z[y >= 0], y[y >= 0], folds, seed=seed).hits
-        scores.add_accuracy(f"probe/joint/{label}", {"all": hits}, each=False)
+        values = [split.shared_labels[label] for split in (train, test)]
+        classes_of(values[0], label, "z")
+        sides = [(z, y, y >= 0) for z, y in zip(latents, values, strict=True)]
+        result, scored = settings.fitted(sides[0], sides[1])
+        hits = np.full(len(scored), np.nan)
+        hits[scored] = result.hits
+        metric = _metric(kind="probe", setting="all", label=label)
+        chance = (chances or {}).get(label)
+        scores.add_accuracy(metric, {Way(): hits}, each=False, chance=chance)
     return scores
 
 
-def score_chance(*splits: Split, name: str = "chance") -> Scores:
-    """``chance/<label>``: the majority class's frequency, mean over modalities, with
-    each modality's under ``chance/<label>/<modality>``; of the rows of all splits
-    together, and under another name where one is given."""
-    scores = Scores()
-    for label, by in _counts(splits).items():
-        scores.add_mean(
-            f"{name}/{label}",
-            {modality: float(counts.max() / counts.sum()) for modality, counts in by.items()},
+def _measure(context: Context) -> Scores:
+    options, seed = context.options, context.options.seed
+    settings = ProbeSettings(options.folds, seed_of(seed, "folds"))
+    scored = context.probed if options.folds is not None else context.probed[1:]
+    pooled = context.probed if options.folds is not None else (context.held_out,)
+    chances = majority_classes(*pooled)
+    scores = score_probes(*context.means, settings=settings, chances=chances)
+    rows_seed = seed_of(seed, "joint rows")  # the purpose keeps old figures repeatable
+    few = [
+        part.take(chosen(len(part), MAX_ROWS_GIVEN_ALL, rows_seed))
+        for part in (context.data.train_split, context.held_out)
+    ]
+    scores.extend(
+        score_probes_given_all(
+            context.method,
+            few[0],
+            few[1],
+            batch_size=options.batch_size,
+            refine=options.refine,
+            settings=settings,
+            chances=chances,
         )
+    )
+    scores.mark_few(smallest_classes(*scored))
     return scores
 
 
-def smallest_classes(*splits: Split) -> dict[str, int]:
-    """By label, how many rows its smallest class has in any modality."""
-    return {
-        label: int(min(counts.min() for counts in by.values()))
-        for label, by in _counts(splits).items()
-    }
-
-
-def _counts(splits: tuple[Split, ...]) -> dict[str, dict[str, Array]]:
-    """By label and modality, how many rows each class has."""
-    known: dict[str, dict[str, list[Array]]] = {}
-    for split in splits:
-        for modality, present in split.present.items():
-            for label, values in labels_of(split, modality).items():
-                known.setdefault(label, {}).setdefault(modality, []).append(
-                    values[present & (values >= 0)]
-                )
-    counts = {
-        label: {
-            modality: np.unique(np.concatenate(parts), return_counts=True)[1]
-            for modality, parts in by.items()
-        }
-        for label, by in known.items()
-    }
-    return {
-        label: by
-        for label, each in counts.items()
-        if (by := {name: n for name, n in each.items() if len(n)})
-    }
+GROUP = Group("probe", ("probe", "mi"), _measure, default="always", complete=True)

@@ -2,31 +2,50 @@
 precision, recall, density, coverage; sharpness of images.
 
 Fréchet distance between Gaussians fitted to features (Heusel et al., "GANs trained by a
-two time-scale update rule", 2017), in closed form
-by symmetric eigendecompositions in double precision:  d² = ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½).
+two time-scale update rule", 2017), in closed form by symmetric eigendecompositions in
+double precision:
+
+    d² = ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½)
+
 Precision and recall: Kynkäänniemi et al. ("Improved precision and recall metric",
 2019). Density and coverage: Naeem et al. ("Reliable fidelity and diversity metrics",
-2020). Kernel distance: Bińkowski et al. ("Demystifying MMD GANs", 2018). Features are a
-judge's penultimate layer, so the numbers do not compare with Inception's; or what the
-user's own function makes of values.
+2020). Kernel distance: Bińkowski et al. ("Demystifying MMD GANs", 2018).
+
+Features are the penultimate layer of a judge, so the numbers do not compare with those
+of Inception. You can pass a feature extractor of your own instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 
+from counterpoint.metrics.context import Context, Group
 from counterpoint.metrics.generations import Generations
-from counterpoint.metrics.judges import Seen
-from counterpoint.metrics.score import FEW_ROWS, Array, Scores, chosen, seed_of
+from counterpoint.metrics.intervals import Array
+from counterpoint.metrics.sampling import chosen, seed_of
+from counterpoint.metrics.score import FEW_ROWS, Metric, Way
+from counterpoint.metrics.scores import Scores
+from counterpoint.metrics.seen import Seen
+
+_metric = partial(Metric, group="quality")
 
 
 def frechet_distance(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array) -> float:
-    """Squared Fréchet (2-Wasserstein) distance between two Gaussians with means (d,)
-    and covariances (d, d)."""
+    """Compute the squared Fréchet (2-Wasserstein) distance between two Gaussians.
+
+    Args:
+        mean_a, mean_b: means (d,).
+        cov_a, cov_b: covariances (d, d).
+
+    >>> from counterpoint.metrics import frechet_distance
+    >>> round(frechet_distance(np.zeros(2), np.eye(2), np.ones(2), np.eye(2)), 6)
+    2.0
+    """
     values, vectors = np.linalg.eigh(np.asarray(cov_a, np.float64))
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
     cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(min=0)).sum()
@@ -36,14 +55,23 @@ def frechet_distance(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array) -
 
 
 def frechet(real: Array, fake: Array) -> float:
-    """Squared Fréchet distance between Gaussians fitted to features (N, d) and (N', d).
+    """Compute the squared Fréchet distance between Gaussians fitted to features.
+
+    Args:
+        real, fake: (N, d) and (N', d).
+
+    >>> from counterpoint.metrics import frechet
+    >>> x = np.random.default_rng(0).normal(size=(50, 2))
+    >>> round(frechet(x, x + 3), 6)
+    18.0
 
     Raises:
         ValueError: fewer than two rows on a side.
     """
     if min(len(real), len(fake)) < 2:
         raise ValueError(
-            f"a Fréchet distance needs two rows or more on each side; got {len(real)} and {len(fake)}"
+            f"a Fréchet distance needs two rows or more on each side; got {len(real)} and "
+            f"{len(fake)}"
         )
     (mean_a, cov_a), (mean_b, cov_b) = (
         (x.mean(0, dtype=np.float64), np.atleast_2d(np.cov(x.astype(np.float64).T)))
@@ -53,15 +81,18 @@ def frechet(real: Array, fake: Array) -> float:
 
 
 def kernel_distance(real: Array, fake: Array) -> float:
-    """Unbiased squared maximum mean discrepancy of features (N, d) and (N', d) under
-    k(a, b) = (aᵀb/d + 1)³: about 0, also below it, where both are drawn from the same.
+    """Compute the unbiased squared maximum mean discrepancy of features (N, d), (N', d).
+
+    The kernel is k(a, b) = (aᵀb/d + 1)³. If both have the same distribution, the value
+    is about 0, and can be negative.
 
     Raises:
         ValueError: fewer than two rows on a side.
     """
     if min(len(real), len(fake)) < 2:
         raise ValueError(
-            f"a kernel distance needs two rows or more on each side; got {len(real)} and {len(fake)}"
+            f"a kernel distance needs two rows or more on each side; got {len(real)} and "
+            f"{len(fake)}"
         )
     a, b = np.asarray(real, np.float64), np.asarray(fake, np.float64)
 
@@ -83,18 +114,24 @@ class Prdc:
 
 
 def prdc(real: Array, fake: Array, k: int = 5) -> Prdc:
-    """k-nearest-neighbour precision, recall, density and coverage of ``fake`` (N', d)
-    against ``real`` (N, d).
+    """Compute the k-nearest-neighbour precision, recall, density and coverage of
+    ``fake`` (N', d) against ``real`` (N, d).
 
-    A manifold is the union of balls around its points, each reaching to the point's
-    k-th neighbour in its own set.
+    A manifold is the union of balls around its points. The radius of a ball is the
+    distance to the k-th neighbour in the same set.
+
+    >>> from counterpoint.metrics import prdc
+    >>> x = np.random.default_rng(0).normal(size=(50, 2))
+    >>> prdc(x, x + 100)
+    Prdc(precision=0.0, recall=0.0, density=0.0, coverage=0.0)
 
     Raises:
         ValueError: a set has k rows or fewer.
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(
-            f"precision and recall with k = {k} need more than {k} rows on each side; got {len(real)} and {len(fake)}"
+            f"precision and recall with k = {k} need more than {k} rows on each side; "
+            f"got {len(real)} and {len(fake)}"
         )
     a, b = torch.as_tensor(real, dtype=torch.float64), torch.as_tensor(fake, dtype=torch.float64)
     reach_a, reach_b = (
@@ -112,114 +149,145 @@ def prdc(real: Array, fake: Array, k: int = 5) -> Prdc:
     )
 
 
-def score_quality(generations: Generations, real: Mapping[str, Seen], *, k: int = 5) -> Scores:
-    """``{fid,kid,precision,recall,density,coverage}/<modality>`` of unconditional
-    samples, and ``..._cross/<modality>`` of cross generation; of images
-    ``sharpness/<modality>``, too, the fine detail of what is generated over that of the
-    real rows; ``fid_given<n>/<a>+<b>><target>`` from each set of n others, where there
-    are few enough sets to give every row to each; and of each prior, where there are
-    several, ``fid@<prior>/<modality>``.
+@dataclass
+class _Distances:
+    """Figures by metric and modality, and the rows that they rest on."""
 
-    Each also has its mean over modalities, without the last part of the name. The
-    reference is the real rows, as ``Judges.look`` sees them; the kernel distance,
-    precision and its kin use the same number of rows on both sides. A Fréchet distance
-    is left out below 50 rows on either side, of which no covariance of tens of features
-    can be had.
+    values: dict[Metric, dict[Way, float]] = field(default_factory=dict)
+    rows: dict[Metric, dict[Way, int]] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def add(self, metric: Metric, way: Way, value: float, rows: int) -> None:
+        self.values.setdefault(metric, {})[way] = value
+        self.rows.setdefault(metric, {})[way] = rows
+
+
+def score_quality(generations: Generations, real: Mapping[str, Seen], *, k: int = 5) -> Scores:
+    """Score the distances of generated from real features.
+
+    - ``{fid,kid,precision,recall,density,coverage}/<modality>`` of unconditional
+      samples, and ``.../cross/<modality>`` of generation from one other modality.
+    - ``sharpness/<modality>`` of images: the fine detail of generated images relative
+      to that of real ones.
+    - ``fid/given<n>/<a>+<b>><target>`` from each set of n others, if there are few
+      enough sets to give every row to each.
+    - ``fid/<modality>@prior=<prior>`` of each prior, if there are several.
+
+    Each has its mean over modalities. The kernel distance, precision and its kin use
+    the same number of rows on both sides. A Fréchet distance is left out below 50 rows
+    on either side, because the covariance of tens of features needs more.
+
+    Args:
+        generations: what the method generates.
+        real: what ``Judges.look`` sees in the real rows, the reference.
+        k: of the nearest neighbours of precision and its kin.
     """
-    scores = Scores()
-    crossed = {
-        target: [
-            seen[target]
-            for source, seen in generations.singles.items()
-            if source != target and target in seen
-        ]
-        for target in real
-    }
-    found: dict[str, dict[str, float]] = {}
-    rows = {}
+    scores, found = Scores(), _Distances()
     for target, reference in real.items():
-        for suffix, parts in (("", [generations.joint().get(target)]), ("_cross", crossed[target])):
-            fake = _features(parts)
-            counts = len(reference.features), len(fake)
-            if min(counts) <= k:
-                scores.left_out[f"fid{suffix}/{target}"] = (
-                    f"{counts[0]} real and {counts[1]} generated rows, more than {k} are needed"
-                )
-                continue
-            most = min(*counts, generations.samples)
-            a, b = (
-                x[chosen(len(x), most, seed_of(generations.seed, "prdc"))]
-                for x in (reference.features, fake)
-            )
-            values = {"kid": kernel_distance(a, b), **asdict(prdc(a, b, k))}
-            if min(counts) < FEW_ROWS:
-                scores.left_out[f"fid{suffix}/{target}"] = _too_few(counts)
-            else:
-                values = {"fid": frechet(reference.features, fake), **values}
-            real_detail, fake_detail = (
-                float(np.mean([s.detail.mean() for s in seen if s]))
-                for seen in ([reference], parts)
-            )
-            if real_detail > 0:
-                values["sharpness"] = fake_detail / real_detail
-            for kind, value in values.items():
-                found.setdefault(kind + suffix, {})[target] = value
-            rows[f"fid{suffix}/{target}"] = {
-                "real": counts[0],
-                "generated": counts[1],
-                "precision": most,
-            }
-    for kind, key, target, seen in _alone(generations, real, scores):
-        counts = len(real[target].features), len(seen.features)
-        if min(counts) < FEW_ROWS:
-            scores.left_out[f"{kind}/{key}"] = _too_few(counts)
+        drawn = generations.unconditional().get(target)
+        _measure_all(scores, found, generations, reference, [drawn] if drawn else [], target, k)
+        _measure_all(
+            scores, found, generations, reference, _crossed(generations, target), target, k, True
+        )
+    for metric, way, seen in _frechet_only(generations, scores):
+        original = real.get(way.target or "")
+        if original is None:
             continue
-        found.setdefault(kind, {})[key] = frechet(real[target].features, seen.features)
-        rows[f"{kind}/{key}"] = {"real": counts[0], "generated": counts[1]}
-    for kind, by_modality in found.items():
-        first = (
-            kind
-            if kind.startswith(("fid@", "fid_given"))
-            else "fid_cross"
-            if kind.endswith("_cross")
-            else "fid"
-        )
-        scores.add_mean(
-            kind, by_modality, {name: min(rows[f"{first}/{name}"].values()) for name in by_modality}
-        )
-    scores.extra["quality_rows"] = rows
+        counts = len(original.features), len(seen.features)
+        if min(counts) < FEW_ROWS:
+            scores.leave_out(metric.along(way), _too_few(counts), too_few=True)
+            continue
+        found.add(metric, way, frechet(original.features, seen.features), min(counts))
+        found.counts[metric.along(way).name] = {"real": counts[0], "generated": counts[1]}
+    for metric, values in found.values.items():
+        scores.add_mean(metric, values, rows=found.rows[metric])
+    scores.extra["quality_rows"] = found.counts
     return scores
 
 
-def _alone(
-    generations: Generations, real: Mapping[str, Seen], scores: Scores
-) -> Iterator[tuple[str, str, str, Seen]]:
-    """What has a Fréchet distance alone: its kind, its key, the modality, and what was
-    generated."""
+def _measure_all(
+    scores: Scores,
+    found: _Distances,
+    generations: Generations,
+    reference: Seen,
+    parts: list[Seen],
+    target: str,
+    k: int,
+    cross: bool = False,
+) -> None:
+    """Measure everything of one modality, generated unconditionally or from another."""
+    way = Way(target=target)
+    metric = partial(_metric, setting="cross" if cross else None)
+    fid = metric(kind="fid")
+    fake = np.concatenate([s.features for s in parts]) if parts else np.empty((0, 1))
+    counts = len(reference.features), len(fake)
+    if min(counts) <= k:
+        reason = f"{counts[0]} real and {counts[1]} generated rows, more than {k} are needed"
+        scores.leave_out(fid.along(way), reason, too_few=True)
+        return
+    most = min(*counts, generations.samples)
+    seed = seed_of(generations.seed, "prdc")
+    a, b = (x[chosen(len(x), most, seed)] for x in (reference.features, fake))
+    values = {"kid": kernel_distance(a, b), **asdict(prdc(a, b, k))}
+    if min(counts) < FEW_ROWS:
+        scores.leave_out(fid.along(way), _too_few(counts), too_few=True)
+    else:
+        values = {"fid": frechet(reference.features, fake), **values}
+    real_detail = float(reference.detail.mean())
+    if real_detail > 0:
+        values["sharpness"] = float(np.mean([s.detail.mean() for s in parts])) / real_detail
+    for kind, value in values.items():
+        found.add(metric(kind=kind), way, value, most)
+    found.counts[fid.along(way).name] = {
+        "real": counts[0],
+        "generated": counts[1],
+        "precision": most,
+    }
+
+
+def _crossed(generations: Generations, target: str) -> list[Seen]:
+    """What is generated of a modality from each other one."""
+    return [
+        by_target[target]
+        for source, by_target in generations.singles.items()
+        if source != target and target in by_target
+    ]
+
+
+def _frechet_only(generations: Generations, scores: Scores) -> Iterator[tuple[Metric, Way, Seen]]:
+    """What has a Fréchet distance alone: samples of each prior, and from each set."""
     priors = generations.method.priors
     for prior in priors if len(priors) > 1 else ():
-        yield from (
-            (f"fid@{prior}", name, name, seen)
-            for name, seen in generations.joint(prior).items()
-            if name in real
-        )
+        for name, seen in generations.unconditional(prior).items():
+            yield _metric(kind="fid", prior=prior), Way(target=name), seen
+    sets = generations.given if generations.whole else generations.given_one
     if not generations.whole:
-        scores.left_out["fid_given2"] = (
-            f"{len(generations.names)} modalities have too many sets to generate from every row for each"
+        reason = (
+            f"{len(generations.names)} modalities have too many sets "
+            "to generate from every row for each"
         )
-    for given, found in (generations.given if generations.whole else generations.given_one).items():
-        label = "+".join(given)
-        yield from (
-            (f"fid_given{len(given)}", f"{label}>{name}", name, seen)
-            for name, seen in found.items()
-            if name in real
-        )
+        scores.leave_out(_metric(kind="fid", setting="given", size=2), reason)
+    for given, by_target in sets.items():
+        for name, seen in by_target.items():
+            yield _metric(kind="fid", setting="given", size=len(given)), Way(given, name), seen
 
 
 def _too_few(counts: tuple[int, int]) -> str:
     return f"{counts[0]} real and {counts[1]} generated rows, {FEW_ROWS} of each are needed"
 
 
-def _features(parts: list[Seen | None] | list[Seen]) -> Array:
-    found = [seen.features for seen in parts if seen is not None]
-    return np.concatenate(found) if found else np.empty((0, 1))
+def _measure(context: Context) -> Scores:
+    scores = score_quality(context.generations, context.real)
+    scores.extra["feature_space"] = context.judges.spaces()
+    scores.mark_few({})
+    return scores
+
+
+GROUP = Group(
+    "quality",
+    ("fid", "kid", "precision", "recall", "density", "coverage", "sharpness"),
+    _measure,
+    needs=("judge",),
+    default="always",
+    complete=True,
+)

@@ -1,147 +1,213 @@
-"""Scores: named numbers with their confidence intervals, and how intervals of
-accuracies are found."""
+"""Scores: the figures of an evaluation, and the one place where their names are made.
+
+A ``Metric`` says what is measured, field by field. A ``Score`` is a metric with its
+value. The flat name of both, such as ``coherence/cross/digit/image>text``, is derived
+from the fields:
+
+    kind / latent / setting / label / step / given > target @prior=kind of the prior
+
+Fields that do not apply are left out. Names are never parsed: tables and reports filter
+the records.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from math import isfinite, sqrt
-from typing import Any
-from zlib import crc32
-
-import numpy as np
-from numpy.typing import NDArray
-
-Array = NDArray[Any]
-
-Z95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 FEW_ROWS = 50
-"""A figure on fewer rows is marked; HSIC, mutual information and Fréchet distances,
-whose bias is then as large as what they measure, are left out."""
+"""A figure on fewer rows is marked. HSIC, mutual information and Fréchet distances are
+left out, because their bias is then as large as what they measure."""
 
 FEW_PER_CLASS = 5
-"""A figure about a label is marked where some class has fewer rows."""
+"""A figure about a label is marked if some class has fewer rows."""
+
+Setting = Literal["self", "cross", "given", "unconditional", "recombine", "private", "all"]
+"""What a figure is conditioned on: the modality itself, one other modality, ``size``
+modalities, nothing, the latents of two rows, the private latent, or everything."""
 
 
-@dataclass
-class Scores:
-    """What one group of metrics found.
-
-    Attributes:
-        metrics: value by flat name.
-        intervals: 95 % confidence interval by the same names, where one is known.
-        left_out: why a metric is missing, by name.
-        rows: on how many rows a metric rests, by name, where that is known; of several
-            modalities the fewest.
-        extra: further figures for the meta of the evaluation, JSON-able.
-    """
-
-    metrics: dict[str, float] = field(default_factory=dict)
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def add(self, name: str, value: float, interval: tuple[float, float] | None = None) -> None:
-        """Keep a value; one that is not finite is left out, with the reason."""
-        if not isfinite(value):
-            self.left_out[name] = f"the value is {value}"
-            return
-        self.metrics[name] = float(value)
-        if interval is not None:
-            self.intervals[name] = interval
-
-    def add_mean(
-        self, name: str, values: Mapping[str, float], rows: Mapping[str, int] | None = None
-    ) -> None:
-        """Keep the mean over modalities (or pairs) under ``name`` and each one under
-        ``name/<key>``, with the rows of each."""
-        if not values:
-            return
-        self.add(name, float(np.mean(list(values.values()))))
-        for key, value in values.items():
-            self.add(f"{name}/{key}", value)
-        if rows:
-            self.rows |= {f"{name}/{key}": rows[key] for key in values} | {
-                name: min(rows[key] for key in values)
-            }
-
-    def rest_on(self, rows: int) -> None:
-        """Say of all metrics so far, but those whose rows are known, on how many rows
-        they rest."""
-        self.rows = {name: rows for name in self.metrics} | self.rows
-
-    def add_accuracy(self, name: str, hits: Mapping[str, Array], *, each: bool = True) -> None:
-        """Keep the mean accuracy over modalities (or pairs) under ``name`` and, if
-        ``each``, every one under ``name/<key>``.
-
-        Args:
-            hits: by key, (N,) with 1 for right, 0 for wrong and NaN for rows that do
-                not count; row i is the same example in all.
-        """
-        counted = {key: h for key, h in hits.items() if not np.isnan(h).all()}
-        if not counted:
-            self.left_out[name] = "no row to measure it on"
-            return
-        rows = {key: int((~np.isnan(h)).sum()) for key, h in counted.items()}
-        self.add(name, *accuracy(np.stack(list(counted.values()), 1)))
-        self.rows[name] = min(rows.values())
-        for key, h in counted.items() if each else ():
-            self.add(f"{name}/{key}", *accuracy(h[:, None]))
-            self.rows[f"{name}/{key}"] = rows[key]
-
-    def update(self, other: Scores) -> None:
-        self.metrics.update(other.metrics)
-        self.intervals.update(other.intervals)
-        self.left_out.update(other.left_out)
-        self.rows.update(other.rows)
-        self.extra.update(other.extra)
-
-
-def accuracy(hits: Array) -> tuple[float, tuple[float, float]]:
-    """Mean over columns of the accuracy of each column, with its 95 % interval.
-
-    The interval is Wilson's (1927) with the effective number of rows p(1−p)/Var(p). Var
-    is clustered by row, because the columns (modalities) judge the same examples;
-    without spread, the smallest column's row count stands in.
+@dataclass(frozen=True)
+class Way:
+    """The modalities that a detailed figure concerns.
 
     Args:
-        hits: (N, G) of 1, 0 and NaN (does not count); no column all NaN.
+        given: the observed modalities.
+        target: the generated (or judged) modality.
+
+    >>> from counterpoint.metrics import Way
+    >>> str(Way(("image", "text"), "sound")), str(Way(target="sound")), str(Way(("image",)))
+    ('image+text>sound', 'sound', 'image')
     """
-    counted = ~np.isnan(hits)
-    rows = counted.sum(0)
-    columns = np.nanmean(hits, 0)
-    p = float(columns.mean())
-    influence = (
-        np.where(counted, hits - columns, 0.0) / rows
-    )  # what each row moves its column's accuracy by
-    variance = float((influence.mean(1) ** 2).sum())
-    return p, wilson(p, p * (1 - p) / variance if variance > 0 else float(rows.min()))
+
+    given: tuple[str, ...] = ()
+    target: str | None = None
+
+    def __str__(self) -> str:
+        given = "+".join(self.given)
+        return f"{given}>{self.target}" if given and self.target else given or self.target or ""
 
 
-def wilson(p: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a proportion ``p`` seen in ``n`` trials."""
-    centre = p + Z95**2 / (2 * n)
-    spread = Z95 * sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
-    scale = 1 + Z95**2 / n
-    low, high = (centre - spread) / scale, (centre + spread) / scale
-    return (0.0 if p <= 0 else max(0.0, low)), (1.0 if p >= 1 else min(1.0, high))
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What is measured.
+
+    Args:
+        group: the group that measures it (:mod:`counterpoint.metrics.groups`).
+        kind: what the name begins with, such as ``"probe"`` or ``"posterior/kl"``.
+        latent: ``"z"``, ``"w"`` or ``"zw"`` of probes; a pair of dependences.
+        setting: what it is conditioned on; None for the usual of its kind.
+        size: how many modalities are given, of the setting ``"given"``.
+        label: the label that is read or judged.
+        step: the step of a refiner.
+        given: the observed modalities, of the figure of a certain set.
+        target: the generated or judged modality.
+        prior: the kind of the prior that samples come from; None for the last one.
+
+    >>> from counterpoint.metrics import Metric, Way
+    >>> Metric(group="probe", kind="probe", latent="z", label="digit").name
+    'probe/z/digit'
+    >>> fid = Metric(group="quality", kind="fid", setting="given", size=1)
+    >>> fid.along(Way(("text",), "image")).name
+    'fid/given1/text>image'
+    >>> Metric(group="quality", kind="fid", prior="diffusion").name
+    'fid@prior=diffusion'
+
+    Raises:
+        ValueError: an unknown setting, or a size without the setting ``"given"``.
+    """
+
+    group: str
+    kind: str
+    latent: str | None = None
+    setting: Setting | None = None
+    size: int | None = None
+    label: str | None = None
+    step: int | None = None
+    given: tuple[str, ...] = ()
+    target: str | None = None
+    prior: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.setting is not None and self.setting not in get_args(Setting):
+            raise ValueError(
+                f"setting={self.setting!r} is unknown; choose from {', '.join(get_args(Setting))}"
+            )
+        if (self.setting == "given") != (self.size is not None):
+            raise ValueError(
+                f"setting={self.setting!r} with size={self.size}; "
+                "give a size with the setting 'given', and only with it"
+            )
+
+    @property
+    def name(self) -> str:
+        """The flat name."""
+        setting = f"given{self.size}" if self.setting == "given" else self.setting
+        step = None if self.step is None else f"t{self.step}"
+        parts = (self.kind, self.latent, setting, self.label, step, str(self.way) or None)
+        prior = "" if self.prior is None else f"@prior={self.prior}"
+        return "/".join(part for part in parts if part is not None) + prior
+
+    @property
+    def way(self) -> Way:
+        """The modalities that it concerns; empty for a mean over modalities."""
+        return Way(self.given, self.target)
+
+    def along(self, way: Way) -> Metric:
+        """The same metric of certain modalities.
+
+        >>> from counterpoint.metrics import Metric, Way
+        >>> Metric(group="match", kind="match").along(Way(("a",), "b")).name
+        'match/a>b'
+        """
+        return replace(self, given=way.given, target=way.target)
 
 
-def seed_of(seed: int, purpose: str) -> int:
-    """An independent seed for each purpose, so that no metric's numbers depend on which
-    others were asked for."""
-    return int(np.random.SeedSequence([seed, crc32(purpose.encode())]).generate_state(1)[0])
+@dataclass(frozen=True, kw_only=True)
+class Score(Metric):
+    """One figure of an evaluation: a metric and its value.
+
+    Args:
+        value: the value; over seeds their mean.
+        interval: the 95 % confidence interval, if one is known.
+        chance: the value that guessing has, if it is known.
+        n: the number of rows that it rests on, if known; of several modalities the
+            smallest.
+        few: whether it rests on few rows (fewer than 50, or than 5 of some class).
+        std: sample standard deviation over seeds; None for a single run.
+        seeds: the number of runs; None for a single run.
+
+    >>> from counterpoint.metrics import Score
+    >>> Score(group="probe", kind="probe", latent="z", label="digit", value=0.5, chance=0.1)
+    Score(probe/z/digit = 0.500, chance 0.100)
+    """
+
+    value: float
+    interval: tuple[float, float] | None = None
+    chance: float | None = None
+    n: int | None = None
+    few: bool = False
+    std: float | None = None
+    seeds: int | None = None
+
+    def __repr__(self) -> str:
+        notes = [f"{self.name} = {number(self.value)}{FEW_MARK * self.few}", *self.notes()]
+        return f"Score({', '.join(notes)})"
+
+    def notes(self) -> list[str]:
+        """Spread, chance and number of rows, in words."""
+        chance = [] if self.chance is None else [f"chance {number(self.chance)}"]
+        rows = [] if self.n is None else [f"n={self.n}"]
+        return [spread for spread in [self.spread()] if spread] + chance + rows
+
+    def spread(self) -> str:
+        """The deviation over seeds, or else the interval, in words; may be empty."""
+        if self.std is not None:
+            return f"± {self.std:.3f} (n={self.seeds})"
+        if self.interval is None:
+            return ""
+        return f"[{number(self.interval[0])}, {number(self.interval[1])}]"
+
+    @property
+    def figure(self) -> float | dict[str, float]:
+        """The value, or ``{"mean", "std", "n"}`` over seeds."""
+        if self.std is None:
+            return self.value
+        return {"mean": self.value, "std": self.std, "n": self.seeds or 0}
+
+    def record(self) -> dict[str, Any]:
+        """The fields that are set, JSON-able.
+
+        >>> from counterpoint.metrics import Score
+        >>> Score(group="match", kind="match", given=("a",), target="b", value=0.5).record()
+        {'group': 'match', 'kind': 'match', 'given': ['a'], 'target': 'b', 'value': 0.5}
+        """
+        pairs = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        listed = {key: [*v] if isinstance(v, tuple) else v for key, v in pairs.items()}
+        return {key: v for key, v in listed.items() if v is not None and v is not False and v != []}
+
+    @classmethod
+    def of_record(cls, record: dict[str, Any]) -> Score:
+        """The score that :meth:`record` describes.
+
+        Raises:
+            TypeError, ValueError: fields that no score has, or too few of them.
+        """
+        interval = record.get("interval")
+        ends = None if interval is None else (float(interval[0]), float(interval[1]))
+        return cls(**{**record, "given": tuple(record.get("given", ())), "interval": ends})
 
 
-def chosen(rows: int, most: int | None, seed: int) -> Array:
-    """Sorted indices of ``min(rows, most)`` random rows of ``rows``; all of them when
-    ``most`` is None."""
-    if most is None or rows <= most:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+FEW_MARK = "*"
+FEW_NOTE = (
+    f"{FEW_MARK} on fewer than {FEW_ROWS} rows, or on fewer than {FEW_PER_CLASS} of some class"
+)
 
 
-def chunks(rows: Array, size: int) -> Iterable[Array]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+def number(value: float) -> str:
+    """Format a number with three decimals, large ones with four digits.
+
+    >>> number(0.25), number(12345.6)
+    ('0.250', '1.235e+04')
+    """
+    return f"{round(value, 3) + 0.0:.3f}" if abs(value) < 1000 else f"{value:.4g}"  # no "-0.000"

@@ -1,5 +1,4 @@
-"""What a trained method learned, for people: one HTML file, and the figures that it is
-made of."""
+"""Reports: what a trained method learned, as one HTML file and its figures."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Which features of a vector the other modalities tell: genes, proteins, whatever has a
-name."""
+"""Which named features of a vector, such as genes, the other modalities predict."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from counterpoint.data import Split
     from counterpoint.methods import Method
 
-FEWEST = 10  # rows that a correlation is worth
+MIN_CORRELATION_ROWS = 10
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,10 @@ class Predicted:
     """How well the features of one modality are predicted from the others.
 
     Attributes:
-        modality: its name.
-        rows: how many rows that was measured on.
-        median: correlation of the median feature.
-        best: names and correlations of the best, in order.
+        modality: the name of the modality.
+        rows: the number of rows.
+        median: the correlation of the median feature.
+        best: names and correlations of the best features, in order.
     """
 
     modality: str
@@ -40,14 +39,17 @@ class Predicted:
 def predicted(
     method: Method, split: Split, *, best: int = 12, most: int = 1000, seed: int = 0
 ) -> list[Predicted]:
-    """Pearson correlations, over rows, of what was measured with what the method makes
-    of the rest of the row, of every modality whose features have names. Counts are
-    compared as logarithms of their shares. Features that do not vary in these rows are
-    left out.
+    """Correlate the measured features with those predicted from the rest of the row.
+
+    Pearson correlations over rows, of every modality whose features have names. Counts
+    are compared as logarithms of their shares. Constant features are left out.
 
     Args:
-        best: how many features to name.
-        most: rows, at most, drawn at random.
+        method: the method.
+        split: the rows.
+        best: the number of features to name.
+        most: the most rows, drawn at random.
+        seed: chooses the rows.
     """
     found = []
     for m in (m for m in method.modalities if m.features and len(method.modalities) > 1):
@@ -56,7 +58,7 @@ def predicted(
             split.present[m.name] & np.any([split.present[name] for name in others], axis=0)
         )
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
-        if len(rows) < FEWEST:
+        if len(rows) < MIN_CORRELATION_ROWS:
             continue
         r = np.nan_to_num(_correlations(*_pairs(method, split, m, others, rows, seed)), nan=-np.inf)
         order = np.argsort(-r, kind="stable")
@@ -70,7 +72,7 @@ def predicted(
 def _pairs(
     method: Method, split: Split, modality: Modality, others: list[str], rows: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(N, d) as measured, and as predicted from the others."""
+    """The measured and the predicted values, (N, d) each."""
     generator = torch.Generator().manual_seed(seed)
     measured, made = [], []
     for start in range(0, len(rows), 256):
@@ -82,7 +84,7 @@ def _pairs(
 
 
 def _correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(d,) of columns; NaN of those that are constant."""
+    """The correlations of columns, (d,); NaN for constant ones."""
     a, b = (x - x.mean(0, dtype=np.float64) for x in (a, b))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((a * b).sum(0) / np.sqrt((a**2).sum(0) * (b**2).sum(0)))

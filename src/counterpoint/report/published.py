@@ -1,8 +1,10 @@
-"""Published figures that a report sets beside a run's own."""
+"""Published figures, which a report compares with those of a run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from counterpoint.report.bars import Tone
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Published:
         columns: pairs (latent, label), such as ``("z", "digit")``.
         rows: method's name to one accuracy per column, ``None`` where the paper has
             none.
-        coherence: method's name to digit coherence (self, cross, joint).
+        coherence: method's name to digit coherence (self, cross, unconditional).
     """
 
     data: str
@@ -27,9 +29,18 @@ class Published:
     coherence: dict[str, tuple[float, float, float]]
 
     def covers(self, labels: set[str]) -> bool:
-        """Whether a data set with these labels asks the questions that this table
-        answers."""
+        """Whether a data set has the labels of this table."""
         return {label for _, label in self.columns} <= labels
+
+    def tone(self, latent: str, label: str) -> Tone:
+        """The colour of a column: of the latent if it should tell the label, or grey.
+
+        The label of the first column is shared.
+        """
+        shared = label == self.columns[0][1]
+        if latent == "z":
+            return "z" if shared else "leak"
+        return "leak" if shared else "w"
 
 
 QUADRANT = Published(

@@ -1,9 +1,10 @@
-"""Studies: many runs that vary what a run is made of, resumable, each in a run folder
-of its own."""
+"""Studies: many runs that vary a configuration. Each run has a folder of its own, and a
+study that was stopped can be resumed."""
 
+from counterpoint.studies.cells import Cell, Sweep
 from counterpoint.studies.recipe import Recipe
 from counterpoint.studies.space import Choices, Range, fields_of, read_space
-from counterpoint.studies.sweeping import Cell, Sweep, sweep
+from counterpoint.studies.sweeping import sweep
 from counterpoint.studies.trials import Trial, Tuning
 from counterpoint.studies.tuning import tune
 

@@ -1,4 +1,4 @@
-"""What a run is made of, as studies vary it."""
+"""Recipes: the configuration of a run, which studies vary."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ Source = Dataset | Mapping[str, Any] | str | Path
 
 @dataclass(frozen=True)
 class Recipe:
-    """A method, data and how to train.
+    """A method, its data and its training.
 
     Args:
         method: the method.
-        data: keywords of ``data.load``; empty where ``loaded`` is a data set of the
-            caller's.
+        data: keywords of ``data.load``; empty if the caller gave a data set.
         model: keywords of the method.
         fit: fields of ``FitOptions``.
-        loaded: the data set of these keywords, where it is there already.
+        loaded: the data set, if it is loaded.
     """
 
     method: type[Method]
@@ -45,7 +44,7 @@ class Recipe:
         model: Mapping[str, Any] | None,
         fit: Mapping[str, Any] | FitOptions | None,
     ) -> Recipe:
-        """A recipe of what a caller has."""
+        """Make a recipe of a caller's arguments."""
         keywords = (
             {}
             if isinstance(data, Dataset)
@@ -67,13 +66,12 @@ class Recipe:
         )
 
     def changed(self, values: Mapping[str, Any]) -> Recipe:
-        """The same with other values of some fields, by dotted name
-        (:mod:`counterpoint.studies.space`); a limit on training that is among them
-        replaces the recipe's.
+        """Change some fields, by dotted name (:mod:`counterpoint.studies.space`).
+
+        A limit on training among them replaces the recipe's limits.
 
         Raises:
-            ValueError: a field of the data, where these are a data set that has been
-                loaded.
+            ValueError: a field of the data, if the caller gave a data set.
         """
         gone = lifted(
             {
@@ -89,18 +87,18 @@ class Recipe:
         of_data = [name for name in values if name.startswith("data.")]
         if of_data and not self.data:
             raise ValueError(
-                f"{of_data[0]} can't be varied of a data set that is loaded; give what data.load takes, such as its name"
+                f"{of_data[0]} can't be varied of a data set that is loaded; give what data.load "
+                "takes, such as its name"
             )
         loaded = None if of_data else self.loaded
         return replace(self, model=tree["model"], fit=tree["fit"], data=tree["data"], loaded=loaded)
 
     def dataset(self) -> Dataset:
-        """The data, loaded if they are not yet."""
+        """Load the data, unless they are loaded."""
         return load(**self.data) if self.loaded is None else self.loaded
 
     def made(self, data: Dataset) -> Method:
-        """The method, not yet trained; its first weights follow the seed of the
-        training.
+        """Make the untrained method, with initial weights by the seed of the training.
 
         Raises:
             ValueError, TypeError: options that do not go together.
@@ -110,7 +108,7 @@ class Recipe:
     def trained(
         self, data: Dataset, folder: Path, *, resume: bool = False, watch: Watch | None = None
     ) -> tuple[Method, FitResult]:
-        """The method, trained in a run folder."""
+        """Make and train the method in a run folder."""
         method = self.made(data)
         options, about = FitOptions(**self.fit), described(self.data)
         return method, fit(

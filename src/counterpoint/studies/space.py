@@ -1,12 +1,12 @@
-"""Search spaces: which fields of a configuration are searched, and over what.
+"""Search spaces: the fields of a configuration to search, and their values.
 
     fit.lr: {low: 1.0e-4, high: 1.0e-2, log: true}
     model.shared_dim: {low: 8, high: 64, step: 8}
     model.networks.norm: [none, batch]
 
-Fields have the dotted names of the configuration files: those of the method's
-constructor below ``model``, of ``FitOptions`` below ``fit``, and of ``data.load`` below
-``data``. What a field takes is read off its annotation.
+Fields have the dotted names of the configuration files: keywords of the method below
+``model``, of ``FitOptions`` below ``fit``, and of ``data.load`` below ``data``. The
+annotation of a field says which values are valid.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Range:
     """Numbers from ``low`` to ``high``, both included.
 
     Attributes:
-        log: even on a logarithmic scale.
-        step: between neighbours; None for 1 of whole numbers and none of others.
+        log: uniform on a logarithmic scale.
+        step: between neighbours; None for 1 if whole, and for any number otherwise.
         whole: whole numbers only.
     """
 
@@ -50,7 +50,7 @@ class Range:
 
     @property
     def ends(self) -> tuple[float, ...]:
-        """The values farthest apart."""
+        """The lowest and the highest value."""
         return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
 
     def suggested(self, trial: Trial, name: str) -> float:
@@ -74,7 +74,7 @@ class Choices:
         return self.values
 
     def suggested(self, trial: Trial, name: str) -> Any:
-        """The value of this trial. The storage holds plain values, and lists as JSON."""
+        """The value of this trial. The storage has plain values, and lists as JSON."""
         stored = {_stored(value): value for value in self.values}
         return stored[trial.suggest_categorical(name, [*stored])]
 
@@ -84,23 +84,25 @@ Space = dict[str, Range | Choices]
 
 
 def read_space(search: Mapping[str, Any] | str | Path, method: type[Method]) -> Space:
-    """A search space of a method, from a mapping or a YAML file.
+    """Read the search space of a method from a mapping or a YAML file.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: no mapping, an unknown field, an
-            empty range or no choice, or a value that the field does not take.
+        FileNotFoundError: no such file.
+        ValueError: no mapping, an unknown field, an empty range or no choice, or an
+            invalid value of a field.
     """
     entries = dict(_entries(_content(search)))
     if not entries:
         raise ValueError(
-            "search: names no field; give at least one, such as fit.lr: {low: 1.0e-4, high: 1.0e-2, log: true}"
+            "search: names no field; give at least one, such as fit.lr: {low: 1.0e-4, high: "
+            "1.0e-2, log: true}"
         )
     fields = fields_of(method)
     return {name: _dimension(name, entry, _kind(name, fields)) for name, entry in entries.items()}
 
 
 def fields_of(method: type[Method]) -> dict[str, Any]:
-    """What can be searched, by dotted name, and the annotation of each."""
+    """The fields that can be searched, by dotted name, with their annotations."""
     groups = {
         "model": {} if method.options_type is None else _hints(method.options_type, set()),
         "fit": _hints(FitOptions, {"stages", "trainer"}),
@@ -123,18 +125,20 @@ def _content(search: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
     path = Path(search)
     if not path.is_file():
         raise FileNotFoundError(
-            f"no file {path} of the search space; give a YAML file of fields and their ranges or choices"
+            f"no file {path} of the search space; give a YAML file of fields and their ranges or "
+            "choices"
         )
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(
-            f"{path} holds no search space; expected a mapping such as 'fit.lr: {{low: 1.0e-4, high: 1.0e-2, log: true}}'"
+            f"{path} holds no search space; expected a mapping such as 'fit.lr: "
+            f"{{low: 1.0e-4, high: 1.0e-2, log: true}}'"
         )
     return content
 
 
 def _entries(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Fields by dotted name; mappings that are no ranges are groups."""
+    """Fields by dotted name. Mappings that are not ranges are groups."""
     for key, value in tree.items():
         if _is_group(value):
             yield from _entries(value, f"{path}{key}.")
@@ -176,7 +180,8 @@ def _kind(name: str, fields: Mapping[str, Any]) -> Any:
         return fields[known]
     if name == "data.source":
         raise ValueError(
-            "search: data.source can't be searched: what is measured on different data does not compare"
+            "search: data.source can't be searched: what is measured on different data does not "
+            "compare"
         )
     last = get_close_matches(name.rpartition(".")[2], {full.rpartition(".")[2] for full in fields})
     close = get_close_matches(
@@ -196,7 +201,8 @@ def _dimension(name: str, entry: Any, kind: Any) -> Range | Choices:
         return _choices(name, entry, kind)
     if not isinstance(entry, Mapping) or not {"low", "high"} <= set(entry):
         raise ValueError(
-            f"search: {name} is {entry!r}; give a list of choices, or a range {{low: ..., high: ...}}"
+            f"search: {name} is {entry!r}; give a list of choices, or a range "
+            f"{{low: ..., high: ...}}"
         )
     unknown = [key for key in entry if key not in _RANGE]
     if unknown:
@@ -238,7 +244,8 @@ def _range(name: str, entry: Mapping[str, Any], kind: Any) -> Range:
         raise ValueError(f"search: {name}: log is {log!r}; give true or false")
     if not low < high:
         raise ValueError(
-            f"search: {name}: the range from low {low} to high {high} is empty; low must be less than high"
+            f"search: {name}: the range from low {low} to high {high} is empty; low must be less "
+            "than high"
         )
     if log and low <= 0:
         raise ValueError(f"search: {name}: low {low} must be positive where log is true")

@@ -1,150 +1,57 @@
-"""``sweep``: what methods lose as more values are missing.
+"""``sweep``: how much methods lose as more values are missing.
 
     random   each training value is missing with the same probability
-    block    each modality is missing in one run of the training rows (:meth:`counterpoint.data.Split.with_missing`)
-    test     training rows are complete, and one modality is missing in a fraction of the test rows
+    block    each modality is missing in one run of consecutive training rows
+             (:meth:`counterpoint.data.Split.with_missing`)
+    test     training rows are complete, and one modality is missing in a fraction of
+             the test rows
 
-The same values are hidden from all methods and seeds, so that these compare. Judges and
-probes are trained on complete rows, and but for ``test`` the
-test rows are complete: what differs between rates is the method alone. Of ``test``
-probes are measured, ``probe/joint/<label>`` of what each row has.
+The same values are hidden from all methods and seeds. Judges and probes are trained on
+complete rows, and the test rows are complete except for ``test``. Only the method
+differs between rates. ``test`` measures the probes, ``probe/all/<label>`` among them.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, get_args
 
-import numpy as np
 import yaml
 from tqdm import tqdm
 
 from counterpoint.core.documents import read_yaml
 from counterpoint.core.files import locked, replacing, write
 from counterpoint.data import Dataset
-from counterpoint.methods import METHODS, load, method_named
-from counterpoint.metrics import Evaluation, evaluate, group_of
+from counterpoint.methods import METHODS, Method, load, method_named
+from counterpoint.metrics import Evaluation, Metric, evaluate, group_of
 from counterpoint.model.format import settle
+from counterpoint.studies.cells import Cell, Mechanism, Sweep
+from counterpoint.studies.drawing import figure
 from counterpoint.studies.recipe import Recipe, Source
 from counterpoint.training import NonFiniteLoss
 from counterpoint.training.options import lifted, plain
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-How = Literal["random", "block", "test"]
-
 RATES = (0.0, 0.2, 0.4, 0.6, 0.8)
+"""Default fractions of missing values."""
 
-GROUPS = ("probe", "coherence", "likelihood")
+DEFAULT_GROUPS = ("probe", "coherence", "likelihood")
+"""Groups of metrics that are measured by default."""
 
-READ_AT_TEST = ("probe",)
-"""Groups that say what test rows lose with a modality: what is generated from others
-does not hang on it, and a likelihood is of fewer values."""
+TEST_GROUPS = ("probe",)
+"""Groups that are measured with missing test values. Generated values do not depend on
+them, and likelihoods of different values do not compare."""
 
-KINDS = ("probe/z/{}", "probe/joint/{}", "coherence/cross/{}", "coherence/joint/{}")
-"""Metrics that are drawn of every shared label, beside the likelihood."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One measurement of a sweep.
-
-    Attributes:
-        how: the mechanism; ``"complete"`` at rate 0, which is the same for all.
-    """
-
-    method: str
-    how: str
-    rate: float
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Of its evaluation's file."""
-        return f"{self.method}-{self.how}-{self.rate:g}-seed{self.seed}"
-
-    @property
-    def run(self) -> str:
-        """Of the run folder that it measures: ``test`` measures what complete rows have
-        trained."""
-        how, rate = ("complete", 0.0) if self.how == "test" else (self.how, self.rate)
-        return replace(self, how=how, rate=rate).name
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """What a sweep has measured.
-
-    Attributes:
-        cells: what was measured, each with its metrics by name.
-        failed: why there is nothing of a cell, by its name.
-        metrics: those that are drawn and tabulated.
-    """
-
-    cells: tuple[tuple[Cell, dict[str, float]], ...]
-    failed: dict[str, str]
-    metrics: tuple[str, ...]
-    chance: dict[str, float] = field(default_factory=dict)
-
-    def curve(self, metric: str, method: str, how: str) -> dict[float, list[float]]:
-        """Values over seeds by rate; rate 0 is that of complete rows."""
-        found: dict[float, list[float]] = {}
-        for cell, metrics in self.cells:
-            if cell.method == method and cell.how in (how, "complete") and metric in metrics:
-                found.setdefault(cell.rate, []).append(metrics[metric])
-        return dict(sorted(found.items()))
-
-    @property
-    def methods(self) -> list[str]:
-        return [*dict.fromkeys(cell.method for cell, _ in self.cells)]
-
-    @property
-    def hows(self) -> list[str]:
-        """The mechanisms; ``"complete"`` alone where nothing else was measured."""
-        return [*dict.fromkeys(cell.how for cell, _ in self.cells if cell.how != "complete")] or [
-            "complete"
-        ]
-
-    def drawn(self, metric: str, how: str) -> bool:
-        """Whether a mechanism has anything to say of a metric."""
-        return any(cell.how == how and metric in metrics for cell, metrics in self.cells)
-
-    def table(self) -> str:
-        """A block for each mechanism and metric: methods down, rates across, means over
-        seeds."""
-        lines = []
-        for how in self.hows:
-            for metric in (m for m in self.metrics if self.drawn(m, how)):
-                curves = {name: self.curve(metric, name, how) for name in self.methods}
-                rates = sorted({rate for curve in curves.values() for rate in curve})
-                lines.append(
-                    f"{metric}, {how}".ljust(40) + "".join(f"{rate:>10g}" for rate in rates)
-                )
-                for name, curve in curves.items():
-                    values = (
-                        f"{np.mean(curve[rate]):10.4g}" if rate in curve else " " * 10
-                        for rate in rates
-                    )
-                    lines.append(f"  {name}".ljust(40) + "".join(values))
-        return "".join(line.rstrip() + "\n" for line in lines)
-
-    def json(self) -> str:
-        """``{"runs": [{"method", "how", "rate", "seed", "metrics"}], "chance",
-        "failed"}``."""
-        runs = [{**asdict(cell), "metrics": metrics} for cell, metrics in self.cells]
-        return (
-            json.dumps(
-                {"runs": runs, "chance": self.chance, "failed": self.failed},
-                indent=2,
-                allow_nan=False,
-            )
-            + "\n"
-        )
+DRAWN_METRICS = (
+    Metric(group="probe", kind="probe", latent="z"),
+    Metric(group="probe", kind="probe", setting="all"),
+    Metric(group="coherence", kind="coherence", setting="cross"),
+    Metric(group="coherence", kind="coherence", setting="unconditional"),
+)
+"""Metrics that are drawn of every shared label by default, beside the likelihood."""
 
 
 def sweep(
@@ -153,7 +60,7 @@ def sweep(
     *,
     out: str | Path,
     rates: Sequence[float] = RATES,
-    how: Sequence[How] = ("random",),
+    how: Sequence[Mechanism] = ("random",),
     seeds: Sequence[int] = (0,),
     fit: Mapping[str, Any] | None = None,
     evaluation: Mapping[str, Any] | None = None,
@@ -161,17 +68,15 @@ def sweep(
     hidden: str | None = None,
     progress: bool = True,
 ) -> Sweep:
-    """Train methods on data of which ever more is missing, and measure each on complete
-    rows.
+    """Train methods with more and more missing values, and measure each on complete rows.
 
     ``out`` gets ``sweep.json``, ``sweep.png``, ``evaluations/`` and the run folders in
-    ``runs/``. The same call goes on with a sweep that was stopped, and
-    more rates, methods, seeds or mechanisms add to it: what has been measured is not
-        measured again.
+    ``runs/``. The same call resumes a sweep that was stopped. More rates, methods,
+    seeds or mechanisms add to it, and nothing is measured twice.
 
     Args:
         methods: names; or by name ``{"model": ..., "fit": ...}``: keywords of the
-            method and fields of ``FitOptions`` that are its own.
+            method and fields of ``FitOptions`` of its own.
         data: complete data: a data set, the name of one, or keywords of ``data.load``.
         out: the folder.
         rates: fractions of missing values, in [0, 1).
@@ -180,15 +85,15 @@ def sweep(
         fit: fields of ``FitOptions`` of all methods.
         evaluation: keywords of ``evaluate``; by default the groups probe, coherence and
             likelihood are measured.
-        metrics: those that are drawn; by default probes and coherence of each shared
-            label, and likelihood. Their groups are measured, too.
-        hidden: the modality that is missing by ``"test"``; by default the last.
-        progress: say on standard error what is done.
+        metrics: the names of those to draw; by default probes and coherence of each
+            shared label, and likelihood. Their groups are measured too.
+        hidden: the modality that ``"test"`` hides; by default the last.
+        progress: report progress on standard error.
 
     Raises:
         ValueError: nothing to do, another split than the test split, a rate outside [0,
             1), an unknown method, mechanism, modality or metric, options that do not go
-            together, data that are incomplete by an option, or a folder that holds a
+            together, data with missing values by an option, or a folder that holds a
             sweep with other options.
         BlockingIOError: another process works on the sweep.
     """
@@ -204,17 +109,16 @@ def sweep(
     wanted = _evaluation(evaluation or {}, metrics, complete, last)
     for recipe in recipes.values():
         recipe.made(complete)
-    folder = Path(out)
-    work = _Work(folder, recipes, complete, last, wanted, tuple(metrics))
+    work = _Work(Path(out), recipes, complete, last, wanted, tuple(metrics))
+    return _swept(work, cells, progress=progress)
+
+
+def _swept(work: _Work, cells: Sequence[Cell], *, progress: bool) -> Sweep:
+    """Measure each cell that has not been measured."""
+    quiet = not (progress and sys.stderr.isatty())
     with (
-        locked(folder),
-        tqdm(
-            total=len(cells),
-            desc="sweep",
-            unit="run",
-            disable=not (progress and sys.stderr.isatty()),
-            file=sys.stderr,
-        ) as bar,
+        locked(work.folder),
+        tqdm(total=len(cells), desc="sweep", unit="run", disable=quiet, file=sys.stderr) as bar,
     ):
         work.check()
         for cell in cells:
@@ -228,30 +132,26 @@ def sweep(
 
 
 def _cells(
-    methods: Sequence[str], rates: Sequence[float], how: Sequence[str], seeds: Sequence[int]
+    methods: Sequence[str], rates: Sequence[float], how: Sequence[Mechanism], seeds: Sequence[int]
 ) -> list[Cell]:
-    """What is to be measured, complete data first."""
-    for what, given in (("methods", methods), ("rates", rates), ("how", how), ("seeds", seeds)):
-        if not given:
-            raise ValueError(f"{what} is empty; give at least one")
+    """The cells to measure, complete data first."""
+    for option, values in (("methods", methods), ("rates", rates), ("how", how), ("seeds", seeds)):
+        if not values:
+            raise ValueError(f"{option} is empty; give at least one")
     for name in methods:
         method_named(name)
     wrong = [rate for rate in rates if not 0 <= rate < 1]
-    unknown = [kind for kind in how if kind not in get_args(How)]
+    unknown = [kind for kind in how if kind not in get_args(Mechanism)]
     if wrong or unknown:
         raise ValueError(
             f"rates: {wrong[0]} must lie in [0, 1)"
             if wrong
-            else f"how: {unknown[0]!r} is unknown; choose one of {', '.join(get_args(How))}"
+            else f"how: {unknown[0]!r} is unknown; choose one of {', '.join(get_args(Mechanism))}"
         )
-    each = [
-        Cell(m, kind if rate else "complete", float(rate), seed)
-        for rate in rates
-        for kind in how
-        for seed in seeds
-        for m in methods
-    ]
-    return [*dict.fromkeys(sorted(each, key=lambda cell: cell.rate))]
+    cells = []
+    for rate, kind, seed in product(sorted(map(float, rates)), how, seeds):
+        cells += [Cell(name, kind if rate else "complete", rate, seed) for name in methods]
+    return [*dict.fromkeys(cells)]
 
 
 def _recipe(
@@ -275,13 +175,14 @@ def _evaluation(
     """Keywords of ``evaluate``."""
     if hidden not in [m.name for m in data.modalities]:
         raise ValueError(
-            f"hidden={hidden!r} is no modality; choose one of {', '.join(m.name for m in data.modalities)}"
+            f"hidden={hidden!r} is no modality; "
+            f"choose one of {', '.join(m.name for m in data.modalities)}"
         )
     if given.get("split", "test") != "test":
         raise ValueError(
             f"a sweep is measured on the test split, got split={given['split']!r}; leave it out"
         )
-    groups = dict.fromkeys([*(given.get("only") or GROUPS), *map(group_of, metrics)])
+    groups = dict.fromkeys([*(given.get("only") or DEFAULT_GROUPS), *map(group_of, metrics)])
     return {**given, "only": [*groups], "progress": False}
 
 
@@ -302,20 +203,20 @@ class _Work:
         self.failed: dict[str, str] = {}
 
     def path(self, cell: Cell) -> Path:
-        """Of what was measured."""
+        """The file of a cell's evaluation."""
         return self.folder / "evaluations" / f"{cell.name}.json"
 
     def check(self) -> None:
-        """Keep the options in ``sweep.yaml``.
+        """Write the options to ``sweep.yaml``.
 
         Raises:
-            ValueError: the folder holds a sweep with others.
+            ValueError: the folder holds a sweep with other options.
         """
         about: dict[str, Any] = {
             "data": self.data.checksum(),
             "evaluation": plain({k: v for k, v in self.evaluation.items() if k != "only"}),
+            "hidden": self.hidden,
         }
-        about |= {"hidden": self.hidden}
         for name, recipe in self.recipes.items():
             about[f"methods/{name}"] = plain(
                 {"model": recipe.model, "fit": {k: v for k, v in recipe.fit.items() if k != "seed"}}
@@ -327,140 +228,96 @@ class _Work:
         for key, value in about.items():
             if key in before and before[key] != value:
                 raise ValueError(
-                    f"{self.folder} holds a sweep with other options ({key}); give the same, or name another folder"
+                    f"{self.folder} holds a sweep with other options ({key}); "
+                    "give the same, or name another folder"
                 )
         self.folder.mkdir(parents=True, exist_ok=True)
         write(path, yaml.safe_dump({**before, **about}, sort_keys=False).encode())
 
     def measure(self, cell: Cell) -> None:
-        """Train, unless that has been done, and evaluate. A run that diverges is left
-        out."""
-        run = self.folder / "runs" / cell.run
-        data, described = self.data, dict[str, Any]({"fit.seed": cell.seed})
-        seed = int(self.recipes[cell.method].data.get("seed") or 0)
-        if cell.how in ("random", "block"):
-            data = data.with_missing(cell.rate, seed, cell.how)  # type: ignore[arg-type]  # one of the two
-            if self.recipes[cell.method].data:
-                described |= {"data.missing": cell.rate, "data.missing_how": cell.how}
-        recipe = self.recipes[cell.method].changed(described)
-        settle(run / "model")
+        """Train a cell's run unless it is trained, and evaluate it.
+
+        A run that diverges is noted in ``failed``.
+        """
         try:
-            trained = (
-                load(run)
-                if (run / "model" / "config.json").is_file()
-                else recipe.trained(data, run, resume=True)[0]
-            )
+            trained = self._trained(cell)
         except NonFiniteLoss as error:
             self.failed[cell.name] = str(error)
             return
-        whole = self.data
+        data = self.data
         if cell.how == "test":
-            whole = replace(
-                whole, test=whole.test.with_missing(cell.rate, seed, among=[self.hidden])
-            )
+            holed = data.test.with_missing(cell.rate, self._seed(cell), among=[self.hidden])
+            data = replace(data, test=holed)
         groups = dict.fromkeys([*self._measured(cell), *self._wanted(cell)])
-        found = evaluate(
-            trained, whole, cache=self.folder / "judges", **{**self.evaluation, "only": [*groups]}
-        )
-        found.to_json(self.path(cell))
+        keywords = {**self.evaluation, "only": [*groups]}
+        evaluation = evaluate(trained, data, cache=self.folder / "judges", **keywords)
+        evaluation.to_json(self.path(cell))
+
+    def _trained(self, cell: Cell) -> Method:
+        """The method of a cell, loaded if it was trained before."""
+        run, recipe = self.folder / "runs" / cell.run, self.recipes[cell.method]
+        settle(run / "model")
+        if (run / "model" / "config.json").is_file():
+            return load(run)
+        data, changes = self.data, dict[str, Any]({"fit.seed": cell.seed})
+        if cell.how == "random" or cell.how == "block":
+            data = data.with_missing(cell.rate, self._seed(cell), cell.how)
+            if recipe.data:
+                changes |= {"data.missing": cell.rate, "data.missing_how": cell.how}
+        return recipe.changed(changes).trained(data, run, resume=True)[0]
+
+    def _seed(self, cell: Cell) -> int:
+        """The seed of the missing values: that of the data."""
+        return int(self.recipes[cell.method].data.get("seed") or 0)
 
     def done(self, cell: Cell) -> bool:
-        """Whether all that is wanted of it has been measured."""
+        """Whether all groups that are wanted of a cell have been measured."""
         return {*self._wanted(cell)} <= {*self._measured(cell)}
 
     def _wanted(self, cell: Cell) -> list[str]:
         return [
-            group
-            for group in self.evaluation["only"]
-            if cell.how != "test" or group in READ_AT_TEST
+            group for group in self.evaluation["only"] if cell.how != "test" or group in TEST_GROUPS
         ]
 
     def _measured(self, cell: Cell) -> list[str]:
-        """The groups of metrics that are there."""
+        """The groups that have been measured of a cell."""
         path = self.path(cell)
         return list(Evaluation.from_json(path).meta["groups"]) if path.is_file() else []
 
     def write(self, cells: Sequence[Cell]) -> Sweep:
-        """Write the table and the figure of what has been measured so far."""
+        """Write the results so far, and their figure."""
         every = [
             (cell, Evaluation.from_json(self.path(cell)))
             for cell in cells
             if self.path(cell).is_file()
         ]
-        drawn = self.metrics or tuple(
-            _usual(self.data, {name for _, evaluation in every for name in evaluation.metrics})
-        )
-        chance = {
-            name: value
-            for name in drawn
-            for _, evaluation in every
-            if (value := evaluation.chance(name)) is not None
-        }
-        found = Sweep(
+        measured = {name for _, evaluation in every for name in evaluation.metrics}
+        drawn = self.metrics or _default_metrics(self.data, measured)
+        chance: dict[str, float] = {}
+        for name in drawn:
+            for _, evaluation in every:
+                guess = evaluation.chance(name)
+                chance |= {} if guess is None else {name: guess}
+        results = Sweep(
             tuple((cell, evaluation.metrics) for cell, evaluation in every),
             dict(self.failed),
             drawn,
             chance,
         )
-        write(self.folder / "sweep.json", found.json().encode())
+        write(self.folder / "sweep.json", results.json().encode())
         if every and drawn:
             with replacing(self.folder / "sweep.png") as beside:
-                figure(found).savefig(beside, format="png", dpi=160, facecolor="white")
-        return found
+                figure(results).savefig(beside, format="png", dpi=160, facecolor="white")
+        return results
 
 
-def _usual(data: Dataset, measured: set[str]) -> Iterator[str]:
-    """Metrics that are drawn unless others are asked for, as far as they are measured."""
-    labels = data.test.shared_labels
-    wanted = [kind.format(label) for kind in KINDS for label in labels] + ["loglik/joint"]
-    yield from (name for name in wanted if name in measured)
-
-
-def figure(found: Sweep) -> Figure:
-    """A row for each metric, a column for each mechanism: means over seeds, with bars
-    of a standard deviation, over the missing percentage."""
-    from matplotlib.figure import Figure
-
-    from counterpoint.report.figures.style import CLASSES, FAINT, INK, style_panel
-
-    rows, columns = len(found.metrics), len(found.hows)
-    made = Figure(
-        figsize=(3.2 * columns + 0.8, 2.0 * rows + 0.4), facecolor="none", layout="constrained"
-    )
-    grid = made.subplots(rows, columns, squeeze=False, sharey="row", sharex=True)
-    for line, metric in zip(grid, found.metrics, strict=True):
-        for axes, how in zip(line, found.hows, strict=True):
-            if not found.drawn(metric, how):
-                axes.set_axis_off()
-                continue
-            for name, colour in zip(found.methods, CLASSES * 2, strict=False):
-                curve = found.curve(metric, name, how)
-                x, y = [100 * rate for rate in curve], [float(np.mean(v)) for v in curve.values()]
-                bars = [float(np.std(v, ddof=1)) if len(v) > 1 else 0.0 for v in curve.values()]
-                axes.errorbar(
-                    x,
-                    y,
-                    bars,
-                    color=colour,
-                    linewidth=1.3,
-                    marker="o",
-                    ms=3,
-                    elinewidth=0.8,
-                    capsize=1.5,
-                    label=name,
-                )
-            if metric in found.chance:
-                axes.axhline(found.chance[metric], color=FAINT, linewidth=1.0, linestyle="--")
-            style_panel(axes, f"{metric}, {how}" if how != "complete" else metric)
-    for axes in grid[-1]:
-        axes.set_xlabel("missing, %", fontsize=8, color=INK)
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    made.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=min(6, len(labels)),
-        fontsize=8,
-        frameon=False,
-    )
-    return made
+def _default_metrics(data: Dataset, measured: set[str]) -> tuple[str, ...]:
+    """The metrics that are drawn unless others are named, if they were measured."""
+    of_labels = [
+        replace(metric, label=label)
+        for metric in DRAWN_METRICS
+        for label in data.test.shared_labels
+    ]
+    likelihood = Metric(group="likelihood", kind="loglik/joint")
+    names = [metric.name for metric in (*of_labels, likelihood)]
+    return tuple(name for name in names if name in measured)

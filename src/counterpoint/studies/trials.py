@@ -1,4 +1,4 @@
-"""What a search has found: its trials, and which is the best."""
+"""The results of a search: its trials, and the best of them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,25 @@ from typing import Any, Literal
 
 Direction = Literal["maximize", "minimize"]
 State = Literal["complete", "pruned", "failed", "interrupted"]
+Prune = Literal["median", "halving", "none"]
+
+COUNTED_STATES: tuple[State, ...] = ("complete", "pruned", "failed")
+"""Of trials that count; interrupted ones are begun again."""
+
+LOSS_METRIC = "val/loss"
+"""The loss on the validation split, the default metric of a search."""
 
 
 @dataclass(frozen=True)
 class Trial:
     """One trial.
 
-    Attributes:
-        value: of the metric; None where the trial did not come to one.
+    Args:
+        number: in order, from 0.
+        state: how it ended.
+        value: of the metric; None if it has none.
         values: of the searched fields, by dotted name.
+        seconds: of training and measuring.
         reason: why there is no value.
     """
 
@@ -32,13 +42,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a search has found.
+    """The results of a search.
 
-    Attributes:
-        metric, direction: what was wanted.
-        trials: in order, interrupted ones included.
-        config: ``best.yaml``, for ``counterpoint fit --config``; None where no trial
-            came to a value.
+    Args:
+        metric, direction: what was optimised.
+        trials: in order, with interrupted ones.
+        config: ``best.yaml``, for ``counterpoint fit --config``; None if no trial has a
+            value.
     """
 
     metric: str
@@ -64,7 +74,7 @@ class Tuning:
         return [*dict.fromkeys(name for trial in self.trials for name in trial.values)]
 
     def csv(self) -> str:
-        """The trials in order, as a CSV table."""
+        """Render the trials in order as a CSV table."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["trial", "state", self.metric, *self.fields, "seconds", "reason"])
@@ -82,7 +92,7 @@ class Tuning:
         return text.getvalue()
 
     def table(self) -> str:
-        """The trials, best first, as text."""
+        """Render the trials as text, best first."""
         fields = self.fields
         rows = [["trial", self.metric, *fields, "seconds", ""]]
         for t in (*self._ranked, *(t for t in self.trials if t.value is None)):

@@ -16,11 +16,11 @@ from counterpoint.report.figures.pictures import (
     sheet,
     translations,
 )
-from counterpoint.report.figures.posteriors import in_the_plane, posteriors
-from counterpoint.report.figures.refinement import refinement
+from counterpoint.report.figures.plane import in_the_plane, posteriors
+from counterpoint.report.figures.refinement_curves import refinement
 from counterpoint.report.figures.rows import chosen_modality, complete_rows, has_complete_rows
 from counterpoint.report.figures.style import FAINT, INK
-from counterpoint.report.figures.tiles import mosaic, tiles
+from counterpoint.report.figures.tiling import mosaic, tiles
 
 __all__ = [
     "FAINT",

@@ -19,11 +19,10 @@ Series = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def read_history(path: str | Path) -> Series:
-    """Curves of a ``metrics.csv``: every numeric column against its ``step`` (or
-    ``epoch``, or the row's number).
+    """Read the curves of a ``metrics.csv``.
 
-    Empty cells are skipped, since training and validation values stand on lines of
-    their own.
+    Every numeric column is a curve against ``step`` (or ``epoch``, or the number of the
+    row). Empty cells are skipped, because training and validation have separate lines.
 
     Raises:
         FileNotFoundError: no such file. ValueError: a file without a header.
@@ -51,8 +50,7 @@ def read_history(path: str | Path) -> Series:
 
 
 def losses(history: Series | str | Path, columns: int = 3) -> Figure:
-    """Small multiples: one panel per term, training and validation in one panel, each
-    on its own scale.
+    """Draw one panel per term, with training and validation, each on its own scale.
 
     Raises:
         ValueError: no curve to draw.
@@ -91,8 +89,7 @@ def losses(history: Series | str | Path, columns: int = 3) -> Figure:
 
 
 def _stage(name: str) -> tuple[str, str]:
-    """'train/kl/z' to ('train', 'kl/z') and 'val/elbo' to ('val', 'elbo'); a name
-    without a stage is of training."""
+    """Split 'train/kl/z' into ('train', 'kl/z'); a name without a stage is training."""
     stage, _, term = name.partition("/")
     return (stage, term) if stage in ("train", "val") and term else ("train", name)
 

@@ -25,11 +25,12 @@ MAP_TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 def latent_points(
     method: Method, split: Split, modality: str | None = None, n: int = 600, seed: int = 0
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Posterior means given one modality alone, and the labels of the same rows.
+    """Encode rows given one modality alone, and return their labels too.
 
     Returns:
-        points: ``{"z": (n, D), "w": (n, D_m)}``, without ``"w"`` where there is none;
-            labels: every shared label, then every private label of the modality, each
+        points: posterior means ``{"z": (n, D), "w": (n, D_m)}``; no ``"w"`` without
+            private latents.
+        labels: every shared label, then every private label of the modality, each
             ``(n,)``.
     """
     m = chosen_modality(method, modality)
@@ -53,11 +54,13 @@ def latent_points(
 
 
 def project(points: np.ndarray, kind: str, seed: int = 0) -> np.ndarray:
-    """(n, D) to (n, 2) by ``"pca"``, ``"tsne"`` or ``"umap"``, on one core and the same
-    for the same seed.
+    """Project (n, D) to (n, 2) by ``"pca"``, ``"tsne"`` or ``"umap"``.
+
+    It runs on one core, and the same seed gives the same result.
 
     Raises:
-        ValueError: an unknown kind. ModuleNotFoundError: ``"umap"`` without umap-learn.
+        ValueError: an unknown kind.
+        ModuleNotFoundError: ``"umap"`` without umap-learn.
     """
     projections: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
         "pca": _pca,
@@ -112,7 +115,7 @@ def latent_map(
     kind: str = "pca",
     seed: int = 0,
 ) -> Figure:
-    """Each latent projected to the plane (rows), coloured by each label (columns).
+    """Draw each latent projected to the plane (rows), coloured by each label (columns).
 
     Args:
         points: ``(n, D)`` by latent, as from :func:`latent_points`.
@@ -170,7 +173,7 @@ def _colours(classes: np.ndarray) -> np.ndarray | list[str]:
 
 
 def _key(axes: Axes, label: str, classes: np.ndarray) -> None:
-    """The label's name above a panel and, where they fit, its classes in their colours."""
+    """Write the label's name above a panel and, if they fit, its classes in colour."""
     axes.text(
         0, 1.035, label, transform=axes.transAxes, fontsize=9.5, color=INK, ha="left", va="bottom"
     )

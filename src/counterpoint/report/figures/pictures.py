@@ -12,7 +12,7 @@ from torch import Tensor
 
 from counterpoint.core.modality import Modality
 from counterpoint.report.figures.rows import batch_of, chosen_modality, complete_rows
-from counterpoint.report.figures.tiles import Tile, mosaic, shown, span_of, tiles
+from counterpoint.report.figures.tiling import Tile, mosaic, shown, span_of, tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 
 def reconstructions(method: Method, split: Split, n: int = 10, seed: int = 0) -> Figure:
-    """For every modality a row of data and, below it, what is decoded from its own
-    posterior means."""
+    """Draw for every modality a row of data, and below it its reconstruction."""
     batch = batch_of(method, split, complete_rows(split, n, _first(split.shared_labels), seed))
     output = method.reconstruct(batch, generator=torch.Generator().manual_seed(seed))
     cells: list[Sequence[Tile | None]] = []
@@ -36,11 +35,11 @@ def reconstructions(method: Method, split: Split, n: int = 10, seed: int = 0) ->
 def translations(
     method: Method, split: Split, n: int = 4, seed: int = 0, prior: str = "auto"
 ) -> Figure:
-    """A matrix of blocks: row = the one modality given, column = the modality decoded;
-    first column = what was given.
+    """Draw a matrix of blocks: a row gives one modality, a column decodes one.
 
-    The same ``n`` examples fill every block. On the diagonal a modality is decoded from
-    itself; elsewhere the private latent of the target comes from the prior.
+    The first column shows the given values. The same ``n`` examples fill every block.
+    On the diagonal a modality is decoded from itself. Elsewhere the private latent of
+    the target comes from the prior.
     """
     side = max(1, math.isqrt(n))
     batch = batch_of(
@@ -74,8 +73,7 @@ def translations(
 def recombinations(
     method: Method, split: Split, modality: str | None = None, n: int = 7, seed: int = 0
 ) -> Figure:
-    """Rows take z from the example at their left, columns take w from the example
-    above; where they meet, both are decoded.
+    """Draw recombinations: z of the example at the left, w of the example above.
 
     Raises:
         ValueError: the method has no private latents, or no modality of that name.
@@ -83,7 +81,8 @@ def recombinations(
     m = chosen_modality(method, modality)
     if m.name not in method.model.private_dims:
         raise ValueError(
-            f"method {method.name!r} has no private latent for {m.name!r}, so there is nothing to recombine"
+            f"method {method.name!r} has no private latent for {m.name!r}, so there is nothing to "
+            "recombine"
         )
     private = _first({k: v[m.name] for k, v in split.private_labels.items() if m.name in v})
     rows = complete_rows(split, n, _first(split.shared_labels), seed)
@@ -103,8 +102,10 @@ def recombinations(
 
 
 def samples(method: Method, n: int = 10, prior: str = "auto", seed: int = 0) -> Figure:
-    """Unconditional samples: one row per modality; a column is one draw of z, with a w
-    of its own for each modality."""
+    """Draw unconditional samples: a row is a modality, a column one draw of z.
+
+    Each modality has a w of its own.
+    """
     output = method.sample(n, prior=prior, generator=torch.Generator().manual_seed(seed))
     return mosaic(
         [tiles(output[m.name], m) for m in method.modalities],
@@ -115,8 +116,10 @@ def samples(method: Method, n: int = 10, prior: str = "auto", seed: int = 0) -> 
 def sheet(
     values: Mapping[str, Tensor], modalities: Sequence[Modality], columns: int = 16
 ) -> Figure:
-    """Values of several modalities, ``(N, *shape)`` each, wrapped to ``columns`` tiles
-    a line; a block of lines per modality."""
+    """Draw values of several modalities, ``(N, *shape)`` each, a block per modality.
+
+    Lines are wrapped to ``columns`` tiles.
+    """
     chosen = [m for m in modalities if m.name in values]
     cells: list[list[Tile | None]] = []
     for m in chosen:
@@ -132,8 +135,7 @@ def _first(labels: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def _span(values: Tensor, modality: Modality) -> tuple[float, float] | None:
-    """One scale for what was observed and what was made, so that bar codes and
-    unbounded images can be compared."""
+    """The common scale of observed and generated bar codes and unbounded images."""
     picture = len(modality.shape) == 3 and modality.unit
     return (
         None

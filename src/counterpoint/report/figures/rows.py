@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 def complete_rows(
     split: Split, n: int, labels: np.ndarray | None = None, seed: int = 0
 ) -> np.ndarray:
-    """At most ``n`` rows that have every modality, drawn at random and spread evenly
-    over the classes of ``labels``.
+    """Draw at most ``n`` complete rows at random, spread over the classes of ``labels``.
 
     Raises:
         ValueError: no row has every modality.

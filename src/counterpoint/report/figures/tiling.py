@@ -1,7 +1,9 @@
-"""Mosaics of tiles: an image is its own tile, a vector becomes a bar code (one stripe
-per feature, or per run of neighbouring features; counts as networks see them), word ids
-become text. Unbounded images are shown between the values that are their darkest and
-lightest."""
+"""Mosaics of tiles.
+
+An image is its own tile. A vector becomes a bar code, with one stripe per feature or
+run of neighbouring features, and counts as networks read them. Word ids become text.
+Unbounded images are scaled between their darkest and lightest values.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ Tile = np.ndarray | str
 def tiles(
     values: Tensor | np.ndarray, modality: Modality, span: tuple[float, float] | None = None
 ) -> list[Tile]:
-    """Tiles of a stack of values.
+    """Turn a stack of values into tiles.
 
     Args:
         values: ``(N, *shape)``; images in [0, 1] or unbounded; ids, or probabilities
@@ -51,7 +53,7 @@ def tiles(
 
 
 def shown(values: Tensor | np.ndarray, modality: Modality) -> np.ndarray:
-    """What is drawn of a stack of values: of counts, what networks see of them."""
+    """The values that are drawn: counts as networks read them, others unchanged."""
     tensor = values.detach() if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
     array: np.ndarray = readable(modality, tensor.float()).cpu().numpy()
     return array

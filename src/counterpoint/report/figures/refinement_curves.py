@@ -12,8 +12,12 @@ if TYPE_CHECKING:
 
 
 def refinement(bounds: Mapping[str, Sequence[float]], ascent: Mapping[str, float]) -> Figure:
-    """A panel for each title: the bound at the steps 0 .. T, and, dashed, where
-    gradient ascent ends."""
+    """Draw the bound against the steps of a refiner, a panel for each title.
+
+    Args:
+        bounds: by title, the bound at the steps 0 .. T.
+        ascent: by title, the bound after gradient ascent, drawn as a dashed line.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.9 * len(bounds), 2.0), facecolor="none", layout="constrained")
