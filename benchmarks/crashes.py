@@ -157,7 +157,7 @@ def commands() -> list[Command]:
         trained("mvae"),
         Command(
             "fit-ema-steps",
-            (*fit, "--ema", "0.7", "--max_epochs=-1", "--max_steps", "6"),
+            (*fit, "--ema_decay", "0.7", "--max_epochs=-1", "--max_steps", "6"),
             again=resumed,
         ),
         trained("jnf", "--flow.hidden", "[4]", "--flow.transforms", "1"),

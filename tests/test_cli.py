@@ -928,7 +928,7 @@ def test_a_resumed_run_that_chooses_other_weights_forgets_what_was_added(
     assert main(["fit-prior", str(out), "--kind", "gmm", "--size", "2"]) == 0
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        assert main(["fit", "--resume", str(out), "--fit.select", "best"]) == 0
+        assert main(["fit", "--resume", str(out), "--fit.keep", "best"]) == 0
     assert "chooses other weights" in capsys.readouterr().err and cp.load(out).priors == (
         "standard",
     )
@@ -954,7 +954,7 @@ def test_words_make_the_same_options() -> None:
         "7",
         "--lr",
         "0.01",
-        "--fit.ema",
+        "--fit.ema_decay",
         "0.9",
     ]
     wanted = called(FitDecoderOptions, "fit-decoder", ["runs/a", *words])

@@ -31,7 +31,7 @@ VERBS = {
     "report": "one self-contained HTML file about a run",
 }
 
-LONGEST = 2000
+MAX_MESSAGE_LENGTH = 2000
 """Characters of a message; of a longer one, which repeats what it was given, the middle
 is left out."""
 
@@ -146,7 +146,7 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 def _say(text: str, code: int) -> int:
     line = " ".join(text.split())
-    if len(line) > LONGEST:
-        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    if len(line) > MAX_MESSAGE_LENGTH:
+        line = f"{line[: MAX_MESSAGE_LENGTH // 2]} ... {line[-MAX_MESSAGE_LENGTH // 2 :]}"
     print(f"counterpoint: {line}", file=sys.stderr)
     return code

@@ -17,7 +17,13 @@ from counterpoint.cli import choose
 from counterpoint.cli.arguments import called, gathered, run_groups
 from counterpoint.cli.options import AnnotateOptions, ImputeOptions, SampleOptions, TranslateOptions
 from counterpoint.cli.runs import opened, opened_model
-from counterpoint.cli.values import NUMBERS, printed, read_values, write_imputation, write_values
+from counterpoint.cli.values import (
+    NUMBER_SUFFIXES,
+    printed,
+    read_values,
+    write_imputation,
+    write_values,
+)
 from counterpoint.core.batch import Batch
 from counterpoint.core.modality import Modality
 from counterpoint.core.reading import to_unit
@@ -291,7 +297,7 @@ def _image(modality: Modality, autoencoder: datasets.Autoencoder) -> Modality:
 def _read(modality: Modality, given: str, autoencoder: datasets.Autoencoder | None) -> np.ndarray:
     """Rows of a modality from a file or a text; with an autoencoder pictures become
     latents, and numbers are taken for them."""
-    if autoencoder is None or not modality.unbounded or Path(given).suffix in NUMBERS:
+    if autoencoder is None or not modality.unbounded or Path(given).suffix in NUMBER_SUFFIXES:
         return read_values(modality, given)
     images = torch.from_numpy(read_values(_image(modality, autoencoder), given))
     return autoencoder.encode(to_unit(images)).numpy()

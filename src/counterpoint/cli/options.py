@@ -10,7 +10,7 @@ from counterpoint.inference import RefinerOptions
 from counterpoint.model.denoising import DenoiserOptions
 from counterpoint.model.fitted_priors import SamplerName
 from counterpoint.training import FitOptions
-from counterpoint.training.afterwards.decoder import USUAL
+from counterpoint.training.afterwards.decoder import DECODER_FIT
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class FitDecoderOptions:
 
     run: Path
     denoiser: DenoiserOptions = DenoiserOptions()
-    fit: FitOptions = USUAL
+    fit: FitOptions = DECODER_FIT
     resume: bool = False
 
 

@@ -16,10 +16,9 @@ import torch
 from counterpoint import data as datasets
 from counterpoint.cli.arguments import Settings, check_source, run_groups, words_for
 from counterpoint.cli.options import FitDecoderOptions, FitRefinerOptions, PriorOptions
-from counterpoint.core.files import is_vacant, locked, remove
+from counterpoint.core.files import locked
 from counterpoint.data.loading import described
 from counterpoint.methods import METHODS, Method, load
-from counterpoint.training.fingerprint import FILE as DATA_FILE
 from counterpoint.training.fingerprint import Fingerprint
 from counterpoint.training.run_folder import RunFolder, leads
 
@@ -30,23 +29,6 @@ if TYPE_CHECKING:
 
 Addition = PriorOptions | FitDecoderOptions | FitRefinerOptions
 """What asks for something to be added to a trained run."""
-
-RUN_PARTS = (
-    "metrics.csv",
-    "evaluation.json",
-    "evaluation-partial.json",
-    "report.html",
-    "model",
-    "checkpoints",
-    "afterwards.json",
-    "data.json",
-    "decoder",
-    "judges",
-    "tensorboard",
-    "config.yaml",
-)
-"""What a run folder may hold, and all that --overwrite removes. Until the rest is gone,
-config.yaml says that it is a run."""
 
 
 def out_folder(wanted: Settings) -> Path:
@@ -61,7 +43,7 @@ def out_folder(wanted: Settings) -> Path:
         return wanted.out
     if wanted.out.exists() and not wanted.out.is_dir():
         raise ValueError(f"{wanted.out} is a file; name a folder: --out RUN")
-    if not wanted.resume and not wanted.overwrite and not is_vacant(wanted.out, DATA_FILE):
+    if not wanted.resume and not wanted.overwrite and not RunFolder(wanted.out).vacant:
         raise ValueError(
             f"{wanted.out} is not empty; go on with it by --resume {wanted.out}, replace it by --overwrite, or choose another --out"
         )
@@ -75,12 +57,13 @@ def trained(wanted: Settings, data: Dataset) -> tuple[Method, FitResult]:
     options = FitOptions(**wanted.fit)
     method = METHODS[wanted.method].for_data(data, seed=options.seed, **wanted.model)
     run = out_folder(wanted)
+    folder = RunFolder(run)
     about = described(wanted.data)
     with locked(run) if leads() else nullcontext():
         if wanted.overwrite and leads():
-            _cleared(run)
-        if leads() and not (wanted.resume and (run / DATA_FILE).is_file()):
-            Fingerprint.of(data, wanted.data.get("source")).write(run)
+            folder.clear()
+        if leads() and not (wanted.resume and folder.data.is_file()):
+            Fingerprint.of(data, wanted.data.get("source")).write(folder.data)
         return method, train(
             method,
             data.train,
@@ -97,18 +80,8 @@ def decoder_folder(run: Path, resume: bool) -> Path:
     unless that goes on."""
     folder = RunFolder(run).decoder
     if not resume and leads():
-        _cleared(folder)
+        RunFolder(folder).clear()
     return folder
-
-
-def _cleared(run: Path) -> None:
-    """Remove a run, and nothing else that its folder may hold."""
-    if not is_vacant(run, DATA_FILE) and not (run / "config.yaml").is_file():
-        raise ValueError(
-            f"{run} holds no run (no config.yaml), so --overwrite leaves it alone; choose another --out"
-        )
-    for part in (run / name for name in RUN_PARTS):
-        remove(part)
 
 
 def loaded(options: Mapping[str, Any]) -> Dataset:
@@ -176,7 +149,7 @@ def _as_trained(data: Dataset, source: str, method: Method, run: Path) -> Datase
     Raises:
         ValueError: nothing is left of a split.
     """
-    then, now = Fingerprint.read(run), Fingerprint.of(data, source)
+    then, now = Fingerprint.read(RunFolder(run).data), Fingerprint.of(data, source)
     changes = [] if then is None else [*then.changes(now)]
     if then is None or not changes:
         return data

@@ -25,7 +25,7 @@ from counterpoint.data.sources.files import read_npy
 if TYPE_CHECKING:
     from counterpoint.inference import Imputation
 
-NUMBERS = (".npy", ".json", ".csv", ".txt")
+NUMBER_SUFFIXES = (".npy", ".json", ".csv", ".txt")
 """Names of files of numbers end so."""
 
 
@@ -38,11 +38,11 @@ def read_values(modality: Modality, given: str) -> np.ndarray:
             values of another shape.
     """
     path = Path(given)
-    if modality.words and (path.suffix == ".txt" or path.suffix not in NUMBERS):
+    if modality.words and (path.suffix == ".txt" or path.suffix not in NUMBER_SUFFIXES):
         return _texts(modality, given)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path} for modality {modality.name!r}")
-    if path.suffix in NUMBERS:
+    if path.suffix in NUMBER_SUFFIXES:
         values = _numbers(path, modality)
     elif len(modality.shape) == 3 and modality.unit:
         values = _image(path, modality)

@@ -60,7 +60,7 @@ class Model(nn.Module):
     Attributes:
         denoisers: the diffusion decoders that took the place of a trained one, by
             modality.
-        recompute: decode and compare again in the backward pass instead of keeping what
+        activation_checkpointing: decode and compare again in the backward pass instead of keeping what
             decoders and likelihoods computed, which must not depend on how often they
             are called (no batch normalisation).
     """
@@ -94,7 +94,7 @@ class Model(nn.Module):
         self.sampler_sizes: dict[str, int] = {}
         self.denoisers: dict[str, DenoiserOptions] = {}
         self.decoder_rows = decoder_rows
-        self.recompute = False
+        self.activation_checkpointing = False
 
     @property
     def refiner(self) -> nn.Module | None:
@@ -324,7 +324,7 @@ class Model(nn.Module):
         keeps only its inputs until then."""
         return (
             partial(checkpoint, function, use_reentrant=False)
-            if self.recompute and torch.is_grad_enabled()
+            if self.activation_checkpointing and torch.is_grad_enabled()
             else function
         )
 

@@ -100,7 +100,7 @@ def tune(
             ``FitOptions``, keywords of ``evaluate``.
         trials: how many in all, pruned and failed ones included.
         metric: ``"val/loss"``, of the last validation, or of the best with
-            ``select="best"``; or a metric of ``evaluate``, of the validation split.
+            ``keep="best"``; or a metric of ``evaluate``, of the validation split.
         direction: ``"maximize"`` or ``"minimize"``; only of ``"val/loss"`` it may be
             left out.
         storage: Optuna's address of a database, such as ``sqlite:///F.db``; by default
@@ -460,7 +460,7 @@ def _loss(result: FitResult, options: FitOptions) -> float:
         raise ValueError(
             f"{LOSS} was never measured: a run must end a pass of the training rows; raise max_steps or max_epochs"
         )
-    return result.best if options.select == "best" else result.metrics[LOSS]
+    return result.best if options.keep == "best" else result.metrics[LOSS]
 
 
 def _state(trial: FrozenTrial) -> State:

@@ -25,10 +25,8 @@ from counterpoint.data.images import Pictures
 if TYPE_CHECKING:
     from counterpoint.data import Dataset, Stream
 
-FILE = "data.json"
-"""Name of the file in a run folder."""
-_BLOCK = 4096  # rows read together for a checksum
-_SHOWN = 3  # rows or features that a message names
+_BLOCK_ROWS = 4096  # rows read together for a checksum
+_MAX_NAMED = 3  # rows or features that a message names
 
 
 @dataclass(frozen=True)
@@ -90,21 +88,20 @@ class Fingerprint:
             data.name, str(source), digest, {m.name: m.features for m in data.modalities}, rows
         )
 
-    def write(self, run: Path) -> None:
-        """Write ``data.json`` into a run folder, whole or not at all."""
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
         write(
-            run / FILE,
+            path,
             (json.dumps({"format": 1, **asdict(self)}, ensure_ascii=False) + "\n").encode(),
         )
 
     @staticmethod
-    def read(run: Path) -> Fingerprint | None:
-        """That of a run folder; None where it has none.
+    def read(path: Path) -> Fingerprint | None:
+        """The fingerprint in a file; None if there is no file.
 
         Raises:
-            ValueError: a file that is damaged.
+            ValueError: the file is damaged.
         """
-        path = run / FILE
         if not path.is_file():
             return None
         try:
@@ -163,8 +160,8 @@ class Fingerprint:
 
 def _told(keys: Sequence[str], named: bool = True) -> str:
     """The first keys, in brackets, where they are names."""
-    more = ", …" if len(keys) > _SHOWN else ""
-    return f" ({', '.join(keys[:_SHOWN])}{more})" if named and keys else ""
+    more = ", …" if len(keys) > _MAX_NAMED else ""
+    return f" ({', '.join(keys[:_MAX_NAMED])}{more})" if named and keys else ""
 
 
 def _names(what: str, then: Sequence[str], now: Sequence[str], named: bool = True) -> Iterator[str]:
@@ -200,8 +197,8 @@ def _beside(split: Split, order: np.ndarray) -> str:
 def _checksums(split: Split) -> Iterator[str]:
     """A checksum of what each row holds, text; features in the order of their names."""
     orders = {m.name: np.argsort(m.features, kind="stable") for m in split.modalities if m.features}
-    for start in range(0, len(split), _BLOCK):
-        rows = slice(start, start + _BLOCK)
+    for start in range(0, len(split), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
         blocks: Mapping[str, Any] = {
             name: _bytes(values, rows, orders.get(name)) for name, values in split.x.items()
         }

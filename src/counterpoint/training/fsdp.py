@@ -1,8 +1,8 @@
 """Weights shared out over processes: ``strategy="fsdp"``.
 
 Each of W processes keeps 1/W of every weight and of Adam's moments (Zhao et al.,
-"PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel", 2023,
-https://arxiv.org/abs/2304.11277). The weights of the whole method are gathered before a
+"PyTorch FSDP: Experiences on Scaling Fully FullySharded Data Parallel", 2023,
+https://arxiv.org/abs/2304.11277). The weights of the whole method are whole_weights before a
 step, because its parts are called in any order and some of them more than once, and
 gradients are scattered after it. Checkpoints hold whole weights in one file, as those
 of any run do.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from counterpoint.training.trainable import Trainable
 
 
-class Sharded(ModelParallelStrategy):
+class FullySharded(ModelParallelStrategy):
     """All processes share the weights of a :class:`~counterpoint.training.step.Step`;
     on a CPU too, where ``fsdp`` of Lightning asks for a GPU."""
 
@@ -63,7 +63,7 @@ def is_sharded(options: FitOptions) -> bool:
     if options.strategy != "fsdp":
         return False
     for name, why in {
-        "ema": "keeps whole weights",
+        "ema_decay": "keeps whole weights",
         "channels_last": "lays weights out anew",
     }.items():
         if getattr(options, name):
@@ -73,7 +73,7 @@ def is_sharded(options: FitOptions) -> bool:
     return True
 
 
-class SharedStep(Step):
+class ShardedStep(Step):
     """A step of a copy of the method: what was shared out cannot be put together again,
     but its weights can."""
 
@@ -89,7 +89,7 @@ class SharedStep(Step):
             register_fsdp_forward_method(self, name)
 
 
-def gathered(step: Step) -> dict[str, Tensor]:
+def whole_weights(step: Step) -> dict[str, Tensor]:
     """Whole weights and buffers of the method, on every process; all of them must ask
     together."""
     state: dict[str, Tensor] = step.method.state_dict()

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from counterpoint.core.documents import read_yaml
-from counterpoint.core.files import remove, write
+from counterpoint.core.files import is_vacant, remove, write
 from counterpoint.model.format import checksum_in
 from counterpoint.training.history import read_rows
-from counterpoint.training.options import FREE
-
-STALE = ("evaluation.json", "evaluation-partial.json", "report.html")
-"""What was measured on a run, and no longer holds when its model changes."""
+from counterpoint.training.options import FREE_OPTIONS, leaves
 
 
 def leads() -> bool:
@@ -33,29 +30,94 @@ def leads() -> bool:
 
 
 class RunFolder:
-    """Where everything about one run lies.
+    """The files of one run.
 
-    ``config.yaml``, ``checkpoints/last.ckpt`` (exact resumption),
-    ``checkpoints/best.ckpt`` (weights), ``metrics.csv``, ``model/``, and
-    ``afterwards.json``: the commands that have added something to the trained model,
-        which ``model/`` holds and no checkpoint does, with the checksum of the model
-        that has it; ``decoder/``: the fit of one of them.
+    ================================  ==============================================
+    ``config.yaml``                   method, data and options, complete
+    ``data.json``                     fingerprint of the data that it was trained on
+    ``checkpoints/last.ckpt``         state for exact resumption
+    ``checkpoints/best.ckpt``         weights of the best validation
+    ``metrics.csv``                   history of the training
+    ``model/``                        the trained model
+    ``afterwards.json``               commands that added to the model afterwards
+    ``decoder/``                      run folder of the last fit of decoders
+    ``judges/``                       judges of evaluation
+    ``evaluation.json``               all measurements
+    ``evaluation-partial.json``       some measurements
+    ``report.html``                   the report
+    ``tensorboard/``                  events of TensorBoard
+    ================================  ==============================================
+
+    ``model/`` holds what was added afterwards and no checkpoint does. Therefore
+    ``afterwards.json`` names each model by its checksum.
 
     Args:
         path: the folder.
-        stage: of training, whose checkpoints lie in a folder of that name; empty where
-            there is only one.
+        stage: name of a stage of training, whose checkpoints lie in a folder of that
+            name. Empty for a method of one stage.
+
+    >>> RunFolder("runs/a", "flows").last.as_posix()
+    'runs/a/checkpoints/flows/last.ckpt'
     """
+
+    DATA_NAME = "data.json"
 
     def __init__(self, path: str | Path, stage: str = "") -> None:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
+        self.data = self.path / self.DATA_NAME
+        self.checkpoints = self.path / "checkpoints"
+        self.last = self.checkpoints / stage / "last.ckpt"
+        self.best = self.checkpoints / stage / "best.ckpt"
         self.metrics = self.path / "metrics.csv"
         self.model = self.path / "model"
         self.afterwards = self.path / "afterwards.json"
         self.decoder = self.path / "decoder"
-        self.last = self.path / "checkpoints" / stage / "last.ckpt"
-        self.best = self.path / "checkpoints" / stage / "best.ckpt"
+        self.judges = self.path / "judges"
+        self.evaluation = self.path / "evaluation.json"
+        self.partial_evaluation = self.path / "evaluation-partial.json"
+        self.report = self.path / "report.html"
+        self.tensorboard = self.path / "tensorboard"
+
+    @property
+    def measurements(self) -> tuple[Path, ...]:
+        """Files about a model, which do not hold for another one."""
+        return (self.evaluation, self.partial_evaluation, self.report)
+
+    @property
+    def contents(self) -> tuple[Path, ...]:
+        """Everything that a run may leave here. ``config.yaml`` is last: as long as it
+        is there, the folder is a run."""
+        return (
+            self.metrics,
+            *self.measurements,
+            self.model,
+            self.checkpoints,
+            self.afterwards,
+            self.data,
+            self.decoder,
+            self.judges,
+            self.tensorboard,
+            self.config,
+        )
+
+    @property
+    def vacant(self) -> bool:
+        """Whether a run may begin here: nothing is there but a fingerprint of data."""
+        return is_vacant(self.path, self.DATA_NAME)
+
+    def clear(self) -> None:
+        """Remove the run, and nothing else that the folder may hold.
+
+        Raises:
+            ValueError: the folder holds files, and no run.
+        """
+        if not self.vacant and not self.config.is_file():
+            raise ValueError(
+                f"{self.path} holds no run (no config.yaml), so --overwrite leaves it alone; choose another --out"
+            )
+        for part in self.contents:
+            remove(part)
 
     def stage(self, name: str) -> RunFolder:
         """The same folder, for one stage of training."""
@@ -79,12 +141,12 @@ class RunFolder:
                 f"{self.path} already holds a run; pass resume=True to go on with it, or choose another out"
             )
         try:
-            then = dict(_leaves(read_yaml(self.config)))
+            then = dict(leaves(read_yaml(self.config)))
         except (ValueError, AttributeError) as error:
             raise ValueError(
                 f"{self.config} cannot be read as YAML ({error}); restore it, or choose another out"
             ) from error
-        now = dict(_leaves(yaml.safe_load(yaml.safe_dump(dict(config)))))
+        now = dict(leaves(yaml.safe_load(yaml.safe_dump(dict(config)))))
         self._added()  # unreadable, they are found out before anything is trained
         read_rows(self.metrics)
         # An option that a run knew nothing of, from a later version, was off.
@@ -168,8 +230,8 @@ class RunFolder:
             )
 
     def _remove_measures(self) -> None:
-        for name in STALE:
-            (self.path / name).unlink(missing_ok=True)
+        for path in self.measurements:
+            path.unlink(missing_ok=True)
 
 
 def _free(key: str) -> bool:
@@ -177,13 +239,4 @@ def _free(key: str) -> bool:
     ``fit.stages.STAGE.NAME`` of a free option."""
     parts = key.split(".")
     own = parts[3:] if parts[:2] == ["fit", "stages"] else parts[1:] if parts[0] == "fit" else []
-    return bool(own) and own[0] in FREE
-
-
-def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        here = f"{path}.{key}" if path else str(key)
-        if isinstance(value, dict):
-            yield from _leaves(value, here)
-        else:
-            yield here, value
+    return bool(own) and own[0] in FREE_OPTIONS

@@ -31,17 +31,17 @@ class Step(pl.LightningModule):
     def __init__(self, method: Trainable, options: FitOptions) -> None:
         super().__init__()
         if options.channels_last:
-            lay_out(method, torch.channels_last)
+            set_memory_format(method, torch.channels_last)
         if isinstance(method, TrainableModel):
-            method.model.recompute = options.recompute
-        elif options.recompute:
+            method.model.activation_checkpointing = options.activation_checkpointing
+        elif options.activation_checkpointing:
             raise ValueError(
-                f"recompute is for methods with a Model, and {method.name} has none; leave it out"
+                f"activation_checkpointing is for methods with a Model, and {method.name} has none; leave it out"
             )
         self.method = method
         self.options = options
-        self.window = Sums()
-        self.validated = Sums()
+        self.window = RunningMeans()
+        self.validated = RunningMeans()
         self._terms = method.compiled_losses() if options.compile else method.losses
         self._seen: list[tuple[int, tuple[str, ...], Tensor]] = []
 
@@ -114,7 +114,7 @@ class Step(pl.LightningModule):
         return torch.optim.Adam(weights, options.lr, amsgrad=options.amsgrad, fused=fused)
 
 
-class Sums:
+class RunningMeans:
     """Weighted means by name."""
 
     def __init__(self) -> None:
@@ -153,7 +153,8 @@ def _means(terms: Terms) -> tuple[tuple[str, ...], Tensor]:
     return tuple(terms), torch.stack(list(wide))
 
 
-def lay_out(method: Trainable, layout: torch.memory_format) -> None:
+def set_memory_format(method: Trainable, layout: torch.memory_format) -> None:
+    """Store the convolution weights of a method in a memory format, in place."""
     for weight in method.parameters():
         if weight.dim() == 4:
             weight.data = weight.data.contiguous(memory_format=layout)

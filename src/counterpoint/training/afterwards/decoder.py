@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from counterpoint.data import Stream
     from counterpoint.training.trainable import TrainableModel
 
-USUAL = FitOptions(max_steps=3000, lr=1e-3, ema=0.998)
+DECODER_FIT = FitOptions(max_steps=3000, lr=1e-3, ema_decay=0.998)
 """How decoders are fitted, but for what is said otherwise."""
 
 
@@ -35,7 +35,7 @@ def fit_decoder(
     out: str | Path | None = None,
     resume: bool = False,
     again: str | None = None,
-    options: FitOptions = USUAL,
+    options: FitOptions = DECODER_FIT,
     **changes: Any,
 ) -> FitResult:
     """Fit diffusion decoders in the place of some of a method's, whose encoders and
