@@ -672,7 +672,7 @@ def warm(chosen: Sequence[Command]) -> None:
     torch.set_num_threads(1)
     usual = (
         "pytorch_lightning",
-        "counterpoint.cli.verbs",
+        "counterpoint.cli.settings",
         "counterpoint.training.run",
         "counterpoint.report.html",
     )

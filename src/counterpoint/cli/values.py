@@ -218,7 +218,7 @@ def plain(values: Tensor, modality: Modality) -> np.ndarray:
     return array
 
 
-def printed(values: Tensor, modality: Modality) -> list[Any]:
+def as_printed(values: Tensor, modality: Modality) -> list[Any]:
     """Decoder means as they are printed: text where the words of a categorical modality
     are known, numbers otherwise."""
     numbers: list[Any] = plain(values, modality).tolist()

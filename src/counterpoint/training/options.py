@@ -90,8 +90,9 @@ class FitOptions:
             ``val``, with the final weight of every term. Validation rows come in one
             random order, the same for all runs, because some losses compare the rows of
             a batch.
-        seed: of the order of the rows and all noise. Initial weights are drawn earlier,
-            by the ``seed`` of ``for_data``; the command line uses this seed for both.
+        seed: seed of the order of the rows and of all noise. Initial weights are drawn
+            earlier, by the ``seed`` of ``for_data``; the command line uses this seed
+            for both.
         precision: as in Lightning: ``"32-true"``, ``"bf16-mixed"``, ...
         channels_last: store convolution weights channels-last. This is faster on most
             processors in bf16.
