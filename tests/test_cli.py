@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import yaml
 from processes import ENVIRONMENT, PATIENCE, child_seconds, ratio
 
 import counterpoint as cp
-from counterpoint.cli import VERBS, choose, main
+from counterpoint.cli import VERBS, choose, completion, main
 from counterpoint.cli.afterwards import fitting
 from counterpoint.cli.config_files import read_config
 from counterpoint.cli.fit_decoder import RECORDS
@@ -177,6 +178,61 @@ def test_flags_of_a_question_agree_with_the_method() -> None:
         lists = {"given", "to", "covariates"}  # empty at the command line, None in Python
         for name in {*parameters} - not_flags - lists:
             assert parameters[name].default in (flags[name], Parameter.empty), f"{verb} --{name}"
+
+
+# -------------------------------------------------------------------------------------------- completion
+
+
+def test_completion_knows_every_verb_method_recipe_and_option() -> None:
+    assert json.loads(completion.WORDS_FILE.read_text()) == completion.collect(), (
+        "the options have changed; run make completion"
+    )
+
+
+def test_completion_takes_no_heavy_import() -> None:
+    code = "import sys; from counterpoint.cli import main; main(['--completion', 'bash']); print(*{'torch', 'numpy', 'jsonargparse'} & {*sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT
+    )
+    assert done.stdout.endswith("counterpoint\n\n")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("line", "offers"),
+    [
+        (["swe"], {"sweep"}),
+        (["fit", "mmvae"], {"mmvae", "mmvae+"}),
+        (["fit", "idmvae", "--cross_m"], {"--cross_mi"}),
+        (["fit", "mvae", "--cross"], set()),
+        (["fit", "mvae", "--max_e"], {"--max_epochs"}),
+        (["fit", "mvae", "--fit.ke"], {"--fit.keep"}),
+        (["fit", "--recipe", "om"], {"omics"}),
+        (["fit", "mvae", "--data", "mnist-svhn-"], {"mnist-svhn-text"}),
+        (["data", "pre"], {"prepare"}),
+        (["tune", "id"], {"idmvae"}),
+    ],
+)
+def test_bash_completes(line: list[str], offers: set[str], tmp_path: Path) -> None:
+    script = completion.bash_script(json.loads(completion.WORDS_FILE.read_text()))
+    words = shlex.join(["counterpoint", *line])
+    ask = f"COMP_WORDS=({words}); COMP_CWORD={len(line)}; _counterpoint; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(
+        ["bash", "-c", f"{script}\n{ask}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {*done.stdout.split()} == offers
+
+
+def test_completion_has_a_script_for_each_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert main(["--completion", shell]) == 0
+        assert "counterpoint" in capsys.readouterr().out
+    assert "unknown shell 'csh'; did you mean" in refused(capsys, "--completion", "csh")
+    assert "name one shell: --completion bash|zsh|fish" in refused(capsys, "--completion")
 
 
 # --------------------------------------------------------------------------------------------- arguments
