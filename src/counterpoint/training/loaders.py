@@ -15,8 +15,8 @@ from counterpoint.training.step import Parcel
 
 
 class LazyLoader:
-    """A loader that begins a pass only when its first batch is asked for: Lightning
-    also calls ``iter`` just to look."""
+    """A loader that starts a pass only when its first batch is asked for. Lightning also
+    calls ``iter`` without reading."""
 
     def __init__(self, loader: Loader[Any]) -> None:
         self.loader = loader
@@ -30,7 +30,7 @@ class LazyLoader:
 
 
 class Loaders(pl.LightningDataModule):
-    """The loaders of this process, and the place in the order of the rows."""
+    """The loaders of this process, and their position in the order of the rows."""
 
     def __init__(self, train: Split | Stream, val: Split | None, options: FitOptions) -> None:
         super().__init__()

@@ -212,7 +212,7 @@ def for_stage(options: FitOptions, name: str) -> FitOptions:
     """The options of one stage of training.
 
     Raises:
-        ValueError: an option that no stage can have for itself, or one out of its
+        ValueError: an option that must be the same for all stages, or one out of its
             range.
     """
     changes = options.stages.get(name, {})
@@ -227,22 +227,24 @@ def for_stage(options: FitOptions, name: str) -> FitOptions:
 
 
 FREE_OPTIONS = {f.name for f in fields(FitOptions) if f.metadata.get("free")}
-"""Options that may change when a run is resumed: how long it lasts and what it shows,
-not what it computes."""
+"""Options that may change when a run is resumed: its length and its output, not what
+it computes."""
 
 
 def lifted(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields that limits given later put back to no limit: the limits that they do not
-    name, so that a run is as long as was asked for last.
+    """Values that lift earlier limits on training, if later options set a limit: the
+    limit that was given last decides.
 
-    A cooldown goes with a ``max_steps`` that is replaced, because it counts back from
-    it.
+    A cooldown is removed together with the ``max_steps`` from which it counts back.
 
     Args:
-        given: fields of :class:`FitOptions` that come later, and no others.
+        given: the later fields of :class:`FitOptions`.
 
     Returns:
-        Values by name; none where ``given`` holds no limit.
+        Fields to reset; none if ``given`` sets no limit.
+
+    >>> lifted({"max_steps": 100})
+    {'max_epochs': None, 'max_time': None}
     """
     if all(given.get(name) in (None, -1) for name in _NO_LIMITS):
         return {}
@@ -251,9 +253,13 @@ def lifted(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_changes(options: FitOptions, changes: Mapping[str, Any]) -> FitOptions:
-    """``options`` with the given fields changed; other names are taken as keywords of
-    Lightning's ``Trainer``. Limits among the changes replace those of ``options``
-    (:func:`lifted`)."""
+    """Change fields of ``options``. Other names become keywords of Lightning's
+    ``Trainer``. Limits among the changes replace those of ``options``
+    (:func:`lifted`).
+
+    >>> with_changes(FitOptions(max_epochs=5), {"max_steps": 100}).max_epochs is None
+    True
+    """
     changes = {**lifted(changes), **changes}
     own = {f.name: getattr(options, f.name) for f in fields(options)}
     rest = {name: value for name, value in changes.items() if name not in own}
@@ -262,8 +268,8 @@ def with_changes(options: FitOptions, changes: Mapping[str, Any]) -> FitOptions:
 
 
 def plain(value: Any) -> Any:
-    """``value`` as YAML can hold it; objects (callbacks, loggers) by the name of their
-    class."""
+    """Convert a value to what YAML can hold. Objects, such as callbacks, become the name
+    of their class."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Path):

@@ -1,4 +1,4 @@
-"""The run itself, on PyTorch Lightning. Imported only when a run begins, because
+"""One stage of training on PyTorch Lightning. Import it only when a run starts:
 Lightning takes seconds to import."""
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One stage of training: the Trainer, its parts, and what comes of it.
+    """One stage of training: Lightning's Trainer, its callbacks, and the result.
 
     Args:
-        title: what the summary line calls it.
-        hands_over: another stage follows, so that the best weights by ``val`` are taken
-            where there are any.
+        title: name in the summary line.
+        hands_over: another stage follows, which starts from the best weights by
+            ``val`` if there are any.
         watch: called with the means of every validation.
     """
 
@@ -138,7 +138,7 @@ class Run:
             self.average.on_train_end(self.trainer, step)
 
     def result(self) -> FitResult:
-        """What the run came to."""
+        """The result of the run."""
         seconds = self.clock.seconds
         best = self.validation.best
         return FitResult(
@@ -215,8 +215,8 @@ class Run:
         return [self.validation, *average, *given, self.checkpointing]
 
     def _strategy(self) -> str | FullySharded:
-        """Several processes expect weights without a gradient: a method may leave out
-        decoders, or terms whose weight is still 0."""
+        """The strategy of several processes must allow weights without a gradient: a
+        step may skip decoders, or terms whose weight is still 0."""
         options = self.options
         if self.sharded:
             return FullySharded()
@@ -251,8 +251,8 @@ def _plugins(given: list[Any]) -> list[Any]:
 
 
 class NoProfiler(PassThroughProfiler):
-    """Measures nothing, in less time: Lightning opens some sixty profiled sections a
-    step."""
+    """Measure nothing. Lightning opens some sixty profiled sections a step, which takes
+    time even without a profiler."""
 
     _nothing = nullcontext()
 
@@ -261,10 +261,12 @@ class NoProfiler(PassThroughProfiler):
 
 
 def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
-    """Exponential moving average in place of a list of weights, by the n-th list of new
-    ones: with min(decay, (1 + n) / (10 + n)), so that the first weights, which are
-    random, are forgotten soon. With ``decay`` alone, 5 % of them would be left in the
-    average after 3 / (1 − decay) steps."""
+    """Update of an exponential moving average of weights.
+
+    The decay of the n-th update is min(decay, (1 + n) / (10 + n)), so that the average
+    soon forgets the random initial weights. With ``decay`` alone, 5 % of them would
+    remain after 3 / (1 − decay) steps.
+    """
 
     def update(average: list[Tensor], weights: list[Tensor], n: Tensor | int) -> None:
         get_ema_multi_avg_fn(min(decay, (1 + int(n)) / (10 + int(n))))(average, weights, n)
@@ -274,8 +276,7 @@ def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Lightning without its tips, hardware lines and hints about loaders, which do not
-    concern a user of ``fit``."""
+    """Silence Lightning's tips, hardware lines and hints about loaders."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""One step: a method's terms as one loss, on PyTorch Lightning."""
+"""One training step: the loss of a method's terms, on PyTorch Lightning."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ from counterpoint.training.trainable import Trainable, TrainableModel
 
 
 class Parcel:
-    """A batch that Lightning carries unopened: it would take a dataclass apart to look
-    for tensors."""
+    """A batch that Lightning does not open. It would search a dataclass for tensors."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
 
 
 class Step(pl.LightningModule):
-    """A method's terms as one loss. Holds weights and sums only: weight averaging
-    copies it as a whole."""
+    """The mean over the batch of the sum of a method's terms, and its optimiser.
+
+    It holds only weights and running means, because weight averaging copies it whole.
+
+    Attributes:
+        window: means of the training terms since the last row of metrics.csv.
+        validated: means of the terms of a validation.
+    """
 
     def __init__(self, method: Trainable, options: FitOptions) -> None:
         super().__init__()
@@ -54,8 +59,8 @@ class Step(pl.LightningModule):
             super().__setattr__(name, value)
 
     def on_train_batch_start(self, parcel: Parcel, index: int) -> None:
-        """Set the learning rate by the step alone: a resumed run, whose optimiser
-        remembers a lower one, needs no other state."""
+        """Set the learning rate from the step alone. A resumed run, whose optimiser
+        may hold a lower rate, needs no other state."""
         cooldown = self.options.cooldown
         share = (
             min(1.0, (self.options.max_steps - self.trainer.global_step) / cooldown)
@@ -77,7 +82,7 @@ class Step(pl.LightningModule):
         return means.sum()
 
     def settle(self) -> None:
-        """Add the terms seen since the last call to the window.
+        """Add the terms since the last call to the window.
 
         Raises:
             NonFiniteLoss: naming the first that is NaN or infinite, and its step.
@@ -115,7 +120,14 @@ class Step(pl.LightningModule):
 
 
 class RunningMeans:
-    """Weighted means by name."""
+    """Weighted means by name.
+
+    >>> means = RunningMeans()
+    >>> means.add("a", 1.0), means.add("a", 3.0)
+    (None, None)
+    >>> means.take("val")
+    {'val/loss': 2.0, 'val/a': 2.0}
+    """
 
     def __init__(self) -> None:
         self.total: dict[str, float] = {}
@@ -126,8 +138,8 @@ class RunningMeans:
         self.weight[name] = self.weight.get(name, 0.0) + weight
 
     def take(self, prefix: str) -> dict[str, float]:
-        """The means as ``prefix/name``, with their sum as ``prefix/loss``; the sums
-        begin anew."""
+        """Return the means as ``prefix/name`` and their sum as ``prefix/loss``, and
+        start again from zero."""
         means = {name: self.total[name] / self.weight[name] for name in self.total}
         self.total, self.weight = {}, {}
         return {
