@@ -16,6 +16,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '%s\n' '' 'To add something, copy its template and follow CONTRIBUTING.md:' \
+	  '  a method    docs/templates/method.py    to src/counterpoint/methods/    tested by tests/test_methods.py' \
+	  '  a data set  docs/templates/data_set.py  to src/counterpoint/data/sets/  tested by tests/test_data_NAME.py' \
+	  '  a metric    docs/templates/metric.py    to src/counterpoint/metrics/    tested by tests/test_metrics_evaluate.py'
 
 install: $(STAMP) ## .venv with the package, its extras and the tested versions of everything
 
