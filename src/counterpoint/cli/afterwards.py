@@ -11,14 +11,8 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from counterpoint.cli.help import FIT_OPTIONS, asks_help, short_help
-from counterpoint.cli.parsing import (
-    first_paragraph,
-    option_names,
-    parsed,
-    parser_for,
-    spelled,
-    words_for,
-)
+from counterpoint.cli.names import option_names
+from counterpoint.cli.parsing import first_paragraph, parsed, parser_for, spelled, words_for
 from counterpoint.methods import Method
 from counterpoint.training.run_folder import RunFolder
 
@@ -79,7 +73,7 @@ def fitting(
 def _common(parser: ArgumentParser) -> list[str]:
     """The options that ``--help`` shows: all but the rare ones of ``FitOptions``."""
     names = ["run", *option_names(parser)]
-    rare = {"help", "help-all", "fit", "denoiser", "refiner"}
+    rare = {"fit", "denoiser", "refiner"}
     return [
         name
         for name in names

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from counterpoint import data as datasets
 from counterpoint.cli import choose
-from counterpoint.cli.names import expanded, gathered
-from counterpoint.cli.parsing import called, option_names, parsed, parser_for
+from counterpoint.cli.names import expanded, gathered, option_names
+from counterpoint.cli.parsing import called, parsed, parser_for
 from counterpoint.cli.runs import loaded
 from counterpoint.cli.settings import LOAD_SKIPS
 

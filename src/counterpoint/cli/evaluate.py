@@ -9,8 +9,8 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from counterpoint.cli.help import asks_help, short_help
-from counterpoint.cli.names import expanded, gathered
-from counterpoint.cli.parsing import first_paragraph, option_names, parsed, parser_for
+from counterpoint.cli.names import expanded, gathered, option_names
+from counterpoint.cli.parsing import first_paragraph, parsed, parser_for
 from counterpoint.cli.runs import evaluated, opened
 from counterpoint.cli.settings import EVALUATE_SKIPS
 

@@ -10,12 +10,14 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from counterpoint.cli.names import short_name
-from counterpoint.cli.parsing import option_names
+from counterpoint.cli.names import option_names, short_name
 
 WIDTH = 100
 """Columns of a line of help."""
 
+
+HELP_OPTIONS = ("help", "help_all")
+"""Options that only print help."""
 
 FIT_OPTIONS = ("fit.max_epochs", "fit.max_steps", "fit.batch_size", "fit.lr", "fit.seed")
 """The fields of ``FitOptions`` that short help shows."""
@@ -39,30 +41,35 @@ def short_help(
     """
     names = option_names(parser)
     actions = {action.dest: action for action in parser._actions}
-    chosen = [
-        dest
-        for name in common
-        for dest in actions
-        if dest == name or (name.endswith(".") and dest.startswith(name))
-    ]
+    chosen = _chosen(common, [dest for dest in actions if dest not in HELP_OPTIONS])
     signs = {dest: _sign(actions[dest], short_name(dest, names)) for dest in chosen}
     column = max(map(len, signs.values())) + 4
+    positional = [sign for dest, sign in signs.items() if not actions[dest].option_strings]
     lines = []
     for dest in chosen:
         default = (before or {}).get(dest, actions[dest].default)
         lines.append(f"  {signs[dest]:<{column}}{_about(actions[dest], default, WIDTH - column)}")
     return "\n".join(
         [
-            f"usage: {parser.prog} [options]",
+            f"usage: {' '.join([parser.prog, *positional, '[options]'])}",
             "",
             *textwrap.wrap(parser.description or "", WIDTH),
             "",
-            "Common options:",
+            "Options:",
             *lines,
             "",
-            f"{parser.prog} --help-all lists all {len(names)} options.",
+            f"{parser.prog} --help-all explains all {len(names)} options in full.",
         ]
     )
+
+
+def _chosen(common: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The known options that are common, in the order of ``common``."""
+    chosen = []
+    for name in common:
+        in_group = [dest for dest in known if name.endswith(".") and dest.startswith(name)]
+        chosen += [name] if name in known else in_group
+    return chosen
 
 
 def _sign(action: Action, name: str) -> str:

@@ -9,9 +9,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 SHORT_NAMES = {"data": "data.source", "seed": "fit.seed", "batch_size": "fit.batch_size"}
 """Short names that would be ambiguous, and the option that each means."""
+
+
+def option_names(parser: ArgumentParser) -> list[str]:
+    """Names of the options without their dashes."""
+    return [
+        text[2:]
+        for action in parser._actions
+        for text in action.option_strings
+        if text.startswith("--")
+    ]
 
 
 def expanded(words: Sequence[str], names: Sequence[str]) -> list[str]:

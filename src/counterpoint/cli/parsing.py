@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentParser
 
-from counterpoint.cli.names import expanded
+from counterpoint.cli.help import asks_help, short_help
+from counterpoint.cli.names import expanded, option_names
 from counterpoint.core.documents import parse_yaml
 from counterpoint.training.options import lifted, plain
 
@@ -35,16 +36,6 @@ def parser_for(verb: str, about: str) -> ArgumentParser:
     return parser
 
 
-def option_names(parser: ArgumentParser) -> list[str]:
-    """Names of the options without their dashes."""
-    return [
-        text[2:]
-        for action in parser._actions
-        for text in action.option_strings
-        if text.startswith("--")
-    ]
-
-
 def called(target: Callable[..., Result], verb: str, words: Sequence[str]) -> Result:
     """Call a function or a record with its own flags.
 
@@ -54,6 +45,9 @@ def called(target: Callable[..., Result], verb: str, words: Sequence[str]) -> Re
     parser = parser_for(verb, first_paragraph(target))
     add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
     add(target, as_positional=True)
+    if asks_help(words):
+        print(short_help(parser, [action.dest for action in parser._actions]))
+        raise SystemExit(0)
     values = parsed(parser, spelled(words, parser))
     parameters = signature(target).parameters
     for name, value in values.items():

@@ -22,8 +22,8 @@ from counterpoint.cli.config_files import (
     with_stages,
 )
 from counterpoint.cli.help import FIT_OPTIONS, asks_help, short_help
-from counterpoint.cli.names import gathered, taken
-from counterpoint.cli.parsing import option_names, parsed, parser_for, spelled
+from counterpoint.cli.names import gathered, option_names, taken
+from counterpoint.cli.parsing import parsed, parser_for, spelled
 from counterpoint.cli.recipes import recipes
 from counterpoint.training.options import leaves
 
