@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -41,6 +42,36 @@ class DrawOptions:
     def generator(self) -> torch.Generator:
         """A generator with the seed of the draws."""
         return torch.Generator().manual_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class ImageOptions(DrawOptions):
+    """Options of verbs that generate images.
+
+    Args:
+        autoencoder: its folder, to read and write images instead of their latents.
+        guidance: guidance of diffusion decoders. More than 1 exaggerates what latents
+            say.
+        sampler_steps: steps of diffusion decoders.
+    """
+
+    autoencoder: Path | None = None
+    guidance: float | None = None
+    sampler_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class PosteriorOptions(DrawOptions):
+    """Options of verbs that condition on some modalities.
+
+    Args:
+        rule: rule of the posterior of z: the method's "own", or the "product" of
+            unimodal posteriors.
+        refine: steps of refinement, for a run with a refiner (fit-refiner).
+    """
+
+    rule: Literal["own", "product"] = "own"
+    refine: int | None = None
 
 
 def given_values(

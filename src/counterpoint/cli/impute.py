@@ -13,7 +13,7 @@ import torch
 
 from counterpoint.cli import choose
 from counterpoint.cli.given import (
-    DrawOptions,
+    PosteriorOptions,
     given_covariates,
     given_values,
     presence,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ImputeOptions(DrawOptions):
+class ImputeOptions(PosteriorOptions):
     """Fill missing values, with an interval for each.
 
     Args:
@@ -48,9 +48,6 @@ class ImputeOptions(DrawOptions):
         level: probability with which a value lies inside its interval, if the model is
             right.
         samples: write the draws too, as samples/NAME.
-        rule: rule of the posterior of z: the method's "own", or the "product" of
-            unimodal posteriors.
-        refine: steps of refinement, for a run with a refiner (fit-refiner).
     """
 
     given: tuple[str, ...] = ()
@@ -60,8 +57,6 @@ class ImputeOptions(DrawOptions):
     n: int = 100
     level: float = 0.9
     samples: bool = False
-    rule: Literal["own", "product"] = "own"
-    refine: int | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
-from inspect import signature
 from typing import Any, TypeVar
 
 import yaml
@@ -37,24 +36,26 @@ def parser_for(verb: str, about: str) -> ArgumentParser:
 
 
 def called(target: Callable[..., Result], verb: str, words: Sequence[str]) -> Result:
-    """Call a function or a record with its own flags.
-
-    Parameters without a default are positional. Parameters that are records have flags
-    of their own, such as ``--refiner.steps``.
-    """
+    """Call a function or a record with its own flags; parameters without a default are
+    positional."""
     parser = parser_for(verb, first_paragraph(target))
     add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
     add(target, as_positional=True)
     if asks_help(words):
-        print(short_help(parser, [action.dest for action in parser._actions]))
+        print(short_help(parser, _own_first(target, parser)))
         raise SystemExit(0)
-    values = parsed(parser, spelled(words, parser))
-    parameters = signature(target).parameters
-    for name, value in values.items():
-        kind = type(parameters[name].default)
-        if is_dataclass(kind):
-            values[name] = kind(**value)
-    return target(**values)
+    return target(**parsed(parser, spelled(words, parser)))
+
+
+def _own_first(target: Any, parser: ArgumentParser) -> list[str]:
+    """Options in the order of help: positional ones, then the fields of a record itself,
+    then inherited ones."""
+    own = getattr(target, "__annotations__", {})
+    order = {
+        action.dest: 0 if not action.option_strings else 1 if action.dest in own else 2
+        for action in parser._actions
+    }
+    return sorted(order, key=order.__getitem__)
 
 
 def first_paragraph(documented: Any) -> str:

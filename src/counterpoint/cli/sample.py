@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from counterpoint.cli.given import (
-    DrawOptions,
+    ImageOptions,
     as_images,
     check_count,
     given_covariates,
@@ -20,23 +20,16 @@ from counterpoint.cli.values import write_values
 
 
 @dataclass(frozen=True)
-class SampleOptions(DrawOptions):
+class SampleOptions(ImageOptions):
     """Generate new examples of all modalities.
 
     Args:
         n: number of examples.
         out: .png for a sheet of pictures, .npz or .json for the numbers.
-        autoencoder: its folder, to write the images that latents stand for.
-        guidance: guidance of diffusion decoders. More than 1 exaggerates what latents
-            say.
-        sampler_steps: steps of diffusion decoders.
     """
 
     n: int = 64
     out: Path = Path("samples.png")
-    autoencoder: Path | None = None
-    guidance: float | None = None
-    sampler_steps: int | None = None
 
 
 def run(words: Sequence[str]) -> None:

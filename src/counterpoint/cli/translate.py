@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from counterpoint.cli.given import (
-    DrawOptions,
+    ImageOptions,
+    PosteriorOptions,
     as_images,
     check_count,
     given_covariates,
@@ -28,7 +28,7 @@ from counterpoint.core.batch import Batch
 
 
 @dataclass(frozen=True)
-class TranslateOptions(DrawOptions):
+class TranslateOptions(PosteriorOptions, ImageOptions):
     """Generate some modalities from others.
 
     Args:
@@ -41,24 +41,12 @@ class TranslateOptions(DrawOptions):
         out: .png for a sheet of pictures, .npz or .json for the numbers, .csv for one
             vector with the names of its features. By default vectors and text are
             printed.
-        rule: rule of the posterior of z: the method's "own", or the "product" of
-            unimodal posteriors.
-        refine: steps of refinement, for a run with a refiner (fit-refiner).
-        autoencoder: its folder, to read and write images instead of their latents.
-        guidance: guidance of diffusion decoders. More than 1 exaggerates what latents
-            say.
-        sampler_steps: steps of diffusion decoders.
     """
 
     given: tuple[str, ...] = ()
     to: tuple[str, ...] = ()
     n: int = 1
     out: Path | None = None
-    rule: Literal["own", "product"] = "own"
-    refine: int | None = None
-    autoencoder: Path | None = None
-    guidance: float | None = None
-    sampler_steps: int | None = None
 
 
 def run(words: Sequence[str]) -> None:
