@@ -385,7 +385,7 @@ VERBS: dict[str, list[str]] = {
     "evaluate": ["--only", "--json", "--guidance", "--seed", "--feature_extractors", "--split"],
     "fit": ["--data", "--out", "--config", "--resume", "--overwrite", "--max_steps", "--max_epochs", "--max_time", "--lr", "--clip", "--ema_decay", "--seed",
             "--batch_size", "--shared_dim", "--networks", "--networks.hidden", "--fit", "--fit.trainer", "--fit.trainer.callbacks", "--fit.stages",
-            "--fit.stages.a.b", "--precision", "--devices", "--accelerator", "--strategy", "--data.seed", "--data.modalities", "--missing", "--select",
+            "--fit.stages.a.b", "--precision", "--devices", "--accelerator", "--strategy", "--data.seed", "--data.modalities", "--missing", "--keep",
             "--method"],
     "tune": ["--search", "--data", "--out", "--config", "--metric", "--trials", "--storage", "--direction"],
     "sweep": ["--methods", "--data", "--out", "--config", "--rates", "--seeds", "--how"],
