@@ -298,7 +298,7 @@ def test_a_run_killed_after_its_last_checkpoint_still_validates_and_logs(
         "max_steps": steps,
         "max_epochs": -1,
         "ema_decay": ema,
-        "select": "best",
+        "keep": "best",
         "log_every": 5,
     }
     whole = small()
@@ -337,7 +337,7 @@ def test_a_signal_during_validation_does_not_lose_it(
 ) -> None:
     """The second validation is the best here, so that a run that lost it would choose
     other weights."""
-    options = {**BASE, "lr": 1.0, "max_epochs": 3, "select": "best"}
+    options = {**BASE, "lr": 1.0, "max_epochs": 3, "keep": "best"}
     whole, halted, rest = small(), Signalled(number, 8, validating=True), small()
     halted.load_state_dict(whole.state_dict())
     wanted = fit(whole, rows(32), rows(20, seed=1), out=tmp_path / "whole", **options)
