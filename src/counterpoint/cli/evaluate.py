@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def run(words: Sequence[str]) -> None:
     print(evaluation.table(detail=detail))
 
 
+@cache
 def _parser() -> ArgumentParser:
     from counterpoint.metrics import evaluate
 

@@ -9,6 +9,7 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import yaml
@@ -38,13 +39,20 @@ def parser_for(verb: str, about: str) -> ArgumentParser:
 def called(target: Callable[..., Result], verb: str, words: Sequence[str]) -> Result:
     """Call a function or a record with its own flags; parameters without a default are
     positional."""
-    parser = parser_for(verb, first_paragraph(target))
-    add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
-    add(target, as_positional=True)
+    parser = _parser_of(target, verb)
     if asks_help(words):
         print(short_help(parser, _own_first(target, parser)))
         raise SystemExit(0)
     return target(**parsed(parser, spelled(words, parser)))
+
+
+@cache  # to read signatures takes longer than a short command, and a process may run many
+def _parser_of(target: Callable[..., object], verb: str) -> ArgumentParser:
+    """A parser of the flags of a function or a record."""
+    parser = parser_for(verb, first_paragraph(target))
+    add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
+    add(target, as_positional=True)
+    return parser
 
 
 def _own_first(target: Any, parser: ArgumentParser) -> list[str]:
@@ -110,6 +118,9 @@ def parsed(parser: ArgumentParser, words: Sequence[str]) -> dict[str, Any]:
         values: dict[str, Any] = parser.parse_args([*words]).as_dict()
     except ArgumentError as error:
         raise ValueError(explained(" ".join(str(error).split()))) from None
+    finally:
+        # jsonargparse keeps a --print_config that came before an error, for the next command
+        vars(parser).pop("print_config", None)
     values.pop("help_all", None)
     return values
 

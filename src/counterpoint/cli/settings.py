@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
@@ -26,6 +27,9 @@ from counterpoint.cli.names import gathered, option_names, taken
 from counterpoint.cli.parsing import parsed, parser_for, spelled
 from counterpoint.cli.recipes import recipes
 from counterpoint.training.options import leaves
+
+if TYPE_CHECKING:
+    from counterpoint.methods import Method
 
 COMMON_OPTIONS = (
     "out",
@@ -130,11 +134,7 @@ def settings(
         _name_method(verb, rest)
     name = choose(str(name), [*METHODS], "method")
     title = verb if recipe else f"{verb} {name}"
-    parser = _fit_parser(title, name, overwrites=True)
-    if study is not None:
-        study(parser)
-    if measures:
-        _add_evaluation(parser, EVALUATE_SKIPS | ({"only", "split"} if study else set()))
+    parser = _fit_parser(title, METHODS[name], measures, study)
     names = option_names(parser)
     if of_files not in (None, name):
         _check_model(name, str(of_files), entries, names, files)
@@ -174,8 +174,7 @@ def study_settings(
         methods |= methods_of(content, path)
         entries = updated(entries, dict(leaves(content)))
     rest, entries = with_stages(rest, entries)
-    parser = _study_parser(verb, about)
-    study(parser)
+    parser = _study_parser(verb, about, study)
     if asks_help(rest):
         _print_help(parser, entries)
     flags = spelled(rest, parser, entries)
@@ -198,14 +197,25 @@ def check_source(data: Mapping[str, Any]) -> None:
 # ------------------------------------------------------------------------------- parsers
 
 
-def _fit_parser(title: str, name: str, *, overwrites: bool) -> ArgumentParser:
-    """The options of a verb that trains one method."""
-    from counterpoint.methods import METHODS
+@cache  # see parsing.called
+def _fit_parser(
+    title: str,
+    method: type[Method],
+    measures: bool,
+    study: Callable[[ArgumentParser], object] | None,
+) -> ArgumentParser:
+    """The options of a verb that trains one method.
+
+    Args:
+        title: the verb, and the method if the command names it.
+        measures: whether the verb has the options of ``evaluate``.
+        study: adds the verb's own options.
+    """
     from counterpoint.training import FitOptions
 
-    parser = parser_for(title, METHODS[name].title)
+    parser = parser_for(title, method.title)
     _add_files(parser, "YAML file of options, such as --print_config or a run's config.yaml")
-    parser.add_argument("--method", type=str, default=name, help="name of the method")
+    parser.add_argument("--method", type=str, default=method.name, help="name of the method")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder to make")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="run folder to resume")
     parser.add_argument("--overwrite", action="store_true", help="remove the run that --out holds")
@@ -228,12 +238,19 @@ def _fit_parser(title: str, name: str, *, overwrites: bool) -> ArgumentParser:
         help="modalities to read and their likelihoods, of an .h5mu or .h5ad file, '{rna: nb, adt: normal}'",
     )
     parser.add_function_arguments(datasets.load, "data", skip=LOAD_SKIPS)
-    parser.add_class_arguments(METHODS[name], "model", skip={"modalities"})
+    parser.add_class_arguments(method, "model", skip={"modalities"})
     parser.add_class_arguments(FitOptions, "fit")
+    if measures:
+        _add_evaluation(parser, EVALUATE_SKIPS | ({"only", "split"} if study else set()))
+    if study is not None:
+        study(parser)
     return parser
 
 
-def _study_parser(verb: str, about: str) -> ArgumentParser:
+@cache
+def _study_parser(
+    verb: str, about: str, study: Callable[[ArgumentParser], object]
+) -> ArgumentParser:
     """The options of a verb that trains several methods."""
     from counterpoint.training import FitOptions
 
@@ -252,6 +269,7 @@ def _study_parser(verb: str, about: str) -> ArgumentParser:
     parser.add_function_arguments(datasets.load, "data", skip=LOAD_SKIPS)
     parser.add_class_arguments(FitOptions, "fit")
     _add_evaluation(parser, EVALUATE_SKIPS | {"split"})
+    study(parser)
     return parser
 
 

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from counterpoint.core.checks import shown
-from counterpoint.core.containers import Given, given, inferred, together
+from counterpoint.core.containers import Given, given, together
+from counterpoint.core.guesses import inferred
 from counterpoint.core.modality import Modality, covariates_of
 from counterpoint.core.reading import as_mask, turned, whole_numbers
 from counterpoint.data.checks import (

@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from counterpoint.core.containers import summed
 from counterpoint.core.modality import COUNTS, LikelihoodName
+from counterpoint.core.sparse import summed
 from counterpoint.data.records import Array
 
 UNIT: tuple[LikelihoodName, ...] = ("bernoulli", "beta")

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from counterpoint.core import checks
-from counterpoint.core.containers import doubtful, given, inferred
+from counterpoint.core.containers import given
 from counterpoint.core.files import replacing
+from counterpoint.core.guesses import doubtful, inferred
 from counterpoint.core.optional import required
 from counterpoint.data.checks import CovariateKind, Zeros
 from counterpoint.data.records import Array, Dataset
