@@ -144,10 +144,10 @@ def commands() -> list[Command]:
     measured = (fit, ("evaluate", "run", "--only", "likelihood", "--samples", "2"))
 
     def trained(name: str, *more: str, best: bool = True) -> Command:
-        select = ("--select", "best") if best else ()
+        keep = ("--keep", "best") if best else ()
         return Command(
             f"fit-{name}",
-            ("fit", name, "--data", table, "--out", "run", *SMALL, *select, *more),
+            ("fit", name, "--data", table, "--out", "run", *SMALL, *keep, *more),
             again=resumed,
             needs=("zuko",),
         )
