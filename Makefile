@@ -12,10 +12,14 @@ test lint docs science: export OMP_NUM_THREADS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs bench science clean
+.PHONY: help install demo test lint docs completion bench science clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '%s\n' '' 'To add something, copy its template and follow CONTRIBUTING.md:' \
+	  '  a method    docs/templates/method.py    to src/counterpoint/methods/    tested by tests/test_methods.py' \
+	  '  a data set  docs/templates/data_set.py  to src/counterpoint/data/sets/  tested by tests/test_data_NAME.py' \
+	  '  a metric    docs/templates/metric.py    to src/counterpoint/metrics/    tested by tests/test_metrics_evaluate.py'
 
 install: $(STAMP) ## .venv with the package, its extras and the tested versions of everything
 
@@ -44,6 +48,9 @@ lint: $(STAMP) ## style, types and the layers
 docs: $(STAMP) ## the documentation in docs/_build/html, its examples run
 	$(SPHINX) --fresh-env -b doctest docs docs/_build/doctest
 	$(SPHINX) -b html docs docs/_build/html
+
+completion: $(STAMP) ## the words of shell completion, after options have changed
+	$(BIN)/python -m counterpoint.cli.completion
 
 bench: $(STAMP) ## training steps timed against MultiVae; PEER is the python of its environment
 	@test -n "$(PEER)" || { echo "name the python of an environment with multivae 1.0.3: make bench PEER=path/to/bin/python" >&2; exit 1; }

@@ -144,10 +144,10 @@ def commands() -> list[Command]:
     measured = (fit, ("evaluate", "run", "--only", "likelihood", "--samples", "2"))
 
     def trained(name: str, *more: str, best: bool = True) -> Command:
-        select = ("--select", "best") if best else ()
+        keep = ("--keep", "best") if best else ()
         return Command(
             f"fit-{name}",
-            ("fit", name, "--data", table, "--out", "run", *SMALL, *select, *more),
+            ("fit", name, "--data", table, "--out", "run", *SMALL, *keep, *more),
             again=resumed,
             needs=("zuko",),
         )
@@ -157,7 +157,7 @@ def commands() -> list[Command]:
         trained("mvae"),
         Command(
             "fit-ema-steps",
-            (*fit, "--ema", "0.7", "--max_epochs=-1", "--max_steps", "6"),
+            (*fit, "--ema_decay", "0.7", "--max_epochs=-1", "--max_steps", "6"),
             again=resumed,
         ),
         trained("jnf", "--flow.hidden", "[4]", "--flow.transforms", "1"),
@@ -672,7 +672,7 @@ def warm(chosen: Sequence[Command]) -> None:
     torch.set_num_threads(1)
     usual = (
         "pytorch_lightning",
-        "counterpoint.cli.verbs",
+        "counterpoint.cli.settings",
         "counterpoint.training.run",
         "counterpoint.report.html",
     )

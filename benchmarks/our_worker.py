@@ -31,7 +31,7 @@ class Settings:
         precision: ``"fp32"``, or ``"bf16"`` for autocast of the forward pass.
         channels_last: keep the weights of convolutions channels-last.
         compiled: ``torch.compile`` on the networks.
-        recompute: decode again in the backward pass.
+        activation_checkpointing: decode again in the backward pass.
         rows: most rows of one decoder call; 0 for the library's own choice.
         cross_targets: random other targets of each source; 0 for all.
         towers: trunks of z and w, ``"separate"`` or ``"shared"``.
@@ -42,7 +42,7 @@ class Settings:
     precision: str = "fp32"
     channels_last: bool = False
     compiled: bool = False
-    recompute: bool = False
+    activation_checkpointing: bool = False
     rows: int = 0
     cross_targets: int = 0
     towers: Towers = "separate"
@@ -53,7 +53,7 @@ class Settings:
         switches = (
             ["--channels-last"] * self.channels_last
             + ["--compile"] * self.compiled
-            + ["--recompute"] * self.recompute
+            + ["--activation_checkpointing"] * self.activation_checkpointing
         )
         return [
             f"--precision={self.precision}",
@@ -69,7 +69,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", dest="compiled", action="store_true")
-    parser.add_argument("--recompute", action="store_true")
+    parser.add_argument("--activation_checkpointing", action="store_true")
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--cross-targets", type=int, default=0)
     parser.add_argument("--towers", choices=("separate", "shared"), default="separate")
@@ -141,7 +141,7 @@ def build(case: Case, settings: Settings) -> Method:
         method.to(memory_format=torch.channels_last)
     if settings.compiled and case.method != "jnf-draws":
         method.compile_networks()
-    method.model.activation_checkpointing = settings.recompute
+    method.model.activation_checkpointing = settings.activation_checkpointing
     if isinstance(method, JNF):
         method.begin(method.stages[case.method == "jnf-flows"])
     return method.train()

@@ -60,8 +60,10 @@ SETTINGS: dict[str, Settings] = {
     "bf16 cl 128": Settings("bf16", channels_last=True, rows=128),
     "bf16 cl 256": Settings("bf16", channels_last=True, rows=256),
     "bf16 cl 512": Settings("bf16", channels_last=True, rows=512),
-    "fp32 cl 256 recompute": Settings(channels_last=True, rows=256, recompute=True),
-    "bf16 cl 256 recompute": Settings("bf16", channels_last=True, rows=256, recompute=True),
+    "fp32 cl 256 recompute": Settings(channels_last=True, rows=256, activation_checkpointing=True),
+    "bf16 cl 256 recompute": Settings(
+        "bf16", channels_last=True, rows=256, activation_checkpointing=True
+    ),
     "bf16 cl compile": Settings("bf16", channels_last=True, rows=256, compiled=True),
 }
 """``cl``: channels-last weights; a number: most rows of a decoder call

@@ -152,7 +152,7 @@ def trained(
     usual |= {
         "precision": "bf16-mixed",
         "channels_last": True,
-        "ema": None if options.method == "idmvae" or options.select == "retrieval" else 0.998,
+        "ema_decay": None if options.method == "idmvae" or options.select == "retrieval" else 0.998,
     }
     if options.select == "retrieval":
         looks = Retrieving(method, data)
@@ -166,7 +166,7 @@ def trained(
         pairs,
         **usual,
         cooldown=0 if best else steps // 3,
-        select=options.select,
+        keep=options.select,
         val_every=often,
     )
     losses = np.array(result.history["val/loss"])

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import fields
 from functools import partial
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +23,19 @@ import yaml
 from processes import ENVIRONMENT, PATIENCE, child_seconds, ratio
 
 import counterpoint as cp
-from counterpoint.cli import VERBS, choose, main
-from counterpoint.cli.arguments import (
-    called,
-    expanded,
-    explained,
-    full_name,
-    read_config,
-    settings,
-    words_for,
-)
-from counterpoint.cli.options import FitDecoderOptions
+from counterpoint.cli import VERBS, choose, completion, main
+from counterpoint.cli.afterwards import fitting
+from counterpoint.cli.config_files import read_config
+from counterpoint.cli.fit_decoder import RECORDS
+from counterpoint.cli.impute import ImputeOptions
+from counterpoint.cli.names import expanded, full_name
+from counterpoint.cli.parsing import explained
+from counterpoint.cli.sample import SampleOptions
+from counterpoint.cli.settings import settings
+from counterpoint.cli.translate import TranslateOptions
 from counterpoint.inference import Refiner
 from counterpoint.metrics import Evaluation, Score
+from counterpoint.training import fit_decoder
 
 COMMAND = Path(sys.executable).parent / "counterpoint"
 TINY = [
@@ -126,8 +129,20 @@ def test_every_command_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -
     assert f"usage: counterpoint {verb}" in capsys.readouterr().out
 
 
-def test_help_of_a_method_lists_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_common_options_and_help_all_every_option(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Short help has a line for each option, with its default; that of a recipe, if
+    one is named."""
     assert main(["fit", "idmvae", "--help"]) == 0
+    short = capsys.readouterr().out
+    common = ("--out", "--data", "--recipe", "--shared_dim", "--max_epochs", "--batch_size", "--lr")
+    assert [name for name in common if f"\n  {name} " not in short] == []
+    assert "--model.cross_mi" not in short and "(default: 0.0005)" in short
+    assert all(len(line) <= 100 for line in short.splitlines())
+    assert main(["fit", "--recipe", "omics", "--help"]) == 0
+    assert "(default: 0.001)" in capsys.readouterr().out
+    assert main(["fit", "idmvae", "--help-all"]) == 0
     out = capsys.readouterr().out
     assert (
         "--model.cross_mi" in out
@@ -135,8 +150,90 @@ def test_help_of_a_method_lists_its_options(capsys: pytest.CaptureFixture[str]) 
         and "--data.size" in out
         and "--model.networks.norm" in out
     )
-    assert main(["fit", "mvae", "--help"]) == 0
+    assert main(["fit", "mvae", "--help-all"]) == 0
     assert "--model.cross_mi" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", [*VERBS])
+def test_every_command_lists_all_its_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where short help leaves options out, it says how to see them."""
+    assert main([verb, "--help"]) == 0
+    short = capsys.readouterr().out
+    assert main([verb, "--help-all"]) == 0
+    full = capsys.readouterr().out
+    assert len(full) > len(short) if "--help-all explains" in short else full == short
+
+
+def test_flags_of_a_question_agree_with_the_method() -> None:
+    """The same names, types of None and defaults as the method that answers."""
+    verbs = {
+        "sample": (SampleOptions, {"generator"}),
+        "translate": (TranslateOptions, {"x", "generator"}),
+        "impute": (ImputeOptions, {"x", "totals", "generator", "progress"}),
+    }
+    for verb, (record, not_flags) in verbs.items():
+        flags = {f.name: f.default for f in fields(record)}
+        parameters = {**signature(getattr(cp.Method, verb)).parameters}
+        parameters.pop("self")
+        assert {*parameters} - not_flags <= {*flags}
+        lists = {"given", "to", "covariates"}  # empty at the command line, None in Python
+        for name in {*parameters} - not_flags - lists:
+            assert parameters[name].default in (flags[name], Parameter.empty), f"{verb} --{name}"
+
+
+# -------------------------------------------------------------------------------------------- completion
+
+
+def test_completion_knows_every_verb_method_recipe_and_option() -> None:
+    assert json.loads(completion.WORDS_FILE.read_text()) == completion.collect(), (
+        "the options have changed; run make completion"
+    )
+
+
+def test_completion_takes_no_heavy_import() -> None:
+    code = "import sys; from counterpoint.cli import main; main(['--completion', 'bash']); print(*{'torch', 'numpy', 'jsonargparse'} & {*sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT
+    )
+    assert done.stdout.endswith("counterpoint\n\n")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("line", "offers"),
+    [
+        (["swe"], {"sweep"}),
+        (["fit", "mmvae"], {"mmvae", "mmvae+"}),
+        (["fit", "idmvae", "--cross_m"], {"--cross_mi"}),
+        (["fit", "mvae", "--cross"], set()),
+        (["fit", "mvae", "--max_e"], {"--max_epochs"}),
+        (["fit", "mvae", "--fit.ke"], {"--fit.keep"}),
+        (["fit", "--recipe", "om"], {"omics"}),
+        (["fit", "mvae", "--data", "mnist-svhn-"], {"mnist-svhn-text"}),
+        (["data", "pre"], {"prepare"}),
+        (["tune", "id"], {"idmvae"}),
+    ],
+)
+def test_bash_completes(line: list[str], offers: set[str], tmp_path: Path) -> None:
+    script = completion.bash_script(json.loads(completion.WORDS_FILE.read_text()))
+    words = shlex.join(["counterpoint", *line])
+    ask = f"COMP_WORDS=({words}); COMP_CWORD={len(line)}; _counterpoint; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(
+        ["bash", "-c", f"{script}\n{ask}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {*done.stdout.split()} == offers
+
+
+def test_completion_has_a_script_for_each_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert main(["--completion", shell]) == 0
+        assert "counterpoint" in capsys.readouterr().out
+    assert "unknown shell 'csh'; did you mean" in refused(capsys, "--completion", "csh")
+    assert "name one shell: --completion bash|zsh|fish" in refused(capsys, "--completion")
 
 
 # --------------------------------------------------------------------------------------------- arguments
@@ -244,7 +341,7 @@ def test_print_config_can_be_read_back(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_recipe_of_the_demo_is_for_a_method_that_exists() -> None:
-    from counterpoint.cli.verbs import RECIPE
+    from counterpoint.cli.demo import RECIPE
 
     got = settings(["--max_epochs", "1"], verb="demo", recipe=RECIPE)
     assert (
@@ -359,7 +456,7 @@ def test_ctrl_c_ends_with_130_and_a_line(
     def interrupted(words: list[str]) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("counterpoint.cli.verbs.fit", interrupted)
+    monkeypatch.setattr("counterpoint.cli.fit.run", interrupted)
     assert main(["fit"]) == 130
     assert capsys.readouterr().err == "counterpoint: interrupted\n"
 
@@ -496,12 +593,12 @@ def test_evaluate_takes_feature_extractors_from_files(
     asked = {}
 
     def keep(
-        method: object, data: object, folder: Path, options: dict[str, Any], usual: bool
+        method: object, data: object, folder: Path, options: dict[str, Any], as_trained: bool
     ) -> Evaluation:
         asked.update(options)
         return Evaluation((Score(group="quality", kind="fid", target="view0", value=1.0),))
 
-    monkeypatch.setattr("counterpoint.cli.verbs.evaluated", keep)
+    monkeypatch.setattr("counterpoint.cli.evaluate.evaluated", keep)
     (tmp_path / "scale.py").write_text("TWO = 2")
     (tmp_path / "twice.py").write_text(
         "from scale import TWO\ndef features(values):\n    return TWO * values.flatten(1)"
@@ -955,7 +1052,7 @@ def test_a_resumed_run_that_chooses_other_weights_forgets_what_was_added(
     assert main(["fit-prior", str(out), "--kind", "gmm", "--size", "2"]) == 0
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        assert main(["fit", "--resume", str(out), "--fit.select", "best"]) == 0
+        assert main(["fit", "--resume", str(out), "--fit.keep", "best"]) == 0
     assert "chooses other weights" in capsys.readouterr().err and cp.load(out).priors == (
         "standard",
     )
@@ -981,15 +1078,14 @@ def test_words_make_the_same_options() -> None:
         "7",
         "--lr",
         "0.01",
-        "--fit.ema",
+        "--fit.ema_decay",
         "0.9",
     ]
-    wanted = called(FitDecoderOptions, "fit-decoder", ["runs/a", *words])
-    recorded = words_for(wanted, FitDecoderOptions(Path("runs/a")))
-    assert called(FitDecoderOptions, "fit-decoder", ["runs/a", *recorded]) == wanted and len(
-        recorded
-    ) == len(words)
-    assert recorded[:2] == ["--denoiser.modalities", "[image, text]"]
+    wanted = fitting(["runs/a", *words, "--resume", "true"], "fit-decoder", fit_decoder, RECORDS)
+    again = fitting(["runs/a", *wanted.words], "fit-decoder", fit_decoder, RECORDS)
+    assert again.options == {**wanted.options, "resume": False}
+    assert again.words == wanted.words and len(wanted.words) == len(words)
+    assert wanted.words[:2] == ["--denoiser.modalities", "[image, text]"]
 
 
 def test_a_fitted_refiner_stays_with_the_run(
@@ -1101,7 +1197,7 @@ def test_warnings_are_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "counterpoint.cli.verbs.fit", lambda words: warnings.warn("this\nis odd", stacklevel=1)
+        "counterpoint.cli.fit.run", lambda words: warnings.warn("this\nis odd", stacklevel=1)
     )
     with warnings.catch_warnings():
         warnings.simplefilter("always")

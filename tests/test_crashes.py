@@ -303,21 +303,21 @@ def test_a_run_killed_after_its_last_checkpoint_still_validates_and_logs(
         **BASE,
         "max_steps": steps,
         "max_epochs": -1,
-        "ema": ema,
-        "select": "best",
+        "ema_decay": ema,
+        "keep": "best",
         "log_every": 5,
     }
     whole = small()
     wanted = fit(whole, rows(32), rows(10, seed=1), out=tmp_path / "whole", **options)
-    real = keeper.Keeper._save
+    real = keeper.Checkpointing._save
 
-    def save(self: keeper.Keeper, trainer: Any) -> None:
+    def save(self: keeper.Checkpointing, trainer: Any) -> None:
         real(self, trainer)
         if trainer.global_step == steps:
             raise Power
 
     with monkeypatch.context() as patch:
-        patch.setattr(keeper.Keeper, "_save", save)
+        patch.setattr(keeper.Checkpointing, "_save", save)
         with pytest.raises(Power):
             fit(small(), rows(32), rows(10, seed=1), out=tmp_path / "r", **options)
     for _ in range(2):
@@ -343,7 +343,7 @@ def test_a_signal_during_validation_does_not_lose_it(
 ) -> None:
     """The second validation is the best here, so that a run that lost it would choose
     other weights."""
-    options = {**BASE, "lr": 1.0, "max_epochs": 3, "select": "best"}
+    options = {**BASE, "lr": 1.0, "max_epochs": 3, "keep": "best"}
     whole, halted, rest = small(), Signalled(number, 8, validating=True), small()
     halted.load_state_dict(whole.state_dict())
     wanted = fit(whole, rows(32), rows(20, seed=1), out=tmp_path / "whole", **options)
@@ -381,7 +381,7 @@ def test_ctrl_c_before_the_first_step_is_said(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(keeper.Keeper, "setup", interrupted)
+    monkeypatch.setattr(keeper.Checkpointing, "setup", interrupted)
     before = signal.getsignal(signal.SIGINT)
     assert main(["fit", "--resume", str(run), "--max_epochs", "2"]) == 130
     assert "interrupted" in capsys.readouterr().err and signal.getsignal(signal.SIGINT) is before

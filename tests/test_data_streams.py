@@ -561,12 +561,12 @@ def test_a_resumed_run_is_bitwise_the_same(tmp_path: Path, first: int) -> None:
 
 def test_processes_share_the_last_batch(tmp_path: Path) -> None:
     """Of 27 rows two processes take 13 each, and a last batch of one row is left out."""
-    from counterpoint.training.run import Data
+    from counterpoint.training.loaders import Loaders
 
     for rows, sizes in ((27, [4, 4, 4]), (28, [4, 4, 4, 2]), (29, [4, 4, 4, 2]), (5, [2])):
         source, seen = whole(numbered(tmp_path / str(rows), [rows + 2])), []
         for rank in range(2):
-            data = Data(source, None, FitOptions(batch_size=4))
+            data = Loaders(source, None, FitOptions(batch_size=4))
             data.trainer = SimpleNamespace(
                 world_size=2, global_rank=rank, strategy=SimpleNamespace(root_device="cpu")
             )  # type: ignore[assignment]

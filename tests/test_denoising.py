@@ -440,7 +440,7 @@ def test_a_larger_network_is_averaged_and_saved_like_any(network: Any, tmp_path:
     method = cp.DiffMVAE.for_data(
         data, shared_dim=3, networks=NETWORKS, denoiser=replace(SMALL, network=network)
     )
-    method.fit(data.train, max_steps=3, batch_size=4, ema=0.9, progress=False)
+    method.fit(data.train, max_steps=3, batch_size=4, ema_decay=0.9, progress=False)
     method.save_pretrained(tmp_path)
     draw = [
         m.sample(4, generator=torch.Generator().manual_seed(0))["image"]

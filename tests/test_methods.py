@@ -330,13 +330,13 @@ def test_cutting_decoder_calls_changes_nothing_else(name: str) -> None:
     assert min(calls.values()) > 1
 
 
-def test_recompute_keeps_nothing_of_the_decoders() -> None:
+def test_activation_checkpointing_keeps_nothing_of_the_decoders() -> None:
     """What autograd keeps for the backward pass, less the decoders' own activations,
     which are most of it at K = 20."""
     kept = {}
-    for recompute in (False, True):
+    for activation_checkpointing in (False, True):
         method = make("mmvae+", samples=20, estimator="dreg")
-        method.model.activation_checkpointing = recompute
+        method.model.activation_checkpointing = activation_checkpointing
         held: dict[int, int] = {}
 
         def keep(saved: Tensor, held: dict[int, int] = held) -> Tensor:
@@ -345,7 +345,7 @@ def test_recompute_keeps_nothing_of_the_decoders() -> None:
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
             losses = method.losses(batch(), 0)
-        kept[recompute] = sum(held.values())
+        kept[activation_checkpointing] = sum(held.values())
         assert losses
     assert kept[True] < 0.6 * kept[False]
 

@@ -658,7 +658,7 @@ def test_names_of_rows_and_features_are_packed(tmp_path: Path) -> None:
 
 
 def test_options_of_readers_are_flags(tmp_path: Path) -> None:
-    from counterpoint.cli.arguments import settings
+    from counterpoint.cli.settings import settings
 
     (tmp_path / "c.yaml").write_text(
         "data:\n  covariate_kinds: {run: category}\n  skip_bad: [empty-cells, duplicates]\n"

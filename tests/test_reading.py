@@ -450,8 +450,8 @@ def test_features_and_values_that_changed_are_named(tmp_path: Path) -> None:
     mdata = mdata_of(rows=80)
     data = cp.setup_mudata(mdata)
     then = Fingerprint.of(data)
-    then.write(tmp_path)
-    assert Fingerprint.read(tmp_path) == then and [*then.changes(then)] == []
+    then.write(tmp_path / "data.json")
+    assert Fingerprint.read(tmp_path / "data.json") == then and [*then.changes(then)] == []
     fewer = Fingerprint.of(cp.setup_mudata(mdata, top_features=14))
     assert any(
         "features of 'rna': 18 then and 14 now, 4 gone" in change for change in then.changes(fewer)
@@ -473,7 +473,7 @@ def test_features_and_values_that_changed_are_named(tmp_path: Path) -> None:
     ]
     (tmp_path / "data.json").write_text('{"format": 1}')
     with pytest.raises(ValueError, match=r"data\.json is damaged"):
-        Fingerprint.read(tmp_path)
+        Fingerprint.read(tmp_path / "data.json")
 
 
 @pytest.mark.parametrize(

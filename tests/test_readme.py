@@ -88,7 +88,7 @@ def test_long_commands_are_spelled_right(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A command that takes minutes is parsed and not run: `fit` prints its
-    configuration, the others have their flags in --help."""
+    configuration, the others have their flags in --help-all."""
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(line)[1:]
     if arguments[0] == "fit":
@@ -96,6 +96,6 @@ def test_long_commands_are_spelled_right(
         return
     words = [word for word in arguments if not word.startswith("-")]
     flags = [word.split("=")[0] for word in arguments if word.startswith("--")]
-    assert main([*words[: 2 if words[0] == "data" else 1], "--help"]) == 0
+    assert main([*words[: 2 if words[0] == "data" else 1], "--help-all"]) == 0
     shown = capsys.readouterr().out
     assert [flag for flag in flags if flag not in shown] == []

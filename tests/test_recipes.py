@@ -15,14 +15,15 @@ import yaml
 
 import counterpoint as cp
 from counterpoint.cli import main
-from counterpoint.cli.arguments import called, settings, study_settings
-from counterpoint.cli.options import FitDecoderOptions
+from counterpoint.cli.afterwards import fitting
+from counterpoint.cli.fit_decoder import RECORDS
 from counterpoint.cli.recipes import FOLDER, recipes
+from counterpoint.cli.settings import settings, study_settings
 from counterpoint.core.modality import Modality
 from counterpoint.data import Split
 from counterpoint.methods import MVAE
 from counterpoint.studies.recipe import Recipe
-from counterpoint.training import FitOptions
+from counterpoint.training import FitOptions, fit_decoder
 from counterpoint.training.options import with_changes
 
 QUIET: dict[str, Any] = {"batch_size": 16, "progress": False, "tensorboard": False}
@@ -186,7 +187,11 @@ def test_limits_of_other_callers_follow_the_same_rule() -> None:
     assert with_changes(FitOptions(max_epochs=5), {"max_steps": 100}).epochs == -1
     assert with_changes(FitOptions(max_epochs=5), {"lr": 0.1}).epochs == 5
     words = ["RUN", "--denoiser.modalities", "[image]", "--max_epochs", "4"]
-    assert limits(vars(called(FitDecoderOptions, "fit-decoder", words).fit)) == (4, -1, None)
+    assert limits(vars(fitting(words, "fit-decoder", fit_decoder, RECORDS).options["fit"])) == (
+        4,
+        -1,
+        None,
+    )
     searched = Recipe.of(MVAE, "digits-quadrant", None, {"max_epochs": 5}).changed(
         {"fit.max_steps": 70}
     )

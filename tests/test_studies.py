@@ -698,14 +698,14 @@ def test_every_field_takes_its_default(name: str) -> None:
 def test_a_space_is_read_as_it_is_written(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(
         "fit.lr: {low: 1e-4, high: 1.0e-2, log: true}\n"
-        "fit: {clip: [null, 1, 2.5], select: [last, best]}\n"
+        "fit: {clip: [null, 1, 2.5], keep: [last, best]}\n"
         "model:\n  shared_dim: {low: 8, high: 64, step: 8}\n  networks: {hidden: [[8], [16, 16]], norm: [none, batch]}\n"
         "fit.stages.flows.lr: {low: 1.0e-4, high: 0.1}\n"
     )
     assert read_space(tmp_path / "s.yaml", METHODS["jnf"]) == {
         "fit.lr": Range(1e-4, 1e-2, log=True),
         "fit.clip": Choices((None, 1, 2.5)),
-        "fit.select": Choices(("last", "best")),
+        "fit.keep": Choices(("last", "best")),
         "model.shared_dim": Range(8, 64, step=8, whole=True),
         "model.networks.hidden": Choices(([8], [16, 16])),
         "model.networks.norm": Choices(("none", "batch")),
@@ -767,10 +767,10 @@ def test_a_space_is_read_as_it_is_written(tmp_path: Path) -> None:
         ),
         ({"model.shared_dim": [True]}, "search: model.shared_dim takes int, got True"),
         (
-            {"fit.select": {"low": 1, "high": 2}},
-            "search: fit.select takes one of 'last', 'best', which has no range; give a list of choices",
+            {"fit.keep": {"low": 1, "high": 2}},
+            "search: fit.keep takes one of 'last', 'best', which has no range; give a list of choices",
         ),
-        ({"fit.select": ["first"]}, "search: fit.select takes one of 'last', 'best', got 'first'"),
+        ({"fit.keep": ["first"]}, "search: fit.keep takes one of 'last', 'best', got 'first'"),
         (
             {"fit.amsgrad": {"low": 0, "high": 1}},
             "search: fit.amsgrad takes bool, which has no range",

@@ -260,7 +260,7 @@ def test_ema_is_the_average_of_the_weights(ema: float) -> None:
 
     torch.manual_seed(1)
     method = Watched()
-    fit(method, rows(32), max_steps=6, ema=ema, **BASE)
+    fit(method, rows(32), max_steps=6, ema_decay=ema, **BASE)
     plain = small()
     fit(plain, rows(32), max_steps=6, **BASE)
     after = [*weights[1:], plain.nets["a"][0].weight]
@@ -282,8 +282,8 @@ def test_best_weights_give_the_best_validation_loss(tmp_path: Path, ema: float |
         val,
         out=tmp_path / "r",
         max_epochs=4,
-        select="best",
-        ema=ema,
+        keep="best",
+        ema_decay=ema,
         **{**BASE, "lr": 0.1},
     )
     assert result.best is not None and result.best < result.metrics["val/loss"]
@@ -370,10 +370,10 @@ def test_cooldown_lowers_the_rate_linearly_to_zero(tmp_path: Path) -> None:
     )
 
 
-def test_recompute_gives_the_same_weights() -> None:
+def test_activation_checkpointing_gives_the_same_weights() -> None:
     data = cp.data.load("digits-quadrant", draws=1).train.take(np.arange(16))
     methods, calls = [], []
-    for recompute in (False, True):
+    for activation_checkpointing in (False, True):
         torch.manual_seed(0)
         methods.append(
             MMVAE(data.modalities, shared_dim=4, estimator="dreg", samples=3, decoder_batch_size=20)
@@ -381,12 +381,18 @@ def test_recompute_gives_the_same_weights() -> None:
         calls.append(0)
         for decoder in methods[-1].model.decoders.values():
             decoder.network.register_forward_pre_hook(lambda *_: calls.append(calls.pop() + 1))
-        fit(methods[-1], data, max_steps=2, recompute=recompute, **BASE)
+        fit(
+            methods[-1],
+            data,
+            max_steps=2,
+            activation_checkpointing=activation_checkpointing,
+            **BASE,
+        )
     assert calls[1] == 2 * calls[0] > 0
     with pytest.raises(
-        ValueError, match="recompute is for methods with a Model, and small has none"
+        ValueError, match="activation_checkpointing is for methods with a Model, and small has none"
     ):
-        fit(small(), rows(16), max_steps=1, recompute=True, **BASE)
+        fit(small(), rows(16), max_steps=1, activation_checkpointing=True, **BASE)
     for (name, one), two in zip(
         methods[0].state_dict().items(), methods[1].state_dict().values(), strict=True
     ):
@@ -438,11 +444,11 @@ def test_summary_lines_and_silence(tmp_path: Path, capfd: pytest.CaptureFixture[
         ({"lr": -1.0}, "lr -1.0 must be positive"),
         ({"lr": math.nan}, "lr=nan must be a finite number"),
         ({"cooldown": 5, "max_steps": 4}, "cooldown 5 counts the last steps before max_steps 4"),
-        ({"ema": 1.0}, "ema 1.0 must lie between 0 and 1"),
+        ({"ema_decay": 1.0}, "ema_decay 1.0 must lie between 0 and 1"),
         ({"max_epochs": -1}, "never end"),
         ({"max_steps": 0}, "max_steps 0 must be 1 or more"),
-        ({"select": "best"}, "needs val"),
-        ({"select": "worst"}, "'last' or 'best'"),
+        ({"keep": "best"}, "needs val"),
+        ({"keep": "worst"}, "'last' or 'best'"),
         ({"resume": True}, "needs out"),
         ({"gradient_clip_val": 1.0}, "use clip"),
         ({"trainer": {"max_epochs": 3}}, "use the option of that name"),
@@ -560,7 +566,7 @@ def logged(history: dict[str, list[float]], name: str) -> dict[float, float]:
 def test_a_resumed_run_is_bitwise_the_same(tmp_path: Path, ema: float | None, first: int) -> None:
     whole, part, rest = small(), small(), small(noise=0.5)
     data, val = rows(32), rows(10, seed=1)
-    options = {**BASE, "ema": ema, "log_every": 3}
+    options = {**BASE, "ema_decay": ema, "log_every": 3}
     uninterrupted = fit(whole, data, val, out=tmp_path / "whole", max_epochs=3, **options)
     fit(part, data, val, out=tmp_path / "r", max_epochs=3, max_steps=first, **options)
     nn.init.zeros_(rest.nets["a"][0].weight)  # what it starts from must not matter
@@ -578,11 +584,13 @@ def test_a_resumed_run_is_bitwise_the_same(tmp_path: Path, ema: float | None, fi
 
 def test_resuming_what_is_over_changes_nothing_and_a_longer_run_goes_on(tmp_path: Path) -> None:
     whole, other, over = small(), small(), small()
-    fit(whole, rows(32), max_epochs=3, ema=0.7, **BASE)
-    first = fit(other, rows(32), out=tmp_path / "r", max_epochs=2, ema=0.7, **BASE)
-    again = fit(over, rows(32), out=tmp_path / "r", resume=True, max_epochs=2, ema=0.7, **BASE)
+    fit(whole, rows(32), max_epochs=3, ema_decay=0.7, **BASE)
+    first = fit(other, rows(32), out=tmp_path / "r", max_epochs=2, ema_decay=0.7, **BASE)
+    again = fit(
+        over, rows(32), out=tmp_path / "r", resume=True, max_epochs=2, ema_decay=0.7, **BASE
+    )
     assert same(other, over) and again.steps == first.steps and again.history == first.history
-    fit(other, rows(32), out=tmp_path / "r", resume=True, max_epochs=3, ema=0.7, **BASE)
+    fit(other, rows(32), out=tmp_path / "r", resume=True, max_epochs=3, ema_decay=0.7, **BASE)
     assert same(whole, other)
 
 
@@ -595,7 +603,7 @@ def test_resuming_where_nothing_is_saved_begins(tmp_path: Path) -> None:
 
 def test_a_real_method_goes_on_bitwise(tmp_path: Path, digits: cp.data.Dataset) -> None:
     data, val = digits.train.take(slice(0, 48)), digits.val.take(slice(0, 16))
-    options = {**BASE, "batch_size": 16, "max_epochs": 2, "lr": 1e-3, "ema": 0.5}
+    options = {**BASE, "batch_size": 16, "max_epochs": 2, "lr": 1e-3, "ema_decay": 0.5}
 
     def method() -> cp.Method:
         torch.manual_seed(1)
@@ -720,7 +728,7 @@ def test_a_signal_without_a_folder_says_that_nothing_is_saved(
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_process_that_was_stopped_goes_on_bitwise(tmp_path: Path, how: signal.Signals) -> None:
     out = tmp_path / "r"
-    options = {**BASE, "checkpoint_seconds": 0.2, "ema": 0.7, "max_epochs": 40}
+    options = {**BASE, "checkpoint_seconds": 0.2, "ema_decay": 0.7, "max_epochs": 40}
 
     def train() -> None:
         fit(small(slow=0.1), rows(32), rows(10, seed=1), out=out, **options)
@@ -766,7 +774,7 @@ def of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows(32),
             rows(12, seed=1),
             out=out / "two",
-            select="best",
+            keep="best",
             clip=0.5,
             **options,
         )
@@ -836,8 +844,8 @@ def test_shared_out_weights_train_as_whole_ones(of_two: Path) -> None:
     ("options", "message"),
     [
         (
-            {"strategy": "fsdp", "ema": 0.9},
-            "ema keeps whole weights, which strategy='fsdp' shares out",
+            {"strategy": "fsdp", "ema_decay": 0.9},
+            "ema_decay keeps whole weights, which strategy='fsdp' shares out",
         ),
         ({"strategy": "fsdp", "channels_last": True}, "channels_last lays weights out anew"),
         ({"strategy": "fsdp_cpu_offload"}, "leaves no whole weights; use 'fsdp'"),
@@ -940,11 +948,11 @@ def test_an_option_that_lightning_refuses_is_a_value_error() -> None:
 def test_processes_get_equally_many_rows(count: int, batches: int) -> None:
     """Two processes of 4 rows each; a rest that they cannot share evenly, or that
     leaves one of them a single row, is left out."""
-    from counterpoint.training.run import Data
+    from counterpoint.training.loaders import Loaders
 
     sizes = []
     for rank in range(2):
-        data = Data(rows(count), None, FitOptions(batch_size=4))
+        data = Loaders(rows(count), None, FitOptions(batch_size=4))
         data.trainer = SimpleNamespace(
             world_size=2, global_rank=rank, strategy=SimpleNamespace(root_device="cpu")
         )  # type: ignore[assignment]
@@ -954,10 +962,10 @@ def test_processes_get_equally_many_rows(count: int, batches: int) -> None:
 
 
 def test_processes_validate_together_on_one_order_that_no_seed_changes() -> None:
-    from counterpoint.training.run import Data
+    from counterpoint.training.loaders import Loaders
 
     def passes(rank: int, world: int, size: int, seed: int) -> list[list[list[float]]]:
-        data = Data(rows(40), rows(19), FitOptions(batch_size=size, seed=seed))
+        data = Loaders(rows(40), rows(19), FitOptions(batch_size=size, seed=seed))
         data.trainer = SimpleNamespace(
             world_size=world, global_rank=rank, strategy=SimpleNamespace(root_device="cpu")
         )  # type: ignore[assignment]
@@ -974,9 +982,9 @@ def test_processes_validate_together_on_one_order_that_no_seed_changes() -> None
 
 
 def test_too_few_rows_for_even_shares_are_refused() -> None:
-    from counterpoint.training.run import Data
+    from counterpoint.training.loaders import Loaders
 
-    data = Data(rows(7), None, FitOptions(batch_size=4))
+    data = Loaders(rows(7), None, FitOptions(batch_size=4))
     data.trainer = SimpleNamespace(
         world_size=2, global_rank=0, strategy=SimpleNamespace(root_device="cpu")
     )  # type: ignore[assignment]

@@ -95,7 +95,7 @@ def test_the_best_weights_are_of_a_step_at_which_decoders_have_learned(ema: floa
     used to win."""
     method = idmvae(contrast_first=2 * EPOCH, augment_after=EPOCH, augment_warmup=EPOCH)
     before = {k: v.clone() for k, v in method.model.decoders.named_parameters()}
-    result = method.fit(DATA.train, DATA.val, select="best", ema=ema, max_epochs=8, **FIT)
+    result = method.fit(DATA.train, DATA.val, keep="best", ema_decay=ema, max_epochs=8, **FIT)
     rows = [
         (s, v)
         for s, v in zip(result.history["step"], result.history["val/loss"], strict=True)
@@ -186,7 +186,7 @@ def test_where_no_validation_ran_the_last_weights_are_kept() -> None:
         UserWarning,
         match=r"no validation ran in 2 steps \(val_every=10\), so the last weights are kept",
     ):
-        method.fit(DATA.train, DATA.val, select="best", val_every=10, max_steps=2, **FIT)
+        method.fit(DATA.train, DATA.val, keep="best", val_every=10, max_steps=2, **FIT)
     steady = idmvae()
     steady.fit(DATA.train, max_steps=2, **FIT)
     assert all(

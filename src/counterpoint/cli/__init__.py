@@ -9,37 +9,35 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 
 VERBS = {
     "demo": "train, evaluate and report on the embedded data, in minutes on two cores",
-    "data": "list data sets, prepare one from its public files, index one of shards, write one as memory maps, or encode one's images as latents",
+    "data": "list, prepare, index, pack or encode data sets",
     "fit": "train a method on a data set",
-    "fit-decoder": "fit a diffusion decoder in the place of one of a trained run's, which else stays as it is",
-    "fit-prior": "fit a sampler to the latents of a trained run: diffusion, score model, flow or Gaussian mixture",
-    "fit-refiner": "fit a network that refines the posteriors of a trained run, step by step",
+    "fit-decoder": "replace decoders of a trained run by diffusion decoders",
+    "fit-prior": "fit priors to the latents of a trained run: diffusion, score model, flow or mixture",
+    "fit-refiner": "fit a network that refines the posteriors of a trained run",
     "tune": "search fields of a configuration, with Optuna",
-    "sweep": "what methods lose as more values are missing: a table and a figure",
+    "sweep": "measure what methods lose as more values are missing: a table and a figure",
     "evaluate": "measure a trained run: one table, the same numbers as JSON",
-    "sample": "new examples from a trained run",
-    "translate": "some modalities from others",
-    "impute": "what is missing, filled, with an interval for each value",
-    "annotate": "latents and imputed layers, in a copy of the .h5mu file that a run was trained on",
-    "report": "one self-contained HTML file about a run",
+    "sample": "generate new examples from a trained run",
+    "translate": "generate some modalities from others",
+    "impute": "fill missing values, with an interval for each",
+    "annotate": "write latents and imputed layers into a copy of a run's .h5mu file",
+    "report": "write one self-contained HTML file about a run",
 }
 
-LONGEST = 2000
-"""Characters of a message; of a longer one, which repeats what it was given, the middle
-is left out."""
+MAX_MESSAGE_LENGTH = 2000
+"""Most characters of a message. A longer one repeats its input; its middle is left out."""
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
-"""What torch's errors say where memory is at an end; they have no class of their own on
-a processor."""
+"""Texts of torch's errors when memory runs out; on a CPU they have no class of their own."""
 
-HELP = """usage: counterpoint [-h] [--version] VERB ...
+HELP = """usage: counterpoint [-h] [--version] [--completion bash|zsh|fish] VERB ...
 
 Multimodal generative models that separate what modalities share from what is private to each.
 
@@ -52,9 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0; 2 where the input was wrong, after one line on standard error; 1 where this
-        program was, after a line that names the file of the traceback; 130 after
-        Ctrl-C.
+        The exit code: 0; 2 after a mistake in the input, which is explained in one line
+        on standard error; 1 after a fault of this program, with a line that names the
+        file of the traceback; 130 after Ctrl-C.
+
+    >>> main(["--version"])
+    counterpoint 0.1.0
+    0
     """
     words = [*(sys.argv[1:] if argv is None else argv)]
     try:
@@ -107,25 +109,26 @@ def choose(name: str, among: Sequence[str], what: str) -> str:
 
 
 def _run(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
-        width = max(map(len, VERBS))
-        print(
-            HELP.format(
-                verbs="\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
-            )
-        )
+    if not words or words[0] in ("-h", "--help", "--help-all", "help"):
+        print(HELP.format(verbs=_listed(VERBS)))
         return 0
     if words[0] == "--version":
         print(f"counterpoint {version('counterpoint')}")
         return 0
+    if words[0].partition("=")[0] == "--completion":
+        import_module("counterpoint.cli.completion").run([*words[0].split("=")[1:], *words[1:]])
+        return 0
     verb = choose(words[0], [*VERBS], "command")
     try:
-        getattr(import_module("counterpoint.cli.verbs"), verb.replace("-", "_"))(words[1:])
-    except (
-        SystemExit
-    ) as stop:  # help and --print_config end so; argparse's errors arrive as exceptions
+        import_module(f"counterpoint.cli.{verb.replace('-', '_')}").run(words[1:])
+    except SystemExit as stop:  # help ends so; argparse's errors arrive as exceptions
         return stop.code if isinstance(stop.code, int) else 0
     return 0
+
+
+def _listed(about: Mapping[str, str]) -> str:
+    width = max(map(len, about))
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in about.items())
 
 
 def _kept(words: Sequence[str]) -> str:
@@ -146,7 +149,7 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 def _say(text: str, code: int) -> int:
     line = " ".join(text.split())
-    if len(line) > LONGEST:
-        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    if len(line) > MAX_MESSAGE_LENGTH:
+        line = f"{line[: MAX_MESSAGE_LENGTH // 2]} ... {line[-MAX_MESSAGE_LENGTH // 2 :]}"
     print(f"counterpoint: {line}", file=sys.stderr)
     return code

@@ -1,5 +1,5 @@
-"""Recipes: configurations that come with the package, in ``counterpoint/recipes/``,
-found by name from any folder."""
+"""Recipes: configurations of the package, in ``counterpoint/recipes/``, which are found
+by name from any folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ FOLDER = Path(__file__).parent.parent / "recipes"
 
 
 def recipes() -> dict[str, str]:
-    """The recipes: name to what the first line of the file says."""
+    """The recipes: by name, the first line of the file.
+
+    >>> "demo" in recipes()
+    True
+    """
     files = sorted(FOLDER.glob("*.yaml"))
     return {path.stem: _first_line(path).lstrip("# ").rstrip() for path in files}
 
@@ -20,14 +24,17 @@ def recipe(name: str) -> Path:
     """The file of a recipe.
 
     Raises:
-        ValueError: there is no such recipe; the closest is suggested.
+        ValueError: no such recipe; the closest is suggested.
+
+    >>> recipe("demo").name
+    'demo.yaml'
     """
     return FOLDER / f"{choose(name.removesuffix('.yaml'), [*recipes()], 'recipe')}.yaml"
 
 
 def config_file(given: str) -> Path:
-    """The file that ``--config`` means: a YAML file, that of a run folder, or else the
-    recipe of that file name."""
+    """The file that ``--config`` names: a YAML file, the config.yaml of a run folder, or
+    the recipe of that file name."""
     path = Path(given)
     if path.is_dir():
         return path / "config.yaml"

@@ -1,5 +1,5 @@
-"""Values of a modality in files of the user's: read from one that holds a value or a
-stack of them, or from text; written as pictures or numbers."""
+"""Values of a modality in files of the user: read from a file of one value or a stack of
+them, or from text; written as pictures or numbers."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from counterpoint.data.sources.files import read_npy
 if TYPE_CHECKING:
     from counterpoint.inference import Imputation
 
-NUMBERS = (".npy", ".json", ".csv", ".txt")
-"""Names of files of numbers end so."""
+NUMBER_SUFFIXES = (".npy", ".json", ".csv", ".txt")
+"""Endings of names of files of numbers."""
 
 
 def read_values(modality: Modality, given: str) -> np.ndarray:
-    """Rows (N, *shape) of a modality, as models take them, from a file with one value
-    or a stack of them; of one whose words are known, from a text too.
+    """Read rows (N, *shape) of a modality from a file of one value or a stack of them,
+    or, if its words are known, from a text.
 
     Raises:
         FileNotFoundError: no such file. ValueError: a file that cannot be read, or
             values of another shape.
     """
     path = Path(given)
-    if modality.words and (path.suffix == ".txt" or path.suffix not in NUMBERS):
+    if modality.words and (path.suffix == ".txt" or path.suffix not in NUMBER_SUFFIXES):
         return _texts(modality, given)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path} for modality {modality.name!r}")
-    if path.suffix in NUMBERS:
+    if path.suffix in NUMBER_SUFFIXES:
         values = _numbers(path, modality)
     elif len(modality.shape) == 3 and modality.unit:
         values = _image(path, modality)
@@ -61,8 +61,8 @@ def read_values(modality: Modality, given: str) -> np.ndarray:
 
 
 def _texts(modality: Modality, given: str) -> np.ndarray:
-    """Ids of the lines of a text file, or of a text itself. Unknown words are warned
-    of."""
+    """Ids of the lines of a text file, or of a text itself. A warning names unknown
+    words."""
     if given.endswith(".txt") or os.path.isfile(given):
         try:
             lines = Path(given).read_text(encoding="utf-8").splitlines()
@@ -109,7 +109,7 @@ def _numbers(path: Path, modality: Modality) -> np.ndarray:
 
 
 def _columns(text: str, modality: Modality) -> np.ndarray:
-    """The columns of a table that are called as the features are, in their order."""
+    """The columns of a table that have the names of the features, in their order."""
     header, *rows = (row for row in csv.reader(text.splitlines()) if row)
     lacking = [feature for feature in modality.features if feature not in header]
     if lacking:
@@ -166,7 +166,7 @@ def write_values(values: Mapping[str, Tensor], modalities: Sequence[Modality], p
 
 
 def _table(values: Mapping[str, Tensor], modalities: Mapping[str, Modality]) -> str:
-    """One vector as a table, a row each, under the names of its features where they are
+    """One vector modality as a table, under the names of its features if they are
     known."""
     name, *others = values
     if others or len(modalities[name].shape) != 1:
@@ -180,26 +180,22 @@ def _table(values: Mapping[str, Tensor], modalities: Mapping[str, Modality]) -> 
     return content.getvalue()
 
 
-def write_imputation(found: Imputation, modalities: Sequence[Modality], path: Path) -> Path:
-    """Write an .npz of what was filled and how sure it is, in the units in which it was
-    measured; whole or not at all."""
+def write_imputation(imputation: Imputation, modalities: Sequence[Modality], path: Path) -> Path:
+    """Write an .npz of imputed values and their intervals, in the units in which they
+    were measured, whole or not at all."""
     known = {m.name: m for m in modalities}
-    values = {
-        "": found.mean,
-        "lower/": found.lower,
-        "upper/": found.upper,
-        "samples/": found.samples,
-    }
     measured = {
-        f"{kind}{name}": known[name].original(v)
-        for kind, by in values.items()
-        for name, v in by.items()
+        "": imputation.mean,
+        "lower/": imputation.lower,
+        "upper/": imputation.upper,
+        "samples/": imputation.samples,
     }
-    beside = {"probability/": found.probability, "missing/": found.missing}
-    arrays = {
-        **measured,
-        **{f"{kind}{name}": v for kind, by in beside.items() for name, v in by.items()},
-    }
+    unitless = {"probability/": imputation.probability, "missing/": imputation.missing}
+    arrays: dict[str, Tensor] = {}
+    for kind, values in measured.items():
+        arrays |= {f"{kind}{name}": known[name].original(v) for name, v in values.items()}
+    for kind, values in unitless.items():
+        arrays |= {f"{kind}{name}": v for name, v in values.items()}
     content = io.BytesIO()
     np.savez(content, **{key: v.cpu().numpy() for key, v in arrays.items()})  # type: ignore[arg-type]  # a stub of allow_pickle
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +204,7 @@ def write_imputation(found: Imputation, modalities: Sequence[Modality], path: Pa
 
 
 def plain(values: Tensor, modality: Modality) -> np.ndarray:
-    """Decoder means as numbers: the likeliest ids of a categorical modality, other
+    """Decoder means as numbers: the most likely ids of a categorical modality, other
     values in the units in which they were measured."""
     array: np.ndarray = (
         (values.argmax(-1) if modality.likelihood == "categorical" else modality.original(values))
@@ -218,8 +214,8 @@ def plain(values: Tensor, modality: Modality) -> np.ndarray:
     return array
 
 
-def printed(values: Tensor, modality: Modality) -> list[Any]:
-    """Decoder means as they are printed: text where the words of a categorical modality
-    are known, numbers otherwise."""
+def as_printed(values: Tensor, modality: Modality) -> list[Any]:
+    """Decoder means to print: text if the words of a categorical modality are known,
+    numbers otherwise."""
     numbers: list[Any] = plain(values, modality).tolist()
     return [modality.text(ids) for ids in numbers] if modality.words else numbers

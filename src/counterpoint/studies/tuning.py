@@ -92,7 +92,7 @@ def tune(
             ``FitOptions``, keywords of ``evaluate``.
         trials: the number of trials, with pruned and failed ones.
         metric: ``"val/loss"``, of the last validation, or of the best with
-            ``select="best"``; or a metric of ``evaluate`` on the validation split.
+            ``keep="best"``; or a metric of ``evaluate`` on the validation split.
         direction: ``"maximize"`` or ``"minimize"``; optional for ``"val/loss"`` only.
         storage: Optuna's address of a database, such as ``sqlite:///F.db``; by default
             ``study.db`` in ``out``.
@@ -335,7 +335,7 @@ def _loss(result: FitResult, options: FitOptions) -> float:
             f"{LOSS_METRIC} was never measured: a run must end a pass of the training rows; "
             "raise max_steps or max_epochs"
         )
-    return result.best if options.select == "best" else result.metrics[LOSS_METRIC]
+    return result.best if options.keep == "best" else result.metrics[LOSS_METRIC]
 
 
 def _line(tuning: Tuning, number: int, trials: int) -> str:

@@ -1,4 +1,4 @@
-"""What happens around the steps: noise, logs, validation, signals and checkpoints.
+"""What happens around the steps: random states, logs, validation, signals, checkpoints.
 
 Exact resumption rests on three rules:
 
@@ -21,17 +21,17 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from torch import Tensor
-from tqdm import tqdm
 
 from counterpoint.training.checkpoint import save
-from counterpoint.training.fsdp import gathered
+from counterpoint.training.fsdp import whole_weights
 from counterpoint.training.history import History
 from counterpoint.training.options import FitOptions
+from counterpoint.training.progress import Clock, ProgressBar
+from counterpoint.training.random_state import mixed_seed, random_states, restore_random_states
 from counterpoint.training.result import Watch
 from counterpoint.training.run_folder import RunFolder
 from counterpoint.training.signals import SAVE, STOP, Signals, Stopped
@@ -39,49 +39,52 @@ from counterpoint.training.step import Parcel, Step
 
 
 class Validation(Callback):
-    """Isolates the noise of validation, logs its means, and remembers the best weights."""
+    """Give validation its own noise, log its means, and remember the best weights.
 
-    def __init__(self, signals: Signals, history: History, watch: Watch | None = None) -> None:
-        self.signals, self.history, self.watch = signals, history, watch
+    Attributes:
+        best: lowest ``val/loss`` of the run.
+        weights: the weights of that validation, if this process has seen it.
+        unsaved: whether these weights are not in ``best.ckpt`` yet.
+    """
+
+    def __init__(
+        self, signals: Signals, history: History, clock: Clock, watch: Watch | None = None
+    ) -> None:
+        self.signals, self.history, self.clock, self.watch = signals, history, clock, watch
         self.best = math.inf
         self.weights: dict[str, Tensor] | None = None
         self.unsaved = False
-        self.seconds = 0.0
-        self._told = False
+        self._announced = False
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._began = time.monotonic()
-        self._noise = get_noise(module.device)
-        torch.manual_seed(mix(trainer.global_rank, 1))
+        self._states = random_states(module.device)
+        torch.manual_seed(mixed_seed(trainer.global_rank, 1))
 
     def on_validation_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self.signals.caught and trainer.is_global_zero and not self._told:
+        if self.signals.caught and trainer.is_global_zero and not self._announced:
             name = signal.Signals(self.signals.caught).name
             print(
                 f"{name}: the run stops after this validation; a second one stops it at once, at its last checkpoint",
                 file=sys.stderr,
             )
-            self._told = True
+            self._announced = True
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Step)
-        set_noise(self._noise, module.device)
-        self.seconds += time.monotonic() - self._began
+        restore_random_states(self._states, module.device)
+        self.clock.paused += time.monotonic() - self._began
         if trainer.world_size > 1:
             module.validated.reduce(trainer.strategy)
         means = module.validated.take("val")
-        module.log_dict(
-            means, logger=False, batch_size=1
-        )  # for callbacks that watch it, such as EarlyStopping
+        # for callbacks that watch it, such as EarlyStopping
+        module.log_dict(means, logger=False, batch_size=1)
         if not self.history.has(trainer.global_step, "val/loss"):  # it may be done again
-            log(
-                trainer,
-                self.history,
-                {"step": trainer.global_step, "epoch": trainer.current_epoch, **means},
-            )
+            row = {"step": trainer.global_step, "epoch": trainer.current_epoch, **means}
+            log(trainer, self.history, row)
         if means["val/loss"] < self.best:
             self.best, self.unsaved = means["val/loss"], True
-            self.weights = gathered(module)
+            self.weights = whole_weights(module)
         if self.watch is not None:
             self.watch(means)
 
@@ -92,8 +95,14 @@ class Validation(Callback):
         self.best = float(state["best"])
 
 
-class Keeper(Checkpoint):
-    """Seeds, logs, checks the time and the signals, and saves."""
+class Checkpointing(Checkpoint):
+    """Seed the run, log its steps, and decide after each whether to save, stop or go on.
+
+    Attributes:
+        started: whether the run has begun to train in this process.
+        resumed: whether it goes on from a checkpoint.
+        rows: rows that this call has trained on, all processes together.
+    """
 
     def __init__(
         self,
@@ -103,23 +112,18 @@ class Keeper(Checkpoint):
         history: History,
         signals: Signals,
         validation: Validation,
+        clock: Clock,
     ) -> None:
-        self._title = title
-        self.options, self.folder, self.history, self.signals, self.validation = (
-            options,
-            folder,
-            history,
-            signals,
-            validation,
-        )
+        self.title, self.options, self.folder, self.history = title, options, folder, history
+        self.signals, self.validation, self.clock = signals, validation, clock
         self.started = self.resumed = False
         self.rows = 0
-        self.seconds = 0.0  # of this process
-        self._earlier = 0.0  # of those before it
         self._step = self._epoch = 0
         self._wish = 0
         self._saved: dict[str, Any] = {}
-        self._bar: tqdm[Any] | None = None
+        self._bar: ProgressBar | None = None
+
+    # ------------------------------------------------------------------------- hooks
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         assert isinstance(module, Step)
@@ -129,20 +133,14 @@ class Keeper(Checkpoint):
         self.started = True
         self._step = trainer.global_step
         if self.resumed:
-            noise = self._saved["noise"]
-            # cloned, because torch reads beyond a state that is a row of a larger tensor, and
-            # crashes
-            set_noise(
-                {kind: states[trainer.global_rank].clone() for kind, states in noise.items()},
-                module.device,
-            )
+            restore_random_states(self._states_of(trainer.global_rank), module.device)
         else:
-            torch.manual_seed(mix(self.options.seed, trainer.global_rank, 0))
+            torch.manual_seed(mixed_seed(self.options.seed, trainer.global_rank, 0))
         if trainer.is_global_zero:
             self.history.rewind(self._step)
-        self._bar = self._show(trainer, self._module)
-        self._began = self._last_save = time.monotonic()
-        self.validation.seconds = 0.0
+        self._bar = ProgressBar(self.title, self.options, trainer, self._module, self._step)
+        self._last_save = time.monotonic()
+        self.clock.start()
         self.signals.listen()
         self._heed_limit(trainer)  # a run that is over already must not go on
         if trainer.should_stop and self._saved.get("stops"):
@@ -174,10 +172,6 @@ class Keeper(Checkpoint):
         if self._wish == STOP:
             raise Stopped(self.signals.caught or signal.SIGTERM, step)
 
-    def _heed_limit(self, trainer: pl.Trainer) -> None:
-        if 0 <= self.options.max_steps <= trainer.global_step:
-            trainer.should_stop = True
-
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if not trainer.is_last_batch:
             return  # stopped within the pass, where it was saved
@@ -193,13 +187,7 @@ class Keeper(Checkpoint):
         if self.validation.unsaved:
             self._save_best(trainer)
         if self._bar is not None:
-            self._bar.close()
-        if self.options.progress and trainer.is_global_zero:
-            speed = self.rows / self.seconds if self.seconds else 0.0
-            print(
-                f"{self._step} steps; trained {self.seconds:.1f} s here, {speed:.0f} samples/s",
-                file=sys.stderr,
-            )
+            self._bar.end(self._step, self.rows, self.clock.seconds)
 
     def on_exception(
         self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
@@ -207,59 +195,70 @@ class Keeper(Checkpoint):
         if self._bar is not None:
             self._bar.close()
 
+    # ------------------------------------------------------------------------- state
+
     def state_dict(self) -> dict[str, Any]:
-        strategy, module = self._module.trainer.strategy, self._module
-        noise = {}
-        for kind, state in get_noise(module.device).items():
-            everyone = strategy.all_gather(state.to(strategy.root_device))
-            noise[kind] = everyone.cpu().view(-1, state.numel())
-        self._tick()
-        window = {"total": module.window.total, "weight": module.window.weight}
-        clock = {"seconds": self._earlier + self.seconds, "step": self._step, "epoch": self._epoch}
-        stops = module.trainer.should_stop and not module.trainer.is_last_batch
+        module = self._module
         return {
-            "noise": noise,
-            **clock,
-            "window": window,
+            "noise": self._states_of_all(),
+            "seconds": self.clock.total,
+            "step": self._step,
+            "epoch": self._epoch,
+            "window": {"total": module.window.total, "weight": module.window.weight},
             "before": self.history.before,
-            "stops": stops,
+            "stops": module.trainer.should_stop and not module.trainer.is_last_batch,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.resumed = True
         self._saved = state
-        self._earlier = float(state["seconds"])
+        self.clock.earlier = float(state["seconds"])
         self._step, self._epoch = int(state["step"]), int(state["epoch"])
         self.history.before = int(state.get("before", 0))
-        self._module.window.total, self._module.window.weight = (
-            state["window"]["total"],
-            state["window"]["weight"],
-        )
+        window = self._module.window
+        window.total, window.weight = state["window"]["total"], state["window"]["weight"]
+
+    def _states_of_all(self) -> dict[str, Tensor]:
+        """The random states of all processes, one in each row."""
+        strategy = self._module.trainer.strategy
+        rows = {}
+        for kind, state in random_states(self._module.device).items():
+            of_all = strategy.all_gather(state.to(strategy.root_device))
+            rows[kind] = of_all.cpu().view(-1, state.numel())
+        return rows
+
+    def _states_of(self, rank: int) -> dict[str, Tensor]:
+        """The saved random states of one process. They are cloned: torch reads beyond a
+        state that is a row of a larger tensor, and crashes."""
+        return {kind: rows[rank].clone() for kind, rows in self._saved["noise"].items()}
+
+    # --------------------------------------------------------------------- decisions
+
+    def _heed_limit(self, trainer: pl.Trainer) -> None:
+        if 0 <= self.options.max_steps <= trainer.global_step:
+            trainer.should_stop = True
+
+    def _agree(self, trainer: pl.Trainer) -> int:
+        """Whether to save or stop after this step: the strongest wish of all processes,
+        which must do it together."""
+        waited = time.monotonic() - self._last_save
+        due = self.folder is not None and waited >= self.options.checkpoint_seconds
+        wish = STOP if self.signals.caught else SAVE if due else 0
+        if trainer.world_size == 1:
+            return wish
+        shared = torch.tensor(wish, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(shared, reduce_op="max"))
 
     def _validate(self, trainer: pl.Trainer) -> None:
-        """The validation of a run that stops within a pass comes after its checkpoint,
-        which therefore knows nothing of it."""
+        """Validate at the start of a run that stopped within a pass: its checkpoint is
+        older than its last validation."""
         validation = trainer.fit_loop.epoch_loop.val_loop
         validation.restarting = False  # from its first batch
         trainer.validating = True
         validation.run()
         trainer.training = True
 
-    def _agree(self, trainer: pl.Trainer) -> int:
-        """Whether to save or stop after this step: the strongest wish of all processes,
-        which must do it together."""
-        due = (
-            self.folder is not None
-            and time.monotonic() - self._last_save >= self.options.checkpoint_seconds
-        )
-        wish = STOP if self.signals.caught else SAVE if due else 0
-        if trainer.world_size == 1:
-            return wish
-        return int(
-            trainer.strategy.reduce(
-                torch.tensor(wish, device=trainer.strategy.root_device), reduce_op="max"
-            )
-        )
+    # ---------------------------------------------------------------- files and logs
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._module.settle()  # a checkpoint with NaN in it would be no use
@@ -273,14 +272,12 @@ class Keeper(Checkpoint):
     def _save_best(self, trainer: pl.Trainer) -> None:
         self.validation.unsaved = False
         if self.folder is not None and trainer.is_global_zero:
-            save(
-                {"state_dict": self.validation.weights, "val/loss": self.validation.best},
-                self.folder.best,
-            )
+            best = {"state_dict": self.validation.weights, "val/loss": self.validation.best}
+            save(best, self.folder.best)
 
     def log_rest(self, trainer: pl.Trainer) -> None:
-        """A row of the steps since the last one, unless a run that was killed after it
-        has left it already."""
+        """Log the steps since the last row, unless a run that was killed after it has
+        written that row already."""
         self._module.settle()
         rest = bool(self._module.window.total) and not self.history.has(self._step, "train/loss")
         if rest and trainer.is_global_zero:
@@ -289,67 +286,17 @@ class Keeper(Checkpoint):
     def _log(self, trainer: pl.Trainer) -> None:
         self._module.settle()
         means = self._module.window.take("train")
-        self._tick()
-        clock = {"seconds": round(self._earlier + self.seconds, 3)}
-        log(trainer, self.history, {"step": self._step, "epoch": self._epoch, **clock, **means})
+        at = {"step": self._step, "epoch": self._epoch, "seconds": round(self.clock.total, 3)}
+        log(trainer, self.history, {**at, **means})
         if self._bar is not None:
-            self._bar.update(self._step - self._bar.n)
-            self._bar.set_postfix(
-                {name.removeprefix("train/"): f"{value:.4g}" for name, value in means.items()},
-                refresh=False,
-            )
-
-    def _tick(self) -> None:
-        if self.started:
-            self.seconds = time.monotonic() - self._began - self.validation.seconds
-
-    def _show(self, trainer: pl.Trainer, module: Step) -> tqdm[Any]:
-        options, per_epoch = self.options, int(trainer.num_training_batches)
-        limits = [options.max_steps, options.epochs * per_epoch // trainer.accumulate_grad_batches]
-        total = min((limit for limit in limits if limit > 0), default=None)
-        show = options.progress and trainer.is_global_zero
-        if show:
-            where = f"{module.device.type} × {trainer.world_size}, {options.precision}"
-            weights = sum(p.numel() for p in module.parameters() if p.requires_grad)
-            goes_on = f", going on after step {self._step}" if self._step else ""
-            batch = f"batches of {options.batch_size * trainer.world_size}, {per_epoch} a pass"
-            print(
-                f"{self._title}: {weights:,} parameters; {batch}; {where}{goes_on}", file=sys.stderr
-            )
-        hidden = not show or not (sys.stderr.isatty() or "ipykernel" in sys.modules)
-        return tqdm(
-            total=total,
-            initial=self._step,
-            unit="step",
-            disable=hidden,
-            dynamic_ncols=True,
-            mininterval=0.5,
-            file=sys.stderr,
-        )
+            self._bar.update(self._step, means)
 
 
 def log(trainer: pl.Trainer, history: History, row: dict[str, float]) -> None:
-    """One row to metrics.csv and to every logger."""
+    """Write one row to metrics.csv and to every logger."""
     if trainer.is_global_zero:
         history.add(row)
     for logger in trainer.loggers:
         logger.log_metrics(
             {name: value for name, value in row.items() if name != "step"}, step=int(row["step"])
         )
-
-
-def mix(*numbers: int) -> int:
-    """A seed that depends on all the numbers, such that neighbours are unrelated."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def get_noise(device: torch.device) -> dict[str, Tensor]:
-    """The states of torch's generators for a run on ``device``."""
-    states = {"cpu": torch.get_rng_state()}
-    return states | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
-
-
-def set_noise(states: dict[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states["cpu"])
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)

@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, and read without executing anything."""
+"""Checkpoint files: written whole or not at all, read without executing code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from counterpoint.core.files import write
 
 
 class CheckpointFile(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, and reads tensors and plain values only."""
+    """Write checkpoints whole or not at all; read only tensors and plain values."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -45,9 +45,9 @@ def read(path: Path) -> dict[str, Any]:
         ValueError: it is damaged, or something else.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        if isinstance(found, dict) and "state_dict" in found:
-            return found
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if isinstance(content, dict) and "state_dict" in content:
+            return content
         reason = "it holds no weights"
     except (FileNotFoundError, PermissionError):
         raise

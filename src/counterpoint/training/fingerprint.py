@@ -1,10 +1,9 @@
-"""What a run was trained on, so that a later command can say what has changed since.
+"""A fingerprint of the data of a run, by which a later command finds what has changed.
 
-    data.json   {"format", "name", "source", "digest", "features": {modality: [name]}, "splits": {part: {"named", "values", "told", "keys"}}}
+    data.json   {"format", "name", "source", "digest", "features": {modality: [name]}, "splits": {part: {"named", "values", "labels", "keys"}}}
 
-The key of a row is its id where the data have ids, and else a checksum of what it
-holds. Of streams, and of sets that were prepared with a checksum of their own, that
-checksum is kept alone.
+The key of a row is its id, or a checksum of its values if the data have no ids. Streams
+and prepared data sets have a checksum of their own, which is kept in place of rows.
 """
 
 from __future__ import annotations
@@ -25,10 +24,8 @@ from counterpoint.data.images import Pictures
 if TYPE_CHECKING:
     from counterpoint.data import Dataset, Stream
 
-FILE = "data.json"
-"""Name of the file in a run folder."""
-_BLOCK = 4096  # rows read together for a checksum
-_SHOWN = 3  # rows or features that a message names
+_BLOCK_ROWS = 4096  # rows read together for a checksum
+_MAX_NAMED = 3  # rows or features that a message names
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,13 @@ class Rows:
     Attributes:
         named: whether keys are ids, and not checksums of values.
         values: one checksum of the values of all rows, in any order.
-        told: one checksum of labels and covariates.
+        labels: one checksum of labels and covariates.
         keys: one for each row.
     """
 
     named: bool
     values: str
-    told: str
+    labels: str
     keys: tuple[str, ...]
 
     @staticmethod
@@ -53,7 +50,10 @@ class Rows:
         keys = tuple(held if split.ids is None else map(str, split.ids))
         total = hashlib.sha256("".join(sorted(held)).encode()).hexdigest()
         return Rows(
-            split.ids is not None, total, _beside(split, np.argsort(keys, kind="stable")), keys
+            split.ids is not None,
+            total,
+            _label_checksum(split, np.argsort(keys, kind="stable")),
+            keys,
         )
 
 
@@ -90,21 +90,20 @@ class Fingerprint:
             data.name, str(source), digest, {m.name: m.features for m in data.modalities}, rows
         )
 
-    def write(self, run: Path) -> None:
-        """Write ``data.json`` into a run folder, whole or not at all."""
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
         write(
-            run / FILE,
+            path,
             (json.dumps({"format": 1, **asdict(self)}, ensure_ascii=False) + "\n").encode(),
         )
 
     @staticmethod
-    def read(run: Path) -> Fingerprint | None:
-        """That of a run folder; None where it has none.
+    def read(path: Path) -> Fingerprint | None:
+        """The fingerprint in a file; None if there is no file.
 
         Raises:
-            ValueError: a file that is damaged.
+            ValueError: the file is damaged.
         """
-        path = run / FILE
         if not path.is_file():
             return None
         try:
@@ -114,7 +113,7 @@ class Fingerprint:
             }
             splits = {
                 str(part): Rows(
-                    bool(r["named"]), str(r["values"]), str(r["told"]), tuple(map(str, r["keys"]))
+                    bool(r["named"]), str(r["values"]), str(r["labels"]), tuple(map(str, r["keys"]))
                 )
                 for part, r in record["splits"].items()
             }
@@ -136,24 +135,24 @@ class Fingerprint:
             yield from _names(f"features of {name!r}", features, now.features.get(name, ()))
         if not (self.splits and now.splits):
             return
-        then, here = self._part_of(), now._part_of()
+        then, today = self._part_of(), now._part_of()
         named = all(rows.named for known in (self, now) for rows in known.splits.values())
-        yield from _names("rows", [*then], [*here], named)
-        if moved := [key for key, part in then.items() if here.get(key, part) != part]:
-            seen = sum(here[key] == "test" and then[key] != "test" for key in moved)
+        yield from _names("rows", [*then], [*today], named)
+        if moved := [key for key, part in then.items() if today.get(key, part) != part]:
+            seen = sum(today[key] == "test" and then[key] != "test" for key in moved)
             learned = (
                 f", among them {seen:,} that were trained or validated on and stand in test now"
                 if seen
                 else ""
             )
-            yield f"{len(moved):,} rows fall to another split{learned}{_told(moved, named)}"
-        if then == here:
+            yield f"{len(moved):,} rows fall to another split{learned}{_examples(moved, named)}"
+        if then == today:
             other = [(rows, now.splits[part]) for part, rows in self.splits.items()]
             if any(sorted(a.keys) != sorted(b.keys) for a, b in other):
                 yield "rows stand there more often or less"
             elif any(a.values != b.values for a, b in other):
                 yield "rows hold other values"
-            elif any(a.told != b.told for a, b in other):
+            elif any(a.labels != b.labels for a, b in other):
                 yield "labels or covariates are others"
 
     def _part_of(self) -> dict[str, str]:
@@ -161,47 +160,47 @@ class Fingerprint:
         return {key: part for part, rows in self.splits.items() for key in rows.keys}
 
 
-def _told(keys: Sequence[str], named: bool = True) -> str:
+def _examples(keys: Sequence[str], named: bool = True) -> str:
     """The first keys, in brackets, where they are names."""
-    more = ", …" if len(keys) > _SHOWN else ""
-    return f" ({', '.join(keys[:_SHOWN])}{more})" if named and keys else ""
+    more = ", …" if len(keys) > _MAX_NAMED else ""
+    return f" ({', '.join(keys[:_MAX_NAMED])}{more})" if named and keys else ""
 
 
-def _names(what: str, then: Sequence[str], now: Sequence[str], named: bool = True) -> Iterator[str]:
-    known, here = {*then}, {*now}
-    gone, new = [key for key in then if key not in here], [key for key in now if key not in known]
+def _names(
+    title: str, then: Sequence[str], now: Sequence[str], named: bool = True
+) -> Iterator[str]:
+    known, current = {*then}, {*now}
+    gone = [key for key in then if key not in current]
+    new = [key for key in now if key not in known]
     if gone or new:
         parts = [
-            f"{len(keys):,} {verb}{_told(keys, named)}"
+            f"{len(keys):,} {verb}{_examples(keys, named)}"
             for keys, verb in ((gone, "gone"), (new, "new"))
             if keys
         ]
-        yield f"{what}: {len(then):,} then and {len(now):,} now, {' and '.join(parts)}"
+        yield f"{title}: {len(then):,} then and {len(now):,} now, {' and '.join(parts)}"
 
 
-def _beside(split: Split, order: np.ndarray) -> str:
+def _label_checksum(split: Split, order: np.ndarray) -> str:
     """A checksum of labels and covariates, of rows in this order."""
     private = {
         f"{label}/{name}": values
         for label, by in split.private_labels.items()
         for name, values in by.items()
     }
-    total = hashlib.sha256(
-        repr((split.covariate_names, sorted(split.shared_labels), sorted(private))).encode()
-    )
-    for values in (
-        split.covariates,
-        *(v for _, v in sorted({**split.shared_labels, **private}.items())),
-    ):
+    names = (split.covariate_names, sorted(split.shared_labels), sorted(private))
+    total = hashlib.sha256(repr(names).encode())
+    labels = {**split.shared_labels, **private}
+    for values in (split.covariates, *(labels[name] for name in sorted(labels))):
         total.update(np.ascontiguousarray(np.asarray(values)[order]).data)
     return total.hexdigest()
 
 
 def _checksums(split: Split) -> Iterator[str]:
-    """A checksum of what each row holds, text; features in the order of their names."""
+    """A checksum of the values of each row, with features in the order of their names."""
     orders = {m.name: np.argsort(m.features, kind="stable") for m in split.modalities if m.features}
-    for start in range(0, len(split), _BLOCK):
-        rows = slice(start, start + _BLOCK)
+    for start in range(0, len(split), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
         blocks: Mapping[str, Any] = {
             name: _bytes(values, rows, orders.get(name)) for name, values in split.x.items()
         }
@@ -215,8 +214,8 @@ def _checksums(split: Split) -> Iterator[str]:
 
 
 def _bytes(values: Any, rows: slice, order: np.ndarray | None) -> Any:
-    """What the checksum of each row is taken of; of images that are decoded when they
-    are asked for, where they come from."""
+    """The bytes of which the checksum of each row is taken: of images that are decoded
+    on demand, the name of their source."""
     if isinstance(values, Pictures):
         return [repr(source).encode() for source in values.sources[rows]]
     return np.ascontiguousarray(values[rows] if order is None else values[rows][:, order])

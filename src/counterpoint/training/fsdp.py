@@ -1,8 +1,8 @@
-"""Weights shared out over processes: ``strategy="fsdp"``.
+"""Weights sharded over processes: ``strategy="fsdp"``.
 
 Each of W processes keeps 1/W of every weight and of Adam's moments (Zhao et al.,
-"PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel", 2023,
-https://arxiv.org/abs/2304.11277). The weights of the whole method are gathered before a
+"PyTorch FSDP: Experiences on Scaling Fully FullySharded Data Parallel", 2023,
+https://arxiv.org/abs/2304.11277). The weights of the whole method are whole_weights before a
 step, because its parts are called in any order and some of them more than once, and
 gradients are scattered after it. Checkpoints hold whole weights in one file, as those
 of any run do.
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from counterpoint.training.trainable import Trainable
 
 
-class Sharded(ModelParallelStrategy):
-    """All processes share the weights of a :class:`~counterpoint.training.step.Step`;
-    on a CPU too, where ``fsdp`` of Lightning asks for a GPU."""
+class FullySharded(ModelParallelStrategy):
+    """Shard the weights of a :class:`~counterpoint.training.step.Step` over all
+    processes. Unlike Lightning's ``fsdp`` it does not need a GPU."""
 
     def __init__(self) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
@@ -46,24 +46,24 @@ class Sharded(ModelParallelStrategy):
         return super().validation_step(*parcel, **named)
 
     def _broadcast_buffers(self) -> None:
-        """Running statistics of the first process for all, as DDP does it."""
+        """Copy the running statistics of the first process to all, as DDP does."""
         assert self.lightning_module is not None
         for buffer in self.lightning_module.buffers():
             distributed.broadcast(buffer, 0)
 
 
 def is_sharded(options: FitOptions) -> bool:
-    """Whether a run shares out its weights.
+    """Whether a run shards its weights.
 
     Raises:
-        ValueError: it would, and another option does not let it.
+        ValueError: another option does not allow it.
     """
     if options.strategy.startswith(("fsdp_", "deepspeed")):
         raise ValueError(f"strategy {options.strategy!r} leaves no whole weights; use 'fsdp'")
     if options.strategy != "fsdp":
         return False
     for name, why in {
-        "ema": "keeps whole weights",
+        "ema_decay": "keeps whole weights",
         "channels_last": "lays weights out anew",
     }.items():
         if getattr(options, name):
@@ -73,15 +73,15 @@ def is_sharded(options: FitOptions) -> bool:
     return True
 
 
-class SharedStep(Step):
-    """A step of a copy of the method: what was shared out cannot be put together again,
-    but its weights can."""
+class ShardedStep(Step):
+    """A step of a copy of the method. A sharded module cannot be joined again, so the
+    method itself stays whole and gets the weights at the end."""
 
     def __init__(self, method: Trainable, options: FitOptions) -> None:
         super().__init__(copy.deepcopy(method), options)
 
     def configure_model(self) -> None:
-        """Share out the weights over the processes of the strategy, once."""
+        """Shard the weights over the processes of the strategy, once."""
         if isinstance(self, FSDPModule) or self.device_mesh is None:
             return
         fully_shard(self, mesh=self.device_mesh["data_parallel"])
@@ -89,9 +89,9 @@ class SharedStep(Step):
             register_fsdp_forward_method(self, name)
 
 
-def gathered(step: Step) -> dict[str, Tensor]:
-    """Whole weights and buffers of the method, on every process; all of them must ask
-    together."""
+def whole_weights(step: Step) -> dict[str, Tensor]:
+    """Gather the weights and buffers of the method on every process. All processes must
+    call it together."""
     state: dict[str, Tensor] = step.method.state_dict()
     if isinstance(step, FSDPModule):
         whole: dict[str, Any] = get_model_state_dict(

@@ -10,15 +10,19 @@ from counterpoint.core.files import append, write
 
 
 class History:
-    """Rows of named numbers, in memory and, where there is a run folder, in
-    metrics.csv.
+    """Rows of named numbers, in memory and in metrics.csv if there is a run folder.
 
     Args:
         path: the file; ``None`` keeps the rows in memory only.
 
     Attributes:
-        before: steps of the stages before this one. Rows come with the step of their
-            stage, and are kept with that of the whole run.
+        before: steps of the stages before this one. Rows are added with the step of
+            their stage, and stored with the step of the whole run.
+
+    >>> history = History(None)
+    >>> history.add({"step": 1, "train/loss": 0.5})
+    >>> history.latest()
+    {'step': 1, 'train/loss': 0.5}
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -28,8 +32,8 @@ class History:
         self._columns: list[str] = []
 
     def add(self, row: dict[str, float]) -> None:
-        """Append one row; a line is written in one piece, and the file is written anew
-        when a column is new."""
+        """Append one row. A new column rewrites the file; else a line is appended, whole
+        or not at all."""
         row = {**row, "step": self.before + int(row["step"])}
         self.rows.append(row)
         new = [name for name in row if name not in self._columns]
@@ -42,8 +46,8 @@ class History:
             append(self.path, self._line(row).encode())
 
     def rewind(self, step: int) -> None:
-        """Read what an interrupted run wrote, and drop what it did after ``step`` of
-        this stage: it will be done again.
+        """Read the rows of an interrupted run, and drop those after ``step`` of this
+        stage: these steps are trained again.
 
         Raises:
             ValueError: the file is damaged.
@@ -59,7 +63,7 @@ class History:
         return any(row["step"] == self.before + step and name in row for row in self.rows)
 
     def columns(self) -> dict[str, list[float]]:
-        """By name, one value per row; NaN where a row has none."""
+        """By name, one value per row; NaN if a row has none."""
         return {name: [row.get(name, math.nan) for row in self.rows] for name in self._columns}
 
     def latest(self) -> dict[str, float]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from counterpoint.core import checks
 
-MANAGED = {  # Trainer keywords that are set from the options or would break exact resumption
+MANAGED_KEYWORDS = {
     "gradient_clip_val": "use clip",
     "check_val_every_n_epoch": "use val_every",
     "val_check_interval": "use val_every",
@@ -24,15 +24,28 @@ MANAGED = {  # Trainer keywords that are set from the options or would break exa
     "fast_dev_run": "use max_steps",
     "reload_dataloaders_every_n_epochs": "the loader reshuffles itself",
 }
+"""Trainer keywords that are set from the options or would break exact resumption, each
+with what to use in its place."""
 
-EPOCHS = 20
-"""Passes over the rows where no limit is given."""
+DEFAULT_EPOCHS = 20
+"""Passes over the rows if no limit is given."""
 
 _NO_LIMITS = {"max_epochs": None, "max_steps": -1, "max_time": None}
-_PLAIN = (str, bytes, int, float, dict)
-"""What a configuration can hold in the place of an object."""
+_PLAIN_TYPES = (str, bytes, int, float, dict)
+"""Types that a configuration file can hold where an object is expected."""
 
-_OF_THE_RUN = {
+_LEAST_VALUES = {
+    "batch_size": 2,
+    "log_every": 1,
+    "val_every": 1,
+    "num_nodes": 1,
+    "seed": 0,
+    "weight_decay": 0,
+    "cooldown": 0,
+    "checkpoint_seconds": 0,
+}
+
+_RUN_OPTIONS = {
     "stages",
     "trainer",
     "seed",
@@ -43,6 +56,10 @@ _OF_THE_RUN = {
     "progress",
     "tensorboard",
 }
+"""Options that hold for the whole run, so that no stage can have its own."""
+
+_FREE = {"free": True}
+"""Metadata of a field of :class:`FitOptions` whose value may change when a run resumes."""
 
 
 @dataclass(frozen=True)
@@ -50,132 +67,137 @@ class FitOptions:
     """How to train.
 
     Args:
-        max_epochs: stop after so many passes over the rows; -1 for no limit. By default
-            20 passes where no limit is given, and no limit where ``max_steps`` or
-            ``max_time`` is.
-        max_steps: stop after so many optimiser steps; -1 for no limit. Of limits that
-            are given, the first to be reached ends the run.
-        max_time: stop after this time, as ``"DD:HH:MM:SS"``, counted over all parts of
-            a resumed run.
+        max_epochs: passes over the rows; -1 for no limit. The default is 20 passes, or
+            no limit if ``max_steps`` or ``max_time`` is given.
+        max_steps: optimiser steps; -1 for no limit. The first limit that is reached
+            ends the run.
+        max_time: longest training time, as ``"DD:HH:MM:SS"``. A resumed run counts all
+            its parts.
         batch_size: rows per step and process.
         lr: learning rate of Adam.
-        cooldown: the last steps before ``max_steps``, over which the learning rate
-            falls linearly to zero. May be added to a run that goes on.
-        weight_decay: decoupled weight decay; above 0 the optimiser is AdamW.
-        amsgrad: the AMSGrad variant.
-        clip: largest norm of the gradient; ``None`` leaves it as it is.
-        ema: decay of an exponential moving average of the weights, smaller in the first
-            steps, so that these are forgotten; it is validated and returned instead of
-            the last weights. Leave it off with batch normalisation, with which it did
-            harm (docs/results/idmvae).
-        select: the weights to keep at the end: ``"last"`` (their average with ``ema``),
-            or ``"best"`` by the loss on ``val``, with the final weight of every term.
-            Its rows come in one random order, the same for all runs: losses that
-            compare the rows of a batch depend on it.
-        seed: fixes the order of the rows and all noise. Initial weights are drawn
-            before, when the method is made, by the ``seed`` of ``for_data``; at the
-            command line both are this one.
+        cooldown: number of last steps, before ``max_steps``, over which the learning
+            rate falls linearly to zero. It may be added to a run that is resumed.
+        weight_decay: decoupled weight decay. Above 0 the optimiser is AdamW.
+        amsgrad: use the AMSGrad variant of Adam.
+        clip: largest norm of the gradient; ``None`` does not clip.
+        ema_decay: decay of an exponential moving average of the weights. The decay is
+            smaller in the first steps, so that the average forgets the initial weights.
+            The average is validated and returned in place of the last weights. Do not
+            combine it with batch normalisation, with which it did harm
+            (docs/results/idmvae).
+        keep: the weights to keep at the end, ``"last"`` or ``"best"``. ``"last"`` is
+            their average if ``ema_decay`` is set. ``"best"`` has the lowest loss on
+            ``val``, with the final weight of every term. Validation rows come in one
+            random order, the same for all runs, because some losses compare the rows of
+            a batch.
+        seed: seed of the order of the rows and of all noise. Initial weights are drawn
+            earlier, by the ``seed`` of ``for_data``; the command line uses this seed
+            for both.
         precision: as in Lightning: ``"32-true"``, ``"bf16-mixed"``, ...
-        channels_last: keep the weights of convolutions channels-last, which is faster
-            on most processors in bf16.
-        compile: use ``torch.compile``: on the networks where the method says how
-            (``compile_networks``), on its losses otherwise.
-        recompute: keep only the decoders' outputs, and decode and compare again in the
-            backward pass: more time and less memory where a step decodes many rows. On
-            a GPU give the method's ``decoder_batch_size`` too, so that it is done in parts.
-        checkpoint_seconds: time between two checkpoints.
-        log_every: steps between two lines of metrics.csv; each averages the steps since
-            the last.
+        channels_last: store convolution weights channels-last. This is faster on most
+            processors in bf16.
+        compile: use ``torch.compile``. It compiles the networks if the method defines
+            ``compile_networks``, and its losses otherwise.
+        activation_checkpointing: recompute decoders in the backward pass. It keeps only
+            their outputs: more time and less memory if a step decodes many rows. On a
+            GPU also set the method's ``decoder_batch_size``, so that decoding is done in
+            parts.
+        checkpoint_seconds: seconds between two checkpoints.
+        log_every: steps between two lines of metrics.csv, each the average of its
+            steps.
         val_every: epochs between two validations.
-        devices, accelerator, strategy, num_nodes: as in Lightning; ``"fsdp"``
-            (:mod:`counterpoint.training.fsdp`) runs on processors, too.
-        tensorboard: write TensorBoard events too, where it is installed and there is a
-            run folder.
+        devices: number of devices, as in Lightning.
+        accelerator: kind of device, as in Lightning.
+        strategy: how processes share the work, as in Lightning. ``"fsdp"``
+            (:mod:`counterpoint.training.fsdp`) also runs on processors.
+        num_nodes: number of machines, as in Lightning.
+        tensorboard: write TensorBoard events if it is installed and the run has a
+            folder.
         progress: show a progress bar (on a terminal) and the summary lines.
-        stages: by the name of a stage of a method that has several, options that differ
-            in it: ``{"flows": {"max_epochs": 50, "lr": 1e-3}}``.
+        stages: options of single stages, by the name of the stage, for a method that
+            has several: ``{"flows": {"max_epochs": 50, "lr": 1e-3}}``.
         trainer: further keywords of Lightning's ``Trainer``.
 
     Raises:
         ValueError: a number out of its range, no limit at all, or a Trainer keyword
-            that the options govern.
+            that these options govern.
+
+    >>> FitOptions(max_steps=200).epochs
+    -1
+    >>> FitOptions().epochs
+    20
     """
 
-    max_epochs: int | None = field(default=None, metadata={"free": True})
-    max_steps: int = field(default=-1, metadata={"free": True})
-    max_time: str | None = field(default=None, metadata={"free": True})
+    max_epochs: int | None = field(default=None, metadata=_FREE)
+    max_steps: int = field(default=-1, metadata=_FREE)
+    max_time: str | None = field(default=None, metadata=_FREE)
     batch_size: int = 128
     lr: float = 5e-4
-    cooldown: int = field(default=0, metadata={"free": True})
+    cooldown: int = field(default=0, metadata=_FREE)
     weight_decay: float = 0.0
     amsgrad: bool = False
     clip: float | None = None
-    ema: float | None = None
-    select: Literal["last", "best"] = field(default="last", metadata={"free": True})
+    ema_decay: float | None = None
+    keep: Literal["last", "best"] = field(default="last", metadata=_FREE)
     seed: int = 0
     precision: str = "32-true"
     channels_last: bool = False
     compile: bool = False
-    recompute: bool = field(default=False, metadata={"free": True})
-    checkpoint_seconds: float = field(default=60.0, metadata={"free": True})
-    log_every: int = field(default=20, metadata={"free": True})
-    val_every: int = field(default=1, metadata={"free": True})
+    activation_checkpointing: bool = field(default=False, metadata=_FREE)
+    checkpoint_seconds: float = field(default=60.0, metadata=_FREE)
+    log_every: int = field(default=20, metadata=_FREE)
+    val_every: int = field(default=1, metadata=_FREE)
     devices: int | str = 1
     accelerator: str = "auto"
     strategy: str = "auto"
     num_nodes: int = 1
-    tensorboard: bool = field(default=True, metadata={"free": True})
-    progress: bool = field(default=True, metadata={"free": True})
+    tensorboard: bool = field(default=True, metadata=_FREE)
+    progress: bool = field(default=True, metadata=_FREE)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         checks.record(self)
-        least_of = {
-            "batch_size": 2,
-            "log_every": 1,
-            "val_every": 1,
-            "num_nodes": 1,
-            "seed": 0,
-            "weight_decay": 0,
-            "cooldown": 0,
-        }
-        for name, least in least_of.items():
+        self._check_ranges()
+        self._check_limits()
+        self._check_trainer()
+
+    def _check_ranges(self) -> None:
+        for name, least in _LEAST_VALUES.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} {getattr(self, name)} must be {least} or more")
+        for name in ("lr", "clip"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ValueError(f"{name} {getattr(self, name)} must be positive")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay {self.ema_decay} must lie between 0 and 1, e.g. 0.999")
+        if self.keep not in ("last", "best"):
+            raise ValueError(f"keep {self.keep!r} must be 'last' or 'best'")
+
+    def _check_limits(self) -> None:
         for name in ("max_epochs", "max_steps"):
-            if (limit := getattr(self, name)) is not None and limit < 1 and limit != -1:
-                raise ValueError(
-                    f"{name} {getattr(self, name)} must be 1 or more, or -1 for no limit"
-                )
+            limit = getattr(self, name)
+            if limit is not None and limit < 1 and limit != -1:
+                raise ValueError(f"{name} {limit} must be 1 or more, or -1 for no limit")
         if self.cooldown and self.max_steps < self.cooldown:
             raise ValueError(
                 f"cooldown {self.cooldown} counts the last steps before max_steps {self.max_steps}; set max_steps to as many or more"
             )
         if self.max_epochs == -1 and self.max_steps == -1 and self.max_time is None:
             raise ValueError("the run would never end; set max_epochs, max_steps or max_time")
-        for name in ("lr", "clip"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise ValueError(f"{name} {getattr(self, name)} must be positive")
-        if self.checkpoint_seconds < 0:
-            raise ValueError(f"checkpoint_seconds {self.checkpoint_seconds} must be 0 or more")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"ema {self.ema} must lie between 0 and 1, e.g. 0.999")
-        if self.select not in ("last", "best"):
-            raise ValueError(f"select {self.select!r} must be 'last' or 'best'")
+
+    def _check_trainer(self) -> None:
         callbacks = self.trainer.get("callbacks")
-        if any(
-            isinstance(each, _PLAIN)
-            for each in (callbacks if isinstance(callbacks, list | tuple) else [callbacks])
-        ):
+        listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+        if any(isinstance(each, _PLAIN_TYPES) for each in listed):
             raise ValueError(
                 f"trainer keyword 'callbacks' takes objects of Lightning's, got {checks.shown(callbacks)}; give them from Python"
             )
         own = {f.name for f in fields(self)}
         for name in self.trainer:
-            if name in MANAGED or name in own:
+            if name in MANAGED_KEYWORDS or name in own:
                 raise ValueError(
-                    f"trainer keyword {name!r} is not passed on: {MANAGED.get(name, 'use the option of that name')}"
+                    f"trainer keyword {name!r} is not passed on: {MANAGED_KEYWORDS.get(name, 'use the option of that name')}"
                 )
 
     @property
@@ -183,19 +205,19 @@ class FitOptions:
         """Most passes over the rows, -1 for no limit."""
         if self.max_epochs is not None:
             return self.max_epochs
-        return EPOCHS if self.max_steps == -1 and self.max_time is None else -1
+        return DEFAULT_EPOCHS if self.max_steps == -1 and self.max_time is None else -1
 
 
 def for_stage(options: FitOptions, name: str) -> FitOptions:
     """The options of one stage of training.
 
     Raises:
-        ValueError: an option that no stage can have for itself, or one out of its
+        ValueError: an option that must be the same for all stages, or one out of its
             range.
     """
     changes = options.stages.get(name, {})
     shared = [
-        key for key in changes if key not in {f.name for f in fields(FitOptions)} - _OF_THE_RUN
+        key for key in changes if key not in {f.name for f in fields(FitOptions)} - _RUN_OPTIONS
     ]
     if shared:
         raise ValueError(
@@ -204,23 +226,25 @@ def for_stage(options: FitOptions, name: str) -> FitOptions:
     return replace(options, **changes, stages={})
 
 
-FREE = {f.name for f in fields(FitOptions) if f.metadata.get("free")}
-"""Options that may change when a run is resumed: how long it lasts and what it shows,
-not what it computes."""
+FREE_OPTIONS = {f.name for f in fields(FitOptions) if f.metadata.get("free")}
+"""Options that may change when a run is resumed: its length and its output, not what
+it computes."""
 
 
 def lifted(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields that limits given later put back to no limit: the limits that they do not
-    name, so that a run is as long as was asked for last.
+    """Values that lift earlier limits on training, if later options set a limit: the
+    limit that was given last decides.
 
-    A cooldown goes with a ``max_steps`` that is replaced, because it counts back from
-    it.
+    A cooldown is removed together with the ``max_steps`` from which it counts back.
 
     Args:
-        given: fields of :class:`FitOptions` that come later, and no others.
+        given: the later fields of :class:`FitOptions`.
 
     Returns:
-        Values by name; none where ``given`` holds no limit.
+        Fields to reset; none if ``given`` sets no limit.
+
+    >>> lifted({"max_steps": 100})
+    {'max_epochs': None, 'max_time': None}
     """
     if all(given.get(name) in (None, -1) for name in _NO_LIMITS):
         return {}
@@ -229,9 +253,13 @@ def lifted(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_changes(options: FitOptions, changes: Mapping[str, Any]) -> FitOptions:
-    """``options`` with the given fields changed; other names are taken as keywords of
-    Lightning's ``Trainer``. Limits among the changes replace those of ``options``
-    (:func:`lifted`)."""
+    """Change fields of ``options``. Other names become keywords of Lightning's
+    ``Trainer``. Limits among the changes replace those of ``options``
+    (:func:`lifted`).
+
+    >>> with_changes(FitOptions(max_epochs=5), {"max_steps": 100}).max_epochs is None
+    True
+    """
     changes = {**lifted(changes), **changes}
     own = {f.name: getattr(options, f.name) for f in fields(options)}
     rest = {name: value for name, value in changes.items() if name not in own}
@@ -240,8 +268,8 @@ def with_changes(options: FitOptions, changes: Mapping[str, Any]) -> FitOptions:
 
 
 def plain(value: Any) -> Any:
-    """``value`` as YAML can hold it; objects (callbacks, loggers) by the name of their
-    class."""
+    """Convert a value to what YAML can hold. Objects, such as callbacks, become the name
+    of their class."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Path):
@@ -251,6 +279,20 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of a tree.
+
+    >>> dict(leaves({"fit": {"lr": 0.1, "stages": {}}, "method": "mvae"}))
+    {'fit.lr': 0.1, 'method': 'mvae'}
+    """
+    for key, value in tree.items():
+        name = f"{path}{key}"
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{name}.")
+        else:
+            yield name, value
 
 
 def as_config(options: FitOptions) -> dict[str, Any]:

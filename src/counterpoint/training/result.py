@@ -1,4 +1,4 @@
-"""What a fit returns, and what it watches on the way."""
+"""The result of a fit, and its errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Watch = Callable[[Mapping[str, float]], None]
+"""Called with the means of every validation, by name."""
 
 
 class NonFiniteLoss(ValueError):
@@ -26,16 +27,17 @@ class NonFiniteLoss(ValueError):
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         metrics: the last value of every column of the history.
         history: by column (``step``, ``epoch``, ``seconds``, ``train/<term>``,
-            ``val/<term>``), one value per row; NaN where a row has none.
+            ``val/<term>``), one value per row; NaN if a row has none.
         steps: optimiser steps of the whole run, resumed parts included.
         best: the lowest ``val/loss``; ``None`` without validation.
-        seconds: time that this call trained, without validation.
-        samples_per_second: rows per second of that time, all processes together.
+        seconds: training time of this call, without validation.
+        samples_per_second: training rows per second of that time, all processes
+            together.
         folder: the run folder.
     """
 

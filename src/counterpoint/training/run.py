@@ -1,4 +1,4 @@
-"""The run itself, on PyTorch Lightning. Imported only when a run begins, because
+"""One stage of training on PyTorch Lightning. Import it only when a run starts:
 Lightning takes seconds to import."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
@@ -22,29 +22,30 @@ from pytorch_lightning.profilers import PassThroughProfiler
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from counterpoint.data import BatchLoader, Split, Stream, StreamLoader
-from counterpoint.data.loader import Loader
-from counterpoint.training.callbacks import Keeper, Validation
+from counterpoint.data import Split, Stream
+from counterpoint.training.callbacks import Checkpointing, Validation
 from counterpoint.training.checkpoint import CheckpointFile, read
-from counterpoint.training.fsdp import Sharded, SharedStep, gathered, is_sharded
+from counterpoint.training.fsdp import FullySharded, ShardedStep, is_sharded, whole_weights
 from counterpoint.training.history import History
-from counterpoint.training.options import MANAGED, FitOptions
+from counterpoint.training.loaders import Loaders
+from counterpoint.training.options import MANAGED_KEYWORDS, FitOptions
+from counterpoint.training.progress import Clock
 from counterpoint.training.result import FitResult, Watch
 from counterpoint.training.run_folder import RunFolder
 from counterpoint.training.signals import Signals
-from counterpoint.training.step import Parcel, Step, lay_out
+from counterpoint.training.step import Step, set_memory_format
 
 if TYPE_CHECKING:
     from counterpoint.training.trainable import Trainable
 
 
 class Run:
-    """One stage of training: the Trainer, its parts, and what comes of it.
+    """One stage of training: Lightning's Trainer, its callbacks, and the result.
 
     Args:
-        title: what the summary line calls it.
-        hands_over: another stage follows, so that the best weights by ``val`` are taken
-            where there are any.
+        title: name in the summary line.
+        hands_over: another stage follows, which starts from the best weights by
+            ``val`` if there are any.
         watch: called with the means of every validation.
     """
 
@@ -61,29 +62,23 @@ class Run:
         hands_over: bool = False,
         watch: Watch | None = None,
     ) -> None:
-        unknown = [
-            name
-            for name in options.trainer
-            if name not in signature(pl.Trainer.__init__).parameters
-        ]
-        if unknown:
-            raise TypeError(
-                f"unknown option {unknown[0]!r}; it is neither a field of FitOptions nor a keyword of Lightning's Trainer"
-            )
+        _check_keywords(options)
         self.method, self.options, self.folder, self.history = method, options, folder, history
         self.sharded = is_sharded(options)
-        self.signals = Signals()
-        self.validation = Validation(self.signals, history, watch)
+        self.signals, self.clock = Signals(), Clock()
+        self.validation = Validation(self.signals, history, self.clock, watch)
         self.average = (
             None
-            if options.ema is None
-            else WeightAveraging(multi_avg_fn=moving_average(options.ema))
+            if options.ema_decay is None
+            else WeightAveraging(multi_avg_fn=moving_average(options.ema_decay))
         )
-        self.keeper = Keeper(title, options, folder, history, self.signals, self.validation)
+        self.checkpointing = Checkpointing(
+            title, options, folder, history, self.signals, self.validation, self.clock
+        )
         self.hands_over = hands_over
-        self.data = Data(train, val, options)
+        self.loaders = Loaders(train, val, options)
         try:
-            with quiet():
+            with quiet_lightning():
                 self.trainer = self._trainer(has_val=val is not None)
         except MisconfigurationException as error:
             raise ValueError(
@@ -106,10 +101,16 @@ class Run:
             self.folder.last if self.folder is not None and self.folder.last.exists() else None
         )
         self.method.train()
-        step = (SharedStep if self.sharded else Step)(self.method, self.options)
-        with quiet(), self.signals, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        step = (ShardedStep if self.sharded else Step)(self.method, self.options)
+        with (
+            quiet_lightning(),
+            self.signals,
+            torch.random.fork_rng(devices=range(torch.cuda.device_count())),
+        ):
             try:
-                self.trainer.fit(step, datamodule=self.data, ckpt_path=resumed, weights_only=True)
+                self.trainer.fit(
+                    step, datamodule=self.loaders, ckpt_path=resumed, weights_only=True
+                )
             except SystemExit as end:
                 if isinstance(
                     end.__context__, KeyboardInterrupt
@@ -120,24 +121,25 @@ class Run:
                 self.method.to(home)
                 self.method.eval()
                 if self.options.channels_last:
-                    lay_out(self.method, torch.contiguous_format)
-        if (
-            self.keeper.resumed and not self.keeper.started
-        ):  # the run was over already, and Lightning only read its last state
-            self.history.rewind(self.trainer.global_step)
-            self.keeper.log_rest(self.trainer)
-            if self.average is not None:
-                self.average.on_train_end(self.trainer, step)
+                    set_memory_format(self.method, torch.contiguous_format)
+        if self.checkpointing.resumed and not self.checkpointing.started:
+            self._finish_again(step)
         if self.sharded:
-            self.method.load_state_dict(gathered(step))
-        if self.options.select == "best" or (
-            self.hands_over and math.isfinite(self.validation.best)
-        ):
+            self.method.load_state_dict(whole_weights(step))
+        if self.options.keep == "best" or (self.hands_over and math.isfinite(self.validation.best)):
             self.method.load_state_dict(self._best_weights())
 
+    def _finish_again(self, step: Step) -> None:
+        """Log and average once more after a run that was over already: Lightning only
+        read its last state."""
+        self.history.rewind(self.trainer.global_step)
+        self.checkpointing.log_rest(self.trainer)
+        if self.average is not None:
+            self.average.on_train_end(self.trainer, step)
+
     def result(self) -> FitResult:
-        """What the run came to."""
-        seconds = self.keeper.seconds
+        """The result of the run."""
+        seconds = self.clock.seconds
         best = self.validation.best
         return FitResult(
             metrics=self.history.latest(),
@@ -145,7 +147,7 @@ class Run:
             steps=self.history.before + self.trainer.global_step,
             best=None if math.isinf(best) else best,
             seconds=seconds,
-            samples_per_second=self.keeper.rows / seconds if seconds else 0.0,
+            samples_per_second=self.checkpointing.rows / seconds if seconds else 0.0,
             folder=None if self.folder is None else self.folder.path,
         )
 
@@ -163,46 +165,27 @@ class Run:
             return self.method.state_dict()
         if self.folder is None or not self.folder.best.exists():
             raise ValueError(
-                "no validation gave a finite loss, so there are no best weights; use select='last'"
+                "no validation gave a finite loss, so there are no best weights; use keep='last'"
             )
         return read(self.folder.best)["state_dict"]
 
     def _trainer(self, has_val: bool) -> pl.Trainer:
         options, extra = self.options, dict(self.options.trainer)
-        loggers = extra.pop("logger", None) or []
-        loggers = [*loggers] if isinstance(loggers, list | tuple) else [loggers]
-        if self.folder is not None and options.tensorboard and find_spec("tensorboard"):
-            from pytorch_lightning.loggers import TensorBoardLogger
-
-            loggers.append(TensorBoardLogger(self.folder.path, name="", version="tensorboard"))
-        given = extra.pop("callbacks", None) or []
-        given = [*given] if isinstance(given, list | tuple) else [given]
-        plugins = extra.pop("plugins", None) or []
-        plugins = [*plugins] if isinstance(plugins, list | tuple) else [plugins]
-        if any(isinstance(plugin, LayerSync) for plugin in plugins):
-            raise ValueError(
-                f"trainer keyword 'plugins' holds a LayerSync: {MANAGED['sync_batchnorm']}"
-            )
-        # The validation must see the averaged weights, so that it comes before the average is
-        # swapped out again.
-        callbacks = [
-            self.validation,
-            *([] if self.average is None else [self.average]),
-            *given,
-            self.keeper,
-        ]
-        limits = {} if has_val else {"limit_val_batches": 0}
+        parts = {
+            "logger": self._loggers(_as_list(extra.pop("logger", None))),
+            "callbacks": self._callbacks(_as_list(extra.pop("callbacks", None))),
+            "plugins": _plugins(_as_list(extra.pop("plugins", None))),
+        }
         defaults = {
             "enable_model_summary": False,
             "use_distributed_sampler": False,
             "enable_progress_bar": False,
-            "profiler": Unprofiled(),
+            "profiler": NoProfiler(),
+            "inference_mode": False,  # a validation may need gradients to refine latents
+            **({} if has_val else {"limit_val_batches": 0}),
         }
-        defaults["inference_mode"] = (
-            False  # a validation may need gradients by latents, to refine them
-        )
         return pl.Trainer(
-            **{**defaults, **limits, **extra},
+            **{**defaults, **extra},
             default_root_dir=None if self.folder is None else self.folder.path,
             accelerator=options.accelerator,
             devices=options.devices,
@@ -214,17 +197,29 @@ class Run:
             gradient_clip_val=options.clip,
             check_val_every_n_epoch=options.val_every,
             num_sanity_val_steps=0,
-            logger=loggers,
-            callbacks=callbacks,
-            plugins=[*plugins, CheckpointFile()],
+            **parts,  # type: ignore[arg-type]
         )
 
-    def _strategy(self) -> str | Sharded:
-        """Several processes expect weights without a gradient: a method may leave out
-        decoders, or terms whose weight is still 0."""
+    def _loggers(self, given: list[Any]) -> list[Any]:
+        if self.folder is None or not self.options.tensorboard or not find_spec("tensorboard"):
+            return given
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        folder = self.folder.tensorboard
+        return [*given, TensorBoardLogger(folder.parent, name="", version=folder.name)]
+
+    def _callbacks(self, given: list[Any]) -> list[Any]:
+        """Ours and the user's, in order: validation must see the averaged weights, so
+        it comes before the average is swapped out again."""
+        average = [] if self.average is None else [self.average]
+        return [self.validation, *average, *given, self.checkpointing]
+
+    def _strategy(self) -> str | FullySharded:
+        """The strategy of several processes must allow weights without a gradient: a
+        step may skip decoders, or terms whose weight is still 0."""
         options = self.options
         if self.sharded:
-            return Sharded()
+            return FullySharded()
         several = options.num_nodes > 1 or options.devices not in (1, "1", "auto")
         return (
             "ddp_find_unused_parameters_true"
@@ -233,9 +228,31 @@ class Run:
         )
 
 
-class Unprofiled(PassThroughProfiler):
-    """Measures nothing, in less time: Lightning opens some sixty profiled sections a
-    step."""
+def _check_keywords(options: FitOptions) -> None:
+    known = signature(pl.Trainer.__init__).parameters
+    unknown = [name for name in options.trainer if name not in known]
+    if unknown:
+        raise TypeError(
+            f"unknown option {unknown[0]!r}; it is neither a field of FitOptions nor a keyword of Lightning's Trainer"
+        )
+
+
+def _as_list(value: Any) -> list[Any]:
+    """Lightning takes one object, several or none."""
+    return [*value] if isinstance(value, list | tuple) else [value] if value else []
+
+
+def _plugins(given: list[Any]) -> list[Any]:
+    if any(isinstance(plugin, LayerSync) for plugin in given):
+        raise ValueError(
+            f"trainer keyword 'plugins' holds a LayerSync: {MANAGED_KEYWORDS['sync_batchnorm']}"
+        )
+    return [*given, CheckpointFile()]
+
+
+class NoProfiler(PassThroughProfiler):
+    """Measure nothing. Lightning opens some sixty profiled sections a step, which takes
+    time even without a profiler."""
 
     _nothing = nullcontext()
 
@@ -243,98 +260,13 @@ class Unprofiled(PassThroughProfiler):
         return self._nothing
 
 
-class Feed:
-    """A loader that begins a pass only when its first batch is asked for: Lightning
-    also calls ``iter`` just to look."""
-
-    def __init__(self, loader: Loader[Any]) -> None:
-        self.loader = loader
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Parcel]:
-        for batch in self.loader:
-            yield Parcel(batch)
-
-
-class Data(pl.LightningDataModule):
-    """The loaders of this process, and the place in the order of the rows."""
-
-    def __init__(self, train: Split | Stream, val: Split | None, options: FitOptions) -> None:
-        super().__init__()
-        self.train, self.val, self.options = train, val, options
-
-    def setup(self, stage: str) -> None:
-        self.loader = self._loader(self.train, shuffle=True)
-        # Rows that stand beside each other are often alike (sorted by class, captions of one
-        # image), and poor negatives of each other.
-        self.val_loader = None if self.val is None else self._loader(self.val, shuffle="once")
-
-    def train_dataloader(self) -> Feed:
-        return Feed(self.loader)
-
-    def val_dataloader(self) -> Feed | list[Any]:
-        return [] if self.val_loader is None else Feed(self.val_loader)
-
-    def transfer_batch_to_device(
-        self, batch: Parcel, device: torch.device, dataloader_idx: int
-    ) -> Parcel:
-        return batch  # the loader made it there
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.loader.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.loader.load_state_dict(state)
-
-    def _loader(self, rows: Split | Stream, shuffle: bool | Literal["once"]) -> Loader[Any]:
-        trainer, size = self.trainer, self.options.batch_size
-        assert trainer is not None  # Lightning attaches it before setup
-        world = trainer.world_size
-        part = "val" if shuffle == "once" else "train"
-        if len(rows) < 2 * world:
-            remedy = "give it more, or leave it out" if part == "val" else "give it more"
-            raise ValueError(
-                f"{part} has {len(rows)} row{'s' * (len(rows) > 1)}, too few for {world} process{'es' * (world > 1)}: each needs at least 2"
-                f" (contrast compares rows); {remedy}"
-            )
-        full, rest = divmod(len(rows), size * world)
-        of_this_process: dict[str, Any] = {
-            "rank": trainer.global_rank,
-            "world_size": world,
-            "device": trainer.strategy.root_device,
-        }
-        order: dict[str, Any] = {
-            "seed": 0 if shuffle == "once" else self.options.seed,
-            "shuffle": shuffle,
-        }  # runs validate alike
-        if isinstance(rows, Stream):
-            full, rest = divmod(len(rows) // world, size)
-            return StreamLoader(
-                rows, size, drop_last=full > 0 and rest == 1, **order, **of_this_process
-            )
-        uneven = (
-            rest % world != 0
-        )  # processes exchange vectors, so each needs as many as the others
-        if uneven and full == 0:
-            raise ValueError(
-                f"the {len(rows)} rows of {part} do not fill one batch of {size} × {world} processes; lower batch_size"
-            )
-        return BatchLoader(
-            rows,
-            size,
-            drop_last=full > 0 and (rest < 2 * world or uneven),
-            **order,
-            **of_this_process,
-        )
-
-
 def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
-    """Exponential moving average in place of a list of weights, by the n-th list of new
-    ones: with min(decay, (1 + n) / (10 + n)), so that the first weights, which are
-    random, are forgotten soon. With ``decay`` alone, 5 % of them would be left in the
-    average after 3 / (1 − decay) steps."""
+    """Update of an exponential moving average of weights.
+
+    The decay of the n-th update is min(decay, (1 + n) / (10 + n)), so that the average
+    soon forgets the random initial weights. With ``decay`` alone, 5 % of them would
+    remain after 3 / (1 − decay) steps.
+    """
 
     def update(average: list[Tensor], weights: list[Tensor], n: Tensor | int) -> None:
         get_ema_multi_avg_fn(min(decay, (1 + int(n)) / (10 + int(n))))(average, weights, n)
@@ -343,9 +275,8 @@ def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Lightning without its tips, hardware lines and hints about loaders, which do not
-    concern a user of ``fit``."""
+def quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's tips, hardware lines and hints about loaders."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

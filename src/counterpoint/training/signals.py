@@ -12,7 +12,7 @@ SAVE, STOP = 1, 2
 
 
 class Stopped(BaseException):
-    """A signal asked the run to end, and what there was to save is saved."""
+    """A signal asked the run to end, and its checkpoint is saved."""
 
     def __init__(self, signum: int, step: int) -> None:
         self.signum, self.step = signum, step
@@ -20,11 +20,12 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """SIGTERM and Ctrl-C as a wish to stop, heeded after the step; a second one acts at
-    once, unless it comes within a second: launchers signal a process and its group.
+    """Catch SIGTERM and Ctrl-C, so that the run stops after the step. A second signal
+    acts at once, unless it comes within a second: launchers signal a process and its
+    group.
 
-    Entering remembers the handlers, leaving puts them back. ``listen`` is called when
-    Lightning has set its own, which would broadcast from within the handler.
+    Entering stores the handlers, leaving restores them. Call ``listen`` after Lightning
+    has set its own handlers, which would broadcast from within the handler.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""One step: a method's terms as one loss, on PyTorch Lightning."""
+"""One training step: the loss of a method's terms, on PyTorch Lightning."""
 
 from __future__ import annotations
 
@@ -17,31 +17,36 @@ from counterpoint.training.trainable import Trainable, TrainableModel
 
 
 class Parcel:
-    """A batch that Lightning carries unopened: it would take a dataclass apart to look
-    for tensors."""
+    """A batch that Lightning does not open. It would search a dataclass for tensors."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
 
 
 class Step(pl.LightningModule):
-    """A method's terms as one loss. Holds weights and sums only: weight averaging
-    copies it as a whole."""
+    """The mean over the batch of the sum of a method's terms, and its optimiser.
+
+    It holds only weights and running means, because weight averaging copies it whole.
+
+    Attributes:
+        window: means of the training terms since the last row of metrics.csv.
+        validated: means of the terms of a validation.
+    """
 
     def __init__(self, method: Trainable, options: FitOptions) -> None:
         super().__init__()
         if options.channels_last:
-            lay_out(method, torch.channels_last)
+            set_memory_format(method, torch.channels_last)
         if isinstance(method, TrainableModel):
-            method.model.activation_checkpointing = options.recompute
-        elif options.recompute:
+            method.model.activation_checkpointing = options.activation_checkpointing
+        elif options.activation_checkpointing:
             raise ValueError(
-                f"recompute is for methods with a Model, and {method.name} has none; leave it out"
+                f"activation_checkpointing is for methods with a Model, and {method.name} has none; leave it out"
             )
         self.method = method
         self.options = options
-        self.window = Sums()
-        self.validated = Sums()
+        self.window = RunningMeans()
+        self.validated = RunningMeans()
         self._terms = method.compiled_losses() if options.compile else method.losses
         self._seen: list[tuple[int, tuple[str, ...], Tensor]] = []
 
@@ -54,8 +59,8 @@ class Step(pl.LightningModule):
             super().__setattr__(name, value)
 
     def on_train_batch_start(self, parcel: Parcel, index: int) -> None:
-        """Set the learning rate by the step alone: a resumed run, whose optimiser
-        remembers a lower one, needs no other state."""
+        """Set the learning rate from the step alone. A resumed run, whose optimiser
+        may hold a lower rate, needs no other state."""
         cooldown = self.options.cooldown
         share = (
             min(1.0, (self.options.max_steps - self.trainer.global_step) / cooldown)
@@ -77,7 +82,7 @@ class Step(pl.LightningModule):
         return means.sum()
 
     def settle(self) -> None:
-        """Add the terms seen since the last call to the window.
+        """Add the terms since the last call to the window.
 
         Raises:
             NonFiniteLoss: naming the first that is NaN or infinite, and its step.
@@ -114,8 +119,15 @@ class Step(pl.LightningModule):
         return torch.optim.Adam(weights, options.lr, amsgrad=options.amsgrad, fused=fused)
 
 
-class Sums:
-    """Weighted means by name."""
+class RunningMeans:
+    """Weighted means by name.
+
+    >>> means = RunningMeans()
+    >>> means.add("a", 1.0), means.add("a", 3.0)
+    (None, None)
+    >>> means.take("val")
+    {'val/loss': 2.0, 'val/a': 2.0}
+    """
 
     def __init__(self) -> None:
         self.total: dict[str, float] = {}
@@ -126,8 +138,8 @@ class Sums:
         self.weight[name] = self.weight.get(name, 0.0) + weight
 
     def take(self, prefix: str) -> dict[str, float]:
-        """The means as ``prefix/name``, with their sum as ``prefix/loss``; the sums
-        begin anew."""
+        """Return the means as ``prefix/name`` and their sum as ``prefix/loss``, and
+        start again from zero."""
         means = {name: self.total[name] / self.weight[name] for name in self.total}
         self.total, self.weight = {}, {}
         return {
@@ -153,7 +165,8 @@ def _means(terms: Terms) -> tuple[tuple[str, ...], Tensor]:
     return tuple(terms), torch.stack(list(wide))
 
 
-def lay_out(method: Trainable, layout: torch.memory_format) -> None:
+def set_memory_format(method: Trainable, layout: torch.memory_format) -> None:
+    """Store the convolution weights of a method in a memory format, in place."""
     for weight in method.parameters():
         if weight.dim() == 4:
             weight.data = weight.data.contiguous(memory_format=layout)

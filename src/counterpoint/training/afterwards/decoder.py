@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from counterpoint.data import Stream
     from counterpoint.training.trainable import TrainableModel
 
-USUAL = FitOptions(max_steps=3000, lr=1e-3, ema=0.998)
-"""How decoders are fitted, but for what is said otherwise."""
+DECODER_FIT = FitOptions(max_steps=3000, lr=1e-3, ema_decay=0.998)
+"""Default options of ``fit_decoder``."""
 
 
 def fit_decoder(
@@ -35,43 +35,43 @@ def fit_decoder(
     out: str | Path | None = None,
     resume: bool = False,
     again: str | None = None,
-    options: FitOptions = USUAL,
+    options: FitOptions = DECODER_FIT,
     **changes: Any,
 ) -> FitResult:
-    """Fit diffusion decoders in the place of some of a method's, whose encoders and
-    other decoders stay as they are.
+    """Replace some decoders of a method by diffusion decoders. Its encoders and other
+    decoders stay as they are.
 
-    Trained with the rest, a diffusion decoder leaves the latents little to say, for it
-    finds in the noisy image itself what they would have told; of latents that a
-    feed-forward decoder shaped it draws what they say, and makes up only what they
-    don't. With ``condition="concat"`` it reads beside x_t what that decoder draws
+    A diffusion decoder that is trained together with the encoders tends to ignore the
+    latents, because the noisy image is informative itself. If it is fitted to latents
+    that a feed-forward decoder has shaped, it follows them and adds only what they leave
+    open. With ``condition="concat"`` its input is x_t and the output of that decoder
     (DiffuseVAE, Pandey et al. 2022, https://arxiv.org/abs/2201.00308); with the others,
-    latents. Ours is that it learns from all that the aggregate posterior is made of
-    (:class:`~counterpoint.objectives.afterwards.DecoderFit`): of a mixture, from what
-    each set of modalities says.
+    x_t and the latents. We chose to fit it to the whole aggregate posterior
+    (:class:`~counterpoint.objectives.afterwards.DecoderFit`): for a mixture, to the
+    posterior given each set of modalities.
 
     A refiner that was fitted to the former decoders should be fitted again.
 
     Args:
         method: a trained method.
-        train: the rows to learn from; those that have none of the modalities are left
-            out, but for a stream's.
-        val: the rows to validate on.
+        train: rows to learn from. Rows of a split that have none of the modalities are
+            left out.
+        val: rows to validate on.
         denoiser: which modalities, and what kind of decoder.
-        out: a run folder for this fit, from which it can go on where it was stopped.
-        resume: go on in ``out``; where nothing has been saved yet, begin.
-        again: the command that goes on, see :func:`~counterpoint.training.fit`.
-        options: how to train; ``changes`` are fields of it, or further keywords of
+        out: run folder of this fit, in which it can be resumed.
+        resume: resume the fit in ``out``; start it if nothing has been saved yet.
+        again: the command that resumes the fit, see :func:`~counterpoint.training.fit`.
+        options: how to train. ``changes`` are fields of it, or further keywords of
             Lightning's ``Trainer``.
 
     Raises:
-        ValueError: a modality that diffusion can't draw, ``concat`` without a
+        ValueError: a modality that diffusion cannot generate, ``concat`` without a
             feed-forward decoder, a refiner that compares values with what is decoded,
             an option out of its range, or ``out`` that holds another run.
         TypeError: an unknown option.
         ModuleNotFoundError: the network needs diffusers, which is not installed.
         NonFiniteLoss: the loss became NaN or infinite. After any error the method has
-            its former decoders, and the weights that it had.
+            its former decoders and weights.
     """
     options = with_changes(options, changes)
     model, stages = method.model, method.stages
@@ -85,11 +85,8 @@ def fit_decoder(
     try:
         model.to(method.device)
         loss = DecoderFit(denoiser.modalities)
-        method.stages = (
-            Stage(
-                [(loss, Ramp(1.0))], trains=[model.likelihood(name) for name in denoiser.modalities]
-            ),
-        )
+        fitted = [model.likelihood(name) for name in denoiser.modalities]
+        method.stages = (Stage([(loss, Ramp(1.0))], trains=fitted),)
         rows, described = _having(train, denoiser.modalities), {"denoiser": asdict(denoiser)}
         return fit(
             method,
@@ -114,7 +111,7 @@ def _having(train: Split | Stream, names: tuple[str, ...]) -> Split | Stream:
     """The rows of a split that have any of the modalities.
 
     Raises:
-        ValueError: there are none.
+        ValueError: no row has.
     """
     if not isinstance(train, Split):
         return train

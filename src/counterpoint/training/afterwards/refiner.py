@@ -34,18 +34,19 @@ def fit_refiner(
     seed: int = 0,
     progress: bool = True,
 ) -> list[float]:
-    """Fit a refiner to a method whose encoders and decoders stay as they are.
+    """Fit a network that refines posteriors. Encoders and decoders stay as they are.
 
-    It learns from the mean of −ELBO over its steps, on rows of which every other misses
-    random modalities, so that it serves every set that may be given; where posteriors
-    of some modalities have no parameters, as JNF's flows, on complete rows alone.
+    It minimises the mean of −ELBO over its steps. Every other row misses random
+    modalities, so that the refiner learns to refine the posterior given any set. If
+    posteriors of some modalities have no parameters, such as JNF's flows, it learns
+    from complete rows alone.
 
     Args:
         method: a trained method.
         train: the rows whose posteriors to refine; of a stream,
             :meth:`~counterpoint.data.Stream.sample`.
-        refiner: its steps, signals and sizes; the usual where None.
-        beta: β of the ELBO that it learns to raise.
+        refiner: its steps, signals and sizes; the defaults if None.
+        beta: weight β of the divergence in the ELBO.
         steps: Adam steps.
         batch_size: rows of a step.
         lr: learning rate, falling to zero by a cosine.
@@ -116,8 +117,8 @@ def _train(
 
 
 def _loss(method: TrainableModel, train: Split) -> tuple[RefinerLoss, Split]:
-    """What the refiner learns by, and from which rows: all of them, or the complete
-    ones where posteriors of some modalities have no parameters."""
+    """The loss of a refiner and the rows to learn from: all, or the complete ones if
+    posteriors of some modalities have no parameters."""
     with torch.no_grad():
         experts = method.model.encode(train.batch(np.arange(1), method.device)).shared.values()
     if all(isinstance(q, Diagonal) for q in experts):

@@ -8,25 +8,19 @@ from typing import TYPE_CHECKING
 
 from counterpoint import data as datasets
 from counterpoint.cli import choose
-from counterpoint.cli.arguments import (
-    LOAD_SKIPS,
-    called,
-    expanded,
-    gathered,
-    option_names,
-    parsed,
-    parser_for,
-)
+from counterpoint.cli.names import expanded, gathered, option_names
+from counterpoint.cli.parsing import called, parsed, parser_for
 from counterpoint.cli.runs import loaded
+from counterpoint.cli.settings import LOAD_SKIPS
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 
-def data(words: Sequence[str]) -> None:
+def run(words: Sequence[str]) -> None:
     """List data sets, prepare one, index one of shards, write one as arrays, or encode
     one's images."""
-    if not words or words[0] in ("-h", "--help"):
+    if not words or words[0] in ("-h", "--help", "--help-all"):
         print(
             "usage: counterpoint data list\n       counterpoint data prepare NAME --root DIR [options]"
         )
