@@ -821,7 +821,7 @@ def test_who_wants_all_rows_in_memory_is_told(tmp_path: Path) -> None:
     numbered(tmp_path, [30])
     data = load(tmp_path)
     for ask in (data.splits, lambda: cp.data.pack(data, tmp_path / "packed", progress=False)):
-        with pytest.raises(ValueError, match=r"the 24 training rows of .* are a stream") as caught:
+        with pytest.raises(ValueError, match=r": the 24 training rows are a stream") as caught:
             ask()
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "packed").exists()

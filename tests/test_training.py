@@ -967,6 +967,6 @@ def test_too_few_rows_for_even_shares_are_refused() -> None:
     )  # type: ignore[assignment]
     with pytest.raises(
         ValueError,
-        match="the 7 rows of train do not fill one batch of 4 × 2 processes; lower batch_size",
+        match="train: the 7 rows do not fill one batch of 4 × 2 processes; lower batch_size",
     ):
         data.setup("fit")

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from counterpoint.core import checks
 from counterpoint.core.modality import Modality
-from counterpoint.data.checks import CovariateKind, Nan, ReadOptions, Zeros, warn_of_likelihoods
-from counterpoint.data.records import Dataset, Family, Missing
+from counterpoint.data.ambiguity import CovariateKind, Nan, ReadOptions, Zeros, warn_of_likelihoods
+from counterpoint.data.dataset import Dataset, Family
+from counterpoint.data.missing import Missing
 from counterpoint.data.sets import polymnist
 from counterpoint.data.sets.celebamask import celebamask
 from counterpoint.data.sets.cub import Classes, cub

@@ -42,7 +42,7 @@ from counterpoint.objectives.stages import Stage
 from counterpoint.training.trainable import Losses, TrainableModel
 
 if TYPE_CHECKING:
-    from counterpoint.data import Dataset, Split, Stream
+    from counterpoint.data import Dataset, Rows
     from counterpoint.training import FitResult
 
 Values = Batch | Mapping[str, Tensor | np.ndarray]
@@ -261,7 +261,7 @@ class Method(TrainableModel):
                 terms[name] = terms[name] + weight * value if name in terms else weight * value
         return terms
 
-    def fit(self, train: Split | Stream, val: Split | None = None, **options: Any) -> FitResult:
+    def fit(self, train: Rows, val: Rows | None = None, **options: Any) -> FitResult:
         """Train with Lightning; see ``counterpoint.training.fit`` for the options."""
         from counterpoint.training import fit
 
@@ -271,7 +271,7 @@ class Method(TrainableModel):
 
     def fit_prior(
         self,
-        train: Split | Stream,
+        train: Rows,
         *,
         kind: SamplerName = "diffusion",
         size: int | None = None,
@@ -302,8 +302,8 @@ class Method(TrainableModel):
 
     def fit_decoder(
         self,
-        train: Split | Stream,
-        val: Split | None = None,
+        train: Rows,
+        val: Rows | None = None,
         *,
         denoiser: DenoiserOptions,
         **options: Any,
@@ -324,7 +324,7 @@ class Method(TrainableModel):
 
     def fit_refiner(
         self,
-        train: Split | Stream,
+        train: Rows,
         *,
         refiner: inference.RefinerOptions | None = None,
         **options: Any,

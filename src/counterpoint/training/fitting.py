@@ -18,13 +18,13 @@ from counterpoint.training.run_folder import RunFolder, leads
 from counterpoint.training.trainable import Trainable, TrainableModel
 
 if TYPE_CHECKING:
-    from counterpoint.data import Split, Stream
+    from counterpoint.data.rows import Rows
 
 
 def fit(
     method: Trainable,
-    train: Split | Stream,
-    val: Split | None = None,
+    train: Rows,
+    val: Rows | None = None,
     *,
     out: str | Path | None = None,
     resume: bool = False,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
@@ -22,8 +22,8 @@ from pytorch_lightning.profilers import PassThroughProfiler
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from counterpoint.data import BatchLoader, Split, Stream, StreamLoader
-from counterpoint.data.loader import Loader
+from counterpoint.data.loader import Loader, Shuffle
+from counterpoint.data.rows import Rows
 from counterpoint.training.callbacks import Keeper, Validation
 from counterpoint.training.checkpoint import CheckpointFile, read
 from counterpoint.training.fsdp import Sharded, SharedStep, gathered, is_sharded
@@ -51,8 +51,8 @@ class Run:
     def __init__(
         self,
         method: Trainable,
-        train: Split | Stream,
-        val: Split | None,
+        train: Rows,
+        val: Rows | None,
         options: FitOptions,
         folder: RunFolder | None,
         history: History,
@@ -261,7 +261,7 @@ class Feed:
 class Data(pl.LightningDataModule):
     """The loaders of this process, and the place in the order of the rows."""
 
-    def __init__(self, train: Split | Stream, val: Split | None, options: FitOptions) -> None:
+    def __init__(self, train: Rows, val: Rows | None, options: FitOptions) -> None:
         super().__init__()
         self.train, self.val, self.options = train, val, options
 
@@ -288,8 +288,8 @@ class Data(pl.LightningDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.loader.load_state_dict(state)
 
-    def _loader(self, rows: Split | Stream, shuffle: bool | Literal["once"]) -> Loader[Any]:
-        trainer, size = self.trainer, self.options.batch_size
+    def _loader(self, rows: Rows, shuffle: Shuffle) -> Loader[Any]:
+        trainer = self.trainer
         assert trainer is not None  # Lightning attaches it before setup
         world = trainer.world_size
         part = "val" if shuffle == "once" else "train"
@@ -299,35 +299,17 @@ class Data(pl.LightningDataModule):
                 f"{part} has {len(rows)} row{'s' * (len(rows) > 1)}, too few for {world} process{'es' * (world > 1)}: each needs at least 2"
                 f" (contrast compares rows); {remedy}"
             )
-        full, rest = divmod(len(rows), size * world)
-        of_this_process: dict[str, Any] = {
-            "rank": trainer.global_rank,
-            "world_size": world,
-            "device": trainer.strategy.root_device,
-        }
-        order: dict[str, Any] = {
-            "seed": 0 if shuffle == "once" else self.options.seed,
-            "shuffle": shuffle,
-        }  # runs validate alike
-        if isinstance(rows, Stream):
-            full, rest = divmod(len(rows) // world, size)
-            return StreamLoader(
-                rows, size, drop_last=full > 0 and rest == 1, **order, **of_this_process
+        try:
+            return rows.loader(
+                self.options.batch_size,
+                seed=0 if shuffle == "once" else self.options.seed,  # runs validate alike
+                shuffle=shuffle,
+                rank=trainer.global_rank,
+                world_size=world,
+                device=trainer.strategy.root_device,
             )
-        uneven = (
-            rest % world != 0
-        )  # processes exchange vectors, so each needs as many as the others
-        if uneven and full == 0:
-            raise ValueError(
-                f"the {len(rows)} rows of {part} do not fill one batch of {size} × {world} processes; lower batch_size"
-            )
-        return BatchLoader(
-            rows,
-            size,
-            drop_last=full > 0 and (rest < 2 * world or uneven),
-            **order,
-            **of_this_process,
-        )
+        except ValueError as error:
+            raise ValueError(f"{part}: {error}") from None
 
 
 def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:

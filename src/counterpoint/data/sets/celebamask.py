@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from counterpoint.core.modality import Modality
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.images import decode, shrink, stack
-from counterpoint.data.records import Dataset, Split
+from counterpoint.data.split import Split
 
 ATTRIBUTES = {
     4: "Bald",

@@ -28,11 +28,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from counterpoint.core.modality import Modality
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.images import Box, decode, shrink, square
-from counterpoint.data.records import Dataset, Split
 from counterpoint.data.sets.compose import hold_out
 from counterpoint.data.sources.captioned import Captions, captioned, picked
 from counterpoint.data.sources.files import inside
+from counterpoint.data.split import Split
 from counterpoint.data.text import Vocabulary, warn_of_unknown
 
 Classes = Literal["species", "clusters"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from counterpoint.core.modality import Modality
-from counterpoint.data.records import Dataset, Split
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sets.compose import (
     crops,
     paint,
@@ -18,6 +18,7 @@ from counterpoint.data.sets.compose import (
     resize,
 )
 from counterpoint.data.sets.textures import texture
+from counterpoint.data.split import Split
 
 _TRAIN_PER_CLASS, _VAL_PER_CLASS = 110, 20
 

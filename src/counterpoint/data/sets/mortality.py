@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from counterpoint.core.optional import required
-from counterpoint.data.records import Array, Dataset
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sources.assays import Assay, moments
 from counterpoint.data.sources.assemble import Observed, assemble, divided
+from counterpoint.data.split import Array
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from counterpoint.core.modality import LikelihoodName
-from counterpoint.data.records import Array, Dataset
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sets.mortality import tcga_mortality
 from counterpoint.data.sources.arrays import UNKNOWN, folds
 from counterpoint.data.sources.assays import Assay, as_table
 from counterpoint.data.sources.assemble import Observed, assemble, strata
+from counterpoint.data.split import Array
 
 FOLDS = 5
 

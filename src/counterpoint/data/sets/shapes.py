@@ -13,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from counterpoint.core.modality import Modality
-from counterpoint.data.records import Dataset, Split
+from counterpoint.data.dataset import Dataset
+from counterpoint.data.split import Split
 
 _ROWS = {"train": 20_000, "val": 1_000, "test": 2_000}
 

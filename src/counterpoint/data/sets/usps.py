@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from counterpoint.core.modality import Modality
-from counterpoint.data.records import Dataset, Split
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sets.compose import hold_out, pair_by_class
 from counterpoint.data.sets.mnist import mnist
+from counterpoint.data.split import Split
 
 _VAL_PER_CLASS = 70  # of USPS' 7,291 training digits; its own test set stays the test
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from counterpoint.core.modality import Modality
-from counterpoint.data.records import Dataset
+from counterpoint.data.dataset import Dataset
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

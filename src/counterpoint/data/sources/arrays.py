@@ -25,14 +25,14 @@ from counterpoint.core.checks import shown
 from counterpoint.core.containers import Given, given, inferred, together
 from counterpoint.core.modality import Modality, covariates_of
 from counterpoint.core.reading import as_mask, turned, whole_numbers
-from counterpoint.data.checks import (
+from counterpoint.data.ambiguity import (
     AS_IT_IS,
     MOST_VALUES,
     ReadOptions,
     covariates_of_kinds,
     zeros_read,
 )
-from counterpoint.data.records import COVARIATES, Array, Dataset, Split
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sources.files import (
     MANIFEST,
     check_files,
@@ -41,6 +41,7 @@ from counterpoint.data.sources.files import (
     read_manifest,
     read_npy,
 )
+from counterpoint.data.split import COVARIATES, Array, Split
 
 PARTS = ("train", "val", "test")
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from counterpoint.core.containers import summed
 from counterpoint.core.modality import COUNTS, LikelihoodName
-from counterpoint.data.records import Array
+from counterpoint.data.split import Array
 
 UNIT: tuple[LikelihoodName, ...] = ("bernoulli", "beta")
 

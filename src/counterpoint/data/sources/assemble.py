@@ -19,14 +19,14 @@ import numpy as np
 
 from counterpoint.core.containers import entries
 from counterpoint.core.modality import COUNTS, Modality
-from counterpoint.data.checks import (
+from counterpoint.data.ambiguity import (
     CovariateKind,
     ReadOptions,
     Zeros,
     warn_of_totals,
     warn_of_zeros,
 )
-from counterpoint.data.records import Array, Dataset
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sources.arrays import PARTS, from_flat, shuffled
 from counterpoint.data.sources.assays import (
     UNIT,
@@ -38,6 +38,7 @@ from counterpoint.data.sources.assays import (
     told,
     zero_rows,
 )
+from counterpoint.data.split import Array
 
 Fractions = tuple[float, float, float]
 

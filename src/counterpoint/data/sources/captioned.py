@@ -10,7 +10,7 @@ import numpy as np
 
 from counterpoint.core.modality import Modality
 from counterpoint.data.images import Pictures, stack
-from counterpoint.data.records import Array
+from counterpoint.data.split import Array
 from counterpoint.data.text import Vocabulary
 
 Captions = Literal["one", "all"]

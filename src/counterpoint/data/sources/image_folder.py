@@ -39,11 +39,12 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from counterpoint.core.modality import Modality
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.images import decode, middle
-from counterpoint.data.records import Dataset, Split
 from counterpoint.data.sources.arrays import PART_NAMES, PARTS, divided, held_out
 from counterpoint.data.sources.captioned import Captions, captioned, picked
 from counterpoint.data.sources.files import MANIFEST, inside
+from counterpoint.data.split import Split
 from counterpoint.data.text import Tokens, Vocabulary, warn_of_unknown, words_of
 
 TABLES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")

@@ -31,9 +31,10 @@ from counterpoint.core.documents import read_json
 from counterpoint.core.modality import Modality
 from counterpoint.core.optional import required
 from counterpoint.core.reading import to_unit
-from counterpoint.data.records import Dataset, Split
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sources.files import FolderWriter, new_folder, progress_bar
 from counterpoint.data.sources.packing import carry_over
+from counterpoint.data.split import Split
 
 ROWS = 32
 """Most rows that pass through an autoencoder at once."""

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from counterpoint.data.records import COVARIATES, Array, Dataset, Split
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sources.arrays import IDS
 from counterpoint.data.sources.files import FolderWriter, new_folder, progress_bar
+from counterpoint.data.split import COVARIATES, Array, Split
 
 BLOCK = 1 << 25
 """Most bytes of an array that are in memory at once, unless a row is larger."""

@@ -22,11 +22,12 @@ from counterpoint.core import checks
 from counterpoint.core.containers import doubtful, given, inferred
 from counterpoint.core.files import replacing
 from counterpoint.core.optional import required
-from counterpoint.data.checks import CovariateKind, Zeros
-from counterpoint.data.records import Array, Dataset
+from counterpoint.data.ambiguity import CovariateKind, Zeros
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sources.arrays import PART_NAMES, PARTS, UNKNOWN, held_out, named_parts
 from counterpoint.data.sources.assays import FAMILIES, Assay, SkipBad, as_table
 from counterpoint.data.sources.assemble import Fractions, Observed, assemble, memory, strata
+from counterpoint.data.split import Array
 
 if TYPE_CHECKING:
     from anndata import AnnData

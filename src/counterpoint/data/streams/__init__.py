@@ -4,7 +4,7 @@ webdataset has them."""
 from __future__ import annotations
 
 from counterpoint.data.streams.index import Index, Wanted
-from counterpoint.data.streams.stream import BadRow, Stream, StreamLoader, in_memory
+from counterpoint.data.streams.stream import BadRow, Stream, StreamLoader
 from counterpoint.data.streams.survey import find, is_stream
 
-__all__ = ["BadRow", "Index", "Stream", "StreamLoader", "Wanted", "find", "in_memory", "is_stream"]
+__all__ = ["BadRow", "Index", "Stream", "StreamLoader", "Wanted", "find", "is_stream"]

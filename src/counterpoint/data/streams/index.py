@@ -21,9 +21,10 @@ import numpy as np
 from counterpoint.core.documents import read_json
 from counterpoint.core.files import write
 from counterpoint.core.modality import Modality
-from counterpoint.data.checks import Nan
-from counterpoint.data.records import Dataset, Split
+from counterpoint.data.ambiguity import Nan
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sources.files import inside
+from counterpoint.data.split import Split
 from counterpoint.data.streams.columns import Column
 from counterpoint.data.streams.shards import KINDS, Shard
 from counterpoint.data.streams.stream import MOST_ROWS, Chunk, Pick, Reader, Stream, spread

@@ -26,7 +26,7 @@ from typing import IO, Any
 import numpy as np
 
 from counterpoint.core.optional import required
-from counterpoint.data.records import Array
+from counterpoint.data.split import Array
 
 CHUNK_ROWS, CHUNK_BYTES = 1024, 1 << 22
 """A chunk of a tar ends with the row that reaches either."""

@@ -25,13 +25,15 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from counterpoint.core.batch import Batch
 from counterpoint.core.conversion import conversions
 from counterpoint.core.modality import Modality
-from counterpoint.data.loader import Loader
-from counterpoint.data.records import Array, Split
+from counterpoint.data.display import described, html_lines
+from counterpoint.data.loader import Loader, Shuffle
 from counterpoint.data.sources.arrays import all_nan
+from counterpoint.data.split import Array, Split
 from counterpoint.data.streams.columns import (
     BadCell,
     Column,
@@ -126,7 +128,13 @@ class Stream:
         return int(self.counts.sum())
 
     def __repr__(self) -> str:
-        return f"Stream({len(self):,} rows in {len(self.shards)} shards: {', '.join(m.name for m in self.modalities)})"
+        return "\n".join([self._title(), *map(described, self.modalities)])
+
+    def _repr_html_(self) -> str:
+        return html_lines(self._title(), [*map(described, self.modalities)])
+
+    def _title(self) -> str:
+        return f"Stream of {len(self):,} rows in {len(self.shards)} shards"
 
     @cached_property
     def counts(self) -> Array:
@@ -143,6 +151,52 @@ class Stream:
         buffer, else random ones of random chunks."""
         return Reader(self).read(
             spread(self.chunks, min(rows, self.block_rows), np.random.default_rng((seed, 1)))
+        )
+
+    def in_memory(self) -> Split:
+        """Return a sample of the rows."""
+        return self.sample()
+
+    def whole(self) -> Split:
+        """Refuse to read all rows into memory.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"the {len(self):,} training rows are a stream, and all are wanted in memory; give a data set of arrays"
+        )
+
+    def with_modalities(self, modalities: Sequence[Modality]) -> Stream:
+        """Return the same stored values, declared as other modalities."""
+        return replace(self, modalities=tuple(modalities))
+
+    def having(self, names: Sequence[str]) -> Stream:
+        """Return the stream itself: which rows have a modality is not known."""
+        return self
+
+    def loader(
+        self,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: Shuffle = True,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str | None = None,
+    ) -> StreamLoader:
+        """Return the batches of one process in training
+        (:meth:`counterpoint.data.rows.Rows.loader`)."""
+        full, rest = divmod(len(self) // world_size, batch_size)
+        return StreamLoader(
+            self,
+            batch_size,
+            seed=seed,
+            shuffle=shuffle,
+            drop_last=full > 0 and rest == 1,
+            rank=rank,
+            world_size=world_size,
+            device=device,
         )
 
     def read_as(self, modalities: Sequence[Modality]) -> Stream:
@@ -168,11 +222,6 @@ class Stream:
         """By modality of text."""
         text = {column.name for column in self.columns if column.kind == "text"}
         return {m.name: Vocabulary(m.words) for m in self.modalities if m.name in text}
-
-
-def in_memory(rows: Split | Stream) -> Split:
-    """Rows that fit in memory: a split itself, and a sample of a stream."""
-    return rows if isinstance(rows, Split) else rows.sample()
 
 
 def spread(chunks: Sequence[Chunk], rows: int, rng: np.random.Generator) -> list[Pick]:

@@ -26,10 +26,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from counterpoint.core.modality import Modality
-from counterpoint.data.checks import Nan
-from counterpoint.data.records import Array
+from counterpoint.data.ambiguity import Nan
 from counterpoint.data.sources.arrays import PART_NAMES, infer
 from counterpoint.data.sources.files import progress_bar
+from counterpoint.data.split import Array
 from counterpoint.data.streams.columns import BadCell, Column, arrays, image_shape, kind_of
 from counterpoint.data.streams.index import INDEX, Entry, Index, Wanted, shard_of
 from counterpoint.data.streams.shards import (

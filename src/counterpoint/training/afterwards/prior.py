@@ -11,8 +11,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from counterpoint.core import checks
-from counterpoint.data import Split, Stream
-from counterpoint.data.streams import in_memory
+from counterpoint.data import Split
+from counterpoint.data.rows import Rows
 from counterpoint.model.fitted_priors import GaussianMixture, SamplerName, Trained
 from counterpoint.nn.evaluation import evaluating
 from counterpoint.probability.distributions import Posterior
@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 @checks.arguments
 def fit_prior(
     method: TrainableModel,
-    train: Split | Stream,
+    train: Rows,
     *,
     kind: SamplerName = "diffusion",
     size: int | None = None,
@@ -72,7 +72,7 @@ def fit_prior(
         raise ValueError(f"of={of!r} is unknown; choose 'means' or 'samples'")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        latents = _posteriors(method, in_memory(train).read_as(method.modalities), of, progress)
+        latents = _posteriors(method, train.in_memory().read_as(method.modalities), of, progress)
         method.model.add_samplers(kind, size)
         made = {key: method.model.sampler(kind, key).to(method.device) for key in latents}
         if kind == "gmm":
