@@ -14,7 +14,8 @@ import pytest
 
 import counterpoint as cp
 from counterpoint.data import load
-from counterpoint.data.sources.arrays import held_out
+from counterpoint.data.division import held_out
+from counterpoint.data.sources.mudata_files import quiet
 
 HELD = r"has no val split: 10 of 100 train rows, held out by the seed 0"
 
@@ -130,7 +131,7 @@ def cells(splits: list[str]) -> mudata.MuData:
     }
     for name, assay in assays.items():
         assay.var_names = [f"{name}{i}" for i in range(4)]
-    with cp.data.omics.scverse.quiet():
+    with quiet():
         found = mudata.MuData(assays)
     found.obs["split"], found.obs["kind"] = splits, ["t", "b"] * (len(ids) // 2)
     return found

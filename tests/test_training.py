@@ -366,7 +366,7 @@ def test_cooldown_lowers_the_rate_linearly_to_zero(tmp_path: Path) -> None:
 
 
 def test_recompute_gives_the_same_weights() -> None:
-    data = cp.data.load("digits-quadrant", draws=1).train.take(np.arange(16))
+    data = cp.data.load("digits-quadrant", pairings=1).train.take(np.arange(16))
     methods, calls = [], []
     for recompute in (False, True):
         torch.manual_seed(0)

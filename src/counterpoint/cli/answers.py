@@ -98,7 +98,7 @@ def translate(words: Sequence[str]) -> None:
 
 def annotate(words: Sequence[str]) -> None:
     """Latents and imputed layers in a copy of the file that a run was trained on."""
-    from counterpoint.data.sources import scverse
+    from counterpoint.data.sources import mudata_files
     from counterpoint.omics.annotation import annotate as write_into
 
     wanted = called(AnnotateOptions, "annotate", words)
@@ -110,16 +110,16 @@ def annotate(words: Sequence[str]) -> None:
         )
     options = run_groups(wanted.run).get("data", {})
     source = Path(str(options.get("source")))
-    if source.suffix not in scverse.SUFFIXES:
+    if source.suffix not in mudata_files.SUFFIXES:
         raise ValueError(
-            f"{wanted.run} was trained on {source}, which is no {' or '.join(scverse.SUFFIXES)} file to annotate"
+            f"{wanted.run} was trained on {source}, which is no {' or '.join(mudata_files.SUFFIXES)} file to annotate"
         )
     if wanted.out.exists() and source.exists() and wanted.out.samefile(source):
         raise ValueError(f"{wanted.out} is the data themselves; choose another --out")
     method, data = opened(wanted.run)
-    mdata = scverse.read(source, [*(options.get("modalities") or ())])
+    mdata = mudata_files.read(source, [*(options.get("modalities") or ())])
     write_into(mdata, method, data, seed=wanted.seed)
-    print(scverse.write(mdata, wanted.out))
+    print(mudata_files.write(mdata, wanted.out))
 
 
 def impute(words: Sequence[str]) -> None:

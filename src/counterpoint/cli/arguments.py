@@ -24,6 +24,7 @@ from jsonargparse import ArgumentParser
 
 from counterpoint import data as datasets
 from counterpoint.cli import choose
+from counterpoint.cli.data_flags import DataFlags, named_source
 from counterpoint.cli.recipes import config_file, recipes
 from counterpoint.cli.recipes import recipe as recipe_file
 from counterpoint.core.documents import parse_yaml, read_yaml
@@ -68,7 +69,6 @@ EVALUATE_SKIPS: set[str | int] = {
     "judge",
     "feature_extractors",
 }
-LOAD_SKIPS: set[str | int] = {"source", "present", "labels", "covariates", "modalities"}
 
 
 @dataclass(frozen=True)
@@ -353,6 +353,7 @@ def settings(
         raise ValueError(
             f"name a method: counterpoint {verb} METHOD --data NAME --out RUN; choose one of {', '.join(METHODS)}"
         )
+    flags_of_data = DataFlags.of(named_source(rest, entries))
     parser = parser_for(
         verb if recipe else f"{verb} {choose(str(name), [*METHODS], 'method')}",
         METHODS[choose(name, [*METHODS], "method")].title,
@@ -387,7 +388,7 @@ def settings(
         default=None,
         help="of an .h5mu or .h5ad file: those to read and their likelihoods, '{rna: nb, adt: normal}'",
     )
-    parser.add_function_arguments(datasets.load, "data", skip=LOAD_SKIPS)
+    flags_of_data.add(parser)
     parser.add_class_arguments(METHODS[name], "model", skip={"modalities"})
     parser.add_class_arguments(FitOptions, "fit")
     if measures:
@@ -402,6 +403,8 @@ def settings(
         raise ValueError(
             f"{files[-1]} is of {of}, and {name} has no {foreign[0]!r}; name {of}, or no configuration"
         )
+    flags_of_data.check_keys(_mapped(entries), names)
+    flags_of_data.check(rest, names)
     from_files = [f"--{key}={_word(value)}" for key, value in _known(entries, names, files)]
     flags = expanded(gathered(rest, _LISTS), names)
     found = parsed(parser, [*from_files, *_lifted_words(flags, entries), *flags])
@@ -441,6 +444,7 @@ def study_settings(
         methods |= _methods_of(content, path)
         entries = _over(entries, dict(leaves(content)))
     rest, entries = _stages_joined(rest, entries)
+    flags_of_data = DataFlags.of(named_source(rest, entries))
     parser = parser_for(verb, about)
     parser.add_argument(
         "--config",
@@ -455,11 +459,13 @@ def study_settings(
         default=None,
         help="name of a data set, a folder, or an .npz file; --data for short",
     )
-    parser.add_function_arguments(datasets.load, "data", skip=LOAD_SKIPS)
+    flags_of_data.add(parser)
     parser.add_class_arguments(FitOptions, "fit")
     parser.add_function_arguments(evaluate, "evaluate", skip=EVALUATE_SKIPS | {"split"})
     study(parser)
     names = option_names(parser)
+    flags_of_data.check_keys(_mapped(entries), names)
+    flags_of_data.check(rest, names)
     from_files = [f"--{key}={_word(value)}" for key, value in _known(entries, names, files)]
     flags = expanded(rest, names)
     found = parsed(parser, [*from_files, *_lifted_words(flags, entries), *flags])

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from counterpoint.data.dataset import Dataset
 from counterpoint.data.loader import BatchLoader
-from counterpoint.data.loading import load, names, prepare
+from counterpoint.data.loading import load, prepare
+from counterpoint.data.registry import names
 from counterpoint.data.rows import Rows
 from counterpoint.data.sources.latents import Autoencoder, latents
 from counterpoint.data.sources.packing import pack

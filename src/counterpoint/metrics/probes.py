@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from counterpoint.data.sources.arrays import folds as dealt
+from counterpoint.data.division import folds as dealt
 from counterpoint.metrics.means import Means, classes_of, joint_means, labels_of
 from counterpoint.metrics.score import FEW_ROWS, Array, Scores
 

@@ -10,6 +10,7 @@ splits and how masks shrink are choices of this library.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 from counterpoint.core.modality import Modality
 from counterpoint.data.dataset import Dataset
 from counterpoint.data.images import decode, shrink, stack
+from counterpoint.data.source import Request, Source
 from counterpoint.data.split import Split
 
 ATTRIBUTES = {
@@ -55,29 +57,38 @@ _PER_FOLDER = 2000
 _WHERE = "fetch https://github.com/switchablenorms/CelebAMask-HQ"
 
 
-def celebamask(root: Path, size: int = 32, incomplete: bool = False) -> Dataset:
-    """Photos ``image`` (3×size×size), masks ``mask`` (1×size×size, 0 or 1) and
-    ``attributes`` (18, 0 or 1), of which the latter two are Bernoulli.
-
-    The mask covers every part but the skin: brows, eyes, eyeglasses, ears, nose, mouth,
-        lips, neck, cloth, hair, hat, and jewellery. A pixel is 1 where they cover at
-        least half of it. The attributes are Bald, Bangs, Black_Hair, Blond_Hair,
-        Brown_Hair, Bushy_Eyebrows, Eyeglasses, Gray_Hair, Heavy_Makeup, Male,
-        Mouth_Slightly_Open, Mustache, Pale_Skin, Receding_Hairline, Smiling,
-        Straight_Hair, Wavy_Hair and Wearing_Hat. There are no labels.
-
-    In order of number, the last tenth of the images is test and the tenth before it
-    val. This division is ours: the authors publish another, and papers that use the set
-    differ.
+@dataclass(frozen=True)
+class CelebAMaskOptions:
+    """Options of ``celebamask``.
 
     Args:
-        root: holds the published files, in ``root/celebamask``, ``root/CelebAMask-HQ``
-            or itself: ``CelebAMask-HQ-attribute-anno.txt``, ``CelebA-HQ-img/I.jpg`` and
-            ``CelebAMask-HQ-mask-anno/J/IIIII_PART.png`` for image I, where J is I //
-            2000.
         size: side of the image and the mask.
         incomplete: keep the images of the attribute file that lack their photo or all
             parts of their mask, marked absent.
+    """
+
+    size: int = 32
+    incomplete: bool = False
+
+
+def celebamask(request: Request, options: CelebAMaskOptions) -> Dataset:
+    """Read photos ``image`` (3×size×size), masks ``mask`` (1×size×size, 0 or 1) and
+    ``attributes`` (18, 0 or 1), of which the latter two are Bernoulli.
+
+    The mask covers every part but the skin: brows, eyes, eyeglasses, ears, nose, mouth,
+    lips, neck, cloth, hair, hat, and jewellery. A pixel is 1 where they cover at least
+    half of it. The attributes are Bald, Bangs, Black_Hair, Blond_Hair, Brown_Hair,
+    Bushy_Eyebrows, Eyeglasses, Gray_Hair, Heavy_Makeup, Male, Mouth_Slightly_Open,
+    Mustache, Pale_Skin, Receding_Hairline, Smiling, Straight_Hair, Wavy_Hair and
+    Wearing_Hat. There are no labels.
+
+    The published files are in ``root/celebamask``, ``root/CelebAMask-HQ`` or ``root``:
+    ``CelebAMask-HQ-attribute-anno.txt``, ``CelebA-HQ-img/I.jpg`` and
+    ``CelebAMask-HQ-mask-anno/J/IIIII_PART.png`` for image I, where J is I // 2000.
+
+    In order of number, the last tenth of the images is test and the tenth before it
+    val. We chose this division: the authors publish another, and papers that use the
+    set differ.
 
     Raises:
         FileNotFoundError: a file is not there; without ``incomplete``, a photo, or
@@ -85,6 +96,7 @@ def celebamask(root: Path, size: int = 32, incomplete: bool = False) -> Dataset:
         ValueError: a size that is too small, or a file that is corrupt or laid out
             otherwise.
     """
+    root, size, incomplete = request.root, options.size, options.incomplete
     if size < 8:
         raise ValueError(f"size {size} of celebamask must be 8 or more")
     places = (root / "celebamask", root / "CelebAMask-HQ", root)
@@ -213,3 +225,11 @@ def _mask(parts: list[Path], size: int) -> np.ndarray:
     return np.where(
         np.asarray(union.resize((size, size), Resampling.BOX))[None] > 127, 255, 0
     ).astype(np.uint8)
+
+
+SOURCE = Source(
+    "celebamask",
+    "CelebAMask-HQ's faces, masks and 18 attributes, 3×32×32, 1×32×32 and 18; reads their files",
+    CelebAMaskOptions,
+    celebamask,
+)

@@ -14,27 +14,27 @@ Paint = Literal["invert", "red", "blue"]
 
 
 def pair_by_class(
-    labels: Sequence[np.ndarray], draws: int, rng: np.random.Generator
+    labels: Sequence[np.ndarray], pairings: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pair the rows of several views that show the same class, each view permuted
     independently within the class.
 
-    In each draw a class has as many rows as in the view that has most of it; a view
+    In each pairing a class has as many rows as in the view that has most of it. A view
     that has fewer goes round again in a new order. Rows come in random order of class.
 
     Args:
         labels: by view, the class of each row.
-        draws: how many times to pair everything anew; the draws follow each other.
+        pairings: how many times to pair everything anew; they follow each other.
 
     Returns:
         The class of each pair ``(N,)`` and the row to take from each view ``(views,
         N)``.
 
     Raises:
-        ValueError: fewer than one draw, or a class that a view lacks.
+        ValueError: fewer than one pairing, or a class that a view lacks.
     """
-    if draws < 1:
-        raise ValueError(f"draws {draws} must be 1 or more")
+    if pairings < 1:
+        raise ValueError(f"pairings {pairings} must be 1 or more")
     classes = np.unique(np.concatenate(labels))
     members = [[np.flatnonzero(view == c) for c in classes] for view in labels]
     counts = [max(len(view[i]) for view in members) for i in range(len(classes))]
@@ -45,7 +45,7 @@ def pair_by_class(
                 f"view {view} has no row of class {lacking[0]}; every view needs every class to be paired"
             )
     paired, index = [], []
-    for _ in range(draws):
+    for _ in range(pairings):
         label = rng.permutation(np.repeat(classes, counts))
         rows_of = np.empty((len(labels), len(label)), np.int64)
         for i, c in enumerate(classes):

@@ -12,6 +12,7 @@ principal components, all by the train rows.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,10 @@ import numpy as np
 
 from counterpoint.core.optional import required
 from counterpoint.data.dataset import Dataset
+from counterpoint.data.source import Request, Source
 from counterpoint.data.sources.assays import Assay, moments
-from counterpoint.data.sources.assemble import Observed, assemble, divided
+from counterpoint.data.sources.assemble import assemble
+from counterpoint.data.sources.observed import Observed, divided
 from counterpoint.data.split import Array
 
 if TYPE_CHECKING:
@@ -43,8 +46,19 @@ _DEATH = ("days_to_death", "death_days_to")
 _FOLLOWED = ("days_to_last_followup", "days_to_last_follow_up", "last_contact_days_to")
 
 
-def tcga_mortality(root: Path, components: int = 100, seed: int = 0) -> Dataset:
-    """Patients with ``mrna`` and ``mirna``, principal components of each, Laplace with
+@dataclass(frozen=True)
+class MortalityOptions:
+    """Options of ``tcga-mortality``.
+
+    Args:
+        components: principal components of each table; fewer than there are train rows.
+    """
+
+    components: int = 100
+
+
+def tcga_mortality(request: Request, options: MortalityOptions) -> Dataset:
+    """Read patients with ``mrna`` and ``mirna``, principal components of each, Laplace with
     learned scales; label ``mortality``: 1 of who died within 365 days, 0 of who lived
     on day 365 or later. Who was followed for less and not seen to die is left out.
 
@@ -62,15 +76,12 @@ def tcga_mortality(root: Path, components: int = 100, seed: int = 0) -> Dataset:
 
     Divided 70 : 10 : 20 at random, alike in both classes; that is our choice, too.
 
-    Args:
-        components: how many of each table; fewer than there are train rows.
-        seed: of the division.
-
     Raises:
         FileNotFoundError: a table lacks.
         ValueError: a table that is laid out otherwise, or too few patients.
         ModuleNotFoundError: pandas is not installed.
     """
+    root, seed = request.root, request.seed
     folder = root / "tcga" if (root / "tcga").is_dir() else root
     paths = {name: _path(folder, name) for name in (*TABLES, "clinical")}
     tables = {name: _samples(paths[name]) for name in TABLES}
@@ -90,7 +101,9 @@ def tcga_mortality(root: Path, components: int = 100, seed: int = 0) -> Dataset:
     )
     part = divided((0.7, 0.1, 0.2), [], observed, seed)
     assays = [
-        _components(name, tables[name].loc[patients], part == "train", components, paths[name])
+        _components(
+            name, tables[name].loc[patients], part == "train", options.components, paths[name]
+        )
         for name in TABLES
     ]
     notes = {
@@ -210,3 +223,11 @@ def _components(name: str, table: DataFrame, train: Array, count: int, path: Pat
         np.array([f"PC{i}" for i in range(1, count + 1)]),
         "laplace",
     )
+
+
+SOURCE = Source(
+    "tcga-mortality",
+    "TCGA's mRNA and miRNA, 100 components each, and one-year mortality; reads its tables",
+    MortalityOptions,
+    tcga_mortality,
+)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from counterpoint.data.dataset import Dataset
-from counterpoint.data.sources.arrays import IDS
 from counterpoint.data.sources.files import FolderWriter, new_folder, progress_bar
+from counterpoint.data.sources.flat import IDS
 from counterpoint.data.split import COVARIATES, Array, Split
 
 BLOCK = 1 << 25

@@ -19,10 +19,10 @@ from counterpoint.core.containers import given
 from counterpoint.core.modality import Modality
 from counterpoint.core.reading import whole_numbers
 from counterpoint.data.images import channels_first, decode, middle
-from counterpoint.data.sources.arrays import as_values
 from counterpoint.data.sources.files import read_npy
+from counterpoint.data.sources.inference import as_values
 from counterpoint.data.split import Array
-from counterpoint.data.streams.shards import Broken
+from counterpoint.data.streams.shard import Broken
 from counterpoint.data.text import Vocabulary, words_of
 
 if TYPE_CHECKING:

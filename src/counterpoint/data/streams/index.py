@@ -23,11 +23,13 @@ from counterpoint.core.files import write
 from counterpoint.core.modality import Modality
 from counterpoint.data.ambiguity import Nan
 from counterpoint.data.dataset import Dataset
+from counterpoint.data.division import Fractions, check_fractions
 from counterpoint.data.sources.files import inside
 from counterpoint.data.split import Split
+from counterpoint.data.streams.chunks import Chunk, Pick, spread
 from counterpoint.data.streams.columns import Column
-from counterpoint.data.streams.shards import KINDS, Shard
-from counterpoint.data.streams.stream import MOST_ROWS, Chunk, Pick, Reader, Stream, spread
+from counterpoint.data.streams.shards import shard_of
+from counterpoint.data.streams.stream import MOST_ROWS, Reader, Stream
 from counterpoint.data.text import Tokens, warn_of_unknown
 
 INDEX = "counterpoint-index.json"
@@ -215,7 +217,7 @@ class Index:
 
     def dataset(
         self,
-        fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        fractions: Fractions = (0.8, 0.1, 0.1),
         seed: int = 0,
         buffer: int = 128,
     ) -> Dataset:
@@ -225,10 +227,7 @@ class Index:
             ValueError: fractions that are none, too few rows, or one that cannot be
                 used.
         """
-        if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-            raise ValueError(
-                f"fractions {fractions} of train, val and test must be positive and sum to 1"
-            )
+        check_fractions(fractions)
         train = self.stream("train", buffer)
         rows, most = len(train), min(MOST_ROWS, train.block_rows)
         notes = dict(self.notes)
@@ -278,17 +277,6 @@ class Index:
             notes,
             digest=digest,
         )
-
-
-def shard_of(path: Path) -> Shard:
-    """The shard that a file is.
-
-    Raises:
-        ValueError: its name says that it is none.
-    """
-    if path.suffix not in KINDS:
-        raise ValueError(f"{path} is no shard; expected a file that ends in {' or '.join(KINDS)}")
-    return KINDS[path.suffix](path)
 
 
 def _without(chunks: Sequence[Chunk], picks: Sequence[Pick]) -> tuple[Chunk, ...]:

@@ -32,8 +32,9 @@ from counterpoint.core.conversion import conversions
 from counterpoint.core.modality import Modality
 from counterpoint.data.display import described, html_lines
 from counterpoint.data.loader import Loader, Shuffle
-from counterpoint.data.sources.arrays import all_nan
+from counterpoint.data.sources.inference import all_nan
 from counterpoint.data.split import Array, Split
+from counterpoint.data.streams.chunks import BadRow, Chunk, Pick, spread
 from counterpoint.data.streams.columns import (
     BadCell,
     Column,
@@ -44,56 +45,15 @@ from counterpoint.data.streams.columns import (
     labels,
     row_bytes,
 )
-from counterpoint.data.streams.shards import Cells, Shard
+from counterpoint.data.streams.shard import Cells, Shard
 from counterpoint.data.text import Vocabulary
 
 MOST_ROWS = 10_000
 """Most rows of a stream that are held in memory at once where something looks at rows
 beside training: as many as probes take."""
 
-MOST_CHUNKS = 64
-"""Chunks among which such rows are spread."""
-
 DECODERS = min(4, os.cpu_count() or 1)
 """Threads that decode the images of a block."""
-
-
-class BadRow(ValueError):
-    """A row that cannot be used.
-
-    Attributes:
-        shard, row: where it stands; rows count from 0. ``row`` is None where it is all
-            of the shard, or a chunk of it.
-        why: what is wrong with it.
-    """
-
-    def __init__(self, shard: Shard, row: int | None, why: str) -> None:
-        self.shard, self.row, self.why = shard, row, why
-        where = shard.path if row is None else f"{shard.path} row {row}"
-        super().__init__(f"{where}: {why}; mend it, or pass skip_bad to leave out what is bad")
-
-
-@dataclass(frozen=True, eq=False)
-class Chunk:
-    """Rows that are read together.
-
-    Attributes:
-        shard: of the stream.
-        place: where in the shard it begins.
-        first: number of its first row in the shard.
-        size: rows that stand there.
-        rows: those that belong to the stream, (n,), counted from ``first``.
-    """
-
-    shard: int
-    place: int
-    first: int
-    size: int
-    rows: Array
-
-
-Pick = tuple[Chunk, Array]
-"""A chunk, and which of its rows (counted from its first)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,25 +182,6 @@ class Stream:
         """By modality of text."""
         text = {column.name for column in self.columns if column.kind == "text"}
         return {m.name: Vocabulary(m.words) for m in self.modalities if m.name in text}
-
-
-def spread(chunks: Sequence[Chunk], rows: int, rng: np.random.Generator) -> list[Pick]:
-    """So many random rows (all, if there are no more), of :data:`MOST_CHUNKS` random
-    chunks where these have enough; in the order of the chunks."""
-    share = -(-rows // min(len(chunks), MOST_CHUNKS)) if chunks else 0
-    found: dict[int, Array] = {}
-    for i in rng.permutation(len(chunks)).tolist():
-        most = min(share, rows - sum(map(len, found.values())))
-        if most <= 0:
-            break
-        found[i] = np.sort(rng.permutation(chunks[i].rows)[:most])
-    missing = min(rows, sum(len(c.rows) for c in chunks)) - sum(map(len, found.values()))
-    for i in (
-        [*found] if missing else []
-    ):  # chunks were too small for their share, and there are no others
-        more = rng.permutation(np.setdiff1d(chunks[i].rows, found[i]))[:missing]
-        found[i], missing = np.sort(np.concatenate([found[i], more])), missing - len(more)
-    return [(chunks[i], found[i]) for i in sorted(found)]
 
 
 class Reader:
