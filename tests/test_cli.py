@@ -266,7 +266,7 @@ def test_recipe_of_the_demo_is_for_a_method_that_exists() -> None:
         ),
         (
             ["fit", "mvae", "--data", "digits-quadrant", "--size", "x"],
-            "option --data.size: expected int or null, got x",
+            "option --data.size: expected int, got x",
         ),
         (
             ["fit", "mvae", "--data", "digits-quadrant", "--size", "7", "--out", "r"],
@@ -397,7 +397,7 @@ def test_another_likelihood_is_kept_in_the_run(
     read = [
         "--data",
         "digits-quadrant",
-        "--draws",
+        "--pairings",
         "1",
         "--data.likelihood",
         "normal",
@@ -824,7 +824,7 @@ def test_jnf_from_fit_to_evaluation(tmp_path: Path, capsys: pytest.CaptureFixtur
         "jnf",
         "--data",
         "digits-quadrant",
-        "--draws",
+        "--pairings",
         "1",
         *network,
         "--max_steps",
@@ -1019,7 +1019,7 @@ def test_a_fitted_refiner_stays_with_the_run(
     refiner = cp.load(copy).model.refiner
     assert isinstance(refiner, Refiner) and refiner.beta == 0.5
     assert (
-        refiner.options == cp.RefinerOptions(steps=2, width=16, pairings=1, signal="error")
+        refiner.options == cp.RefinerOptions(steps=2, width=16, draws=1, signal="error")
         and not (copy / "evaluation.json").exists()
     )
     drawn = []

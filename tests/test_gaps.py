@@ -246,7 +246,7 @@ def test_a_refiner_sees_no_error_in_a_gap() -> None:
     filler.mean.fill_(9.0)
     fixed = make("iterative", refiner={"steps": 2, "width": 8, "signal": "error"})
     with torch.no_grad():
-        errors = inference.iterative._errors
+        errors = inference.refinement._errors
         given = model.model.names
         encoding = fixed.model.encode(a)
         parts = inference.approximation(fixed.model, encoding, given).parts

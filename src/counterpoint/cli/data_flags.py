@@ -92,7 +92,7 @@ def named_source(words: Sequence[str], entries: Mapping[str, Any] | None = None)
     'cub'
     """
     source = (entries or {}).get("data.source")
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         flag, equals, value = word.partition("=")
         if flag in _SOURCE_FLAGS:
             source = value if equals else following
