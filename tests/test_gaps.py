@@ -19,6 +19,7 @@ from counterpoint import inference
 from counterpoint.core.batch import Batch
 from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split, load
+from counterpoint.inference import signals
 from counterpoint.methods import METHODS, Method
 from counterpoint.metrics import score_imputation
 from counterpoint.model.likelihoods import likelihood
@@ -246,13 +247,11 @@ def test_a_refiner_sees_no_error_in_a_gap() -> None:
     filler.mean.fill_(9.0)
     fixed = make("iterative", refiner={"steps": 2, "width": 8, "signal": "error"})
     with torch.no_grad():
-        errors = inference.refinement._errors
+        errors = signals.errors
         given = model.model.names
         encoding = fixed.model.encode(a)
         parts = inference.approximation(fixed.model, encoding, given).parts
-        seen = errors(
-            fixed.model, encoding, parts, given, inference.iterative.refiner_of(fixed.model)
-        )
+        seen = errors(fixed.model, encoding, parts, given, inference.refiner_of(fixed.model))
         moved = replace(
             encoding.batch,
             x={
@@ -262,9 +261,7 @@ def test_a_refiner_sees_no_error_in_a_gap() -> None:
         )
         encoding.batch = moved
         assert torch.equal(
-            errors(
-                fixed.model, encoding, parts, given, inference.iterative.refiner_of(fixed.model)
-            ),
+            errors(fixed.model, encoding, parts, given, inference.refiner_of(fixed.model)),
             seen,
         )
     assert torch.equal(first, second)
