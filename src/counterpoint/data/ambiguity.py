@@ -1,5 +1,5 @@
-"""What values may mean besides what they are taken for: options that settle it, and
-warnings where nobody did.
+"""Values with more than one meaning: options that settle it, and warnings where nobody
+did.
 
 Padding looks like a measurement of zero, the number of a batch like a quantity, counts
 that were scaled like logarithms. A reader takes them for what their dtype and shape
@@ -40,15 +40,15 @@ _CHANCE = 3  # times as many rows of zeros as independent features would make ar
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How arrays are read where they do not say it themselves.
+    """How arrays with more than one meaning are read.
 
     Args:
-        nan: ``"missing"``: NaN in part of a row is an entry that is missing, and
-            modalities that have such have gaps.
-        zeros: ``"missing"``: a row of a vector that is zero everywhere was not
-            measured. None where that was looked at already.
-        covariate_kinds: by name, whether a covariate is one number or a category with a
-            column for each of its values.
+        nan: "missing" takes NaN in part of a row for entries that are missing; "error"
+            for a mistake.
+        zeros: "missing" takes a row of a vector that is zero everywhere for one that
+            was not measured; "measured" for a measurement. None does not look.
+        covariate_kinds: by name, "number" (one column) or "category" (a column for each
+            value).
 
     Raises:
         ValueError: an unknown choice.
@@ -82,37 +82,32 @@ AS_IT_IS = ReadOptions()
 def covariates_of_kinds(
     parts: Mapping[str, dict[str, Array]], kinds: Mapping[str, CovariateKind]
 ) -> dict[str, dict[str, Array]]:
-    """The arrays, covariates as floats where they are numbers and as text where they
-    are categories. Where nobody said which, what looks like the other is warned of.
+    """Return the arrays, with covariates as floats where they are numbers and as text
+    where they are categories.
+
+    Where nobody said which, a warning names covariates that look like the other.
 
     Raises:
-        ValueError: a kind of what is no covariate, or a number that is none.
+        ValueError: a kind for something that is no covariate, or text for a number.
     """
-    made = {part: dict(flat) for part, flat in parts.items()}
-    keys = dict.fromkeys(
-        k.removeprefix("covariate/")
-        for flat in parts.values()
-        for k in flat
-        if k.startswith("covariate/")
-    )
-    unknown = [name for name in kinds if name not in keys]
+    read = {part: dict(flat) for part, flat in parts.items()}
+    keys = dict.fromkeys(key for flat in parts.values() for key in flat)
+    names = [key.removeprefix("covariate/") for key in keys if key.startswith("covariate/")]
+    unknown = [name for name in kinds if name not in names]
     if unknown:
         raise ValueError(
-            f"covariate_kinds names {unknown[0]!r}; the covariates are {', '.join(keys) or 'none'}"
+            f"covariate_kinds names {unknown[0]!r}; the covariates are {', '.join(names) or 'none'}"
         )
-    for name in keys:
-        found = {
-            part: flat[f"covariate/{name}"]
-            for part, flat in parts.items()
-            if f"covariate/{name}" in flat
-        }
+    for name in names:
+        key = f"covariate/{name}"
+        by_part = {part: flat[key] for part, flat in parts.items() if key in flat}
         if name not in kinds:
-            _doubt(name, np.concatenate([values.ravel() for values in found.values()]))
-        for part, values in found.items() if name in kinds else ():
-            made[part][f"covariate/{name}"] = (
-                _numbers(name, values) if kinds[name] == "number" else _categories(values)
-            )
-    return made
+            _doubt(name, np.concatenate([values.ravel() for values in by_part.values()]))
+            continue
+        for part, values in by_part.items():
+            number = kinds[name] == "number"
+            read[part][key] = _numbers(name, values) if number else _categories(values)
+    return read
 
 
 def _doubt(name: str, values: Array) -> None:

@@ -46,17 +46,20 @@ def group_numbers(values: Array | Sequence[str]) -> Array:
     return np.unique(np.asarray(values), return_inverse=True)[1].reshape(-1)
 
 
-def named_parts(where: object, found: Sequence[str]) -> dict[str, str]:
-    """By split, the name that it has in a source.
+def named_parts(where: object, names: Sequence[str]) -> dict[str, str]:
+    """Return by split the name that it has in a source.
+
+    >>> named_parts("a.npz", ["train", "dev"])
+    {'train': 'train', 'val': 'dev'}
 
     Raises:
         ValueError: a name that means no split, two that mean the same, or no train.
     """
-    unknown = [name for name in found if name not in PART_NAMES]
+    unknown = [name for name in names if name not in PART_NAMES]
     if unknown:
         raise ValueError(f"{where}: {unknown[0]!r} names no split; expected train, val and test")
     by_part: dict[str, str] = {}
-    for name in found:
+    for name in names:
         if (other := by_part.setdefault(PART_NAMES[name], name)) != name:
             raise ValueError(
                 f"{where} has both {other} and {name}, which mean the same split; leave one of them"
@@ -71,23 +74,29 @@ def named_parts(where: object, found: Sequence[str]) -> dict[str, str]:
 def with_all_parts(
     where: object, parts: Mapping[str, Flat], fractions: Fractions, seed: int
 ) -> tuple[dict[str, Flat], dict[str, str]]:
-    """The three splits; those that are missing are held out from train, alike in every
-    class of the first shared label. And notes on them."""
+    """Return the arrays of the three splits, and notes on those that were held out.
+
+    A split that is missing is held out from train, alike in every class of the first
+    shared label.
+
+    Raises:
+        ValueError: train without arrays, or with arrays of different lengths.
+    """
     if not parts["train"]:
         raise ValueError(f"{where}: train holds no arrays; give at least one modality")
-    found, notes = {part: dict(flat) for part, flat in parts.items()}, dict[str, str]()
+    splits, notes = {part: dict(flat) for part, flat in parts.items()}, dict[str, str]()
     for part, share in zip(PARTS[1:], fractions[1:], strict=True):
-        if part in found:
+        if part in splits:
             continue
-        train = found["train"]
+        train = splits["train"]
         groups = _label_groups(train)
         lengths = {key: len(values) for key, values in train.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"{where}: arrays of train have different numbers of rows: {lengths}")
         out, notes[part] = held_out(where, part, groups, share, seed)
-        found[part] = {key: values[np.flatnonzero(out)] for key, values in train.items()}
-        found["train"] = {key: values[np.flatnonzero(~out)] for key, values in train.items()}
-    return {part: found[part] for part in PARTS}, notes
+        splits[part] = {key: values[np.flatnonzero(out)] for key, values in train.items()}
+        splits["train"] = {key: values[np.flatnonzero(~out)] for key, values in train.items()}
+    return {part: splits[part] for part in PARTS}, notes
 
 
 def _label_groups(flat: Flat) -> Array:
@@ -99,12 +108,16 @@ def _label_groups(flat: Flat) -> Array:
 
 
 def held_out(where: object, part: str, groups: Array, share: float, seed: int) -> tuple[Array, str]:
-    """Which rows of train become a split that a source does not have, (N,) bool, and a
-    note that says so, as a warning does.
+    """Choose the rows of train that become a split that a source does not have.
+
+    A warning says so.
 
     Args:
         groups: (N,) numbers: of each as large a share is taken as rows allow.
         share: of the rows; at least one is taken, and one left.
+
+    Returns:
+        Which rows were chosen, (N,) bool, and a note that says how many.
 
     Raises:
         ValueError: a single row, or a share outside (0, 1).
@@ -128,22 +141,29 @@ def held_out(where: object, part: str, groups: Array, share: float, seed: int) -
 
 
 def shuffled(groups: Array, seed: int) -> Array:
-    """The order (N,) that goes through one group after the other, each at random: what
-    is taken from it at even distances has of every group its share."""
+    """Return an order (N,) that goes through one group after the other, each at random.
+
+    Rows that are taken from it at even distances have of every group its share.
+    """
     return np.lexsort((np.random.default_rng(seed).random(len(groups)), groups))
 
 
 def folds(groups: Array, count: int, seed: int) -> Array:
-    """(N,) the fold, 0 to ``count`` − 1, of each observation; folds differ by at most
-    one in every group."""
+    """Return the fold of each observation, (N,), from 0 to ``count`` − 1.
+
+    In every group, folds differ by at most one.
+    """
     fold = np.empty(len(groups), int)
     fold[shuffled(groups, seed)] = np.arange(len(groups)) % count
     return fold
 
 
 def divided_arrays(flat: Flat, fractions: Fractions, seed: int) -> dict[str, Flat]:
-    """Cut unsplit arrays into train, val and test at random; each gets at least one
-    row."""
+    """Divide arrays into train, val and test at random; each gets at least one row.
+
+    Raises:
+        ValueError: no arrays, or arrays of different lengths.
+    """
     lengths = {key: len(values) for key, values in flat.items()}
     if not lengths:
         raise ValueError("no arrays given; give at least one modality")
@@ -158,8 +178,10 @@ def divided_arrays(flat: Flat, fractions: Fractions, seed: int) -> dict[str, Fla
 
 
 def divided(rows: int, fractions: Fractions, seed: int) -> dict[str, Array]:
-    """The rows, in order, that fall to train, val and test at random; at least one to
-    each.
+    """Choose at random the rows of train, val and test, in order; at least one each.
+
+    >>> {part: len(rows) for part, rows in divided(10, (0.8, 0.1, 0.1), seed=0).items()}
+    {'train': 8, 'val': 1, 'test': 1}
 
     Raises:
         ValueError: fractions that are none, or fewer than three rows.

@@ -148,7 +148,7 @@ def _attributes(path: Path) -> dict[int, list[bool]]:
         raise ValueError(
             f"{path}: line 2 does not name the {_COLUMNS} attributes of CelebA in their order; {_WHERE} again"
         )
-    found = {}
+    kept = {}
     for number, line in enumerate(filter(str.strip, rows), 3):
         name, *values = line.split()
         stem, _, suffix = name.partition(".")
@@ -161,27 +161,27 @@ def _attributes(path: Path) -> dict[int, list[bool]]:
             raise ValueError(
                 f"{path}: line {number} is not I.jpg and {_COLUMNS} values of -1 or 1; {_WHERE} again"
             )
-        found[int(stem)] = [values[place] == "1" for place in ATTRIBUTES]
-    if count.strip() != str(len(found)):
+        kept[int(stem)] = [values[place] == "1" for place in ATTRIBUTES]
+    if count.strip() != str(len(kept)):
         raise ValueError(
-            f"{path} says {count.strip()!r} images and has rows of {len(found)}; {_WHERE} again"
+            f"{path} says {count.strip()!r} images and has rows of {len(kept)}; {_WHERE} again"
         )
-    if len(found) < 10:
+    if len(kept) < 10:
         raise ValueError(
-            f"{path} has {len(found)} images, expected 10 or more to be divided; {_WHERE} again"
+            f"{path} has {len(kept)} images, expected 10 or more to be divided; {_WHERE} again"
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(kept.items()))
 
 
 def _photos(folder: Path, numbers: dict[int, list[bool]], incomplete: bool) -> list[Path | None]:
     """The photo of each image, None where it lacks."""
     paths = [folder / IMAGES / f"{number}.jpg" for number in numbers]
-    found = [path if path.is_file() else None for path in paths]
-    if None in found and not incomplete:
+    photos = [path if path.is_file() else None for path in paths]
+    if None in photos and not incomplete:
         raise FileNotFoundError(
-            f"{paths[found.index(None)]} is missing, the first of {found.count(None)}; {_WHERE} again, or pass incomplete=True"
+            f"{paths[photos.index(None)]} is missing, the first of {photos.count(None)}; {_WHERE} again, or pass incomplete=True"
         )
-    return found
+    return photos
 
 
 def _parts(
@@ -192,13 +192,13 @@ def _parts(
     for path in sorted((folder / MASKS).glob("*/*_*.png")):
         by_number[f"{path.parent.name}/{path.name.partition('_')[0]}"].append(path)
     keys = [f"{number // _PER_FOLDER}/{number:05d}" for number in numbers]
-    found = [by_number.get(key) for key in keys]
-    if None in found and not incomplete:
+    parts = [by_number.get(key) for key in keys]
+    if None in parts and not incomplete:
         raise FileNotFoundError(
-            f"{folder / MASKS / keys[found.index(None)]}_*.png: no part of this mask is there, the first of {found.count(None)}; "
+            f"{folder / MASKS / keys[parts.index(None)]}_*.png: no part of this mask is there, the first of {parts.count(None)}; "
             f"{_WHERE} again, or pass incomplete=True"
         )
-    return found
+    return parts
 
 
 def _photo(path: Path, size: int) -> np.ndarray:

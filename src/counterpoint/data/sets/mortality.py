@@ -115,12 +115,13 @@ def tcga_mortality(request: Request, options: MortalityOptions) -> Dataset:
 
 def _path(folder: Path, name: str) -> Path:
     """The table of that name."""
-    found = next((path for end in _ENDS if (path := folder / f"{name}{end}").is_file()), None)
-    if found is None:
+    paths = (folder / f"{name}{end}" for end in _ENDS)
+    table = next((path for path in paths if path.is_file()), None)
+    if table is None:
         raise FileNotFoundError(
             f"{folder / name}.tsv is missing (.csv, .txt or gzipped will do); put it there"
         )
-    return found
+    return table
 
 
 def _table(path: Path) -> DataFrame:

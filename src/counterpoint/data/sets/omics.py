@@ -248,13 +248,13 @@ def _folded(
     """The set with one fold for test and the next for val."""
     if not 0 <= fold < FOLDS:
         raise ValueError(f"fold {fold} of {name} must lie in [0, {FOLDS - 1}]")
-    found = {label: np.unique(values[values >= 0]) for label, values in labels.items()}
+    known = {label: np.unique(values[values >= 0]) for label, values in labels.items()}
     numbers = {
-        label: np.where(values < 0, UNKNOWN, np.searchsorted(found[label], values))
+        label: np.where(values < 0, UNKNOWN, np.searchsorted(known[label], values))
         for label, values in labels.items()
     }
     count = len(assays[0].rows)
-    told: dict[str, Sequence[str]] = {label: [*map(str, found[label])] for label in labels} | {
+    told: dict[str, Sequence[str]] = {label: [*map(str, known[label])] for label in labels} | {
         **(classes or {})
     }
     observed = Observed(np.arange(count).astype(str) if ids is None else ids, numbers, classes=told)

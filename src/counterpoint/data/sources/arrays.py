@@ -48,7 +48,7 @@ def from_npz(
     *,
     options: ReadOptions = AS_IT_IS,
 ) -> Dataset:
-    """A data set from an ``.npz`` file, read into memory."""
+    """Read an ``.npz`` file into memory."""
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"{path} is truncated or not an .npz file; write it again with numpy.savez"
@@ -59,21 +59,22 @@ def from_npz(
             for info in archive.infolist()
             if not info.is_dir()
         }
-    heads = dict.fromkeys(k.partition("/")[0] for k in flat if "/" in k)
-    found = [head for head in heads if head in PART_NAMES]
-    if found:
-        _refuse_stray(
-            path, [k for k in flat if not k.startswith(tuple(f"{head}/" for head in found))]
-        )
-        nested = {
-            part: {
-                k.removeprefix(f"{head}/"): v for k, v in flat.items() if k.startswith(f"{head}/")
-            }
-            for part, head in named_parts(path, found).items()
-        }
-        parts, held = with_all_parts(path, nested, fractions, seed)
-        return from_flat(path.stem, parts, modalities, held, options=options)
-    return from_flat(path.stem, divided_arrays(flat, fractions, seed), modalities, options=options)
+    heads = dict.fromkeys(key.partition("/")[0] for key in flat if "/" in key)
+    named = [head for head in heads if head in PART_NAMES]
+    if not named:
+        parts = divided_arrays(flat, fractions, seed)
+        return from_flat(path.stem, parts, modalities, options=options)
+    below = tuple(f"{head}/" for head in named)
+    _refuse_stray(path, [key for key in flat if not key.startswith(below)])
+    nested = {part: _below(flat, head) for part, head in named_parts(path, named).items()}
+    parts, held = with_all_parts(path, nested, fractions, seed)
+    return from_flat(path.stem, parts, modalities, held, options=options)
+
+
+def _below(flat: Flat, head: str) -> Flat:
+    """The arrays whose names begin with ``head/``, without it."""
+    own = [key for key in flat if key.startswith(f"{head}/")]
+    return {key.removeprefix(f"{head}/"): flat[key] for key in own}
 
 
 def from_folder(
@@ -85,8 +86,10 @@ def from_folder(
     verify: bool = False,
     options: ReadOptions = AS_IT_IS,
 ) -> Dataset:
-    """A data set from a folder, whose ``.npy`` files stay on disk as memory maps
-    (without sub-folders train, val, test: read into memory)."""
+    """Open a folder, whose ``.npy`` files stay on disk as memory maps.
+
+    Without sub-folders train, val and test, they are divided and read into memory.
+    """
     manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
     if manifest is not None:
         check_files(folder, manifest, checksums=verify)
@@ -95,11 +98,11 @@ def from_folder(
         ]
     elif verify:
         raise ValueError(f"{folder} has no {MANIFEST} to verify against; leave verify out")
-    found, held = [head for head in PART_NAMES if (folder / head).is_dir()], dict[str, str]()
-    if found:
+    named, held = [head for head in PART_NAMES if (folder / head).is_dir()], dict[str, str]()
+    if named:
         _refuse_stray(folder, sorted(p.name for p in folder.glob("*.npy")))
         opened = {
-            part: _open_folder(folder / head) for part, head in named_parts(folder, found).items()
+            part: _open_folder(folder / head) for part, head in named_parts(folder, named).items()
         }
         parts, held = with_all_parts(folder, opened, fractions, seed)
     else:

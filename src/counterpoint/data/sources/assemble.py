@@ -166,19 +166,19 @@ def _flat(
     assays: Sequence[Assay], observed: Observed, rows: Array, units: Mapping[str, Array]
 ) -> dict[str, Array]:
     """The arrays of one split by their names (:mod:`counterpoint.data.sources.arrays`)."""
-    here = observed.take(rows)
-    flat: dict[str, Array] = {f"label/{k}": v for k, v in here.labels.items()}
-    flat |= {f"label/{k}/{m}": v for k, by in here.private_labels.items() for m, v in by.items()}
-    flat |= {f"covariate/{k}": v for k, v in here.covariates.items()}
+    own = observed.take(rows)
+    flat: dict[str, Array] = {f"label/{k}": v for k, v in own.labels.items()}
+    flat |= {f"label/{k}/{m}": v for k, by in own.private_labels.items() for m, v in by.items()}
+    flat |= {f"covariate/{k}": v for k, v in own.covariates.items()}
     for assay in assays:
         values = np.zeros((len(rows), len(assay.features)), _dtype(assay))
         table = assay.of(rows).astype(values.dtype)
-        found = table.toarray() if hasattr(table, "toarray") else table
+        measured = table.toarray() if hasattr(table, "toarray") else table
         present = assay.present[rows]
         if assay.name in units:
             mean, std = units[assay.name].astype(np.float32).T
-            found = (found - mean) / std
-        values[present] = found
+            measured = (measured - mean) / std
+        values[present] = measured
         flat |= {assay.name: values, f"present/{assay.name}": present}
     return flat
 

@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from counterpoint.data.division import PARTS, Flat
+from counterpoint.data.division import PARTS, Array, Flat
 
 UNKNOWN = -1
 """The class of a row whose label is not known."""
 
 
 def number_labels(parts: Mapping[str, Flat]) -> tuple[dict[str, Flat], dict[str, str]]:
-    """Replace text labels by their number in alphabetical order, the same in all
-    splits, and those that are masked by −1; the notes say which is which."""
-    numbered, notes = {part: dict(parts[part]) for part in PARTS}, {}
-    for key in dict.fromkeys(k for part in PARTS for k in parts[part] if k.startswith("label/")):
-        found = {part: np.ma.asarray(parts[part][key]) for part in PARTS if key in parts[part]}
-        known = {part: ~np.ma.getmaskarray(values) for part, values in found.items()}
-        if all(values.dtype.kind == "U" for values in found.values()):
-            classes = np.unique(
-                np.concatenate([values.data[known[part]] for part, values in found.items()])
-            )
-            for part, values in found.items():
-                numbered[part][key] = np.where(
-                    known[part], np.searchsorted(classes, values.data), UNKNOWN
-                )
+    """Replace text labels by their numbers in alphabetical order, the same in all
+    splits, and labels that are masked by −1.
+
+    Returns:
+        The arrays of each split, and notes that say what the numbers stand for.
+    """
+    numbered = {part: dict(parts[part]) for part in PARTS}
+    notes: dict[str, str] = {}
+    keys = dict.fromkeys(key for part in PARTS for key in parts[part])
+    for key in [key for key in keys if key.startswith("label/")]:
+        labels = {part: np.ma.asarray(parts[part][key]) for part in PARTS if key in parts[part]}
+        if all(values.dtype.kind == "U" for values in labels.values()):
+            classes = np.unique(np.concatenate([_known(values) for values in labels.values()]))
             notes[key] = ", ".join(classes)
-        else:
-            for part, values in found.items():
-                numbered[part][key] = (
-                    values.data
-                    if known[part].all()
-                    else np.where(known[part], values.data, UNKNOWN)
-                )
+            labels = {
+                part: np.ma.array(np.searchsorted(classes, values.data), mask=values.mask)
+                for part, values in labels.items()
+            }
+        for part, values in labels.items():
+            numbered[part][key] = _filled(values)
     return numbered, notes
+
+
+def _known(values: np.ma.MaskedArray[Any, Any]) -> Array:
+    """The labels that are not masked."""
+    return np.asarray(values.data[~np.ma.getmaskarray(values)])
+
+
+def _filled(values: np.ma.MaskedArray[Any, Any]) -> Array:
+    """The labels as they are, or −1 where they are masked."""
+    masked = np.ma.getmaskarray(values)
+    return np.where(masked, UNKNOWN, values.data) if masked.any() else np.asarray(values.data)

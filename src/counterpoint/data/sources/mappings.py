@@ -105,17 +105,17 @@ def _flat(data: Mapping[str, Any], columns: dict[str, tuple[str, ...]]) -> Flat:
     strange = [key for key in data if not isinstance(key, str)]
     if strange:
         raise TypeError(f"arrays are named by text, not by {strange[0]!r}; give each a name")
-    found = {}
+    held = {}
     for key, value in data.items():
         one = given(key, value)
         if one.columns is not None and "/" not in key:
             one = one.ordered(key, columns.setdefault(key, one.columns))
-        found[key] = one
-    found, ids = together(found)
+        held[key] = one
+    held, ids = together(held)
     flat: Flat = {} if ids is None else {IDS: ids}
-    for key, one in found.items():
-        flat[key] = _filled(key, one, found.get(key.partition("/")[2]))
-    for key, one in found.items():
+    for key, one in held.items():
+        flat[key] = _filled(key, one, held.get(key.partition("/")[2]))
+    for key, one in held.items():
         if "/" not in key and one.absent.any():
             told = flat.get(f"present/{key}", np.ones(len(one.values), bool))
             known = as_mask(key, told, len(told))

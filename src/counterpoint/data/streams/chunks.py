@@ -57,16 +57,16 @@ def spread(chunks: Sequence[Chunk], rows: int, rng: np.random.Generator) -> list
     """So many random rows (all, if there are no more), of :data:`MOST_CHUNKS` random
     chunks where these have enough; in the order of the chunks."""
     share = -(-rows // min(len(chunks), MOST_CHUNKS)) if chunks else 0
-    found: dict[int, Array] = {}
+    chosen: dict[int, Array] = {}
     for i in rng.permutation(len(chunks)).tolist():
-        most = min(share, rows - sum(map(len, found.values())))
+        most = min(share, rows - sum(map(len, chosen.values())))
         if most <= 0:
             break
-        found[i] = np.sort(rng.permutation(chunks[i].rows)[:most])
-    missing = min(rows, sum(len(c.rows) for c in chunks)) - sum(map(len, found.values()))
+        chosen[i] = np.sort(rng.permutation(chunks[i].rows)[:most])
+    missing = min(rows, sum(len(c.rows) for c in chunks)) - sum(map(len, chosen.values()))
     for i in (
-        [*found] if missing else []
+        [*chosen] if missing else []
     ):  # chunks were too small for their share, and there are no others
-        more = rng.permutation(np.setdiff1d(chunks[i].rows, found[i]))[:missing]
-        found[i], missing = np.sort(np.concatenate([found[i], more])), missing - len(more)
-    return [(chunks[i], found[i]) for i in sorted(found)]
+        more = rng.permutation(np.setdiff1d(chunks[i].rows, chosen[i]))[:missing]
+        chosen[i], missing = np.sort(np.concatenate([chosen[i], more])), missing - len(more)
+    return [(chunks[i], chosen[i]) for i in sorted(chosen)]

@@ -191,21 +191,23 @@ def arrays(
         BadCell: a value of another shape or kind, or one that is no numbers.
     """
     dense = cells if isinstance(cells, np.ndarray) else _npy(cells)
-    found = (
+    pieces = (
         [_array(index, cell) for index, cell in enumerate(cells)]
         if dense is None
         else [dense[:1]]
         if len(dense)
         else []
     )
-    for index, value in enumerate(found):
+    for index, value in enumerate(pieces):
         if value.dtype.kind not in "biuf":
             raise BadCell(index, f"values of {value.dtype}, expected numbers")
-    shaped = [as_values(name, given(name, value).values, modality) for value in found]
+    shaped = [as_values(name, given(name, value).values, modality) for value in pieces]
     for index, value in enumerate(shaped):
         expected = shaped[0].shape[1:] if modality is None else modality.shape
         if value.shape[1:] != expected:
-            raise BadCell(index, f"values have shape {found[index].shape[1:]}, expected {expected}")
+            raise BadCell(
+                index, f"values have shape {pieces[index].shape[1:]}, expected {expected}"
+            )
         if (
             dtype is not None
             and value.dtype.kind != "b"

@@ -118,10 +118,12 @@ def _typical(
 
 def _samples(index: Index, names: Sequence[str]) -> dict[str, Sequence[Any] | Array]:
     """Some values of each column, of the first chunk that has any."""
-    found: dict[str, Sequence[Any] | Array] = {name: [] for name in names}
-    for _, cells in _passed(index, lambda: [name for name, some in found.items() if not len(some)]):
-        found.update({name: some.values[:_FIRST_ROWS] for name, some in cells.items()})
-    return found
+    samples: dict[str, Sequence[Any] | Array] = {name: [] for name in names}
+    for _, cells in _passed(
+        index, lambda: [name for name, some in samples.items() if not len(some)]
+    ):
+        samples.update({name: some.values[:_FIRST_ROWS] for name, some in cells.items()})
+    return samples
 
 
 def _vocabulary(index: Index, name: str) -> Vocabulary:

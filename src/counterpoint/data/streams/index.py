@@ -24,6 +24,7 @@ from counterpoint.core.modality import Modality
 from counterpoint.data.ambiguity import Nan
 from counterpoint.data.dataset import Dataset
 from counterpoint.data.division import Fractions, check_fractions
+from counterpoint.data.faults import all_rows
 from counterpoint.data.sources.files import inside
 from counterpoint.data.split import Split
 from counterpoint.data.streams.chunks import Chunk, Pick, spread
@@ -182,11 +183,11 @@ class Index:
         shown = ", ".join(
             f"{m.name} {'×'.join(map(str, m.shape))} {m.likelihood}" for m in self.modalities
         )
-        given = ", ".join(c.name for c in self.columns if c.kind == "label")
+        names = ", ".join(c.name for c in self.columns if c.kind == "label")
         lines = [
             f"{path}: {counts} in {len(self.shards)} shards",
             f"modalities: {shown}",
-            *([f"labels: {given}"] if given else []),
+            *([f"labels: {names}"] if names else []),
         ]
         return "\n".join(
             [*lines, *([f"skipped {len(self.skipped)}:"] if self.skipped else []), *self.skipped]
@@ -228,45 +229,28 @@ class Index:
                 used.
         """
         check_fractions(fractions)
-        train = self.stream("train", buffer)
+        train, notes = self.stream("train", buffer), dict(self.notes)
         rows, most = len(train), min(MOST_ROWS, train.block_rows)
-        notes = dict(self.notes)
         held: dict[str, Split] = {}
         for number, (part, fraction) in enumerate(zip(("val", "test"), fractions[1:], strict=True)):
             named = self.stream(part, buffer)
             rng = np.random.default_rng((seed, number))
             if len(named):
                 picks = spread(named.chunks, most, rng)
-                notes |= (
-                    {part: f"{most:,} of {len(named):,} rows, by the seed"}
-                    if len(named) > most
-                    else {}
-                )
+                if len(named) > most:
+                    notes[part] = f"{most:,} of {len(named):,} rows, by the seed"
             else:
                 picks = spread(train.chunks, min(most, max(1, round(fraction * rows))), rng)
                 train = replace(train, chunks=_without(train.chunks, picks))
-                notes[part] = (
-                    f"{sum(len(taken) for _, taken in picks):,} rows of train, held out by the seed"
-                )
-                if any(
-                    entry.part != "train" for entry in self.shards
-                ):  # not where nothing is divided
-                    warnings.warn(f"{self.folder} has no {part} split: {notes[part]}", stacklevel=2)
+                notes[part] = self._held_out(part, picks)
             if not train.chunks:
                 raise ValueError(
                     f"{self.folder} has {rows} rows, too few for train, val and test; give at least 3"
                 )
             held[part] = Reader(named if len(named) else train).read(picks)
-        for column in self.columns:
-            if column.kind == "text" and not column.strict:
-                texts = held["val"].x[column.name][held["val"].present[column.name]]
-                warn_of_unknown(
-                    train.vocabularies[column.name],
-                    texts,
-                    f"the validation texts {column.name!r} of {self.folder}",
-                )
+        self._check_words(train, held["val"])
         if self.skipped:
-            notes["skipped"] = f"{len(self.skipped)}: {'; '.join(self.skipped)}"
+            notes["skipped"] = all_rows(self.skipped)
         digest = hashlib.sha256(f"{self.digest()} {fractions} {seed}".encode()).hexdigest()
         return Dataset(
             self.folder.resolve().name,
@@ -277,6 +261,25 @@ class Index:
             notes,
             digest=digest,
         )
+
+    def _held_out(self, part: str, picks: Sequence[Pick]) -> str:
+        """A note on rows of train that became a split; also a warning, where other
+        splits are named."""
+        count = sum(len(taken) for _, taken in picks)
+        note = f"{count:,} rows of train, held out by the seed"
+        if any(entry.part != "train" for entry in self.shards):
+            warnings.warn(f"{self.folder} has no {part} split: {note}", stacklevel=3)
+        return note
+
+    def _check_words(self, train: Stream, val: Split) -> None:
+        """Warn of words in validation texts that a learned vocabulary lacks."""
+        for column in self.columns:
+            if column.kind == "text" and not column.strict:
+                warn_of_unknown(
+                    train.vocabularies[column.name],
+                    val.x[column.name][val.present[column.name]],
+                    f"the validation texts {column.name!r} of {self.folder}",
+                )
 
 
 def _without(chunks: Sequence[Chunk], picks: Sequence[Pick]) -> tuple[Chunk, ...]:

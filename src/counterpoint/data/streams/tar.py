@@ -50,32 +50,32 @@ class Tar(Shard):
         return Survey(found, columns, why)
 
     def cells(self, place: int, rows: int, names: Sequence[str] | None = None) -> dict[str, Cells]:
-        found: list[dict[str, Any]] = []
+        fields: list[dict[str, Any]] = []
         key = None
         with self.path.open("rb") as file:
             file.seek(place)
             try:
                 for member, this, extension in _members(file):
                     if this != key:
-                        if len(found) == rows:
+                        if len(fields) == rows:
                             break
-                        found.append({})
+                        fields.append({})
                         key = this
                     file.seek(member.offset_data)
                     for name, value in _values(extension, file.read(member.size), names):
                         twice = f"two members are called {name!r} (the key of a row, {key!r}, ends at the first dot of a member's name)"
-                        found[-1][name] = Broken(twice) if name in found[-1] else value
+                        fields[-1][name] = Broken(twice) if name in fields[-1] else value
             except _EndsEarly as error:
                 raise ValueError(f"ends early ({error}); write it again") from None
-        if len(found) != rows:
+        if len(fields) != rows:
             raise ValueError(
-                f"{len(found)} rows follow byte {place}, and {rows} did when it was indexed; index again"
+                f"{len(fields)} rows follow byte {place}, and {rows} did when it was indexed; index again"
             )
-        known = dict.fromkeys(name for row in found for name in row if name != _FIELDS)
-        return {
-            name: Cells.of([row.get(name, row.get(_FIELDS)) for row in found])
-            for name in (known if names is None else names)
-        }
+        known = dict.fromkeys(name for row in fields for name in row if name != _FIELDS)
+        columns = {}
+        for name in known if names is None else names:
+            columns[name] = Cells.of([row.get(name, row.get(_FIELDS)) for row in fields])
+        return columns
 
 
 class _Chunks:
