@@ -152,7 +152,8 @@ def _categories(values: Array) -> Array:
 
 
 def zero_rows(values: Array, block: int = 4096) -> Array:
-    """Which rows are zero everywhere. Memory maps are read block by block."""
+    """Return which rows are zero everywhere, (N,) bool. Memory maps are read block by
+    block."""
     parts = [
         (values[i : i + block] == 0).reshape(len(values[i : i + block]), -1).all(1)
         for i in range(0, len(values), block)
@@ -178,8 +179,8 @@ def warn_of_zeros(name: str, rows: str, zero: int, nonzero: Array, count: int) -
 
 
 def zeros_read(splits: dict[str, Split], zeros: Zeros) -> dict[str, Split]:
-    """The splits, rows of zeros of vectors absent where they are missing, and warned of
-    where they are not."""
+    """Return the splits, in which rows of zeros of vectors are absent if zeros are
+    missing. If they are measured, warn of such rows."""
     for modality in splits["train"].modalities:
         name = modality.name
         if len(modality.shape) != 1 or modality.likelihood == "categorical":
@@ -199,7 +200,7 @@ def zeros_read(splits: dict[str, Split], zeros: Zeros) -> dict[str, Split]:
 
 
 def warn_of_likelihoods(data: Dataset, *, inferred: bool) -> None:
-    """Warn of modalities whose values look like what their likelihood does not suit.
+    """Warn of modalities whose values look as if another likelihood would fit better.
 
     Args:
         inferred: nobody named the likelihoods.
@@ -228,7 +229,7 @@ def warn_of_likelihoods(data: Dataset, *, inferred: bool) -> None:
 
 
 def warn_of_totals(modality: Modality) -> None:
-    """Warn of counts of one thing alone."""
+    """Warn of counts with a single feature."""
     if modality.counts and modality.shape == (1,):
         warnings.warn(
             f"modality {modality.name!r} has one feature, and its likelihood {modality.likelihood!r} is told the total of a row, so that latents"

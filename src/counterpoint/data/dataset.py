@@ -25,7 +25,7 @@ _BLOCK = 4096  # rows read together for a checksum
 
 @dataclass(frozen=True, repr=False)
 class Dataset:
-    """Three splits of the same modalities.
+    """Hold three splits of the same modalities.
 
     Attributes:
         train: rows to learn from: a split, or a :class:`~counterpoint.data.Stream`.
@@ -59,12 +59,11 @@ class Dataset:
 
     @cached_property
     def train_split(self) -> Split:
-        """Training rows in memory, for who looks at them beside training: all of a
-        split, a sample of a stream."""
+        """Training rows in memory: all of a split, a sample of a stream."""
         return self.train.in_memory()
 
     def splits(self) -> dict[str, Split]:
-        """The splits by name, in the order train, val, test.
+        """Return the splits by name, in the order train, val, test.
 
         Raises:
             ValueError: train is a stream, of which there is no split.
@@ -78,15 +77,15 @@ class Dataset:
     def with_likelihood(
         self, likelihood: Family | None = None, scale: float | None = None
     ) -> Dataset:
-        """The same values, read by another likelihood: of every modality but word ids
-        and counts, which know likelihoods of counts alone.
+        """Return the same values with another likelihood. Word ids and counts keep
+        their own, unless the likelihood is one of counts.
 
         Args:
             likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"`` (values in [0, 1];
                 no density of grey values, so that its log-likelihoods compare with
                 nothing else), ``"beta"`` (values in [0, 1]), ``"nb"`` or ``"zinb"``
-                (counts; integers without words, which are word ids until somebody says
-                so, are counts, too); None keeps each modality's own.
+                (counts; integers without words, which are word ids by default,
+                are counts, too); None keeps each modality's own.
             scale: σ (normal) or b (laplace). None learns it where ``likelihood`` is
                 given, and keeps it otherwise.
 
@@ -114,9 +113,9 @@ class Dataset:
         return replace(self, modalities=modalities, train=train, val=val, test=test)
 
     def read_as(self, modalities: Sequence[Modality]) -> Dataset:
-        """The data as a model of these modalities reads them, and themselves where
-        nothing differs (:mod:`counterpoint.core.conversion`). Modalities that the data
-        lack are absent in every row.
+        """Return the data as a model of these modalities reads them
+        (:mod:`counterpoint.core.conversion`). Modalities that the data lack are absent
+        in every row.
 
         Raises:
             ValueError: the first thing that differs and can't be converted.
@@ -131,7 +130,7 @@ class Dataset:
     def divided_by(
         self, wanted: Mapping[str, Sequence[str]], keys: Mapping[str, Sequence[str]]
     ) -> Dataset:
-        """The same rows in other splits; rows that are not wanted are left out.
+        """Return the same rows in other splits. Rows that are not wanted are left out.
 
         Args:
             wanted: keys of the rows of "train", "val" and "test". Those that the data
@@ -156,8 +155,8 @@ class Dataset:
         )
 
     def with_missing(self, fraction: float, seed: int = 0, how: Missing = "random") -> Dataset:
-        """The same data with training values hidden, see :meth:`Split.with_missing`;
-        validation and test stay as they are."""
+        """Return the same data with training values hidden
+        (:meth:`Split.with_missing`). Validation and test stay as they are."""
         train = self.splits()["train"].with_missing(fraction, seed, how)
         digest = self.digest and f"{self.digest}-missing-{fraction}-{seed}" + "-block" * (
             how == "block"
@@ -171,9 +170,9 @@ class Dataset:
     def with_gaps(
         self, fraction: float, seed: int = 0, among: Sequence[str] | None = None
     ) -> Dataset:
-        """The same data with single entries of training vectors hidden, each with
-        probability ``fraction``, but never all that a row has of a modality; validation
-        and test stay as they are.
+        """Return the same data with single entries of training vectors hidden. Each is
+        hidden with probability ``fraction``, but a row keeps at least one entry of a
+        modality. Validation and test stay as they are.
 
         Args:
             among: modalities that get gaps; by default all vectors but word ids and
@@ -221,8 +220,8 @@ class Dataset:
         return chosen
 
     def checksum(self) -> str:
-        """A stable hexadecimal checksum of the modalities, values, masks, labels and
-        covariates of all splits (SHA-256); of a prepared set, as prepared."""
+        """Compute a stable hexadecimal checksum (SHA-256) of the modalities, values,
+        masks, labels and covariates of all splits. A prepared set has it beforehand."""
         if self.digest is not None:
             return self.digest
         total = hashlib.sha256(

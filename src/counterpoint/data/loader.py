@@ -19,10 +19,10 @@ Shuffle = bool | Literal["once"]
 
 
 class Indexed(Sized, Protocol):
-    """Rows of which any can be asked for."""
+    """Rows that can be asked for by number."""
 
     def batch(self, index: np.ndarray | slice, device: torch.device | str | None = None) -> Batch:
-        """The chosen rows as tensors on ``device``."""
+        """Return the chosen rows as tensors on ``device``."""
         ...
 
 
@@ -131,7 +131,8 @@ class Loader(ABC, Generic[Source]):
             self.epoch, self.position, self._go_on = epoch, 0, True
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader is: ``position`` batches of ``epoch`` have been handed out."""
+        """Return where the loader is: ``position`` batches of ``epoch`` have been
+        handed out."""
         return {"epoch": self.epoch, "position": self.position, **self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -210,8 +210,8 @@ class Split:
         )
 
     def batch(self, index: Array | slice, device: torch.device | str | None = None) -> Batch:
-        """The chosen rows as tensors on ``device``: images in [0, 1], vectors float32,
-        ids int64, zeros where absent.
+        """Return the chosen rows as tensors on ``device``: images in [0, 1], vectors
+        float32, ids int64, zeros where absent.
 
         Values travel in the dtype in which they are stored and are converted once,
         there.
@@ -230,8 +230,8 @@ class Split:
         return Batch(x, present, covariates, entries, self.modalities)
 
     def read_as(self, modalities: Sequence[Modality]) -> Split:
-        """The split as a model of these modalities reads it, and itself where nothing
-        differs (:mod:`counterpoint.core.conversion`). What differs is converted in
+        """Return the split as a model of these modalities reads it
+        (:mod:`counterpoint.core.conversion`). Values that differ are converted in
         memory.
 
         Raises:
@@ -254,15 +254,15 @@ class Split:
         return replace(self, x=x, modalities=asked, covariates=columns, covariate_names=names)
 
     def batches(self, size: int, device: torch.device | str | None = None) -> Iterator[Batch]:
-        """All rows in order, ``size`` at a time; the last batch may be short."""
+        """Yield all rows in order, ``size`` at a time. The last batch may be short."""
         if size < 1:
             raise ValueError(f"batch size {size} must be 1 or more")
         for start in range(0, len(self), size):
             yield self.batch(slice(start, start + size), device)
 
     def take(self, index: Array | slice) -> Split:
-        """The split of the chosen rows. An index array reads them into memory; a slice
-        does not copy."""
+        """Return the split of the chosen rows. An index array reads them into memory; a
+        slice does not copy."""
         return replace(
             self,
             x={k: v[index] for k, v in self.x.items()},
@@ -283,8 +283,7 @@ class Split:
         how: Missing = "random",
         among: Sequence[str] | None = None,
     ) -> Split:
-        """The same rows with a fraction of the values of each modality missing, but
-        never all of a row.
+        """Hide a fraction of the values of each modality, but never all of a row.
 
         A row that would lose everything keeps one of its values, so that somewhat fewer
         are missing when ``fraction`` is large.
@@ -312,8 +311,7 @@ class Split:
 
 
 def joined(splits: Sequence[Split]) -> Split:
-    """The rows of several splits of the same modalities, one after the other, in
-    memory."""
+    """Join the rows of several splits of the same modalities, in memory."""
     first = splits[0]
 
     def together(arrays: Sequence[Array]) -> Array:

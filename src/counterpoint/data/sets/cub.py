@@ -210,8 +210,8 @@ def _divided(birds: Sequence[Bird], options: CubOptions, seed: int) -> dict[str,
 
 
 def _validating(birds: Iterable[Bird]) -> set[str]:
-    """The training images that validate: of each species by a stream of its own, so
-    that they hang on nothing else."""
+    """The training images that validate. Each species has a random stream of its own,
+    so that they depend on nothing else."""
     training = sorted((bird.species, bird.path) for bird in birds if bird.train)
     chosen = set()
     for species, group in groupby(training, key=lambda pair: pair[0]):

@@ -44,8 +44,8 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo: its file or the bytes of one, and where in it the bird is (x, y, width,
-    height), None where it is cropped already."""
+    """A photo: its file or bytes, and where in it the bird is (x, y, width, height).
+    The bounds are None if the photo is cropped already."""
 
     name: str
     content: Path | bytes
@@ -54,7 +54,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Bird:
-    """One image of the list: what is known of it, and what is at hand.
+    """One image of the list.
 
     Attributes:
         path: species and file, ``001.Black_footed_Albatross/NAME.jpg``.
@@ -77,7 +77,8 @@ class Bird:
 
 
 def published(folder: Path, unpaired: bool, clustered: bool) -> list[Bird]:
-    """The images in the order of ``images.txt``; ``clustered`` asks where birds look."""
+    """Read the published layout, in the order of ``images.txt``. ``clustered`` asks
+    where birds look."""
     place = folder / "CUB_200_2011"
     images = _listed(place / "images.txt", 1)
     tables = {name: _listed(place / f"{name}.txt", columns) for name, columns in _COLUMNS.items()}
@@ -135,8 +136,8 @@ def _listed(path: Path, columns: int) -> dict[str, list[str]]:
 
 
 def facing(path: Path) -> dict[str, int] | None:
-    """By the number of an image, whether its bird looks left (0) or right (1), or is
-    not seen to (−1): where its head is from its body. None without the file.
+    """Read whether each bird looks left (0) or right (1), by the number of its image;
+    −1 where that is not visible. Without the file, return None.
 
     A line is the numbers of an image and a part, x and y of the part, and whether it is
     visible.
@@ -187,8 +188,8 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 
 def from_table(folder: Path, unpaired: bool) -> list[Bird]:
-    """The images in the order of the table; without ``unpaired``, only the zip of those
-    with captions is read."""
+    """Read the layout of one table, in its order. Without ``unpaired``, only the zip of
+    images with captions is read."""
     photos = {
         name: content
         for archive in (PAIRED, UNCAPTIONED)[: 1 + unpaired]

@@ -2,9 +2,9 @@
 lived for a year, which IDMVAE was tested on.
 
 IDMVAE (2025, https://arxiv.org/abs/2509.23548) takes mRNA and miRNA, 100 numbers each,
-and reads one-year mortality off the latents. How the 100
-come about it leaves open. Ours: logarithms, standardised, and of them the first
-principal components, all by the train rows.
+and reads one-year mortality off the latents. How the 100 numbers are made is left open.
+We chose standardised logarithms and their first principal components, all by the train
+rows.
 
     x_nd  →  y_nd = log2(1 + x_nd)  →  (y_nd − mean_d) / std_d  →  scores on components 1..C, divided by the standard deviation of the first
 """
@@ -58,9 +58,10 @@ class MortalityOptions:
 
 
 def tcga_mortality(request: Request, options: MortalityOptions) -> Dataset:
-    """Read patients with ``mrna`` and ``mirna``, principal components of each, Laplace with
-    learned scales; label ``mortality``: 1 of who died within 365 days, 0 of who lived
-    on day 365 or later. Who was followed for less and not seen to die is left out.
+    """Read patients with ``mrna`` and ``mirna``: principal components of each, Laplace
+    with learned scales. The label ``mortality`` is 1 if a patient died within 365 days,
+    and 0 if the patient lived on day 365 or later. Patients who were followed for less,
+    and not seen to die, are left out.
 
     Read from ``root/tcga`` (or ``root``), as ``.tsv``, ``.csv`` or ``.txt``, gzipped or
     not, as UCSC Xena, the GDC and cBioPortal publish them:
@@ -74,7 +75,7 @@ def tcga_mortality(request: Request, options: MortalityOptions) -> Dataset:
       and ``days_to_last_followup`` (or ``days_to_last_follow_up``,
       ``last_contact_days_to``), numbers or nothing.
 
-    Divided 70 : 10 : 20 at random, alike in both classes; that is our choice, too.
+    Divided 70 : 10 : 20 at random, alike in both classes; we chose this division, too.
 
     Raises:
         FileNotFoundError: a table lacks.

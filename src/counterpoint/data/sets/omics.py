@@ -58,10 +58,10 @@ class CiteSeqOptions:
 
 
 def tcga_brca(request: Request, options: FoldOptions) -> Dataset:
-    """348 breast tumours of The Cancer Genome Atlas, as the R package r.jive has them:
-    ``expression`` (645 genes, centred logarithms), ``methylation`` (574 probes,
-    shares), ``mirna`` (423, logarithms); label ``cluster`` (3), which was derived from
-    the same data.
+    """Read 348 breast tumours of The Cancer Genome Atlas, as the R package r.jive has
+    them. The modalities are ``expression`` (645 genes, centred logarithms),
+    ``methylation`` (574 probes, shares) and ``mirna`` (423, logarithms). The label
+    ``cluster`` (3) was derived from the same data.
 
     Cancer Genome Atlas Network, "Comprehensive molecular portraits of human breast
     tumours", 2012, https://doi.org/10.1038/nature11412; O'Connell and Lock, "R.JIVE for
@@ -93,9 +93,9 @@ def tcga_brca(request: Request, options: FoldOptions) -> Dataset:
 
 
 def scgem(request: Request, options: FoldOptions) -> Dataset:
-    """177 cells on their way from fibroblasts to stem cells: ``expression`` of 32 genes
-    (logarithms, 60 % zeros; two more are never seen) and ``methylation`` of 27 sites (0
-    or 1, Bernoulli); label ``cell_type`` (5).
+    """Read 177 cells on their way from fibroblasts to stem cells. The modalities are
+    ``expression`` of 32 genes (logarithms, 60 % zeros; two more are never seen) and
+    ``methylation`` of 27 sites (0 or 1, Bernoulli). The label is ``cell_type`` (5).
 
     Cheow et al., "Single-cell multimodal profiling reveals cellular epigenetic
     heterogeneity", 2016, https://doi.org/10.1038/nmeth.3961; as published with
@@ -119,9 +119,9 @@ def scgem(request: Request, options: FoldOptions) -> Dataset:
 
 
 def snareseq(request: Request, options: FoldOptions) -> Dataset:
-    """1,047 cells of four lines: ``atac``, logarithms of the shares that 19 topics of
-    open chromatin have in a cell, and ``rna``, 10 principal components of expression;
-    label ``cell_type`` (4).
+    """Read 1,047 cells of four lines. ``atac`` holds logarithms of the shares that 19
+    topics of open chromatin have in a cell, ``rna`` 10 principal components of
+    expression. The label is ``cell_type`` (4).
 
     Chen, Lake & Zhang, "High-throughput sequencing of the transcriptome and chromatin
     accessibility in the same cell", 2019, https://doi.org/10.1038/s41587-019-0290-0; as
@@ -144,15 +144,15 @@ def snareseq(request: Request, options: FoldOptions) -> Dataset:
 
 
 def citeseq(request: Request, options: CiteSeqOptions) -> Dataset:
-    """500 blood cells: counts of ``rna``, the ``top_features`` genes of 11,980, and of
-    ``adt``, 49 antibodies, both negative binomial.
+    """Read 500 blood cells: counts of ``rna``, the ``top_features`` genes of 11,980,
+    and of ``adt``, 49 antibodies. Both are negative binomial.
 
-    Labels: ``lineage`` (5), gated by us on the counts of four antibodies
-        (:data:`GATES`; CD8 T is what has 50 counts of CD8 and no other gate; 5 % stay
-        unknown), which ``adt`` therefore tells; and ``hashtag`` (4), the tag of a
-        cell's tube, where it has nine in ten of the cell's tags (others may be
-    two cells). Nothing biological hangs on the tube: a probe that reads it finds an
-        artefact.
+    The label ``lineage`` (5) is gated on the counts of four antibodies (:data:`GATES`,
+    our choice), so ``adt`` determines it. A cell is CD8 T if it has 50 counts of CD8
+    and passes no other gate; 5 % of the cells stay unknown. The label ``hashtag`` (4)
+    is the tag of a cell's tube, if nine in ten of the cell's tags are it; other rows
+    may be two cells. The tube has no biological meaning: a probe that reads it finds an
+    artefact.
 
     Mimitou et al., "Multiplexed detection of proteins, transcriptomes, clonotypes and
     CRISPR perturbations in single cells", 2019,

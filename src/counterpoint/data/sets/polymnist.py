@@ -98,7 +98,7 @@ DEFAULTS: dict[str, int] = {"views": 5, "pairings": 4, "seed": 0}
 def parameters(
     name: str, size: int | None, views: int | None, pairings: int | None, seed: int | None
 ) -> dict[str, int]:
-    """All parameters of a set, checked; ``None`` takes the default.
+    """Return all parameters of a set, checked; ``None`` takes the default.
 
     Raises:
         ValueError: a value out of range.
@@ -117,8 +117,8 @@ def parameters(
 
 
 def folder_name(name: str, chosen: dict[str, int]) -> str:
-    """The folder of a prepared set: its name and what differs from the defaults, e.g.
-    ``polymnist-quadrant-size32-views3``."""
+    """Name the folder of a prepared set by its name and what differs from the defaults,
+    such as ``polymnist-quadrant-size32-views3``."""
     defaults = {"size": FAMILY[name].size, **DEFAULTS}
     return "-".join([name, *(f"{k}{v}" for k, v in chosen.items() if v != defaults[k])])
 

@@ -3,9 +3,9 @@ memory.
 
 JNF 2025, https://arxiv.org/abs/2502.03952: two grey images, a circle and a square, each
 of some size and either filled or outlined. One of the two properties is shared, the
-other belongs to each image alone, so that with two latent dimensions the true
-posteriors of one modality can be drawn, and are not Gaussian. Sizes, strokes and
-numbers of rows are ours.
+other belongs to each image alone. With two latent dimensions, the true posteriors of
+one modality can be drawn, and are not Gaussian. We chose the sizes, the strokes and the
+numbers of rows.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def circles_squares(request: Request, options: ShapesOptions) -> Dataset:
 
 
 def draw(shape: str, radius: np.ndarray, filled: np.ndarray, size: int) -> np.ndarray:
-    """Images uint8 (N, 1, size, size), edges smoothed over a pixel.
+    """Draw images uint8 (N, 1, size, size), edges smoothed over a pixel.
 
     Args:
         shape: ``"circle"`` or ``"square"``.

@@ -26,7 +26,7 @@ FAMILIES: tuple[LikelihoodName, ...] = ("normal", "laplace", "nb", "zinb", "bern
 
 @dataclass(frozen=True)
 class Assay:
-    """One modality as it was measured.
+    """Hold one modality as it was measured.
 
     Attributes:
         values: (n, d), dense or sparse by rows (:func:`as_table`).
@@ -52,22 +52,23 @@ class Assay:
         return np.asarray(self.rows >= 0)
 
     def of(self, observations: Array) -> Any:
-        """The table of those of the given observations that were measured."""
+        """Return the table of the given observations, without those that were not
+        measured."""
         rows = self.rows[observations]
         return self.values[rows[rows >= 0]]
 
     def without(self, observations: Array) -> Assay:
-        """The same with some observations (N,) bool not measured."""
+        """Return the assay with some observations, (N,) bool, not measured."""
         return replace(self, rows=np.where(observations, -1, self.rows))
 
     def only(self, features: Array) -> Assay:
-        """The same with some of the features (d,) bool or by their numbers."""
+        """Return the assay with some of the features, (d,) bool or numbers."""
         return replace(self, values=self.values[:, features], features=self.features[features])
 
 
 def as_table(values: Any, what: str) -> Any:
-    """Values as an array or, where they are sparse, as a CSR array; what is on disk is
-    read.
+    """Return values as an array, or as a CSR array where they are sparse. Values on
+    disk are read.
 
     Raises:
         ValueError: not two axes. TypeError: no numbers.
@@ -84,8 +85,8 @@ def as_table(values: Any, what: str) -> Any:
 
 
 def zero_rows(assay: Assay) -> tuple[Array, Array]:
-    """Which observations are zero everywhere, (N,) bool, and in how many each feature
-    is not, (d,)."""
+    """Return which observations are zero everywhere, (N,) bool, and in how many each
+    feature is not, (d,)."""
     observations = np.flatnonzero(assay.present)
     filled = assay.of(observations) != 0
     zero = np.zeros(len(assay.rows), bool)
@@ -115,7 +116,7 @@ def _wrong(assay: Assay) -> list[tuple[str, str, Callable[[Array], Array]]]:
 
 
 def checked(assay: Assay, ids: Array, faults: Faults) -> Assay:
-    """The assay without what is bad: names of features that repeat, entries that its
+    """Leave out what is bad: names of features that repeat, and entries that the
     likelihood does not read. Rows that are all NaN were not measured."""
     assay = (
         assay.only(_distinct(assay, faults))
@@ -181,7 +182,8 @@ def _where(
 
 
 def moments(table: Any, *, logarithmic: bool = False) -> tuple[Array, Array]:
-    """Mean and variance of each feature, (d,) in float64, over the rows of a table.
+    """Compute mean and variance of each feature, (d,) in float64, over the rows of a
+    table.
 
     Args:
         logarithmic: of log(1 + x · median(l) / l), where l is the sum of a row, in

@@ -53,7 +53,7 @@ def assemble(
     skip_bad: SkipBad = False,
     notes: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """A data set of the assays of some observations.
+    """Make a data set of the assays of some observations.
 
     Args:
         name: of the data set, or the file that errors name.
@@ -138,7 +138,7 @@ def _affordable(name: str, assays: Sequence[Assay], observations: int) -> None:
 
 
 def memory() -> float:
-    """Bytes of memory of this machine; infinite where it doesn't say."""
+    """Return the bytes of memory of this machine, or infinity if they are not known."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, OSError, ValueError):

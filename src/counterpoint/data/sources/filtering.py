@@ -77,8 +77,8 @@ def _check_shared(assays: Sequence[Assay], observed: Observed, faults: Faults) -
 
 
 def zeros_read(assay: Assay, zeros: Zeros) -> Assay:
-    """The assay without the observations that are zero everywhere, if these are
-    missing; a warning of them, if they are not."""
+    """Leave out the observations that are zero everywhere, if zeros are missing. Warn
+    of them, if zeros are measured."""
     zero, nonzero = zero_rows(assay)
     if zeros == "missing":
         return assay.without(zero)
@@ -88,7 +88,8 @@ def zeros_read(assay: Assay, zeros: Zeros) -> Assay:
 
 
 def chosen(assay: Assay, train: Array, top_features: int | Mapping[str, int] | None) -> Assay:
-    """The features that vary most over the train rows, in the order of the table."""
+    """Choose the features that vary most over the train rows, in the order of the
+    table."""
     most = top_features.get(assay.name) if isinstance(top_features, Mapping) else top_features
     if most is not None and most < 1:
         raise ValueError(f"top_features {most} must be 1 or more")
@@ -119,7 +120,7 @@ def varying(assay: Assay, faults: Faults) -> tuple[Assay, Constants]:
 
 
 def counted(assay: Assay, ids: Array, faults: Faults) -> Assay:
-    """The assay without the cells that have no counts."""
+    """Leave out the cells that have no counts."""
     if not assay.counts:
         return assay
     observations = np.flatnonzero(assay.present)
@@ -139,7 +140,8 @@ def counted(assay: Assay, ids: Array, faults: Faults) -> Assay:
 
 
 def nonempty(assays: Sequence[Assay], part: Array, observed: Observed, faults: Faults) -> Array:
-    """The parts; none for observations that have nothing."""
+    """Return the split of each observation, and "" for observations that have no
+    modality."""
     empty = ~np.any([a.present for a in assays], axis=0)
     names = observed.ids[empty]
     what = (
@@ -152,8 +154,7 @@ def nonempty(assays: Sequence[Assay], part: Array, observed: Observed, faults: F
 
 
 def telling(observed: Observed, assays: Sequence[Assay], train: Array, faults: Faults) -> Observed:
-    """The labels that tell observations apart: of two classes or more in the train
-    rows."""
+    """Leave out labels that have fewer than two classes in the train rows."""
     present = {a.name: a.present for a in assays}
 
     def tells(label: str, values: Array, here: Array) -> bool:

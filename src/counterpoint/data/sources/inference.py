@@ -21,7 +21,7 @@ _LOOKED = 1000  # images that are looked at for whether they are masks
 def infer(
     name: str, arrays: Sequence[Array], *, columns: tuple[str, ...] | None = None
 ) -> Modality:
-    """What values look like, from their dtype and shape.
+    """Infer from dtype and shape what values are.
 
     uint8 images and float images in [0, 1]: Laplace, b = 0.75; uint8 images of 0 and 1
         alone are masks: Bernoulli.
@@ -128,8 +128,8 @@ def _channels_last(name: str, shape: tuple[int, ...]) -> bool:
 
 
 def all_nan(values: Array, block: int = 4096) -> Array:
-    """Which rows are NaN entirely: that is how tables mark what is missing. Memory maps
-    are read block by block."""
+    """Return which rows are NaN entirely, (N,) bool: tables mark what is missing so.
+    Memory maps are read block by block."""
     parts = [
         np.isnan(values[i : i + block]).reshape(len(values[i : i + block]), -1).all(1)
         for i in range(0, len(values), block)
@@ -149,5 +149,6 @@ def has_gaps(values: Array, block: int = 4096) -> bool:
 
 
 def feature_names(modality: Modality, columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the columns of a table, if they are those of the entries of a vector."""
+    """Return the names of the columns of a table, if they are those of the entries of a
+    vector."""
     return columns if modality.shape == (len(columns),) else ()

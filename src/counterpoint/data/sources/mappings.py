@@ -39,7 +39,7 @@ def from_mapping(
     seed: int = 0,
     options: ReadOptions = AS_IT_IS,
 ) -> Dataset:
-    """A data set from arrays; see :func:`counterpoint.data.load`."""
+    """Make a data set of arrays; see :func:`counterpoint.data.load`."""
     for option, told in (("present", present), ("labels", labels), ("covariates", covariates)):
         if told is not None and not hasattr(told, "items"):
             raise TypeError(
@@ -124,8 +124,8 @@ def _flat(data: Mapping[str, Any], columns: dict[str, tuple[str, ...]]) -> Flat:
 
 
 def _filled(key: str, one: Given, of: Given | None) -> Array:
-    """Values with something in the place of rows that are absent: of labels a mask, and
-    of a mask of values that are absent, too, False.
+    """Values in which absent rows are filled: labels are masked there, and a mask of
+    values that are absent, too, is False there.
 
     Args:
         of: what a mask is of.

@@ -23,8 +23,8 @@ SUFFIXES = (".h5mu", ".h5ad")
 
 
 def read(path: Path, names: Sequence[str] = ()) -> MuData:
-    """The object in an ``.h5mu`` or ``.h5ad`` file; of the latter also entries of
-    ``obsm`` that are named.
+    """Read the object in an ``.h5mu`` or ``.h5ad`` file; of the latter also the entries
+    of ``obsm`` that are named.
 
     Raises:
         FileNotFoundError: no such file. ValueError: it is truncated, or no such file
@@ -79,8 +79,8 @@ def write(mdata: MuData, path: Path) -> Path:
 
 
 def as_mudata(data: MuData | AnnData, names: Sequence[str] = ()) -> MuData:
-    """A MuData object: the object itself, or of an AnnData one with its kinds of
-    features, and entries of its ``obsm`` that are named, as modalities.
+    """Return a MuData object: the object itself, or one made of an AnnData object. Its
+    kinds of features become modalities, and so do entries of ``obsm`` that are named.
 
     Raises:
         TypeError: neither.
@@ -115,8 +115,8 @@ def _columns_of(values: Any) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what mudata says of its own plans, and anndata of the names of features,
-    which do not concern who reads or writes a file."""
+    """Hide warnings of mudata and anndata that do not concern who reads or writes a
+    file: their own plans, and names that repeat."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"From 0\.4 \.update\(\) will not pull", FutureWarning)
         warnings.filterwarnings(

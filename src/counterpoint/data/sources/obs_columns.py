@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def among(name: str, known: Mapping[str, Any] | Sequence[str], what: str, where: str) -> str:
-    """``name``, which must be one of those known."""
+    """Return ``name`` if it is one of those known."""
     if name in known:
         return name
     close = get_close_matches(name, [*known], 1)
@@ -29,13 +29,13 @@ def among(name: str, known: Mapping[str, Any] | Sequence[str], what: str, where:
 
 
 def row_numbers(mdata: MuData, name: str) -> Array:
-    """(N,) the row of each observation in a modality, −1 where it is not."""
+    """Return the row of each observation in a modality, (N,); −1 where it is not."""
     return np.asarray(mdata.obsmap[name]).reshape(-1).astype(np.int64) - 1
 
 
 def column_of(mdata: MuData, name: str, where: str) -> Any:
-    """A column of obs, or "MODALITY:COLUMN" of a modality's own, aligned with the
-    observations."""
+    """Return a column of obs, or "MODALITY:COLUMN" of a modality's own, aligned with
+    the observations."""
     if name in mdata.obs:
         return mdata.obs[name]
     mod, _, column = name.partition(":")
@@ -48,7 +48,8 @@ def column_of(mdata: MuData, name: str, where: str) -> Any:
 
 
 def coded(column: Any, name: str, where: str) -> tuple[Array, Sequence[str]]:
-    """Numbers of classes, negative where unknown, and what they stand for, in order."""
+    """Return numbers of classes, negative where unknown, and the names of the classes
+    in order."""
     known = ~np.asarray(column.isna())
     values = given(name, column[known].array).values
     if values.dtype.kind == "f" and (values != np.rint(values)).any():
@@ -73,7 +74,7 @@ def coded(column: Any, name: str, where: str) -> tuple[Array, Sequence[str]]:
 
 
 def covariate(column: Any, name: str) -> Array:
-    """Floats as they are, integers too, anything else as text; "" or NaN where unknown."""
+    """Return numbers as they are, anything else as text; "" or NaN where unknown."""
     one = given(name, column.array)
     whole = one.values.dtype.kind in "iu" and not one.absent.any()
     return (
@@ -84,7 +85,7 @@ def covariate(column: Any, name: str) -> Array:
 
 
 def split_names(column: Any, name: str, where: str) -> Array:
-    """The part of each observation."""
+    """Return the split of each observation, (N,) text."""
     values = np.asarray(column.astype(str).str.lower(), str)
     found = np.unique(values)
     wrong = ~np.isin(values, [*PART_NAMES])
@@ -100,8 +101,8 @@ def split_names(column: Any, name: str, where: str) -> Array:
 def with_held_out(
     parts: Array, groups: Array, fractions: Fractions, seed: int, where: str
 ) -> tuple[Array, dict[str, str]]:
-    """The parts with those that are missing held out from train, alike in every group;
-    and notes on them."""
+    """Hold out the splits that are missing from train, alike in every group. Return the
+    split of each observation, and notes."""
     notes: dict[str, str] = {}
     for part, share in zip(PARTS[1:], fractions[1:], strict=True):
         if part not in parts:

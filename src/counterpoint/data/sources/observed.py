@@ -32,7 +32,7 @@ class Observed:
     classes: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def take(self, rows: Array) -> Observed:
-        """Of some of the observations."""
+        """Return what is known of some of the observations."""
         return replace(
             self,
             ids=self.ids[rows],
@@ -45,8 +45,8 @@ class Observed:
 
 
 def divided(fractions: Fractions, assays: Sequence[Assay], observed: Observed, seed: int) -> Array:
-    """(N,) of "train", "val", "test": at random, alike in every class of the first
-    label and every set of modalities.
+    """Divide observations into "train", "val" and "test" at random, (N,) text: alike in
+    every class of the first label and every set of modalities.
 
     Raises:
         ValueError: fractions that are none.
@@ -63,8 +63,8 @@ def divided(fractions: Fractions, assays: Sequence[Assay], observed: Observed, s
 
 
 def strata(observed: Observed, assays: Sequence[Assay]) -> Array:
-    """(N,) numbers: observations of the same class of the first label that have the
-    same modalities share one."""
+    """Number observations, (N,): those of the same class of the first label that have
+    the same modalities share a number."""
     first = next(iter(observed.labels.values()), np.zeros(len(observed.ids), int))
     return np.unique(
         np.stack([first, *(a.present for a in assays)], 1), axis=0, return_inverse=True

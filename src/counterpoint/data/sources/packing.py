@@ -58,8 +58,8 @@ def carry_over(
     but: Collection[str] = (),
     made: Callable[[int], None] = lambda rows: None,
 ) -> None:
-    """Write a split as it is, ``but`` the values of some modalities; ``made`` hears of
-    rows of values that were written."""
+    """Write a split as it is, except the values of the modalities in ``but``. ``made``
+    is called with the number of rows of values that were written."""
 
     def blocks(values: Array, told: Callable[[int], None]) -> Iterator[Array]:
         rows = max(1, BLOCK // max(1, values.dtype.itemsize * math.prod(values.shape[1:])))

@@ -54,8 +54,9 @@ Pick = tuple[Chunk, Array]
 
 
 def spread(chunks: Sequence[Chunk], rows: int, rng: np.random.Generator) -> list[Pick]:
-    """So many random rows (all, if there are no more), of :data:`MOST_CHUNKS` random
-    chunks where these have enough; in the order of the chunks."""
+    """Choose random rows (all, if there are no more) of :data:`MOST_CHUNKS` random
+    chunks, or of more where these have too few. The picks come in the order of the
+    chunks."""
     share = -(-rows // min(len(chunks), MOST_CHUNKS)) if chunks else 0
     chosen: dict[int, Array] = {}
     for i in rng.permutation(len(chunks)).tolist():

@@ -34,7 +34,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def shards_of(path: Path) -> tuple[Path, list[str]]:
-    """The folder, and its shards in order of name.
+    """Find the folder, and its shards in order of name.
 
     Raises:
         FileNotFoundError: there is none.

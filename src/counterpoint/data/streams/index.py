@@ -109,7 +109,7 @@ class Index:
     skipped: tuple[str, ...] = ()
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
+        """Write the index as JSON, whole or not at all."""
         record = {"format": 1, **asdict(self), "folder": str(self.folder.resolve())}
         if path.parent.resolve() == self.folder.resolve():
             record["folder"] = "."  # so that both may be moved
@@ -117,7 +117,7 @@ class Index:
 
     @staticmethod
     def load(path: Path) -> Index:
-        """The index of a file.
+        """Read the index of a file.
 
         Raises:
             ValueError: it holds none, or a shard is not as it was.
@@ -174,7 +174,8 @@ class Index:
                 )
 
     def about(self, path: Path) -> str:
-        """What it says, a line for each part, and all that was skipped."""
+        """Describe the index: a line for shards, modalities and labels, and all that
+        was skipped."""
         rows = {
             part: len(self.stream(part))
             for part in dict.fromkeys(entry.part for entry in self.shards)
@@ -194,8 +195,8 @@ class Index:
         )
 
     def digest(self) -> str:
-        """Checksum of what fixes the rows: the modalities, and names and sizes of
-        shards and chunks, but not their contents."""
+        """Compute a checksum of what fixes the rows: the modalities, and names and
+        sizes of shards and chunks. Contents do not count."""
         record = [
             [m.identity() for m in self.modalities],
             [asdict(c) for c in self.columns],
@@ -204,7 +205,7 @@ class Index:
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
     def stream(self, part: str, buffer: int = 128) -> Stream:
-        """All rows of a split."""
+        """Return all rows of a split."""
         entries = [entry for entry in self.shards if entry.part == part]
         shards = tuple(shard_of(self.folder / entry.file) for entry in entries)
         chunks: list[Chunk] = []
@@ -222,7 +223,7 @@ class Index:
         seed: int = 0,
         buffer: int = 128,
     ) -> Dataset:
-        """Train as a stream, val and test in memory.
+        """Make a data set: train is a stream, val and test are in memory.
 
         Raises:
             ValueError: fractions that are none, too few rows, or one that cannot be

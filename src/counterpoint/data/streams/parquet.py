@@ -15,7 +15,7 @@ from counterpoint.data.streams.shard import Cells, Shard, Survey, one_line
 
 
 class Parquet(Shard):
-    """A Parquet file."""
+    """Read a Parquet file."""
 
     def survey(self) -> Survey:
         with self._open() as file:
@@ -27,8 +27,8 @@ class Parquet(Shard):
             )
 
     def classes(self) -> dict[str, str]:
-        """Names of the classes of each label that has them, as Hugging Face's datasets
-        note them."""
+        """Return the names of the classes of each label that has them, as Hugging
+        Face's datasets note them."""
         with self._open() as file:
             said = (file.metadata.metadata or {}).get(b"huggingface", b"{}")
         try:
@@ -115,7 +115,7 @@ def _bytes_of(name: str, array: Any) -> Any:
         where = compute.struct_field(array, "path")[row].as_py()
         if where is not None:
             raise ValueError(
-                f"column {name!r} holds the path {where!r} in the place of an image; write the shard with the images in it"
+                f"column {name!r} holds the path {where!r} instead of an image; write the shard with the images in it"
             )
     return content
 

@@ -27,7 +27,7 @@ from counterpoint.data.split import Array
 
 @dataclass(frozen=True)
 class Broken:
-    """In the place of a value that could not be read, says why."""
+    """Stand for a value that could not be read, and say why."""
 
     why: str
 
@@ -47,14 +47,14 @@ class Cells:
 
     @staticmethod
     def of(cells: Sequence[Any]) -> Cells:
-        """From a value each row; None where it has none."""
+        """Make cells from one value a row; None where a row has none."""
         return Cells(
             [cell for cell in cells if cell is not None],
             np.array([cell is not None for cell in cells], bool),
         )
 
     def take(self, rows: Array) -> Cells:
-        """The cells of the chosen rows (indices)."""
+        """Return the cells of the chosen rows (indices)."""
         if len(rows) == len(self.present) and (rows == np.arange(len(rows))).all():
             return self
         place = np.cumsum(self.present) - 1
@@ -69,7 +69,7 @@ class Cells:
 
 @dataclass(frozen=True)
 class Survey:
-    """What one look at a shard finds.
+    """What one look at a shard shows.
 
     Attributes:
         chunks: where each chunk begins (a row group's number, a byte), and its number
@@ -100,7 +100,7 @@ class Shard(ABC):
 
     @abstractmethod
     def cells(self, place: int, rows: int, names: Sequence[str] | None = None) -> dict[str, Cells]:
-        """The chosen columns (all where None) of a chunk.
+        """Read the chosen columns (all where None) of a chunk.
 
         Raises:
             ValueError: the file is not what the survey found, or corrupt.

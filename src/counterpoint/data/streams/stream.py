@@ -58,7 +58,7 @@ DECODERS = min(4, os.cpu_count() or 1)
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """The rows of a split that does not fit in memory.
+    """Hold the rows of a split that does not fit in memory.
 
     :func:`counterpoint.data.load` makes one of a folder of shards, and ``fit`` trains
     from it as from a :class:`Split`.
@@ -107,8 +107,8 @@ class Stream:
         return max(1, self.buffer * 10**6 // row_bytes(self.columns, self.modalities))
 
     def sample(self, rows: int = MOST_ROWS, seed: int = 0) -> Split:
-        """Some rows in memory: all if they are no more than ``rows`` and fit in the
-        buffer, else random ones of random chunks."""
+        """Read some rows into memory: all if they are no more than ``rows`` and fit in
+        the buffer, else random rows of random chunks."""
         return Reader(self).read(
             spread(self.chunks, min(rows, self.block_rows), np.random.default_rng((seed, 1)))
         )
@@ -160,8 +160,8 @@ class Stream:
         )
 
     def read_as(self, modalities: Sequence[Modality]) -> Stream:
-        """The stream as a model of these modalities reads it, where values need no
-        conversion.
+        """Return the stream as a model of these modalities reads it, where values need
+        no conversion.
 
         Raises:
             ValueError: they do.
@@ -179,13 +179,13 @@ class Stream:
 
     @cached_property
     def vocabularies(self) -> dict[str, Vocabulary]:
-        """By modality of text."""
+        """The vocabulary of each modality of text."""
         text = {column.name for column in self.columns if column.kind == "text"}
         return {m.name: Vocabulary(m.words) for m in self.modalities if m.name in text}
 
 
 class Reader:
-    """Reads rows of a stream.
+    """Read rows of a stream.
 
     The cells of the last chunk are kept, because the next rows are often of the same.
 
@@ -198,7 +198,7 @@ class Reader:
         self.last: tuple[Chunk, dict[str, Cells]] | None = None
 
     def read(self, picks: Sequence[Pick]) -> Split:
-        """The chosen rows.
+        """Read the chosen rows.
 
         Raises:
             BadRow: one cannot be used.
@@ -307,9 +307,9 @@ class Reader:
 
 
 class StreamLoader(Loader[Stream]):
-    """Batches of a stream, in the order that is explained at the top of
-    :mod:`counterpoint.data.streams.stream`; see
-    :class:`~counterpoint.data.loader.Loader` for its arguments. A pass may raise
+    """Load batches of a stream, in the order that
+    :mod:`counterpoint.data.streams.stream` explains. See
+    :class:`~counterpoint.data.loader.Loader` for the arguments. A pass may raise
     :class:`BadRow`.
 
     Each process sees ⌊N / W⌋ rows in as many batches as the others; up to W − 1 rows

@@ -28,7 +28,7 @@ _FIELDS = (
 
 
 class Tar(Shard):
-    """A tar archive that is not compressed."""
+    """Read a tar archive that is not compressed."""
 
     def survey(self) -> Survey:
         chunks = _Chunks()
@@ -212,7 +212,7 @@ def _values(extension: str, content: bytes, names: Sequence[str] | None) -> list
 
 
 def check_readable(name: str, kind: str) -> None:
-    """Whether members of a tar are of a kind that is read.
+    """Check that members of a tar are of a kind that is read.
 
     Raises:
         ValueError: they are not.
