@@ -1247,7 +1247,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "paths of images": (
         lambda f: write_parquet(f / "a.parquet", {"image": [{"bytes": None, "path": "x.png"}] * 4}),
         ValueError,
-        r"a\.parquet: rows 0 to 3: column 'image' holds the path 'x\.png' in the place of an image",
+        r"a\.parquet: rows 0 to 3: column 'image' holds the path 'x\.png' instead of an image",
     ),
     "no train": (
         lambda f: numbered(f / "test", [4]),

@@ -111,7 +111,7 @@ def covariates_of_kinds(
 
 
 def _doubt(name: str, values: Array) -> None:
-    """Warn of numbers that look like categories, and of categories that look like none."""
+    """Warn of numbers that look like categories, and of the reverse."""
     known = np.unique(values[np.isfinite(values)] if values.dtype.kind == "f" else values)
     if values.dtype.kind == "f":
         if 1 < len(known) <= min(_FEW, len(values) / 2) and not (known != np.rint(known)).any():

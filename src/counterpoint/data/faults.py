@@ -1,5 +1,5 @@
-"""Keep a ledger of what is bad in a source: refuse it at once, or leave it out, warn and
-list it in the notes.
+"""Keep a ledger of what is bad in a source: refuse it at once, or leave it out, warn
+and list it in the notes.
 
 A fault is either one row (an image that can't be read), or a group of names that share
 what is wrong with them (observations without counts).

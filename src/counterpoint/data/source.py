@@ -1,5 +1,5 @@
-"""What a source of data is: a name, a line about it, a record of options, and a function
-that opens it.
+"""What a source of data is: a name, a line about it, a record of options, and a
+function that opens it.
 
     request + options  →  open  →  Dataset
 

@@ -206,7 +206,8 @@ def _photo(path: Path, size: int) -> np.ndarray:
 
 
 def _mask(parts: list[Path], size: int) -> np.ndarray:
-    """Where parts but the skin cover at least half a pixel: 0 or 255, (1, size, size)."""
+    """Where parts except the skin cover at least half a pixel: 0 or 255, (1, size,
+    size)."""
     from PIL.Image import Resampling, fromarray
 
     drawn = {

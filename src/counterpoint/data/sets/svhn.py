@@ -31,8 +31,8 @@ class SvhnOptions:
 
 
 def mnist_svhn(request: Request, options: SvhnOptions) -> Dataset:
-    """Read pairs of an MNIST digit ``mnist`` (1×28×28) and a house number's digit ``svhn``
-    (3×32×32) of the same class; shared label ``digit``.
+    """Read pairs of an MNIST digit ``mnist`` (1×28×28) and a house number's digit
+    ``svhn`` (3×32×32) of the same class; shared label ``digit``.
 
     The root holds ``mnist/``, ``svhn/train_32x32.mat`` and ``svhn/test_32x32.mat`` (or
     the two in itself), as published. Each pairing uses every image of the larger set of
@@ -113,7 +113,8 @@ def _read(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mnist_svhn_text(request: Request, options: SvhnOptions) -> Dataset:
-    """Read the same pairs, and the word of the digit (:mod:`counterpoint.data.sets.words`)."""
+    """Read the same pairs, and the word of the digit
+    (:mod:`counterpoint.data.sets.words`)."""
     return with_words(mnist_svhn(request, options), request.seed)
 
 

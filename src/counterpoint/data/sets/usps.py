@@ -31,8 +31,8 @@ class UspsOptions:
 
 
 def digits_usps(request: Request, options: UspsOptions) -> Dataset:
-    """Read pairs of an MNIST digit ``mnist`` (1×28×28) and a USPS digit ``usps`` (1×16×16)
-    of the same class; shared label ``digit``.
+    """Read pairs of an MNIST digit ``mnist`` (1×28×28) and a USPS digit ``usps``
+    (1×16×16) of the same class; shared label ``digit``.
 
     The root holds ``mnist/`` and ``usps/usps.h5`` (or ``usps.h5``), with ``train/data
     (N, 256)`` in [0, 1], ``train/target``, and ``test/...``. Each pairing uses every
@@ -115,7 +115,8 @@ def _usps(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def digits_usps_text(request: Request, options: UspsOptions) -> Dataset:
-    """Read the same pairs, and the word of the digit (:mod:`counterpoint.data.sets.words`)."""
+    """Read the same pairs, and the word of the digit
+    (:mod:`counterpoint.data.sets.words`)."""
     return with_words(digits_usps(request, options), request.seed)
 
 

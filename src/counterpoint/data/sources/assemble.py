@@ -165,7 +165,7 @@ def _units(assay: Assay, train: Array) -> Array:
 def _flat(
     assays: Sequence[Assay], observed: Observed, rows: Array, units: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """The arrays of one split by their names (:mod:`counterpoint.data.sources.arrays`)."""
+    """The arrays of one split by name (:mod:`counterpoint.data.sources.flat`)."""
     own = observed.take(rows)
     flat: dict[str, Array] = {f"label/{k}": v for k, v in own.labels.items()}
     flat |= {f"label/{k}/{m}": v for k, by in own.private_labels.items() for m, v in by.items()}

@@ -1,5 +1,5 @@
-"""Turn covariates into columns that decoders read: floats make one column, anything else
-one column for each value."""
+"""Turn covariates into columns that decoders read: floats make one column, anything
+else one column for each value."""
 
 from __future__ import annotations
 

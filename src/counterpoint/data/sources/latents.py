@@ -8,8 +8,8 @@ latent and the image it stands for are
     z = (E[y | x] − c) s,    x ≈ g(z / s + c),
 
 where s and c are the autoencoder's own: ``scaling_factor``, which is to give z a
-variance of about 1, over ``latents_std``, and ``shift_factor`` or ``latents_mean``. Most
-autoencoders have s alone. Channels are not standardised beyond that, so that decoding
+variance of about 1, over ``latents_std``, and ``shift_factor`` or ``latents_mean``.
+Most autoencoders have s alone. Channels are not standardised beyond that, so that decoding
 needs only the autoencoder. We chose the mean of the posterior: a draw would add noise
 that no modality explains.
 """

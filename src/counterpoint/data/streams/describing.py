@@ -1,4 +1,4 @@
-"""Look at the values of shards: which columns are modalities, and what they look like."""
+"""Look at the values of shards: which columns are modalities, and how they look."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def _difference(
     first: str,
     file: str,
 ) -> str | None:
-    """How the columns of a shard differ from those of the first; None where they do not.
+    """How the columns of a shard differ from those of the first; None if they do not.
 
     Args:
         first, file: the names of the two shards.
