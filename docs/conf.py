@@ -1,4 +1,4 @@
-"""Sphinx: MyST pages, the API reference from docstrings, and every example run by the doctest builder."""
+"""Sphinx: MyST pages, the API reference from docstrings, and examples that run."""
 
 import re
 from importlib.metadata import version as installed
@@ -43,7 +43,10 @@ CODE = re.compile(r"(``.+?``|:\w+:`.+?`|`.+?`_?)")
 def plain_mathematics(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
-    """Docstrings are plain text with ``code``: a star or a bar in them is mathematics, and an indented block of a module is a formula."""
+    """Escape the mathematics of docstrings, which are plain text with ``code``.
+
+    A star or a bar is mathematics, and an indented block of a module is a formula.
+    """
     written: list[str] = []
     literal = False
     for line in lines:

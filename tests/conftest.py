@@ -9,6 +9,9 @@ import os
 # Set before torch starts, and in the environment, so that the processes that tests start do the
 # same.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault(
+    "NUMBA_OPT", "0"
+)  # umap maps a few points once, and what compiles its functions well takes longer
 
 from pathlib import Path
 

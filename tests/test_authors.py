@@ -49,10 +49,10 @@ def test_the_priors_have_their_standard_deviation_in_the_bound_and_in_samples(
     model, of = method.model, batch()
     encoding = model.encode(of)
     bound = next(loss for loss, _ in method.stage.losses if isinstance(loss, Bound))
-    draws = bound.draws(model, encoding)
-    found = bound.terms(model, encoding, draws, model.decode(draws, None))["kl"]
+    ask = bound(model, encoding)
+    found = ask.answered(model, None)["kl"]
     expected = torch.zeros(len(of))
-    for name, draw in zip(model.names, draws, strict=True):
+    for name, draw in zip(model.names, ask.draws, strict=True):
         z, w = draw.latents.shared[0], encoding.private[name]
         mixture = torch.stack([q.log_prob(z) for q in encoding.shared.values()]).logsumexp(
             0

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,27 @@ def test_flags_come_after_the_configuration_file(tmp_path: Path) -> None:
     )
     assert list(got.model["networks"]["hidden"]) == [8, 9] and got.fit["max_time"] is None
     assert settings(["mopoe", "--config", str(file)]).method == "mopoe"
+
+
+def test_a_command_is_not_answered_by_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A parser serves many commands, whatever went wrong with one of them."""
+    assert "option --fit.lr: expected float" in refused(
+        capsys, "fit", "mvae", "--print_config", "--lr", "fast"
+    )
+    assert (
+        "no data"
+        in (said := refused(capsys, "fit", "mvae", "--max_steps", "1", "--out", tmp_path / "a"))
+        or "name the data" in said
+    )
+    assert (
+        main(["fit", "mvae", "--print_config", "--lr", "0.5"])
+        == main(["fit", "mvae", "--print_config"])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    assert printed.count("lr: 0.5") == 1 and printed.count("method: mvae") == 2
 
 
 def test_print_config_can_be_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -768,9 +790,12 @@ def test_data_list(capsys: pytest.CaptureFixture[str]) -> None:
     "ignore:Tensorflow not installed:ImportWarning"
 )  # umap, which needs none
 def test_demo_ends_with_a_table_and_a_report(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its report has every map that can be had."""
+    """Its report has every map that can be had, here of a few points."""
+    from counterpoint.report import figures
+
+    monkeypatch.setattr(figures, "latent_points", partial(figures.latent_points, n=64))
     small = [
         "--max_steps=4",
         "--pairings=1",
@@ -966,7 +991,7 @@ def test_words_make_the_same_options() -> None:
 
 
 def test_a_fitted_refiner_stays_with_the_run(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its steps are not those of training; what was measured before is gone, what it
     gains is said, measured and shown."""
@@ -1028,6 +1053,9 @@ def test_a_fitted_refiner_stays_with_the_run(
         drawn.append(np.load(tmp_path / "t.npz")["view2"])
     assert not np.array_equal(*drawn)
     assert "refine=0 must be 1 or more steps" in refused(capsys, *translate, "--refine", "0")
+    monkeypatch.setattr(
+        "counterpoint.metrics.refinement.ASCENT", 10
+    )  # where it ends is looked at elsewhere
     assert (
         main(
             [

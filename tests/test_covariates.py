@@ -17,8 +17,8 @@ from sklearn.linear_model import LogisticRegression
 import counterpoint as cp
 from counterpoint.cli import main
 from counterpoint.core.batch import Batch
+from counterpoint.core.covariates import columns
 from counterpoint.core.modality import Modality, covariates_of
-from counterpoint.core.reading import columns
 from counterpoint.data import BatchLoader, Dataset, Split, load
 from counterpoint.data.sources.files import FolderWriter, manifest_digest, new_folder, read_manifest
 from counterpoint.data.split import COVARIATES

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from processes import Fork, finished
 from test_training import BASE, Signalled, rows, same, small
 
 import counterpoint as cp
@@ -107,11 +109,15 @@ def test_killed_commands_go_on_and_come_to_the_same(tmp_path: Path) -> None:
     """Three moments, and one by chance, of a run of two stages and of what is fitted
     afterwards, by KILL, TERM and INT; the campaign has all of them."""
     chosen = ["--only", "fit-jnf", "fit-prior", "--moments", "3", "--random", "1", "--seed", "1"]
-    done = subprocess.run(
-        [sys.executable, str(CAMPAIGN), str(tmp_path), *chosen], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("4 trials") == 2 and "0 failures of 8" in done.stdout
+
+    def campaign() -> None:
+        sys.argv = [str(CAMPAIGN), str(tmp_path), *chosen]
+        runpy.run_path(str(CAMPAIGN), run_name="__main__")
+
+    process = Fork(campaign, tmp_path.parent)
+    said, complained = finished(process)
+    assert process.returncode == 0, said + complained
+    assert said.count("4 trials") == 2 and "0 failures of 8" in said
 
 
 @pytest.mark.parametrize("added", [False, True])

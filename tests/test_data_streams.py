@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import shutil
 import signal
@@ -28,7 +29,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from processes import ENVIRONMENT, PATIENCE, finished, run_script, script, wait_for
+from processes import ENVIRONMENT, PATIENCE, Fork, finished, ranks, wait_for
 from torch import Tensor, nn
 
 import counterpoint as cp
@@ -578,8 +579,7 @@ def test_processes_share_the_last_batch(tmp_path: Path) -> None:
 def test_a_killed_process_goes_on_and_each_row_comes_once_an_epoch(tmp_path: Path) -> None:
     train, out, notes = data_of(tmp_path / "shards").train, tmp_path / "r", tmp_path / "notes"
     options = {**TRAIN, "max_epochs": 12, "checkpoint_seconds": 0.1}
-    code = f"fit(Counted(Path({str(notes)!r}), slow=0.05), data_of(Path({str(tmp_path / 'shards')!r})).train, out={str(out)!r}, **{options})"
-    run = script(tmp_path / "train.py", "test_data_streams", code)
+    run = Fork(lambda: fit(Counted(notes, slow=0.05), train, out=out, **options), tmp_path)  # type: ignore[arg-type]
     wait_for(out / "checkpoints" / "last.ckpt", run)
     time.sleep(float(np.random.default_rng().uniform(0, 1)))  # seeds would not fix the moment
     run.send_signal(signal.SIGKILL)
@@ -620,24 +620,36 @@ def of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
     data_of(folder / "shards")
     contrasted(folder / "views")
-    code = f"""
-from torch import distributed
-class Ranked(Counted):
-    def losses(self, batch, step):
-        self.notes = Path({str(folder)!r}) / (self.run + str(distributed.get_rank()))
-        return super().losses(batch, step)
-def run(name, **options):
-    method = Ranked()
-    method.run = name
-    fit(method, data_of(Path({str(folder / "shards")!r})).train, out={str(folder)!r} + "/" + name[:-1], devices=2, **{TRAIN}, **options)
-run("whole-")
-run("part-", max_steps=9)
-run("part-", resume=True)
-data, method = contrasted(Path({str(folder / "views")!r}))
-method.fit(data.train, out={str(folder / "contrast")!r}, devices=2, batch_size=6, max_steps=1, log_every=1, **QUIET)
-assert main({[*SHARED_OUT, "--data", str(folder / "views"), "--out", str(folder / "command")]}) == 0
-"""
-    (folder / "said").write_text(run_script(folder / "train.py", "test_data_streams", code))
+    command = [*SHARED_OUT, "--data", str(folder / "views"), "--out", str(folder / "command")]
+
+    def run(name: str, **options: Any) -> None:
+        method = Counted(folder / f"{name}-{os.environ['LOCAL_RANK']}")
+        fit(
+            method,
+            data_of(folder / "shards").train,
+            out=folder / name,
+            devices=2,
+            **TRAIN,
+            **options,
+        )  # type: ignore[arg-type]
+
+    def train() -> None:
+        run("whole")
+        run("part", max_steps=9)
+        run("part", resume=True)
+        data, method = contrasted(folder / "views")
+        method.fit(
+            data.train,
+            out=folder / "contrast",
+            devices=2,
+            batch_size=6,
+            max_steps=1,
+            log_every=1,
+            **QUIET,
+        )
+        assert main(command) == 0
+
+    (folder / "said").write_text(ranks(train, folder))
     return folder
 
 

@@ -12,7 +12,14 @@ from linear_gaussian import LinearGaussian, log_normal, perturbed
 from test_oracle import Array, assert_same_expectation, gradients, loss_of, total
 
 from counterpoint.model.rules import Mixture, Product
-from counterpoint.objectives.bound import Bound
+from counterpoint.objectives.bound import (
+    Bound,
+    CrossPrivate,
+    Density,
+    from_auxiliary_prior,
+    from_encoder,
+    of_everything,
+)
 from counterpoint.objectives.routes import Routes, everything_to_everything, singles_to_everything
 
 BETA = 2.5
@@ -56,10 +63,10 @@ def test_the_gradient_is_that_of_a_quadrature() -> None:
 
 
 def both(
-    routes: Routes, samples: int, density: str, private: str
+    routes: Routes, samples: int, density: Density | None, private: CrossPrivate
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Gradients of IWAE and of DReG, 150 of each, of a posterior that is off."""
-    mixed = density == "everything"
+    mixed = density is of_everything
     model = perturbed(
         SEVERAL.model(Mixture() if mixed else Product(prior_expert="never"), auxiliary_scale=0.7),
         0.3,
@@ -72,31 +79,27 @@ def both(
         "samples": samples,
         "beta": BETA,
         "density": density,
-        "private": private,
+        "cross_private": private,
     }
     iwae, dreg = (
         gradients(Bound(routes, estimator=e, **options), model, batch, 150)
         for e in ("iwae", "dreg")
-    )  # type: ignore[arg-type]
+    )
     return iwae, dreg
 
 
 @pytest.mark.parametrize(
     ("routes", "samples", "density", "private"),
     [
-        (everything_to_everything, 4, "route", "own"),
-        (
-            singles_to_everything,
-            4,
-            "route",
-            "auxiliary",
-        ),  # a sum over sources; private latents of targets from learned priors
-        (singles_to_everything, 4, "route", "own"),
-        (singles_to_everything, 1, "everything", "auxiliary"),  # MMVAE+
+        (everything_to_everything, 4, None, from_encoder),
+        # A sum over sources; private latents of targets from learned priors.
+        (singles_to_everything, 4, None, from_auxiliary_prior),
+        (singles_to_everything, 4, None, from_encoder),
+        (singles_to_everything, 1, of_everything, from_auxiliary_prior),  # MMVAE+
     ],
 )
 def test_the_gradient_is_that_of_iwae_in_expectation(
-    routes: Routes, samples: int, density: str, private: str
+    routes: Routes, samples: int, density: Density | None, private: CrossPrivate
 ) -> None:
     assert_same_expectation(*both(routes, samples, density, private))
 
@@ -105,7 +108,7 @@ def test_of_a_mixture_of_several_samples_all_but_the_encoders_of_z_have_the_grad
     None
 ):
     """MMVAE+ with K = 4: private encoders, decoders and auxiliary priors."""
-    iwae, dreg = both(singles_to_everything, 4, "everything", "auxiliary")
+    iwae, dreg = both(singles_to_everything, 4, of_everything, from_auxiliary_prior)
     exact = [n for n in iwae if "encoders" not in n or "private" in n]
     assert (
         any("auxiliary" in n for n in exact)

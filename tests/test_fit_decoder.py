@@ -26,6 +26,7 @@ from counterpoint.metrics.evaluation import GROUPS, _origin
 from counterpoint.model.denoising import DenoiserOptions, Denoising
 from counterpoint.model.rules import Mixture, Product
 from counterpoint.objectives.afterwards import DecoderFit
+from counterpoint.objectives.loss import Terms
 from counterpoint.training import NonFiniteLoss
 
 ORACLE = LinearGaussian.make()
@@ -68,10 +69,10 @@ def test_what_is_drawn_has_the_exact_predictive_distribution() -> None:
     method.fit_decoder(
         split,
         denoiser=DenoiserOptions(("a",), width=6),
-        max_steps=1500,
+        max_steps=900,
         max_epochs=-1,
-        cooldown=700,
-        lr=3e-3,
+        cooldown=500,
+        lr=4e-3,
         progress=False,
     )
     after = weights(method)
@@ -120,7 +121,7 @@ def test_a_mixture_teaches_the_decoder_with_every_modality_that_a_row_has() -> N
     batch = Batch({name: v * present[name].unsqueeze(1) for name, v in x.items()}, present)
     encoding = method.model.encode(batch)
     torch.manual_seed(0)
-    draws = [DecoderFit(["a"]).draws(method.model, encoding)[0].latents for _ in range(4000)]
+    draws = [DecoderFit(["a"])(method.model, encoding).draws[0].latents for _ in range(4000)]
     z, w = torch.cat([d.shared for d in draws]), torch.cat([d.private["a"] for d in draws])
     a, b = (encoding.shared[name].rsample(torch.Size((4000,))).detach() for name in "ab")  # type: ignore[union-attr]
     half = torch.cat([a[:2000, 0], b[:2000, 0]])
@@ -251,7 +252,7 @@ def test_rows_without_the_modality_teach_nothing() -> None:
     hook.remove()
     assert seen == [2, 2, 2]
     method.begin(None)
-    (loss,) = DecoderFit(["image"]).terms(*_decoded(method, split.batch(np.arange(4)))).values()
+    (loss,) = _terms(method, split.batch(np.arange(4))).values()
     loss.mean().backward()
     learned = [p.grad for p in method.model.likelihood("image").parameters()]
     assert torch.equal(loss, torch.zeros(4)) and all(g is not None and not g.any() for g in learned)
@@ -268,10 +269,9 @@ def test_rows_without_the_modality_teach_nothing() -> None:
         )
 
 
-def _decoded(method: Method, batch: Batch) -> Any:
-    encoding = method.model.encode(batch)
-    draws = DecoderFit(["image"]).draws(method.model, encoding)
-    return method.model, encoding, draws, method.model.decode(draws, batch.covariates)
+def _terms(method: Method, batch: Batch) -> Terms:
+    ask = DecoderFit(["image"])(method.model, method.model.encode(batch))
+    return ask.answered(method.model, batch.covariates)
 
 
 def test_the_likelihood_of_a_draft_does_not_learn() -> None:

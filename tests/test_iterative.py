@@ -19,7 +19,7 @@ from counterpoint.core.batch import Batch
 from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split
 from counterpoint.inference import Refiner, RefinerOptions, Trace
-from counterpoint.inference.refinement import _gradients, _signals
+from counterpoint.inference.signals import _gradients, signals_of
 from counterpoint.methods import (
     DMVAE,
     JMVAE,
@@ -96,7 +96,7 @@ def fitted() -> Method:
     """A refiner fitted to a joint encoder that is far off."""
     method = method_on(PLAIN, JMVAE, PLAIN.joint_rule())
     method.fit_refiner(
-        split_of(PLAIN), refiner=RefinerOptions(width=64), steps=800, lr=3e-3, progress=False
+        split_of(PLAIN), refiner=RefinerOptions(width=64), steps=500, lr=5e-3, progress=False
     )
     return method
 
@@ -159,8 +159,8 @@ def test_private_latents_are_refined_too(
     method.fit_refiner(
         split_of(PRIVATE),
         refiner=RefinerOptions(width=64, steps=3),
-        steps=300,
-        lr=4e-3,
+        steps=150,
+        lr=8e-3,
         progress=False,
     )
     x = PRIVATE.draw(300, seed=9)
@@ -179,7 +179,7 @@ def test_private_latents_are_refined_too(
 def test_products_and_their_mixtures_are_refined(kind: type[Method], rule: Rule) -> None:
     method = method_on(PLAIN, kind, rule, 0.1)
     method.fit_refiner(
-        split_of(PLAIN), refiner=RefinerOptions(width=64), steps=250, lr=4e-3, progress=False
+        split_of(PLAIN), refiner=RefinerOptions(width=64), steps=150, lr=6e-3, progress=False
     )
     x = PLAIN.draw(300, seed=9)
     found = kls(method.refine(single(PLAIN, x)), exact(PLAIN, x, NAMES))
@@ -191,8 +191,8 @@ def test_a_refiner_is_fitted_by_random_rounds_too() -> None:
     method.fit_refiner(
         split_of(PLAIN),
         refiner=RefinerOptions(width=64, rounds=1),
-        steps=250,
-        lr=4e-3,
+        steps=120,
+        lr=8e-3,
         progress=False,
     )
     x = PLAIN.draw(300, seed=9)
@@ -200,13 +200,13 @@ def test_a_refiner_is_fitted_by_random_rounds_too() -> None:
     assert found[-1] <= 0.05 and found[0] > 10 * found[-1]
 
 
-def test_errors_serve_as_signals() -> None:
+def test_errors_serve_assignals_of() -> None:
     method = method_on(PLAIN, JMVAE, PLAIN.joint_rule())
     method.fit_refiner(
         split_of(PLAIN),
         refiner=RefinerOptions(width=64, signal="error"),
-        steps=400,
-        lr=4e-3,
+        steps=200,
+        lr=8e-3,
         progress=False,
     )
     x = PLAIN.draw(300, seed=9)
@@ -272,7 +272,7 @@ def test_unrolled_training_has_the_same_value_and_another_gradient() -> None:
         nn.init.normal_(next(refiner.heads.children()).weight, std=0.1)  # type: ignore[arg-type]
         method.model.put_refiner(refiner)
         encoding = method.model.encode(of)
-        trace = inference.refinement(method.model, encoding)
+        trace = inference.trace_of(method.model, encoding)
         last = trace.last.parts["z"].loc.square().sum()
         values.append(float(last.detach()))
         slopes.append(
@@ -298,7 +298,7 @@ def test_what_w_sees_is_the_same_whatever_a_row_lacks(signal: Any) -> None:
         RefinerOptions(signal=signal, draws=4000 if signal == "gradient" else 2, width=16),
     )
     seen = [
-        _signals(
+        signals_of(
             method.model,
             encoding,
             inference.approximation(method.model, encoding, given),
@@ -315,7 +315,7 @@ def test_decoders_learn_from_the_bound_alone(signal: Any) -> None:
     """Where steps are cut, no gradient reaches a decoder through what the refiner sees."""
     torch.manual_seed(0)
     method = small(signal=signal)
-    trace = inference.refinement(method.model, method.model.encode(rows(8).batch(slice(0, 8))))
+    trace = inference.trace_of(method.model, method.model.encode(rows(8).batch(slice(0, 8))))
     slopes = torch.autograd.grad(
         trace.last.parts["z"].loc.sum(), [*method.model.decoders.parameters()], allow_unused=True
     )
@@ -375,8 +375,8 @@ def test_alignment_is_its_closed_form_and_moves_unimodal_encoders_alone(directio
     x = PLAIN.draw(4)
     here = {"a": np.array([True, True, False, True]), "b": np.ones(4, bool), "c": np.ones(4, bool)}
     encoding = method.model.encode(single(PLAIN, x, here))
-    value = Alignment(direction).terms(method.model, encoding, (), ())["align"]
-    last = inference.refinement(method.model, encoding).last.shared
+    value = Alignment(direction).terms(method.model, encoding)["align"]
+    last = inference.trace_of(method.model, encoding).last.shared
     q = (last.centre.detach().numpy(), last.stddev.detach().numpy())
     expected = np.zeros(4)
     for n in NAMES:
@@ -582,9 +582,9 @@ def test_unimodal_encoders_learn_what_everything_says(staged: bool) -> None:
     method.fit(
         train,
         rows(200, 1),
-        max_epochs=8,
+        max_epochs=5,
         batch_size=100,
-        lr=5e-3,
+        lr=8e-3,
         progress=False,
         tensorboard=False,
         accelerator="cpu",
@@ -850,7 +850,7 @@ def test_hidden_rows_keep_something_of_what_they_have(present: str) -> None:
 
 def test_no_encoder_learns_from_the_refiners_loss() -> None:
     method = small()
-    RefinerLoss().terms(method.model, method.model.encode(rows(30).batch(slice(0, 30))), (), ())[
+    RefinerLoss().terms(method.model, method.model.encode(rows(30).batch(slice(0, 30))))[
         "refine"
     ].sum().backward()
     learning = {

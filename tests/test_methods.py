@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,20 @@ def covariates(data: str, rows: int = ROWS, seed: int = 6) -> Tensor | None:
     )
 
 
+@cache
+def has_private_latents(name: str) -> bool:
+    kind: Any = METHODS[name]
+    return bool(
+        kind(MODALITIES, networks=cp.NetworkOptions(width=4, hidden=(16,))).model.private_dims
+    )
+
+
 def make(
     name: str, modalities: tuple[Modality, ...] = MODALITIES, *, norm: str = "none", **options: Any
 ) -> Method:
     networks = cp.NetworkOptions(width=4, hidden=(16,), norm=norm)  # type: ignore[arg-type]
     kind: Any = METHODS[name]  # a concrete method, whose constructor takes modalities and options
-    if kind(modalities, networks=networks).model.private_dims:
+    if has_private_latents(name):
         options = {"private_dim": 3, **options}
     if name.startswith("jnf"):
         options = {

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,6 +37,7 @@ from counterpoint.metrics.judges import Judge
 from counterpoint.metrics.matchers import different, train_matchers
 from counterpoint.metrics.means import Means
 from counterpoint.metrics.retrieval import score_retrieval
+from counterpoint.nn.options import NetworkOptions
 
 MODALITIES = (
     Modality("image", (1, 8, 8)),
@@ -284,9 +286,22 @@ class Blind(Oracle):
         raise ValueError("no exact density")
 
 
+KEPT = TemporaryDirectory()
+"""Judges that have been trained, which are the same for the same data."""
+
+
 def run(method: Any, data: Dataset, **options: Any) -> Evaluation:
     return evaluate(
-        method, data, **{"samples": 200, "rows": None, "progress": False, "judge": QUICK, **options}
+        method,
+        data,
+        **{
+            "samples": 200,
+            "rows": None,
+            "progress": False,
+            "judge": QUICK,
+            "cache": Path(KEPT.name),
+            **options,
+        },
     )
 
 
@@ -462,7 +477,10 @@ def test_evaluation_repeats_and_leaves_the_random_state_alone(data: Dataset) -> 
         torch.equal(before, torch.get_rng_state())
         and (np.random.get_state()[1] == before_numpy).all()
     )
-    assert run(Oracle(data), data, **options).metrics == run(Oracle(data), data, **options).metrics
+    again, trained_again = (
+        run(Oracle(data), data, **options, cache=cache) for cache in (Path(KEPT.name), None)
+    )
+    assert again.metrics == trained_again.metrics
     assert first.meta["rows"] == {
         "generated_from": 100,
         "samples": 64,
@@ -551,8 +569,9 @@ def test_real_methods_are_evaluated_with_holes_in_the_data(data: Dataset, name: 
         "holes", MODALITIES, *(split.with_missing(0.3, 3) for split in data.splits().values())
     )
     torch.manual_seed(0)
+    networks = NetworkOptions(width=4, hidden=(32,))
     method = METHODS[name].for_data(
-        holes, shared_dim=4, **({"private_dim": 3} if name == "idmvae" else {})
+        holes, shared_dim=4, networks=networks, **({"private_dim": 3} if name == "idmvae" else {})
     )
     method.train()
     found = run(

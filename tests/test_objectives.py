@@ -19,7 +19,15 @@ from counterpoint.methods.common import singles
 from counterpoint.model.model import Model
 from counterpoint.model.rules import Mixture, Product
 from counterpoint.objectives.afterwards import DiffusionPriorLoss
-from counterpoint.objectives.bound import Bound, RouteDraw
+from counterpoint.objectives.bound import (
+    Bound,
+    Density,
+    from_auxiliary_prior,
+    from_encoder,
+    mean_over_routes,
+    of_everything,
+    sum_over_routes,
+)
 from counterpoint.objectives.loss import Loss, Terms
 from counterpoint.objectives.matching import PosteriorMatch
 from counterpoint.objectives.routes import (
@@ -37,8 +45,7 @@ ABCD = ("a", "b", "c", "d")
 
 def terms(loss: Loss, model: Model, batch: Batch) -> Terms:
     encoding = model.encode(batch)
-    draws = loss.draws(model, encoding)
-    return loss.terms(model, encoding, draws, model.decode(draws, encoding.batch.covariates))
+    return loss(model, encoding).answered(model, encoding.batch.covariates)
 
 
 # --- routes -------------------------------------------------------------------------------------------------------------
@@ -94,7 +101,10 @@ def test_random_subsets_are_proper_distinct_and_uniform() -> None:
 
 def test_bad_options_are_refused() -> None:
     for options, message in (
-        ({"estimator": "vimco"}, "estimator='vimco' is unknown; choose 'elbo', 'iwae' or 'dreg'"),
+        (
+            {"estimator": "vimco"},
+            "estimator='vimco' is unknown; choose one of 'elbo', 'iwae', 'dreg'",
+        ),
         ({"samples": 0}, "samples=0 must be 1 or more"),
         ({"beta": -0.5}, "beta=-0.5 must not be negative"),
     ):
@@ -111,14 +121,14 @@ def test_draws_take_private_latents_from_where_they_must() -> None:
     model = ORACLE.model(Mixture(), auxiliary_scale=50.0)
     batch = ORACLE.batch(ORACLE.draw(200))
     encoding = model.encode(batch)
-    for private in ("auxiliary", "own"):
-        draws = Bound(singles_to_everything, samples=3, private=private).draws(model, encoding)
-        for draw in draws:
-            assert isinstance(draw, RouteDraw) and draw.latents.shared.shape == (3, 200, 2)
+    for private in (from_auxiliary_prior, from_encoder):
+        ask = Bound(singles_to_everything, samples=3, cross_private=private)(model, encoding)
+        for draw, route in zip(ask.draws, singles_to_everything(NAMES), strict=True):
+            assert draw.latents.shared.shape == (3, 200, 2)
             for n in NAMES:
                 spread = float(draw.latents.private[n].detach().std())
-                from_auxiliary = private == "auxiliary" and n not in draw.route.given
-                assert (spread > 30) == from_auxiliary, (private, draw.route.given, n, spread)
+                from_auxiliary = private is from_auxiliary_prior and n not in route.given
+                assert (spread > 30) == from_auxiliary, (private, route.given, n, spread)
 
 
 def test_sums_and_means_over_the_routes_a_row_takes() -> None:
@@ -132,9 +142,9 @@ def test_sums_and_means_over_the_routes_a_row_takes() -> None:
         ORACLE.batch(ORACLE.draw(3), present),
     )
     found = {}
-    for reduce in ("sum", "mean"):
+    for reduce, shares in (("sum", sum_over_routes), ("mean", mean_over_routes)):
         torch.manual_seed(2)
-        found[reduce] = terms(Bound(singles_to_everything, reduce=reduce), model, batch)
+        found[reduce] = terms(Bound(singles_to_everything, shares=shares), model, batch)
     for name in ("nll", "kl"):
         torch.testing.assert_close(
             found["sum"][name], found["mean"][name] * torch.tensor([3, 2, 1])
@@ -142,8 +152,8 @@ def test_sums_and_means_over_the_routes_a_row_takes() -> None:
 
 
 @pytest.mark.parametrize("estimator", ["elbo", "iwae", "dreg"])
-@pytest.mark.parametrize("density", ["route", "everything"])
-def test_an_absent_modality_is_as_good_as_unknown(estimator: str, density: str) -> None:
+@pytest.mark.parametrize("density", [None, of_everything], ids=["route", "everything"])
+def test_an_absent_modality_is_as_good_as_unknown(estimator: str, density: Density | None) -> None:
     """Rows that lack c get the loss of a model that has never heard of c: no
     likelihood, no KL, no route, no mixture component."""
     both = replace(
@@ -185,7 +195,8 @@ def test_a_row_that_takes_no_route_counts_nothing() -> None:
     )
     found = terms(
         Bound(
-            lambda names: [r for r in singles_to_itself(names) if r.given != ("c",)], reduce="sum"
+            lambda names: [r for r in singles_to_itself(names) if r.given != ("c",)],
+            shares=sum_over_routes,
         ),
         model,
         batch,
@@ -233,7 +244,7 @@ def test_diffusion_loss_averages_z_and_w_over_the_modalities_of_a_row(
             lambda latents, value=value: value + latents.sum(1),
         )
     encoding = model.encode(batch)
-    loss = DiffusionPriorLoss(detach=detach).terms(model, encoding, [], [])["diffusion"]
+    loss = DiffusionPriorLoss(detach=detach).terms(model, encoding)["diffusion"]
     expected = torch.zeros(3, dtype=torch.float64)
     for row, here in enumerate([("a", "b"), ("a", "b", "c"), ("a",)]):
         for n in here:
@@ -253,13 +264,14 @@ def test_rescaling_makes_a_small_modality_count_as_much() -> None:
     as it was."""
     model, rows = ORACLE.model(Product(prior_expert="never")), ORACLE.batch(ORACLE.draw(6))
     factors = {name: 5 / m.shape[0] for name, m in model.modalities.items()}
-    bounds = [
-        Bound(everything_to_everything, private="own", rescale=rescale) for rescale in (False, True)
-    ]
+    bounds = [Bound(everything_to_everything, rescale=rescale) for rescale in (False, True)]
     encoding = model.encode(rows)
-    draws = bounds[0].draws(model, encoding)
-    decoded = model.decode(draws, None)
-    plain, scaled = (bound.terms(model, encoding, draws, decoded) for bound in bounds)
+    asks = []
+    for bound in bounds:
+        torch.manual_seed(0)  # the same draws for both
+        asks.append(bound(model, encoding))
+    decoded = model.decode(asks[0].draws, None)
+    plain, scaled = (ask.terms(decoded) for ask in asks)
     each = {n: -model.likelihood(n).log_prob(decoded[0][n], rows.x[n])[0] for n in model.names}
     torch.testing.assert_close(
         scaled["nll"], torch.stack([factors[n] * v for n, v in each.items()]).sum(0)

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from counterpoint import inference
 from counterpoint.core.batch import Batch
 from counterpoint.inference import Refiner, RefinerOptions, likelihood
+from counterpoint.inference.approximations import LatentPosterior
 from counterpoint.methods import (
     DMVAE,
     IDMVAE,
@@ -50,7 +51,13 @@ from counterpoint.methods import (
 from counterpoint.model.model import Model
 from counterpoint.model.rules import Mixture, MixtureOfProducts, Product
 from counterpoint.nn.options import NetworkOptions
-from counterpoint.objectives.bound import Bound
+from counterpoint.objectives.bound import (
+    Bound,
+    Density,
+    from_encoder,
+    of_everything,
+    sum_over_routes,
+)
 from counterpoint.objectives.routes import (
     Route,
     Routes,
@@ -91,8 +98,7 @@ def patterns(rows: int, *given: Sequence[str]) -> dict[str, Array]:
 def loss_of(bound: Bound, model: Model, batch: Batch) -> dict[str, Tensor]:
     """The terms of one bound, every encoder and every decoder run once."""
     encoding = model.encode(batch)
-    draws = bound.draws(model, encoding)
-    return bound.terms(model, encoding, draws, model.decode(draws, encoding.batch.covariates))
+    return bound(model, encoding).answered(model, encoding.batch.covariates)
 
 
 def total(terms: dict[str, Tensor]) -> Tensor:
@@ -747,18 +753,18 @@ def assert_same_expectation(a: dict[str, Array], b: dict[str, Array]) -> None:
 @pytest.mark.parametrize(
     ("routes", "samples", "density"),
     [
-        (everything_to_everything, 8, "route"),
-        (singles_to_everything, 8, "route"),
-        (singles_to_everything, 1, "everything"),
+        (everything_to_everything, 8, None),
+        (singles_to_everything, 8, None),
+        (singles_to_everything, 1, of_everything),
     ],
 )
 def test_dreg_gradient_is_that_of_iwae_in_expectation(
-    routes: Routes, samples: int, density: str
+    routes: Routes, samples: int, density: Density | None
 ) -> None:
     batch = PRIVATE.batch({n: np.repeat(v, 16, 0) for n, v in PRIVATE.draw(2).items()})
-    model = inexact("mixture" if density == "everything" else "product")
+    model = inexact("product" if density is None else "mixture")
     iwae, dreg = (
-        gradients(Bound(routes, estimator=e, samples=samples, density=density), model, batch, 200)  # type: ignore[arg-type]
+        gradients(Bound(routes, estimator=e, samples=samples, density=density), model, batch, 200)
         for e in ("iwae", "dreg")
     )
     assert_same_expectation(iwae, dreg)
@@ -830,7 +836,7 @@ def test_covariates_shift_the_elbo_to_that_of_what_is_left() -> None:
     oracle, x, shifted, batch = told(3, times=3000)
     model = oracle.model(Product(prior_expert="always"), experts="likelihood")
     found = (
-        total(loss_of(Bound(everything_to_everything, private="own"), model, batch))
+        total(loss_of(Bound(everything_to_everything, cross_private=from_encoder), model, batch))
         .detach()
         .numpy()
         .reshape(3000, 3)
@@ -872,10 +878,8 @@ def test_importance_sampled_likelihood_in_chunks_counts_every_draw() -> None:
         torch.manual_seed(2)
         chunked = inference.log_likelihood(model, encoding, 10, rows=16)  # 4 + 4 + 2 draws
         torch.manual_seed(2)
-        q = model.posterior.condition(encoding, model.names)
-        parts = torch.cat(
-            [likelihood._log_weights(model, encoding, q, encoding.private, k) for k in (4, 4, 2)]
-        )
+        q = LatentPosterior(model.posterior.condition(encoding, model.names), encoding.private)
+        parts = torch.cat([likelihood.drawn_weights(model, encoding, q, k) for k in (4, 4, 2)])
     close(chunked, (torch.logsumexp(parts, 0) - np.log(10)).numpy(), 1e-10)
 
 
@@ -895,7 +899,7 @@ def test_fewer_cross_targets_average_exactly_to_all(
 
     def value_and_gradient(routes: Routes) -> list[Tensor]:
         torch.manual_seed(6)
-        loss = total(loss_of(Bound(routes, density="everything"), model, batch)).mean()
+        loss = total(loss_of(Bound(routes, density=of_everything), model, batch)).mean()
         return [loss, *torch.autograd.grad(loss, parameters)]
 
     full = value_and_gradient(singles_to_everything)
@@ -918,7 +922,7 @@ def test_fewer_cross_targets_are_unbiased_with_private_latents() -> None:
     )
     model = inexact("mixture")
     some, full = (
-        gradients(Bound(r, density="everything"), model, batch, 200)
+        gradients(Bound(r, density=of_everything), model, batch, 200)
         for r in (SinglesToSome(1), singles_to_everything)
     )
     assert_same_expectation(some, full)
@@ -937,7 +941,7 @@ def test_unscaled_cross_targets_would_be_biased() -> None:
         values = [
             np.array(
                 [
-                    float(total(loss_of(Bound(r, density="everything"), model, batch)).mean())
+                    float(total(loss_of(Bound(r, density=of_everything), model, batch)).mean())
                     for _ in range(100)
                 ]
             )
@@ -1002,7 +1006,7 @@ def test_singles_to_itself_sums_unimodal_elbos() -> None:
     x, batch = repeated(PLAIN, 3000, NAMES)
     model = PLAIN.model(Product(prior_expert="always"), experts="likelihood")
     draws = (
-        -total(loss_of(Bound(singles_to_itself, reduce="sum"), model, batch))
+        -total(loss_of(Bound(singles_to_itself, shares=sum_over_routes), model, batch))
         .detach()
         .numpy()
         .reshape(3000, -1)

@@ -1,4 +1,4 @@
-"""The README is executable: its Python runs in order, its commands run as processes,
+"""The README is executable: its Python runs in order, its commands run in processes,
 the long ones are only parsed, in this process."""
 
 from __future__ import annotations
@@ -6,13 +6,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import ENVIRONMENT, PATIENCE
+from processes import Fork, finished
 
 from counterpoint.cli import main
 
@@ -30,16 +29,6 @@ def commands(block: dict[str, str]) -> list[str]:
     return [
         line.removeprefix("$ ").split("  #")[0].strip() for line in lines if line.startswith("$ ")
     ]
-
-
-def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **ENVIRONMENT,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    return subprocess.run(
-        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
-    )
 
 
 CHEAP = [
@@ -82,9 +71,16 @@ def test_python_snippets_run_in_order(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 def test_cheap_commands_run_in_order(tmp_path: Path) -> None:
+    assert all(line.startswith("counterpoint ") for line in CHEAP)
     for line in CHEAP:
-        done = run(shlex.split(line), tmp_path)
-        assert done.returncode == 0, f"{line}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+
+        def command(words: tuple[str, ...] = tuple(shlex.split(line)[1:])) -> None:
+            os.chdir(tmp_path)
+            sys.exit(main([*words]))
+
+        process = Fork(command, tmp_path)
+        said, complained = finished(process)
+        assert process.returncode == 0, f"{line}\n{said[-1500:]}\n{complained[-1500:]}"
 
 
 @pytest.mark.parametrize("line", [line for line in LONG if line.startswith("counterpoint ")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from linear_gaussian import LinearGaussian
+from processes import ranks
 from torch import Tensor, nn
 from torch import distributed as torch_distributed
-from torch.multiprocessing.spawn import spawn
 
 import counterpoint as cp
 from counterpoint.core.batch import Batch
@@ -144,8 +145,8 @@ def distributed_problem() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x, y, torch.rand(3, WORLD * ROWS, generator=generator) < 0.7, weight
 
 
-def one_of_several(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
+def one_of_several(folder: str) -> None:
+    rank = int(os.environ["LOCAL_RANK"])
     torch_distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD
     )
@@ -169,7 +170,7 @@ def test_processes_together_equal_one_with_all_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    spawn(one_of_several, (str(tmp_path),), nprocs=WORLD)
+    ranks(partial(one_of_several, str(tmp_path)), tmp_path, WORLD)
     x, y, valid, weight = distributed_problem()
     losses = nt_xent(x @ weight, y @ weight, valid, temperature=0.5)
     losses.mean().backward()
@@ -188,10 +189,7 @@ def test_processes_together_equal_one_with_all_rows(
 def terms(loss: Loss, model: Model, batch: Batch) -> tuple[Encoding, Tensor]:
     """The encoding, and the loss's one term."""
     encoding = model.encode(batch)
-    draws = loss.draws(model, encoding)
-    (term,) = loss.terms(
-        model, encoding, draws, model.decode(draws, encoding.batch.covariates)
-    ).values()
+    (term,) = loss(model, encoding).answered(model, encoding.batch.covariates).values()
     return encoding, term
 
 
@@ -266,14 +264,11 @@ def test_genaug_value_is_that_of_the_formula(partner: str, match: str) -> None:
     x = ORACLE.draw(4)
     model, loss = ORACLE.model(Mixture()), GenAug(partner=partner, match=match, temperature=0.5)  # type: ignore[arg-type]
     encoding = model.encode(ORACLE.batch(x, present))
-    draws = loss.draws(model, encoding)
+    ask = loss(model, encoding)
+    draws = ask.draws
     each = {"posterior": 1, "prior": 2}[partner]
     assert [d.targets for d in draws] == [(n,) for n in NAMES for _ in range(each)]
-    term = (
-        loss.terms(model, encoding, draws, model.decode(draws, encoding.batch.covariates))["genaug"]
-        .detach()
-        .numpy()
-    )
+    term = ask.answered(model, encoding.batch.covariates)["genaug"].detach().numpy()
     expected = np.zeros(4)
     for i, n in enumerate(NAMES):
         images = []
@@ -312,7 +307,7 @@ def test_genaug_keeps_one_latent_and_takes_the_other_from_its_partner(partner: s
     }
     model = ORACLE.model(Mixture())
     encoding = model.encode(ORACLE.batch(ORACLE.draw(6), present))
-    draws = [GenAug(partner=partner).draws(model, encoding) for _ in range(2000)]  # type: ignore[arg-type]
+    draws = [GenAug(partner=partner)(model, encoding).draws for _ in range(2000)]  # type: ignore[arg-type]
     each = len(draws[0]) // len(NAMES)
     for i, n in enumerate(NAMES):
         z, w = ((q.loc, q.scale) for q in (encoding.shared[n], encoding.private[n]))
@@ -406,7 +401,7 @@ def test_partners_from_a_prior(partner: str) -> None:
     model = small_idmvae().model
     loss = GenAug(partner=partner)  # type: ignore[arg-type]
     encoding = model.encode(mixed_batch())
-    draws = loss.draws(model, encoding)
+    draws = loss(model, encoding).draws
     for i, n in enumerate(model.names):
         other_w, other_z = draws[2 * i].latents.private[n], draws[2 * i + 1].latents.shared
         assert other_w.shape == (1, 8, 3) and other_z.shape == (1, 8, 4)
@@ -423,7 +418,7 @@ def test_partners_from_a_prior(partner: str) -> None:
 def test_prior_partners_have_the_prior_s_standard_deviation(std: float) -> None:
     model = small_idmvae(prior_std=std).model
     encoding = model.encode(mixed_batch(400))
-    draws = GenAug(partner="prior").draws(model, encoding)
+    draws = GenAug(partner="prior")(model, encoding).draws
     for draw in draws[1::2]:
         assert float(draw.latents.shared.std()) == pytest.approx(std, rel=0.08)
 

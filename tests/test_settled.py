@@ -82,7 +82,7 @@ def test_projectors_agree_as_used_as_well_as_they_were_trained() -> None:
             torch.stack([*method.losses(batch).values()]).sum(0).mean().backward()
             optimiser.step()
         loss, encoding = method.stages[0].losses[0][0], method.model.encode(batch)
-        aligned.append(float(loss.terms(method.model, encoding, (), ())["align"].mean().detach()))
+        aligned.append(float(loss.terms(method.model, encoding)["align"].mean().detach()))
     assert aligned[0] < 4.2, "chance is log 127 = 4.84"
     assert aligned[1:] == pytest.approx(aligned[:1] * 2, rel=1e-5)
 
@@ -142,7 +142,7 @@ def test_a_prior_trained_along_standardises_by_the_spread_between_modalities() -
     loss, prior = DiffusionPriorLoss(), method.model.sampler("diffusion", "z")
     assert isinstance(prior, DiffusionPrior)
     for _ in range(50):
-        loss.terms(method.model, method.model.encode(batch), (), ())
+        loss.terms(method.model, method.model.encode(batch))
     with torch.no_grad():
         z = torch.cat([q.loc for q in method.model.encode(batch).shared.values()])  # type: ignore[union-attr]
     assert float(z.std()) > 5

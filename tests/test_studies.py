@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +13,7 @@ from typing import Any, get_origin
 import numpy as np
 import pytest
 import yaml
-from processes import wait_for
+from processes import Fork, wait_for
 
 import counterpoint as cp
 from counterpoint.cli import main
@@ -340,13 +337,11 @@ def test_a_killed_study_goes_on_with_the_same_command(
         "--networks.hidden",
         "[8]",
     ]
-    endless = f"from counterpoint.cli import main; main({[*words, '--max_epochs', '100000']!r})"
-    process = subprocess.Popen([sys.executable, "-c", endless], stderr=subprocess.PIPE)
+    process = Fork(lambda: main([*words, "--max_epochs", "100000"]), tmp_path)
     try:
         wait_for(out / "trials" / "0000" / "metrics.csv", process)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
     assert main([*words, "--max_epochs", "2"]) == 0
     study = optuna.load_study(study_name="mvae", storage=storage)
     assert [t.state.name for t in study.trials] == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]

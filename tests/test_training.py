@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from processes import finished, run_script, script, wait_for
+from processes import Fork, finished, ranks, wait_for
 from torch import Tensor, nn
 
 import counterpoint as cp
@@ -30,7 +30,7 @@ from counterpoint.training import FitOptions, NonFiniteLoss, fit
 from counterpoint.training.history import History
 from counterpoint.training.options import with_changes
 from counterpoint.training.run_folder import leads, write
-from counterpoint.training.trainable import Trainable
+from counterpoint.training.trainable import Losses, Trainable
 
 MODALITIES = (Modality("a", (6,)), Modality("b", (4,)))
 BASE: dict[str, Any] = {
@@ -207,7 +207,11 @@ def test_the_order_of_validation_rows_makes_no_negatives_of_neighbours(
             digits, shared_dim=8, private_dim=4, networks=networks, temperature=0.1
         )
         metrics = method.fit(
-            digits.train_split, digits.val.take(copies), max_epochs=4, **{**BASE, "batch_size": 16}
+            digits.train_split,
+            digits.val.take(copies),
+            max_epochs=4,
+            val_every=4,
+            **{**BASE, "batch_size": 16},
         ).metrics
         losses.append(metrics["val/cross_mi"])
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
@@ -335,8 +339,9 @@ def test_compile_asks_the_method_first() -> None:
     class Compiled(Small):
         called = 0
 
-        def compile_networks(self) -> None:
+        def compiled_losses(self) -> Losses:
             self.called += 1
+            return self.losses
 
     method = Compiled()
     fit(method, rows(16), max_steps=1, compile=True, **BASE)
@@ -716,11 +721,12 @@ def test_a_signal_without_a_folder_says_that_nothing_is_saved(
 def test_a_process_that_was_stopped_goes_on_bitwise(tmp_path: Path, how: signal.Signals) -> None:
     out = tmp_path / "r"
     options = {**BASE, "checkpoint_seconds": 0.2, "ema": 0.7, "max_epochs": 40}
-    code = f"fit(small(slow=0.1), rows(32), rows(10, seed=1), out={str(out)!r}, **{options})\nprint('finished')"
-    run, last = (
-        script(tmp_path / "train.py", "test_training", code),
-        out / "checkpoints" / "last.ckpt",
-    )
+
+    def train() -> None:
+        fit(small(slow=0.1), rows(32), rows(10, seed=1), out=out, **options)
+        print("finished")
+
+    run, last = Fork(train, tmp_path), out / "checkpoints" / "last.ckpt"
     wait_for(last, run)
     run.send_signal(how)
     said, complained = finished(run)
@@ -745,24 +751,33 @@ def of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     them out (in ``shared``): of a loss without noise, and of one with noise that goes
     through or is stopped."""
     folder = tmp_path_factory.mktemp("processes")
-    code = f"""
-options = { ({**BASE, "devices": 2, "batch_size": 4, "max_epochs": 3}) }
-out = Path({str(folder)!r}) / "whole"
-fit(small(noise=0.0), rows(32), rows(12, seed=1), out=out / "two", **options)
-fit(small(), rows(32), out=out / "whole", **options)
-fit(small(), rows(32), out=out / "part", max_steps=5, **options)
-fit(small(), rows(32), out=out / "part", resume=True, **options)
+    options = {**BASE, "devices": 2, "batch_size": 4, "max_epochs": 3}
 
-options["strategy"], out = "fsdp", Path({str(folder)!r}) / "shared"
-fit(small(noise=0.0), rows(32), rows(12, seed=1), out=out / "two", select="best", clip=0.5, **options)
-fit(small(), rows(32), out=out / "whole", **options)
-fit(small(), rows(32), out=out / "part", max_steps=5, **options)
-rest = small()
-nn.init.zeros_(rest.nets["a"][0].weight)
-fit(rest, rows(32), out=out / "part", resume=True, **options)
-torch.save(rest.state_dict(), out / f"rank{{os.environ.get('LOCAL_RANK', 0)}}.pt")
-"""
-    run_script(folder / "train.py", "test_training", code)
+    def train() -> None:
+        out = folder / "whole"
+        fit(small(noise=0.0), rows(32), rows(12, seed=1), out=out / "two", **options)
+        fit(small(), rows(32), out=out / "whole", **options)
+        fit(small(), rows(32), out=out / "part", max_steps=5, **options)
+        fit(small(), rows(32), out=out / "part", resume=True, **options)
+
+        options["strategy"], out = "fsdp", folder / "shared"
+        fit(
+            small(noise=0.0),
+            rows(32),
+            rows(12, seed=1),
+            out=out / "two",
+            select="best",
+            clip=0.5,
+            **options,
+        )
+        fit(small(), rows(32), out=out / "whole", **options)
+        fit(small(), rows(32), out=out / "part", max_steps=5, **options)
+        rest = small()
+        nn.init.zeros_(rest.nets["a"][0].weight)  # type: ignore[index,arg-type]
+        fit(rest, rows(32), out=out / "part", resume=True, **options)
+        torch.save(rest.state_dict(), out / f"rank{os.environ['LOCAL_RANK']}.pt")
+
+    ranks(train, folder)
     return folder
 
 

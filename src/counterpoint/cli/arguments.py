@@ -15,6 +15,7 @@ from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,10 +25,11 @@ from jsonargparse import ArgumentParser
 
 from counterpoint import data as datasets
 from counterpoint.cli import choose
-from counterpoint.cli.data_flags import DataFlags, named_source
+from counterpoint.cli.data_flags import DataFlags, add_data_flags, named_source
 from counterpoint.cli.recipes import config_file, recipes
 from counterpoint.cli.recipes import recipe as recipe_file
 from counterpoint.core.documents import parse_yaml, read_yaml
+from counterpoint.data.source import Source
 from counterpoint.training.options import lifted, plain
 
 Result = TypeVar("Result")
@@ -101,13 +103,20 @@ def parser_for(verb: str, about: str) -> ArgumentParser:
     )
 
 
+@cache  # reading signatures takes longer than all that a short command does, and a process may run many commands
+def _parser_of(target: Callable[..., object], verb: str) -> ArgumentParser:
+    """A parser of the flags that a function or a record has."""
+    parser = parser_for(verb, " ".join((target.__doc__ or "").partition("\n\n")[0].split()))
+    add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
+    add(target, as_positional=True)
+    return parser
+
+
 def called(target: Callable[..., Result], verb: str, words: Sequence[str]) -> Result:
     """What a function or a record makes of its own flags, called with them; those
     without a default are positional, and records of options have flags of their own,
     ``--refiner.steps``."""
-    parser = parser_for(verb, " ".join((target.__doc__ or "").partition("\n\n")[0].split()))
-    add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
-    add(target, as_positional=True)
+    parser = _parser_of(target, verb)
     spelled = expanded(words, option_names(parser))
     values = parsed(parser, [*_lifted_words(spelled), *spelled])
     kinds = {
@@ -164,6 +173,10 @@ def parsed(parser: ArgumentParser, words: Sequence[str]) -> dict[str, Any]:
         values: dict[str, Any] = parser.parse_args([*words]).as_dict()
     except ArgumentError as error:
         raise ValueError(explained(" ".join(str(error).split()))) from None
+    finally:
+        vars(parser).pop(
+            "print_config", None
+        )  # jsonargparse keeps a --print_config that came before an error, and would answer it next time
     return values
 
 
@@ -302,62 +315,26 @@ def gathered(words: Sequence[str], names: Sequence[str], numbers: Sequence[str] 
     return [*rest, *(f"--{name}={values}" for name, values in listed.items())]
 
 
-def settings(
-    words: Sequence[str],
-    *,
-    verb: str = "fit",
-    recipe: Path | None = None,
-    study: Callable[[ArgumentParser], object] | None = None,
-) -> Settings:
-    """What ``counterpoint fit`` (or another verb that trains) was asked for.
+@cache
+def _run_parser(
+    verb: str,
+    name: str,
+    kind: Any,
+    source: Source[Any] | None,
+    measures: bool,
+    study: Callable[[ArgumentParser], object] | None,
+) -> ArgumentParser:
+    """A parser of what a run of one method is told.
 
     Args:
-        words: the words after the verb; the first may be the method.
-        recipe: a configuration that comes before all else.
-        study: adds the options of a verb that makes many runs, in the group ``study``.
-
-    Raises:
-        ValueError: an unknown method or option, or a configuration that is not one, or
-            a value of the wrong type.
-        FileNotFoundError: no such configuration file.
+        verb: and the method, where the command names it.
+        source: of the data, whose options are flags; None for those of all.
+        measures: whether what is measured is told, too.
     """
-    from counterpoint.methods import METHODS
     from counterpoint.metrics import evaluate
     from counterpoint.training import FitOptions
 
-    rest = [*words]
-    method = rest.pop(0) if rest and not rest[0].startswith("-") else None
-    rest, config = _taken(rest, "config")
-    rest, named = _taken(rest, "recipe")
-    rest, resumed = _taken(rest, "resume")
-    files = [path for path in (recipe, *_files(named, resumed, config)) if path is not None]
-    entries: dict[str, Any] = {}
-    measures = recipe is not None or study is not None
-    for path in files:
-        entries = _over(
-            entries,
-            {
-                key: value
-                for key, value in leaves(read_config(path))
-                if measures or not key.startswith("evaluate.")
-            },
-        )
-    rest, flag = _taken(rest, "method")
-    rest, entries = _stages_joined(rest, entries)
-    of = entries.pop("method", None)
-    name = method or flag or of
-    if name is None and {"-h", "--help"} & {*rest}:
-        print(_methods_help(verb, METHODS))
-        raise SystemExit(0)
-    if name is None:
-        raise ValueError(
-            f"name a method: counterpoint {verb} METHOD --data NAME --out RUN; choose one of {', '.join(METHODS)}"
-        )
-    flags_of_data = DataFlags.of(named_source(rest, entries))
-    parser = parser_for(
-        verb if recipe else f"{verb} {choose(str(name), [*METHODS], 'method')}",
-        METHODS[choose(name, [*METHODS], "method")].title,
-    )
+    parser = parser_for(verb, kind.title)
     parser.add_argument(
         "--config",
         action="config",
@@ -388,8 +365,8 @@ def settings(
         default=None,
         help="of an .h5mu or .h5ad file: those to read and their likelihoods, '{rna: nb, adt: normal}'",
     )
-    flags_of_data.add(parser)
-    parser.add_class_arguments(METHODS[name], "model", skip={"modalities"})
+    add_data_flags(parser, source)
+    parser.add_class_arguments(kind, "model", skip={"modalities"})
     parser.add_class_arguments(FitOptions, "fit")
     if measures:
         parser.add_function_arguments(
@@ -397,14 +374,70 @@ def settings(
         )
     if study is not None:
         study(parser)
+    return parser
+
+
+def settings(
+    words: Sequence[str],
+    *,
+    verb: str = "fit",
+    recipe: Path | None = None,
+    study: Callable[[ArgumentParser], object] | None = None,
+) -> Settings:
+    """What ``counterpoint fit`` (or another verb that trains) was asked for.
+
+    Args:
+        words: the words after the verb; the first may be the method.
+        recipe: a configuration that comes before all else.
+        study: adds the options of a verb that makes many runs, in the group ``study``.
+
+    Raises:
+        ValueError: an unknown method or option, or a configuration that is not one, or
+            a value of the wrong type.
+        FileNotFoundError: no such configuration file.
+    """
+    from counterpoint.methods import METHODS
+
+    rest = [*words]
+    method = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    rest, config = _taken(rest, "config")
+    rest, named = _taken(rest, "recipe")
+    rest, resumed = _taken(rest, "resume")
+    files = [path for path in (recipe, *_files(named, resumed, config)) if path is not None]
+    entries: dict[str, Any] = {}
+    measures = recipe is not None or study is not None
+    for path in files:
+        entries = _over(
+            entries,
+            {
+                key: value
+                for key, value in leaves(read_config(path))
+                if measures or not key.startswith("evaluate.")
+            },
+        )
+    rest, flag = _taken(rest, "method")
+    rest, entries = _stages_joined(rest, entries)
+    of = entries.pop("method", None)
+    name = method or flag or of
+    if name is None and {"-h", "--help"} & {*rest}:
+        print(_methods_help(verb, METHODS))
+        raise SystemExit(0)
+    if name is None:
+        raise ValueError(
+            f"name a method: counterpoint {verb} METHOD --data NAME --out RUN; choose one of {', '.join(METHODS)}"
+        )
+    kind: Any = METHODS[choose(str(name), [*METHODS], "method")]
+    data = DataFlags.of(named_source(rest, entries))
+    title = verb if recipe else f"{verb} {name}"
+    parser = _run_parser(title, str(name), kind, data.source, measures, study)
     names = option_names(parser)
     foreign = [key for key in _mapped(entries) if key.startswith("model.") and key not in names]
     if foreign and of not in (None, name):
         raise ValueError(
             f"{files[-1]} is of {of}, and {name} has no {foreign[0]!r}; name {of}, or no configuration"
         )
-    flags_of_data.check_keys(_mapped(entries), names)
-    flags_of_data.check(rest, names)
+    data.check_keys(_mapped(entries), names)
+    data.check(rest, names)
     from_files = [f"--{key}={_word(value)}" for key, value in _known(entries, names, files)]
     flags = expanded(gathered(rest, _LISTS), names)
     found = parsed(parser, [*from_files, *_lifted_words(flags, entries), *flags])
@@ -419,32 +452,17 @@ def settings(
     )
 
 
-def study_settings(
-    words: Sequence[str], verb: str, about: str, study: Callable[[ArgumentParser], object]
-) -> tuple[Settings, dict[str, Any]]:
-    """What a verb that trains several methods was asked for, and its configuration's
-    ``methods``: by name, their own ``model`` and ``fit``.
-
-    Args:
-        study: adds the verb's own options, in the group ``study``.
-
-    Raises:
-        ValueError, FileNotFoundError: as ``settings``.
-    """
+@cache
+def _study_parser(
+    verb: str,
+    about: str,
+    source: Source[Any] | None,
+    study: Callable[[ArgumentParser], object],
+) -> ArgumentParser:
+    """A parser of what runs of several methods are told."""
     from counterpoint.metrics import evaluate
     from counterpoint.training import FitOptions
 
-    rest, config = _taken(words, "config")
-    rest, named = _taken(rest, "recipe")
-    files = _files(named, None, config)
-    methods: dict[str, Any] = {}
-    entries: dict[str, Any] = {}
-    for path in files:
-        content = read_config(path)
-        methods |= _methods_of(content, path)
-        entries = _over(entries, dict(leaves(content)))
-    rest, entries = _stages_joined(rest, entries)
-    flags_of_data = DataFlags.of(named_source(rest, entries))
     parser = parser_for(verb, about)
     parser.add_argument(
         "--config",
@@ -459,13 +477,40 @@ def study_settings(
         default=None,
         help="name of a data set, a folder, or an .npz file; --data for short",
     )
-    flags_of_data.add(parser)
+    add_data_flags(parser, source)
     parser.add_class_arguments(FitOptions, "fit")
     parser.add_function_arguments(evaluate, "evaluate", skip=EVALUATE_SKIPS | {"split"})
     study(parser)
+    return parser
+
+
+def study_settings(
+    words: Sequence[str], verb: str, about: str, study: Callable[[ArgumentParser], object]
+) -> tuple[Settings, dict[str, Any]]:
+    """What a verb that trains several methods was asked for, and its configuration's
+    ``methods``: by name, their own ``model`` and ``fit``.
+
+    Args:
+        study: adds the verb's own options, in the group ``study``.
+
+    Raises:
+        ValueError, FileNotFoundError: as ``settings``.
+    """
+    rest, config = _taken(words, "config")
+    rest, named = _taken(rest, "recipe")
+    files = _files(named, None, config)
+    methods: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
+    for path in files:
+        content = read_config(path)
+        methods |= _methods_of(content, path)
+        entries = _over(entries, dict(leaves(content)))
+    rest, entries = _stages_joined(rest, entries)
+    data = DataFlags.of(named_source(rest, entries))
+    parser = _study_parser(verb, about, data.source, study)
     names = option_names(parser)
-    flags_of_data.check_keys(_mapped(entries), names)
-    flags_of_data.check(rest, names)
+    data.check_keys(_mapped(entries), names)
+    data.check(rest, names)
     from_files = [f"--{key}={_word(value)}" for key, value in _known(entries, names, files)]
     flags = expanded(rest, names)
     found = parsed(parser, [*from_files, *_lifted_words(flags, entries), *flags])

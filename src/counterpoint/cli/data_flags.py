@@ -46,19 +46,6 @@ class DataFlags:
         except (FileNotFoundError, ValueError):  # loading says what is wrong
             return DataFlags(called)
 
-    def add(self, parser: ArgumentParser, group: str | None = "data") -> None:
-        """Add the flags of ``data.load`` and of the source to a parser.
-
-        Args:
-            group: what they are dotted with.
-        """
-        parser.add_function_arguments(datasets.load, group, skip=_SKIPPED)
-        prefix = "" if group is None else f"{group}."
-        if self.source is not None:
-            _add_own(parser, self.source, prefix)
-        else:
-            _add_all(parser, prefix)
-
     def check(self, words: Sequence[str], names: Sequence[str]) -> None:
         """Check that no flag is an option of another source.
 
@@ -83,6 +70,23 @@ class DataFlags:
         source; raise a ValueError if one is."""
         keys = [key for key in entries if key.startswith("data.") and key not in names]
         self.check([f"--{key}" for key in keys], names)
+
+
+def add_data_flags(
+    parser: ArgumentParser, source: Source[Any] | None, group: str | None = "data"
+) -> None:
+    """Add the flags of ``data.load`` and of a source to a parser.
+
+    Args:
+        source: whose options are flags; None for those of all.
+        group: what the flags are dotted with.
+    """
+    parser.add_function_arguments(datasets.load, group, skip=_SKIPPED)
+    prefix = "" if group is None else f"{group}."
+    if source is not None:
+        _add_own(parser, source, prefix)
+    else:
+        _add_all(parser, prefix)
 
 
 def named_source(words: Sequence[str], entries: Mapping[str, Any] | None = None) -> str | None:

@@ -16,7 +16,7 @@ from counterpoint.cli.arguments import (
     parsed,
     parser_for,
 )
-from counterpoint.cli.data_flags import DataFlags
+from counterpoint.cli.data_flags import DataFlags, add_data_flags
 from counterpoint.cli.runs import loaded
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _read(
     parser.add_argument(
         "--out", type=Path, required=True, help="the folder to make; --data takes it"
     )
-    flags.add(parser, None)
+    add_data_flags(parser, flags.source, None)
     add(parser)
     names = option_names(parser)
     flags.check(words, names)

@@ -18,26 +18,7 @@ def tune(words: Sequence[str]) -> None:
     split."""
     from counterpoint.studies import tune as search
 
-    def options(parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--study.search",
-            type=Path,
-            default=None,
-            help="YAML file of the fields to search, and their ranges or choices",
-        )
-        skip: set[str | int] = {
-            "name",
-            "data",
-            "search",
-            "out",
-            "model",
-            "fit",
-            "evaluation",
-            "progress",
-        }
-        parser.add_function_arguments(search, "study", skip=skip)
-
-    wanted = settings(words, verb="tune", study=options)
+    wanted = settings(words, verb="tune", study=_of_tune)
     space = wanted.study.pop("search")
     if space is None:
         raise ValueError(
@@ -75,18 +56,8 @@ def sweep(words: Sequence[str]) -> None:
     """What methods lose as more values are missing."""
     from counterpoint.studies import sweep as study
 
-    def options(parser: ArgumentParser) -> None:
-        skip: set[str | int] = {"methods", "data", "out", "fit", "evaluation", "progress"}
-        parser.add_argument(
-            "--study.methods",
-            type=list[str],
-            default=[],
-            help="names; those of the configuration by default",
-        )
-        parser.add_function_arguments(study, "study", skip=skip)
-
     listed = gathered(words, ("methods", "how", "metrics", "only"), ("rates", "seeds"))
-    wanted, own = study_settings(listed, "sweep", sweep.__doc__ or "", options)
+    wanted, own = study_settings(listed, "sweep", sweep.__doc__ or "", _of_sweep)
     names = wanted.study.pop("methods") or [*own]
     if not names:
         raise ValueError(
@@ -108,3 +79,38 @@ def sweep(words: Sequence[str]) -> None:
     for name, reason in found.failed.items():
         print(f"{name} came to nothing: {reason}")
     print(f"{wanted.out / 'sweep.json'}, {wanted.out / 'sweep.png'}")
+
+
+def _of_tune(parser: ArgumentParser) -> None:
+    from counterpoint.studies import tune as search
+
+    parser.add_argument(
+        "--study.search",
+        type=Path,
+        default=None,
+        help="YAML file of the fields to search, and their ranges or choices",
+    )
+    skip: set[str | int] = {
+        "name",
+        "data",
+        "search",
+        "out",
+        "model",
+        "fit",
+        "evaluation",
+        "progress",
+    }
+    parser.add_function_arguments(search, "study", skip=skip)
+
+
+def _of_sweep(parser: ArgumentParser) -> None:
+    from counterpoint.studies import sweep as study
+
+    skip: set[str | int] = {"methods", "data", "out", "fit", "evaluation", "progress"}
+    parser.add_argument(
+        "--study.methods",
+        type=list[str],
+        default=[],
+        help="names; those of the configuration by default",
+    )
+    parser.add_function_arguments(study, "study", skip=skip)

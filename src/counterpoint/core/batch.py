@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from counterpoint.core import checks
+from counterpoint.core.covariates import Covariates, columns
 from counterpoint.core.modality import Modality, covariates_of
-from counterpoint.core.reading import Covariates, as_rows, columns, to_tensors, wrong_row
+from counterpoint.core.reading import as_rows, to_tensors, wrong_row
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Batch:
         Whole numbers of images become floats in [0, 1]; word ids become int64. Tables
         are read by name. A modality of ``modalities`` that ``x`` lacks is absent in
         every row. NaN is missing in modalities with gaps. ``covariates`` are as
-        :func:`~counterpoint.core.reading.columns` reads them; None where nothing is
+        :func:`~counterpoint.core.covariates.columns` reads them; None where nothing is
         known of them.
 
         Raises:

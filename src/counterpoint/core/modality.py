@@ -33,6 +33,19 @@ GOES_ON = "##"
 for."""
 
 
+_CHECKED_FIELDS = (
+    "likelihood",
+    "weight",
+    "classes",
+    "unbounded",
+    "gaps",
+    "full_scale",
+    "units",
+    "covariate_units",
+)
+"""Fields that are checked by their annotations."""
+
+
 @dataclass(frozen=True)
 class Modality:
     """What one modality looks like and how its values are distributed given the
@@ -100,56 +113,47 @@ class Modality:
     covariate_units: tuple[tuple[float, float], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _shape(self.name, self.shape))
+        self._normalise()
+        self._check_name_and_shape()
+        self._check_likelihood()
+        self._check_what_the_likelihood_reads()
+        self._check_names_of_values()
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _normalise(self) -> None:
+        """Fields as their annotations say: NumPy's numbers as Python's, lists as tuples."""
+        self._set("shape", _shape(self.name, self.shape))
         if self.full_scale == 0:
-            object.__setattr__(self, "full_scale", 255 if len(self.shape) == 3 else 1)
-        object.__setattr__(
-            self,
-            "covariate_units",
-            tuple((float(mean), float(std)) for mean, std in self.covariate_units),
-        )
-        told = {
-            name: getattr(self, name)
-            for name in (
-                "likelihood",
-                "weight",
-                "classes",
-                "unbounded",
-                "gaps",
-                "full_scale",
-                "units",
-                "covariate_units",
-            )
-        }
-        told = {
-            name: value.tolist() if isinstance(value, np.ndarray) else value
-            for name, value in told.items()
-        }
-        for name, value in checks.options(Modality, told).items():
-            object.__setattr__(self, name, value)
-        for what in ("words", "features"):
-            names = getattr(self, what)
+            self._set("full_scale", 255 if len(self.shape) == 3 else 1)
+        self._set("covariate_units", _pairs_of_numbers(self.covariate_units))
+        self._set("constants", tuple((str(name), float(value)) for name, value in self.constants))
+        if isinstance(self.scale, np.integer | np.floating):
+            self._set("scale", float(self.scale))
+        values = {name: getattr(self, name) for name in _CHECKED_FIELDS}
+        arrays = {name: v.tolist() for name, v in values.items() if isinstance(v, np.ndarray)}
+        for name, value in checks.options(Modality, values | arrays).items():
+            self._set(name, value)
+        self._set("units", _pairs_of_numbers(self.units))
+        for field_name in ("words", "features"):
+            names = getattr(self, field_name)
             if isinstance(names, str | bytes) or not isinstance(names, Iterable):
                 raise ValueError(
-                    f"modality {self.name!r}: {what}={checks.shown(names)} must be a list of names"
+                    f"modality {self.name!r}: {field_name}={checks.shown(names)} must be a list"
+                    " of names"
                 )
-        object.__setattr__(self, "words", tuple(self.words))
-        object.__setattr__(
-            self, "constants", tuple((str(name), float(value)) for name, value in self.constants)
-        )
+            self._set(field_name, tuple(names))
         if isinstance(self.covariates, str):
             raise ValueError(
-                f"modality {self.name!r}: covariates={self.covariates!r} must be a list of names, such as [{self.covariates!r}]"
+                f"modality {self.name!r}: covariates={self.covariates!r} must be a list of names,"
+                f" such as [{self.covariates!r}]"
             )
-        object.__setattr__(self, "covariates", tuple(self.covariates))
-        if len(set(self.covariates)) < len(self.covariates):
-            raise ValueError(
-                f"modality {self.name!r}: covariates repeat in {', '.join(self.covariates)}; name each column once"
-            )
-        object.__setattr__(self, "features", tuple(self.features))
-        object.__setattr__(
-            self, "units", tuple((float(mean), float(std)) for mean, std in self.units)
-        )
+        self._set("covariates", tuple(self.covariates))
+        if not self.covariates:
+            self._set("covariate_units", ())
+
+    def _check_name_and_shape(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip() or {*self.name} & {*PARTS_NAMES}:
             raise ValueError(
                 f"modality name {self.name!r} must be text that is not empty and free of {' '.join(PARTS_NAMES)}"
@@ -158,12 +162,17 @@ class Modality:
             raise ValueError(
                 f"modality {self.name!r}: shape {self.shape} must have at least one axis, each of length 1 or more"
             )
+        if self.full_scale < 1:
+            raise ValueError(
+                f"modality {self.name!r}: full_scale {self.full_scale} must be a whole number of"
+                " 1 or more"
+            )
+
+    def _check_likelihood(self) -> None:
         if self.likelihood not in LIKELIHOODS:
             raise ValueError(
                 f"modality {self.name!r}: unknown likelihood {self.likelihood!r}; choose one of {', '.join(LIKELIHOODS)}"
             )
-        if isinstance(self.scale, np.integer | np.floating):
-            object.__setattr__(self, "scale", float(self.scale))
         positive = (
             isinstance(self.scale, int | float)
             and not isinstance(self.scale, bool)
@@ -175,6 +184,8 @@ class Modality:
             )
         if not self.weight > 0:
             raise ValueError(f"modality {self.name!r}: weight {self.weight} must be positive")
+
+    def _check_what_the_likelihood_reads(self) -> None:
         if self.likelihood == "categorical" and (self.classes is None or self.classes < 2):
             raise ValueError(
                 f"modality {self.name!r}: a categorical likelihood needs classes >= 2 (the vocabulary's size), got {self.classes}"
@@ -199,17 +210,19 @@ class Modality:
                 f"modality {self.name!r}: {'counts' if self.counts else 'word ids'} can't have gaps; leave rows of which not all is known"
                 " out, by NaN in all of them or in 'present', or read them by another likelihood"
             )
+
+    def _check_names_of_values(self) -> None:
+        """Words, features, units and covariates are as many as what they name."""
+        if len(set(self.covariates)) < len(self.covariates):
+            raise ValueError(
+                f"modality {self.name!r}: covariates repeat in {', '.join(self.covariates)}; name"
+                " each column once"
+            )
         if self.words and (self.likelihood != "categorical" or len(self.words) != self.classes):
             raise ValueError(
                 f"modality {self.name!r}: {len(self.words)} words for {self.classes} classes of a {self.likelihood} likelihood;"
                 " give one for each class of a categorical one, or none"
             )
-        if self.full_scale < 1:
-            raise ValueError(
-                f"modality {self.name!r}: full_scale {self.full_scale} must be a whole number of 1 or more"
-            )
-        if not self.covariates:
-            object.__setattr__(self, "covariate_units", ())
         if self.covariate_units and len(self.covariate_units) != len(self.covariates):
             raise ValueError(
                 f"modality {self.name!r}: {len(self.covariate_units)} covariate_units for {len(self.covariates)} covariates; give one for each, or none"
@@ -302,6 +315,10 @@ class Modality:
             for key, value in asdict(self).items()
             if key not in SHOWN and (key not in usual or value != usual[key])
         }
+
+
+def _pairs_of_numbers(pairs: Iterable[Any]) -> tuple[tuple[float, float], ...]:
+    return tuple((float(first), float(second)) for first, second in pairs)
 
 
 def _shape(name: str, given: Any) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from counterpoint.core.containers import doubtful
+from counterpoint.core.guesses import doubtful
 from counterpoint.core.modality import Modality
 from counterpoint.data.dataset import Dataset
 from counterpoint.data.split import Array, Split

@@ -4,20 +4,14 @@ Functions of a model and an encoding; they hold no state. Gradients and modes ar
 caller's business.
 """
 
-from counterpoint.inference.bounds import Approximation, approximation, elbo, measured
+from counterpoint.inference.approximations import Approximation, approximation
+from counterpoint.inference.bounds import elbo, measured
 from counterpoint.inference.diagnostics import Diagnostics, diagnose, divergence
 from counterpoint.inference.generation import completed, means, posterior_latents
 from counterpoint.inference.imputation import Imputation, imputed, interval
 from counterpoint.inference.likelihood import log_likelihood
-from counterpoint.inference.refinement import (
-    Refiner,
-    RefinerOptions,
-    Trace,
-    ascended,
-    refined,
-    refinement,
-    refiner_of,
-)
+from counterpoint.inference.refinement import Trace, ascended, refined, trace_of
+from counterpoint.inference.refiner import Refiner, RefinerOptions, refiner_of
 
 __all__ = [
     "Approximation",
@@ -39,6 +33,6 @@ __all__ = [
     "measured",
     "posterior_latents",
     "refined",
-    "refinement",
     "refiner_of",
+    "trace_of",
 ]

@@ -1,114 +1,101 @@
-"""Approximate posteriors as what can be moved, and the bound that says how good they
-are.
+"""The weight of a latent draw, and the bounds that rest on it.
 
-    L(λ) = E_q [Σ_{m∈S} r_m log p(x_m | z, w_m)] − β KL(q ‖ p),      q = q(z | x_S) ∏_{m∈S} q(w_m | x_m),      r_m the modality's weight,
+With draws z, w of q and likelihood factors f_m,
 
-with λ the means and scales of q. Of a mixture each component has a bound of its own, as
-a posterior given all of S, and L is their mean.
+    lw = Σ_m f_m log p(x_m | z, w_m) + β [ log p(z) − log q(z) + Σ_m (log p(w_m) − log q(w_m)) ].
+
+Importance sampling, the multi-sample bounds of the objectives and the single-sample bound
+below all use it. Where the divergences have closed forms, they replace the bracket:
+
+    L(λ) = E_q [ Σ_{m∈S} r_m log p(x_m | z, w_m) ] − β KL(q ‖ p),
+
+with r_m the modality's weight and λ the means and scales of q. Each component of a mixture
+has a bound of its own, as a posterior given all of S, and L is their mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from counterpoint.core import noise
+from counterpoint.core.batch import Batch
 from counterpoint.core.latents import Latents
+from counterpoint.inference.approximations import Approximation, LatentPosterior
 from counterpoint.model.decoders import Draw
 from counterpoint.model.encoding import Encoding
 from counterpoint.model.model import Model
-from counterpoint.model.rules import Rule
 from counterpoint.probability import distributions as dist
 from counterpoint.probability.distributions import Diagonal
 
-ROWS = 4096
+DECODED_ROWS = 4096
 """Most latents decoded at once to measure a bound."""
 
 
-@dataclass(frozen=True)
-class Approximation:
-    """q(z | x_S) ∏_m q(w_m | x_m).
+def log_likelihoods(
+    model: Model, batch: Batch, raw: Mapping[str, Tensor], factors: Mapping[str, float]
+) -> Tensor:
+    """Σ_m f_m log p(x_m | z, w_m), (K, B); rows that lack a modality leave it out.
 
-    Attributes:
-        shared: of z, parameters (B, D): diagonal, or a mixture of such.
-        private: of w_m by modality, parameters (B, D_m); ``{}`` where there is none.
+    Args:
+        raw: decoder outputs by modality, (K, B, *output_shape).
+        factors: f_m of the modalities that count.
     """
-
-    shared: Diagonal | dist.Mixture
-    private: dict[str, Diagonal]
-
-    @property
-    def parts(self) -> dict[str, Diagonal]:
-        """By latent ("z", or "w_" and a modality) what has parameters (S, B, dim): S
-        components of z, and S = 1 of each w_m."""
-        z = (
-            self.shared.components
-            if isinstance(self.shared, dist.Mixture)
-            else dist.stacked([self.shared])
-        )
-        return {"z": z} | {f"w_{name}": dist.stacked([w]) for name, w in self.private.items()}
-
-    @property
-    def shares(self) -> Tensor:
-        """(S, B): what each component of z weighs."""
-        return (
-            self.shared.weights
-            if isinstance(self.shared, dist.Mixture)
-            else torch.ones_like(self.shared.loc[None, :, 0])
-        )
-
-    def detached(self) -> Approximation:
-        """The same, cut from the graph."""
-        return self.moved(
-            {
-                key: type(part)(part.loc.detach(), part.scale.detach())
-                for key, part in self.parts.items()
-            }
-        )
-
-    def moved(self, parts: dict[str, Diagonal]) -> Approximation:
-        """The same with other parameters."""
-        one = {
-            name: type(w)(parts[f"w_{name}"].loc[0], parts[f"w_{name}"].scale[0])
-            for name, w in self.private.items()
-        }
-        z = parts["z"]
-        if isinstance(self.shared, dist.Mixture):
-            return Approximation(dist.Mixture(z, self.shared.allowed), one)
-        return Approximation(type(self.shared)(z.loc[0], z.scale[0]), one)
+    parts = [factor * model.log_prob(m, raw[m], batch) for m, factor in factors.items()]
+    return torch.stack(parts).sum(0)
 
 
-def approximation(
-    model: Model, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None
-) -> Approximation:
-    """λ_0: what the encoders say of the given modalities.
+def log_ratio(model: Model, batch: Batch, latents: Latents, q: LatentPosterior) -> Tensor:
+    """log p(z, w) − log q(z, w), (K, B), over the private latents that q has.
 
-    Raises:
-        ValueError: a posterior without parameters of its own, such as a flow's, or a
-            product that is sampled by chains.
+    Args:
+        latents: draws of q, shared (K, B, D) and private (K, B, D_m).
     """
-    return parametrised(model, encoding, given, model.posterior.condition(encoding, given, rule))
+    z = latents.shared
+    total = model.prior().log_prob(z) - q.shared.log_prob(z)
+    for name, q_w in q.private.items():
+        w = latents.private[name]
+        ratio = model.private_priors[name]().log_prob(w) - q_w.log_prob(w)
+        total = total + batch.present[name] * ratio
+    return total
 
 
-def parametrised(
-    model: Model, encoding: Encoding, given: tuple[str, ...], z: dist.Posterior
-) -> Approximation:
-    """A posterior of z given some modalities, with theirs of w_m.
+def log_weight(
+    model: Model,
+    batch: Batch,
+    latents: Latents,
+    raw: Mapping[str, Tensor],
+    q: LatentPosterior,
+    factors: Mapping[str, float],
+    *,
+    beta: float = 1.0,
+) -> Tensor:
+    """lw of each draw, (K, B).
 
-    Raises:
-        ValueError: as ``approximation``.
+    Args:
+        latents: draws of q.
+        raw: what they were decoded to, by modality.
+        q: the density that they are weighed by.
+        factors: f_m of the modalities that count.
+        beta: β.
     """
-    if not isinstance(z, Diagonal | dist.Mixture):
-        raise ValueError(
-            f"q(z | {', '.join(given)}) is a {type(z).__name__}, which has no means and scales to refine; give every modality, or use a method"
-            " whose unimodal posteriors are normal or Laplace"
-        )
-    return Approximation(
-        z, {name: encoding.private[name] for name in given if name in model.private_dims}
-    )
+    ratio = log_ratio(model, batch, latents, q)
+    return log_likelihoods(model, batch, raw, factors) + beta * ratio
+
+
+def private_divergence(model: Model, batch: Batch, private: Mapping[str, Diagonal]) -> Tensor:
+    """Σ_m KL(q(w_m) ‖ p(w_m)) in closed form, (B,), over the modalities that a row has."""
+    total = torch.zeros(len(batch), device=batch.covariates.device)
+    for name, q in private.items():
+        total = total + batch.present[name] * dist.kl(q, model.private_priors[name]())
+    return total
+
+
+def divergence_from_prior(model: Model, batch: Batch, q: LatentPosterior) -> Tensor:
+    """KL(q ‖ p) of z and every w_m in closed form, (B,), or (S, B) for S components of z."""
+    return dist.kl(q.shared, model.prior()) + private_divergence(model, batch, q.private)
 
 
 def measured(
@@ -143,7 +130,7 @@ def elbo(
     each = [q.parts for q in steps]
     count = len(each[0]["z"].loc)  # S
     parts = {key: _joined([p[key] for p in each], count) for key in each[0]}  # (T S, B, dim)
-    most = max(1, ROWS // parts["z"].loc.shape[:-1].numel())
+    most = max(1, DECODED_ROWS // parts["z"].loc.shape[:-1].numel())
     bounds = []
     for some in [most] * (samples // most) + [samples % most] * (samples % most > 0):
         drawn = {key: part.rsample(torch.Size((some,))) for key, part in parts.items()}
@@ -168,24 +155,18 @@ def component_bounds(
     given: tuple[str, ...],
     beta: float,
 ) -> Tensor:
-    """L of each component, (S, B), over its draws (K, S, B, D) of z, and (K, S, B, D_m)
-    or (K, 1, B, D_m) of w_m."""
-    lead = drawn["z"].shape[:2]
-    private = {
-        name: drawn[f"w_{name}"].expand(*lead, -1, -1).flatten(0, 1)
-        for name in given
-        if f"w_{name}" in drawn
-    }
-    batch = encoding.batch
-    raw = model.decode([Draw(Latents(drawn["z"].flatten(0, 1), private), given)], batch.covariates)[
-        0
-    ]
-    total = -beta * dist.kl(parts["z"], model.prior())
-    for name in given:
-        said = model.log_prob(name, raw[name], batch)
-        total = total + model.modalities[name].weight * said.unflatten(0, lead).mean(0)
-    for name in private:
-        total = total - beta * batch.present[name] * dist.kl(
-            parts[f"w_{name}"], model.private_priors[name]()
-        )
-    return total
+    """L of each component, (S, B).
+
+    Args:
+        parts: components by latent, parameters (S, B, dim).
+        drawn: their draws, (K, S, B, D) of z, and (K, S, B, D_m) or (K, 1, B, D_m) of w_m.
+    """
+    batch, lead = encoding.batch, drawn["z"].shape[:2]
+    names = [name for name in given if f"w_{name}" in drawn]
+    private = {name: drawn[f"w_{name}"].expand(*lead, -1, -1).flatten(0, 1) for name in names}
+    latents = Latents(drawn["z"].flatten(0, 1), private)
+    (raw,) = model.decode([Draw(latents, given)], batch.covariates)
+    factors = {name: model.modalities[name].weight for name in given}
+    likelihood = log_likelihoods(model, batch, raw, factors).unflatten(0, lead).mean(0)
+    q = LatentPosterior(parts["z"], {name: parts[f"w_{name}"] for name in names})
+    return likelihood - beta * divergence_from_prior(model, batch, q)

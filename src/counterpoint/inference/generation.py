@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from counterpoint.core.latents import Latents
-from counterpoint.inference.bounds import approximation
+from counterpoint.inference.approximations import approximation
 from counterpoint.inference.refinement import refined
 from counterpoint.model.decoders import Draw
 from counterpoint.model.encoding import Encoding

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from counterpoint.core.latents import Latents
-from counterpoint.inference.bounds import approximation
+from counterpoint.inference.approximations import LatentPosterior, approximation
+from counterpoint.inference.bounds import log_weight
 from counterpoint.inference.refinement import refined
 from counterpoint.model.decoders import Draw
 from counterpoint.model.encoding import Encoding
 from counterpoint.model.model import Model
-from counterpoint.probability.distributions import Diagonal, Posterior
 from counterpoint.probability.products import normalised
 
 
@@ -43,32 +42,27 @@ def log_likelihood(
         )
     if samples < 1:
         raise ValueError(f"samples={samples} must be 1 or more")
-    step = max(1, rows // max(1, len(encoding.batch)))
-    q, private = normalised(model.posterior.condition(encoding, model.names)), encoding.private
+    q = LatentPosterior(
+        normalised(model.posterior.condition(encoding, model.names)), encoding.private
+    )
     if refine is not None:
-        better = refined(
-            model, encoding, model.names, approximation(model, encoding, model.names), refine
-        ).last
-        q, private = better.shared, better.private
-    parts = [
-        _log_weights(model, encoding, q, private, min(step, samples - i))
-        for i in range(0, samples, step)
-    ]
-    return torch.logsumexp(torch.cat(parts), 0) - math.log(samples)
+        start = approximation(model, encoding, model.names)
+        q = refined(model, encoding, model.names, start, refine).last
+    step = max(1, rows // max(1, len(encoding.batch)))
+    counts = [min(step, samples - first) for first in range(0, samples, step)]
+    weights = torch.cat([drawn_weights(model, encoding, q, count) for count in counts])
+    return torch.logsumexp(weights, 0) - math.log(samples)
 
 
-def _log_weights(
-    model: Model, encoding: Encoding, q: Posterior, privates: Mapping[str, Diagonal], k: int
-) -> Tensor:
-    z = q.rsample(torch.Size((k,)))
-    total = model.prior().log_prob(z) - q.log_prob(z)
-    private = {}
-    for name, posterior in privates.items():
-        w = private[name] = posterior.rsample(torch.Size((k,)))
-        total = total + encoding.batch.present[name] * (
-            model.private_priors[name]().log_prob(w) - posterior.log_prob(w)
-        )
-    raw = model.decode([Draw(Latents(z, private), model.names)], encoding.batch.covariates)[0]
-    for name in model.names:
-        total = total + model.log_prob(name, raw[name], encoding.batch)
-    return total
+def drawn_weights(model: Model, encoding: Encoding, q: LatentPosterior, samples: int) -> Tensor:
+    """log [p(x, z, w) / q(z, w)] of draws of q, (K, B).
+
+    Args:
+        samples: K.
+    """
+    count = torch.Size((samples,))
+    z = q.shared.rsample(count)
+    latents = Latents(z, {name: w.rsample(count) for name, w in q.private.items()})
+    (raw,) = model.decode([Draw(latents, model.names)], encoding.batch.covariates)
+    factors = dict.fromkeys(model.names, 1.0)
+    return log_weight(model, encoding.batch, latents, raw, q, factors)

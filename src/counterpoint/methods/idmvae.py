@@ -33,7 +33,7 @@ from counterpoint.model.encoders import Towers
 from counterpoint.model.rules import Mixture
 from counterpoint.nn.options import NetworkOptions
 from counterpoint.objectives.afterwards import DiffusionPriorLoss
-from counterpoint.objectives.bound import Bound, Estimator
+from counterpoint.objectives.bound import Bound, Estimator, of_everything
 from counterpoint.objectives.contrast import CrossMI
 from counterpoint.objectives.genaug import GenAug
 from counterpoint.objectives.stages import Ramp, Stage
@@ -152,7 +152,7 @@ class IDMVAE(Method):
             estimator=estimator,
             samples=samples,
             beta=beta,
-            density="everything",
+            density=of_everything,
         )
         augmentation = GenAug(partner=partner, match=match, temperature=temperature)
         then = contrast_first

@@ -36,7 +36,7 @@ from counterpoint.model.encoders import Encoder
 from counterpoint.model.rules import Joint, JointEncoder, Product
 from counterpoint.nn.options import NetworkOptions
 from counterpoint.objectives.afterwards import RefinerLoss
-from counterpoint.objectives.bound import Bound
+from counterpoint.objectives.bound import Bound, by_refinement
 from counterpoint.objectives.loss import Loss
 from counterpoint.objectives.matching import Alignment, Direction, PosteriorMatch
 from counterpoint.objectives.routes import everything_to_everything
@@ -119,7 +119,7 @@ class IterativeMVAE(Method):
             decoder_rows=decoder_rows,
         )
         model.put_refiner(Refiner(modalities, model.latents, refiner, beta=beta))
-        bound = Bound(everything_to_everything, beta=beta, posterior="refined", private="own")
+        bound = Bound(everything_to_everything, beta=beta, condition=by_refinement)
         aligned: Loss = (
             Alignment(direction or "reverse") if teacher == "refined" else PosteriorMatch(1.0)
         )

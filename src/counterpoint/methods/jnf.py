@@ -31,7 +31,7 @@ from counterpoint.model.rules import Joint, JointEncoder, PosteriorProduct
 from counterpoint.nn.build import trunk
 from counterpoint.nn.mlp import mlp
 from counterpoint.nn.options import NetworkOptions
-from counterpoint.objectives.bound import Bound
+from counterpoint.objectives.bound import Bound, by_joint_encoder
 from counterpoint.objectives.contrast import ProjectionContrast, ProjectionCorrelation
 from counterpoint.objectives.matching import PosteriorFit
 from counterpoint.objectives.routes import everything_to_everything
@@ -190,5 +190,5 @@ class JNFShared(Method):
 
 def joint_stage(model: Model, rule: Joint, beta: float, rescale: bool) -> Stage:
     """The stage that trains the joint encoder and the decoders."""
-    bound = Bound(everything_to_everything, beta=beta, posterior="joint", rescale=rescale)
+    bound = Bound(everything_to_everything, beta=beta, condition=by_joint_encoder, rescale=rescale)
     return Stage([(bound, Ramp(1.0))], name="joint", trains=[rule.encoder, model.decoders])

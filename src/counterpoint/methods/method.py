@@ -24,10 +24,10 @@ from counterpoint import inference
 from counterpoint.core import checks, noise
 from counterpoint.core.batch import Batch
 from counterpoint.core.conversion import read_as
+from counterpoint.core.covariates import Covariates, columns
 from counterpoint.core.latents import Latents
 from counterpoint.core.memory import Budget, TooLarge, physical
 from counterpoint.core.modality import Modality
-from counterpoint.core.reading import Covariates, columns
 from counterpoint.diffusion import Sampler
 from counterpoint.model import format as saving
 from counterpoint.model.decoders import Draw
@@ -37,7 +37,7 @@ from counterpoint.model.model import Model
 from counterpoint.model.rules import PosteriorProduct, Rule
 from counterpoint.nn.evaluation import evaluating
 from counterpoint.nn.modules import Trunk, weights_from
-from counterpoint.objectives.loss import Terms
+from counterpoint.objectives.loss import Terms, added
 from counterpoint.objectives.stages import Stage
 from counterpoint.training.trainable import Losses, TrainableModel
 
@@ -250,16 +250,9 @@ class Method(TrainableModel):
         active = [(loss, weight) for loss, ramp in self.stage.losses if (weight := ramp(step)) > 0]
         self.model.observe(batch)
         encoding = self.model.encode(batch)
-        draws = [loss.draws(self.model, encoding) for loss, _ in active]
-        decoded = iter(
-            self.model.decode([draw for part in draws for draw in part], batch.covariates)
-        )
-        terms: Terms = {}
-        for (loss, weight), part in zip(active, draws, strict=True):
-            named = loss.terms(self.model, encoding, part, [next(decoded) for _ in part])
-            for name, value in named.items():
-                terms[name] = terms[name] + weight * value if name in terms else weight * value
-        return terms
+        asks = [loss(self.model, encoding) for loss, _ in active]
+        ask = added(asks, [weight for _, weight in active])
+        return ask.answered(self.model, batch.covariates)
 
     def fit(self, train: Rows, val: Rows | None = None, **options: Any) -> FitResult:
         """Train with Lightning; see ``counterpoint.training.fit`` for the options."""
@@ -525,7 +518,7 @@ class Method(TrainableModel):
             latents: of ``encode``, for instance.
             to: modalities to decode; by default those whose private latents are there.
             covariates: what decoders read beside latents, as
-                :func:`~counterpoint.core.reading.columns`; by default the average of
+                :func:`~counterpoint.core.covariates.columns`; by default the average of
                 the training rows.
             generator: of what diffusion decoders draw.
 

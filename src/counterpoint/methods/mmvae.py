@@ -19,7 +19,7 @@ from counterpoint.model.denoising import DenoiserOptions
 from counterpoint.model.encoders import Towers
 from counterpoint.model.rules import Mixture
 from counterpoint.nn.options import NetworkOptions
-from counterpoint.objectives.bound import Bound, Estimator
+from counterpoint.objectives.bound import Bound, Estimator, of_everything
 from counterpoint.objectives.routes import singles_to_everything
 from counterpoint.objectives.stages import Ramp, Stage
 
@@ -71,7 +71,7 @@ class MMVAE(Method):
             estimator=estimator,
             samples=samples,
             beta=beta,
-            density="everything",
+            density=of_everything,
         )
         super().__init__(model, Stage([(bound, Ramp(1.0))]))
 
@@ -137,6 +137,6 @@ class MMVAEPlus(Method):
             estimator=estimator,
             samples=samples,
             beta=beta,
-            density="everything",
+            density=of_everything,
         )
         super().__init__(model, Stage([(bound, Ramp(1.0))]))

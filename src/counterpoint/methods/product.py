@@ -20,7 +20,7 @@ from counterpoint.methods.method import Method
 from counterpoint.model.denoising import DenoiserOptions
 from counterpoint.model.rules import Product
 from counterpoint.nn.options import NetworkOptions
-from counterpoint.objectives.bound import Bound
+from counterpoint.objectives.bound import Bound, from_encoder, sum_over_routes
 from counterpoint.objectives.matching import PosteriorMatch
 from counterpoint.objectives.routes import (
     RandomSubsets,
@@ -72,7 +72,7 @@ class MVAE(Method):
             singles_to_itself,
             RandomSubsets(subsets),
             beta=beta,
-            reduce="sum",
+            shares=sum_over_routes,
         )
         super().__init__(model, Stage([(bound, Ramp(1.0))]))
 
@@ -169,6 +169,10 @@ class DMVAE(Method):
             decoder_rows=decoder_rows,
         )
         bound = Bound(
-            everything_to_everything, singles_to_everything, beta=beta, private="own", reduce="sum"
+            everything_to_everything,
+            singles_to_everything,
+            beta=beta,
+            cross_private=from_encoder,
+            shares=sum_over_routes,
         )
         super().__init__(model, Stage([(bound, Ramp(1.0))]))

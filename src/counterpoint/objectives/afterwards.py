@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from counterpoint.core import noise
 from counterpoint.core.batch import Batch
@@ -17,11 +17,11 @@ from counterpoint.model.decoders import Draw
 from counterpoint.model.encoding import Encoding
 from counterpoint.model.fitted_priors import Trained
 from counterpoint.model.model import Model
-from counterpoint.objectives.loss import Loss, Terms
+from counterpoint.objectives.loss import Ask, Decoded, EncodingLoss, Loss, Terms
 from counterpoint.probability import distributions as dist
 
 
-class RefinerLoss(Loss):
+class RefinerLoss(EncodingLoss):
     """−L(λ_t), mean over the steps of refinement, of what each row has, and in every
     other row of a random set of it: what a refiner learns by that is to serve whatever
     is given (ours). No gradient reaches the encoders; decoders learn, unless they are
@@ -35,22 +35,12 @@ class RefinerLoss(Loss):
         super().__init__()
         self.subsets = subsets
 
-    def terms(
-        self,
-        model: Model,
-        encoding: Encoding,
-        draws: Sequence[Draw],
-        decoded: Sequence[dict[str, Tensor]],
-    ) -> Terms:
+    def terms(self, model: Model, encoding: Encoding) -> Terms:
         some = model.encode(_hidden(encoding.batch)) if self.subsets else encoding
         start = approximation(model, some, model.names).detached()
         trace, refiner = refined(model, some, model.names, start), refiner_of(model)
-        learned = Trace(trace.steps[1:], trace.stopped)
-        steps = (
-            learned.steps
-            if refiner.options.rounds is None
-            else learned.some(refiner.options.rounds)
-        )
+        learned, rounds = Trace(trace.steps[1:], trace.stopped), refiner.options.rounds
+        steps = learned.steps if rounds is None else learned.some(rounds)
         return {"refine": -elbo(model, some, steps, model.names, beta=refiner.beta).mean(0)}
 
 
@@ -83,43 +73,30 @@ class DecoderFit(Loss):
         super().__init__()
         self.names = tuple(names)
 
-    def draws(self, model: Model, encoding: Encoding) -> Sequence[Draw]:
+    def forward(self, model: Model, encoding: Encoding) -> Ask:
+        draw = self._draw(model, encoding)
+        return Ask([draw], lambda decoded: self._terms(model, encoding, decoded[0]))
+
+    def _draw(self, model: Model, encoding: Encoding) -> Draw:
+        names = [name for name in self.names if name in model.private_dims]
         with torch.no_grad():
             parts = model.posterior.aggregated(encoding)
             members = torch.stack([rows for _, rows in parts]).float().T
             part = members.multinomial(1, generator=noise.generator(members.device))  # (B, 1)
-            z = torch.stack([q.rsample() for q, _ in parts]).take_along_dim(
-                part.T.unsqueeze(-1), 0
-            )  # (1, B, D)
-            private = {
-                name: encoding.private[name].rsample(torch.Size((1,)))
-                for name in self.names
-                if name in model.private_dims
-            }
-        return [Draw(Latents(z, private), self.names)]
+            draws = torch.stack([q.rsample() for q, _ in parts])
+            z = draws.take_along_dim(part.T.unsqueeze(-1), 0)  # (1, B, D)
+            private = {name: encoding.private[name].rsample(torch.Size((1,))) for name in names}
+        return Draw(Latents(z, private), self.names)
 
-    def terms(
-        self,
-        model: Model,
-        encoding: Encoding,
-        draws: Sequence[Draw],
-        decoded: Sequence[dict[str, Tensor]],
-    ) -> Terms:
-        learned = torch.stack(
-            [
-                p.sum()
-                for name in self.names
-                for p in model.likelihood(name).parameters()
-                if p.requires_grad
-            ]
-        ).sum()
-        losses = [-model.log_prob(name, raw, encoding.batch)[0] for name, raw in decoded[0].items()]
-        return {
-            "decoder": torch.stack(losses).sum(0) + 0 * learned
-        }  # a gradient, of 0, where no row has any of them
+    def _terms(self, model: Model, encoding: Encoding, raw: Decoded) -> Terms:
+        losses = [-model.log_prob(name, values, encoding.batch)[0] for name, values in raw.items()]
+        likelihoods = nn.ModuleList(model.likelihood(name) for name in self.names)
+        learned = torch.stack([p.sum() for p in likelihoods.parameters() if p.requires_grad]).sum()
+        # A gradient, of 0, also where no row has any of the modalities.
+        return {"decoder": torch.stack(losses).sum(0) + 0 * learned}
 
 
-class DiffusionPriorLoss(Loss):
+class DiffusionPriorLoss(EncodingLoss):
     """Losses of the learned samplers on posterior means, over the M modalities that a
     row has:
 
@@ -148,13 +125,7 @@ class DiffusionPriorLoss(Loss):
             )
         self.kind, self.detach = kind, detach
 
-    def terms(
-        self,
-        model: Model,
-        encoding: Encoding,
-        draws: Sequence[Draw],
-        decoded: Sequence[dict[str, Tensor]],
-    ) -> Terms:
+    def terms(self, model: Model, encoding: Encoding) -> Terms:
         parts = model.posterior.aggregated(encoding)
         count = torch.stack([rows for _, rows in parts]).sum(0)
         total = torch.zeros_like(count, dtype=torch.float32)
@@ -162,19 +133,15 @@ class DiffusionPriorLoss(Loss):
             total = total + self._loss(model, "z", q, rows) / count
         modalities = encoding.members(model.names).sum(0)
         for name, w in encoding.private.items():
-            total = (
-                total + self._loss(model, f"w_{name}", w, encoding.batch.present[name]) / modalities
-            )
+            present = encoding.batch.present[name]
+            total = total + self._loss(model, f"w_{name}", w, present) / modalities
         return {self.kind: total}
 
     def _loss(self, model: Model, key: str, q: dist.Posterior, present: Tensor) -> Tensor:
         means = q.centre.detach() if self.detach else q.centre
         rows = present.nonzero().squeeze(-1)
         losses = means.new_zeros(len(means))
-        return (
-            losses.index_copy(
-                0, rows, cast(Trained, model.sampler(self.kind, key)).loss(means[rows])
-            )
-            if len(rows)
-            else losses
-        )
+        if len(rows) == 0:
+            return losses
+        fitted = cast(Trained, model.sampler(self.kind, key))
+        return losses.index_copy(0, rows, fitted.loss(means[rows]))

@@ -14,10 +14,10 @@ targets. The estimators:
     dreg   the same value and expected gradient, with less noise; below
                                                      Tucker et al. 2019, https://arxiv.org/abs/1810.04152
 
-``density="everything"`` evaluates log q(z) under the posterior given all that the row
-has (the mixture of MMVAE and MMVAE+); ``density="route"`` under the posterior that the
-route drew from. Absent targets count nothing, and rows that have none of a route's
-given modalities leave that route out.
+log q(z) is the density of the posterior that the route drew from, or of another one: in
+MMVAE and MMVAE+, of the posterior given everything that the row has (``of_everything``).
+Absent targets count nothing. Rows that have none of a route's given modalities leave that
+route out.
 
 The doubly reparameterised gradient. Let u_k = g_φ(ε_k) be one latent of draw k (z, or a
 w_d that an encoder gave), w̃ = softmax_k lw and s_k = ∂ log q_φ(u_k)/∂φ at fixed u_k.
@@ -35,7 +35,7 @@ The published w̃_k² is the case β = 1. Each source of a sum over sources has 
 own. All else that lw depends on has the weight w̃_k: decoders, priors, and the scale of
 an auxiliary prior, whose draws have no density in lw.
 
-The identity wants u_k ~ q, the density in lw. With ``density="everything"`` z comes
+The identity wants u_k ~ q, the density in lw. In a mixture z comes
 from one component while log q(z) is the mixture's. The sum over sources makes good for
 that where K = 1: z is then a draw of the mixture, and the bracket is 1. Where K > 1,
 w̃_k depends on the other draws of the same component, and the gradient of the encoders
@@ -45,34 +45,120 @@ of z is biased, as in the published MMVAE; all other gradients are not.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from counterpoint.core.batch import Batch
 from counterpoint.core.latents import Latents
-from counterpoint.inference import refinement, refiner_of
+from counterpoint.inference.approximations import LatentPosterior
+from counterpoint.inference.bounds import (
+    divergence_from_prior,
+    log_likelihoods,
+    log_weight,
+    private_divergence,
+)
+from counterpoint.inference.refinement import trace_of
+from counterpoint.inference.refiner import refiner_of
 from counterpoint.model.decoders import Draw
 from counterpoint.model.encoding import Encoding
 from counterpoint.model.model import Model
-from counterpoint.objectives.loss import Loss, Terms
+from counterpoint.objectives.loss import Ask, Decoded, Loss, Terms
 from counterpoint.objectives.matching import joint_posterior
 from counterpoint.objectives.routes import Route, Routes
 from counterpoint.probability import distributions as dist
 
 Estimator = Literal["elbo", "iwae", "dreg"]
 
+Condition = Callable[[Model, Encoding, Route], Sequence[LatentPosterior]]
+"""Where a route draws z and the private latents of its given modalities: one posterior, or
+several whose bounds are averaged."""
+
+Density = Callable[[Model, Encoding], dist.Posterior]
+"""Whose log q(z) enters the bound."""
+
+CrossPrivate = Callable[[Model, LatentPosterior, str], dist.Diagonal]
+"""Where a target outside the route's given modalities gets its private latent."""
+
+RouteShares = Callable[[Tensor], Tensor]
+"""From (R, B) bool, the routes that each row takes, to what each counts, (R, B)."""
+
+
+# --- where a route draws z -------------------------------------------------------------------
+
+
+def by_rule(model: Model, encoding: Encoding, route: Route) -> Sequence[LatentPosterior]:
+    """From the posterior that the rule makes of the route's given modalities."""
+    q = model.posterior.condition(encoding, route.given)
+    return [LatentPosterior(q, _private(model, encoding))]
+
+
+def by_joint_encoder(model: Model, encoding: Encoding, route: Route) -> Sequence[LatentPosterior]:
+    """From the joint encoder's posterior."""
+    return [LatentPosterior(joint_posterior(encoding), _private(model, encoding))]
+
+
+def by_refinement(model: Model, encoding: Encoding, route: Route) -> Sequence[LatentPosterior]:
+    """From the steps of the refinement of the posterior given everything, or from as many
+    random steps of each row as the refiner's ``rounds`` say. Each step decodes again."""
+    trace, rounds = trace_of(model, encoding), refiner_of(model).options.rounds
+    return trace.steps if rounds is None else trace.some(rounds)
+
+
+def _private(model: Model, encoding: Encoding) -> Mapping[str, dist.Diagonal]:
+    """q(w_m | x_m); where there are none, no encoder runs for them."""
+    return encoding.private if model.private_dims else {}
+
+
+# --- whose density, and where cross targets get their private latent ------------------------------
+
+
+def of_everything(model: Model, encoding: Encoding) -> dist.Posterior:
+    """The posterior given all modalities that a row has."""
+    return model.posterior.condition(encoding, model.names)
+
+
+def from_auxiliary_prior(model: Model, q: LatentPosterior, target: str) -> dist.Diagonal:
+    """From the learned auxiliary prior, so that private encoders get no short cut."""
+    prior: dist.Diagonal = model.auxiliary_priors[target]()
+    return prior
+
+
+def from_encoder(model: Model, q: LatentPosterior, target: str) -> dist.Diagonal:
+    """From the target's own encoder."""
+    return q.private[target]
+
+
+def mean_over_routes(taken: Tensor) -> Tensor:
+    """The mean over the routes that a row takes."""
+    return taken / taken.sum(0).clamp(min=1)
+
+
+def sum_over_routes(taken: Tensor) -> Tensor:
+    """The sum over the routes that a row takes."""
+    return taken.float()
+
+
+# --- the bound --------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
-class RouteDraw(Draw):
-    """A draw together with the route, and the posteriors of z and, by modality, of w_m
-    it came from."""
+class RouteDraw:
+    """Latents that a route drew.
+
+    Attributes:
+        route: the route.
+        latents: shared (K, B, D) and private (K, B, D_m) of its targets.
+        q: what they were drawn from; of the private latents, those that encoders gave.
+    """
 
     route: Route
-    posterior: dist.Posterior
-    private: Mapping[str, dist.Diagonal]
+    latents: Latents
+    q: LatentPosterior
 
 
 class Bound(Loss):
@@ -83,19 +169,20 @@ class Bound(Loss):
         estimator: ``"elbo"``, ``"iwae"`` or ``"dreg"``.
         samples: K.
         beta: β on every KL.
-        density: whose log q(z) enters the bound, ``"route"`` or ``"everything"``.
-        posterior: where a route draws z: ``"rule"``, from what the posterior's rule
-            says of its given modalities; ``"joint"``, from the joint encoder; or
-            ``"refined"``, from the steps of the refinement of what everything says, the
-            bound being the mean over the steps.
-        rescale: weigh each modality's likelihood by the size of the largest over its
-            own, so that small ones count as much.
-        private: how a target outside the route's given modalities gets its private
-            latent: ``"auxiliary"`` from the learned auxiliary prior, ``"own"`` from its
-            own encoder.
-        reduce: ``"mean"`` or ``"sum"`` over the routes a row takes.
+        condition: where a route draws z: :func:`by_rule`, :func:`by_joint_encoder`,
+            :func:`by_refinement`, or a function like them.
+        density: whose log q(z) enters the bound, such as :func:`of_everything`; that of
+            the posterior that was drawn from without.
+        cross_private: where a target outside the route's given modalities gets its private
+            latent: :func:`from_auxiliary_prior` or :func:`from_encoder`.
+        shares: :func:`mean_over_routes` or :func:`sum_over_routes`.
+        rescale: weigh each modality's likelihood by the size of the largest modality over
+            its own, so that small ones count as much.
 
     Terms: ``nll`` and ``kl`` for the ELBO, ``bound`` for the others.
+
+    Raises:
+        ValueError: an unknown estimator, no sample, or a negative β.
     """
 
     def __init__(
@@ -104,15 +191,16 @@ class Bound(Loss):
         estimator: Estimator = "elbo",
         samples: int = 1,
         beta: float = 1.0,
-        density: Literal["route", "everything"] = "route",
-        posterior: Literal["rule", "joint", "refined"] = "rule",
+        condition: Condition = by_rule,
+        density: Density | None = None,
+        cross_private: CrossPrivate = from_auxiliary_prior,
+        shares: RouteShares = mean_over_routes,
         rescale: bool = False,
-        private: Literal["auxiliary", "own"] = "auxiliary",
-        reduce: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
-        if estimator not in ("elbo", "iwae", "dreg"):
-            raise ValueError(f"estimator={estimator!r} is unknown; choose 'elbo', 'iwae' or 'dreg'")
+        if estimator not in get_args(Estimator):
+            choices = ", ".join(map(repr, get_args(Estimator)))
+            raise ValueError(f"estimator={estimator!r} is unknown; choose one of {choices}")
         if samples < 1:
             raise ValueError(f"samples={samples} must be 1 or more")
         if beta < 0:
@@ -121,150 +209,109 @@ class Bound(Loss):
         self.estimator = estimator
         self.samples = samples
         self.beta = beta
+        self.condition = condition
         self.density = density
-        self.posterior = posterior
+        self.cross_private = cross_private
+        self.shares = shares
         self.rescale = rescale
-        self.private = private
-        self.reduce = reduce
 
     def check(self, model: Model) -> None:
         if self.estimator != "elbo" and (surrogate := model.surrogates):
             raise ValueError(
-                f"estimator={self.estimator!r} weighs draws by their density, and the decoder of {surrogate[0]!r} has none; use estimator='elbo'"
+                f"estimator={self.estimator!r} weighs draws by their density, and the decoder of"
+                f" {surrogate[0]!r} has none; use estimator='elbo'"
             )
 
-    def draws(self, model: Model, encoding: Encoding) -> Sequence[RouteDraw]:
-        routes = [route for rule in self.routes for route in rule(model.names)]
-        return [
-            self._draw(model, route, *q)
-            for route in routes
-            for q in self._posteriors(model, encoding, route)
+    def forward(self, model: Model, encoding: Encoding) -> Ask:
+        drawn = [
+            self._drawn(model, route, q)
+            for rule in self.routes
+            for route in rule(model.names)
+            for q in self.condition(model, encoding, route)
         ]
+        draws = [Draw(draw.latents, draw.route.targets) for draw in drawn]
+        return Ask(draws, partial(self._terms, model, encoding, drawn))
 
-    def terms(
+    def _drawn(self, model: Model, route: Route, q: LatentPosterior) -> RouteDraw:
+        z = q.shared.rsample(torch.Size((self.samples,)))
+        private, encoded = {}, {}
+        for name in [name for name in route.targets if name in model.private_dims]:
+            own = name in route.given
+            q_w = q.private[name] if own else self.cross_private(model, q, name)
+            rows = z.shape[: 3 - q_w.loc.ndim]  # a prior has one row for all
+            private[name] = q_w.rsample(rows)
+            if own or q_w is q.private[name]:
+                encoded[name] = q_w
+        return RouteDraw(route, Latents(z, private), LatentPosterior(q.shared, encoded))
+
+    def _terms(
         self,
         model: Model,
         encoding: Encoding,
-        draws: Sequence[Draw],
-        decoded: Sequence[dict[str, Tensor]],
+        drawn: Sequence[RouteDraw],
+        decoded: Sequence[Decoded],
     ) -> Terms:
-        routes = [draw for draw in draws if isinstance(draw, RouteDraw)]
-        taken = torch.stack(
-            [encoding.members(draw.route.given).any(0) for draw in routes]
-        )  # (R, B)
-        share = taken.float() if self.reduce == "sum" else taken / taken.sum(0).clamp(min=1)
-        nll = torch.stack(
-            [self._nll(model, encoding, d, raw) for d, raw in zip(routes, decoded, strict=True)]
-        )  # (R, K, B)
-        everything = (
-            model.posterior.condition(encoding, model.names)
-            if self.density == "everything"
-            else None
-        )
+        taken = torch.stack([encoding.members(draw.route.given).any(0) for draw in drawn])
+        shares = self.shares(taken)  # (R, B)
+        density = None if self.density is None else self.density(model, encoding)
+        parts = [(encoding.batch, draw, raw) for draw, raw in zip(drawn, decoded, strict=True)]
         if self.estimator == "elbo":
-            kls = torch.stack(
-                [self._kl(model, encoding, draw, everything) for draw in routes]
-            )  # (R, B)
-            return {"nll": (share * nll.mean(1)).sum(0), "kl": self.beta * (share * kls).sum(0)}
-        ratios = torch.stack(
-            [self._log_ratio(model, encoding, draw, everything) for draw in routes]
-        )  # (R, K, B)
-        log_weights = self.beta * ratios - nll
-        bounds = torch.logsumexp(log_weights, 1) - math.log(self.samples)
+            nll = torch.stack([self._nll(model, *part) for part in parts])
+            kls = torch.stack([_kl(model, encoding.batch, draw, density) for draw in drawn])
+            return {"nll": (shares * nll).sum(0), "kl": self.beta * (shares * kls).sum(0)}
+        weights = torch.stack([self._log_weight(model, *part, density) for part in parts])
+        bounds = torch.logsumexp(weights, 1) - math.log(self.samples)  # (R, B)
         if self.estimator == "dreg":
-            encoded = [
-                (draw.latents.shared, *(draw.latents.private[n] for n in self._privates(draw)))
-                for draw in routes
-            ]
-            bounds = _doubly_reparameterised(log_weights, bounds, encoded, self.beta)
-        return {"bound": -(share * bounds).sum(0)}
+            encoded = [_encoded(draw) for draw in drawn]
+            bounds = _doubly_reparameterised(weights, bounds, encoded, self.beta)
+        return {"bound": -(shares * bounds).sum(0)}
 
-    def _posteriors(
-        self, model: Model, encoding: Encoding, route: Route
-    ) -> list[tuple[dist.Posterior, Mapping[str, dist.Diagonal]]]:
-        """Of z and, by modality, of w_m: one pair, or one for each step of refinement."""
-        if self.posterior == "refined":
-            rounds, trace = refiner_of(model).options.rounds, refinement(model, encoding)
-            return [
-                (q.shared, q.private)
-                for q in (trace.steps if rounds is None else trace.some(rounds))
-            ]
-        q = (
-            joint_posterior(encoding)
-            if self.posterior == "joint"
-            else model.posterior.condition(encoding, route.given)
-        )
-        return [(q, encoding.private if model.private_dims else {})]
+    def _nll(self, model: Model, batch: Batch, draw: RouteDraw, raw: Decoded) -> Tensor:
+        """Mean negative log-likelihood over the draws, (B,)."""
+        return -log_likelihoods(model, batch, raw, self._factors(model, draw.route)).mean(0)
 
-    def _draw(
-        self, model: Model, route: Route, q: dist.Posterior, privates: Mapping[str, dist.Diagonal]
-    ) -> RouteDraw:
-        k = torch.Size((self.samples,))
-        z = q.rsample(k)
-        private = {}
-        for name in route.targets:
-            if name not in model.private_dims:
-                continue
-            if name in route.given or self.private == "own":
-                private[name] = privates[name].rsample(k)
-            else:
-                private[name] = model.auxiliary_priors[name]().rsample(
-                    torch.Size((self.samples, z.shape[1]))
-                )
-        return RouteDraw(Latents(z, private), route.targets, route, q, privates)
-
-    def _nll(
-        self, model: Model, encoding: Encoding, draw: RouteDraw, raw: dict[str, Tensor]
+    def _log_weight(
+        self,
+        model: Model,
+        batch: Batch,
+        draw: RouteDraw,
+        raw: Decoded,
+        density: dist.Posterior | None,
     ) -> Tensor:
-        """Weighted negative log-likelihood of the targets that are there, (K, B)."""
-        total = torch.zeros(draw.latents.shared.shape[:2], device=draw.latents.shared.device)
+        """lw of each draw, (K, B); DReG takes no score of the densities that were drawn from."""
+        shared = draw.q.shared if density is None else density
+        private = draw.q.private
+        if self.estimator == "dreg":
+            shared = dist.detached(shared)
+            private = {name: dist.detached(q_w) for name, q_w in private.items()}
+        q = LatentPosterior(shared, private)
+        factors = self._factors(model, draw.route)
+        return log_weight(model, batch, draw.latents, raw, q, factors, beta=self.beta)
+
+    def _factors(self, model: Model, route: Route) -> dict[str, float]:
+        """Factors on the log-likelihoods of a route's targets."""
         sizes = {name: math.prod(m.shape) for name, m in model.modalities.items()}
-        for name in draw.targets:
-            factor = model.modalities[name].weight * (
-                1.0 if name in draw.route.given else draw.route.cross_weight
-            )
-            factor *= max(sizes.values()) / sizes[name] if self.rescale else 1.0
-            total = total - factor * model.log_prob(name, raw[name], encoding.batch)
-        return total
-
-    def _privates(self, draw: RouteDraw) -> list[str]:
-        """Targets whose private latent came from their encoder."""
-        return [n for n in draw.latents.private if n in draw.route.given or self.private == "own"]
-
-    def _kl(
-        self, model: Model, encoding: Encoding, draw: RouteDraw, everything: dist.Posterior | None
-    ) -> Tensor:
-        """KL of z (closed form, or by the draws against ``everything``) plus the
-        closed-form KLs of the w's, (B,)."""
-        prior = model.prior()
-        if everything is None:
-            total = dist.kl(draw.posterior, prior)
-        else:
-            total = (
-                everything.log_prob(draw.latents.shared) - prior.log_prob(draw.latents.shared)
-            ).mean(0)
-        for name in self._privates(draw):
-            total = total + encoding.batch.present[name] * dist.kl(
-                draw.private[name], model.private_priors[name]()
-            )
-        return total
-
-    def _log_ratio(
-        self, model: Model, encoding: Encoding, draw: RouteDraw, everything: dist.Posterior | None
-    ) -> Tensor:
-        """log p(z, w) − log q(z, w), (K, B)."""
-        cut = dist.detached if self.estimator == "dreg" else _same
-        z = draw.latents.shared
-        total = model.prior().log_prob(z) - cut(everything or draw.posterior).log_prob(z)
-        for name in self._privates(draw):
-            w = draw.latents.private[name]
-            ratio = model.private_priors[name]().log_prob(w) - cut(draw.private[name]).log_prob(w)
-            total = total + encoding.batch.present[name] * ratio
-        return total
+        factors = {}
+        for name in route.targets:
+            cross = 1.0 if name in route.given else route.cross_weight
+            scale = max(sizes.values()) / sizes[name] if self.rescale else 1.0
+            factors[name] = model.modalities[name].weight * cross * scale
+        return factors
 
 
-def _same(q: dist.Posterior) -> dist.Posterior:
-    return q
+def _kl(model: Model, batch: Batch, draw: RouteDraw, density: dist.Posterior | None) -> Tensor:
+    """KL of z, in closed form or by the draws against ``density``, and the KLs of every w,
+    (B,)."""
+    if density is None:
+        return divergence_from_prior(model, batch, draw.q)
+    z = draw.latents.shared
+    by_draws = (density.log_prob(z) - model.prior().log_prob(z)).mean(0)
+    return by_draws + private_divergence(model, batch, draw.q.private)
+
+
+def _encoded(draw: RouteDraw) -> list[Tensor]:
+    """The latents of a draw that encoders gave, (K, B, D) each."""
+    return [draw.latents.shared, *(draw.latents.private[name] for name in draw.q.private)]
 
 
 def _doubly_reparameterised(

@@ -25,7 +25,6 @@ the next row that has the modality, and negatives are the rows that have both.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from itertools import combinations
 from typing import cast
 
@@ -36,11 +35,10 @@ from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
 from counterpoint.core.precision import full_precision, wide
-from counterpoint.model.decoders import Draw
 from counterpoint.model.encoders import FlowEncoder
 from counterpoint.model.encoding import Encoding, on_present
 from counterpoint.model.model import Model
-from counterpoint.objectives.loss import Loss, Terms
+from counterpoint.objectives.loss import EncodingLoss, Terms
 
 
 def nt_xent(a: Tensor, b: Tensor, valid: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -110,7 +108,7 @@ def _positive(temperature: float) -> float:
     return temperature
 
 
-class CrossMI(Loss):
+class CrossMI(EncodingLoss):
     """Contrast of posterior means of z over all pairs of modalities. Term:
     ``cross_mi``.
 
@@ -122,13 +120,7 @@ class CrossMI(Loss):
         super().__init__()
         self.temperature = _positive(temperature)
 
-    def terms(
-        self,
-        model: Model,
-        encoding: Encoding,
-        draws: Sequence[Draw],
-        decoded: Sequence[dict[str, Tensor]],
-    ) -> Terms:
+    def terms(self, model: Model, encoding: Encoding) -> Terms:
         present = encoding.members(model.names)  # (M, B)
         means = torch.stack([encoding.shared[name].centre for name in model.names])  # (M, B, D)
         pairs = torch.tensor(list(combinations(range(len(model.names)), 2)), device=means.device)
@@ -139,7 +131,7 @@ class CrossMI(Loss):
         return {"cross_mi": 2 * losses.sum(0) / (present.sum(0) - 1).clamp(min=1)}
 
 
-class Projected(Loss, ABC):
+class Projected(EncodingLoss, ABC):
     """A loss on what the projectors of flow encoders say of each pair of modalities
     that a row has. Term: ``align``."""
 
@@ -148,13 +140,7 @@ class Projected(Loss, ABC):
         """Loss (B,) of projections (B, dim) of two modalities; ``valid`` (B,) are the
         rows that have both."""
 
-    def terms(
-        self,
-        model: Model,
-        encoding: Encoding,
-        draws: Sequence[Draw],
-        decoded: Sequence[dict[str, Tensor]],
-    ) -> Terms:
+    def terms(self, model: Model, encoding: Encoding) -> Terms:
         batch, projected = encoding.batch, {}
         for name in model.names:
             projector = cast(FlowEncoder, model.posterior.encoders[name]).projector

@@ -16,7 +16,7 @@ from counterpoint.model.encoding import Encoding, encode_present, on_present
 from counterpoint.model.model import Model
 from counterpoint.nn.modules import untracked
 from counterpoint.objectives.contrast import _positive, nt_xent
-from counterpoint.objectives.loss import Loss, Terms
+from counterpoint.objectives.loss import Ask, Decoded, Loss, Terms, added
 from counterpoint.probability.distributions import Diagonal
 
 
@@ -50,65 +50,50 @@ class GenAug(Loss):
         self.match = match
         self.temperature = _positive(temperature)
 
-    def draws(self, model: Model, encoding: Encoding) -> Sequence[Draw]:
-        """A modality's draws: (z_i, w_{i+1}) with partners from the posterior; (z_i,
-        w'_i), then (z'_i, w_i) with others."""
-        draws = []
-        for name in model.names:
-            z, w = (
-                encoding.shared[name].rsample(torch.Size((1,))),
-                encoding.private[name].rsample(torch.Size((1,))),
-            )
-            if self.partner == "posterior":
-                pairs = [(z, w[:, next_present(encoding.batch.present[name])])]
-            else:
-                other_z, other_w = (
-                    self._from_prior(model, key, len(encoding.batch)) for key in ("z", f"w_{name}")
-                )
-                pairs = [(z, other_w), (other_z, w)]
-            draws += [Draw(Latents(shared, {name: private}), (name,)) for shared, private in pairs]
-        return draws
+    def forward(self, model: Model, encoding: Encoding) -> Ask:
+        return added([self._of_modality(model, encoding, name) for name in model.names])
 
-    def terms(
-        self,
-        model: Model,
-        encoding: Encoding,
-        draws: Sequence[Draw],
-        decoded: Sequence[dict[str, Tensor]],
-    ) -> Terms:
-        total = torch.zeros(len(encoding.batch), device=encoding.members(model.names).device)
-        each = len(draws) // len(model.names)
-        for i, name in enumerate(model.names):
-            encoder, likelihood, present = (
-                cast(Encoder, model.posterior.encoders[name]),
-                model.likelihood(name),
-                encoding.batch.present[name],
-            )
-            z, w = encoding.shared[name].centre, encoding.private[name].centre
-            images = [
-                likelihood.draft(raw[name].squeeze(0)) for raw in decoded[each * i : each * (i + 1)]
-            ]
-            with untracked(
-                encoder
-            ):  # augmentations are not data: evaluation must not see their statistics
-                if self.partner == "posterior":  # the image of row i carries the w of the next
-                    z_again, w_again = (
-                        q.centre
-                        for q in encode_present(encoder, images[0], present)
-                        if q is not None
-                    )
-                    w = w[next_present(present)]
-                else:
-                    z_again = on_present(
-                        _mean_of(encoder.shared), images[0], present, torch.zeros_like(z)
-                    )
-                    w_again = on_present(
-                        _mean_of(encoder.private), images[1], present, torch.zeros_like(w)
-                    )
-            total = total + 0.5 * (
-                self._mismatch(z, z_again, present) + self._mismatch(w, w_again, present)
-            )
-        return {"genaug": total}
+    def _of_modality(self, model: Model, encoding: Encoding, name: str) -> Ask:
+        """One draw, (z_i, w_{i+1}), with partners from the posterior; else two, (z_i, w'_i) and
+        (z'_i, w_i). What is decoded is encoded again."""
+        once = torch.Size((1,))
+        z, w = encoding.shared[name].rsample(once), encoding.private[name].rsample(once)
+        if self.partner == "posterior":
+            pairs = [(z, w[:, next_present(encoding.batch.present[name])])]
+        else:
+            rows = len(encoding.batch)
+            other_z = self._from_prior(model, "z", rows)
+            other_w = self._from_prior(model, f"w_{name}", rows)
+            pairs = [(z, other_w), (other_z, w)]
+        draws = [Draw(Latents(shared, {name: private}), (name,)) for shared, private in pairs]
+
+        def terms(decoded: Sequence[Decoded]) -> Terms:
+            likelihood = model.likelihood(name)
+            images = [likelihood.draft(raw[name].squeeze(0)) for raw in decoded]
+            return {"genaug": self._mismatches(model, encoding, name, images)}
+
+        return Ask(draws, terms)
+
+    def _mismatches(
+        self, model: Model, encoding: Encoding, name: str, images: Sequence[Tensor]
+    ) -> Tensor:
+        """½ (z-term + w-term) of a modality, (B,).
+
+        Args:
+            images: augmentations, one for both terms or one for each.
+        """
+        encoder = cast(Encoder, model.posterior.encoders[name])
+        present = encoding.batch.present[name]
+        z, w = encoding.shared[name].centre, encoding.private[name].centre
+        with untracked(encoder):  # augmentations are no data: running statistics leave them out
+            if self.partner == "posterior":  # the image of row i carries the w of the next
+                z_again, w_again = _means_again(encoder, images[0], present)
+                w = w[next_present(present)]
+            else:
+                blank_z, blank_w = torch.zeros_like(z), torch.zeros_like(w)
+                z_again = on_present(_mean_of(encoder.shared), images[0], present, blank_z)
+                w_again = on_present(_mean_of(encoder.private), images[1], present, blank_w)
+        return 0.5 * (self._mismatch(z, z_again, present) + self._mismatch(w, w_again, present))
 
     def _from_prior(self, model: Model, key: str, rows: int) -> Tensor:
         with torch.no_grad():
@@ -120,6 +105,14 @@ class GenAug(Loss):
         if self.match == "l2":
             return present * (mean - again).square().sum(-1)
         return nt_xent(mean[None], again[None], present[None], temperature=self.temperature)[0]
+
+
+def _means_again(encoder: Encoder, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Posterior means of z and w of augmented values, (B, D) and (B, D_m)."""
+    z, w = encode_present(encoder, x, present)
+    if w is None:
+        raise ValueError("GenAug needs private latents; give private_dim of 1 or more")
+    return z.centre, w.centre
 
 
 def _mean_of(tower: Callable[[Tensor], Diagonal]) -> Callable[[Tensor], Tensor]:

@@ -1,9 +1,15 @@
-"""Loss: one part of what a method is trained by, and the terms that it returns."""
+"""Loss: one part of what a method is trained by.
+
+A loss answers a model and an encoding with an :class:`Ask`: the draws that it wants decoded,
+and the function that turns what was decoded into named terms. A step asks all losses, decodes
+all draws together, and hands each loss its own outputs, so that every decoder runs once.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -12,27 +18,78 @@ from counterpoint.model.encoding import Encoding
 from counterpoint.model.model import Model
 
 Terms = dict[str, Tensor]
-"""Named loss terms, each of shape (B,): one value per example, lower is better. Only
-the trainer weights, averages and logs them."""
+"""Named loss terms, each of shape (B,): one value per example, lower is better. Only the
+method weights and adds them, and only the trainer averages and logs them."""
+
+Decoded = dict[str, Tensor]
+"""Raw decoder outputs of one draw, by target, (K, B, *output_shape)."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a loss wants decoded, and what follows from it.
+
+    Attributes:
+        draws: latents to decode.
+        terms: from the decoded draws, in the same order, to named terms (B,).
+    """
+
+    draws: Sequence[Draw]
+    terms: Callable[[Sequence[Decoded]], Terms]
+
+    def answered(self, model: Model, covariates: Tensor | None) -> Terms:
+        """The terms, with all draws decoded at once.
+
+        Args:
+            model: whose decoders run.
+            covariates: of the rows, (B, C), as ``Model.decode`` takes them.
+        """
+        return self.terms(model.decode(self.draws, covariates))
+
+
+def added(asks: Sequence[Ask], weights: Sequence[float] | None = None) -> Ask:
+    """Join several asks into one; terms of the same name are added.
+
+    Args:
+        asks: of the parts.
+        weights: factors on the terms of each; 1 without.
+
+    Example:
+        >>> import torch
+        >>> one = Ask((), lambda decoded: {"a": torch.ones(2)})
+        >>> added([one, one], weights=[1.0, 0.5]).terms([])
+        {'a': tensor([1.5000, 1.5000])}
+    """
+    factors = [1.0] * len(asks) if weights is None else weights
+
+    def terms(decoded: Sequence[Decoded]) -> Terms:
+        outputs = iter(decoded)
+        total: Terms = {}
+        for ask, factor in zip(asks, factors, strict=True):
+            for name, value in ask.terms([next(outputs) for _ in ask.draws]).items():
+                total[name] = total[name] + factor * value if name in total else factor * value
+        return total
+
+    return Ask([draw for ask in asks for draw in ask.draws], terms)
 
 
 class Loss(nn.Module, ABC):
-    """One part of a method's loss. A step encodes once, asks every part for its draws,
-    decodes all of them at once and hands each part its own outputs."""
+    """One part of a method's loss; a subclass says what it wants decoded and what follows."""
 
     def check(self, model: Model) -> None:
-        """Refuse, by ValueError, a model that this part can't train."""
-
-    def draws(self, model: Model, encoding: Encoding) -> Sequence[Draw]:
-        """What this part needs decoded."""
-        return ()
+        """Raise ValueError for a model that this loss can't train."""
 
     @abstractmethod
-    def terms(
-        self,
-        model: Model,
-        encoding: Encoding,
-        draws: Sequence[Draw],
-        decoded: Sequence[dict[str, Tensor]],
-    ) -> Terms:
+    def forward(self, model: Model, encoding: Encoding) -> Ask:
+        """What to decode, and the terms that follow, (B,) each."""
+
+
+class EncodingLoss(Loss):
+    """A loss of what the encoders say alone, which has nothing decoded."""
+
+    @abstractmethod
+    def terms(self, model: Model, encoding: Encoding) -> Terms:
         """Named terms, (B,) each."""
+
+    def forward(self, model: Model, encoding: Encoding) -> Ask:
+        return Ask((), lambda decoded: self.terms(model, encoding))

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
-from counterpoint.inference import refinement
-from counterpoint.model.decoders import Draw
+from counterpoint.inference import trace_of
 from counterpoint.model.encoding import Encoding
 from counterpoint.model.model import Model
-from counterpoint.objectives.loss import Loss, Terms
+from counterpoint.objectives.loss import EncodingLoss, Terms
 from counterpoint.probability import distributions as dist
 
 Direction = Literal["forward", "reverse", "both"]
 
 
-class PosteriorMatch(Loss):
+class PosteriorMatch(EncodingLoss):
     """Σ_m KL(q(z | X) ‖ q(z | x_m)) over the modalities a row has, where q(z | X) is
     given everything.
 
@@ -30,13 +28,7 @@ class PosteriorMatch(Loss):
         super().__init__()
         self.weight = weight
 
-    def terms(
-        self,
-        model: Model,
-        encoding: Encoding,
-        draws: Sequence[Draw],
-        decoded: Sequence[dict[str, Tensor]],
-    ) -> Terms:
+    def terms(self, model: Model, encoding: Encoding) -> Terms:
         everything = model.posterior.condition(encoding, model.names)
         divergences = [
             encoding.batch.present[name] * dist.kl(everything, q)
@@ -45,7 +37,7 @@ class PosteriorMatch(Loss):
         return {"match": self.weight * torch.stack(divergences).sum(0)}
 
 
-class Alignment(Loss):
+class Alignment(EncodingLoss):
     """Σ_m KL(q_T(z | X) ‖ q(z | x_m)) over the modalities a row has: unimodal
     posteriors learn from the refined one, which no gradient reaches.
     Term: ``align``.
@@ -65,14 +57,8 @@ class Alignment(Loss):
             )
         self.direction = direction
 
-    def terms(
-        self,
-        model: Model,
-        encoding: Encoding,
-        draws: Sequence[Draw],
-        decoded: Sequence[dict[str, Tensor]],
-    ) -> Terms:
-        teacher = dist.detached(refinement(model, encoding).last.shared)
+    def terms(self, model: Model, encoding: Encoding) -> Terms:
+        teacher = dist.detached(trace_of(model, encoding).last.shared)
         return {
             "align": torch.stack(
                 [
@@ -92,7 +78,7 @@ class Alignment(Loss):
                 return 0.5 * (dist.kl(teacher, q) + dist.kl(q, cast(dist.Expert, teacher)))
 
 
-class PosteriorFit(Loss):
+class PosteriorFit(EncodingLoss):
     """Σ_m −log q(z | x_m), z ~ q(z | X), over the modalities a row has: the part of
     KL(q(z | X) ‖ q(z | x_m)) that depends on the unimodal posterior, of which only the
     density is asked, whatever its form. No gradient reaches q(z | X). Term: ``fit``.
@@ -109,13 +95,7 @@ class PosteriorFit(Loss):
             raise ValueError(f"samples={samples} must be 1 or more")
         self.samples = samples
 
-    def terms(
-        self,
-        model: Model,
-        encoding: Encoding,
-        draws: Sequence[Draw],
-        decoded: Sequence[dict[str, Tensor]],
-    ) -> Terms:
+    def terms(self, model: Model, encoding: Encoding) -> Terms:
         with torch.no_grad():
             z = joint_posterior(encoding).rsample(torch.Size((self.samples,)))
         losses = [

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -220,6 +220,7 @@ Expert = Diagonal | Flowed
 """What one encoder says of z."""
 
 E = TypeVar("E", bound=Expert)
+Q = TypeVar("Q", bound="Posterior")
 
 
 class Posterior(Protocol):
@@ -236,18 +237,18 @@ class Posterior(Protocol):
         """(K, B, D) for a shape (K,)."""
 
 
-def detached(q: Posterior) -> Posterior:
+def detached(q: Q) -> Q:
     """The same distribution with its parameters cut from the graph.
 
     Raises:
         TypeError: neither diagonal nor a mixture.
     """
     if isinstance(q, Mixture):
-        return Mixture(_cut(q.components), q.allowed)
+        return cast(Q, Mixture(_cut(q.components), q.allowed))
     if isinstance(q, Diagonal):
-        return _cut(q)
+        return cast(Q, _cut(q))
     raise TypeError(
-        f"the parameters of {type(q).__name__} can't be cut from the graph; use estimator='iwae' in the place of 'dreg'"
+        f"the parameters of {type(q).__name__} can't be cut from the graph; use estimator='iwae' instead of 'dreg'"
     )
 
 

@@ -192,10 +192,12 @@ def masked_once() -> Iterator[None]:
 def _masked(layer: zuko.nn.MaskedLinear) -> nn.Linear:
     """The same layer with its mask as a parametrisation, which ``masked_once``
     multiplies in once and not at every call."""
-    linear = nn.utils.skip_init(nn.Linear, layer.in_features, layer.out_features)
-    linear.load_state_dict(
-        layer.state_dict(keep_vars=True), strict=False
-    )  # the mask is no part of it
+    linear = nn.Linear.__new__(
+        nn.Linear
+    )  # without weights of its own, which would have to be drawn first
+    nn.Module.__init__(linear)
+    linear.in_features, linear.out_features = layer.in_features, layer.out_features
+    linear.weight, linear.bias = layer.weight, layer.bias
     parametrize.register_parametrization(linear, "weight", _Mask(layer.mask))
     return linear
 

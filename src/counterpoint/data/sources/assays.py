@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from counterpoint.core.containers import summed
 from counterpoint.core.modality import COUNTS, LikelihoodName
+from counterpoint.core.sparse import summed
 from counterpoint.data.faults import Faults
 from counterpoint.data.split import Array
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from counterpoint.core.containers import entries
+from counterpoint.core.guesses import entries
 from counterpoint.core.modality import COUNTS, Modality
 from counterpoint.data.ambiguity import CovariateKind, ReadOptions, Zeros, warn_of_totals
 from counterpoint.data.dataset import Dataset

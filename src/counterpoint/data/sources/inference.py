@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from counterpoint.core.containers import inferred
+from counterpoint.core.guesses import inferred
 from counterpoint.core.modality import Modality
 from counterpoint.core.reading import turned
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from counterpoint.core import checks
-from counterpoint.core.containers import doubtful, inferred
+from counterpoint.core.guesses import doubtful, inferred
 from counterpoint.data.ambiguity import CovariateKind, Zeros
 from counterpoint.data.dataset import Dataset
 from counterpoint.data.division import Fractions

@@ -104,7 +104,7 @@ def _train(
         encoding = method.model.encode(
             rows.batch(rng.integers(len(rows), size=batch_size), method.device)
         )
-        mean = loss.terms(method.model, encoding, (), ())["refine"].mean()
+        mean = loss.terms(method.model, encoding)["refine"].mean()
         history.append(float(mean.detach()))
         if not math.isfinite(history[-1]):
             raise NonFiniteLoss("refine", step, history[-1])

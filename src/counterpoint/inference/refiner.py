@@ -1,0 +1,167 @@
+"""Refiner: the network that moves a posterior, and its options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from counterpoint.core import checks
+from counterpoint.core.modality import Modality
+from counterpoint.model.model import Model
+from counterpoint.nn.build import trunk
+from counterpoint.nn.mlp import mlp
+from counterpoint.nn.modules import ByName
+from counterpoint.nn.options import NetworkOptions
+from counterpoint.probability.distributions import Diagonal
+
+Signal = Literal["gradient", "error"]
+
+LOG_SCALES = (-7.5, 2.5)
+"""Bounds of ln σ."""
+
+WORD_FEATURES = 32
+"""Features into which the error of a word's probabilities is read."""
+
+
+@dataclass(frozen=True)
+class RefinerOptions:
+    """How posteriors are refined.
+
+    Args:
+        steps: T.
+        signal: what the network sees of the bound: its ``"gradient"``, or the
+            ``"error"`` of what is decoded.
+        draws: over how many draws a gradient is taken; two make a pair.
+        rounds: how many steps of each row, random ones, a step of training measures and
+            learns from; None for all of them. The mean over all is estimated without
+            bias by any number.
+        width: of the network's two hidden layers.
+        unroll: in training, let the gradient through the steps and their signals
+            instead of cutting it between steps (dearer, and not to be compiled).
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    steps: int = 5
+    signal: Signal = "gradient"
+    draws: int = 2
+    rounds: int | None = None
+    width: int = 256
+    unroll: bool = False
+
+    def __post_init__(self) -> None:
+        checks.record(self)
+        if self.signal not in get_args(Signal):
+            raise ValueError(
+                f"refiner: signal={self.signal!r} is unknown; choose one of {', '.join(get_args(Signal))}"
+            )
+        if self.steps < 1:
+            raise ValueError(
+                f"refiner: steps={self.steps} must be 1 or more; without refinement, use jmvae"
+            )
+        if self.draws < 1 or self.width < 1:
+            raise ValueError(
+                f"refiner: draws={self.draws} and width={self.width} must be 1 or more"
+            )
+        if self.rounds is not None and not 1 <= self.rounds <= self.steps + 1:
+            raise ValueError(
+                f"refiner: rounds={self.rounds} must lie in 1..{self.steps + 1}, the steps and the start, or be None for all"
+            )
+
+
+# ------------------------------------------------------------------------------------------------ refinement
+class Refiner(nn.Module):
+    """f: from λ_t, signals and λ_0 to λ_{t+1}.
+
+    Args:
+        modalities: of the model.
+        latents: sizes by latent, as ``Model.latents`` has them.
+        options: T, signals and sizes.
+        beta: β of the bound.
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        latents: dict[str, int],
+        options: RefinerOptions = RefinerOptions(),
+        *,
+        beta: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if beta < 0:
+            raise ValueError(f"beta={beta} must not be negative")
+        self.latents, self.options, self.beta = dict(latents), options, beta
+        by_error = options.signal == "error"
+        self.errors = ByName(
+            {m.name: _error_reader(m, options.width) for m in modalities} if by_error else {}
+        )
+        width, seen = options.width, len(self.errors) * options.width
+        self.networks = nn.ModuleDict(
+            {key: mlp((6 * dim + seen, width, width)) for key, dim in latents.items()}
+        )
+        self.heads = nn.ModuleDict(
+            {key: _still(nn.Linear(width, 4 * dim)) for key, dim in latents.items()}
+        )
+
+    def check(self, model: Model) -> None:
+        """Refuse, by ValueError, a model that this refiner was not made for."""
+        if self.latents != model.latents:
+            raise ValueError(
+                f"this refiner is for latents {self.latents}, and the model has {model.latents}; fit one to it by fit_refiner"
+            )
+        if self.errors and set(self.errors) != set(model.names):
+            raise ValueError(
+                f"this refiner reads errors of {', '.join(self.errors)}, and the model has {', '.join(model.names)}"
+            )
+
+    def forward(self, key: str, q: Diagonal, start: Diagonal, signal: Tensor) -> Diagonal:
+        """The next q of one latent, parameters (S, B, D).
+
+        Args:
+            signal: (S, B, 2 D), and the features of the errors.
+        """
+        seen = torch.cat([q.loc, q.scale.log(), start.loc, start.scale.log(), signal], -1)
+        move, gate = self.heads[key](self.networks[key](seen)).float().chunk(2, -1)
+        a, b = ((1 - gate.sigmoid()) * move).chunk(2, -1)
+        return type(q)(q.loc + q.scale * a, (q.scale.log() + b).clamp(*LOG_SCALES).exp())
+
+
+def refiner_of(model: Model) -> Refiner:
+    """The model's refiner.
+
+    Raises:
+        ValueError: it has none, or one that was made for other latents.
+    """
+    if not isinstance(model.refiner, Refiner):
+        raise ValueError(
+            "this model has no refiner; fit one by fit_refiner, or train the method iterative"
+        )
+    model.refiner.check(model)
+    return model.refiner
+
+
+def _still(head: nn.Linear) -> nn.Linear:
+    """A map to next to nothing: hardly a displacement, and a gate that is half open."""
+    nn.init.normal_(head.weight, std=1e-3)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def _error_reader(modality: Modality, width: int) -> nn.Module:
+    """A network from errors to features (N, width)."""
+    if modality.likelihood == "categorical":
+        words = (
+            nn.Linear(modality.classes or 0, WORD_FEATURES),
+            nn.Flatten(),
+            mlp((modality.shape[0] * WORD_FEATURES, width)),
+        )
+        return nn.Sequential(*words)
+    values = Modality(modality.name, modality.shape, "normal", unbounded=len(modality.shape) == 3)
+    network = trunk(values, NetworkOptions(width=max(4, width // 16), hidden=(width,)))
+    return nn.Sequential(network, mlp((network.features, width)))

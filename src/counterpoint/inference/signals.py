@@ -1,0 +1,129 @@
+"""Signals: what a refiner sees of the bound."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from counterpoint.core import noise
+from counterpoint.core.latents import Latents
+from counterpoint.core.modality import Modality
+from counterpoint.inference.approximations import Approximation
+from counterpoint.inference.bounds import component_bounds
+from counterpoint.inference.refiner import Refiner
+from counterpoint.model.decoders import Draw
+from counterpoint.model.encoding import Encoding
+from counterpoint.model.likelihoods import Likelihood
+from counterpoint.model.model import Model
+from counterpoint.nn.modules import readable
+from counterpoint.probability.distributions import Diagonal
+
+
+def signals_of(
+    model: Model, encoding: Encoding, q: Approximation, given: tuple[str, ...], refiner: Refiner
+) -> dict[str, Tensor]:
+    """By latent, (S, B, 2 D + features): what the refiner sees of the bound."""
+    if refiner.options.signal == "gradient":
+        return _gradients(model, encoding, q, given, refiner)
+    parts = q.parts
+    seen = errors(model, encoding, parts, given, refiner)
+    found = {}
+    for key, part in parts.items():
+        prior = model.prior() if key == "z" else model.private_priors[key.removeprefix("w_")]()
+        off = torch.cat(
+            [(part.loc - prior.loc) / prior.scale, (part.scale / prior.scale).log()], -1
+        )
+        found[key] = torch.cat(
+            [off, seen if key == "z" else (q.shares.unsqueeze(-1) * seen).sum(0, keepdim=True)], -1
+        )
+    return found
+
+
+def _gradients(
+    model: Model, encoding: Encoding, q: Approximation, given: tuple[str, ...], refiner: Refiner
+) -> dict[str, Tensor]:
+    """σ ⊙ ∇_{(μ, σ)} L, signed, as log(1 + |·|)."""
+    unroll = refiner.options.unroll and torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaves = {
+            key: part if unroll and part.loc.requires_grad else _leaf(part)
+            for key, part in q.parts.items()
+        }
+        drawn = {key: _signed(part, refiner.options.draws) for key, part in leaves.items()}
+        bound = (
+            q.shares * component_bounds(model, encoding, leaves, drawn, given, refiner.beta)
+        ).sum()
+        at = [t for part in leaves.values() for t in (part.loc, part.scale)]
+        slopes = iter(torch.autograd.grad(bound, at, create_graph=unroll))
+    found = {}
+    for key, part in leaves.items():
+        g = part.scale.repeat(1, 1, 2) * torch.cat([next(slopes), next(slopes)], -1)
+        if key == "z":  # each component's own bound, whatever it weighs in the mixture
+            g = g / q.shares.where(q.shares > 0, 1.0).unsqueeze(-1)
+        found[key] = g.sign() * g.abs().log1p()
+    return found if unroll else {key: g.detach() for key, g in found.items()}
+
+
+def _signed(q: Diagonal, draws: int) -> Tensor:
+    """(draws, S, B, D): μ + σ ⊙ ε, σ the standard deviation and ε random signs, of
+    which the second half are the first's opposites."""
+    shape, at = (-(-draws // 2), *q.loc.shape), q.loc.device
+    signs = (
+        torch.randint(0, 2, shape, generator=noise.generator(at), device=at, dtype=q.loc.dtype) * 2
+        - 1
+    )
+    return q.loc + q.base_dist.stddev * torch.cat([signs, -signs])[:draws]
+
+
+def errors(
+    model: Model,
+    encoding: Encoding,
+    parts: dict[str, Diagonal],
+    given: tuple[str, ...],
+    refiner: Refiner,
+) -> Tensor:
+    """(S, B, features): how each given modality differs from what is decoded at μ;
+    zeros where it is not there."""
+    at = {key: part.loc for key, part in parts.items()}
+    private = {
+        name: at[f"w_{name}"].expand(len(at["z"]), -1, -1) for name in given if f"w_{name}" in at
+    }
+    raw = model.decode([Draw(Latents(at["z"], private), given)], encoding.batch.covariates)[0]
+    blank = at["z"].new_zeros(*at["z"].shape[:-1], refiner.options.width)
+    found = []
+    for name, reader in refiner.errors.items():
+        if name not in given:
+            found.append(blank)
+            continue
+        error = _error(
+            model.modalities[name], model.likelihood(name), raw[name], encoding.batch.x[name]
+        )
+        error = error * encoding.batch.observed(name) if name in encoding.batch.entries else error
+        error = (
+            error if refiner.options.unroll else error.detach()
+        )  # decoders learn from the bound alone
+        found.append(
+            encoding.batch.present[name].unsqueeze(-1)
+            * reader(error.flatten(0, 1)).unflatten(0, error.shape[:2])
+        )
+    return torch.cat(found, -1)
+
+
+def _error(modality: Modality, likelihood: Likelihood, raw: Tensor, x: Tensor) -> Tensor:
+    """x − E[x | raw], (S, B, *shape), both as networks see them; of words, what is and
+    what was thought likely."""
+    if not likelihood.exact:
+        raise ValueError(
+            "a diffusion decoder has no mean to take an error from; use signal='gradient'"
+        )
+    mean = likelihood.mean(raw, x)
+    return (
+        F.one_hot(x, mean.shape[-1])
+        if modality.likelihood == "categorical"
+        else readable(modality, x)
+    ) - readable(modality, mean)
+
+
+def _leaf(q: Diagonal) -> Diagonal:
+    return type(q)(q.loc.detach().requires_grad_(), q.scale.detach().requires_grad_())
