@@ -40,7 +40,7 @@ def main() -> None:
         small = (
             "--max_steps",
             "4",
-            "--data.draws",
+            "--data.pairings",
             "1",
             "--fit.progress",
             "false",

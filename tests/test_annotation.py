@@ -14,7 +14,7 @@ from omics import KINDS, mdata_of, saved
 import counterpoint as cp
 from counterpoint.cli import main
 from counterpoint.cli.values import read_values, write_values
-from counterpoint.data.sources.scverse import read
+from counterpoint.data.sources.mudata_files import read
 from counterpoint.metrics import Evaluation
 from counterpoint.report.features import predicted
 

@@ -20,8 +20,8 @@ from counterpoint.core.batch import Batch
 from counterpoint.core.covariates import columns
 from counterpoint.core.modality import Modality, covariates_of
 from counterpoint.data import BatchLoader, Dataset, Split, load
-from counterpoint.data.records import COVARIATES
 from counterpoint.data.sources.files import FolderWriter, manifest_digest, new_folder, read_manifest
+from counterpoint.data.split import COVARIATES
 from counterpoint.metrics import JudgeOptions, evaluate
 from counterpoint.report import write_report
 

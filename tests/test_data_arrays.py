@@ -299,20 +299,23 @@ def test_every_name_has_a_line() -> None:
 
 
 def test_missing_hides_training_values_only_and_changes_the_checksum() -> None:
-    whole, holed = load("digits-quadrant", draws=1), load("digits-quadrant", draws=1, missing=0.3)
+    whole, holed = (
+        load("digits-quadrant", pairings=1),
+        load("digits-quadrant", pairings=1, missing=0.3),
+    )
     hidden = np.mean([~holed.train.present[m.name] for m in holed.modalities])
     assert 0.27 < hidden < 0.32  # 0.3, less the rows that would have lost everything (0.027 / 3)
     assert np.stack([holed.train.present[m.name] for m in holed.modalities]).any(0).all()
     assert all(holed.test.present[m.name].all() for m in holed.modalities)
     assert holed.checksum() != whole.checksum() and "0.3" in holed.notes["missing"]
-    blocks = load("digits-quadrant", draws=1, missing=0.3, missing_how="block")
+    blocks = load("digits-quadrant", pairings=1, missing=0.3, missing_how="block")
     runs = np.stack([~blocks.train.present[m.name] for m in blocks.modalities])
     assert ((runs != np.roll(runs, 1, 1)).sum(1) == 2).all() and blocks.notes["missing"].startswith(
         "runs of 0.3"
     )
     assert blocks.checksum() not in (holed.checksum(), whole.checksum())
     with pytest.raises(ValueError, match="how='rows' is unknown"):
-        load("digits-quadrant", draws=1, missing=0.3, missing_how="rows")  # type: ignore[arg-type]
+        load("digits-quadrant", pairings=1, missing=0.3, missing_how="rows")  # type: ignore[arg-type]
 
 
 def test_another_likelihood_is_that_of_every_modality_but_word_ids() -> None:

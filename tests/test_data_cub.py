@@ -17,7 +17,7 @@ from PIL import Image
 
 from counterpoint.data import Dataset, load
 from counterpoint.data.images import square
-from counterpoint.data.sets.cub import CLUSTERS, TABLE, cub, facing
+from counterpoint.data.sets.cub_files import CLUSTERS, TABLE, facing
 
 SPECIES = ("001.Black_Bird", "004.White_Bird")
 EACH, TRAIN_EACH = 12, 8  # images of a species, and those of them that train or validate
@@ -603,7 +603,8 @@ def test_real_birds(real_data: Path) -> None:
         pytest.skip("COUNTERPOINT_DATA has no cub/")
     if not (real_data / "cub" / TABLE).is_file():
         pytest.skip("the facts are those of the single table")
-    data, more = cub(real_data), cub(real_data, size=16, unpaired=True)
+    data = load("cub", root=real_data)
+    more = load("cub", root=real_data, size=16, unpaired=True)
     names = np.array(
         [
             line.strip().rpartition("_")[2]
@@ -634,7 +635,7 @@ def test_real_birds(real_data: Path) -> None:
         and data.modalities[1].classes == len(words) == 699
     )
     assert (data.test.x["caption"] == 1).sum() < 0.01 * (data.test.x["caption"] > 0).sum()
-    groups = cub(real_data, size=16, unpaired=True, classes="clusters")
+    groups = load("cub", root=real_data, size=16, unpaired=True, classes="clusters")
     assert len(groups.train) == len(more.train) and len(groups.test) + len(groups.val) == sum(
         int(np.isin(names[split.shared_labels["class"]], CLUSTERS).sum())
         for split in (more.test, more.val)

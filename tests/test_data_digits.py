@@ -34,7 +34,9 @@ def ink(images: np.ndarray, how: str) -> np.ndarray:
 def test_painting_costs_no_more_than_drawing_as_many_random_numbers() -> None:
     """In a copy of each digit; both grow with the number of pixels."""
     pixels = (
-        sum(split.x["view0"].size for split in load("digits-quadrant", draws=1).splits().values())
+        sum(
+            split.x["view0"].size for split in load("digits-quadrant", pairings=1).splits().values()
+        )
         * 3
     )
 
@@ -43,7 +45,8 @@ def test_painting_costs_no_more_than_drawing_as_many_random_numbers() -> None:
 
     assert (
         ratio(
-            lambda: own_seconds(lambda: load("digits-quadrant", draws=1)), lambda: own_seconds(draw)
+            lambda: own_seconds(lambda: load("digits-quadrant", pairings=1)),
+            lambda: own_seconds(draw),
         )
         < 3
     )
@@ -119,16 +122,16 @@ def test_views_show_different_digits_of_one_class(data: Dataset) -> None:
 
 
 def test_seed_and_options() -> None:
-    small = load("digits-quadrant", draws=1)
+    small = load("digits-quadrant", pairings=1)
     assert (
         small.checksum()
-        == load("digits-quadrant", draws=1).checksum()
-        != load("digits-quadrant", draws=1, seed=1).checksum()
+        == load("digits-quadrant", pairings=1).checksum()
+        != load("digits-quadrant", pairings=1, seed=1).checksum()
     )
     np.testing.assert_array_equal(
-        small.test.x["view0"], load("digits-quadrant", draws=2).test.x["view0"]
-    )  # draws are the training set's
-    large = load("digits-quadrant", size=32, views=5, draws=1)
+        small.test.x["view0"], load("digits-quadrant", pairings=2).test.x["view0"]
+    )  # pairings are of the training set's
+    large = load("digits-quadrant", size=32, views=5, pairings=1)
     assert (
         len(large.train) == 1100
         and large.train.x["view4"].shape == (1100, 3, 32, 32)
@@ -173,7 +176,7 @@ def test_labels_can_be_read_off_the_pixels(data: Dataset) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"size": 15}, {"size": 8}, {"views": 0}, {"draws": 0}, {"seed": -1}]
+    "options", [{"size": 15}, {"size": 8}, {"views": 0}, {"pairings": 0}, {"seed": -1}]
 )
 def test_options_out_of_range(options: dict[str, int]) -> None:
     with pytest.raises(ValueError):

@@ -400,7 +400,7 @@ def test_what_is_bad_is_named_or_skipped_and_listed(case: str, tmp_path: Path) -
     with pytest.raises(ValueError, match=message) as caught:
         read(place)
     assert "\n" not in str(caught.value) and str(caught.value).endswith(
-        "; mend it, or pass skip_bad to leave out what is bad"
+        "; fix it, or pass skip_bad to leave out what is bad"
     )
     with pytest.warns(
         UserWarning, match=rf"skipped 1, the first .*{message}.*; the notes list all"

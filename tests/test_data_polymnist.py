@@ -165,10 +165,10 @@ def test_quadrant_follows_the_paper(root: Path, tmp_path: Path) -> None:
     """On flat photos every pixel is known: background, or red, inverted, or blue on the
     digit's half-size bar in its quadrant."""
     shots = tiny_photos(tmp_path / "photos", "c.png", "a.png", "e.png", "b.png", "d.png")
-    folder = prepare("polymnist-quadrant", root=root, draws=2, photos=shots, progress=False)
-    data = load("polymnist-quadrant", root=root, draws=2)
+    folder = prepare("polymnist-quadrant", root=root, pairings=2, photos=shots, progress=False)
+    data = load("polymnist-quadrant", root=root, pairings=2)
     assert (
-        folder == root / "prepared" / "polymnist-quadrant-draws2"
+        folder == root / "prepared" / "polymnist-quadrant-pairings2"
         and data.name == "polymnist-quadrant"
     )
     assert {k: len(v) for k, v in data.splits().items()} == {"train": 220, "val": 10, "test": 30}
@@ -200,8 +200,8 @@ def test_quadrant_follows_the_paper(root: Path, tmp_path: Path) -> None:
 
 
 def test_views_are_paired_with_independent_digits(root: Path) -> None:
-    prepare("polymnist", root=root, views=2, draws=1, progress=False)
-    data = load("polymnist", root=root, views=2, draws=1)
+    prepare("polymnist", root=root, views=2, pairings=1, progress=False)
+    data = load("polymnist", root=root, views=2, pairings=1)
     assert data.train.private_labels == {} and data.train.x["view1"].shape == (110, 3, 28, 28)
     assert np.bincount(data.train.shared_labels["digit"]).tolist() == [11] * 10
     assert "synthesised textures" in data.notes["backgrounds"]
@@ -212,7 +212,7 @@ def test_plain_and_translated_digits(root: Path, tmp_path: Path) -> None:
     flat = np.array([10, 20, 30], np.uint8)
     images = {}
     for name in ("polymnist", "translated-polymnist"):
-        data = load(prepare(name, root=root, views=1, draws=1, photos=shots, progress=False))
+        data = load(prepare(name, root=root, views=1, pairings=1, photos=shots, progress=False))
         x = np.asarray(data.test.x["view0"])
         on = (x == (255 - flat)[:, None, None]).all(1)
         assert (on | (x == flat[:, None, None]).all(1)).all()
@@ -236,7 +236,7 @@ def test_other_sizes_and_missing_photos(root: Path, tmp_path: Path) -> None:
             root=root,
             size=32,
             views=3,
-            draws=1,
+            pairings=1,
             out=tmp_path / "own",
             progress=False,
         ),
@@ -257,7 +257,13 @@ def test_other_sizes_and_missing_photos(root: Path, tmp_path: Path) -> None:
 def test_blocks_and_repetition_do_not_change_the_images(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options: dict[str, Any] = {"root": root, "size": 16, "views": 2, "draws": 1, "progress": False}
+    options: dict[str, Any] = {
+        "root": root,
+        "size": 16,
+        "views": 2,
+        "pairings": 1,
+        "progress": False,
+    }
     one = prepare("polymnist-quadrant", **options)
     monkeypatch.setattr(polymnist, "BLOCK", 7)
     two = prepare("polymnist-quadrant", out=tmp_path / "two", **options)
@@ -273,7 +279,7 @@ def test_blocks_and_repetition_do_not_change_the_images(
 
 
 def test_a_damaged_set_is_noticed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = prepare("polymnist", root=root, views=1, draws=1, progress=False)
+    folder = prepare("polymnist", root=root, views=1, pairings=1, progress=False)
     path = folder / "train" / "view0.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -283,7 +289,7 @@ def test_a_damaged_set_is_noticed(root: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(files, "SMALL", 100)  # of larger files, only if asked
     load(folder)
     with pytest.raises(ValueError, match="other contents"):
-        load("polymnist", root=root, views=1, draws=1, verify=True)
+        load("polymnist", root=root, views=1, pairings=1, verify=True)
     path.write_bytes(content[:-1])
     with pytest.raises(ValueError, match="bytes, expected"):
         load(folder)
@@ -335,7 +341,7 @@ def test_what_cannot_be_prepared(
         ({"size": 33}, ValueError, "even"),
         ({"size": 4}, ValueError, "size 4"),
         ({"views": 0}, ValueError, "views 0"),
-        ({"draws": 0}, ValueError, "draws 0"),
+        ({"pairings": 0}, ValueError, "pairings 0"),
         ({"photos": small}, ValueError, "50×40, expected at least 64×64"),
         ({"photos": tmp_path / "broken"}, ValueError, "cannot read photo"),
         ({"photos": tmp_path / "none"}, FileNotFoundError, "no photos"),
@@ -366,7 +372,7 @@ def tiny_usps(root: Path, top: float = 1.0) -> None:
 
 def test_digits_usps_pairs_by_class(root: Path) -> None:
     tiny_usps(root)
-    data = load("digits-usps", root=root, draws=2)
+    data = load("digits-usps", root=root, pairings=2)
     assert [(m.name, m.shape, m.likelihood) for m in data.modalities] == [
         ("mnist", (1, 28, 28), "laplace"),
         ("usps", (1, 16, 16), "laplace"),
@@ -378,15 +384,15 @@ def test_digits_usps_pairs_by_class(root: Path) -> None:
         assert split.x["mnist"][np.arange(len(split)), 0, 10, 3 + 2 * digit].min() >= 200
     assert (
         data.checksum()
-        == load("digits-usps", root=root, draws=2).checksum()
-        != load("digits-usps", root=root, draws=2, seed=1).checksum()
+        == load("digits-usps", root=root, pairings=2).checksum()
+        != load("digits-usps", root=root, pairings=2, seed=1).checksum()
     )
 
 
 def test_the_word_stands_beside_the_same_pairs(root: Path) -> None:
     tiny_usps(root)
     pairs, data = (
-        load(name, root=root, draws=2, seed=3) for name in ("digits-usps", "digits-usps-text")
+        load(name, root=root, pairings=2, seed=3) for name in ("digits-usps", "digits-usps-text")
     )
     assert data.name == "digits-usps-text" and [m.name for m in data.modalities] == [
         "mnist",
@@ -401,7 +407,7 @@ def test_the_word_stands_beside_the_same_pairs(root: Path) -> None:
         assert [data.modalities[2].text(ids).strip("·") for ids in split.x["text"]] == [
             WORDS[d] for d in digit
         ]
-    assert data.checksum() != load("digits-usps-text", root=root, draws=2, seed=4).checksum()
+    assert data.checksum() != load("digits-usps-text", root=root, pairings=2, seed=4).checksum()
 
 
 def test_bad_usps_files_are_refused(root: Path) -> None:

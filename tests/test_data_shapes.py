@@ -100,7 +100,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_mnist_and_svhn_are_paired_by_class(root: Path) -> None:
-    data = cp.data.load("mnist-svhn", root=root, draws=2)
+    data = cp.data.load("mnist-svhn", root=root, pairings=2)
     seen = {}
     for part, split in (("train", data.train), ("val", data.val), ("test", data.test)):
         digit = split.shared_labels["digit"]
@@ -116,7 +116,8 @@ def test_mnist_and_svhn_are_paired_by_class(root: Path) -> None:
 
 def test_the_word_stands_beside_the_same_pairs(root: Path) -> None:
     pairs, data = (
-        cp.data.load(name, root=root, draws=2, seed=3) for name in ("mnist-svhn", "mnist-svhn-text")
+        cp.data.load(name, root=root, pairings=2, seed=3)
+        for name in ("mnist-svhn", "mnist-svhn-text")
     )
     assert data.name == "mnist-svhn-text" and [m.name for m in data.modalities] == [
         "mnist",

@@ -309,7 +309,7 @@ def test_chunks_of_a_tar_begin_where_the_survey_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Names too long for a header stand in members of their own, before the member."""
-    monkeypatch.setattr(shards, "CHUNK_ROWS", 3)
+    monkeypatch.setattr("counterpoint.data.streams.tar.CHUNK_ROWS", 3)
     rows = [{f"{'long' * 30}.npy": npy(np.array([i], np.float32))} for i in range(10)]
     archive = shards.Tar(write_tar(tmp_path / "a.tar", rows))
     found = archive.survey()
@@ -833,7 +833,7 @@ def test_who_wants_all_rows_in_memory_is_told(tmp_path: Path) -> None:
     numbered(tmp_path, [30])
     data = load(tmp_path)
     for ask in (data.splits, lambda: cp.data.pack(data, tmp_path / "packed", progress=False)):
-        with pytest.raises(ValueError, match=r"the 24 training rows of .* are a stream") as caught:
+        with pytest.raises(ValueError, match=r": the 24 training rows are a stream") as caught:
             ask()
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "packed").exists()
@@ -1051,7 +1051,7 @@ def test_a_bad_row_of_a_tar_is_named_or_skipped(tmp_path: Path, case: str) -> No
     change, message = TAR_ROWS[case]
     spoilt_tar(tmp_path, change)
     with pytest.raises(
-        BadRow, match=rf"b\.tar row 3: {message}.*; mend it, or pass skip_bad"
+        BadRow, match=rf"b\.tar row 3: {message}.*; fix it, or pass skip_bad"
     ) as caught:
         rows_of_all(load(tmp_path))
     assert "\n" not in str(caught.value)
@@ -1109,7 +1109,7 @@ def test_a_bad_row_of_parquet_is_named_or_skipped(tmp_path: Path, case: str) -> 
             {key: [row[key] for row in part] for key in rows[0]},
             group=2,
         )
-    with pytest.raises(BadRow, match=rf"b\.parquet row 3: {message}.*; mend it, or pass skip_bad"):
+    with pytest.raises(BadRow, match=rf"b\.parquet row 3: {message}.*; fix it, or pass skip_bad"):
         rows_of_all(load(tmp_path))
     with pytest.warns(UserWarning, match=rf"skipped 1, the first b\.parquet row 3: {message}"):
         data = load(tmp_path, skip_bad=True)
@@ -1259,7 +1259,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "paths of images": (
         lambda f: write_parquet(f / "a.parquet", {"image": [{"bytes": None, "path": "x.png"}] * 4}),
         ValueError,
-        r"a\.parquet: rows 0 to 3: column 'image' holds the path 'x\.png' in the place of an image",
+        r"a\.parquet: rows 0 to 3: column 'image' holds the path 'x\.png' instead of an image",
     ),
     "no train": (
         lambda f: numbered(f / "test", [4]),

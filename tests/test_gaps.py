@@ -411,11 +411,11 @@ def test_hidden_entries_are_those_of_training_vectors(tmp_path: Path) -> None:
         ),
         (lambda: load(holed(), nan="drop"), "nan='drop' is unknown; choose one of error, missing"),
         (
-            lambda: load("digits-quadrant", draws=1, nan="missing"),
+            lambda: load("digits-quadrant", pairings=1, nan="missing"),
             "option 'nan' does not apply to digits-quadrant",
         ),
         (
-            lambda: load("digits-quadrant", draws=1, missing=0.1, missing_how="entries"),
+            lambda: load("digits-quadrant", pairings=1, missing=0.1, missing_how="entries"),
             "no entries to hide: 'digits-quadrant' has no vector",
         ),
         (

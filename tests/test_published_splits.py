@@ -14,8 +14,8 @@ import pytest
 
 import counterpoint as cp
 from counterpoint.data import load
-from counterpoint.data.sources.arrays import held_out
-from counterpoint.data.sources.scverse import quiet
+from counterpoint.data.division import held_out
+from counterpoint.data.sources.mudata_files import quiet
 
 HELD = r"has no val split: 10 of 100 train rows, held out by the seed 0"
 

@@ -19,7 +19,7 @@ from scipy import sparse
 import counterpoint as cp
 from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, load
-from counterpoint.data.sources.arrays import as_values
+from counterpoint.data.sources.inference import as_values
 
 pandas = pytest.importorskip("pandas")
 

@@ -20,7 +20,7 @@ from counterpoint.core.batch import Batch
 from counterpoint.core.conversion import read_as
 from counterpoint.core.modality import Modality
 from counterpoint.data import Split, load
-from counterpoint.data.sources.scverse import quiet
+from counterpoint.data.sources.mudata_files import quiet
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 5), dtype=np.uint8)
 VECTORS = np.random.default_rng(1).integers(0, 9, (6, 7)).astype(np.float32)

@@ -17,7 +17,7 @@ FIT = {"max_steps": 2, "batch_size": 16, "progress": False, "tensorboard": False
 
 @pytest.fixture(scope="module")
 def digits() -> cp.data.Dataset:
-    return cp.data.load("digits-quadrant", draws=1)
+    return cp.data.load("digits-quadrant", pairings=1)
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -51,7 +51,7 @@ def test_two_runs_of_one_seed_are_bit_equal(digits: cp.data.Dataset) -> None:
 
 def test_the_command_line_s_seed_is_that_of_both(digits: cp.data.Dataset, tmp_path: Path) -> None:
     command = (
-        "fit mvae --data digits-quadrant --data.draws 1 --max_steps 2 --batch_size 16 --seed 3 --fit.progress false"
+        "fit mvae --data digits-quadrant --data.pairings 1 --max_steps 2 --batch_size 16 --seed 3 --fit.progress false"
         f" --shared_dim 3 --networks.kind conv --networks.width 4 --networks.hidden [8] --out {tmp_path}/run"
     )
     assert main(command.split()) == 0

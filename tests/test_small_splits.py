@@ -17,7 +17,7 @@ import counterpoint as cp
 from counterpoint.cli import main
 from counterpoint.core.modality import Modality
 from counterpoint.data import Dataset, Split
-from counterpoint.data.sources.arrays import folds as dealt
+from counterpoint.data.division import folds as dealt
 from counterpoint.methods import IDMVAE
 from counterpoint.metrics import (
     Evaluation,

@@ -371,7 +371,7 @@ def test_cooldown_lowers_the_rate_linearly_to_zero(tmp_path: Path) -> None:
 
 
 def test_activation_checkpointing_gives_the_same_weights() -> None:
-    data = cp.data.load("digits-quadrant", draws=1).train.take(np.arange(16))
+    data = cp.data.load("digits-quadrant", pairings=1).train.take(np.arange(16))
     methods, calls = [], []
     for activation_checkpointing in (False, True):
         torch.manual_seed(0)
@@ -990,6 +990,6 @@ def test_too_few_rows_for_even_shares_are_refused() -> None:
     )  # type: ignore[assignment]
     with pytest.raises(
         ValueError,
-        match="the 7 rows of train do not fill one batch of 4 × 2 processes; lower batch_size",
+        match="train: the 7 rows do not fill one batch of 4 × 2 processes; lower batch_size",
     ):
         data.setup("fit")

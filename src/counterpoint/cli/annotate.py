@@ -31,7 +31,7 @@ class AnnotateOptions:
 
 def run(words: Sequence[str]) -> None:
     """Write latents and imputed layers into a copy of a run's data."""
-    from counterpoint.data.sources import scverse
+    from counterpoint.data.sources import mudata_files
     from counterpoint.omics.annotation import annotate
 
     wanted = called(AnnotateOptions, "annotate", words)
@@ -43,13 +43,13 @@ def run(words: Sequence[str]) -> None:
         )
     options = run_groups(wanted.run).get("data", {})
     source = Path(str(options.get("source")))
-    if source.suffix not in scverse.SUFFIXES:
+    if source.suffix not in mudata_files.SUFFIXES:
         raise ValueError(
-            f"{wanted.run} was trained on {source}, which is no {' or '.join(scverse.SUFFIXES)} file to annotate"
+            f"{wanted.run} was trained on {source}, which is no {' or '.join(mudata_files.SUFFIXES)} file to annotate"
         )
     if wanted.out.exists() and source.exists() and wanted.out.samefile(source):
         raise ValueError(f"{wanted.out} is the data themselves; choose another --out")
     method, data = opened(wanted.run)
-    mdata = scverse.read(source, [*(options.get("modalities") or ())])
+    mdata = mudata_files.read(source, [*(options.get("modalities") or ())])
     annotate(mdata, method, data, seed=wanted.seed)
-    print(scverse.write(mdata, wanted.out))
+    print(mudata_files.write(mdata, wanted.out))

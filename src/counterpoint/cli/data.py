@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from counterpoint import data as datasets
 from counterpoint.cli import choose
+from counterpoint.cli.data_flags import DataFlags, add_data_flags
 from counterpoint.cli.names import expanded, gathered, option_names
 from counterpoint.cli.parsing import called, parsed, parser_for
 from counterpoint.cli.runs import loaded
-from counterpoint.cli.settings import LOAD_SKIPS
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -48,20 +48,29 @@ def _index(words: Sequence[str]) -> str:
 
 def _pack(words: Sequence[str]) -> Path:
     """A data set as memory maps."""
-    parser = _source_parser(
-        "data pack", "Write a data set as a folder of arrays, images decoded once and for all."
+    values = _read(
+        words,
+        "data pack",
+        "Write a data set as a folder of arrays, images decoded once and for all.",
     )
-    values = parsed(parser, expanded(words, option_names(parser)))
     out = values.pop("out")
     return datasets.pack(loaded(values), out)
 
 
 def _latents(words: Sequence[str]) -> Path:
     """Images of a data set as latents."""
-    parser = _source_parser(
+    values = _read(
+        words,
         "data latents",
         "Write a data set again, the images of one modality as latents of a frozen autoencoder.",
+        _latents_flags,
     )
+    autoencoder, out, modality = (values.pop(key) for key in ("autoencoder", "out", "modality"))
+    return datasets.latents(loaded(values), autoencoder, out, modality=modality)
+
+
+def _latents_flags(parser: ArgumentParser) -> None:
+    """The flags of ``data latents`` alone."""
     parser.add_argument(
         "--autoencoder",
         type=Path,
@@ -74,18 +83,28 @@ def _latents(words: Sequence[str]) -> Path:
         default=None,
         help="the images; by default the only modality of images",
     )
-    values = parsed(parser, expanded(words, option_names(parser)))
-    autoencoder, out, modality = (values.pop(key) for key in ("autoencoder", "out", "modality"))
-    return datasets.latents(loaded(values), autoencoder, out, modality=modality)
 
 
-def _source_parser(verb: str, about: str) -> ArgumentParser:
-    """A parser of a data set, the options of loading it, and the folder that is made of
-    it."""
+def _read(
+    words: Sequence[str],
+    verb: str,
+    about: str,
+    add: Callable[[ArgumentParser], None] = lambda parser: None,
+) -> dict[str, Any]:
+    """Read a data set, the options of loading it, and the folder to make of it.
+
+    Args:
+        add: adds flags of the verb's own.
+    """
+    called = words[0] if words and not words[0].startswith("-") else None
+    flags = DataFlags.of(called)
     parser = parser_for(verb, about)
     parser.add_argument("source", type=str, help="name of a data set, a folder, or an .npz file")
     parser.add_argument(
         "--out", type=Path, required=True, help="the folder to make; --data takes it"
     )
-    parser.add_function_arguments(datasets.load, skip=LOAD_SKIPS)
-    return parser
+    add_data_flags(parser, flags.source, None)
+    add(parser)
+    names = option_names(parser)
+    flags.check(words, names)
+    return parsed(parser, expanded(words, names))

@@ -22,10 +22,12 @@ from counterpoint.cli.config_files import (
     with_mappings,
     with_stages,
 )
+from counterpoint.cli.data_flags import DataFlags, add_data_flags, named_source
 from counterpoint.cli.help import FIT_OPTIONS, asks_help, short_help
 from counterpoint.cli.names import gathered, option_names, taken
 from counterpoint.cli.parsing import parsed, parser_for, spelled
 from counterpoint.cli.recipes import recipes
+from counterpoint.data.source import Source
 from counterpoint.training.options import leaves
 
 if TYPE_CHECKING:
@@ -67,7 +69,6 @@ EVALUATE_SKIPS: set[str | int] = {
     "judge",
     "feature_extractors",
 }
-LOAD_SKIPS: set[str | int] = {"source", "present", "labels", "covariates", "modalities"}
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,15 @@ def settings(
         _name_method(verb, rest)
     name = choose(str(name), [*METHODS], "method")
     title = verb if recipe else f"{verb} {name}"
-    parser = _fit_parser(title, METHODS[name], measures, study)
+    data = DataFlags.of(named_source(rest, entries))
+    parser = _fit_parser(title, METHODS[name], data.source, measures, study)
     names = option_names(parser)
     if of_files not in (None, name):
         _check_model(name, str(of_files), entries, names, files)
     if asks_help(rest):
         _print_help(parser, entries)
+    data.check_keys(with_mappings(entries), names)
+    data.check(rest, names)
     flags = spelled(gathered(rest, LIST_OPTIONS), parser, entries)
     values = parsed(parser, [*file_words(entries, names, files), *flags])
     if resumed is not None and (values["out"] is not None or values["overwrite"]):
@@ -174,11 +178,15 @@ def study_settings(
         methods |= methods_of(content, path)
         entries = updated(entries, dict(leaves(content)))
     rest, entries = with_stages(rest, entries)
-    parser = _study_parser(verb, about, study)
+    data = DataFlags.of(named_source(rest, entries))
+    parser = _study_parser(verb, about, data.source, study)
+    names = option_names(parser)
     if asks_help(rest):
         _print_help(parser, entries)
+    data.check_keys(with_mappings(entries), names)
+    data.check(rest, names)
     flags = spelled(rest, parser, entries)
-    values = parsed(parser, [*file_words(entries, option_names(parser), files), *flags])
+    values = parsed(parser, [*file_words(entries, names, files), *flags])
     own = {name: dict(options) for name, options in methods.items()}
     return _settings("", values, values["out"], False), own
 
@@ -201,6 +209,7 @@ def check_source(data: Mapping[str, Any]) -> None:
 def _fit_parser(
     title: str,
     method: type[Method],
+    source: Source[Any] | None,
     measures: bool,
     study: Callable[[ArgumentParser], object] | None,
 ) -> ArgumentParser:
@@ -208,6 +217,7 @@ def _fit_parser(
 
     Args:
         title: the verb, and the method if the command names it.
+        source: of the data, whose options are flags; None for those of all sources.
         measures: whether the verb has the options of ``evaluate``.
         study: adds the verb's own options.
     """
@@ -237,7 +247,7 @@ def _fit_parser(
         default=None,
         help="modalities to read and their likelihoods, of an .h5mu or .h5ad file, '{rna: nb, adt: normal}'",
     )
-    parser.add_function_arguments(datasets.load, "data", skip=LOAD_SKIPS)
+    add_data_flags(parser, source)
     if (options := method.options_type) is not None:
         parser.add_class_arguments(options, "model")
     parser.add_class_arguments(FitOptions, "fit")
@@ -250,7 +260,10 @@ def _fit_parser(
 
 @cache
 def _study_parser(
-    verb: str, about: str, study: Callable[[ArgumentParser], object]
+    verb: str,
+    about: str,
+    source: Source[Any] | None,
+    study: Callable[[ArgumentParser], object],
 ) -> ArgumentParser:
     """The options of a verb that trains several methods."""
     from counterpoint.training import FitOptions
@@ -267,7 +280,7 @@ def _study_parser(
         metavar="NAME",
         help="name of a data set, a folder, or an .npz file",
     )
-    parser.add_function_arguments(datasets.load, "data", skip=LOAD_SKIPS)
+    add_data_flags(parser, source)
     parser.add_class_arguments(FitOptions, "fit")
     _add_evaluation(parser, EVALUATE_SKIPS | {"split"})
     study(parser)

@@ -3,11 +3,14 @@ files."""
 
 from __future__ import annotations
 
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.loader import BatchLoader
-from counterpoint.data.loading import load, names, prepare
-from counterpoint.data.records import Dataset, Split
+from counterpoint.data.loading import load, prepare
+from counterpoint.data.registry import names
+from counterpoint.data.rows import Rows
 from counterpoint.data.sources.latents import Autoencoder, latents
 from counterpoint.data.sources.packing import pack
+from counterpoint.data.split import Split
 from counterpoint.data.streams import Index, Stream, StreamLoader
 from counterpoint.data.streams.survey import index
 from counterpoint.data.text import Vocabulary
@@ -17,6 +20,7 @@ __all__ = [
     "BatchLoader",
     "Dataset",
     "Index",
+    "Rows",
     "Split",
     "Stream",
     "StreamLoader",

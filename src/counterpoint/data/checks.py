@@ -1,241 +1,165 @@
-"""What values may mean besides what they are taken for: options that settle it, and
-warnings where nobody did.
+"""Check the arrays of a split: names, lengths, dtypes, shapes and values.
 
-Padding looks like a measurement of zero, the number of a batch like a quantity, counts
-that were scaled like logarithms. A reader takes them for what their dtype and shape
-say, and one warning names the remedy.
+Each function returns what it checked in the form in which a split keeps it.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from counterpoint.core.guesses import doubtful
-from counterpoint.core.modality import Modality
-from counterpoint.data.records import Array, Dataset, Split
+from counterpoint.core.modality import Modality, covariates_of
+from counterpoint.core.reading import as_mask, wrong_row
+from counterpoint.data.images import Pictures
 
-MOST_VALUES = 1000
-"""Most values of a covariate that is no quantity."""
-
-Nan = Literal["error", "missing"]
-
-Zeros = Literal["measured", "missing"]
-
-CovariateKind = Literal["category", "number"]
-
-_FEW = 20  # values of whole floats that may as well be names
-
-_ZEROS = 0.01  # share of rows of zeros from which on they are looked at
-
-_LOOKED = 10_000  # rows that are looked at for what values look like
-
-_CHANCE = 3  # times as many rows of zeros as independent features would make are no chance
+Array = np.ndarray
 
 
-@dataclass(frozen=True)
-class ReadOptions:
-    """How arrays are read where they do not say it themselves.
+def check_names(modalities: Sequence[Modality], named: Mapping[str, Mapping[str, Array]]) -> None:
+    """Check that modalities have names of their own, and that arrays use these names.
 
     Args:
-        nan: ``"missing"``: NaN in part of a row is an entry that is missing, and
-            modalities that have such have gaps.
-        zeros: ``"missing"``: a row of a vector that is zero everywhere was not
-            measured. None where that was looked at already.
-        covariate_kinds: by name, whether a covariate is one number or a category with a
-            column for each of its values.
+        modalities: of the split.
+        named: by what messages call them, arrays by modality.
 
     Raises:
-        ValueError: an unknown choice.
+        ValueError: a name that repeats, or an array of an unknown modality.
     """
-
-    nan: Nan = "error"
-    zeros: Zeros | None = "measured"
-    covariate_kinds: Mapping[str, CovariateKind] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for option, value, choices in (("nan", self.nan, Nan), ("zeros", self.zeros, Zeros)):
-            if value is not None and value not in get_args(choices):
-                raise ValueError(
-                    f"{option}={value!r} is unknown; choose one of {', '.join(get_args(choices))}"
-                )
-        if not isinstance(self.covariate_kinds, Mapping):
-            raise TypeError(
-                f"covariate_kinds is {self.covariate_kinds!r}; give a mapping such as {{'run': 'category'}}"
+    names = [modality.name for modality in modalities]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"modality names repeat in {', '.join(names)}; give each modality its own name"
+        )
+    for what, arrays in named.items():
+        unknown = [name for name in arrays if name not in names]
+        if unknown:
+            raise ValueError(
+                f"{what} names unknown modality {unknown[0]!r}; the modalities are {', '.join(names)}"
             )
-        for name, kind in self.covariate_kinds.items():
-            if kind not in get_args(CovariateKind):
-                raise ValueError(
-                    f"covariate_kinds calls {name!r} {kind!r}; choose one of {', '.join(get_args(CovariateKind))}"
-                )
 
 
-AS_IT_IS = ReadOptions()
-"""Nothing is said, and nothing is missing."""
-
-
-def covariates_of_kinds(
-    parts: Mapping[str, dict[str, Array]], kinds: Mapping[str, CovariateKind]
-) -> dict[str, dict[str, Array]]:
-    """The arrays, covariates as floats where they are numbers and as text where they
-    are categories. Where nobody said which, what looks like the other is warned of.
+def row_count(x: Mapping[str, Array]) -> int:
+    """Count the rows that all modalities have.
 
     Raises:
-        ValueError: a kind of what is no covariate, or a number that is none.
+        ValueError: no rows, or modalities of different lengths.
     """
-    made = {part: dict(flat) for part, flat in parts.items()}
-    keys = dict.fromkeys(
-        k.removeprefix("covariate/")
-        for flat in parts.values()
-        for k in flat
-        if k.startswith("covariate/")
-    )
-    unknown = [name for name in kinds if name not in keys]
-    if unknown:
+    rows = len(next(iter(x.values())))
+    if rows == 0:
+        raise ValueError("a split is empty; give it at least one row")
+    lengths = {name: len(values) for name, values in x.items()}
+    if len(set(lengths.values())) > 1:
         raise ValueError(
-            f"covariate_kinds names {unknown[0]!r}; the covariates are {', '.join(keys) or 'none'}"
+            f"modalities have different numbers of rows: {lengths}; mark missing rows in 'present' instead of leaving them out"
         )
-    for name in keys:
-        found = {
-            part: flat[f"covariate/{name}"]
-            for part, flat in parts.items()
-            if f"covariate/{name}" in flat
-        }
-        if name not in kinds:
-            _doubt(name, np.concatenate([values.ravel() for values in found.values()]))
-        for part, values in found.items() if name in kinds else ():
-            made[part][f"covariate/{name}"] = (
-                _numbers(name, values) if kinds[name] == "number" else _categories(values)
-            )
-    return made
+    return rows
 
 
-def _doubt(name: str, values: Array) -> None:
-    """Warn of numbers that look like categories, and of categories that look like none."""
-    known = np.unique(values[np.isfinite(values)] if values.dtype.kind == "f" else values)
-    if values.dtype.kind == "f":
-        if 1 < len(known) <= min(_FEW, len(values) / 2) and not (known != np.rint(known)).any():
-            warnings.warn(
-                f"covariate {name!r} holds the whole numbers {known[0]:g} to {known[-1]:g} as floats and is read as one number;"
-                f" give covariate_kinds={{{name!r}: 'category'}} if they are names, and 'number' if not",
-                stacklevel=2,
-            )
-    elif len(known) <= MOST_VALUES and (
-        len(known) > max(2, len(values) / 2) or (values.dtype.kind in "iu" and len(known) > _FEW)
-    ):
-        warnings.warn(
-            f"covariate {name!r} has {len(known):,} values in {len(values):,} rows, and each is a column;"
-            f" leave it out, or give covariate_kinds={{{name!r}: 'number'}} if it is a quantity, and 'category' if not",
-            stacklevel=2,
-        )
+def presence(
+    modalities: Sequence[Modality], x: Mapping[str, Array], masks: Mapping[str, Array], rows: int
+) -> dict[str, Array]:
+    """Return which rows each modality has, (N,) bool by modality.
 
-
-def _numbers(name: str, values: Array) -> Array:
-    try:
-        return values.astype(np.float64)
-    except ValueError as error:
+    Raises:
+        ValueError: a mask for a modality without values, or a row that has nothing.
+    """
+    names = [modality.name for modality in modalities]
+    present = {name: _mask(name, masks.get(name), rows, name in x) for name in names}
+    missing = ~np.logical_or.reduce(list(present.values()))
+    if missing.any():
         raise ValueError(
-            f"covariate {name!r} is no number ({error}); leave it out of covariate_kinds, or call it a category"
-        ) from None
+            f"row {int(missing.argmax())} has every modality missing; drop such rows from the data"
+        )
+    return present
 
 
-def _categories(values: Array) -> Array:
-    """Names for numbers: 1 and not 1.0; no name for NaN, of which nothing is known."""
-    if values.dtype.kind != "f":
-        return values.astype(str)
-    known = ~np.isnan(values)
-    names = [
-        f"{value:.0f}" if value == np.rint(value) else str(value)
-        for value in np.where(known, values, 0).tolist()
-    ]
-    return np.where(known, names, "")
+def _mask(name: str, mask: Array | None, rows: int, has_values: bool) -> Array:
+    if mask is None:
+        return np.full(rows, has_values)
+    checked = as_mask(name, mask, rows)
+    if checked.any() and not has_values:
+        raise ValueError(
+            f"'present' names {name!r}, which has no values; give values for it or mark it absent"
+        )
+    return checked
 
 
-def zero_rows(values: Array, block: int = 4096) -> Array:
-    """Which rows are zero everywhere. Memory maps are read block by block."""
-    parts = [
-        (values[i : i + block] == 0).reshape(len(values[i : i + block]), -1).all(1)
-        for i in range(0, len(values), block)
-    ]
-    return np.concatenate([np.zeros(0, bool), *parts])
+def modality_values(modality: Modality, values: Array | None, present: Array) -> Array:
+    """Return the values of a modality, (N, *shape); zeros where it has none.
 
-
-def warn_of_zeros(name: str, rows: str, zero: int, nonzero: Array, count: int) -> None:
-    """Warn of rows of zeros that independent features would not make.
-
-    Args:
-        rows: what rows are called.
-        zero: how many of ``count`` rows are zero everywhere.
-        nonzero: (d,) in how many each feature is not.
+    Raises:
+        TypeError: a dtype that the likelihood does not take.
+        ValueError: another shape, or a value that the likelihood does not take.
     """
-    with np.errstate(divide="ignore"):
-        chance = np.exp(np.log1p(-nonzero / max(count, 1)).sum())
-    if len(nonzero) > 1 and 1 < zero < count and zero > count * max(_ZEROS, _CHANCE * chance):
-        warnings.warn(
-            f"{zero:,} of {count:,} {rows} of {name} are zero everywhere, and count as measured; give zeros='missing' if they were not",
-            stacklevel=2,
+    categorical = modality.likelihood == "categorical"
+    if values is None:  # a broadcast zero costs no memory
+        zero = np.zeros((1, *modality.shape), modality.dtype)
+        return np.broadcast_to(zero, (len(present), *modality.shape))
+    array = values if isinstance(values, np.memmap | Pictures) else np.asarray(values)
+    if array.dtype.kind not in ("iu" if categorical else "uif"):
+        kind = "integers" if categorical else "uint8, integers or floats"
+        raise TypeError(
+            f"modality {modality.name!r}: dtype {array.dtype} is not supported; give {kind}"
         )
+    if array.shape[1:] != modality.shape:
+        raise ValueError(
+            f"modality {modality.name!r}: rows have shape {array.shape[1:]}, expected {modality.shape}"
+        )
+    if not isinstance(array, np.memmap) and (wrong := wrong_row(modality, array, present)):
+        raise ValueError(f"modality {modality.name!r}: row {wrong[0]} {wrong[1]}")
+    return array
 
 
-def zeros_read(splits: dict[str, Split], zeros: Zeros) -> dict[str, Split]:
-    """The splits, rows of zeros of vectors absent where they are missing, and warned of
-    where they are not."""
-    for modality in splits["train"].modalities:
-        name = modality.name
-        if len(modality.shape) != 1 or modality.likelihood == "categorical":
-            continue
-        zero, count, nonzero = 0, 0, np.zeros(modality.shape)
-        for part, split in splits.items():
-            values, here = split.x[name], split.present[name]
-            if zeros == "missing":
-                splits[part] = replace(
-                    split, present={**split.present, name: here & ~zero_rows(values)}
-                )
-            elif not isinstance(values, np.memmap):
-                zero, count = zero + int((here & zero_rows(values)).sum()), count + int(here.sum())
-                nonzero += ((values != 0) & here[:, None]).sum(0)
-        warn_of_zeros(name, "rows", zero, nonzero, count)
-    return splits
+def label_numbers(name: str, values: Array, rows: int) -> Array:
+    """Return the class numbers of a label, (N,) int64.
 
-
-def warn_of_likelihoods(data: Dataset, *, inferred: bool) -> None:
-    """Warn of modalities whose values look like what their likelihood does not suit.
-
-    Args:
-        inferred: nobody named the likelihoods.
+    Raises:
+        TypeError: no integers. ValueError: another shape.
     """
-    for modality in data.modalities:
-        warn_of_totals(modality)
-        if not inferred or modality.likelihood != "normal":
-            continue
-        some = data.train if isinstance(data.train, Split) else data.val
-        values = np.asarray(some.x[modality.name][:_LOOKED])[some.present[modality.name][:_LOOKED]]
-        if len(modality.shape) == 1 and modality.shape[0] > 1 and (why := doubtful(values)):
-            warnings.warn(f"modality {modality.name!r} {why}", stacklevel=3)
-        whole = (
-            modality.unbounded
-            and values.size
-            and values.min() >= 0
-            and values.max() <= 255
-            and not (values != np.rint(values)).any()
+    label = np.asarray(values)
+    if label.dtype.kind not in "iub":
+        raise TypeError(
+            f"label {name!r} has dtype {label.dtype}, expected integers (class numbers)"
         )
-        if whole:
-            warnings.warn(
-                f"modality {modality.name!r} holds floats that are whole numbers up to {values.max():g}, and is read as images without bounds;"
-                " store them as uint8 if they are pixels",
-                stacklevel=3,
-            )
+    if label.shape != (rows,):
+        raise ValueError(f"label {name!r} has shape {label.shape}, expected ({rows},)")
+    return label.astype(np.int64)
 
 
-def warn_of_totals(modality: Modality) -> None:
-    """Warn of counts of one thing alone."""
-    if modality.counts and modality.shape == (1,):
-        warnings.warn(
-            f"modality {modality.name!r} has one feature, and its likelihood {modality.likelihood!r} is told the total of a row, so that latents"
-            " need not know it; give more features, or log1p of it as 'normal'",
-            stacklevel=3,
+def row_ids(ids: Array | None, rows: int) -> Array | None:
+    """Return the names of the rows, (N,) text, or None.
+
+    Raises:
+        ValueError: another shape.
+    """
+    names = None if ids is None else np.asarray(ids, str)
+    if names is not None and names.shape != (rows,):
+        raise ValueError(f"ids have shape {names.shape}, expected ({rows},)")
+    return names
+
+
+def covariate_columns(
+    values: Array | None, names: tuple[str, ...], modalities: tuple[Modality, ...], rows: int
+) -> Array:
+    """Return the covariates, (N, C) float32.
+
+    Raises:
+        ValueError: names that the modalities do not have, another shape, NaN or
+            infinity.
+    """
+    if (read := covariates_of(modalities)) and read != names:
+        raise ValueError(
+            f"decoders are to read the covariates {', '.join(read)}, and the data have {', '.join(names) or 'none'}; name all of them"
         )
+    columns = np.zeros((rows, 0), np.float32) if values is None else np.asarray(values, np.float32)
+    if columns.shape != (rows, len(names)):
+        raise ValueError(
+            f"covariates have shape {columns.shape}, expected ({rows}, {len(names)}): a column for each of their names"
+        )
+    good = np.isfinite(columns).all(1)
+    if not good.all():
+        raise ValueError(
+            f"row {int(good.argmin())} has a covariate of NaN or infinity; fill it in, or drop the row"
+        )
+    return columns

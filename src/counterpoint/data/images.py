@@ -29,7 +29,7 @@ Source = TypeVar("Source")
 
 
 def decode(content: Path | bytes, name: str, mode: Literal["RGB", "L"] | None = None) -> Image:
-    """The image of a file, or of its bytes, turned as the camera was held.
+    """Decode the image of a file, or of its bytes, turned as the camera was held.
 
     Args:
         name: what an error calls it.
@@ -101,28 +101,28 @@ def _eight_bits(image: Image) -> Image:
 
 
 def shrink(image: Image, size: int, box: Box | None = None) -> np.ndarray:
-    """The image, or a box (left, top, right, bottom) of it, as (C, size, size):
-    bilinear, smoothed when shrinking."""
+    """Shrink an image, or a box (left, top, right, bottom) of it, to (C, size, size):
+    bilinear and smoothed."""
     from PIL.Image import Resampling
 
     return channels_first(image.resize((size, size), Resampling.BILINEAR, box=box))
 
 
 def channels_first(image: Image) -> np.ndarray:
-    """The pixels of an image, (C, H, W): C is 1 where it is grey."""
+    """Return the pixels of an image, (C, H, W). C is 1 where it is grey."""
     return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
 
 
 def middle(image: Image, size: int) -> np.ndarray:
-    """The largest square in the middle of an image, (C, size, size)."""
+    """Shrink the largest square in the middle of an image to (C, size, size)."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     return shrink(image, size, (left, top, left + side, top + side))
 
 
 def square(bounds: Box, extent: tuple[int, int]) -> Box:
-    """The square about bounds (x, y, width, height) whose side is the longer of theirs,
-    clipped to an image of this width and height: (left, top, right, bottom)."""
+    """Return the square about bounds (x, y, width, height), clipped to the image:
+    (left, top, right, bottom). Its side is the longer of the two."""
     x, y, width, height = bounds
     half = max(width, height) / 2
     left, top, right, bottom = (
@@ -140,8 +140,8 @@ def square(bounds: Box, extent: tuple[int, int]) -> Box:
 
 
 class Pictures(Generic[Source]):
-    """Images that are decoded when they are asked for: an array uint8 (N, *shape) in
-    all but memory, as a memory map is.
+    """Decode images when they are asked for. The object is used like an array uint8 (N,
+    *shape), as a memory map is.
 
     A slice of it is of the kind again, and decodes nothing; an index array decodes its
     rows.
@@ -182,8 +182,8 @@ class Pictures(Generic[Source]):
 def stack(
     read: Callable[[Source], np.ndarray], sources: Sequence[Source | None], shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What ``read`` makes of each source, (N, *shape), and which sources there are,
-    (N,); rows of None are zeros.
+    """Read each source, (N, *shape), and return which sources there are, (N,). Rows of
+    None are zeros.
 
     Threads read side by side, since decoding does not hold the interpreter.
     """

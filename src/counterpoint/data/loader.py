@@ -5,20 +5,30 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sized
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 
 from counterpoint.core.batch import Batch
-from counterpoint.data.records import Split
 
-Rows = TypeVar("Rows", bound=Sized)
+Source = TypeVar("Source", bound=Sized)
+
+Shuffle = bool | Literal["once"]
+"""Whether each pass has an order of its own, none, or all have that of the first."""
 
 
-class Loader(ABC, Generic[Rows]):
-    """An iterable of :class:`~counterpoint.core.batch.Batch`, one pass over the rows
-    per ``iter``; each pass is an epoch of its own.
+class Indexed(Sized, Protocol):
+    """Rows that can be asked for by number."""
+
+    def batch(self, index: np.ndarray | slice, device: torch.device | str | None = None) -> Batch:
+        """Return the chosen rows as tensors on ``device``."""
+        ...
+
+
+class Loader(ABC, Generic[Source]):
+    """Iterate over :class:`~counterpoint.core.batch.Batch`. Each ``iter`` is one pass
+    over the rows, which is an epoch of its own.
 
     The order of a pass is fixed by ``(seed, epoch)``, or by the seed alone with
     ``shuffle="once"``. Its state is two integers: ``position`` batches of ``epoch``
@@ -41,11 +51,11 @@ class Loader(ABC, Generic[Rows]):
 
     def __init__(
         self,
-        rows: Rows,
+        rows: Source,
         batch_size: int,
         *,
         seed: int = 0,
-        shuffle: bool | Literal["once"] = True,
+        shuffle: Shuffle = True,
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
@@ -121,7 +131,8 @@ class Loader(ABC, Generic[Rows]):
             self.epoch, self.position, self._go_on = epoch, 0, True
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader is: ``position`` batches of ``epoch`` have been handed out."""
+        """Return where the loader is: ``position`` batches of ``epoch`` have been
+        handed out."""
         return {"epoch": self.epoch, "position": self.position, **self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -139,8 +150,8 @@ class Loader(ABC, Generic[Rows]):
         self.epoch, self.position, self._go_on = int(state["epoch"]), int(state["position"]), True
 
 
-class BatchLoader(Loader[Split]):
-    """Batches of a split; see :class:`Loader` for its arguments.
+class BatchLoader(Loader[Indexed]):
+    """Load batches of a split; see :class:`Loader` for the arguments.
 
     The order of a pass is a permutation. With several processes, batch ``r`` of all
     ranks together is batch ``r`` of one process with ``world_size * batch_size`` rows.

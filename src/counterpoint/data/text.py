@@ -57,7 +57,7 @@ _WANTED = "a vocabulary is a JSON file that Vocabulary.save wrote"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What ids stand for.
+    """Map tokens of text to ids and back.
 
     Args:
         tokens: by id. That of id 0 is padding.
@@ -83,7 +83,8 @@ class Vocabulary:
     def learn(
         texts: Iterable[str], kind: Tokens = "words", *, min_count: int = 3, size: int | None = None
     ) -> Vocabulary:
-        """The vocabulary of some texts; the same texts in any order give the same.
+        """Learn the vocabulary of some texts. The same texts in any order give the
+        same.
 
         Args:
             kind: ``"words"``, the most frequent first; ``"pieces"`` of words, which
@@ -118,7 +119,7 @@ class Vocabulary:
 
     @staticmethod
     def load(path: str | Path) -> Vocabulary:
-        """The vocabulary of a file.
+        """Read the vocabulary of a file.
 
         Raises:
             FileNotFoundError: no such file.
@@ -136,7 +137,7 @@ class Vocabulary:
         return Vocabulary(tuple(tokens))
 
     def save(self, path: str | Path) -> None:
-        """Write it to a JSON file, whole or not at all."""
+        """Write the vocabulary to a JSON file, whole or not at all."""
         write(
             Path(path),
             json.dumps({"format": 1, "tokens": self.tokens}, ensure_ascii=False).encode(),
@@ -146,11 +147,11 @@ class Vocabulary:
         return len(self.tokens)
 
     def modality(self, name: str, length: int) -> Modality:
-        """The modality of texts of so many tokens."""
+        """Return the modality of texts of so many tokens."""
         return Modality(name, (length,), "categorical", None, classes=len(self), words=self.tokens)
 
     def encode(self, texts: Sequence[str], length: int) -> np.ndarray:
-        """Ids int64 (N, length) of texts, cut or padded to length.
+        """Encode texts as ids int64 (N, length), cut or padded to length.
 
         Raises:
             ValueError: an unknown word where no token stands for one.
@@ -168,12 +169,12 @@ class Vocabulary:
         return ids
 
     def unknown(self, text: str) -> list[str]:
-        """The words of a text that are unknown, in its order."""
+        """Return the words of a text that are unknown, in its order."""
         return [word for word in self._cut(text) if not self._ids(word)]
 
     def decode(self, ids: Iterable[Iterable[int]]) -> list[str]:
-        """The text of each row of ids: words with blanks between them, or characters
-        side by side; nothing for padding."""
+        """Decode each row of ids to text: words with blanks between them, or characters
+        side by side. Padding gives nothing."""
         return [spelled(self.tokens, row) for row in ids]
 
     @property
@@ -235,7 +236,7 @@ def _characters(text: str) -> list[str]:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, in lower case."""
+    """Split a text into its words, in lower case."""
     return re.findall(r"\w+|[^\w\s\ufffd]", text.lower())
 
 

@@ -29,7 +29,7 @@ from counterpoint.training import afterwards, fitting
 from counterpoint.training.trainable import Losses
 
 if TYPE_CHECKING:
-    from counterpoint.data import Dataset, Split, Stream
+    from counterpoint.data import Dataset, Rows
     from counterpoint.training import FitResult
 
 TRAINING_COPIES = 4
@@ -202,7 +202,7 @@ class Method(Measurements, Saving):
         return ask.answered(self.model, batch.covariates)
 
     @wraps(fitting.fit)  # signature and description stand there
-    def fit(self, train: Split | Stream, val: Split | None = None, **options: Any) -> FitResult:
+    def fit(self, train: Rows, val: Rows | None = None, **options: Any) -> FitResult:
         result = fitting.fit(self, train, val, **options)
         self._remember_scale(train)
         return result

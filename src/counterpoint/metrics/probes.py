@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from counterpoint.data.sources.arrays import folds as dealt
+from counterpoint.data.division import folds as dealt
 from counterpoint.metrics.chance import majority_classes, smallest_classes
 from counterpoint.metrics.context import Context, Group
 from counterpoint.metrics.intervals import Array

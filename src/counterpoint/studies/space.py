@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 
 from counterpoint.core.documents import read_yaml
 from counterpoint.data import load
+from counterpoint.data.registry import all_options
 from counterpoint.methods import Method
 from counterpoint.training import FitOptions
 
@@ -107,7 +108,8 @@ def fields_of(method: type[Method]) -> dict[str, Any]:
         "model": {} if method.options_type is None else _hints(method.options_type, set()),
         "fit": _hints(FitOptions, {"stages", "trainer"}),
     }
-    groups["data"] = _hints(load, {*_NOT_SEARCHED, "return"})
+    of_sources = {name: next(iter(by_source.values())) for name, by_source in all_options().items()}
+    groups["data"] = {**_hints(load, {*_NOT_SEARCHED, "options", "return"}), **of_sources}
     return {
         f"{group}.{name}": kind for group, kinds in groups.items() for name, kind in kinds.items()
     }

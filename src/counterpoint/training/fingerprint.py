@@ -22,7 +22,7 @@ from counterpoint.data import Split
 from counterpoint.data.images import Pictures
 
 if TYPE_CHECKING:
-    from counterpoint.data import Dataset, Stream
+    from counterpoint.data import Dataset
 
 _BLOCK_ROWS = 4096  # rows read together for a checksum
 _MAX_NAMED = 3  # rows or features that a message names
@@ -77,15 +77,8 @@ class Fingerprint:
 
     @staticmethod
     def of(data: Dataset, source: object = "") -> Fingerprint:
-        parts: dict[str, Split | Stream] = {"train": data.train, "val": data.val, "test": data.test}
-        digest = data.digest or next(
-            (part.digest for part in parts.values() if not isinstance(part, Split)), None
-        )
-        rows = (
-            {}
-            if digest
-            else {name: Rows.of(part) for name, part in parts.items() if isinstance(part, Split)}
-        )
+        digest = data.digest or data.train.digest
+        rows = {} if digest else {name: Rows.of(part) for name, part in data.splits().items()}
         return Fingerprint(
             data.name, str(source), digest, {m.name: m.features for m in data.modalities}, rows
         )

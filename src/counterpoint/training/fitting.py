@@ -19,13 +19,13 @@ from counterpoint.training.signals import Stopped
 from counterpoint.training.trainable import Trainable, TrainableModel
 
 if TYPE_CHECKING:
-    from counterpoint.data import Split, Stream
+    from counterpoint.data.rows import Rows
 
 
 def fit(
     method: Trainable,
-    train: Split | Stream,
-    val: Split | None = None,
+    train: Rows,
+    val: Rows | None = None,
     *,
     out: str | Path | None = None,
     resume: bool = False,
@@ -119,8 +119,8 @@ class _Fit:
     """
 
     method: Trainable
-    train: Split | Stream
-    val: Split | None
+    train: Rows
+    val: Rows | None
     stages: Sequence[tuple[str, FitOptions]]
     folder: RunFolder | None
     config: Mapping[str, Any]
@@ -227,8 +227,8 @@ class _Fit:
 
 
 def _check_arguments(
-    train: Split | Stream,
-    val: Split | None,
+    train: Rows,
+    val: Rows | None,
     out: str | Path | None,
     resume: bool,
     options: FitOptions,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from counterpoint.data import BatchLoader, Split, Stream, StreamLoader
-from counterpoint.data.loader import Loader
+from counterpoint.data.loader import Loader, Shuffle
+from counterpoint.data.rows import Rows
 from counterpoint.training.options import FitOptions
 from counterpoint.training.step import Parcel
 
@@ -32,7 +32,7 @@ class LazyLoader:
 class Loaders(pl.LightningDataModule):
     """The loaders of this process, and their position in the order of the rows."""
 
-    def __init__(self, train: Split | Stream, val: Split | None, options: FitOptions) -> None:
+    def __init__(self, train: Rows, val: Rows | None, options: FitOptions) -> None:
         super().__init__()
         self.train, self.val, self.options = train, val, options
 
@@ -59,30 +59,22 @@ class Loaders(pl.LightningDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.loader.load_state_dict(state)
 
-    def _loader(self, rows: Split | Stream, shuffle: bool | Literal["once"]) -> Loader[Any]:
-        trainer, size = self.trainer, self.options.batch_size
+    def _loader(self, rows: Rows, shuffle: Shuffle) -> Loader[Any]:
+        trainer = self.trainer
         assert trainer is not None  # Lightning attaches it before setup
-        world = trainer.world_size
         part = "val" if shuffle == "once" else "train"
-        _check_rows(part, len(rows), world)
-        placed: dict[str, Any] = {
-            "rank": trainer.global_rank,
-            "world_size": world,
-            "device": trainer.strategy.root_device,
-            "seed": 0 if shuffle == "once" else self.options.seed,  # runs validate alike
-            "shuffle": shuffle,
-        }
-        if isinstance(rows, Stream):
-            full, rest = divmod(len(rows) // world, size)
-            return StreamLoader(rows, size, drop_last=full > 0 and rest == 1, **placed)
-        full, rest = divmod(len(rows), size * world)
-        uneven = rest % world != 0  # processes exchange vectors, so each needs equally many
-        if uneven and full == 0:
-            raise ValueError(
-                f"the {len(rows)} rows of {part} do not fill one batch of {size} × {world} processes; lower batch_size"
+        _check_rows(part, len(rows), trainer.world_size)
+        try:
+            return rows.loader(
+                self.options.batch_size,
+                seed=0 if shuffle == "once" else self.options.seed,  # runs validate alike
+                shuffle=shuffle,
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+                device=trainer.strategy.root_device,
             )
-        drop_last = full > 0 and (rest < 2 * world or uneven)
-        return BatchLoader(rows, size, drop_last=drop_last, **placed)
+        except ValueError as error:
+            raise ValueError(f"{part}: {error}") from None
 
 
 def _check_rows(part: str, rows: int, processes: int) -> None:

@@ -22,7 +22,7 @@ from pytorch_lightning.profilers import PassThroughProfiler
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from counterpoint.data import Split, Stream
+from counterpoint.data.rows import Rows
 from counterpoint.training.callbacks import Checkpointing, Validation
 from counterpoint.training.checkpoint import CheckpointFile, read
 from counterpoint.training.fsdp import FullySharded, ShardedStep, is_sharded, whole_weights
@@ -52,8 +52,8 @@ class Run:
     def __init__(
         self,
         method: Trainable,
-        train: Split | Stream,
-        val: Split | None,
+        train: Rows,
+        val: Rows | None,
         options: FitOptions,
         folder: RunFolder | None,
         history: History,

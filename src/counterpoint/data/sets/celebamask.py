@@ -10,14 +10,17 @@ splits and how masks shrink are choices of this library.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from counterpoint.core.modality import Modality
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.images import decode, shrink, stack
-from counterpoint.data.records import Dataset, Split
+from counterpoint.data.source import Request, Source
+from counterpoint.data.split import Split
 
 ATTRIBUTES = {
     4: "Bald",
@@ -54,29 +57,38 @@ _PER_FOLDER = 2000
 _WHERE = "fetch https://github.com/switchablenorms/CelebAMask-HQ"
 
 
-def celebamask(root: Path, size: int = 32, incomplete: bool = False) -> Dataset:
-    """Photos ``image`` (3×size×size), masks ``mask`` (1×size×size, 0 or 1) and
-    ``attributes`` (18, 0 or 1), of which the latter two are Bernoulli.
-
-    The mask covers every part but the skin: brows, eyes, eyeglasses, ears, nose, mouth,
-        lips, neck, cloth, hair, hat, and jewellery. A pixel is 1 where they cover at
-        least half of it. The attributes are Bald, Bangs, Black_Hair, Blond_Hair,
-        Brown_Hair, Bushy_Eyebrows, Eyeglasses, Gray_Hair, Heavy_Makeup, Male,
-        Mouth_Slightly_Open, Mustache, Pale_Skin, Receding_Hairline, Smiling,
-        Straight_Hair, Wavy_Hair and Wearing_Hat. There are no labels.
-
-    In order of number, the last tenth of the images is test and the tenth before it
-    val. This division is ours: the authors publish another, and papers that use the set
-    differ.
+@dataclass(frozen=True)
+class CelebAMaskOptions:
+    """Options of ``celebamask``.
 
     Args:
-        root: holds the published files, in ``root/celebamask``, ``root/CelebAMask-HQ``
-            or itself: ``CelebAMask-HQ-attribute-anno.txt``, ``CelebA-HQ-img/I.jpg`` and
-            ``CelebAMask-HQ-mask-anno/J/IIIII_PART.png`` for image I, where J is I //
-            2000.
         size: side of the image and the mask.
         incomplete: keep the images of the attribute file that lack their photo or all
             parts of their mask, marked absent.
+    """
+
+    size: int = 32
+    incomplete: bool = False
+
+
+def celebamask(request: Request, options: CelebAMaskOptions) -> Dataset:
+    """Read photos ``image`` (3×size×size), masks ``mask`` (1×size×size, 0 or 1) and
+    ``attributes`` (18, 0 or 1), of which the latter two are Bernoulli.
+
+    The mask covers every part but the skin: brows, eyes, eyeglasses, ears, nose, mouth,
+    lips, neck, cloth, hair, hat, and jewellery. A pixel is 1 where they cover at least
+    half of it. The attributes are Bald, Bangs, Black_Hair, Blond_Hair, Brown_Hair,
+    Bushy_Eyebrows, Eyeglasses, Gray_Hair, Heavy_Makeup, Male, Mouth_Slightly_Open,
+    Mustache, Pale_Skin, Receding_Hairline, Smiling, Straight_Hair, Wavy_Hair and
+    Wearing_Hat. There are no labels.
+
+    The published files are in ``root/celebamask``, ``root/CelebAMask-HQ`` or ``root``:
+    ``CelebAMask-HQ-attribute-anno.txt``, ``CelebA-HQ-img/I.jpg`` and
+    ``CelebAMask-HQ-mask-anno/J/IIIII_PART.png`` for image I, where J is I // 2000.
+
+    In order of number, the last tenth of the images is test and the tenth before it
+    val. We chose this division: the authors publish another, and papers that use the
+    set differ.
 
     Raises:
         FileNotFoundError: a file is not there; without ``incomplete``, a photo, or
@@ -84,6 +96,7 @@ def celebamask(root: Path, size: int = 32, incomplete: bool = False) -> Dataset:
         ValueError: a size that is too small, or a file that is corrupt or laid out
             otherwise.
     """
+    root, size, incomplete = request.root, options.size, options.incomplete
     if size < 8:
         raise ValueError(f"size {size} of celebamask must be 8 or more")
     places = (root / "celebamask", root / "CelebAMask-HQ", root)
@@ -135,7 +148,7 @@ def _attributes(path: Path) -> dict[int, list[bool]]:
         raise ValueError(
             f"{path}: line 2 does not name the {_COLUMNS} attributes of CelebA in their order; {_WHERE} again"
         )
-    found = {}
+    kept = {}
     for number, line in enumerate(filter(str.strip, rows), 3):
         name, *values = line.split()
         stem, _, suffix = name.partition(".")
@@ -148,27 +161,27 @@ def _attributes(path: Path) -> dict[int, list[bool]]:
             raise ValueError(
                 f"{path}: line {number} is not I.jpg and {_COLUMNS} values of -1 or 1; {_WHERE} again"
             )
-        found[int(stem)] = [values[place] == "1" for place in ATTRIBUTES]
-    if count.strip() != str(len(found)):
+        kept[int(stem)] = [values[place] == "1" for place in ATTRIBUTES]
+    if count.strip() != str(len(kept)):
         raise ValueError(
-            f"{path} says {count.strip()!r} images and has rows of {len(found)}; {_WHERE} again"
+            f"{path} says {count.strip()!r} images and has rows of {len(kept)}; {_WHERE} again"
         )
-    if len(found) < 10:
+    if len(kept) < 10:
         raise ValueError(
-            f"{path} has {len(found)} images, expected 10 or more to be divided; {_WHERE} again"
+            f"{path} has {len(kept)} images, expected 10 or more to be divided; {_WHERE} again"
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(kept.items()))
 
 
 def _photos(folder: Path, numbers: dict[int, list[bool]], incomplete: bool) -> list[Path | None]:
     """The photo of each image, None where it lacks."""
     paths = [folder / IMAGES / f"{number}.jpg" for number in numbers]
-    found = [path if path.is_file() else None for path in paths]
-    if None in found and not incomplete:
+    photos = [path if path.is_file() else None for path in paths]
+    if None in photos and not incomplete:
         raise FileNotFoundError(
-            f"{paths[found.index(None)]} is missing, the first of {found.count(None)}; {_WHERE} again, or pass incomplete=True"
+            f"{paths[photos.index(None)]} is missing, the first of {photos.count(None)}; {_WHERE} again, or pass incomplete=True"
         )
-    return found
+    return photos
 
 
 def _parts(
@@ -179,13 +192,13 @@ def _parts(
     for path in sorted((folder / MASKS).glob("*/*_*.png")):
         by_number[f"{path.parent.name}/{path.name.partition('_')[0]}"].append(path)
     keys = [f"{number // _PER_FOLDER}/{number:05d}" for number in numbers]
-    found = [by_number.get(key) for key in keys]
-    if None in found and not incomplete:
+    parts = [by_number.get(key) for key in keys]
+    if None in parts and not incomplete:
         raise FileNotFoundError(
-            f"{folder / MASKS / keys[found.index(None)]}_*.png: no part of this mask is there, the first of {found.count(None)}; "
+            f"{folder / MASKS / keys[parts.index(None)]}_*.png: no part of this mask is there, the first of {parts.count(None)}; "
             f"{_WHERE} again, or pass incomplete=True"
         )
-    return found
+    return parts
 
 
 def _photo(path: Path, size: int) -> np.ndarray:
@@ -193,7 +206,8 @@ def _photo(path: Path, size: int) -> np.ndarray:
 
 
 def _mask(parts: list[Path], size: int) -> np.ndarray:
-    """Where parts but the skin cover at least half a pixel: 0 or 255, (1, size, size)."""
+    """Where parts except the skin cover at least half a pixel: 0 or 255, (1, size,
+    size)."""
     from PIL.Image import Resampling, fromarray
 
     drawn = {
@@ -212,3 +226,11 @@ def _mask(parts: list[Path], size: int) -> np.ndarray:
     return np.where(
         np.asarray(union.resize((size, size), Resampling.BOX))[None] > 127, 255, 0
     ).astype(np.uint8)
+
+
+SOURCE = Source(
+    "celebamask",
+    "CelebAMask-HQ's faces, masks and 18 attributes, 3×32×32, 1×32×32 and 18; reads their files",
+    CelebAMaskOptions,
+    celebamask,
+)

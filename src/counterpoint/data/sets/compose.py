@@ -14,27 +14,27 @@ Paint = Literal["invert", "red", "blue"]
 
 
 def pair_by_class(
-    labels: Sequence[np.ndarray], draws: int, rng: np.random.Generator
+    labels: Sequence[np.ndarray], pairings: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pair the rows of several views that show the same class, each view permuted
     independently within the class.
 
-    In each draw a class has as many rows as in the view that has most of it; a view
+    In each pairing a class has as many rows as in the view that has most of it. A view
     that has fewer goes round again in a new order. Rows come in random order of class.
 
     Args:
         labels: by view, the class of each row.
-        draws: how many times to pair everything anew; the draws follow each other.
+        pairings: how many times to pair everything anew; they follow each other.
 
     Returns:
         The class of each pair ``(N,)`` and the row to take from each view ``(views,
         N)``.
 
     Raises:
-        ValueError: fewer than one draw, or a class that a view lacks.
+        ValueError: fewer than one pairing, or a class that a view lacks.
     """
-    if draws < 1:
-        raise ValueError(f"draws {draws} must be 1 or more")
+    if pairings < 1:
+        raise ValueError(f"pairings {pairings} must be 1 or more")
     classes = np.unique(np.concatenate(labels))
     members = [[np.flatnonzero(view == c) for c in classes] for view in labels]
     counts = [max(len(view[i]) for view in members) for i in range(len(classes))]
@@ -45,7 +45,7 @@ def pair_by_class(
                 f"view {view} has no row of class {lacking[0]}; every view needs every class to be paired"
             )
     paired, index = [], []
-    for _ in range(draws):
+    for _ in range(pairings):
         label = rng.permutation(np.repeat(classes, counts))
         rows_of = np.empty((len(labels), len(label)), np.int64)
         for i, c in enumerate(classes):
@@ -63,9 +63,9 @@ def pair_by_class(
 def hold_out(
     labels: np.ndarray, per_class: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted numbers of the rows that stay and of those that are held out:
-    ``per_class`` random rows of each class, or half where it has fewer than twice as
-    many."""
+    """Hold out ``per_class`` random rows of each class, or half of a class that has
+    fewer than twice as many. Return the sorted numbers of the rows that stay and of
+    those held out."""
     of_class = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
     held_out = np.sort(
         np.concatenate([rows[: min(per_class, len(rows) // 2)] for rows in of_class])
@@ -74,7 +74,7 @@ def hold_out(
 
 
 def resize(images: np.ndarray, side: int) -> np.ndarray:
-    """Grey images uint8 (N, h, w) to uint8 (N, side, side): bilinear, smoothed when
+    """Resize grey images uint8 (N, h, w) to (N, side, side): bilinear, smoothed when
     shrinking, as PIL does it."""
     if images.shape[1:] == (side, side):
         return images
@@ -86,8 +86,8 @@ def resize(images: np.ndarray, side: int) -> np.ndarray:
 
 
 def place(digits: np.ndarray, corners: np.ndarray, size: int) -> np.ndarray:
-    """Opacities uint8 (N, h, w) onto clear canvases (N, size, size), each with its top
-    left pixel at ``corners`` (N, 2)."""
+    """Place opacities uint8 (N, h, w) on clear canvases (N, size, size), each with its
+    top left pixel at ``corners`` (N, 2)."""
     canvas = np.zeros((len(digits), size, size), np.uint8)
     windows = sliding_window_view(canvas, digits.shape[1:], axis=(1, 2), writeable=True)
     windows[np.arange(len(digits)), corners[:, 0], corners[:, 1]] = digits
@@ -95,8 +95,8 @@ def place(digits: np.ndarray, corners: np.ndarray, size: int) -> np.ndarray:
 
 
 def crops(picture: np.ndarray, corners: np.ndarray, size: int) -> np.ndarray:
-    """Crops (N, 3, size, size) of a picture (3, H, W), each with its top left pixel at
-    ``corners`` (N, 2)."""
+    """Crop a picture (3, H, W) to (N, 3, size, size), each crop with its top left pixel
+    at ``corners`` (N, 2)."""
     windows = sliding_window_view(picture, (size, size), axis=(1, 2)).transpose(1, 2, 0, 3, 4)
     return windows[corners[:, 0], corners[:, 1]]
 
@@ -104,7 +104,7 @@ def crops(picture: np.ndarray, corners: np.ndarray, size: int) -> np.ndarray:
 def random_corners(
     picture: np.ndarray, size: int, rows: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Uniformly random places (rows, 2) at which a crop of this size fits."""
+    """Draw places (rows, 2) at which a crop of this size fits, uniformly."""
     return rng.integers(0, np.array(picture.shape[1:]) - size + 1, (rows, 2))
 
 
@@ -123,13 +123,13 @@ def paint(backgrounds: np.ndarray, opacity: np.ndarray, how: Paint) -> np.ndarra
 
 
 def quadrant_corners(quadrant: np.ndarray, size: int) -> np.ndarray:
-    """Top left pixels (N, 2) of the quadrants 0 top left, 1 top right, 2 bottom left, 3
-    bottom right."""
+    """Return the top left pixels (N, 2) of the quadrants 0 top left, 1 top right, 2
+    bottom left, 3 bottom right."""
     return np.stack([quadrant // 2, quadrant % 2], 1) * (size // 2)
 
 
 def quadrant_paints(views: int) -> tuple[Paint, ...]:
-    """How each view of a quadrant set draws its digit: the first red, the last blue,
-    those between inverted."""
+    """Return how each view of a quadrant set draws its digit: the first red, the last
+    blue, those between inverted."""
     inverted: Paint = "invert"
     return ("red", *[inverted] * (views - 2), "blue") if views > 1 else ("red",)

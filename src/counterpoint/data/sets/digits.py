@@ -3,10 +3,12 @@ digits."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from counterpoint.core.modality import Modality
-from counterpoint.data.records import Dataset, Split
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sets.compose import (
     crops,
     paint,
@@ -18,32 +20,44 @@ from counterpoint.data.sets.compose import (
     resize,
 )
 from counterpoint.data.sets.textures import texture
+from counterpoint.data.source import Request, Source
+from counterpoint.data.split import Split
 
 _TRAIN_PER_CLASS, _VAL_PER_CLASS = 110, 20
 
-_EVALUATION_DRAWS = 4
+_EVALUATION_PAIRINGS = 4
 
 
-def digits_quadrant(size: int = 16, views: int = 3, draws: int = 16, seed: int = 0) -> Dataset:
-    """A small PolyMNIST-Quadrant: real 8×8 digits, each in a random quadrant of an RGB
-    canvas over a texture of its view.
-
-    Views ``view0 .. view{M-1}`` of a row show digits of one class, drawn independently.
-    Shared label ``digit`` (10), private label
-    ``quadrant`` (4: top left, top right, bottom left, bottom right), uniform and
-        independent per view. The first view paints its digit red, the last blue, those
-        between invert the colours under it. Which digit belongs to which split never
-        changes: 1,100 / 200 / 497 digits, stratified by class; ``seed`` changes
-        textures, pairs, quadrants and crops.
+@dataclass(frozen=True)
+class DigitsOptions:
+    """Options of ``digits-quadrant``.
 
     Args:
         size: side of the canvas, even and at least 16; a digit fills a quadrant.
         views: number of modalities.
-        draws: pairings of the training digits (validation and test have 4).
+        pairings: pairings of the training digits (validation and test have 4).
+    """
+
+    size: int = 16
+    views: int = 3
+    pairings: int = 16
+
+
+def digits_quadrant(request: Request, options: DigitsOptions) -> Dataset:
+    """Make a small PolyMNIST-Quadrant: real 8×8 digits, each in a random quadrant of an
+    RGB canvas over a texture of its view.
+
+    Views ``view0 .. view{M-1}`` of a row show digits of one class, drawn independently.
+    The shared label is ``digit`` (10). The private label is ``quadrant`` (4: top left,
+    top right, bottom left, bottom right), uniform and independent per view. The first
+    view paints its digit red, the last blue, those between invert the colours under it.
+    Which digit belongs to which split never changes: 1,100 / 200 / 497 digits,
+    stratified by class. The seed changes textures, pairs, quadrants and crops.
 
     Raises:
         ValueError: an option out of range.
     """
+    size, views, seed = options.size, options.views, request.seed
     if size < 16 or size % 2:
         raise ValueError(f"size {size} of digits-quadrant must be even and at least 16")
     if views < 1:
@@ -60,7 +74,7 @@ def digits_quadrant(size: int = 16, views: int = 3, draws: int = 16, seed: int =
             labels[rows],
             textures,
             modalities,
-            draws if part == "train" else _EVALUATION_DRAWS,
+            options.pairings if part == "train" else _EVALUATION_PAIRINGS,
             rng,
         )
     notes = {
@@ -96,11 +110,11 @@ def _make(
     labels: np.ndarray,
     textures: list[np.ndarray],
     modalities: tuple[Modality, ...],
-    draws: int,
+    pairings: int,
     rng: np.random.Generator,
 ) -> Split:
     size = modalities[0].shape[-1]
-    digit, rows = pair_by_class([labels] * len(modalities), draws, rng)
+    digit, rows = pair_by_class([labels] * len(modalities), pairings, rng)
     x, quadrants = {}, {}
     for view, (modality, how) in enumerate(
         zip(modalities, quadrant_paints(len(modalities)), strict=True)
@@ -114,3 +128,11 @@ def _make(
     return Split(
         x, modalities, shared_labels={"digit": digit}, private_labels={"quadrant": quadrants}
     )
+
+
+SOURCE = Source(
+    "digits-quadrant",
+    "scikit-learn's digits in random quadrants, 3 views 3×16×16; needs no files",
+    DigitsOptions,
+    digits_quadrant,
+)

@@ -29,7 +29,7 @@ VALIDATION_START = 55_000  # MNIST[:55000] trains, the rest of the 60,000 valida
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array of an idx file, gzipped or not.
+    """Read the uint8 array of an idx file, gzipped or not.
 
     Raises:
         FileNotFoundError: no such file.
@@ -59,8 +59,8 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def mnist(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Images uint8 (N, 28, 28) and classes int64 (N,) of ``train`` (55,000), ``val``
-    (5,000) and ``test`` (10,000).
+    """Read images uint8 (N, 28, 28) and classes int64 (N,) of ``train`` (55,000),
+    ``val`` (5,000) and ``test`` (10,000).
 
     The idx files, gzipped or not, are looked for in ``root/mnist`` and in ``root``.
 

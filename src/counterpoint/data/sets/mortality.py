@@ -2,9 +2,9 @@
 lived for a year, which IDMVAE was tested on.
 
 IDMVAE (2025, https://arxiv.org/abs/2509.23548) takes mRNA and miRNA, 100 numbers each,
-and reads one-year mortality off the latents. How the 100
-come about it leaves open. Ours: logarithms, standardised, and of them the first
-principal components, all by the train rows.
+and reads one-year mortality off the latents. How the 100 numbers are made is left open.
+We chose standardised logarithms and their first principal components, all by the train
+rows.
 
     x_nd  →  y_nd = log2(1 + x_nd)  →  (y_nd − mean_d) / std_d  →  scores on components 1..C, divided by the standard deviation of the first
 """
@@ -12,15 +12,19 @@ principal components, all by the train rows.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from counterpoint.core.optional import required
-from counterpoint.data.records import Array, Dataset
+from counterpoint.data.dataset import Dataset
+from counterpoint.data.source import Request, Source
 from counterpoint.data.sources.assays import Assay, moments
-from counterpoint.data.sources.assemble import Observed, assemble, divided
+from counterpoint.data.sources.assemble import assemble
+from counterpoint.data.sources.observed import Observed, divided
+from counterpoint.data.split import Array
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -42,10 +46,22 @@ _DEATH = ("days_to_death", "death_days_to")
 _FOLLOWED = ("days_to_last_followup", "days_to_last_follow_up", "last_contact_days_to")
 
 
-def tcga_mortality(root: Path, components: int = 100, seed: int = 0) -> Dataset:
-    """Patients with ``mrna`` and ``mirna``, principal components of each, Laplace with
-    learned scales; label ``mortality``: 1 of who died within 365 days, 0 of who lived
-    on day 365 or later. Who was followed for less and not seen to die is left out.
+@dataclass(frozen=True)
+class MortalityOptions:
+    """Options of ``tcga-mortality``.
+
+    Args:
+        components: principal components of each table; fewer than there are train rows.
+    """
+
+    components: int = 100
+
+
+def tcga_mortality(request: Request, options: MortalityOptions) -> Dataset:
+    """Read patients with ``mrna`` and ``mirna``: principal components of each, Laplace
+    with learned scales. The label ``mortality`` is 1 if a patient died within 365 days,
+    and 0 if the patient lived on day 365 or later. Patients who were followed for less,
+    and not seen to die, are left out.
 
     Read from ``root/tcga`` (or ``root``), as ``.tsv``, ``.csv`` or ``.txt``, gzipped or
     not, as UCSC Xena, the GDC and cBioPortal publish them:
@@ -59,17 +75,14 @@ def tcga_mortality(root: Path, components: int = 100, seed: int = 0) -> Dataset:
       and ``days_to_last_followup`` (or ``days_to_last_follow_up``,
       ``last_contact_days_to``), numbers or nothing.
 
-    Divided 70 : 10 : 20 at random, alike in both classes; that is our choice, too.
-
-    Args:
-        components: how many of each table; fewer than there are train rows.
-        seed: of the division.
+    Divided 70 : 10 : 20 at random, alike in both classes; we chose this division, too.
 
     Raises:
         FileNotFoundError: a table lacks.
         ValueError: a table that is laid out otherwise, or too few patients.
         ModuleNotFoundError: pandas is not installed.
     """
+    root, seed = request.root, request.seed
     folder = root / "tcga" if (root / "tcga").is_dir() else root
     paths = {name: _path(folder, name) for name in (*TABLES, "clinical")}
     tables = {name: _samples(paths[name]) for name in TABLES}
@@ -89,7 +102,9 @@ def tcga_mortality(root: Path, components: int = 100, seed: int = 0) -> Dataset:
     )
     part = divided((0.7, 0.1, 0.2), [], observed, seed)
     assays = [
-        _components(name, tables[name].loc[patients], part == "train", components, paths[name])
+        _components(
+            name, tables[name].loc[patients], part == "train", options.components, paths[name]
+        )
         for name in TABLES
     ]
     notes = {
@@ -101,12 +116,13 @@ def tcga_mortality(root: Path, components: int = 100, seed: int = 0) -> Dataset:
 
 def _path(folder: Path, name: str) -> Path:
     """The table of that name."""
-    found = next((path for end in _ENDS if (path := folder / f"{name}{end}").is_file()), None)
-    if found is None:
+    paths = (folder / f"{name}{end}" for end in _ENDS)
+    table = next((path for path in paths if path.is_file()), None)
+    if table is None:
         raise FileNotFoundError(
             f"{folder / name}.tsv is missing (.csv, .txt or gzipped will do); put it there"
         )
-    return found
+    return table
 
 
 def _table(path: Path) -> DataFrame:
@@ -209,3 +225,11 @@ def _components(name: str, table: DataFrame, train: Array, count: int, path: Pat
         np.array([f"PC{i}" for i in range(1, count + 1)]),
         "laplace",
     )
+
+
+SOURCE = Source(
+    "tcga-mortality",
+    "TCGA's mRNA and miRNA, 100 components each, and one-year mortality; reads its tables",
+    MortalityOptions,
+    tcga_mortality,
+)

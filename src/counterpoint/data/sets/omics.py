@@ -9,31 +9,59 @@ standardised is said at each set.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from counterpoint.core.modality import LikelihoodName
-from counterpoint.data.records import Array, Dataset
-from counterpoint.data.sets.mortality import tcga_mortality
-from counterpoint.data.sources.arrays import UNKNOWN, folds
+from counterpoint.data.dataset import Dataset
+from counterpoint.data.division import folds
+from counterpoint.data.source import Request, Source
 from counterpoint.data.sources.assays import Assay, as_table
-from counterpoint.data.sources.assemble import Observed, assemble, strata
+from counterpoint.data.sources.assemble import assemble
+from counterpoint.data.sources.labels import UNKNOWN
+from counterpoint.data.sources.observed import Observed, strata
+from counterpoint.data.split import Array
 
 FOLDS = 5
 
 GATES = (("NK", "CD5", -15), ("CD4 T", "CD4", 50), ("myeloid", "CD11c", 40), ("B", "CD19", 30))
 """Lineages by one surface protein each: at least so many counts, or fewer than so many.
-Ours, at the valleys of the histograms; of several, the last."""
+We chose the valleys of the histograms; of several lineages, the last counts."""
 
 
-def tcga_brca(root: Path, fold: int = 0, seed: int = 0) -> Dataset:
-    """348 breast tumours of The Cancer Genome Atlas, as the R package r.jive has them:
-    ``expression`` (645 genes, centred logarithms), ``methylation`` (574 probes,
-    shares), ``mirna`` (423, logarithms); label ``cluster`` (3), which was derived from
-    the same data.
+@dataclass(frozen=True)
+class FoldOptions:
+    """Options of ``tcga-brca``, ``scgem`` and ``snareseq``.
+
+    Args:
+        fold: which of five folds is test (0 to 4); the next one is val.
+    """
+
+    fold: int = 0
+
+
+@dataclass(frozen=True)
+class CiteSeqOptions:
+    """Options of ``citeseq``.
+
+    Args:
+        fold: which of five folds is test (0 to 4); the next one is val.
+        top_features: how many genes to keep, those that vary most.
+    """
+
+    fold: int = 0
+    top_features: int = 1000
+
+
+def tcga_brca(request: Request, options: FoldOptions) -> Dataset:
+    """Read 348 breast tumours of The Cancer Genome Atlas, as the R package r.jive has
+    them. The modalities are ``expression`` (645 genes, centred logarithms),
+    ``methylation`` (574 probes, shares) and ``mirna`` (423, logarithms). The label
+    ``cluster`` (3) was derived from the same data.
 
     Cancer Genome Atlas Network, "Comprehensive molecular portraits of human breast
     tumours", 2012, https://doi.org/10.1038/nature11412; O'Connell and Lock, "R.JIVE for
@@ -45,7 +73,7 @@ def tcga_brca(root: Path, fold: int = 0, seed: int = 0) -> Dataset:
             otherwise.
     """
     file = _read(
-        root,
+        request.root,
         "tcga_brca348_rjive.npz",
         ("expression", "methylation", "mirna", "cluster", "sample", "methylation_feature"),
     )
@@ -54,13 +82,20 @@ def tcga_brca(root: Path, fold: int = 0, seed: int = 0) -> Dataset:
         _assay(name, file[name], "normal", features.get(name))
         for name in ("expression", "methylation", "mirna")
     ]
-    return _folded("tcga-brca", assays, {"cluster": file["cluster"]}, file["sample"], fold, seed)
+    return _folded(
+        "tcga-brca",
+        assays,
+        {"cluster": file["cluster"]},
+        file["sample"],
+        options.fold,
+        request.seed,
+    )
 
 
-def scgem(root: Path, fold: int = 0, seed: int = 0) -> Dataset:
-    """177 cells on their way from fibroblasts to stem cells: ``expression`` of 32 genes
-    (logarithms, 60 % zeros; two more are never seen) and ``methylation`` of 27 sites (0
-    or 1, Bernoulli); label ``cell_type`` (5).
+def scgem(request: Request, options: FoldOptions) -> Dataset:
+    """Read 177 cells on their way from fibroblasts to stem cells. The modalities are
+    ``expression`` of 32 genes (logarithms, 60 % zeros; two more are never seen) and
+    ``methylation`` of 27 sites (0 or 1, Bernoulli). The label is ``cell_type`` (5).
 
     Cheow et al., "Single-cell multimodal profiling reveals cellular epigenetic
     heterogeneity", 2016, https://doi.org/10.1038/nmeth.3961; as published with
@@ -70,19 +105,23 @@ def scgem(root: Path, fold: int = 0, seed: int = 0) -> Dataset:
         FileNotFoundError, ValueError: the file lacks, or is corrupt or laid out
             otherwise.
     """
-    file = _read(root, "scgem_unioncom.npz", ("gene_expression", "dna_methylation", "cell_type"))
+    file = _read(
+        request.root, "scgem_unioncom.npz", ("gene_expression", "dna_methylation", "cell_type")
+    )
     expression = _assay("expression", file["gene_expression"], "normal")
     assays = [
         expression.only(expression.values.any(0)),
         _assay("methylation", file["dna_methylation"], "bernoulli"),
     ]
-    return _folded("scgem", assays, {"cell_type": file["cell_type"]}, None, fold, seed)
+    return _folded(
+        "scgem", assays, {"cell_type": file["cell_type"]}, None, options.fold, request.seed
+    )
 
 
-def snareseq(root: Path, fold: int = 0, seed: int = 0) -> Dataset:
-    """1,047 cells of four lines: ``atac``, logarithms of the shares that 19 topics of
-    open chromatin have in a cell, and ``rna``, 10 principal components of expression;
-    label ``cell_type`` (4).
+def snareseq(request: Request, options: FoldOptions) -> Dataset:
+    """Read 1,047 cells of four lines. ``atac`` holds logarithms of the shares that 19
+    topics of open chromatin have in a cell, ``rna`` 10 principal components of
+    expression. The label is ``cell_type`` (4).
 
     Chen, Lake & Zhang, "High-throughput sequencing of the transcriptome and chromatin
     accessibility in the same cell", 2019, https://doi.org/10.1038/s41587-019-0290-0; as
@@ -92,28 +131,28 @@ def snareseq(root: Path, fold: int = 0, seed: int = 0) -> Dataset:
         FileNotFoundError, ValueError: the file lacks, or is corrupt or laid out
             otherwise.
     """
-    file = _read(root, "snareseq_scot.npz", ("atac", "rna", "cell_type"))
+    file = _read(request.root, "snareseq_scot.npz", ("atac", "rna", "cell_type"))
     shares = np.log(file["atac"] / file["atac"].sum(1, keepdims=True))
     return _folded(
         "snareseq",
         [_assay("atac", shares, "normal"), _assay("rna", file["rna"], "normal")],
         {"cell_type": file["cell_type"]},
         None,
-        fold,
-        seed,
+        options.fold,
+        request.seed,
     )
 
 
-def citeseq(root: Path, fold: int = 0, top_features: int = 1000, seed: int = 0) -> Dataset:
-    """500 blood cells: counts of ``rna``, the ``top_features`` genes of 11,980, and of
-    ``adt``, 49 antibodies, both negative binomial.
+def citeseq(request: Request, options: CiteSeqOptions) -> Dataset:
+    """Read 500 blood cells: counts of ``rna``, the ``top_features`` genes of 11,980,
+    and of ``adt``, 49 antibodies. Both are negative binomial.
 
-    Labels: ``lineage`` (5), gated by us on the counts of four antibodies
-        (:data:`GATES`; CD8 T is what has 50 counts of CD8 and no other gate; 5 % stay
-        unknown), which ``adt`` therefore tells; and ``hashtag`` (4), the tag of a
-        cell's tube, where it has nine in ten of the cell's tags (others may be
-    two cells). Nothing biological hangs on the tube: a probe that reads it finds an
-        artefact.
+    The label ``lineage`` (5) is gated on the counts of four antibodies (:data:`GATES`,
+    our choice), so ``adt`` determines it. A cell is CD8 T if it has 50 counts of CD8
+    and passes no other gate; 5 % of the cells stay unknown. The label ``hashtag`` (4)
+    is the tag of a cell's tube, if nine in ten of the cell's tags are it; other rows
+    may be two cells. The tube has no biological meaning: a probe that reads it finds an
+    artefact.
 
     Mimitou et al., "Multiplexed detection of proteins, transcriptomes, clonotypes and
     CRISPR perturbations in single cells", 2019,
@@ -127,7 +166,9 @@ def citeseq(root: Path, fold: int = 0, top_features: int = 1000, seed: int = 0) 
     from scipy import sparse
 
     parts = ("rna_data", "rna_indices", "rna_indptr", "rna_shape", "rna_feature")
-    file = _read(root, "citeseq_citefuse.npz", (*parts, "adt", "adt_feature", "hto", "cell"))
+    file = _read(
+        request.root, "citeseq_citefuse.npz", (*parts, "adt", "adt_feature", "hto", "cell")
+    )
     data, indices, pointers, shape = (file[key] for key in parts[:4])
     rna = sparse.csr_array((data, indices, pointers), shape=tuple(map(int, shape)))
     genes = np.char.replace(file["rna_feature"], "hg19_", "")
@@ -141,7 +182,16 @@ def citeseq(root: Path, fold: int = 0, top_features: int = 1000, seed: int = 0) 
         "hashtag": np.where(share >= 0.9, file["hto"].argmax(1), UNKNOWN),
     }
     classes = {"lineage": [*_LINEAGES], "hashtag": ["1", "2", "3", "4"]}
-    return _folded("citeseq", assays, labels, file["cell"], fold, seed, top_features, classes)
+    return _folded(
+        "citeseq",
+        assays,
+        labels,
+        file["cell"],
+        options.fold,
+        request.seed,
+        options.top_features,
+        classes,
+    )
 
 
 _LINEAGES = ("CD8 T", *(lineage for lineage, _, _ in GATES))
@@ -198,13 +248,13 @@ def _folded(
     """The set with one fold for test and the next for val."""
     if not 0 <= fold < FOLDS:
         raise ValueError(f"fold {fold} of {name} must lie in [0, {FOLDS - 1}]")
-    found = {label: np.unique(values[values >= 0]) for label, values in labels.items()}
+    known = {label: np.unique(values[values >= 0]) for label, values in labels.items()}
     numbers = {
-        label: np.where(values < 0, UNKNOWN, np.searchsorted(found[label], values))
+        label: np.where(values < 0, UNKNOWN, np.searchsorted(known[label], values))
         for label, values in labels.items()
     }
     count = len(assays[0].rows)
-    told: dict[str, Sequence[str]] = {label: [*map(str, found[label])] for label in labels} | {
+    told: dict[str, Sequence[str]] = {label: [*map(str, known[label])] for label in labels} | {
         **(classes or {})
     }
     observed = Observed(np.arange(count).astype(str) if ids is None else ids, numbers, classes=told)
@@ -216,11 +266,29 @@ def _folded(
     )
 
 
-SETS: dict[str, Callable[..., Dataset]] = {
-    "tcga-brca": tcga_brca,
-    "scgem": scgem,
-    "snareseq": snareseq,
-    "citeseq": citeseq,
-    "tcga-mortality": tcga_mortality,
-}
-"""The named sets; each takes the folder where data lie, options of its own and a seed."""
+SOURCES: tuple[Source[FoldOptions] | Source[CiteSeqOptions], ...] = (
+    Source(
+        "tcga-brca",
+        "348 breast tumours: expression 645, methylation 574 and miRNA 423, 3 classes; reads a file",
+        FoldOptions,
+        tcga_brca,
+    ),
+    Source(
+        "scgem",
+        "177 cells: expression 32 and methylation 27, 5 classes; reads a file",
+        FoldOptions,
+        scgem,
+    ),
+    Source(
+        "snareseq",
+        "1,047 cells: chromatin 19 and expression 10, 4 classes; reads a file",
+        FoldOptions,
+        snareseq,
+    ),
+    Source(
+        "citeseq",
+        "500 blood cells: counts of 1,000 genes and 49 antibodies, 5 lineages; reads a file",
+        CiteSeqOptions,
+        citeseq,
+    ),
+)

@@ -13,7 +13,7 @@ once as memory-mapped files.
   0 paints it red, the last blue, those between invert.
 
 Views are paired by class with an independent permutation per view. Train is
-MNIST[:55000], drawn several times; validation MNIST[55000:] and test the 10,000, once
+MNIST[:55000], paired several times; validation MNIST[55000:] and test the 10,000, once
 each. Scaling is bilinear; it and the pure colours are choices of this library, which
 the papers leave open.
 """
@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from counterpoint.core.modality import Modality
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sets.compose import (
     Paint,
     crops,
@@ -40,6 +41,8 @@ from counterpoint.data.sets.compose import (
 )
 from counterpoint.data.sets.mnist import URL, download, has_mnist, mnist
 from counterpoint.data.sets.textures import photos, texture
+from counterpoint.data.source import Request, Source
+from counterpoint.data.sources.arrays import from_folder
 from counterpoint.data.sources.files import (
     FolderWriter,
     check_files,
@@ -89,23 +92,23 @@ FAMILY = {
     ),
 }
 
-DEFAULTS: dict[str, int] = {"views": 5, "draws": 4, "seed": 0}
+DEFAULTS: dict[str, int] = {"views": 5, "pairings": 4, "seed": 0}
 
 
 def parameters(
-    name: str, size: int | None, views: int | None, draws: int | None, seed: int | None
+    name: str, size: int | None, views: int | None, pairings: int | None, seed: int | None
 ) -> dict[str, int]:
-    """All parameters of a set, checked; ``None`` takes the default.
+    """Return all parameters of a set, checked; ``None`` takes the default.
 
     Raises:
         ValueError: a value out of range.
     """
     family = FAMILY[name]
-    given = {"size": size, "views": views, "draws": draws, "seed": seed}
+    given = {"size": size, "views": views, "pairings": pairings, "seed": seed}
     chosen = {"size": family.size, **DEFAULTS} | {
         k: int(v) for k, v in given.items() if v is not None
     }
-    for key, least in {"size": 8, "views": 1, "draws": 1, "seed": 0}.items():
+    for key, least in {"size": 8, "views": 1, "pairings": 1, "seed": 0}.items():
         if chosen[key] < least:
             raise ValueError(f"{key} {chosen[key]} of {name} must be {least} or more")
     if family.where == "quadrant" and chosen["size"] % 2:
@@ -114,8 +117,8 @@ def parameters(
 
 
 def folder_name(name: str, chosen: dict[str, int]) -> str:
-    """The folder of a prepared set: its name and what differs from the defaults, e.g.
-    ``polymnist-quadrant-size32-views3``."""
+    """Name the folder of a prepared set by its name and what differs from the defaults,
+    such as ``polymnist-quadrant-size32-views3``."""
     defaults = {"size": FAMILY[name].size, **DEFAULTS}
     return "-".join([name, *(f"{k}{v}" for k, v in chosen.items() if v != defaults[k])])
 
@@ -127,14 +130,14 @@ def prepare(
     *,
     size: int | None = None,
     views: int | None = None,
-    draws: int | None = None,
+    pairings: int | None = None,
     seed: int | None = None,
     photo_folder: Path | None = None,
     url: str = URL,
     progress: bool = True,
 ) -> Path:
     """Make a set; see :func:`counterpoint.data.prepare`."""
-    chosen = parameters(name, size, views, draws, seed)
+    chosen = parameters(name, size, views, pairings, seed)
     target = out if out is not None else root / "prepared" / folder_name(name, chosen)
     pictures, backgrounds = _pictures(root, photo_folder, chosen)
     record = {**chosen, "backgrounds": backgrounds}
@@ -154,7 +157,7 @@ def prepare(
         for v in range(chosen["views"])
     ]
     total = sum(
-        len(labels) * (chosen["draws"] if part == "train" else 1)
+        len(labels) * (chosen["pairings"] if part == "train" else 1)
         for part, (_, labels) in digits.items()
     ) * len(pictures)
     with new_folder(target) as folder, progress_bar(progress) as bar:
@@ -211,7 +214,7 @@ def _write_split(
     size, views = chosen["size"], len(pictures)
     digit, rows = pair_by_class(
         [labels] * views,
-        chosen["draws"] if part == "train" else 1,
+        chosen["pairings"] if part == "train" else 1,
         np.random.default_rng((chosen["seed"], number)),
     )
     writer.array(f"{part}/label/digit", [digit], digit.shape, np.int64)
@@ -258,3 +261,46 @@ def _images(
         block = paint(crops(picture, at[now], size), canvas, how)
         made(len(block))
         yield block
+
+
+@dataclass(frozen=True)
+class PolyMNISTOptions:
+    """Options of a set of the PolyMNIST family, as it was prepared.
+
+    Args:
+        size: side of the canvas; by default 64 of ``polymnist-quadrant``, else 28.
+        views: number of views; 5 by default.
+        pairings: pairings of the training digits; 4 by default.
+    """
+
+    size: int | None = None
+    views: int | None = None
+    pairings: int | None = None
+
+
+def open_prepared(request: Request, options: PolyMNISTOptions) -> Dataset:
+    """Open a set that was prepared with these options, as memory maps.
+
+    Raises:
+        FileNotFoundError: it was not.
+    """
+    name = request.name
+    chosen = parameters(name, options.size, options.views, options.pairings, request.seed)
+    folder = request.root / "prepared" / folder_name(name, chosen)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{name} is not prepared in {folder}; run 'counterpoint data prepare {name}' with the same root and options"
+        )
+    return from_folder(folder, None, request.fractions, request.seed, verify=request.verify)
+
+
+SOURCES = tuple(
+    Source(
+        name,
+        f"{family.about}; prepared once",
+        PolyMNISTOptions,
+        open_prepared,
+        frozenset({"missing", "verify"}),
+    )
+    for name, family in FAMILY.items()
+)

@@ -3,17 +3,23 @@ memory.
 
 JNF 2025, https://arxiv.org/abs/2502.03952: two grey images, a circle and a square, each
 of some size and either filled or outlined. One of the two properties is shared, the
-other belongs to each image alone, so that with two latent dimensions the true
-posteriors of one modality can be drawn, and are not Gaussian. Sizes, strokes and
-numbers of rows are ours.
+other belongs to each image alone. With two latent dimensions, the true posteriors of
+one modality can be drawn, and are not Gaussian. We chose the sizes, the strokes and the
+numbers of rows.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from counterpoint.core.modality import Modality
-from counterpoint.data.records import Dataset, Split
+from counterpoint.data.dataset import Dataset
+from counterpoint.data.source import Request, Source
+from counterpoint.data.split import Split
+
+MODALITIES = ("circle", "square")
 
 _ROWS = {"train": 20_000, "val": 1_000, "test": 2_000}
 
@@ -22,40 +28,49 @@ _SMALLEST, _LARGEST, _STROKE, _BINS = 0.15, 0.45, 0.06, 4  # in sides of the can
 _BLOCK = 64  # images at once, so that what they take on the way stays near the processor
 
 
-def circles_squares(shares: str, size: int = 32, seed: int = 0) -> Dataset:
-    """Pairs of a circle and a square, 1×size×size each.
-
-    Labels ``filled`` (2) and ``size`` (4 equal bins): the one that is shared, and the
-        other of each modality.
+@dataclass(frozen=True)
+class ShapesOptions:
+    """Options of ``circles-squares`` and ``circles-squares-size``.
 
     Args:
-        shares: ``"filled"`` or ``"size"``.
         size: side of the canvas, at least 16.
+    """
+
+    size: int = 32
+
+
+def circles_squares(request: Request, options: ShapesOptions) -> Dataset:
+    """Draw pairs of a circle and a square, 1×size×size each.
+
+    The labels are ``filled`` (2) and ``size`` (4 equal bins). One of them is shared:
+    ``size`` in ``circles-squares-size``, else ``filled``. Each modality has its own of
+    the other.
 
     Raises:
         ValueError: a canvas that is too small.
     """
+    size, seed, name = options.size, request.seed, request.name
+    shares = "size" if name == "circles-squares-size" else "filled"
     if size < 16:
         raise ValueError(f"size {size} of circles-squares must be at least 16")
     modalities = tuple(
-        Modality(name, (1, size, size), "bernoulli", scale=None) for name in ("circle", "square")
+        Modality(shape, (1, size, size), "bernoulli", scale=None) for shape in MODALITIES
     )
     splits = {}
     for i, (part, rows) in enumerate(_ROWS.items()):
         rng = np.random.default_rng((seed, i))
-        filled = {name: rng.integers(0, 2, rows) for name in ("circle", "square")}
-        radius = {name: rng.uniform(_SMALLEST, _LARGEST, rows) for name in ("circle", "square")}
+        filled = {shape: rng.integers(0, 2, rows) for shape in MODALITIES}
+        radius = {shape: rng.uniform(_SMALLEST, _LARGEST, rows) for shape in MODALITIES}
         if shares == "filled":
             filled["square"] = filled["circle"]
         else:
             radius["square"] = radius["circle"]
-        x = {name: draw(name, radius[name], filled[name], size) for name in ("circle", "square")}
-        labels = {"filled": filled, "size": {name: _bin(r) for name, r in radius.items()}}
+        x = {shape: draw(shape, radius[shape], filled[shape], size) for shape in MODALITIES}
+        labels = {"filled": filled, "size": {shape: _bin(r) for shape, r in radius.items()}}
         private = {label: by for label, by in labels.items() if label != shares}
         splits[part] = Split(
             x, modalities, shared_labels={shares: labels[shares]["circle"]}, private_labels=private
         )
-    name = "circles-squares" if shares == "filled" else "circles-squares-size"
     return Dataset(
         name,
         modalities,
@@ -67,7 +82,7 @@ def circles_squares(shares: str, size: int = 32, seed: int = 0) -> Dataset:
 
 
 def draw(shape: str, radius: np.ndarray, filled: np.ndarray, size: int) -> np.ndarray:
-    """Images uint8 (N, 1, size, size), edges smoothed over a pixel.
+    """Draw images uint8 (N, 1, size, size), edges smoothed over a pixel.
 
     Args:
         shape: ``"circle"`` or ``"square"``.
@@ -95,3 +110,19 @@ def draw(shape: str, radius: np.ndarray, filled: np.ndarray, size: int) -> np.nd
 def _bin(radius: np.ndarray) -> np.ndarray:
     share = (radius - _SMALLEST) / (_LARGEST - _SMALLEST)
     return np.clip((share * _BINS).astype(np.int64), 0, _BINS - 1)
+
+
+SOURCES = (
+    Source(
+        "circles-squares",
+        "a circle and a square that are both filled or both outlined, 1×32×32; needs no files",
+        ShapesOptions,
+        circles_squares,
+    ),
+    Source(
+        "circles-squares-size",
+        "the same, of one size instead; needs no files",
+        ShapesOptions,
+        circles_squares,
+    ),
+)

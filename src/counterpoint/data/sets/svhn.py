@@ -3,35 +3,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from counterpoint.core.modality import Modality
-from counterpoint.data.records import Dataset, Split
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sets.compose import hold_out, pair_by_class
 from counterpoint.data.sets.mnist import mnist
+from counterpoint.data.sets.words import with_words
+from counterpoint.data.source import Request, Source
+from counterpoint.data.split import Split
 
 _VAL_PER_CLASS = 400
 
 
-def mnist_svhn(root: Path, draws: int = 4, seed: int = 0) -> Dataset:
-    """Pairs of an MNIST digit ``mnist`` (1×28×28) and a house number's digit ``svhn``
-    (3×32×32) of the same class; shared label ``digit``.
-
-    Each draw uses every image of the larger set of a class once. The splits share no
-    image: MNIST 55,000 / 5,000 / 10,000; SVHN's train set less 400 per class / those
-    400 per class / its test set.
+@dataclass(frozen=True)
+class SvhnOptions:
+    """Options of ``mnist-svhn`` and ``mnist-svhn-text``.
 
     Args:
-        root: holds ``mnist/`` and ``svhn/train_32x32.mat`` and ``svhn/test_32x32.mat``
-            (or the two in itself), as published.
-        draws: pairings of the training digits (validation and test have 1).
+        pairings: pairings of the training digits (validation and test have 1).
+    """
+
+    pairings: int = 4
+
+
+def mnist_svhn(request: Request, options: SvhnOptions) -> Dataset:
+    """Read pairs of an MNIST digit ``mnist`` (1×28×28) and a house number's digit
+    ``svhn`` (3×32×32) of the same class; shared label ``digit``.
+
+    The root holds ``mnist/``, ``svhn/train_32x32.mat`` and ``svhn/test_32x32.mat`` (or
+    the two in itself), as published. Each pairing uses every image of the larger set of
+    a class once. The splits share no image: MNIST 55,000 / 5,000 / 10,000; SVHN's train
+    set less 400 per class / those 400 per class / its test set.
 
     Raises:
         FileNotFoundError: a file is not there.
         ValueError: a file is corrupt or laid out otherwise.
     """
+    root = request.root
     left, right = mnist(root), _svhn(root)
     modalities = (
         Modality("mnist", (1, 28, 28), "laplace", 0.75),
@@ -40,8 +52,10 @@ def mnist_svhn(root: Path, draws: int = 4, seed: int = 0) -> Dataset:
     splits = {}
     for i, part in enumerate(("train", "val", "test")):
         (a, a_labels), (b, b_labels) = left[part], right[part]
-        rng = np.random.default_rng((seed, i))
-        digit, rows = pair_by_class([a_labels, b_labels], draws if part == "train" else 1, rng)
+        rng = np.random.default_rng((request.seed, i))
+        digit, rows = pair_by_class(
+            [a_labels, b_labels], options.pairings if part == "train" else 1, rng
+        )
         splits[part] = Split(
             {"mnist": a[rows[0], None], "svhn": b[rows[1]]},
             modalities,
@@ -96,3 +110,25 @@ def _read(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     if labels.min() < 1 or labels.max() > 10:
         raise ValueError(f"{path}: y spans [{labels.min()}, {labels.max()}], expected 1 to 10")
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels % 10
+
+
+def mnist_svhn_text(request: Request, options: SvhnOptions) -> Dataset:
+    """Read the same pairs, and the word of the digit
+    (:mod:`counterpoint.data.sets.words`)."""
+    return with_words(mnist_svhn(request, options), request.seed)
+
+
+SOURCES = (
+    Source(
+        "mnist-svhn",
+        "MNIST and SVHN paired by class, 1×28×28 and 3×32×32; reads their files",
+        SvhnOptions,
+        mnist_svhn,
+    ),
+    Source(
+        "mnist-svhn-text",
+        "the same and the digit's word, 8 characters; reads the same files",
+        SvhnOptions,
+        mnist_svhn_text,
+    ),
+)

@@ -36,7 +36,7 @@ _RECIPES = (
 
 
 def texture(view: int, seed: int, side: int = 256) -> np.ndarray:
-    """The synthesised texture of a view, uint8 ``(3, side, side)``: noise with a
+    """Synthesise the texture of a view, uint8 ``(3, side, side)``: noise with a
     power-law spectrum, mapped through a palette.
 
     Views differ in palette, smoothness and orientation; beyond the five built-in
@@ -72,7 +72,7 @@ def _noise(
 
 
 def photos(folder: Path, least: int) -> dict[str, np.ndarray]:
-    """The photos of a folder, sorted by name: file name to uint8 ``(3, height,
+    """Read the photos of a folder, sorted by name: file name to uint8 ``(3, height,
     width)``.
 
     Args:

@@ -3,36 +3,48 @@ different size."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from counterpoint.core.modality import Modality
-from counterpoint.data.records import Dataset, Split
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sets.compose import hold_out, pair_by_class
 from counterpoint.data.sets.mnist import mnist
+from counterpoint.data.sets.words import with_words
+from counterpoint.data.source import Request, Source
+from counterpoint.data.split import Split
 
 _VAL_PER_CLASS = 70  # of USPS' 7,291 training digits; its own test set stays the test
 
 
-def digits_usps(root: Path, draws: int = 1, seed: int = 0) -> Dataset:
-    """Pairs of an MNIST digit ``mnist`` (1×28×28) and a USPS digit ``usps`` (1×16×16)
-    of the same class; shared label ``digit``.
-
-    Each draw uses every MNIST digit once and goes round USPS, which is smaller, several
-    times, in a new order each time. The splits
-    share no digit: MNIST 55,000 / 5,000 / 10,000; USPS train less 70 per class / those
-        70 per class / its test set.
+@dataclass(frozen=True)
+class UspsOptions:
+    """Options of ``digits-usps`` and ``digits-usps-text``.
 
     Args:
-        root: holds ``mnist/`` and ``usps/usps.h5`` (or ``usps.h5``), with ``train/data
-            (N, 256)`` in [0, 1], ``train/target``, and ``test/...``.
-        draws: pairings of the training digits (validation and test have 1).
+        pairings: pairings of the training digits (validation and test have 1).
+    """
+
+    pairings: int = 1
+
+
+def digits_usps(request: Request, options: UspsOptions) -> Dataset:
+    """Read pairs of an MNIST digit ``mnist`` (1×28×28) and a USPS digit ``usps``
+    (1×16×16) of the same class; shared label ``digit``.
+
+    The root holds ``mnist/`` and ``usps/usps.h5`` (or ``usps.h5``), with ``train/data
+    (N, 256)`` in [0, 1], ``train/target``, and ``test/...``. Each pairing uses every
+    MNIST digit once and goes round USPS, which is smaller, several times, in a new
+    order each time. The splits share no digit: MNIST 55,000 / 5,000 / 10,000; USPS
+    train less 70 per class / those 70 per class / its test set.
 
     Raises:
         FileNotFoundError: a file is not there.
         ValueError: a file is corrupt or laid out otherwise.
     """
+    root = request.root
     left, right = mnist(root), _usps(root)
     modalities = (
         Modality("mnist", (1, 28, 28), "laplace", 0.75),
@@ -41,8 +53,10 @@ def digits_usps(root: Path, draws: int = 1, seed: int = 0) -> Dataset:
     splits = {}
     for i, part in enumerate(("train", "val", "test")):
         (a, a_labels), (b, b_labels) = left[part], right[part]
-        rng = np.random.default_rng((seed, i))
-        digit, rows = pair_by_class([a_labels, b_labels], draws if part == "train" else 1, rng)
+        rng = np.random.default_rng((request.seed, i))
+        digit, rows = pair_by_class(
+            [a_labels, b_labels], options.pairings if part == "train" else 1, rng
+        )
         splits[part] = Split(
             {"mnist": a[rows[0], None], "usps": b[rows[1], None]},
             modalities,
@@ -98,3 +112,25 @@ def _usps(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         "val": (images[held_out], labels[held_out]),
         "test": pixels["test"],
     }
+
+
+def digits_usps_text(request: Request, options: UspsOptions) -> Dataset:
+    """Read the same pairs, and the word of the digit
+    (:mod:`counterpoint.data.sets.words`)."""
+    return with_words(digits_usps(request, options), request.seed)
+
+
+SOURCES = (
+    Source(
+        "digits-usps",
+        "MNIST and USPS paired by class, 1×28×28 and 1×16×16; reads their files",
+        UspsOptions,
+        digits_usps,
+    ),
+    Source(
+        "digits-usps-text",
+        "the same and the digit's word, 8 characters; reads the same files",
+        UspsOptions,
+        digits_usps_text,
+    ),
+)

@@ -4,11 +4,13 @@ has them.
 Sutter et al., "Multimodal Generative Learning Utilizing Jensen-Shannon-Divergence",
 2020, https://arxiv.org/abs/2006.08242.
 
-They write the word into 8 characters at a random place among blanks. Three things are
-ours. The alphabet is the blank and the 15 letters that the words have; theirs has some
-70 signs, most of which never occur. A word stands at any place where it fits; their
-code leaves the last character blank. And it stays there; their code places it anew each
-time a row is read.
+They write the word into 8 characters at a random place among blanks. We chose three
+things:
+
+- The alphabet is the blank and the 15 letters that the words have. Theirs has some 70
+  signs, most of which never occur.
+- A word stands at any place where it fits. Their code leaves the last character blank.
+- A word stays at its place. Their code places it anew each time a row is read.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import replace
 import numpy as np
 
 from counterpoint.core.modality import Modality
-from counterpoint.data.records import Dataset
+from counterpoint.data.dataset import Dataset
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -39,12 +41,12 @@ _LENGTHS = np.array([len(word) for word in WORDS])
 
 
 def with_words(data: Dataset, seed: int = 0) -> Dataset:
-    """The same rows and a modality ``text`` (8,) more, which spells the digit of the
-    shared label ``digit``: ids of :data:`ALPHABET`, uint8.
+    """Add a modality ``text`` (8,), which spells the digit of the shared label
+    ``digit``: ids of :data:`ALPHABET`, uint8.
 
     Args:
         seed: of the places where words start. Each split draws its own, and nothing
-            else hangs on them.
+            else depends on them.
     """
     modalities = (*data.modalities, _TEXT)
     parts = {}
@@ -63,7 +65,7 @@ def with_words(data: Dataset, seed: int = 0) -> Dataset:
 
 
 def spelled(digit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Ids uint8 (N, 8) of the words of digits (N,), each at one of the places where it
+    """Spell digits (N,) as ids uint8 (N, 8), each word at one of the places where it
     fits, all equally likely."""
     start = rng.integers(0, _LENGTH + 1 - _LENGTHS[digit])
     return np.take_along_axis(_IDS[digit], (np.arange(_LENGTH) - start[:, None]) % _LENGTH, 1)

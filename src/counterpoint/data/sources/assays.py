@@ -8,34 +8,25 @@ features may be skipped, it is left out and listed.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from counterpoint.core.modality import COUNTS, LikelihoodName
 from counterpoint.core.sparse import summed
-from counterpoint.data.records import Array
+from counterpoint.data.faults import Faults
+from counterpoint.data.split import Array
 
 UNIT: tuple[LikelihoodName, ...] = ("bernoulli", "beta")
 
 FAMILIES: tuple[LikelihoodName, ...] = ("normal", "laplace", "nb", "zinb", "bernoulli", "beta")
 
-BadKind = Literal["duplicates", "bad-values", "empty-cells", "unknown-batches", "one-class-labels"]
-"""What may be bad: ids of observations and names of features that repeat, entries that
-a likelihood does not read, cells without counts, observations without a batch, and
-labels that do not tell observations apart."""
-
-SkipBad = bool | BadKind | Sequence[BadKind]
-
-_LISTED = 100  # names of what was skipped that the notes list; the numbers are exact
-
 
 @dataclass(frozen=True)
 class Assay:
-    """One modality as it was measured.
+    """Hold one modality as it was measured.
 
     Attributes:
         values: (n, d), dense or sparse by rows (:func:`as_table`).
@@ -61,102 +52,23 @@ class Assay:
         return np.asarray(self.rows >= 0)
 
     def of(self, observations: Array) -> Any:
-        """The table of those of the given observations that were measured."""
+        """Return the table of the given observations, without those that were not
+        measured."""
         rows = self.rows[observations]
         return self.values[rows[rows >= 0]]
 
     def without(self, observations: Array) -> Assay:
-        """The same with some observations (N,) bool not measured."""
+        """Return the assay with some observations, (N,) bool, not measured."""
         return replace(self, rows=np.where(observations, -1, self.rows))
 
     def only(self, features: Array) -> Assay:
-        """The same with some of the features (d,) bool or by their numbers."""
+        """Return the assay with some of the features, (d,) bool or numbers."""
         return replace(self, values=self.values[:, features], features=self.features[features])
 
 
-class Account:
-    """What is wrong with the data: an error at once, or, where bad rows and features
-    may be skipped, what is left out.
-
-    Args:
-        where: the file or whatever the data came from.
-        skip: whether to go on, or the kinds of badness where to.
-
-    Raises:
-        ValueError: an unknown kind.
-    """
-
-    def __init__(self, where: str, skip: SkipBad) -> None:
-        kinds: tuple[BadKind, ...] = get_args(BadKind)
-        self.where = where
-        self.skip = (
-            (kinds if skip else ())
-            if isinstance(skip, bool)
-            else (skip,)
-            if isinstance(skip, str)
-            else tuple(skip)
-        )
-        unknown = [kind for kind in self.skip if kind not in kinds]
-        if unknown:
-            raise ValueError(
-                f"skip_bad names {unknown[0]!r}; choose among {', '.join(kinds)}, or give True for all"
-            )
-        self.skipped: dict[str, list[str]] = {}
-        self.constant: dict[str, list[str]] = {}
-        self.constants: dict[str, tuple[tuple[str, float], ...]] = {}
-
-    def bad(
-        self,
-        kind: BadKind | None,
-        described: str,
-        names: Sequence[str] | Array,
-        what: str,
-        remedy: str,
-    ) -> None:
-        """Something is bad, unless ``names`` is empty.
-
-        Args:
-            kind: of badness; None for what follows from what was skipped.
-            described: what is left out, in words: "observations of rna without counts".
-            names: of all that are bad.
-            what: the first of them, in words.
-            remedy: how to mend it.
-
-        Raises:
-            ValueError: where nothing may be skipped.
-        """
-        if not len(names):
-            return
-        if not self.skip or (kind is not None and kind not in self.skip):
-            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            which = f" ({kind})" if kind is not None else ""
-            raise ValueError(
-                f"{self.where}: {what}{more}; {remedy}, or give skip_bad{which} to leave out such"
-            )
-        self.skipped.setdefault(described, []).extend(map(str, names))
-
-    def settle(self) -> dict[str, str]:
-        """Notes of what was left out, and a warning of what was bad; empty where
-        nothing was."""
-        notes = {"constant": f"left out {told(self.constant, _LISTED)}"} if self.constant else {}
-        if self.skipped:
-            warnings.warn(f"{self.where}: skipped {told(self.skipped, 3)}", stacklevel=2)
-            notes["skipped"] = told(self.skipped, _LISTED)
-        return notes
-
-
-def told(left_out: Mapping[str, Sequence[str]], most: int) -> str:
-    """What was left out, in words; of each kind so many names."""
-    parts = []
-    for kind, names in left_out.items():
-        more = f", … and {len(names) - most:,} more" if len(names) > most else ""
-        parts.append(f"{len(names):,} {kind} ({', '.join(names[:most])}{more})")
-    return "; ".join(parts)
-
-
 def as_table(values: Any, what: str) -> Any:
-    """Values as an array or, where they are sparse, as a CSR array; what is on disk is
-    read.
+    """Return values as an array, or as a CSR array where they are sparse. Values on
+    disk are read.
 
     Raises:
         ValueError: not two axes. TypeError: no numbers.
@@ -173,8 +85,8 @@ def as_table(values: Any, what: str) -> Any:
 
 
 def zero_rows(assay: Assay) -> tuple[Array, Array]:
-    """Which observations are zero everywhere, (N,) bool, and in how many each feature
-    is not, (d,)."""
+    """Return which observations are zero everywhere, (N,) bool, and in how many each
+    feature is not, (d,)."""
     observations = np.flatnonzero(assay.present)
     filled = assay.of(observations) != 0
     zero = np.zeros(len(assay.rows), bool)
@@ -184,7 +96,7 @@ def zero_rows(assay: Assay) -> tuple[Array, Array]:
 
 def _wrong(assay: Assay) -> list[tuple[str, str, Callable[[Array], Array]]]:
     """What entries must not be: the fault in a word, the remedy, and where it is."""
-    faults: list[tuple[str, str, Callable[[Array], Array]]] = [
+    entries: list[tuple[str, str, Callable[[Array], Array]]] = [
         (
             "no number",
             "clean it, or make all of the row NaN if it was not measured",
@@ -193,21 +105,21 @@ def _wrong(assay: Assay) -> list[tuple[str, str, Callable[[Array], Array]]]:
     ]
     if assay.counts:
         remedy = f"name the layer of raw counts, or another likelihood than {assay.likelihood}"
-        faults += [
+        entries += [
             ("a negative count", remedy, lambda x: x < 0),
             ("no whole number", remedy, lambda x: x != np.rint(x)),
         ]
     if assay.likelihood in UNIT:
         remedy = f"rescale it, or name another likelihood than {assay.likelihood}"
-        faults.append(("outside [0, 1]", remedy, lambda x: (x < 0) | (x > 1)))
-    return faults
+        entries.append(("outside [0, 1]", remedy, lambda x: (x < 0) | (x > 1)))
+    return entries
 
 
-def checked(assay: Assay, ids: Array, account: Account) -> Assay:
-    """The assay without what is bad: names of features that repeat, entries that its
+def checked(assay: Assay, ids: Array, faults: Faults) -> Assay:
+    """Leave out what is bad: names of features that repeat, and entries that the
     likelihood does not read. Rows that are all NaN were not measured."""
     assay = (
-        assay.only(_distinct(assay, account))
+        assay.only(_distinct(assay, faults))
         if len(np.unique(assay.features)) < len(assay.features)
         else assay
     )
@@ -226,18 +138,18 @@ def checked(assay: Assay, ids: Array, account: Account) -> Assay:
             f"modality {assay.name!r}: row {rows[0]} ({ids[owner[rows[0]]]}), feature {assay.features[columns[0]]}"
             f" holds {values[0]:g}, {fault}"
         )
-        account.bad(
+        faults.group(
             "bad-values", f"observations of {assay.name} that hold {fault}", ids[bad], what, remedy
         )
         assay, owner = assay.without(bad), np.where(np.isin(owner, np.flatnonzero(bad)), -1, owner)
     return assay
 
 
-def _distinct(assay: Assay, account: Account) -> Array:
+def _distinct(assay: Assay, faults: Faults) -> Array:
     """Which features have a name of their own."""
     names, number, count = np.unique(assay.features, return_inverse=True, return_counts=True)
     what = f"modality {assay.name!r}: feature {names[count > 1][0]} stands in several columns"
-    account.bad(
+    faults.group(
         "duplicates",
         f"features of {assay.name} whose name repeats",
         names[count > 1],
@@ -270,7 +182,8 @@ def _where(
 
 
 def moments(table: Any, *, logarithmic: bool = False) -> tuple[Array, Array]:
-    """Mean and variance of each feature, (d,) in float64, over the rows of a table.
+    """Compute mean and variance of each feature, (d,) in float64, over the rows of a
+    table.
 
     Args:
         logarithmic: of log(1 + x · median(l) / l), where l is the sum of a row, in

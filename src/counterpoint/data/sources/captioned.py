@@ -10,7 +10,7 @@ import numpy as np
 
 from counterpoint.core.modality import Modality
 from counterpoint.data.images import Pictures, stack
-from counterpoint.data.records import Array
+from counterpoint.data.split import Array
 from counterpoint.data.text import Vocabulary
 
 Captions = Literal["one", "all"]
@@ -21,8 +21,8 @@ Source = TypeVar("Source")
 def picked(
     texts: Sequence[tuple[str, ...]], captions: Captions, rng: np.random.Generator
 ) -> list[tuple[str, ...]]:
-    """All captions of each image, or one that is drawn; one draw for each image,
-    whatever it has."""
+    """Return all captions of each image, or one drawn at random. Each image takes one
+    draw, whatever it has."""
     draws = [int(rng.random() * len(some)) for some in texts]
     return [
         some if captions == "all" else some[i : i + 1] for some, i in zip(texts, draws, strict=True)
@@ -38,8 +38,8 @@ def captioned(
     *,
     lazy: bool = False,
 ) -> tuple[dict[str, Array], dict[str, Array], Array]:
-    """A row for each image and caption, and one for an image without, whose caption is
-    absent.
+    """Make a row for each image and caption. An image without captions has one row,
+    whose caption is absent.
 
     Args:
         photos: of each image; None where there is none.

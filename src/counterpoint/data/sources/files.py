@@ -31,15 +31,16 @@ SMALL = 1 << 24
 
 
 def default_root() -> Path:
-    """Where data sets live: ``$COUNTERPOINT_DATA``, or else ``~/.cache/counterpoint``."""
+    """Return where data sets live: ``$COUNTERPOINT_DATA``, or else
+    ``~/.cache/counterpoint``."""
     given = os.environ.get("COUNTERPOINT_DATA")
     return Path(given) if given else Path.home() / ".cache" / "counterpoint"
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes ``path`` when the block ends well and vanishes
-    when it does not.
+    """Make a folder to fill. It becomes ``path`` when the block ends well, and is
+    removed when the block fails.
 
     Raises:
         FileExistsError: ``path`` is there already and holds something.
@@ -57,8 +58,8 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 class FolderWriter:
-    """Writes arrays into a folder, block by block, and remembers their sizes and
-    checksums for the manifest.
+    """Write arrays into a folder, block by block, and keep their sizes and checksums
+    for the manifest.
 
     Blocks go through ordinary writes rather than a memory map: on a full disk a write
         raises ``OSError``, a memory map kills the process.
@@ -106,7 +107,7 @@ class FolderWriter:
         modalities: Iterable[Modality],
         notes: Mapping[str, str],
     ) -> None:
-        """Write the manifest; the folder is complete with it."""
+        """Write the manifest, which completes the folder."""
         record = {
             "format": 1,
             "name": name,
@@ -119,7 +120,7 @@ class FolderWriter:
 
 
 def progress_bar(shown: bool) -> Progress:
-    """A bar of the rows made so far."""
+    """Make a bar that counts rows."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -138,7 +139,7 @@ def progress_bar(shown: bool) -> Progress:
 
 
 def write(file: BinaryIO, data: np.ndarray) -> None:
-    """All the bytes of a contiguous array into a file."""
+    """Write all bytes of a contiguous array into a file."""
     file.write(data.data)
 
 
@@ -171,7 +172,7 @@ def check_npy(file: IO[bytes], size: int) -> None:
 
 
 def read_npy(file: IO[bytes], size: int) -> np.ndarray:
-    """The array of an ``.npy`` file that is seekable.
+    """Read the array of an ``.npy`` file that is seekable.
 
     Raises:
         ValueError: as :func:`check_npy`.
@@ -183,7 +184,7 @@ def read_npy(file: IO[bytes], size: int) -> np.ndarray:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a file below a folder.
+    """Return the path of a file below a folder.
 
     Raises:
         ValueError: it leaves the folder, also by a symbolic link.
@@ -197,7 +198,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a prepared folder.
+    """Read the manifest of a prepared folder.
 
     Raises:
         ValueError: it is not readable as one.
@@ -227,8 +228,8 @@ def check_files(
     checksums: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> None:
-    """Compare the files of a prepared folder with its manifest: their sizes, and their
-    contents where that is cheap, or if asked.
+    """Compare the files of a prepared folder with its manifest: their sizes, and the
+    contents of small files or, if asked, of all.
 
     Raises:
         FileNotFoundError: a file is gone.
@@ -256,8 +257,8 @@ def check_files(
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
-    """One checksum for a prepared set: over its modalities, but for how their values
-    are shown, and the checksums of its files."""
+    """Compute one checksum for a prepared set, over its modalities and the checksums of
+    its files. How values are shown does not count."""
     modalities = [
         {k: v for k, v in m.items() if k not in DISPLAY_FIELDS and (k != "covariates" or v)}
         for m in manifest["modalities"]

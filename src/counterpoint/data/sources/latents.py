@@ -8,10 +8,10 @@ latent and the image it stands for are
     z = (E[y | x] − c) s,    x ≈ g(z / s + c),
 
 where s and c are the autoencoder's own: ``scaling_factor``, which is to give z a
-variance of about 1, over ``latents_std``, and ``shift_factor`` or ``latents_mean``; in
-most, s alone. Channels are not standardised beyond that, so that the autoencoder is all
-it takes to decode. That the mean stands for
-the posterior is ours: a draw would add noise that no modality explains.
+variance of about 1, over ``latents_std``, and ``shift_factor`` or ``latents_mean``.
+Most autoencoders have s alone. Channels are not standardised beyond that, so that decoding
+needs only the autoencoder. We chose the mean of the posterior: a draw would add noise
+that no modality explains.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from counterpoint.core.documents import read_json
 from counterpoint.core.modality import Modality
 from counterpoint.core.optional import required
 from counterpoint.core.reading import to_unit
-from counterpoint.data.records import Dataset, Split
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sources.files import FolderWriter, new_folder, progress_bar
 from counterpoint.data.sources.packing import carry_over
+from counterpoint.data.split import Split
 
 ROWS = 32
 """Most rows that pass through an autoencoder at once."""
@@ -44,8 +45,8 @@ _WANTED = f"an autoencoder is a folder with {CONFIG} and {WEIGHTS} of diffusers'
 
 
 class Autoencoder:
-    """A frozen AutoencoderKL of diffusers, read from a folder; nothing is downloaded or
-    unpickled. It works where there is a GPU on that.
+    """Encode and decode images with a frozen AutoencoderKL of diffusers, read from a
+    folder. Nothing is downloaded or unpickled. It runs on the GPU if there is one.
 
     Args:
         folder: holds ``config.json`` and ``diffusion_pytorch_model.safetensors``.
@@ -82,7 +83,7 @@ class Autoencoder:
         )
 
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the latents of images of a shape.
+        """Return the shape of the latents of images of a shape.
 
         Raises:
             ValueError: no such images can be encoded.
@@ -98,7 +99,7 @@ class Autoencoder:
         return self.config.latent_channels, *(side // self.factor for side in shape[1:])
 
     def image_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the images that latents of a shape stand for.
+        """Return the shape of the images that latents of a shape stand for.
 
         Raises:
             ValueError: no latents of this autoencoder.
@@ -111,14 +112,14 @@ class Autoencoder:
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Latents (N, c, h, w) of images (N, C, H, W) in [0, 1]."""
+        """Encode images (N, C, H, W) in [0, 1] as latents (N, c, h, w)."""
         self.latent_shape(tuple(images.shape[1:]))
         parts = [self.network.encode(2 * part - 1).latent_dist.mean for part in self._parts(images)]
         return ((torch.cat(parts) - self.center) / self.spread).to(images.device)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (..., C, H, W) in [0, 1] of latents (..., c, h, w)."""
+        """Decode latents (..., c, h, w) to images (..., C, H, W) in [0, 1]."""
         shape = self.image_shape(tuple(latents.shape[-3:]))
         parts = [
             self.network.decode(part * self.spread + self.center).sample

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from counterpoint.data.records import COVARIATES, Array, Dataset, Split
-from counterpoint.data.sources.arrays import IDS
+from counterpoint.data.dataset import Dataset
 from counterpoint.data.sources.files import FolderWriter, new_folder, progress_bar
+from counterpoint.data.sources.flat import IDS
+from counterpoint.data.split import COVARIATES, Array, Split
 
 BLOCK = 1 << 25
 """Most bytes of an array that are in memory at once, unless a row is larger."""
@@ -57,8 +58,8 @@ def carry_over(
     but: Collection[str] = (),
     made: Callable[[int], None] = lambda rows: None,
 ) -> None:
-    """Write a split as it is, ``but`` the values of some modalities; ``made`` hears of
-    rows of values that were written."""
+    """Write a split as it is, except the values of the modalities in ``but``. ``made``
+    is called with the number of rows of values that were written."""
 
     def blocks(values: Array, told: Callable[[int], None]) -> Iterator[Array]:
         rows = max(1, BLOCK // max(1, values.dtype.itemsize * math.prod(values.shape[1:])))

@@ -4,38 +4,77 @@ data set.
 Bredikhin, Kats & Stegle, "MUON: multimodal omics analysis framework", 2022,
 https://doi.org/10.1186/s13059-021-02577-8. The observations of a MuData are the union
 of those of its modalities; ``obsmap`` says where each stands in each modality, 0 where
-it was not measured. Files are HDF5, of which nothing is ever unpickled.
+it was not measured.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from counterpoint.core import checks
-from counterpoint.core.containers import given
-from counterpoint.core.files import replacing
 from counterpoint.core.guesses import doubtful, inferred
-from counterpoint.core.optional import required
-from counterpoint.data.checks import CovariateKind, Zeros
-from counterpoint.data.records import Array, Dataset
-from counterpoint.data.sources.arrays import PART_NAMES, PARTS, UNKNOWN, held_out, named_parts
-from counterpoint.data.sources.assays import FAMILIES, Assay, SkipBad, as_table
-from counterpoint.data.sources.assemble import Fractions, Observed, assemble, memory, strata
+from counterpoint.data.ambiguity import CovariateKind, Zeros
+from counterpoint.data.dataset import Dataset
+from counterpoint.data.division import Fractions
+from counterpoint.data.faults import SkipBad
+from counterpoint.data.source import Request, Source
+from counterpoint.data.sources.assays import FAMILIES, Assay, as_table
+from counterpoint.data.sources.assemble import assemble
+from counterpoint.data.sources.mudata_files import SUFFIXES, as_mudata, read
+from counterpoint.data.sources.obs_columns import (
+    among,
+    coded,
+    column_of,
+    covariate,
+    row_numbers,
+    split_names,
+    with_held_out,
+)
+from counterpoint.data.sources.observed import Observed, strata
+from counterpoint.data.split import Array
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-SUFFIXES = (".h5mu", ".h5ad")
-
 Columns = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class ScverseOptions:
+    """Options of an ``.h5mu`` or ``.h5ad`` file.
+
+    Args:
+        layers: by modality, the layer to read in place of X, such as raw counts.
+        private_labels: by modality, columns of its own obs that it alone is supposed to
+            show.
+        batch: columns of obs that decoders are told: categories, or numbers (floats).
+        splits: the column of obs that says "train", "val" or "test".
+        top_features: how many features of each modality to keep, those that vary most;
+            or by modality.
+        standardise: shift and scale continuous features to mean 0 and variance 1.
+        zeros: "missing" takes cells that are zero everywhere in an assay for cells that
+            it did not measure.
+        covariate_kinds: by column of batch, "category" or "number".
+        skip_bad: leave out what is bad, list it in the notes and warn; or the kinds of
+            badness for which to do so, such as [empty-cells, duplicates].
+    """
+
+    layers: Mapping[str, str] | None = None
+    private_labels: Mapping[str, Sequence[str]] | None = None
+    batch: Sequence[str] | None = None
+    splits: str | None = None
+    top_features: int | Mapping[str, int] | None = None
+    standardise: bool = True
+    zeros: Zeros = "measured"
+    covariate_kinds: Mapping[str, CovariateKind] | None = None
+    skip_bad: SkipBad = False
 
 
 @checks.arguments
@@ -57,12 +96,12 @@ def setup_mudata(
     skip_bad: SkipBad = False,
     name: str = "mudata",
 ) -> Dataset:
-    """A data set from a MuData object, which stays as it is;
+    """Make a data set of a MuData object, which stays as it is;
     :func:`counterpoint.annotate` writes what a method makes of it back.
 
-    Values are copied, dense: counts in one byte each, or two or more where they don't
-        fit, others in four. Sparse tables stay sparse until ``top_features`` are
-        chosen. More than half of the machine's memory is refused.
+    Values are copied, dense. A count takes one byte, or as many as it needs; another
+    value takes four. Sparse tables stay sparse until ``top_features`` are chosen. More
+    than half of the machine's memory is refused.
 
     Args:
         mdata: modalities side by side. Of an AnnData object ``var["feature_types"]``
@@ -98,7 +137,7 @@ def setup_mudata(
         skip_bad: leave out rows and features that are bad, with a warning and a note
             that count and list them, instead of refusing them; or the kinds for which
             to do so, such as ``["empty-cells", "duplicates"]``
-            (:data:`counterpoint.data.sources.assays.BadKind`).
+            (:data:`counterpoint.data.faults.BadKind`).
         name: of the data set, and what errors call it.
 
     Raises:
@@ -113,34 +152,19 @@ def setup_mudata(
             f"{name}: the modalities share features and not observations (axis {mdata.axis}); give a MuData of axis 0"
         )
     wanted = dict.fromkeys(mdata.mod) if modalities is None else modalities
+    chosen = layers or {}
     assays = [
-        _assay(
-            mdata, _among(key, mdata.mod, "modality", name), family, (layers or {}).get(key), name
-        )
+        _assay(mdata, among(key, mdata.mod, "modality", name), family, chosen.get(key), name)
         for key, family in wanted.items()
     ]
-    by_modality = (
-        layers,
-        private_labels,
-        top_features if isinstance(top_features, Mapping) else None,
-    )
-    stray = [key for given in by_modality for key in given or () if key not in wanted]
-    if stray:
-        raise ValueError(
-            f"{name}: {stray[0]!r} is not among the modalities that are read ({', '.join(wanted)})"
-        )
-    observed = _observed(
-        mdata,
-        _texts(labels),
-        {key: _texts(columns) for key, columns in (private_labels or {}).items()},
-        _texts(batch),
-        name,
-    )
-    parts: Array | Fractions = tuple(fractions)  # type: ignore[assignment]
+    _check_keys(wanted, (layers, private_labels, top_features), name)
+    private = {key: _texts(columns) for key, columns in (private_labels or {}).items()}
+    observed = _observed(mdata, _texts(labels), private, _texts(batch), name)
+    parts: Array | Fractions = fractions
     held: dict[str, str] = {}
     if splits is not None:
-        column = _parts(_column(mdata, splits, name), splits, name)
-        parts, held = _with_all_parts(
+        column = split_names(column_of(mdata, splits, name), splits, name)
+        parts, held = with_held_out(
             column, strata(observed, assays), fractions, seed, f"{name}: column {splits!r}"
         )
     return assemble(
@@ -158,121 +182,15 @@ def setup_mudata(
     )
 
 
-def read(path: Path, names: Sequence[str] = ()) -> MuData:
-    """The object in an ``.h5mu`` or ``.h5ad`` file; of the latter also entries of
-    ``obsm`` that are named.
-
-    Raises:
-        FileNotFoundError: no such file. ValueError: it is truncated, or no such file
-            after all.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    module, reader = ("mudata", "read_h5mu") if path.suffix == ".h5mu" else ("anndata", "read_h5ad")
-    library = required(module, "omics")
-    try:
-        claimed = _claimed(path)
-        if claimed > memory():
-            raise ValueError(
-                f"its arrays claim {claimed / 1e9:,.3g} GB, and this machine has {memory() / 1e9:,.3g} GB of memory"
-            )
-        with quiet():
-            return as_mudata(getattr(library, reader)(path), names)
-    except (
-        OSError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        MemoryError,
-    ) as error:  # h5py has them all
+def _check_keys(wanted: Iterable[str], by_modality: Sequence[object], where: str) -> None:
+    """Check that mappings by modality name only modalities that are read."""
+    known = [*wanted]
+    keys = [key for mapping in by_modality if isinstance(mapping, Mapping) for key in mapping]
+    stray = [key for key in keys if key not in known]
+    if stray:
         raise ValueError(
-            f"{path} is truncated or no {path.suffix} file ({' '.join(str(error).split())}); write it again"
-        ) from error
-
-
-def _claimed(path: Path) -> int:
-    """Bytes that the arrays of an HDF5 file take, by its headers."""
-    import h5py
-
-    sizes: list[int] = []
-    with h5py.File(path) as file:
-        file.visititems(
-            lambda _, found: (
-                sizes.append(int(found.nbytes)) if isinstance(found, h5py.Dataset) else None
-            )
+            f"{where}: {stray[0]!r} is not among the modalities that are read ({', '.join(known)})"
         )
-    return sum(sizes)
-
-
-def write(mdata: MuData, path: Path) -> Path:
-    """Write an ``.h5mu`` file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with quiet(), replacing(path) as beside:
-        mdata.write_h5mu(beside)
-    return path
-
-
-def as_mudata(data: MuData | AnnData, names: Sequence[str] = ()) -> MuData:
-    """A MuData object: the object itself, or of an AnnData one with its kinds of
-    features, and entries of its ``obsm`` that are named, as modalities.
-
-    Raises:
-        TypeError: neither.
-    """
-    mudata = required("mudata", "omics")
-    if isinstance(data, mudata.MuData):
-        return data
-    anndata = required("anndata", "omics")
-    if not isinstance(data, anndata.AnnData):
-        raise TypeError(f"expected a MuData or AnnData object, got {type(data).__name__}")
-    with quiet():
-        found = mudata.MuData(data)
-        beside = {key: data.obsm[key] for key in names if key not in found.mod and key in data.obsm}
-        if beside:
-            mods = {
-                key: anndata.AnnData(np.asarray(v), obs=data.obs[[]], var=_columns_of(v))
-                for key, v in beside.items()
-            }
-            found = mudata.MuData(
-                {**{key: mod for key, mod in found.mod.items() if key in names}, **mods}
-            )
-        found.obs = data.obs
-        return found
-
-
-def _columns_of(values: Any) -> Any:
-    """An empty table whose rows are called as the columns of values are, or by their
-    numbers."""
-    pandas = required("pandas", "omics")
-    return pandas.DataFrame(index=[*map(str, getattr(values, "columns", range(values.shape[1])))])
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without what mudata says of its own plans, and anndata of the names of features,
-    which do not concern who reads or writes a file."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"From 0\.4 \.update\(\) will not pull", FutureWarning)
-        warnings.filterwarnings(
-            "ignore", "(Observation|Variable|obs_names|var_names).* not unique", UserWarning
-        )
-        warnings.filterwarnings(
-            "ignore", "Cannot join columns with the same name because var_names", UserWarning
-        )  # a gene and its protein
-        yield
-
-
-def _among(name: str, known: Mapping[str, Any] | Sequence[str], what: str, where: str) -> str:
-    """``name``, which must be one of those known."""
-    if name in known:
-        return name
-    close = get_close_matches(name, [*known], 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(
-        f"{where} has no {what} {name!r}; {hint}it has {', '.join(map(str, known)) or 'none'}"
-    )
 
 
 def _texts(given: Columns) -> tuple[str, ...]:
@@ -288,7 +206,7 @@ def _assay(
     values = (
         mod.X
         if layer is None
-        else mod.layers[_among(layer, mod.layers, f"layer of {name!r}", where)]
+        else mod.layers[among(layer, mod.layers, f"layer of {name!r}", where)]
     )
     if values is None:
         raise ValueError(
@@ -302,20 +220,30 @@ def _assay(
         raise ValueError(
             f"{what}: unknown likelihood {family!r}; choose one of {', '.join(FAMILIES)}"
         )
-    rows = _rows(mdata, name)
-    here, names = np.flatnonzero(rows >= 0), np.asarray(mod.obs_names, str)
+    rows, names = row_numbers(mdata, name), np.asarray(mod.obs_names, str)
+    _check_rows(mdata, rows, names, what)
+    return Assay(name, table, rows, np.asarray(mod.var_names, str), family)
+
+
+def _check_rows(mdata: MuData, rows: Array, names: Array, what: str) -> None:
+    """Check that the observations of a modality are those that the whole maps to it.
+
+    Args:
+        rows: (N,) the row of each observation in the modality, negative without one.
+        names: of the rows of the modality.
+        what: how errors call the modality.
+    """
+    there = np.flatnonzero(rows >= 0)
     fits = (
-        len(rows) == mdata.n_obs and len(here) == len(names) and rows.max(initial=-1) < len(names)
+        len(rows) == mdata.n_obs and len(there) == len(names) and rows.max(initial=-1) < len(names)
     )
-    wrong = here[names[rows[here]] != np.asarray(mdata.obs_names, str)[here]] if fits else here
+    whole = np.asarray(mdata.obs_names, str)
+    wrong = there[names[rows[there]] != whole[there]] if fits else there
     if not fits or len(wrong):
-        example = (
-            f": {mdata.obs_names[wrong[0]]} there is {names[rows[wrong[0]]]} here" if fits else ""
-        )
+        example = f": {whole[wrong[0]]} there is {names[rows[wrong[0]]]} here" if fits else ""
         raise ValueError(
             f"{what} has other ids than the whole says{example}; call mdata.update() after changing a modality"
         )
-    return Assay(name, table, rows, np.asarray(mod.var_names, str), family)
 
 
 def _observed(
@@ -331,15 +259,15 @@ def _observed(
         raise ValueError(
             f"{where}: column {slashed[0]!r} holds '/', which parts the names of metrics; rename it"
         )
-    shared = {column: _coded(_column(mdata, column, where), column, where) for column in labels}
+    shared = {column: coded(column_of(mdata, column, where), column, where) for column in labels}
     private: dict[str, dict[str, Array]] = {}
     classes = {column: names for column, (_, names) in shared.items()}
     for key, columns in private_labels.items():
         for column in columns:
-            private.setdefault(column, {})[key], classes[f"{column}/{key}"] = _coded(
-                _column(mdata, f"{key}:{column}", where), column, where
+            private.setdefault(column, {})[key], classes[f"{column}/{key}"] = coded(
+                column_of(mdata, f"{key}:{column}", where), column, where
             )
-    covariates = {column: _covariate(_column(mdata, column, where), column) for column in batch}
+    covariates = {column: covariate(column_of(mdata, column, where), column) for column in batch}
     return Observed(
         np.asarray(mdata.obs_names, str),
         {column: codes for column, (codes, _) in shared.items()},
@@ -349,85 +277,40 @@ def _observed(
     )
 
 
-def _rows(mdata: MuData, name: str) -> Array:
-    """(N,) the row of each observation in a modality, −1 where it is not."""
-    return np.asarray(mdata.obsmap[name]).reshape(-1).astype(np.int64) - 1
-
-
-def _column(mdata: MuData, name: str, where: str) -> Any:
-    """A column of obs, or "MODALITY:COLUMN" of a modality's own, aligned with the
-    observations."""
-    if name in mdata.obs:
-        return mdata.obs[name]
-    mod, _, column = name.partition(":")
-    if mod in mdata.mod and column in mdata[mod].obs:
-        rows = _rows(mdata, mod)
-        values = mdata[mod].obs[column].iloc[rows.clip(0)].set_axis(mdata.obs_names)
-        return values.where(rows >= 0)
-    own = [f"{key}:{c}" for key in mdata.mod for c in mdata[key].obs]
-    return _among(name, list(dict.fromkeys([*mdata.obs, *own])), "obs column", where)
-
-
-def _coded(column: Any, name: str, where: str) -> tuple[Array, Sequence[str]]:
-    """Numbers of classes, negative where unknown, and what they stand for, in order."""
-    known = ~np.asarray(column.isna())
-    values = given(name, column[known].array).values
-    if values.dtype.kind == "f" and (values != np.rint(values)).any():
-        raise TypeError(
-            f"{where}: label {name!r} holds numbers that are no classes ({values[values != np.rint(values)][0]:g}); cut it into categories"
-        )
-    values = (
-        values.astype(int)
-        if values.dtype.kind in "bf"
-        else values
-        if values.dtype.kind in "iu"
-        else values.astype(str)
-    )
-    classes, numbers = np.unique(values, return_inverse=True)
-    if len(classes) > max(2, len(values) / 2):
-        raise ValueError(
-            f"{where}: label {name!r} has {len(classes):,} classes in {len(values):,} observations; name a column of categories"
-        )
-    codes = np.full(len(known), UNKNOWN)
-    codes[known] = numbers
-    return codes, [*map(str, classes)]
-
-
-def _covariate(column: Any, name: str) -> Array:
-    """Floats as they are, integers too, anything else as text; "" or NaN where unknown."""
-    one = given(name, column.array)
-    whole = one.values.dtype.kind in "iu" and not one.absent.any()
-    return (
-        one.values
-        if whole or one.values.dtype.kind == "f"
-        else np.where(one.absent, "", one.values.astype(str))
+def open_file(request: Request, options: ScverseOptions) -> Dataset:
+    """Open an ``.h5mu`` or ``.h5ad`` file."""
+    if isinstance(request.labels, Mapping):
+        raise TypeError(f"'labels' of {request.called} must be a list, not a mapping")
+    families = request.families
+    return setup_mudata(
+        read(request.path, [*(families or ())]),
+        modalities=families,
+        layers=options.layers,
+        labels=request.labels or (),
+        private_labels=options.private_labels,
+        batch=options.batch or (),
+        fractions=request.fractions,
+        splits=options.splits,
+        seed=request.seed,
+        top_features=options.top_features,
+        standardise=options.standardise,
+        zeros=options.zeros,
+        covariate_kinds=options.covariate_kinds,
+        skip_bad=options.skip_bad,
+        name=request.path.name,
     )
 
 
-def _parts(column: Any, name: str, where: str) -> Array:
-    """The part of each observation."""
-    values = np.asarray(column.astype(str).str.lower(), str)
-    found = np.unique(values)
-    wrong = ~np.isin(values, [*PART_NAMES])
-    if wrong.any():
-        row = column.index[int(wrong.argmax())]
-        raise ValueError(
-            f"{where}: column {name!r} says '{values[wrong][0]}' of {row}; expected train, val or test"
-        )
-    named_parts(f"{where}: column {name!r}", [*map(str, found)])
-    return np.array([PART_NAMES[value] for value in values])
+def is_scverse(path: Path) -> bool:
+    """Whether a path is called as files of scverse are."""
+    return path.suffix in SUFFIXES
 
 
-def _with_all_parts(
-    parts: Array, groups: Array, fractions: Fractions, seed: int, where: str
-) -> tuple[Array, dict[str, str]]:
-    """The parts with those that are missing held out from train, alike in every group;
-    and notes on them."""
-    notes: dict[str, str] = {}
-    for part, share in zip(PARTS[1:], fractions[1:], strict=True):
-        if part not in parts:
-            train = np.flatnonzero(parts == "train")
-            out, notes[part] = held_out(where, part, groups[train], share, seed)
-            parts = parts.copy()
-            parts[train[out]] = part
-    return parts, notes
+SOURCE = Source(
+    "scverse",
+    "an .h5mu or .h5ad file",
+    ScverseOptions,
+    open_file,
+    frozenset({"missing", "labels", "modalities"}),
+    recognises=is_scverse,
+)

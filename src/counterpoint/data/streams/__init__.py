@@ -3,8 +3,9 @@ webdataset has them."""
 
 from __future__ import annotations
 
+from counterpoint.data.streams.chunks import BadRow
+from counterpoint.data.streams.files import is_stream
 from counterpoint.data.streams.index import Index, Wanted
-from counterpoint.data.streams.stream import BadRow, Stream, StreamLoader, in_memory
-from counterpoint.data.streams.survey import find, is_stream
+from counterpoint.data.streams.stream import Stream, StreamLoader
 
-__all__ = ["BadRow", "Index", "Stream", "StreamLoader", "Wanted", "find", "in_memory", "is_stream"]
+__all__ = ["BadRow", "Index", "Stream", "StreamLoader", "Wanted", "is_stream"]

@@ -19,10 +19,10 @@ from counterpoint.core.containers import given
 from counterpoint.core.modality import Modality
 from counterpoint.core.reading import whole_numbers
 from counterpoint.data.images import channels_first, decode, middle
-from counterpoint.data.records import Array
-from counterpoint.data.sources.arrays import as_values
 from counterpoint.data.sources.files import read_npy
-from counterpoint.data.streams.shards import Broken
+from counterpoint.data.sources.inference import as_values
+from counterpoint.data.split import Array
+from counterpoint.data.streams.shard import Broken
 from counterpoint.data.text import Vocabulary, words_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Column:
 
 
 def kind_of(value: Any) -> Kind:
-    """What a value is.
+    """Return what kind a value is.
 
     Raises:
         BadCell: nothing that can be read.
@@ -91,8 +91,8 @@ def kind_of(value: Any) -> Kind:
 def images(
     cells: Sequence[Any] | Array, shape: tuple[int, ...], resize: bool, map: Map = map
 ) -> Array:
-    """Images uint8 (N, C, H, W), grey or in colour by C; the square in the middle of
-    each where they may be resized.
+    """Decode images to uint8 (N, C, H, W), grey or in colour by C. If they may be
+    resized, the square in the middle of each is taken.
 
     Raises:
         BadCell: one that cannot be read, or has another size and may not be resized.
@@ -122,8 +122,8 @@ def images(
 
 
 def as_image(index: int, cell: Any, channels: int | None = None) -> Image:
-    """An image of its bytes, grey (1 channel) or in colour; as it is stored where
-    neither is said.
+    """Decode an image of its bytes, grey (1 channel) or in colour; as it is stored
+    where neither is said.
 
     Raises:
         BadCell: it cannot be read.
@@ -141,7 +141,7 @@ def as_image(index: int, cell: Any, channels: int | None = None) -> Image:
 
 
 def image_shape(cell: Any, size: int | None) -> tuple[int, int, int]:
-    """Shape (C, H, W) of what an image becomes.
+    """Return the shape (C, H, W) of what an image becomes.
 
     Raises:
         BadCell: it cannot be read.
@@ -151,7 +151,7 @@ def image_shape(cell: Any, size: int | None) -> tuple[int, int, int]:
 
 
 def ids(cells: Sequence[Any] | Array, vocabulary: Vocabulary, length: int, strict: bool) -> Array:
-    """Word ids (N, length).
+    """Encode texts as word ids (N, length).
 
     Args:
         strict: a word outside the vocabulary is bad.
@@ -181,7 +181,7 @@ def arrays(
     modality: Modality | None = None,
     dtype: str | None = None,
 ) -> Array:
-    """Numbers (N, ...), channels of images first.
+    """Return numbers (N, ...), channels of images first.
 
     Args:
         modality: what they must look like, and ``dtype`` what they are stored as; where
@@ -191,21 +191,23 @@ def arrays(
         BadCell: a value of another shape or kind, or one that is no numbers.
     """
     dense = cells if isinstance(cells, np.ndarray) else _npy(cells)
-    found = (
+    pieces = (
         [_array(index, cell) for index, cell in enumerate(cells)]
         if dense is None
         else [dense[:1]]
         if len(dense)
         else []
     )
-    for index, value in enumerate(found):
+    for index, value in enumerate(pieces):
         if value.dtype.kind not in "biuf":
             raise BadCell(index, f"values of {value.dtype}, expected numbers")
-    shaped = [as_values(name, given(name, value).values, modality) for value in found]
+    shaped = [as_values(name, given(name, value).values, modality) for value in pieces]
     for index, value in enumerate(shaped):
         expected = shaped[0].shape[1:] if modality is None else modality.shape
         if value.shape[1:] != expected:
-            raise BadCell(index, f"values have shape {found[index].shape[1:]}, expected {expected}")
+            raise BadCell(
+                index, f"values have shape {pieces[index].shape[1:]}, expected {expected}"
+            )
         if (
             dtype is not None
             and value.dtype.kind != "b"
@@ -227,7 +229,7 @@ def arrays(
 
 
 def labels(cells: Sequence[Any] | Array) -> Array:
-    """Whole numbers (N,) int64.
+    """Return whole numbers (N,) int64.
 
     Raises:
         BadCell: another value.
@@ -302,6 +304,6 @@ def _unlike(index: int, cell: Any, expected: str) -> BadCell:
 
 
 def row_bytes(columns: Iterable[Column], modalities: Iterable[Modality]) -> int:
-    """Bytes that a row takes in memory."""
+    """Return the bytes that a row takes in memory."""
     shapes = {m.name: m.shape for m in modalities}
     return sum(np.dtype(c.dtype).itemsize * math.prod(shapes.get(c.name, ())) for c in columns)

@@ -21,12 +21,16 @@ import numpy as np
 from counterpoint.core.documents import read_json
 from counterpoint.core.files import write
 from counterpoint.core.modality import Modality
-from counterpoint.data.checks import Nan
-from counterpoint.data.records import Dataset, Split
+from counterpoint.data.ambiguity import Nan
+from counterpoint.data.dataset import Dataset
+from counterpoint.data.division import Fractions, check_fractions
+from counterpoint.data.faults import all_rows
 from counterpoint.data.sources.files import inside
+from counterpoint.data.split import Split
+from counterpoint.data.streams.chunks import Chunk, Pick, spread
 from counterpoint.data.streams.columns import Column
-from counterpoint.data.streams.shards import KINDS, Shard
-from counterpoint.data.streams.stream import MOST_ROWS, Chunk, Pick, Reader, Stream, spread
+from counterpoint.data.streams.shards import shard_of
+from counterpoint.data.streams.stream import MOST_ROWS, Reader, Stream
 from counterpoint.data.text import Tokens, warn_of_unknown
 
 INDEX = "counterpoint-index.json"
@@ -105,7 +109,7 @@ class Index:
     skipped: tuple[str, ...] = ()
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
+        """Write the index as JSON, whole or not at all."""
         record = {"format": 1, **asdict(self), "folder": str(self.folder.resolve())}
         if path.parent.resolve() == self.folder.resolve():
             record["folder"] = "."  # so that both may be moved
@@ -113,7 +117,7 @@ class Index:
 
     @staticmethod
     def load(path: Path) -> Index:
-        """The index of a file.
+        """Read the index of a file.
 
         Raises:
             ValueError: it holds none, or a shard is not as it was.
@@ -170,7 +174,8 @@ class Index:
                 )
 
     def about(self, path: Path) -> str:
-        """What it says, a line for each part, and all that was skipped."""
+        """Describe the index: a line for shards, modalities and labels, and all that
+        was skipped."""
         rows = {
             part: len(self.stream(part))
             for part in dict.fromkeys(entry.part for entry in self.shards)
@@ -179,19 +184,19 @@ class Index:
         shown = ", ".join(
             f"{m.name} {'×'.join(map(str, m.shape))} {m.likelihood}" for m in self.modalities
         )
-        given = ", ".join(c.name for c in self.columns if c.kind == "label")
+        names = ", ".join(c.name for c in self.columns if c.kind == "label")
         lines = [
             f"{path}: {counts} in {len(self.shards)} shards",
             f"modalities: {shown}",
-            *([f"labels: {given}"] if given else []),
+            *([f"labels: {names}"] if names else []),
         ]
         return "\n".join(
             [*lines, *([f"skipped {len(self.skipped)}:"] if self.skipped else []), *self.skipped]
         )
 
     def digest(self) -> str:
-        """Checksum of what fixes the rows: the modalities, and names and sizes of
-        shards and chunks, but not their contents."""
+        """Compute a checksum of what fixes the rows: the modalities, and names and
+        sizes of shards and chunks. Contents do not count."""
         record = [
             [m.identity() for m in self.modalities],
             [asdict(c) for c in self.columns],
@@ -200,7 +205,7 @@ class Index:
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
     def stream(self, part: str, buffer: int = 128) -> Stream:
-        """All rows of a split."""
+        """Return all rows of a split."""
         entries = [entry for entry in self.shards if entry.part == part]
         shards = tuple(shard_of(self.folder / entry.file) for entry in entries)
         chunks: list[Chunk] = []
@@ -214,59 +219,39 @@ class Index:
 
     def dataset(
         self,
-        fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        fractions: Fractions = (0.8, 0.1, 0.1),
         seed: int = 0,
         buffer: int = 128,
     ) -> Dataset:
-        """Train as a stream, val and test in memory.
+        """Make a data set: train is a stream, val and test are in memory.
 
         Raises:
             ValueError: fractions that are none, too few rows, or one that cannot be
                 used.
         """
-        if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-            raise ValueError(
-                f"fractions {fractions} of train, val and test must be positive and sum to 1"
-            )
-        train = self.stream("train", buffer)
+        check_fractions(fractions)
+        train, notes = self.stream("train", buffer), dict(self.notes)
         rows, most = len(train), min(MOST_ROWS, train.block_rows)
-        notes = dict(self.notes)
         held: dict[str, Split] = {}
         for number, (part, fraction) in enumerate(zip(("val", "test"), fractions[1:], strict=True)):
             named = self.stream(part, buffer)
             rng = np.random.default_rng((seed, number))
             if len(named):
                 picks = spread(named.chunks, most, rng)
-                notes |= (
-                    {part: f"{most:,} of {len(named):,} rows, by the seed"}
-                    if len(named) > most
-                    else {}
-                )
+                if len(named) > most:
+                    notes[part] = f"{most:,} of {len(named):,} rows, by the seed"
             else:
                 picks = spread(train.chunks, min(most, max(1, round(fraction * rows))), rng)
                 train = replace(train, chunks=_without(train.chunks, picks))
-                notes[part] = (
-                    f"{sum(len(taken) for _, taken in picks):,} rows of train, held out by the seed"
-                )
-                if any(
-                    entry.part != "train" for entry in self.shards
-                ):  # not where nothing is divided
-                    warnings.warn(f"{self.folder} has no {part} split: {notes[part]}", stacklevel=2)
+                notes[part] = self._held_out(part, picks)
             if not train.chunks:
                 raise ValueError(
                     f"{self.folder} has {rows} rows, too few for train, val and test; give at least 3"
                 )
             held[part] = Reader(named if len(named) else train).read(picks)
-        for column in self.columns:
-            if column.kind == "text" and not column.strict:
-                texts = held["val"].x[column.name][held["val"].present[column.name]]
-                warn_of_unknown(
-                    train.vocabularies[column.name],
-                    texts,
-                    f"the validation texts {column.name!r} of {self.folder}",
-                )
+        self._check_words(train, held["val"])
         if self.skipped:
-            notes["skipped"] = f"{len(self.skipped)}: {'; '.join(self.skipped)}"
+            notes["skipped"] = all_rows(self.skipped)
         digest = hashlib.sha256(f"{self.digest()} {fractions} {seed}".encode()).hexdigest()
         return Dataset(
             self.folder.resolve().name,
@@ -278,16 +263,24 @@ class Index:
             digest=digest,
         )
 
+    def _held_out(self, part: str, picks: Sequence[Pick]) -> str:
+        """A note on rows of train that became a split; also a warning, where other
+        splits are named."""
+        count = sum(len(taken) for _, taken in picks)
+        note = f"{count:,} rows of train, held out by the seed"
+        if any(entry.part != "train" for entry in self.shards):
+            warnings.warn(f"{self.folder} has no {part} split: {note}", stacklevel=3)
+        return note
 
-def shard_of(path: Path) -> Shard:
-    """The shard that a file is.
-
-    Raises:
-        ValueError: its name says that it is none.
-    """
-    if path.suffix not in KINDS:
-        raise ValueError(f"{path} is no shard; expected a file that ends in {' or '.join(KINDS)}")
-    return KINDS[path.suffix](path)
+    def _check_words(self, train: Stream, val: Split) -> None:
+        """Warn of words in validation texts that a learned vocabulary lacks."""
+        for column in self.columns:
+            if column.kind == "text" and not column.strict:
+                warn_of_unknown(
+                    train.vocabularies[column.name],
+                    val.x[column.name][val.present[column.name]],
+                    f"the validation texts {column.name!r} of {self.folder}",
+                )
 
 
 def _without(chunks: Sequence[Chunk], picks: Sequence[Pick]) -> tuple[Chunk, ...]:

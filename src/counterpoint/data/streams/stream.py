@@ -25,13 +25,16 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from counterpoint.core.batch import Batch
 from counterpoint.core.conversion import conversions
 from counterpoint.core.modality import Modality
-from counterpoint.data.loader import Loader
-from counterpoint.data.records import Array, Split
-from counterpoint.data.sources.arrays import all_nan
+from counterpoint.data.display import described, html_lines
+from counterpoint.data.loader import Loader, Shuffle
+from counterpoint.data.sources.inference import all_nan
+from counterpoint.data.split import Array, Split
+from counterpoint.data.streams.chunks import BadRow, Chunk, Pick, spread
 from counterpoint.data.streams.columns import (
     BadCell,
     Column,
@@ -42,61 +45,20 @@ from counterpoint.data.streams.columns import (
     labels,
     row_bytes,
 )
-from counterpoint.data.streams.shards import Cells, Shard
+from counterpoint.data.streams.shard import Cells, Shard
 from counterpoint.data.text import Vocabulary
 
 MOST_ROWS = 10_000
 """Most rows of a stream that are held in memory at once where something looks at rows
 beside training: as many as probes take."""
 
-MOST_CHUNKS = 64
-"""Chunks among which such rows are spread."""
-
 DECODERS = min(4, os.cpu_count() or 1)
 """Threads that decode the images of a block."""
 
 
-class BadRow(ValueError):
-    """A row that cannot be used.
-
-    Attributes:
-        shard, row: where it stands; rows count from 0. ``row`` is None where it is all
-            of the shard, or a chunk of it.
-        why: what is wrong with it.
-    """
-
-    def __init__(self, shard: Shard, row: int | None, why: str) -> None:
-        self.shard, self.row, self.why = shard, row, why
-        where = shard.path if row is None else f"{shard.path} row {row}"
-        super().__init__(f"{where}: {why}; mend it, or pass skip_bad to leave out what is bad")
-
-
-@dataclass(frozen=True, eq=False)
-class Chunk:
-    """Rows that are read together.
-
-    Attributes:
-        shard: of the stream.
-        place: where in the shard it begins.
-        first: number of its first row in the shard.
-        size: rows that stand there.
-        rows: those that belong to the stream, (n,), counted from ``first``.
-    """
-
-    shard: int
-    place: int
-    first: int
-    size: int
-    rows: Array
-
-
-Pick = tuple[Chunk, Array]
-"""A chunk, and which of its rows (counted from its first)."""
-
-
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """The rows of a split that does not fit in memory.
+    """Hold the rows of a split that does not fit in memory.
 
     :func:`counterpoint.data.load` makes one of a folder of shards, and ``fit`` trains
     from it as from a :class:`Split`.
@@ -126,7 +88,13 @@ class Stream:
         return int(self.counts.sum())
 
     def __repr__(self) -> str:
-        return f"Stream({len(self):,} rows in {len(self.shards)} shards: {', '.join(m.name for m in self.modalities)})"
+        return "\n".join([self._title(), *map(described, self.modalities)])
+
+    def _repr_html_(self) -> str:
+        return html_lines(self._title(), [*map(described, self.modalities)])
+
+    def _title(self) -> str:
+        return f"Stream of {len(self):,} rows in {len(self.shards)} shards"
 
     @cached_property
     def counts(self) -> Array:
@@ -139,15 +107,61 @@ class Stream:
         return max(1, self.buffer * 10**6 // row_bytes(self.columns, self.modalities))
 
     def sample(self, rows: int = MOST_ROWS, seed: int = 0) -> Split:
-        """Some rows in memory: all if they are no more than ``rows`` and fit in the
-        buffer, else random ones of random chunks."""
+        """Read some rows into memory: all if they are no more than ``rows`` and fit in
+        the buffer, else random rows of random chunks."""
         return Reader(self).read(
             spread(self.chunks, min(rows, self.block_rows), np.random.default_rng((seed, 1)))
         )
 
+    def in_memory(self) -> Split:
+        """Return a sample of the rows."""
+        return self.sample()
+
+    def whole(self) -> Split:
+        """Refuse to read all rows into memory.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"the {len(self):,} training rows are a stream, and all are wanted in memory; give a data set of arrays"
+        )
+
+    def with_modalities(self, modalities: Sequence[Modality]) -> Stream:
+        """Return the same stored values, declared as other modalities."""
+        return replace(self, modalities=tuple(modalities))
+
+    def having(self, names: Sequence[str]) -> Stream:
+        """Return the stream itself: which rows have a modality is not known."""
+        return self
+
+    def loader(
+        self,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: Shuffle = True,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str | None = None,
+    ) -> StreamLoader:
+        """Return the batches of one process in training
+        (:meth:`counterpoint.data.rows.Rows.loader`)."""
+        full, rest = divmod(len(self) // world_size, batch_size)
+        return StreamLoader(
+            self,
+            batch_size,
+            seed=seed,
+            shuffle=shuffle,
+            drop_last=full > 0 and rest == 1,
+            rank=rank,
+            world_size=world_size,
+            device=device,
+        )
+
     def read_as(self, modalities: Sequence[Modality]) -> Stream:
-        """The stream as a model of these modalities reads it, where values need no
-        conversion.
+        """Return the stream as a model of these modalities reads it, where values need
+        no conversion.
 
         Raises:
             ValueError: they do.
@@ -165,37 +179,13 @@ class Stream:
 
     @cached_property
     def vocabularies(self) -> dict[str, Vocabulary]:
-        """By modality of text."""
+        """The vocabulary of each modality of text."""
         text = {column.name for column in self.columns if column.kind == "text"}
         return {m.name: Vocabulary(m.words) for m in self.modalities if m.name in text}
 
 
-def in_memory(rows: Split | Stream) -> Split:
-    """Rows that fit in memory: a split itself, and a sample of a stream."""
-    return rows if isinstance(rows, Split) else rows.sample()
-
-
-def spread(chunks: Sequence[Chunk], rows: int, rng: np.random.Generator) -> list[Pick]:
-    """So many random rows (all, if there are no more), of :data:`MOST_CHUNKS` random
-    chunks where these have enough; in the order of the chunks."""
-    share = -(-rows // min(len(chunks), MOST_CHUNKS)) if chunks else 0
-    found: dict[int, Array] = {}
-    for i in rng.permutation(len(chunks)).tolist():
-        most = min(share, rows - sum(map(len, found.values())))
-        if most <= 0:
-            break
-        found[i] = np.sort(rng.permutation(chunks[i].rows)[:most])
-    missing = min(rows, sum(len(c.rows) for c in chunks)) - sum(map(len, found.values()))
-    for i in (
-        [*found] if missing else []
-    ):  # chunks were too small for their share, and there are no others
-        more = rng.permutation(np.setdiff1d(chunks[i].rows, found[i]))[:missing]
-        found[i], missing = np.sort(np.concatenate([found[i], more])), missing - len(more)
-    return [(chunks[i], found[i]) for i in sorted(found)]
-
-
 class Reader:
-    """Reads rows of a stream.
+    """Read rows of a stream.
 
     The cells of the last chunk are kept, because the next rows are often of the same.
 
@@ -208,7 +198,7 @@ class Reader:
         self.last: tuple[Chunk, dict[str, Cells]] | None = None
 
     def read(self, picks: Sequence[Pick]) -> Split:
-        """The chosen rows.
+        """Read the chosen rows.
 
         Raises:
             BadRow: one cannot be used.
@@ -317,9 +307,9 @@ class Reader:
 
 
 class StreamLoader(Loader[Stream]):
-    """Batches of a stream, in the order that is explained at the top of
-    :mod:`counterpoint.data.streams.stream`; see
-    :class:`~counterpoint.data.loader.Loader` for its arguments. A pass may raise
+    """Load batches of a stream, in the order that
+    :mod:`counterpoint.data.streams.stream` explains. See
+    :class:`~counterpoint.data.loader.Loader` for the arguments. A pass may raise
     :class:`BadRow`.
 
     Each process sees ⌊N / W⌋ rows in as many batches as the others; up to W − 1 rows

@@ -6,9 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from counterpoint.data import Split
+from counterpoint.data.rows import Rows
 from counterpoint.inference import Refiner
 from counterpoint.model.denoising import DenoiserOptions
 from counterpoint.nn.modules import weights_from
@@ -19,7 +17,6 @@ from counterpoint.training.options import FitOptions, with_changes
 from counterpoint.training.result import FitResult
 
 if TYPE_CHECKING:
-    from counterpoint.data import Stream
     from counterpoint.training.trainable import TrainableModel
 
 DECODER_FIT = FitOptions(max_steps=3000, lr=1e-3, ema_decay=0.998)
@@ -28,8 +25,8 @@ DECODER_FIT = FitOptions(max_steps=3000, lr=1e-3, ema_decay=0.998)
 
 def fit_decoder(
     method: TrainableModel,
-    train: Split | Stream,
-    val: Split | None = None,
+    train: Rows,
+    val: Rows | None = None,
     *,
     denoiser: DenoiserOptions,
     out: str | Path | None = None,
@@ -87,7 +84,7 @@ def fit_decoder(
         loss = DecoderFit(denoiser.modalities)
         fitted = [model.likelihood(name) for name in denoiser.modalities]
         method.stages = (Stage([(loss, Ramp(1.0))], trains=fitted),)
-        rows, described = _having(train, denoiser.modalities), {"denoiser": asdict(denoiser)}
+        rows, described = train.having(denoiser.modalities), {"denoiser": asdict(denoiser)}
         return fit(
             method,
             rows,
@@ -105,19 +102,3 @@ def fit_decoder(
     finally:
         method.stages = stages
         method.begin(None)
-
-
-def _having(train: Split | Stream, names: tuple[str, ...]) -> Split | Stream:
-    """The rows of a split that have any of the modalities.
-
-    Raises:
-        ValueError: no row has.
-    """
-    if not isinstance(train, Split):
-        return train
-    rows = np.flatnonzero(np.logical_or.reduce([train.present[name] for name in names]))
-    if len(rows) == 0:
-        raise ValueError(
-            f"no row of train has {' or '.join(names)}; give rows from which to learn what they look like"
-        )
-    return train if len(rows) == len(train) else train.take(rows)

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from counterpoint.core import checks
 from counterpoint.core.latents import SHARED_KEY, private_key
-from counterpoint.data import Split, Stream
-from counterpoint.data.streams import in_memory
+from counterpoint.data import Split
+from counterpoint.data.rows import Rows
 from counterpoint.model.fitted_priors import EstimatedPrior, FittedPrior, TrainedPrior
 from counterpoint.nn.evaluation import evaluating
 from counterpoint.probability.distributions import Posterior
@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 @checks.arguments
 def fit_prior(
     method: TrainableModel,
-    train: Split | Stream,
+    train: Rows,
     *,
     kind: str = "diffusion",
     size: int | None = None,
@@ -74,7 +74,9 @@ def fit_prior(
         raise ValueError(f"fit_to={fit_to!r} is unknown; choose 'means' or 'samples'")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        latents = _posteriors(method, in_memory(train).read_as(method.modalities), fit_to, progress)
+        latents = _posteriors(
+            method, train.in_memory().read_as(method.modalities), fit_to, progress
+        )
         method.model.add_fitted_priors(kind, size)
         made = {key: method.model.fitted_prior(kind, key).to(method.device) for key in latents}
         trained = {key: prior for key, prior in made.items() if isinstance(prior, TrainedPrior)}

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from counterpoint.core import checks
-from counterpoint.data import Split, Stream
-from counterpoint.data.streams import in_memory
+from counterpoint.data import Split
+from counterpoint.data.rows import Rows
 from counterpoint.inference import Refiner, RefinerOptions
 from counterpoint.objectives.afterwards import RefinerLoss
 from counterpoint.probability.distributions import Diagonal
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @checks.arguments
 def fit_refiner(
     method: TrainableModel,
-    train: Split | Stream,
+    train: Rows,
     *,
     refiner: RefinerOptions | None = None,
     beta: float = 1.0,
@@ -72,7 +72,7 @@ def fit_refiner(
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            loss, rows = _loss(method, in_memory(train).read_as(method.modalities))
+            loss, rows = _loss(method, train.in_memory().read_as(method.modalities))
             fresh = Refiner(
                 method.modalities, method.model.latents, refiner or RefinerOptions(), beta=beta
             ).to(next(method.parameters()))
