@@ -131,7 +131,9 @@ def with_stages(
 
 def _stage_flags(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Split off the flags of single stages, with their values."""
-    rest, values, waiting = [], {}, ""
+    rest = []
+    values = {}
+    waiting = ""
     for word in words:
         name, equals, value = word.removeprefix("--").partition("=")
         if waiting:

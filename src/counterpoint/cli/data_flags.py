@@ -105,7 +105,8 @@ def named_source(words: Sequence[str], entries: Mapping[str, Any] | None = None)
 
 def _add_own(parser: ArgumentParser, source: Source[Any], prefix: str) -> None:
     """Add a flag for each option of a source."""
-    texts, hints = _texts(source), get_type_hints(source.options)
+    texts = _texts(source)
+    hints = get_type_hints(source.options)
     defaults = source.options()
     for name in source.option_names:
         default = getattr(defaults, name)

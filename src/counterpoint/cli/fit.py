@@ -18,6 +18,7 @@ def run(words: Sequence[str]) -> None:
     _, result = trained(wanted, loaded(wanted.data))
     if not leads():
         return
-    loss, name = result.metrics.get("train/loss", float("nan")), shlex.quote(str(folder))
+    loss = result.metrics.get("train/loss", float("nan"))
+    name = shlex.quote(str(folder))
     print(f"{folder}: {result.steps} steps, loss {loss:.4g}")
     print(f"next: counterpoint evaluate {name}; counterpoint report {name}")

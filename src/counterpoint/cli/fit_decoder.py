@@ -18,7 +18,8 @@ RECORDS = {"denoiser": DenoiserOptions(), "fit": DECODER_FIT}
 def run(words: Sequence[str]) -> None:
     """Replace decoders of a trained run by diffusion decoders."""
     wanted = fitting(words, "fit-decoder", fit_decoder, RECORDS)
-    denoiser, resume = wanted.options["denoiser"], wanted.options["resume"]
+    denoiser = wanted.options["denoiser"]
+    resume = wanted.options["resume"]
     with extending(wanted.run) as (method, data):
         result = method.fit_decoder(
             data.train,

@@ -172,7 +172,8 @@ def as_images(
     autoencoder."""
     if autoencoder is None:
         return {**values}, [*modalities]
-    shown, kinds = {**values}, []
+    shown = {**values}
+    kinds = []
     for modality in modalities:
         if modality.unbounded and modality.name in values:
             shown[modality.name] = autoencoder.decode(values[modality.name])

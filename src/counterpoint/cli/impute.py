@@ -81,7 +81,8 @@ def run(words: Sequence[str]) -> None:
     if wanted.out.suffix != ".npz":
         raise ValueError(f"cannot write {wanted.out}: end its name in .npz")
     question = _question(wanted)
-    method, rows = question.method, len(question.has_values)
+    method = question.method
+    rows = len(question.has_values)
     targets = target_names(wanted.to, method, [m.name for m in method.modalities])
     imputation = _imputed(question, targets, wanted)
     counts = {name: int(imputation.filled(name).sum()) for name in targets}

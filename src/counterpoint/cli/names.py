@@ -135,10 +135,13 @@ def taken(words: Sequence[str], name: str) -> tuple[list[str], str | None]:
     >>> taken(["--config", "a.yaml", "--lr=1"], "config")
     (['--lr=1'], 'a.yaml')
     """
-    rest, value, waiting = [], None, False
+    rest = []
+    value = None
+    waiting = False
     for word in words:
         if waiting:
-            value, waiting = word, False
+            value = word
+            waiting = False
         elif word == f"--{name}":
             waiting = True
         elif word.startswith(f"--{name}="):

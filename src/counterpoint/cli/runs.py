@@ -100,7 +100,8 @@ def opened(run: Path) -> tuple[Method, Dataset]:
     """The model of a run and the data that it was trained on, in the same splits."""
     method = opened_model(run)
     options = run_groups(run).get("data", {})
-    source, config = options.get("source"), RunFolder(run).config
+    source = options.get("source")
+    config = RunFolder(run).config
     if not source:
         raise ValueError(
             f"{config} does not say what data the run was trained on; add 'data: {{source: NAME}}'"
@@ -190,7 +191,8 @@ def reported(
 def _commands(folder: RunFolder) -> list[str]:
     """The commands that make a run again, beside it."""
     again = f"{folder.path}-again"
-    config, name = shlex.quote(str(folder.path)), shlex.quote(again)
+    config = shlex.quote(str(folder.path))
+    name = shlex.quote(again)
     additions = [
         shlex.join(["counterpoint", verb, again, *words]) for verb, *words in folder.additions()
     ]
@@ -217,7 +219,8 @@ def _as_trained(data: Dataset, source: str, method: Method, run: Path) -> Datase
     Raises:
         ValueError: nothing is left of a split.
     """
-    then, now = Fingerprint.read(RunFolder(run).data), Fingerprint.of(data, source)
+    then = Fingerprint.read(RunFolder(run).data)
+    now = Fingerprint.of(data, source)
     changes = [] if then is None else [*then.changes(now)]
     if then is None or not changes:
         return data

@@ -49,7 +49,8 @@ def run(words: Sequence[str]) -> None:
     print(study.table(), end="")
     if study.best is None or study.config is None:
         raise ValueError(f"no trial came to a value; the last one says: {study.trials[-1].reason}")
-    again, config = shlex.quote(str(out / "best")), shlex.quote(str(study.config))
+    again = shlex.quote(str(out / "best"))
+    config = shlex.quote(str(study.config))
     print(
         f"best: trial {study.best.number}, {study.metric} {study.best.value:.6g} on the validation split"
     )

@@ -96,7 +96,9 @@ class Batch:
             raise ValueError(
                 f"row {int(empty.argmax())} has every modality missing; drop such rows before training or inference"
             )
-        seen, here, entries = {}, {}, {}
+        seen = {}
+        here = {}
+        entries = {}
         for name, modality in known.items():
             values = (
                 arrays[name]

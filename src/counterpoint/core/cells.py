@@ -38,7 +38,8 @@ def cells_of_table(key: str, table: Any) -> tuple[Array, Array]:
 
 def cells_of_column(key: str, column: Any) -> tuple[Array, Array]:
     """Values of a Series, an index or an array of pandas, and which are missing."""
-    missing, kind = np.asarray(column.isna(), bool), getattr(column.dtype, "kind", "O")
+    missing = np.asarray(column.isna(), bool)
+    kind = getattr(column.dtype, "kind", "O")
     if kind == "f":
         return np.asarray(
             column.to_numpy(

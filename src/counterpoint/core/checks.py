@@ -66,7 +66,8 @@ def choices(made: Any, prefix: str = "") -> None:
     """
     owner: Callable[..., Any] = type(made)
     for name, hint in _hints(owner).items():
-        value, known = getattr(made, name, None), _texts(hint)
+        value = getattr(made, name, None)
+        known = _texts(hint)
         if known and isinstance(value, str) and value not in known:
             raise ValueError(
                 f"{prefix}{name}={value!r} is unknown; choose one of {', '.join(known)}"
@@ -88,7 +89,8 @@ def options(of: Callable[..., Any] | type, given: Mapping[str, Any]) -> dict[str
     Raises:
         ValueError: a value of another type.
     """
-    hints, read = _hints(of), {}
+    hints = _hints(of)
+    read = {}
     for name, value in given.items():
         if name in hints:
             read[name] = _read(hints[name], value)
@@ -137,7 +139,8 @@ def _own_hints(of: Callable[..., Any] | type) -> dict[str, Any]:
 
 def _read(hint: Any, value: Any) -> Any:
     """The value as its annotation has it, or ``_WANTED``."""
-    origin, args = get_origin(hint), get_args(hint)
+    origin = get_origin(hint)
+    args = get_args(hint)
     if hint is Any or isinstance(hint, TypeVar):
         return value
     if origin in (Union, types.UnionType):
@@ -158,9 +161,8 @@ def _read(hint: Any, value: Any) -> Any:
         real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(
             value, bool
         )
-        return (
-            float(value) if real and abs(value) <= sys.float_info.max else _WANTED
-        )  # neither for NaN
+        # Neither for NaN.
+        return float(value) if real and abs(value) <= sys.float_info.max else _WANTED
     if hint is bool:
         return bool(value) if isinstance(value, bool | np.bool_) else _WANTED
     if isinstance(hint, type):
@@ -186,7 +188,8 @@ def _listed(args: tuple[Any, ...], value: Any, kind: Any) -> Any:
 
 def _said(hint: Any) -> str:
     """An annotation in words."""
-    origin, args = get_origin(hint), get_args(hint)
+    origin = get_origin(hint)
+    args = get_args(hint)
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(map(_said, args)))
     if origin is Literal:

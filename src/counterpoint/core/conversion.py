@@ -41,7 +41,8 @@ class Conversion:
     given: Modality
 
     def __post_init__(self) -> None:
-        asked, given = self.asked, self.given
+        asked = self.asked
+        given = self.given
         start = f"modality {asked.name!r}"
         binary_counts = asked.counts and given.likelihood == "bernoulli" and len(given.shape) == 1
         if kind(asked) != kind(given) and not binary_counts:
@@ -66,7 +67,8 @@ class Conversion:
     def places(self) -> Array | None:
         """Where each feature of ``asked`` stands in ``given``; None where they are the
         same."""
-        asked, given = self.asked, self.given
+        asked = self.asked
+        given = self.given
         if not (asked.features and given.features) or asked.features == given.features:
             return None
         names = (*given.features, *(name for name, _ in given.constants))
@@ -77,7 +79,8 @@ class Conversion:
     @cached_property
     def words(self) -> Tensor | None:
         """The id in ``asked`` of each id in ``given``; None where they are the same."""
-        asked, given = self.asked, self.given
+        asked = self.asked
+        given = self.given
         if asked.likelihood != "categorical" or (
             asked.words == given.words and asked.classes == given.classes
         ):
@@ -93,7 +96,8 @@ class Conversion:
     @property
     def needed(self) -> bool:
         """Whether stored values are to change at all."""
-        asked, given = self.asked, self.given
+        asked = self.asked
+        given = self.given
         same = asked.full_scale == given.full_scale or not asked.unit
         return (
             not same
@@ -124,7 +128,8 @@ class Conversion:
         Raises:
             ValueError: a row that lacks what ``asked`` needs.
         """
-        asked, given = self.asked, self.given
+        asked = self.asked
+        given = self.given
         if asked.likelihood == "categorical":
             return self._ids(values), None
         if self.rescaled:
@@ -135,10 +140,8 @@ class Conversion:
                 len(values), -1
             )
             there = torch.ones_like(values, dtype=torch.bool) if entries is None else entries
-            values, there = (
-                torch.cat([values, same], 1),
-                torch.cat([there, torch.ones_like(same, dtype=torch.bool)], 1),
-            )
+            values = torch.cat([values, same], 1)
+            there = torch.cat([there, torch.ones_like(same, dtype=torch.bool)], 1)
             entries = there[:, places.clamp(min=0)] & (places >= 0)
             values = values[:, places.clamp(min=0)]
         if self.rescaled:
@@ -195,10 +198,8 @@ def converted_covariates(asked: Modality, given: Modality, values: Tensor) -> Te
         or (asked.covariates == given.covariates and asked.covariate_units == given.covariate_units)
     ):
         return values
-    known, told = (
-        {of_group(name) for name in asked.covariates},
-        {of_group(name) for name in given.covariates},
-    )
+    known = {of_group(name) for name in asked.covariates}
+    told = {of_group(name) for name in given.covariates}
     strange = [
         name
         for name in given.covariates
@@ -215,7 +216,8 @@ def converted_covariates(asked: Modality, given: Modality, values: Tensor) -> Te
         )
     place = {name: i for i, name in enumerate(given.covariates)}
     made = values.new_zeros(len(values), len(asked.covariates))
-    mine, theirs = asked.covariate_scales, given.covariate_scales
+    mine = asked.covariate_scales
+    theirs = given.covariate_scales
     for i, name in enumerate(asked.covariates):
         if name in place:
             mean, std = theirs[place[name]]
@@ -248,7 +250,9 @@ def read_as(batch: Batch, asked: Sequence[Modality]) -> Batch:
         return checked_by_hand(batch, asked)
     if batch.modalities is asked or batch.modalities == asked:
         return batch
-    x, present, entries = {}, {}, {}
+    x = {}
+    present = {}
+    entries = {}
     blank = {
         m.name: torch.zeros(len(batch), *m.shape, device=batch.covariates.device)
         for m in asked
@@ -297,7 +301,8 @@ def checked_by_hand(batch: Batch, asked: tuple[Modality, ...]) -> Batch:
             f"the batch has covariates of {len(batch.covariates)} rows, expected {len(batch)}; make it by Batch.of"
         )
     for m in asked:
-        values, here = batch.x[m.name], batch.present[m.name]
+        values = batch.x[m.name]
+        here = batch.present[m.name]
         if not isinstance(values, Tensor) or not isinstance(here, Tensor):
             raise TypeError(
                 f"modality {m.name!r}: the batch holds {type(values).__name__}, expected tensors; make it by Batch.of"

@@ -71,7 +71,8 @@ def parse_json(text: str, source: str) -> Any:
 
 def _checked(value: Any, source: str, most: int) -> Any:
     """The value, if it is neither too deep nor holds more values than ``most``."""
-    level, count = [value], 0
+    level = [value]
+    count = 0
     for _ in range(DEPTH):
         level = [
             child for each in level if isinstance(each, dict | list) for child in _children(each)

@@ -11,10 +11,9 @@ from counterpoint.core.cells import Array
 if TYPE_CHECKING:
     from counterpoint.core.modality import LikelihoodName
 
-_UNLOGGED, _SKEW = (
-    100,
-    5,
-)  # logarithms stay below the first; a largest value so many means away is no quantity on a linear scale
+# logarithms stay below the first; a largest value so many means away is no quantity on a linear scale
+_UNLOGGED = 100
+_SKEW = 5
 
 _ENOUGH = 20  # rows that say what values look like
 

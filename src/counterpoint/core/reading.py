@@ -70,7 +70,8 @@ def as_rows(
         raise ValueError(
             f"modalities have different numbers of rows: {lengths}; mark missing rows in 'present' instead of leaving them out"
         )
-    arrays, present = {}, {}
+    arrays = {}
+    present = {}
     for name in x:
         one = side_by_side[name]
         arrays[name] = laid_out(modalities[name], _numbers(modalities[name], one.values))
@@ -115,7 +116,8 @@ def whole_numbers(modality: Modality, flags: Array) -> Array:
 def turned(modality: Modality, values: Array) -> Array:
     """Values with the axes of the modality where they have them in another way:
     channels last, or no axis for one channel or one feature. Others stay as they are."""
-    shape, own = modality.shape, values.shape[1:]
+    shape = modality.shape
+    own = values.shape[1:]
     if own != shape and len(shape) == 3 and own == (*shape[1:], shape[0]):
         return values.transpose(0, 3, 1, 2)
     return values[:, None] if own != shape and (1, *own) == shape else values
@@ -127,7 +129,8 @@ def laid_out(modality: Modality, values: Array) -> Array:
     Raises:
         ValueError: another shape.
     """
-    shape, found = modality.shape, turned(modality, values)
+    shape = modality.shape
+    found = turned(modality, values)
     if found.shape[1:] == shape:
         return found
     if values.shape == shape:
@@ -196,11 +199,9 @@ def as_mask(name: str, told: Any, rows: int) -> Array:
 
 def _mask(name: str, told: Any) -> Given:
     """The same with the names of its rows, of any shape."""
-    one, start, remedy = (
-        given(f"present/{name}", told),
-        f"'present' of {name!r}",
-        "give True or False, or 1 or 0, for each row",
-    )
+    one = given(f"present/{name}", told)
+    start = f"'present' of {name!r}"
+    remedy = "give True or False, or 1 or 0, for each row"
     if one.values.dtype.kind == "U":
         raise TypeError(f"{start} holds text ({str(one.values.ravel()[0])!r}); {remedy}")
     if one.absent.any():
@@ -337,10 +338,8 @@ def to_tensors(
     """What a model sees of checked values: values (N, *shape) with zeros where nothing
     is, presence (N,), and which entries are there, (N, *shape), of modalities with
     gaps. Values travel as they are stored and are converted on the device."""
-    stored, here = (
-        torch.from_numpy(np.ascontiguousarray(values)).to(device),
-        torch.from_numpy(present).to(device),
-    )
+    stored = torch.from_numpy(np.ascontiguousarray(values)).to(device)
+    here = torch.from_numpy(present).to(device)
     entries = ~stored.isnan() if modality.gaps else None
     seen = modality.read(stored)
     if not present.all():

@@ -185,15 +185,19 @@ def zeros_read(splits: dict[str, Split], zeros: Zeros) -> dict[str, Split]:
         name = modality.name
         if len(modality.shape) != 1 or modality.likelihood == "categorical":
             continue
-        zero, count, nonzero = 0, 0, np.zeros(modality.shape)
+        zero = 0
+        count = 0
+        nonzero = np.zeros(modality.shape)
         for part, split in splits.items():
-            values, here = split.x[name], split.present[name]
+            values = split.x[name]
+            here = split.present[name]
             if zeros == "missing":
                 splits[part] = replace(
                     split, present={**split.present, name: here & ~zero_rows(values)}
                 )
             elif not isinstance(values, np.memmap):
-                zero, count = zero + int((here & zero_rows(values)).sum()), count + int(here.sum())
+                zero = zero + int((here & zero_rows(values)).sum())
+                count = count + int(here.sum())
                 nonzero += ((values != 0) & here[:, None]).sum(0)
         warn_of_zeros(name, "rows", zero, nonzero, count)
     return splits

@@ -84,7 +84,8 @@ def with_all_parts(
     """
     if not parts["train"]:
         raise ValueError(f"{where}: train holds no arrays; give at least one modality")
-    splits, notes = {part: dict(flat) for part, flat in parts.items()}, dict[str, str]()
+    splits = {part: dict(flat) for part, flat in parts.items()}
+    notes = dict[str, str]()
     for part, share in zip(PARTS[1:], fractions[1:], strict=True):
         if part in splits:
             continue
@@ -128,7 +129,8 @@ def held_out(where: object, part: str, groups: Array, share: float, seed: int) -
         raise ValueError(
             f"{where} has no {part} split and {len(groups)} row of train, too few to hold one out; give {part}"
         )
-    order, count = shuffled(groups, seed), min(len(groups) - 1, max(1, round(share * len(groups))))
+    order = shuffled(groups, seed)
+    count = min(len(groups) - 1, max(1, round(share * len(groups))))
     out = np.zeros(len(groups), bool)
     out[
         order[

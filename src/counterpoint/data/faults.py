@@ -50,7 +50,8 @@ class Faults:
     """
 
     def __init__(self, where: str, skip: SkipBad = False) -> None:
-        self.where, self.kinds = where, _kinds(skip)
+        self.where = where
+        self.kinds = _kinds(skip)
         self.rows: list[str] = []
         self.groups: dict[str, list[str]] = {}
 

@@ -116,7 +116,8 @@ def channels_first(image: Image) -> np.ndarray:
 def middle(image: Image, size: int) -> np.ndarray:
     """Shrink the largest square in the middle of an image to (C, size, size)."""
     side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
+    left = (image.width - side) / 2
+    top = (image.height - side) / 2
     return shrink(image, size, (left, top, left + side, top + side))
 
 
@@ -125,12 +126,10 @@ def square(bounds: Box, extent: tuple[int, int]) -> Box:
     (left, top, right, bottom). Its side is the longer of the two."""
     x, y, width, height = bounds
     half = max(width, height) / 2
-    left, top, right, bottom = (
-        x + width / 2 - half,
-        y + height / 2 - half,
-        x + width / 2 + half,
-        y + height / 2 + half,
-    )
+    left = x + width / 2 - half
+    top = y + height / 2 - half
+    right = x + width / 2 + half
+    bottom = y + height / 2 + half
     return (
         max(left, 0.0),
         max(top, 0.0),
@@ -159,7 +158,9 @@ class Pictures(Generic[Source]):
         sources: Sequence[Source | None],
         shape: tuple[int, ...],
     ) -> None:
-        self.read, self.sources, self.shape = read, sources, (len(sources), *shape)
+        self.read = read
+        self.sources = sources
+        self.shape = (len(sources), *shape)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -187,10 +188,8 @@ def stack(
 
     Threads read side by side, since decoding does not hold the interpreter.
     """
-    values, present = (
-        np.zeros((len(sources), *shape), np.uint8),
-        np.array([source is not None for source in sources], bool),
-    )
+    values = np.zeros((len(sources), *shape), np.uint8)
+    present = np.array([source is not None for source in sources], bool)
     with ThreadPoolExecutor() as pool:
         for row, pixels in zip(
             np.flatnonzero(present),

@@ -71,14 +71,14 @@ class Loader(ABC, Generic[Source]):
             raise ValueError(f"seed {seed} must be 0 or more")
         if shuffle not in (True, False, "once"):
             raise ValueError(f"shuffle {shuffle!r} must be True, False or 'once'")
-        self.rows, self.batch_size, self.seed, self.shuffle, self.drop_last = (
-            rows,
-            batch_size,
-            seed,
-            shuffle,
-            drop_last,
-        )
-        self.rank, self.world_size, self.device = rank, world_size, device
+        self.rows = rows
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.rank = rank
+        self.world_size = world_size
+        self.device = device
         self.epoch = 0
         self.position = 0
         # whether the next pass continues at (epoch, position): nothing was handed out since it was
@@ -107,7 +107,8 @@ class Loader(ABC, Generic[Source]):
         # a generator: where the pass begins is settled when its first batch is asked for, since
         # Lightning calls iter before set_epoch
         if not self._go_on or self.position >= len(self):
-            self.epoch, self.position = self.epoch + 1, 0
+            self.epoch = self.epoch + 1
+            self.position = 0
         epoch = self.epoch
         for r, batch in enumerate(
             self._batches(0 if self.shuffle == "once" else epoch, self.position), self.position
@@ -115,7 +116,8 @@ class Loader(ABC, Generic[Source]):
             if (
                 self.epoch == epoch
             ):  # a pass that was left open must not move a newer one's position
-                self.position, self._go_on = r + 1, False
+                self.position = r + 1
+                self._go_on = False
             yield batch
 
     @property
@@ -128,7 +130,9 @@ class Loader(ABC, Generic[Source]):
         """Make the next pass the given epoch: from its start, or from where
         :meth:`load_state_dict` has just put it within that epoch."""
         if epoch != self.epoch or not self._go_on:
-            self.epoch, self.position, self._go_on = epoch, 0, True
+            self.epoch = epoch
+            self.position = 0
+            self._go_on = True
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the loader is: ``position`` batches of ``epoch`` have been
@@ -147,7 +151,9 @@ class Loader(ABC, Generic[Source]):
                 raise ValueError(
                     f"cannot resume the data order: {key} was {state.get(key)} and is now {mine}; use the same value or start anew"
                 )
-        self.epoch, self.position, self._go_on = int(state["epoch"]), int(state["position"]), True
+        self.epoch = int(state["epoch"])
+        self.position = int(state["position"])
+        self._go_on = True
 
 
 class BatchLoader(Loader[Indexed]):
@@ -168,7 +174,8 @@ class BatchLoader(Loader[Indexed]):
         return full + (not self.drop_last and rest >= self.world_size)
 
     def _batches(self, epoch: int, position: int) -> Iterator[Batch]:
-        rows, step = len(self.rows), self.batch_size * self.world_size
+        rows = len(self.rows)
+        step = self.batch_size * self.world_size
         order = (
             np.random.default_rng((self.seed, epoch)).permutation(rows)
             if self.shuffle

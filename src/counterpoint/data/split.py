@@ -91,7 +91,8 @@ class Split:
     ids: Array | None = None
 
     def __post_init__(self) -> None:
-        modalities, names = tuple(self.modalities), tuple(self.covariate_names)
+        modalities = tuple(self.modalities)
+        names = tuple(self.covariate_names)
         if not modalities or not self.x:
             raise ValueError("a split needs at least one modality with values")
         by_label = {f"label {label!r}": by for label, by in self.private_labels.items()}
@@ -216,10 +217,14 @@ class Split:
         Values travel in the dtype in which they are stored and are converted once,
         there.
         """
-        x, present, entries = {}, {}, {}
+        x = {}
+        present = {}
+        entries = {}
         for modality in self.modalities:
-            name, stored = modality.name, self.x[modality.name]
-            here, values = np.array(self.present[name][index]), np.array(stored[index])
+            name = modality.name
+            stored = self.x[modality.name]
+            here = np.array(self.present[name][index])
+            values = np.array(stored[index])
             if isinstance(stored, np.memmap) and (wrong := wrong_row(modality, values, here)):
                 row = int(np.arange(len(self))[index][wrong[0]])
                 raise ValueError(f"modality {name!r}: row {row} {wrong[1]}")
@@ -242,7 +247,8 @@ class Split:
             return self
         by_name = {c.asked.name: c for c in conversions(asked, self.modalities)}
         x = {name: _converted(c, self.x[name], self.present[name]) for name, c in by_name.items()}
-        mine, theirs = with_covariates(asked), with_covariates(self.modalities)
+        mine = with_covariates(asked)
+        theirs = with_covariates(self.modalities)
         if theirs.covariates != self.covariate_names:  # no decoder was to read them
             theirs = replace(theirs, covariates=self.covariate_names, covariate_units=())
         if mine.covariates and not self.covariate_names:

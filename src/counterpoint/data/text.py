@@ -198,7 +198,8 @@ class Vocabulary:
             return [self._number[word]]
         if word.isspace():
             return [0]
-        ids, start = [], 0
+        ids = []
+        start = 0
         while start < len(word) <= _LONGEST:
             mark = CONTINUATION_MARK if start else ""
             end = next(
@@ -222,7 +223,8 @@ def warn_of_unknown(vocabulary: Vocabulary, ids: np.ndarray, what: str) -> None:
     Args:
         what: the texts, in words.
     """
-    total, unknown = int((ids != 0).sum()), int((ids == vocabulary.unknown_id).sum())
+    total = int((ids != 0).sum())
+    unknown = int((ids == vocabulary.unknown_id).sum())
     if unknown > total / 3:
         warnings.warn(
             f"{unknown:,} of the {total:,} tokens of {what} are unknown to the vocabulary of {len(vocabulary)}; lower min_count, or give"

@@ -53,7 +53,8 @@ class UNet2D(nn.Module):
         extra: int = 0,
     ) -> None:
         super().__init__()
-        depth, groups = depth_of(shape), groups_of(width)
+        depth = depth_of(shape)
+        groups = groups_of(width)
         if width < 2:
             raise ValueError(
                 f"width={width} of the network 'unet2d' must be 2 or more, for its embedding of time is as wide"
@@ -104,7 +105,8 @@ class DiT(nn.Module):
         depth: int = 4,
     ) -> None:
         super().__init__()
-        self.patch, dim = _patch(shape), 4 * width
+        self.patch = _patch(shape)
+        dim = 4 * width
         self.rows = shape[1] // self.patch
         attention, embeddings, normalization = (
             required(f"diffusers.models.{name}", "diffusion")
@@ -112,13 +114,14 @@ class DiT(nn.Module):
         )
         self.embedding = Embedding(dim, context)
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        # Positions of the longer side, cut to the image.
         self.first = embeddings.PatchEmbed(
             *shape[1:],
             self.patch,
             shape[0] + extra,
             dim,
             pos_embed_max_size=max(shape[1:]) // self.patch,
-        )  # positions of the longer side, cut to the image
+        )
         self.blocks = nn.ModuleList(
             attention.BasicTransformerBlock(
                 dim,
@@ -139,7 +142,8 @@ class DiT(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
         embedded = self.embedding(t, c).expand(len(x), -1)
-        h, modulation = self.first(x), self.modulation(embedded)
+        h = self.first(x)
+        modulation = self.modulation(embedded)
         for block in self.blocks:
             h = block(h, timestep=modulation)
         tiles = (

@@ -57,7 +57,8 @@ class TimeMLP(nn.Module):
         self.last = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, dim))
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
-        h, embedded = self.first(x), self.embedding(t, c)
+        h = self.first(x)
+        embedded = self.embedding(t, c)
         for block in self.blocks:
             h = h + block(h + embedded)
         return self.last(h)
@@ -93,7 +94,8 @@ class UNet(nn.Module):
             raise ValueError(
                 f"conditioning={conditioning!r} is unknown; choose one of {', '.join(get_args(Conditioning))}"
             )
-        channels, embed = shape[0], 4 * width
+        channels = shape[0]
+        embed = 4 * width
         widths = [width] + [2 * width] * depth_of(shape)
         self.embedding = Embedding(embed, context)
         self.first = nn.Conv2d(channels + extra, width, 3, padding=1)
@@ -110,7 +112,8 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
         embedded = F.silu(self.embedding(t, c))
-        h, skips = self.first(x), []
+        h = self.first(x)
+        skips = []
         for i, block in enumerate(self.down):
             h = block(F.avg_pool2d(h, 2) if i else h, embedded)
             skips.append(h)
@@ -137,7 +140,8 @@ class Block(nn.Module):
         self.short = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
-        h, e = self.before(x), self.embedding(embedded)[..., None, None]
+        h = self.before(x)
+        e = self.embedding(embedded)[..., None, None]
         if self.film:
             scale, shift = e.chunk(2, 1)
             h = self.norm(h) * (1 + scale) + shift
@@ -156,9 +160,8 @@ class Attention(nn.Module):
         self.write = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (
-            self.read(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, -1)
-        )  # (N, places, channels)
+        # (N, places, channels)
+        q, k, v = self.read(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, -1)
         seen = F.scaled_dot_product_attention(
             q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)
         ).squeeze(1)
@@ -189,5 +192,7 @@ def depth_of(shape: tuple[int, ...]) -> int:
             raise ValueError(
                 f"a UNet can't halve images of {shape[1]}×{shape[2]} down to {COARSEST_SIDE}; pad or resize them, e.g. to 32×32 or 64×64"
             )
-        count, height, width = count + 1, height // 2, width // 2
+        count = count + 1
+        height = height // 2
+        width = width // 2
     return count

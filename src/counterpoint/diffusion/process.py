@@ -71,12 +71,10 @@ class GaussianDiffusion(nn.Module):
         super().__init__()
         _check_choice("prediction", prediction_type, get_args(Prediction))
         _check_choice("weighting", weighting, get_args(Weighting))
-        self.timesteps, self.prediction_type, self.weighting, self.continuous = (
-            timesteps,
-            prediction_type,
-            weighting,
-            continuous,
-        )
+        self.timesteps = timesteps
+        self.prediction_type = prediction_type
+        self.weighting = weighting
+        self.continuous = continuous
         if prediction_type == "eps" and weighting == "clamped":
             raise ValueError(
                 "weighting='clamped' would multiply the error of eps by millions at the noisiest times; predict 'x0' or 'v' with it"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from counterpoint.core.latents import SHARED_KEY, private_key
 from counterpoint.model.encoding import Encoding
 from counterpoint.model.model import Model
 from counterpoint.model.rules import Rule
@@ -49,7 +50,9 @@ class Approximation(LatentPosterior):
             if isinstance(self.shared, dist.Mixture)
             else dist.stacked([self.shared])
         )
-        return {"z": z} | {f"w_{name}": dist.stacked([w]) for name, w in self.private.items()}
+        return {SHARED_KEY: z} | {
+            private_key(name): dist.stacked([w]) for name, w in self.private.items()
+        }
 
     @property
     def shares(self) -> Tensor:
@@ -72,10 +75,10 @@ class Approximation(LatentPosterior):
     def moved(self, parts: dict[str, Diagonal]) -> Approximation:
         """The same with other parameters."""
         one = {
-            name: type(w)(parts[f"w_{name}"].loc[0], parts[f"w_{name}"].scale[0])
+            name: type(w)(parts[private_key(name)].loc[0], parts[private_key(name)].scale[0])
             for name, w in self.private.items()
         }
-        z = parts["z"]
+        z = parts[SHARED_KEY]
         if isinstance(self.shared, dist.Mixture):
             return Approximation(dist.Mixture(z, self.shared.allowed), one)
         return Approximation(type(self.shared)(z.loc[0], z.scale[0]), one)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from counterpoint.core import noise
 from counterpoint.core.batch import Batch
-from counterpoint.core.latents import Latents
+from counterpoint.core.latents import SHARED_KEY, Latents, private_key
 from counterpoint.inference.approximations import Approximation, LatentPosterior
 from counterpoint.model.decoders import Draw
 from counterpoint.model.encoding import Encoding
@@ -109,7 +109,8 @@ def measured(
 ) -> Tensor:
     """L(λ) of each row in nats, (T, B), of every approximation by the same noise, so
     that they differ by nothing else."""
-    seed, bounds = noise.fresh_seed(), []
+    seed = noise.fresh_seed()
+    bounds = []
     for q in steps:
         with noise.seeded(seed):
             bounds.append(elbo(model, encoding, [q], given, samples=samples, beta=beta))
@@ -128,9 +129,9 @@ def elbo(
     """L(λ) of each row in nats, (T, B), for T approximations at once, by draws of every
     component; for a mixture the mean of its components' bounds."""
     each = [q.parts for q in steps]
-    count = len(each[0]["z"].loc)  # S
+    count = len(each[0][SHARED_KEY].loc)  # S
     parts = {key: _joined([p[key] for p in each], count) for key in each[0]}  # (T S, B, dim)
-    most = max(1, DECODED_ROWS // parts["z"].loc.shape[:-1].numel())
+    most = max(1, DECODED_ROWS // parts[SHARED_KEY].loc.shape[:-1].numel())
     bounds = []
     for some in [most] * (samples // most) + [samples % most] * (samples % most > 0):
         drawn = {key: part.rsample(torch.Size((some,))) for key, part in parts.items()}
@@ -161,12 +162,13 @@ def component_bounds(
         parts: components by latent, parameters (S, B, dim).
         drawn: their draws, (K, S, B, D) of z, and (K, S, B, D_m) or (K, 1, B, D_m) of w_m.
     """
-    batch, lead = encoding.batch, drawn["z"].shape[:2]
-    names = [name for name in given if f"w_{name}" in drawn]
-    private = {name: drawn[f"w_{name}"].expand(*lead, -1, -1).flatten(0, 1) for name in names}
-    latents = Latents(drawn["z"].flatten(0, 1), private)
+    batch = encoding.batch
+    lead = drawn[SHARED_KEY].shape[:2]
+    names = [name for name in given if private_key(name) in drawn]
+    private = {name: drawn[private_key(name)].expand(*lead, -1, -1).flatten(0, 1) for name in names}
+    latents = Latents(drawn[SHARED_KEY].flatten(0, 1), private)
     (raw,) = model.decode([Draw(latents, given)], batch.covariates)
     factors = {name: model.modalities[name].weight for name in given}
     likelihood = log_likelihoods(model, batch, raw, factors).unflatten(0, lead).mean(0)
-    q = LatentPosterior(parts["z"], {name: parts[f"w_{name}"] for name in names})
+    q = LatentPosterior(parts[SHARED_KEY], {name: parts[private_key(name)] for name in names})
     return likelihood - beta * divergence_from_prior(model, batch, q)

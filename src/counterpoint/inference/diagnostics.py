@@ -19,10 +19,8 @@ def divergence(
 ) -> Tensor:
     """KL(q(z | X) ‖ q(z | x_S)) in nats, (B,), by Monte Carlo over z ~ q(z | X): how
     much of what everything says S alone has lost."""
-    everything, some = (
-        model.posterior.condition(encoding, model.names),
-        model.posterior.condition(encoding, given, rule),
-    )
+    everything = model.posterior.condition(encoding, model.names)
+    some = model.posterior.condition(encoding, given, rule)
     normaliser = log_normaliser(some, everything, samples)
     z = everything.rsample(torch.Size((samples,)))
     return (everything.log_prob(z) - some.log_prob(z)).mean(0) + normaliser

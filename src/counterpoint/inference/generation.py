@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from counterpoint.core.latents import Latents
+from counterpoint.core.latents import Latents, private_key
 from counterpoint.inference.approximations import approximation
 from counterpoint.inference.refinement import refined
 from counterpoint.model.decoders import Draw
@@ -37,7 +37,8 @@ def posterior_latents(
         better = refined(
             model, encoding, given, approximation(model, encoding, given, rule), refine
         ).last
-        q, private = better.shared, better.private
+        q = better.shared
+        private = better.private
     if samples is None:
         return Latents(
             q.point_estimate[None], {name: w.point_estimate[None] for name, w in private.items()}
@@ -69,7 +70,7 @@ def completed(
         if own is not None and bool(present[name].all()):
             private[name] = own
             continue
-        drawn = draw(f"w_{name}", (k, rows))
+        drawn = draw(private_key(name), (k, rows))
         private[name] = (
             drawn if own is None else torch.where(present[name].view(1, -1, 1), own, drawn)
         )

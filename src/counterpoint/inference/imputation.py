@@ -225,7 +225,9 @@ def _fill(
     keep: bool,
 ) -> None:
     """Put one modality of some rows into ``found``."""
-    there, x, n = batch.observed(name), batch.x[name], len(latents.shared)
+    there = batch.observed(name)
+    x = batch.x[name]
+    n = len(latents.shared)
     words = model.modalities[name].classes is not None
     rows = (~there).flatten(1).any(1).nonzero().squeeze(1)
 

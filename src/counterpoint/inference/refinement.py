@@ -64,17 +64,18 @@ class Trace:
 
     def some(self, count: int) -> list[Approximation]:
         """For each row so many of its steps, random and distinct."""
-        shape, device = (len(self.steps), len(self.stopped)), self.stopped.device
+        shape = (len(self.steps), len(self.stopped))
+        device = self.stopped.device
+        # (count, B)
         order = torch.rand(shape, generator=noise.generator(device), device=device).argsort(0)[
             :count
-        ]  # (count, B)
+        ]
         parts = [q.parts for q in self.steps]
         rows = torch.arange(order.shape[1], device=order.device)
 
         def taken(values: list[Tensor], at: Tensor) -> Tensor:
-            return torch.stack(values)[at, :, rows].transpose(
-                0, 1
-            )  # of (T + 1, S, B, D), (S, B, D)
+            # Of (T + 1, S, B, D), (S, B, D)
+            return torch.stack(values)[at, :, rows].transpose(0, 1)
 
         return [
             self.last.moved(
@@ -120,14 +121,16 @@ def refined(
     if steps < 1:
         raise ValueError(f"refine={steps} must be 1 or more steps; leave it out for none")
     q = start
-    trace, stopped = [start], torch.zeros_like(encoding.members(given)[0])
+    trace = [start]
+    stopped = torch.zeros_like(encoding.members(given)[0])
     keep = refiner.options.unroll and torch.is_grad_enabled()
     first = start.detached()
     for _ in range(steps):
         here = q if keep else q.detached()
         signals = signals_of(model, encoding, here, given, refiner)
         finite = _finite(signals.values())
-        before, origin = here.parts, first.parts
+        before = here.parts
+        origin = first.parts
         after = {
             key: refiner(key, before[key], origin[key], signals[key].nan_to_num(0.0, 0.0, 0.0))
             for key in before
@@ -162,7 +165,8 @@ def ascended(
     if steps < 1 or not 0 < lr <= 1:
         raise ValueError(f"gradient ascent needs steps={steps} of 1 or more and lr={lr} in (0, 1]")
     start = start.detached()
-    trace, stopped = [start], torch.zeros_like(encoding.members(given)[0])
+    trace = [start]
+    stopped = torch.zeros_like(encoding.members(given)[0])
     with torch.enable_grad():
         free = {
             key: (part.loc.clone().requires_grad_(), part.scale.log().requires_grad_())

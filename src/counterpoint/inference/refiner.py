@@ -96,12 +96,15 @@ class Refiner(nn.Module):
         super().__init__()
         if beta < 0:
             raise ValueError(f"beta={beta} must not be negative")
-        self.latents, self.options, self.beta = dict(latents), options, beta
+        self.latents = dict(latents)
+        self.options = options
+        self.beta = beta
         by_error = options.signal == "error"
         self.errors = ByName(
             {m.name: _error_reader(m, options.width) for m in modalities} if by_error else {}
         )
-        width, seen = options.width, len(self.errors) * options.width
+        width = options.width
+        seen = len(self.errors) * options.width
         self.networks = nn.ModuleDict(
             {key: mlp((6 * dim + seen, width, width)) for key, dim in latents.items()}
         )

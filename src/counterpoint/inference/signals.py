@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from counterpoint.core import noise
-from counterpoint.core.latents import Latents
+from counterpoint.core.latents import SHARED_KEY, Latents, modality_of, private_key
 from counterpoint.core.modality import Modality
 from counterpoint.inference.approximations import Approximation
 from counterpoint.inference.bounds import component_bounds
@@ -30,12 +30,18 @@ def signals_of(
     seen = errors(model, encoding, parts, given, refiner)
     found = {}
     for key, part in parts.items():
-        prior = model.prior() if key == "z" else model.private_priors[key.removeprefix("w_")]()
+        prior = (
+            model.prior() if key == SHARED_KEY else model.private_priors[str(modality_of(key))]()
+        )
         off = torch.cat(
             [(part.loc - prior.loc) / prior.scale, (part.scale / prior.scale).log()], -1
         )
         found[key] = torch.cat(
-            [off, seen if key == "z" else (q.shares.unsqueeze(-1) * seen).sum(0, keepdim=True)], -1
+            [
+                off,
+                seen if key == SHARED_KEY else (q.shares.unsqueeze(-1) * seen).sum(0, keepdim=True),
+            ],
+            -1,
         )
     return found
 
@@ -59,7 +65,7 @@ def _gradients(
     found = {}
     for key, part in leaves.items():
         g = part.scale.repeat(1, 1, 2) * torch.cat([next(slopes), next(slopes)], -1)
-        if key == "z":  # each component's own bound, whatever it weighs in the mixture
+        if key == SHARED_KEY:  # each component's own bound, whatever it weighs in the mixture
             g = g / q.shares.where(q.shares > 0, 1.0).unsqueeze(-1)
         found[key] = g.sign() * g.abs().log1p()
     return found if unroll else {key: g.detach() for key, g in found.items()}
@@ -68,7 +74,8 @@ def _gradients(
 def _signed(q: Diagonal, draws: int) -> Tensor:
     """(draws, S, B, D): μ + σ ⊙ ε, σ the standard deviation and ε random signs, of
     which the second half are the first's opposites."""
-    shape, at = (-(-draws // 2), *q.loc.shape), q.loc.device
+    shape = (-(-draws // 2), *q.loc.shape)
+    at = q.loc.device
     signs = (
         torch.randint(0, 2, shape, generator=noise.generator(at), device=at, dtype=q.loc.dtype) * 2
         - 1
@@ -87,10 +94,14 @@ def errors(
     zeros where it is not there."""
     at = {key: part.loc for key, part in parts.items()}
     private = {
-        name: at[f"w_{name}"].expand(len(at["z"]), -1, -1) for name in given if f"w_{name}" in at
+        name: at[private_key(name)].expand(len(at[SHARED_KEY]), -1, -1)
+        for name in given
+        if private_key(name) in at
     }
-    raw = model.decode([Draw(Latents(at["z"], private), given)], encoding.batch.covariates)[0]
-    blank = at["z"].new_zeros(*at["z"].shape[:-1], refiner.options.width)
+    raw = model.decode([Draw(Latents(at[SHARED_KEY], private), given)], encoding.batch.covariates)[
+        0
+    ]
+    blank = at[SHARED_KEY].new_zeros(*at[SHARED_KEY].shape[:-1], refiner.options.width)
     found = []
     for name, reader in refiner.errors.items():
         if name not in given:
@@ -100,9 +111,8 @@ def errors(
             model.modalities[name], model.likelihood(name), raw[name], encoding.batch.x[name]
         )
         error = error * encoding.batch.observed(name) if name in encoding.batch.entries else error
-        error = (
-            error if refiner.options.unroll else error.detach()
-        )  # decoders learn from the bound alone
+        # Decoders learn from the bound alone.
+        error = error if refiner.options.unroll else error.detach()
         found.append(
             encoding.batch.present[name].unsqueeze(-1)
             * reader(error.flatten(0, 1)).unflatten(0, error.shape[:2])

@@ -33,7 +33,8 @@ def add(model: Model, addition: Addition) -> None:
         case "decoder":
             model.replace_decoders(DenoiserOptions(**options))
         case "refiner":
-            latents, beta = options.pop("latents"), options.pop("beta")
+            latents = options.pop("latents")
+            beta = options.pop("beta")
             modalities = [*model.modalities.values()]
             model.put_refiner(Refiner(modalities, latents, RefinerOptions(**options), beta=beta))
             refiner_of(model)  # refuses one that does not fit

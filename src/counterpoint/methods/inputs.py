@@ -103,7 +103,8 @@ def covariate_columns(model: Model, covariates: Covariates | None, rows: int) ->
 
 def count_totals(model: Model, totals: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
     """Totals (rows,) by modality of counts, on the model's device."""
-    device, read = next(model.parameters()).device, {}
+    device = next(model.parameters()).device
+    read = {}
     for name, values in totals.items():
         if name not in model.names or not model.modalities[name].counts:
             counts = ", ".join(m.name for m in model.modalities.values() if m.counts) or "none"

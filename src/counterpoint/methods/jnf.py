@@ -90,6 +90,7 @@ def joint_rule(modalities: Sequence[Modality], options: JNFOptions) -> JointRule
 
 def joint_stage(model: Model, rule: JointRule, options: JNFOptions) -> Stage:
     """The stage that trains the joint encoder and the decoders."""
-    beta, rescale = options.beta, options.rescale
+    beta = options.beta
+    rescale = options.rescale
     bound = Bound(everything_to_everything, beta=beta, condition=by_joint_encoder, rescale=rescale)
     return Stage([(bound, Ramp(1.0))], name="joint", trains=[rule.encoder, model.decoders])

@@ -67,7 +67,8 @@ class JNFShared(Method):
         check_modalities(modalities)
         if len(modalities) == 1:
             raise ValueError("jnf-shared aligns modalities, so it needs two or more, got 1")
-        size, width = options.projection_dim, options.networks.dense
+        size = options.projection_dim
+        width = options.networks.dense
         projectors = {m.name: Projector(m, size, networks=options.networks) for m in modalities}
         encoders = {
             name: FlowEncoder(

@@ -133,7 +133,8 @@ class Measurements(Questions):
         """
         checks.whole("samples", samples)
         with self.answering() as model, noise.seeded(generator):
-            batch, names = inputs.read_batch(model, x), inputs.conditioned(model, x, given)[1]
+            batch = inputs.read_batch(model, x)
+            names = inputs.conditioned(model, x, given)[1]
             lacking = ~torch.stack([*batch.present.values()]).all(0)
             if bool(lacking.any()):
                 raise ValueError(

@@ -58,7 +58,9 @@ class MVTCAE(Method):
 
     @configured_by(MVTCAEOptions)
     def __init__(self, modalities: Sequence[Modality], options: MVTCAEOptions) -> None:
-        beta, ratio, size = options.beta, options.ratio, len(modalities)
+        beta = options.beta
+        ratio = options.ratio
+        size = len(modalities)
         if size == 1 and ratio == 1:
             raise ValueError(
                 "ratio=1 gives a single modality no loss at all; give a ratio below 1, or two or more modalities"

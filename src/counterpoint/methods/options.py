@@ -81,7 +81,8 @@ class CommonOptions:
         Raises:
             ValueError: an unknown option.
         """
-        groups, values = cls.groups(), dict(config)
+        groups = cls.groups()
+        values = dict(config)
         _refuse_unknown(values, cls, method)
         for name, kind in groups.items():
             if isinstance(group := values.get(name), Mapping):

@@ -33,7 +33,9 @@ class Clock:
     def stage(self, name: str) -> Iterator[None]:
         """Measure what the block takes."""
         self._tell(name)
-        before, self._within, start = self._within, 0.0, time.perf_counter()
+        before = self._within
+        self._within = 0.0
+        start = time.perf_counter()
         yield
         spent = time.perf_counter() - start
         self.seconds[name] = round(spent - self._within, 2)

@@ -50,7 +50,9 @@ def score_coherence(generations: Generations, chances: Chances | None = None) ->
         generations: what the method generates.
         chances: by label, the accuracy of guessing.
     """
-    scores, split, chances = Scores(), generations.split, chances or {}
+    scores = Scores()
+    split = generations.split
+    chances = chances or {}
     shared = {label: np.asarray(values) for label, values in split.shared_labels.items()}
     private = {
         label: {name: np.asarray(values) for name, values in by_modality.items()}

@@ -47,7 +47,10 @@ class Context:
         groups: tuple[str, ...] = (),
         clock: Clock | None = None,
     ) -> None:
-        self.method, self.data, self.options, self.groups = method, data, options, groups
+        self.method = method
+        self.data = data
+        self.options = options
+        self.groups = groups
         self.clock = clock or Clock(lambda stage: None)
         self.held_out: Split = data.test if options.split == "test" else data.val
 
@@ -61,8 +64,10 @@ class Context:
     @cached_property
     def probed(self) -> tuple[Split, Split]:
         """The rows of the train split and the held-out rows that probes read."""
-        seed, most = seed_of(self.options.seed, "probe rows"), self.options.probe_rows
-        train, held_out = self.data.train_split, self.held_out
+        seed = seed_of(self.options.seed, "probe rows")
+        most = self.options.probe_rows
+        train = self.data.train_split
+        held_out = self.held_out
         return (
             train.take(chosen(len(train), most, seed)),
             held_out.take(chosen(len(held_out), most, seed)),
@@ -96,7 +101,8 @@ class Context:
     def judges(self) -> Judges:
         """The judge of each modality."""
         with self.clock.stage("judges"):
-            options, device = self.options, device_of(self.method)
+            options = self.options
+            device = device_of(self.method)
             judges = train_judges(
                 self.data, options=options.judge, seed=0, cache=options.cache, device=device
             )
@@ -113,7 +119,8 @@ class Context:
         if "match" not in self.groups:
             return Matchers({}, {})
         with self.clock.stage("matching judges"):
-            options, device = self.options, device_of(self.method)
+            options = self.options
+            device = device_of(self.method)
             return train_matchers(
                 self.data, options=options.judge, seed=0, cache=options.cache, device=device
             )

@@ -82,7 +82,8 @@ def hsic(x: Array, y: Array, *, permutations: int = 100, seed: int = 0) -> Hsic:
             f"HSIC needs the same number of rows, at least 4, of both variables; got {len(x)} and "
             f"{len(y)}"
         )
-    k, el = _centred_kernel(x), _centred_kernel(y)
+    k = _centred_kernel(x)
+    el = _centred_kernel(y)
     norm = float((k.square().sum() * el.square().sum()).sqrt())
     if norm == 0:  # a constant variable depends on nothing
         return Hsic(0.0, 0.0, 1.0)
@@ -152,7 +153,8 @@ def _canonical(
     """
 
     def whitener(x: Array) -> tuple[Array, Array]:
-        mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+        mean = x.mean(0, dtype=np.float64)
+        std = x.std(0, dtype=np.float64)
         std = np.where(std > 0, std, 1.0)
         values, vectors = np.linalg.eigh(
             np.cov(((x - mean) / std).T).reshape(x.shape[1], -1) + ridge * np.eye(x.shape[1])

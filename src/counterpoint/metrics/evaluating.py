@@ -118,7 +118,8 @@ def evaluate(
     groups = groups_for(only, labelled=bool(data.test.shared_labels))
     if refine is not None:
         refiner_of(method.model)
-    origin, data = _origin(method, data), complete(data, method.modalities)
+    origin = _origin(method, data)
+    data = complete(data, method.modalities)
     context = Context(method, data, options, groups, Clock(teller(progress)))
     scores = Scores()
     with _seeded(seed, device_of(method)), settled(options.feature_extractors.values()):
@@ -134,7 +135,8 @@ def complete(data: Dataset, modalities: Sequence[Modality]) -> Dataset:
     Raises:
         ValueError: other modalities, or values that cannot be read so.
     """
-    known, given = [m.name for m in modalities], [m.name for m in data.modalities]
+    known = [m.name for m in modalities]
+    given = [m.name for m in data.modalities]
     if {*known} != {*given}:
         raise ValueError(
             f"the method knows modalities {', '.join(known)}, the data set has "

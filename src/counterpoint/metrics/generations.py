@@ -64,8 +64,14 @@ class Generations:
         batch_size: int = 256,
         refine: int | None = None,
     ) -> None:
-        self.method, self.split, self.judges, self.matchers = method, split, judges, matchers
-        self.samples, self.seed, self.batch_size, self.refine = samples, seed, batch_size, refine
+        self.method = method
+        self.split = split
+        self.judges = judges
+        self.matchers = matchers
+        self.samples = samples
+        self.seed = seed
+        self.batch_size = batch_size
+        self.refine = refine
         self.names = [m.name for m in split.modalities]
         self.binary = [m.name for m in split.modalities if m.likelihood == "bernoulli"]
         self._unconditional: dict[str, dict[str, Seen]] = {}
@@ -172,7 +178,8 @@ class Generations:
         The partner is a random other row.
         """
         partner = _derangement(len(self.split), seed_of(self.seed, "partners"))
-        device, generator = device_of(self.method), self._generator("recombine")
+        device = device_of(self.method)
+        generator = self._generator("recombine")
         parts = [
             self._seen(
                 self.method.recombine(
@@ -189,7 +196,8 @@ class Generations:
     @cached_property
     def kept_private(self) -> dict[str, Seen]:
         """By modality: each row's w_m with a z from the prior, the same for all."""
-        device, generator = device_of(self.method), self._generator("decode")
+        device = device_of(self.method)
+        generator = self._generator("decode")
         with torch.no_grad(), seeded(self._generator("private")):
             shared = self.method.model.draw_prior(
                 "z", (1, len(self.split)), prior=self.method.priors[-1]

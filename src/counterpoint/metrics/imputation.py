@@ -110,7 +110,8 @@ def _all_hidden(
 ) -> Iterator[tuple[Modality, Hidden, str]]:
     """Each modality hidden as a whole, and entries of those with gaps."""
     for modality in split.modalities:
-        name, present = modality.name, split.present[modality.name]
+        name = modality.name
+        present = split.present[modality.name]
         others = [m.name for m in split.modalities if m.name != name]
         usable = np.flatnonzero(
             present & np.logical_or.reduce([split.present[other] for other in others])
@@ -200,10 +201,8 @@ def _hidden_entries(
 ) -> Hidden:
     """Hide and impute some entries of a modality, but never all of a row."""
     purpose = f"impute entries/{name}"
-    batch, generator = (
-        split.batch(rows, device_of(method)),
-        torch.Generator().manual_seed(seed_of(seed, purpose)),
-    )
+    batch = split.batch(rows, device_of(method))
+    generator = torch.Generator().manual_seed(seed_of(seed, purpose))
     there = batch.observed(name)
     luck = torch.rand(there.shape, generator=generator).to(there.device).masked_fill(~there, -1.0)
     taken = (
@@ -211,10 +210,8 @@ def _hidden_entries(
         & (luck < HIDDEN_SHARE)
         & (luck < luck.flatten(1).amax(1).view(-1, *[1] * (there.ndim - 1)))
     )
-    entries, x = (
-        {**batch.entries, name: there & ~taken},
-        {**batch.x, name: batch.x[name].masked_fill(taken, 0)},
-    )
+    entries = {**batch.entries, name: there & ~taken}
+    x = {**batch.x, name: batch.x[name].masked_fill(taken, 0)}
     filled = method.impute(
         replace(batch, x=x, entries=entries),
         to=[name],
@@ -263,7 +260,8 @@ def _scored(
     scores: Scores, hidden: Hidden, modality: Modality, baseline: Array, prefix: str
 ) -> dict[str, float]:
     """Add the figures of one modality; those with a mean over modalities are returned."""
-    truth, mean = hidden.truth, hidden.mean
+    truth = hidden.truth
+    mean = hidden.mean
 
     def metric(figure: Figure) -> Metric:
         return _metric(kind=f"impute/{prefix}{figure}", target=modality.name)
@@ -276,7 +274,8 @@ def _scored(
     share, interval = _share(hidden.inside)
     scores.add(metric("coverage90"), share, interval=interval)
     truth, mean = (readable(modality, torch.from_numpy(values)).numpy() for values in (truth, mean))
-    error, usual_error = _rmse(truth, mean), _rmse(truth, baseline)
+    error = _rmse(truth, mean)
+    usual_error = _rmse(truth, baseline)
     nrmse = error / usual_error if usual_error > 0 else float("nan")
     correlation = _correlation(truth, mean)
     scores.add(metric("rmse"), error, chance=usual_error)

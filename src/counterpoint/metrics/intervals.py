@@ -45,5 +45,6 @@ def wilson(p: float, n: float) -> tuple[float, float]:
     centre = p + Z95**2 / (2 * n)
     spread = Z95 * sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
     scale = 1 + Z95**2 / n
-    low, high = (centre - spread) / scale, (centre + spread) / scale
+    low = (centre - spread) / scale
+    high = (centre + spread) / scale
     return (0.0 if p <= 0 else max(0.0, low)), (1.0 if p >= 1 else min(1.0, high))

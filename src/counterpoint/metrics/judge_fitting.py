@@ -68,7 +68,8 @@ def optimise(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, options.lr, total_steps=options.steps, pct_start=0.2
     )
-    best, waited = float("inf"), 0
+    best = float("inf")
+    waited = 0
     weights = {key: value.clone() for key, value in judge.state_dict().items()}
     for step in range(1, options.steps + 1):
         judge.train()

@@ -58,9 +58,8 @@ class Judge(nn.Module):
         )
         self.register_buffer("mean", torch.zeros(statistics))
         self.register_buffer("std", torch.ones(statistics))
-        read = (
-            replace(modality, likelihood="normal") if modality.counts else modality
-        )  # by then they are standardised
+        # By then they are standardised.
+        read = replace(modality, likelihood="normal") if modality.counts else modality
         self.trunk = trunk(
             read, NetworkOptions(width=options.width, hidden=(2 * options.features,), norm="batch")
         )
@@ -84,7 +83,8 @@ class Judge(nn.Module):
         vector, to those of real values."""
         if self.modality.likelihood == "categorical":
             return
-        values, axes = readable(self.modality, values), (0, 2, 3) if is_image(self.modality) else 0
+        values = readable(self.modality, values)
+        axes = (0, 2, 3) if is_image(self.modality) else 0
         self.mean.copy_(values.mean(axes).view_as(self.mean))
         deviation = values.std(axes, unbiased=False).view_as(self.std)
         self.std.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
@@ -227,7 +227,8 @@ def train_judges(
     Raises:
         ValueError: a label with one class.
     """
-    options, device = options or JudgeOptions(), device or torch.device("cpu")
+    options = options or JudgeOptions()
+    device = device or torch.device("cpu")
     judges: dict[str, Judge | Components] = {}
     checksum = "" if cache is None else data.checksum()
     for modality in data.modalities:
@@ -284,10 +285,8 @@ def _fit(judge: Judge, data: Dataset, options: JudgeOptions, seed: int) -> None:
     )
     held = np.flatnonzero(data.val.present[name])
     held = held[chosen(len(held), 1000, seed)]
-    held_values, held_targets = (
-        values_of(data.val, name, held, device),
-        _targets(judge, data.val, device),
-    )
+    held_values = values_of(data.val, name, held, device)
+    held_targets = _targets(judge, data.val, device)
     optimise(
         judge,
         (

@@ -46,7 +46,8 @@ def score_likelihood(
         refine: refine posteriors by so many steps before sampling from them.
     """
     scores = Scores()
-    device, metric = device_of(method), Metric(group="likelihood", kind="loglik/joint")
+    device = device_of(method)
+    metric = Metric(group="likelihood", kind="loglik/joint")
     kept = chosen(len(split), rows, seed_of(seed, "likelihood"))
     generator = torch.Generator().manual_seed(seed_of(seed, "importance samples"))
     parts = []
@@ -60,7 +61,8 @@ def score_likelihood(
         scores.leave_out(metric, str(refusal))
         return scores
     values = np.concatenate([part.double().cpu().numpy() for part in parts])
-    mean, spread = float(values.mean()), float("nan")
+    mean = float(values.mean())
+    spread = float("nan")
     if len(values) > 1:
         spread = Z95 * float(values.std(ddof=1)) / len(values) ** 0.5
     interval = (mean - spread, mean + spread) if isfinite(spread) else None

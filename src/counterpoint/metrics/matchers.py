@@ -142,7 +142,8 @@ def train_matchers(
             and seed.
         device: where to train.
     """
-    options, device = options or JudgeOptions(), device or torch.device("cpu")
+    options = options or JudgeOptions()
+    device = device or torch.device("cpu")
     checksum = "" if cache is None else data.checksum()
     matchers: dict[tuple[str, str], Matcher] = {}
     left_out: dict[tuple[str, str], str] = {}

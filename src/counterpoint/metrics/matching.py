@@ -43,7 +43,8 @@ def score_matches(generations: Generations, *, rows: int = 2000) -> Scores:
         generations: what the method generates.
         rows: most rows, which are all compared with each other.
     """
-    matchers, scores = generations.matchers, Scores()
+    matchers = generations.matchers
+    scores = Scores()
     match = _metric(kind="match")
     for pair, reason in matchers.left_out.items():
         scores.leave_out(match.along(Way(pair)), reason)
@@ -74,7 +75,8 @@ def _choices(
 
     None if no row has an alternative.
     """
-    split, matchers = generations.split, generations.matchers
+    split = generations.split
+    matchers = generations.matchers
     kept = paired(split, pair)
     kept = kept[chosen(len(kept), rows, seed_of(generations.seed, "match"))]
     others = different(split, pair, kept)
@@ -99,7 +101,8 @@ def _score_unconditional(scores: Scores, generations: Generations, rows: int) ->
         drawn = generations.unconditional(prior)
         hits: dict[Way, Array] = {}
         for a, b in generations.matchers.by_pair:
-            of_a, of_b = drawn[a].points[b][:rows], drawn[b].points[a][:rows]
+            of_a = drawn[a].points[b][:rows]
+            of_b = drawn[b].points[a][:rows]
             others = unequal(of_a, of_b)
             hits[Way((b,), a)] = forced_choice(of_a, of_b, others)
             hits[Way((a,), b)] = forced_choice(of_b, of_a, others)

@@ -128,6 +128,7 @@ def means_given_all(
         batch_size: rows at a time.
         refine: refine posteriors by so many steps.
     """
-    device, parts = device_of(method), chunks(np.arange(len(split)), batch_size)
+    device = device_of(method)
+    parts = chunks(np.arange(len(split)), batch_size)
     means = [method.encode(split.batch(rows, device), refine=refine).shared[0] for rows in parts]
     return np.concatenate([m.detach().float().cpu().numpy() for m in means])

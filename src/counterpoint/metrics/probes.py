@@ -84,7 +84,8 @@ def probe(
             "leave the label out"
         )
     # float64: L-BFGS stops early in the single precision that latents come in
-    mean, std = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
+    mean = train.mean(0, dtype=np.float64)
+    std = train.std(0, dtype=np.float64)
     std = np.where(std > 0, std, 1.0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -95,9 +96,8 @@ def probe(
     predicted = model.classes_[probabilities.argmax(1)]
     column = np.searchsorted(model.classes_, test_labels).clip(max=len(model.classes_) - 1)
     seen = model.classes_[column] == test_labels
-    likelihood = np.where(seen, probabilities[np.arange(len(column)), column], 0.0).clip(
-        1e-12
-    )  # a class unseen in training costs 27.6 nats
+    # A class unseen in training costs 27.6 nats.
+    likelihood = np.where(seen, probabilities[np.arange(len(column)), column], 0.0).clip(1e-12)
     return Probe(
         hits=predicted == test_labels,
         information=float(entropy(test_labels) + np.log(likelihood).mean()),
@@ -116,7 +116,9 @@ def cross_validated(x: Array, labels: Array, folds: int, *, seed: int = 0) -> Pr
     if len(x) < folds:
         raise ValueError(f"{len(x)} rows do not fill {folds} folds; take fewer folds")
     fold = dealt(np.unique(labels, return_inverse=True)[1], folds, seed)
-    hits, loss, converged = np.zeros(len(x), bool), 0.0, True
+    hits = np.zeros(len(x), bool)
+    loss = 0.0
+    converged = True
     for held in (fold == number for number in range(folds)):
         found = probe(x[~held], labels[~held], x[held], labels[held])
         hits[held] = found.hits
@@ -188,7 +190,8 @@ def score_probes(
     Raises:
         ValueError: a label with one class.
     """
-    scores, chances = Scores(), chances or {}
+    scores = Scores()
+    chances = chances or {}
     unconverged = []
     for label in dict.fromkeys(key for name in train.shared for key in train.labels[name]):
         for latent in LATENTS:
@@ -269,7 +272,8 @@ def score_probes_given_all(
     Raises:
         ValueError: a label with one class.
     """
-    scores, settings = Scores(), settings or ProbeSettings()
+    scores = Scores()
+    settings = settings or ProbeSettings()
     labels = [
         label
         for label, values in test.shared_labels.items()
@@ -295,7 +299,8 @@ def score_probes_given_all(
 
 
 def _measure(context: Context) -> Scores:
-    options, seed = context.options, context.options.seed
+    options = context.options
+    seed = context.options.seed
     settings = ProbeSettings(options.folds, seed_of(seed, "folds"))
     scored = context.probed if options.folds is not None else context.probed[1:]
     pooled = context.probed if options.folds is not None else (context.held_out,)

@@ -94,7 +94,8 @@ def kernel_distance(real: Array, fake: Array) -> float:
             f"a kernel distance needs two rows or more on each side; got {len(real)} and "
             f"{len(fake)}"
         )
-    a, b = np.asarray(real, np.float64), np.asarray(fake, np.float64)
+    a = np.asarray(real, np.float64)
+    b = np.asarray(fake, np.float64)
 
     def within(x: Array) -> float:
         kernel = (x @ x.T / x.shape[1] + 1) ** 3
@@ -133,14 +134,13 @@ def prdc(real: Array, fake: Array, k: int = 5) -> Prdc:
             f"precision and recall with k = {k} need more than {k} rows on each side; "
             f"got {len(real)} and {len(fake)}"
         )
-    a, b = torch.as_tensor(real, dtype=torch.float64), torch.as_tensor(fake, dtype=torch.float64)
-    reach_a, reach_b = (
-        torch.cdist(x, x).kthvalue(k + 1, dim=1).values for x in (a, b)
-    )  # the first neighbour is the point itself
+    a = torch.as_tensor(real, dtype=torch.float64)
+    b = torch.as_tensor(fake, dtype=torch.float64)
+    # The first neighbour is the point itself.
+    reach_a, reach_b = (torch.cdist(x, x).kthvalue(k + 1, dim=1).values for x in (a, b))
     distance = torch.cdist(a, b)
-    inside_a = (
-        distance <= reach_a[:, None]
-    )  # ≤, so that words that repeat exactly lie in balls of radius 0
+    # ≤, so that words that repeat exactly lie in balls of radius 0.
+    inside_a = distance <= reach_a[:, None]
     return Prdc(
         precision=float(inside_a.any(0).double().mean()),
         recall=float((distance <= reach_b).any(1).double().mean()),
@@ -182,7 +182,8 @@ def score_quality(generations: Generations, real: Mapping[str, Seen], *, k: int 
         real: what ``Judges.look`` sees in the real rows, the reference.
         k: of the nearest neighbours of precision and its kin.
     """
-    scores, found = Scores(), _Distances()
+    scores = Scores()
+    found = _Distances()
     for target, reference in real.items():
         drawn = generations.unconditional().get(target)
         _measure_all(scores, found, generations, reference, [drawn] if drawn else [], target, k)

@@ -110,7 +110,8 @@ def among(k: int, given: Array, sought: Array, others: Array) -> Array:
     """
     scores = given.astype(np.float64) @ sought.T
     own = scores.diagonal()[:, None]
-    nearer, equal = ((scores > own) & others).sum(1), ((scores == own) & others).sum(1)
+    nearer = ((scores > own) & others).sum(1)
+    equal = ((scores == own) & others).sum(1)
     return np.where(others.any(1), np.clip((k - nearer) / (1 + equal), 0, 1), np.nan)
 
 

@@ -68,7 +68,8 @@ class Decoder(nn.Module):
             ValueError: ``concat``, and this decoder has no feed-forward network.
         """
         decoder = Decoder(nn.Identity(), denoising)
-        decoder.mean_covariates, decoder.scale_seen = self.mean_covariates, self.scale_seen
+        decoder.mean_covariates = self.mean_covariates
+        decoder.scale_seen = self.scale_seen
         if denoising.coarse is None:
             return decoder
         own = self.likelihood
@@ -77,5 +78,7 @@ class Decoder(nn.Module):
             raise ValueError(
                 "condition='concat' reads what a feed-forward decoder draws, and this decoder is none; take 'embed' or 'film'"
             )
-        denoising.coarse, denoising.draft_learns, decoder.network = draft, False, self.network
+        denoising.coarse = draft
+        denoising.draft_learns = False
+        decoder.network = self.network
         return decoder

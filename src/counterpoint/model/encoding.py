@@ -17,7 +17,8 @@ class OnDemand(Mapping[str, Expert]):
     """A mapping whose values come from a function."""
 
     def __init__(self, names: Iterable[str], ask: Callable[[str], Expert]) -> None:
-        self._names, self._ask = tuple(names), ask
+        self._names = tuple(names)
+        self._ask = ask
 
     def __getitem__(self, name: str) -> Expert:
         return self._ask(name)
@@ -57,7 +58,9 @@ class Encoding:
     """
 
     def __init__(self, batch: Batch, encoders: nn.ModuleDict, rule: Joins) -> None:
-        self.batch, self.encoders, self.rule = batch, encoders, rule
+        self.batch = batch
+        self.encoders = encoders
+        self.rule = rule
         self.trace: object = None
         self._both = cache(
             lambda name: encode_present(encoders[name], batch.x[name], batch.present[name])

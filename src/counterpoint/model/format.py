@@ -23,7 +23,10 @@ from torch import Tensor
 
 from counterpoint.core.files import replacing
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+SAFETENSORS_PARTS = ".tmp??????"
+"""Unfinished files of safetensors, which writes beside and renames."""
 
 
 def checksum(weights: Mapping[str, Tensor]) -> str:
@@ -58,7 +61,7 @@ def settle(folder: Path) -> None:
     named_now = folder / _before(checksum_in(folder) or "")
     if named_now.is_file():
         os.replace(named_now, folder / WEIGHTS)
-    for left in folder.glob(_before("*")):
+    for left in (*folder.glob(_before("*")), *folder.glob(SAFETENSORS_PARTS)):
         left.unlink(missing_ok=True)
 
 

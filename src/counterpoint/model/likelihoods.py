@@ -116,7 +116,8 @@ class Located(Likelihood):
 
     def __init__(self, modality: Modality) -> None:
         super().__init__(modality)
-        self.unit, self.learned = modality.unit, modality.scale is None
+        self.unit = modality.unit
+        self.learned = modality.scale is None
         initial = torch.full(
             modality.shape if modality.scale is None else (), math.log(modality.scale or 1.0)
         )
@@ -255,7 +256,8 @@ class Counts(Likelihood, ABC):
         """log NB(x; μ, θ) of each feature, (..., B, features)."""
         t = self.logits(y, size)
         # A small difference of large numbers; it does not depend on the latents.
-        theta, n = self.log_dispersion.double().exp(), x.double()
+        theta = self.log_dispersion.double().exp()
+        n = x.double()
         ways = torch.lgamma(n + theta) - torch.lgamma(theta) - torch.lgamma(n + 1)
         return ways.to(t.dtype) - self.log_dispersion.exp() * F.softplus(t) - x * F.softplus(-t)
 
@@ -309,7 +311,8 @@ class ZeroInflated(Counts):
 
     def entries(self, raw: Tensor, x: Tensor, size: Tensor) -> Tensor:
         y, lost = raw.unbind(-2)
-        lost, here = wide(lost), self.negative_binomial(y, x, size)
+        lost = wide(lost)
+        here = self.negative_binomial(y, x, size)
         return torch.where(x == 0, torch.logaddexp(lost, here), here) - F.softplus(lost)
 
 
@@ -335,7 +338,8 @@ class Beta(Likelihood):
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         # In double precision: a small difference of large numbers.
         log_a, log_b = (log.double() for log in self.log_shapes(raw))
-        a, b = log_a.exp(), log_b.exp()
+        a = log_a.exp()
+        b = log_b.exp()
         x = x.clamp(MIN_DISTANCE_TO_ENDS, 1 - MIN_DISTANCE_TO_ENDS).double()
         # Finite also if a or b underflows.
         ways = torch.lgamma(a + b) - torch.lgamma(a + 1) - torch.lgamma(b + 1) + log_a + log_b

@@ -300,7 +300,9 @@ class Model(nn.Module):
             raw: outputs of its decoder, (K, B, *output_shape).
             batch: the rows.
         """
-        likelihood, x, present = self.likelihood(name), batch.x[name], batch.present[name]
+        likelihood = self.likelihood(name)
+        x = batch.x[name]
+        present = batch.present[name]
         if likelihood.exact:
             there = batch.observed(name) if name in batch.entries else None
             return present * self._economical(likelihood.log_prob)(raw, x, there)
@@ -315,7 +317,8 @@ class Model(nn.Module):
         rows = present.expand(lead).flatten().nonzero().squeeze(1)
         if len(rows) == 0:
             return total.view(lead)
-        log_prob, most = self._economical(likelihood.log_prob), self._most(raw)
+        log_prob = self._economical(likelihood.log_prob)
+        most = self._most(raw)
         outputs = raw.flatten(0, len(lead) - 1)[rows].split(most)
         parts = zip(outputs, values[rows].split(most), strict=True)
         return total.index_copy(0, rows, torch.cat([log_prob(*part) for part in parts])).view(lead)
@@ -341,7 +344,8 @@ class Model(nn.Module):
 
     def _input(self, latents: Latents, name: str, covariates: Tensor | None) -> Tensor:
         """[z, w_m, c], (K, B, D + D_m + C)."""
-        parts, moments = [latents.shared], self.decoder(name).mean_covariates
+        parts = [latents.shared]
+        moments = self.decoder(name).mean_covariates
         if name in self.private_priors:
             parts.append(latents.private[name])
         if moments is not None:

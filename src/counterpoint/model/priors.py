@@ -37,7 +37,8 @@ class Prior(nn.Module):
         if not 0 < scale < math.inf:
             raise ValueError(f"the scale of a prior must be positive and finite, got {scale}")
         self.family = family(name)
-        self.dim, self.learned = dim, learned_scale
+        self.dim = dim
+        self.learned = learned_scale
         log_scale = torch.full((dim,), math.log(scale))
         if learned_scale:
             self.log_scale = nn.Parameter(log_scale)

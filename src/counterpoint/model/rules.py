@@ -118,9 +118,8 @@ class MoPoERule(Rule):
             return encoding.shared[given[0]]
         subsets = [s for n in range(1, len(given) + 1) for s in combinations(range(len(given)), n)]
         members = encoding.members(given)  # (M, B)
-        chosen = torch.zeros(
-            len(subsets), len(given) + 1, dtype=torch.bool, device=members.device
-        )  # (S, M + 1): N(0, I) is the last
+        # (S, M + 1): N(0, I) is the last
+        chosen = torch.zeros(len(subsets), len(given) + 1, dtype=torch.bool, device=members.device)
         for i, subset in enumerate(subsets):
             chosen[i, list(subset)] = True
         allowed = (members | ~chosen[:, :-1].unsqueeze(-1)).all(1)  # (S, B)
@@ -153,7 +152,8 @@ class BayesRule(Rule):
 
     def __init__(self, hmc: HMC = HMC(), prior: Diagonal | None = None) -> None:
         super().__init__()
-        self.hmc, self.family = hmc, Normal if prior is None else type(prior)
+        self.hmc = hmc
+        self.family = Normal if prior is None else type(prior)
         self.register_buffer("loc", None if prior is None else prior.loc.detach(), persistent=False)
         self.register_buffer(
             "scale", None if prior is None else prior.scale.detach(), persistent=False
@@ -241,7 +241,9 @@ class JointRule(Rule):
 
     def __init__(self, encoder: JointEncoder, subsets: Rule) -> None:
         super().__init__()
-        self.encoder, self.subsets, self.hmc = encoder, subsets, subsets.hmc
+        self.encoder = encoder
+        self.subsets = subsets
+        self.hmc = subsets.hmc
 
     def joint(self, batch: Batch) -> Normal:
         return self.encoder(batch)
@@ -257,7 +259,8 @@ class JointRule(Rule):
 
 def _with_unit(experts: Diagonal, members: Tensor, rows: Tensor) -> tuple[Normal, Tensor]:
     """Append N(0, I) to the experts, as a member of some rows (B,)."""
-    loc, scale = experts.loc, experts.scale
+    loc = experts.loc
+    scale = experts.scale
     unit = Normal(
         torch.cat([loc, torch.zeros_like(loc[:1])]), torch.cat([scale, torch.ones_like(scale[:1])])
     )

@@ -34,7 +34,8 @@ class ConvTrunk(Trunk):
 
     def __init__(self, shape: tuple[int, ...], width: int, hidden: int, norm: Norm) -> None:
         super().__init__()
-        heights, widths = halvings(shape[1]), halvings(shape[2])
+        heights = halvings(shape[1])
+        widths = halvings(shape[2])
         depth = max(len(heights), len(widths)) - 1
         channels = [shape[0], *(width * 2 ** min(i, 3) for i in range(depth))]
         layers: list[nn.Module] = []
@@ -87,9 +88,8 @@ class ConvGenerator(nn.Module):
         h = self.spread(hidden).unflatten(-1, self.first)
         for convolution, (height, width) in zip(self.convolutions, self.sizes[1:], strict=True):
             h = convolution(F.relu(h))[..., :height, :width]
-        return h + F.interpolate(
-            coarse, size=self.sizes[-1], mode="bilinear"
-        )  # the sum has the memory format of h
+        # The sum has the memory format of h.
+        return h + F.interpolate(coarse, size=self.sizes[-1], mode="bilinear")
 
 
 def enlarged_conv(x: Tensor, convolution: nn.Conv2d) -> Tensor:
@@ -101,9 +101,8 @@ def enlarged_conv(x: Tensor, convolution: nn.Conv2d) -> Tensor:
     tap t of the larger kernel is their sum. It takes 4/9 of the multiplications, and
     no memory for the large map.
     """
-    kernel = F.avg_pool2d(
-        convolution.weight.flip(-2, -1), 2, 1, 1, divisor_override=1
-    )  # sums of neighbouring taps
+    # Sums of neighbouring taps.
+    kernel = F.avg_pool2d(convolution.weight.flip(-2, -1), 2, 1, 1, divisor_override=1)
     return F.conv_transpose2d(x, kernel.transpose(0, 1), convolution.bias, 2, 1)
 
 

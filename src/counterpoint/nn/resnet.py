@@ -41,7 +41,8 @@ def resnet_plan(size: int, width: int) -> tuple[int, list[int]]:
     """Side of the smallest map, and channels at each resolution from fine to coarse."""
     depth = 0
     while size % 2 == 0 and size > 7:
-        size, depth = size // 2, depth + 1
+        size = size // 2
+        depth = depth + 1
     return size, [width * 2 ** min(i, 3) for i in range(depth + 1)]
 
 

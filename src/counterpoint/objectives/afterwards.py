@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from counterpoint.core import noise
 from counterpoint.core.batch import Batch
-from counterpoint.core.latents import Latents
+from counterpoint.core.latents import SHARED_KEY, Latents, private_key
 from counterpoint.inference import Trace, approximation, elbo, refined, refiner_of
 from counterpoint.model.decoders import Draw
 from counterpoint.model.encoding import Encoding
@@ -38,8 +38,10 @@ class RefinerLoss(EncodingLoss):
     def terms(self, model: Model, encoding: Encoding) -> Terms:
         some = model.encode(_hidden(encoding.batch)) if self.subsets else encoding
         start = approximation(model, some, model.names).detached()
-        trace, refiner = refined(model, some, model.names, start), refiner_of(model)
-        learned, rounds = Trace(trace.steps[1:], trace.stopped), refiner.options.rounds
+        trace = refined(model, some, model.names, start)
+        refiner = refiner_of(model)
+        learned = Trace(trace.steps[1:], trace.stopped)
+        rounds = refiner.options.rounds
         steps = learned.steps if rounds is None else learned.some(rounds)
         return {"refine": -elbo(model, some, steps, model.names, beta=refiner.beta).mean(0)}
 
@@ -123,18 +125,19 @@ class DiffusionPriorLoss(EncodingLoss):
             raise ValueError(
                 f"samplers of kind {kind!r} don't learn by gradient; choose 'diffusion', 'score' or 'flow'"
             )
-        self.kind, self.detach = kind, detach
+        self.kind = kind
+        self.detach = detach
 
     def terms(self, model: Model, encoding: Encoding) -> Terms:
         parts = model.posterior.aggregated(encoding)
         count = torch.stack([rows for _, rows in parts]).sum(0)
         total = torch.zeros_like(count, dtype=torch.float32)
         for q, rows in parts:
-            total = total + self._loss(model, "z", q, rows) / count
+            total = total + self._loss(model, SHARED_KEY, q, rows) / count
         modalities = encoding.members(model.names).sum(0)
         for name, w in encoding.private.items():
             present = encoding.batch.present[name]
-            total = total + self._loss(model, f"w_{name}", w, present) / modalities
+            total = total + self._loss(model, private_key(name), w, present) / modalities
         return {self.kind: total}
 
     def _loss(self, model: Model, key: str, q: dist.Posterior, present: Tensor) -> Tensor:

@@ -105,7 +105,8 @@ def by_joint_encoder(model: Model, encoding: Encoding, route: Route) -> Sequence
 def by_refinement(model: Model, encoding: Encoding, route: Route) -> Sequence[LatentPosterior]:
     """From the steps of the refinement of the posterior given everything, or from as many
     random steps of each row as the refiner's ``rounds`` say. Each step decodes again."""
-    trace, rounds = trace_of(model, encoding), refiner_of(model).options.rounds
+    trace = trace_of(model, encoding)
+    rounds = refiner_of(model).options.rounds
     return trace.steps if rounds is None else trace.some(rounds)
 
 
@@ -231,7 +232,8 @@ class Bound(Loss):
 
     def _drawn(self, model: Model, route: Route, q: LatentPosterior) -> RouteDraw:
         z = q.shared.rsample(torch.Size((self.samples,)))
-        private, encoded = {}, {}
+        private = {}
+        encoded = {}
         for name in [name for name in route.targets if name in model.private_dims]:
             own = name in route.given
             q_w = q.private[name] if own else self.cross_private(model, q, name)

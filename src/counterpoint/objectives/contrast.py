@@ -61,7 +61,8 @@ def nt_xent(a: Tensor, b: Tensor, valid: Tensor, *, temperature: float = 1.0) ->
     Raises:
         ValueError: a batch of one row, which has no negatives.
     """
-    a, b = wide(a), wide(b)
+    a = wide(a)
+    b = wide(b)
     everyone_a, everyone_b, everyone_valid, first = _gathered(a, b, valid)
     if everyone_a.shape[1] < 2:
         raise ValueError(
@@ -71,9 +72,11 @@ def nt_xent(a: Tensor, b: Tensor, valid: Tensor, *, temperature: float = 1.0) ->
     all_ = F.normalize(torch.cat([everyone_a, everyone_b], 1), dim=-1)
     with full_precision(a):  # cosines differ by less than bfloat16 can tell
         logits = mine @ all_.transpose(1, 2) / temperature  # (P, 2B, 2B·world)
-    rows, total = a.shape[1], everyone_a.shape[1]
+    rows = a.shape[1]
+    total = everyone_a.shape[1]
     own = first + torch.arange(rows, device=a.device)
-    itself, partner = torch.cat([own, own + total]), torch.cat([own + total, own])
+    itself = torch.cat([own, own + total])
+    partner = torch.cat([own + total, own])
     columns = torch.cat([everyone_valid, everyone_valid], 1).unsqueeze(1)  # (P, 1, 2B·world)
     logits = logits.masked_fill(~columns, float("-inf"))
     logits = logits.scatter(2, itself.view(1, -1, 1).expand(len(a), -1, 1), float("-inf"))
@@ -122,9 +125,8 @@ class CrossMI(EncodingLoss):
 
     def terms(self, model: Model, encoding: Encoding) -> Terms:
         present = encoding.members(model.names)  # (M, B)
-        means = torch.stack(
-            [encoding.shared[name].point_estimate for name in model.names]
-        )  # (M, B, D)
+        # (M, B, D)
+        means = torch.stack([encoding.shared[name].point_estimate for name in model.names])
         pairs = torch.tensor(list(combinations(range(len(model.names)), 2)), device=means.device)
         left, right = pairs.T
         losses = nt_xent(
@@ -143,7 +145,8 @@ class Projected(EncodingLoss, ABC):
         rows that have both."""
 
     def terms(self, model: Model, encoding: Encoding) -> Terms:
-        batch, projected = encoding.batch, {}
+        batch = encoding.batch
+        projected = {}
         for name in model.names:
             projector = cast(FlowEncoder, model.posterior.encoders[name]).projector
             if projector is None:
@@ -188,7 +191,8 @@ class ProjectionCorrelation(Projected):
         super().__init__()
         if top is not None and top < 1:
             raise ValueError(f"top={top} must be 1 or more, or None for all correlations")
-        self.top, self.ridge = top, ridge
+        self.top = top
+        self.ridge = ridge
 
     def pair(self, a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
         total = (
@@ -208,7 +212,8 @@ def canonical_correlations(a: Tensor, b: Tensor, *, ridge: float = 1e-3) -> Tens
     """
     with full_precision(a):
         a, b = (u.double() - u.double().mean(0) for u in (a, b))
-        count, eye = len(a) - 1, torch.eye(a.shape[1], dtype=torch.float64, device=a.device)
+        count = len(a) - 1
+        eye = torch.eye(a.shape[1], dtype=torch.float64, device=a.device)
         left, right = (torch.linalg.cholesky(u.T @ u / count + ridge * eye) for u in (a, b))
         whitened = torch.linalg.solve_triangular(left, a.T @ b / count, upper=False)
         return torch.linalg.svdvals(

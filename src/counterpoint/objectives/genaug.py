@@ -9,7 +9,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from counterpoint.core.latents import Latents
+from counterpoint.core.latents import SHARED_KEY, Latents, private_key
 from counterpoint.model.decoders import Draw
 from counterpoint.model.encoders import Encoder
 from counterpoint.model.encoding import Encoding, encode_present, on_present
@@ -57,13 +57,14 @@ class GenAug(Loss):
         """One draw, (z_i, w_{i+1}), with partners from the posterior; else two, (z_i, w'_i) and
         (z'_i, w_i). What is decoded is encoded again."""
         once = torch.Size((1,))
-        z, w = encoding.shared[name].rsample(once), encoding.private[name].rsample(once)
+        z = encoding.shared[name].rsample(once)
+        w = encoding.private[name].rsample(once)
         if self.partner == "posterior":
             pairs = [(z, w[:, next_present(encoding.batch.present[name])])]
         else:
             rows = len(encoding.batch)
-            other_z = self._from_prior(model, "z", rows)
-            other_w = self._from_prior(model, f"w_{name}", rows)
+            other_z = self._from_prior(model, SHARED_KEY, rows)
+            other_w = self._from_prior(model, private_key(name), rows)
             pairs = [(z, other_w), (other_z, w)]
         draws = [Draw(Latents(shared, {name: private}), (name,)) for shared, private in pairs]
 
@@ -84,13 +85,15 @@ class GenAug(Loss):
         """
         encoder = cast(Encoder, model.posterior.encoders[name])
         present = encoding.batch.present[name]
-        z, w = encoding.shared[name].point_estimate, encoding.private[name].point_estimate
+        z = encoding.shared[name].point_estimate
+        w = encoding.private[name].point_estimate
         with untracked(encoder):  # augmentations are no data: running statistics leave them out
             if self.partner == "posterior":  # the image of row i carries the w of the next
                 z_again, w_again = _means_again(encoder, images[0], present)
                 w = w[next_present(present)]
             else:
-                blank_z, blank_w = torch.zeros_like(z), torch.zeros_like(w)
+                blank_z = torch.zeros_like(z)
+                blank_w = torch.zeros_like(w)
                 z_again = on_present(_mean_of(encoder.shared), images[0], present, blank_z)
                 w_again = on_present(_mean_of(encoder.private), images[1], present, blank_w)
         return 0.5 * (self._mismatch(z, z_again, present) + self._mismatch(w, w_again, present))

@@ -75,10 +75,8 @@ def annotate(
                 f"{what} is {type(given).__name__}; give a MuData object, and a data set that setup_mudata made of it"
             )
     places = {part: _places(mdata, split) for part, split in data.splits().items()}
-    known, own = (
-        {m.name: m for m in method.modalities},
-        {m.name: (*m.features, *dict(m.constants)) for m in data.modalities},
-    )
+    known = {m.name: m for m in method.modalities}
+    own = {m.name: (*m.features, *dict(m.constants)) for m in data.modalities}
     columns = {
         m.name: _columns(mdata, m.name, m.features, own[m.name])
         for m in method.modalities
@@ -91,15 +89,11 @@ def annotate(
     generator = torch.Generator().manual_seed(seed)
     for part, split in data.splits().items():
         for start in range(0, len(split), batch_size):
-            batch, rows = (
-                split.batch(slice(start, start + batch_size), method.device),
-                places[part][start : start + batch_size],
-            )
+            batch = split.batch(slice(start, start + batch_size), method.device)
+            rows = places[part][start : start + batch_size]
             batch = read_as(batch, method.modalities)
-            latents, means = (
-                method.encode(batch, generator=generator),
-                method.reconstruct(batch, generator=generator),
-            )
+            latents = method.encode(batch, generator=generator)
+            means = method.reconstruct(batch, generator=generator)
             shared[rows] = latents.shared[0].cpu().numpy()
             for name, here in batch.present.items():
                 present[name][rows] = here.cpu().numpy()
@@ -148,9 +142,8 @@ def _columns(mdata: MuData, name: str, features: tuple[str, ...], own: tuple[str
 
 def _found(names: Iterable[str], wanted: Iterable[str], what: str) -> Array:
     """Where each wanted name stands."""
-    place = {
-        name: i for i, name in enumerate(names)
-    }  # an index of pandas refuses names that repeat, which skip_bad leaves out
+    # An index of pandas refuses names that repeat, which skip_bad leaves out.
+    place = {name: i for i, name in enumerate(names)}
     lacking = next((name for name in wanted if name not in place), None)
     if lacking is not None:
         raise ValueError(

@@ -113,7 +113,8 @@ def log_normaliser(q: dist.Posterior, like: dist.Posterior, samples: int) -> Ten
     if not isinstance(q, ProductOfPosteriors):
         return torch.zeros_like(like.point_estimate[..., 0])
     draws = q.chains(max(q.hmc.chains, 8)).draws.flatten(0, 1)
-    fitted, half = Normal(draws.mean(0), draws.std(0)), torch.Size((-(-samples // 2),))
+    fitted = Normal(draws.mean(0), draws.std(0))
+    half = torch.Size((-(-samples // 2),))
     z = torch.cat([fitted.rsample(half), like.rsample(half)])
     proposal = torch.logaddexp(fitted.log_prob(z), like.log_prob(z)) - math.log(2)
     return torch.logsumexp(q.log_prob(z) - proposal, 0) - math.log(len(z))

@@ -90,9 +90,10 @@ def _plain_size(draws: Tensor) -> Tensor:
     count, chains = draws.shape[:2]
     centred = draws - draws.mean(0)
     spectrum = torch.fft.rfft(centred, n=2 * count, dim=0)
+    # (N, B, D), mean over chains
     covariance = (
         torch.fft.irfft(spectrum.abs().square(), n=2 * count, dim=0)[:count].mean(1) / count
-    )  # (N, B, D), mean over chains
+    )
     within = covariance[0] * count / (count - 1)
     total = within * (count - 1) / count + draws.mean(0).var(0)
     correlation = 1 - (within - covariance) / total

@@ -198,7 +198,10 @@ class Flowed(Distribution):
         context: Tensor | None = None,
         marginal: Diagonal | None = None,
     ) -> None:
-        self.base, self.flow, self.context, self.marginal = base, flow, context, marginal
+        self.base = base
+        self.flow = flow
+        self.context = context
+        self.marginal = marginal
         self.map = flow(context)
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 

@@ -81,7 +81,9 @@ class Flow(nn.Module):
 
     def __init__(self, dim: int, context: int, options: FlowOptions) -> None:
         super().__init__()
-        self.dim, self.context, self.build = dim, context, (dim, context, options)
+        self.dim = dim
+        self.context = context
+        self.build = (dim, context, options)
         if options.kind == "none":
             raise ValueError("kind 'none' asks for no flow; choose maf, nsf or coupling")
         if options.kind == "coupling" and dim < 2:
@@ -192,12 +194,13 @@ def masked_once() -> Iterator[None]:
 def _masked(layer: zuko.nn.MaskedLinear) -> nn.Linear:
     """The same layer with its mask as a parametrisation, which ``masked_once``
     multiplies in once and not at every call."""
-    linear = nn.Linear.__new__(
-        nn.Linear
-    )  # without weights of its own, which would have to be drawn first
+    # Without weights of its own, which would have to be drawn first.
+    linear = nn.Linear.__new__(nn.Linear)
     nn.Module.__init__(linear)
-    linear.in_features, linear.out_features = layer.in_features, layer.out_features
-    linear.weight, linear.bias = layer.weight, layer.bias
+    linear.in_features = layer.in_features
+    linear.out_features = layer.out_features
+    linear.weight = layer.weight
+    linear.bias = layer.bias
     parametrize.register_parametrization(linear, "weight", _Mask(layer.mask))
     return linear
 

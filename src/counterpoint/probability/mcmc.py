@@ -136,16 +136,15 @@ def step(
     size = step_size.unsqueeze(-1)
     stride = size * variance
     momentum = noise.normal_like(state.position) * variance.rsqrt()
-    end, p = state, momentum + 0.5 * size * state.gradient
+    end = state
+    p = momentum + 0.5 * size * state.gradient
     for i in range(leapfrogs):
         end = init(target, torch.addcmul(end.position, stride, p))
-        p = (
-            p + (size if i + 1 < leapfrogs else 0.5 * size) * end.gradient
-        )  # two halves that meet are one
+        # Two halves that meet are one.
+        p = p + (size if i + 1 < leapfrogs else 0.5 * size) * end.gradient
     after = _energy(end, p, variance)
-    rise = after - _energy(
-        state, momentum, variance
-    )  # −∞ where a chain begins outside its density's support
+    # −∞ where a chain begins outside its density's support.
+    rise = after - _energy(state, momentum, variance)
     rise = torch.where(torch.isfinite(after) & ~rise.isnan(), rise, math.inf)
     acceptance = torch.exp(-rise.clamp(min=0.0))
     taken = noise.uniform_like(acceptance) < acceptance
@@ -259,19 +258,17 @@ def sample(log_density: LogDensity, position: Tensor, settings: HMC) -> Chains:
         with _compiling:
             state = init(target, position.contiguous())
             with torch.compiler.set_stance("default", skip_guard_eval_unsafe=True):
-                return _explored(
-                    target, state, settings
-                )  # after the first call, nothing changes that a compiled density must be checked for
-            return _explored(
-                target, state, settings
-            )  # after the first call, nothing changes that a compiled density must be checked for
+                # After the first call, nothing changes that a compiled density must be checked
+                # for.
+                return _explored(target, state, settings)
+            # After the first call, nothing changes that a compiled density must be checked for.
+            return _explored(target, state, settings)
 
 
 def _explored(target: Target, state: State, settings: HMC) -> Chains:
     chains = len(state.position)
-    first = (
-        0.5 * state.position.shape[-1] ** -0.25
-    )  # acceptance at a fixed step size falls with D^¼
+    # Acceptance at a fixed step size falls with D^¼.
+    first = 0.5 * state.position.shape[-1] ** -0.25
     sizes = StepSize.start(first, state.log_density)
     variance = _variance(state.position) if chains >= 8 else torch.ones_like(state.position[0])
     visited: list[Tensor] = []
@@ -284,7 +281,8 @@ def _explored(target: Target, state: State, settings: HMC) -> Chains:
             variance = _variance(torch.cat(visited))
             sizes = StepSize.start(first, state.log_density)
     size = sizes.log_average.exp() if settings.warmup else sizes.log_size.exp()
-    draws, infos = [], []
+    draws = []
+    infos = []
     for _ in range(settings.steps):
         state, info = _jittered(target, state, size, variance, settings)
         draws.append(state.position)

@@ -29,7 +29,8 @@ class MixtureOfExperts(Distribution):
     has_rsample = True
 
     def __init__(self, experts: Sequence[Expert], members: Tensor) -> None:
-        self.experts, self.members = tuple(experts), members | ~members.any(0, keepdim=True)
+        self.experts = tuple(experts)
+        self.members = members | ~members.any(0, keepdim=True)
         super().__init__(experts[0].batch_shape, experts[0].event_shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -66,7 +67,9 @@ class Choice(Distribution):
     has_rsample = True
 
     def __init__(self, rows: Tensor, first: dist.Posterior, second: dist.Posterior) -> None:
-        self.rows, self.first, self.second = rows, first, second
+        self.rows = rows
+        self.first = first
+        self.second = second
         super().__init__(
             torch.Size((len(rows),)), first.point_estimate.shape[-1:], validate_args=False
         )

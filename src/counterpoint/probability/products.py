@@ -89,7 +89,10 @@ class ProductOfPosteriors(Distribution):
         names: Sequence[str] = (),
         rows: Tensor | None = None,
     ) -> None:
-        self.experts, self.members, self.prior, self.hmc = tuple(experts), members, prior, hmc
+        self.experts = tuple(experts)
+        self.members = members
+        self.prior = prior
+        self.hmc = hmc
         self.names = tuple(names) or tuple(str(i) for i in range(len(experts)))
         self.rows = torch.arange(members.shape[1]) if rows is None else rows
         self._improper: Tensor | None = None
@@ -182,7 +185,8 @@ class ProductOfPosteriors(Distribution):
     def _fast_log_density(self) -> mcmc.LogDensity:
         """``log_prob`` for chains, which call it a thousand times: experts alike are
         evaluated side by side."""
-        proper, together = self._proper, self._together
+        proper = self._proper
+        together = self._together
         if together is None:
             return partial(self._log_density, proper=proper)
         members = self.members.unsqueeze(1)
@@ -247,20 +251,20 @@ class ProductOfPosteriors(Distribution):
         ):  # flows multiply their masks in once, not at every step
             turn = torch.arange(count, device=self.members.device).unsqueeze(-1)
             size = self.members.sum(0).clamp(min=1)
-            nth = (
-                torch.cumsum(self.members, 0) - 1
-            )  # (M, B): the how-manieth expert of its row each is
+            # (M, B): the how-manieth expert of its row each is
+            nth = torch.cumsum(self.members, 0) - 1
+            # (M, C, B, 1)
             begins = (
                 (self.members & (nth == (turn % size).unsqueeze(1))).permute(1, 0, 2).unsqueeze(-1)
-            )  # (M, C, B, 1)
+            )
             start = self.prior.loc.new_zeros(count, *self.batch_shape, *self.event_shape)
             for q, rows in zip(self.experts, begins, strict=True):
                 if bool(rows.any()):  # flows take a pass for every dimension to draw
                     start = torch.where(rows, q.rsample(torch.Size((count,))), start)
             log_density = self._fast_log_density()
-            log_density(
-                start
-            )  # multiplies masks in where flows are not stacked: a compiled density has to find it done
+            # Multiplies masks in where flows are not stacked: a compiled density has to find it
+            # done.
+            log_density(start)
             return mcmc.sample(log_density, start, self.hmc)
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Tensor:

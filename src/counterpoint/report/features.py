@@ -74,7 +74,8 @@ def _pairs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The measured and the predicted values, (N, d) each."""
     generator = torch.Generator().manual_seed(seed)
-    measured, made = [], []
+    measured = []
+    made = []
     for start in range(0, len(rows), 256):
         batch = batch_of(method, split, rows[start : start + 256])
         output = method.reconstruct(batch.only(others), generator=generator)[modality.name]

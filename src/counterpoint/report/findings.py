@@ -46,7 +46,8 @@ class Row:
 def findings_of(scores: Iterable[Score], data: Dataset) -> list[Finding]:
     """Every latent against every label: first what it should tell, then leakage."""
     probes = _probes(scores)
-    shared, private = [*data.test.shared_labels], [*data.test.private_labels]
+    shared = [*data.test.shared_labels]
+    private = [*data.test.private_labels]
     wanted: list[tuple[Latent, bool, list[str]]] = [
         ("z", True, shared),
         ("w", True, private),
@@ -65,7 +66,8 @@ def findings_of(scores: Iterable[Score], data: Dataset) -> list[Finding]:
 
 def summary_of(findings: Sequence[Finding]) -> str:
     """The findings in one or two sentences."""
-    told, leaked = _listed(findings, own=True), _listed(findings, own=False)
+    told = _listed(findings, own=True)
+    leaked = _listed(findings, own=False)
     if not told:
         return ""
     leaks = f" Where it should find nothing, it reads {leaked}." if leaked else ""

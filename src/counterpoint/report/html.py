@@ -56,7 +56,8 @@ def write_report(
         ValueError: an unknown map, or modalities of method and data that differ.
         OSError: the file cannot be written.
     """
-    mine, theirs = [m.name for m in method.modalities], [m.name for m in data.modalities]
+    mine = [m.name for m in method.modalities]
+    theirs = [m.name for m in data.modalities]
     if {*mine} != {*theirs}:
         raise ValueError(
             f"the method knows the modalities {', '.join(mine)}, the data {', '.join(theirs)}; "
@@ -100,7 +101,8 @@ def _latents(method: Method, data: Dataset, evaluation: Evaluation) -> dict[str,
     known = findings.findings_of(evaluation.scores, data)
     labels = {*data.test.shared_labels, *data.test.private_labels}
     published = QUADRANT if QUADRANT.covers(labels) else None
-    comparison, coherence = [], []
+    comparison = []
+    coherence = []
     if published is not None:
         comparison = findings.comparison_of(method.name, evaluation.scores, published)
         coherence = [(name, [*map(short, v)]) for name, v in published.coherence.items()]

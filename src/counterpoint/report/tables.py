@@ -88,7 +88,8 @@ def coherence_rows(scores: Sequence[Score], data: Dataset) -> list[CoherenceRow]
     named = any(score.prior for score in shown)
     rows: list[tuple[tuple[bool, str, int, int], CoherenceRow]] = []
     for score in shown:
-        label, setting = score.label or "", score.setting or "judge"
+        label = score.label or ""
+        setting = score.setting or "judge"
         unnamed = setting == "unconditional" and score.prior is None
         if score.size == 1 or (unnamed and named):
             continue

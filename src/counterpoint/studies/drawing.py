@@ -24,7 +24,8 @@ def figure(found: Sweep) -> Figure:
 
     from counterpoint.report.figures.style import INK
 
-    rows, columns = len(found.metrics), len(found.hows)
+    rows = len(found.metrics)
+    columns = len(found.hows)
     size = (3.2 * columns + 0.8, 2.0 * rows + 0.4)
     drawn = Figure(figsize=size, facecolor="none", layout="constrained")
     grid = drawn.subplots(rows, columns, squeeze=False, sharey="row", sharex=True)

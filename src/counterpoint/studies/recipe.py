@@ -110,7 +110,8 @@ class Recipe:
     ) -> tuple[Method, FitResult]:
         """Make and train the method in a run folder."""
         method = self.made(data)
-        options, about = FitOptions(**self.fit), described(self.data)
+        options = FitOptions(**self.fit)
+        about = described(self.data)
         return method, fit(
             method,
             data.train,

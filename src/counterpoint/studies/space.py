@@ -236,12 +236,10 @@ def _range(name: str, entry: Mapping[str, Any], kind: Any) -> Range:
     for key, number in numbers.items():
         if not _takes(kind, number):
             raise ValueError(f"search: {name} takes {_named(kind)}, got {key} {number!r}")
-    low, high, step, log = (
-        numbers["low"],
-        numbers["high"],
-        numbers.get("step"),
-        entry.get("log", False),
-    )
+    low = numbers["low"]
+    high = numbers["high"]
+    step = numbers.get("step")
+    log = entry.get("log", False)
     if not isinstance(log, bool):
         raise ValueError(f"search: {name}: log is {log!r}; give true or false")
     if not low < high:
@@ -268,7 +266,8 @@ def _number(value: Any) -> Any:
 
 def _takes(kind: Any, value: Any) -> bool:
     """Whether a field of this annotation takes a value."""
-    origin, inner = get_origin(kind), get_args(kind)
+    origin = get_origin(kind)
+    inner = get_args(kind)
     if origin is Literal:
         return value in inner
     if origin in (Union, types.UnionType):
@@ -293,7 +292,8 @@ def _takes(kind: Any, value: Any) -> bool:
 
 def _named(kind: Any) -> str:
     """What a field takes, in words."""
-    origin, inner = get_origin(kind), get_args(kind)
+    origin = get_origin(kind)
+    inner = get_args(kind)
     if origin is Literal:
         return f"one of {', '.join(map(repr, inner))}"
     if origin in (Union, types.UnionType):

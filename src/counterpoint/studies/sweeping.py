@@ -163,9 +163,8 @@ def _recipe(
     if isinstance(data, Mapping) and data.get("missing"):
         raise ValueError(f"the sweep hides values itself; leave out missing={data['missing']}")
     own = dict(settings.get("fit") or {})
-    general = {
-        key: value for key, value in (fit or {}).items() if key not in lifted(own)
-    }  # the method's own limits hold
+    # The method's own limits hold.
+    general = {key: value for key, value in (fit or {}).items() if key not in lifted(own)}
     return Recipe.of(METHODS[name], data, settings.get("model"), {**general, **own})
 
 
@@ -198,8 +197,12 @@ class _Work:
         evaluation: Mapping[str, Any],
         metrics: tuple[str, ...],
     ) -> None:
-        self.folder, self.recipes, self.data, self.hidden = folder, recipes, data, hidden
-        self.evaluation, self.metrics = evaluation, metrics
+        self.folder = folder
+        self.recipes = recipes
+        self.data = data
+        self.hidden = hidden
+        self.evaluation = evaluation
+        self.metrics = metrics
         self.failed: dict[str, str] = {}
 
     def path(self, cell: Cell) -> Path:
@@ -255,11 +258,13 @@ class _Work:
 
     def _trained(self, cell: Cell) -> Method:
         """The method of a cell, loaded if it was trained before."""
-        run, recipe = self.folder / "runs" / cell.run, self.recipes[cell.method]
+        run = self.folder / "runs" / cell.run
+        recipe = self.recipes[cell.method]
         settle(run / "model")
         if (run / "model" / "config.json").is_file():
             return load(run)
-        data, changes = self.data, dict[str, Any]({"fit.seed": cell.seed})
+        data = self.data
+        changes = dict[str, Any]({"fit.seed": cell.seed})
         if cell.how == "random" or cell.how == "block":
             data = data.with_missing(cell.rate, self._seed(cell), cell.how)
             if recipe.data:

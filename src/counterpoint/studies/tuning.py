@@ -159,9 +159,14 @@ class _Work:
         evaluation: Mapping[str, Any],
         seed: int,
     ) -> None:
-        self.study, self.base, self.space = study, base, space
-        self.metric, self.direction, self.folder = metric, direction, folder
-        self.evaluation, self.seed = evaluation, seed
+        self.study = study
+        self.base = base
+        self.space = space
+        self.metric = metric
+        self.direction = direction
+        self.folder = folder
+        self.evaluation = evaluation
+        self.seed = seed
 
     @property
     def done(self) -> int:
@@ -192,15 +197,19 @@ class _Work:
         )
         trial = self.study.ask()
         began = time.monotonic()
-        value, state, reason = None, TrialState.COMPLETE, ""
+        value = None
+        state = TrialState.COMPLETE
+        reason = ""
         try:
             value = self._value(trial)
         except UnknownMetric:
             raise
         except (Stopped, NonFiniteLoss) as stop:
-            state, reason = TrialState.PRUNED, str(stop)
+            state = TrialState.PRUNED
+            reason = str(stop)
         except (ValueError, TypeError, torch.OutOfMemoryError) as error:
-            state, reason = TrialState.FAIL, str(error)
+            state = TrialState.FAIL
+            reason = str(error)
         trial.set_user_attr("seconds", round(time.monotonic() - began, 2))
         if reason:
             trial.set_user_attr("reason", reason)
@@ -246,7 +255,8 @@ class _Work:
             field: dimension.suggested(trial, field) for field, dimension in self.space.items()
         }
         recipe = self.base.changed(values)
-        data, run = recipe.dataset(), self._run(trial.number)
+        data = recipe.dataset()
+        run = self._run(trial.number)
         trained, result = recipe.trained(data, run, watch=watcher(trial, self.direction))
         if self.metric == LOSS_METRIC:
             return _loss(result, FitOptions(**recipe.fit))
@@ -339,7 +349,8 @@ def _loss(result: FitResult, options: FitOptions) -> float:
 
 
 def _line(tuning: Tuning, number: int, trials: int) -> str:
-    trial, best = tuning.trials[number], tuning.best
+    trial = tuning.trials[number]
+    best = tuning.best
     outcome = f"{trial.state}: {trial.reason}"
     if trial.value is not None:
         outcome = f"{tuning.metric} {trial.value:.6g}"

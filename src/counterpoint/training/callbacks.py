@@ -50,7 +50,10 @@ class Validation(Callback):
     def __init__(
         self, signals: Signals, history: History, clock: Clock, watch: Watch | None = None
     ) -> None:
-        self.signals, self.history, self.clock, self.watch = signals, history, clock, watch
+        self.signals = signals
+        self.history = history
+        self.clock = clock
+        self.watch = watch
         self.best = math.inf
         self.weights: dict[str, Tensor] | None = None
         self.unsaved = False
@@ -83,7 +86,8 @@ class Validation(Callback):
             row = {"step": trainer.global_step, "epoch": trainer.current_epoch, **means}
             log(trainer, self.history, row)
         if means["val/loss"] < self.best:
-            self.best, self.unsaved = means["val/loss"], True
+            self.best = means["val/loss"]
+            self.unsaved = True
             self.weights = whole_weights(module)
         if self.watch is not None:
             self.watch(means)
@@ -114,8 +118,13 @@ class Checkpointing(Checkpoint):
         validation: Validation,
         clock: Clock,
     ) -> None:
-        self.title, self.options, self.folder, self.history = title, options, folder, history
-        self.signals, self.validation, self.clock = signals, validation, clock
+        self.title = title
+        self.options = options
+        self.folder = folder
+        self.history = history
+        self.signals = signals
+        self.validation = validation
+        self.clock = clock
         self.started = self.resumed = False
         self.rows = 0
         self._step = self._epoch = 0
@@ -160,7 +169,8 @@ class Checkpointing(Checkpoint):
         step = trainer.global_step
         if step == self._step:  # gradients are still being accumulated, which no checkpoint holds
             return
-        self._step, self._epoch = step, trainer.current_epoch
+        self._step = step
+        self._epoch = trainer.current_epoch
         if step % self.options.log_every == 0:
             self._log(trainer)
         self._heed_limit(trainer)
@@ -213,10 +223,12 @@ class Checkpointing(Checkpoint):
         self.resumed = True
         self._saved = state
         self.clock.earlier = float(state["seconds"])
-        self._step, self._epoch = int(state["step"]), int(state["epoch"])
+        self._step = int(state["step"])
+        self._epoch = int(state["epoch"])
         self.history.before = int(state.get("before", 0))
         window = self._module.window
-        window.total, window.weight = state["window"]["total"], state["window"]["weight"]
+        window.total = state["window"]["total"]
+        window.weight = state["window"]["weight"]
 
     def _states_of_all(self) -> dict[str, Tensor]:
         """The random states of all processes, one in each row."""

@@ -128,7 +128,8 @@ class Fingerprint:
             yield from _names(f"features of {name!r}", features, now.features.get(name, ()))
         if not (self.splits and now.splits):
             return
-        then, today = self._part_of(), now._part_of()
+        then = self._part_of()
+        today = now._part_of()
         named = all(rows.named for known in (self, now) for rows in known.splits.values())
         yield from _names("rows", [*then], [*today], named)
         if moved := [key for key, part in then.items() if today.get(key, part) != part]:
@@ -162,7 +163,8 @@ def _examples(keys: Sequence[str], named: bool = True) -> str:
 def _names(
     title: str, then: Sequence[str], now: Sequence[str], named: bool = True
 ) -> Iterator[str]:
-    known, current = {*then}, {*now}
+    known = {*then}
+    current = {*now}
     gone = [key for key in then if key not in current]
     new = [key for key in now if key not in known]
     if gone or new:

@@ -90,7 +90,8 @@ def fit(
     options = with_changes(options or FitOptions(), changes)
     _check_arguments(train, val, out, resume, options)
     if known := method.modalities:
-        train, val = train.read_as(known), val if val is None else val.read_as(known)
+        train = train.read_as(known)
+        val = val if val is None else val.read_as(known)
     if isinstance(method, TrainableModel):
         _check_losses(method)
     config = {
@@ -211,7 +212,8 @@ class _Fit:
     def _stop(self, stop: Stopped) -> None:
         """End the process as the signal asks, after a line that says how to resume."""
         if self.leads:
-            step, cause = self.history.before + stop.step, signal.Signals(stop.signum).name
+            step = self.history.before + stop.step
+            cause = signal.Signals(stop.signum).name
             print(_farewell(step, cause, self.folder, self.again), file=sys.stderr)
         if stop.signum == signal.SIGINT:
             raise KeyboardInterrupt from None

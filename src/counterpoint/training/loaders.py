@@ -34,7 +34,9 @@ class Loaders(pl.LightningDataModule):
 
     def __init__(self, train: Rows, val: Rows | None, options: FitOptions) -> None:
         super().__init__()
-        self.train, self.val, self.options = train, val, options
+        self.train = train
+        self.val = val
+        self.options = options
 
     def setup(self, stage: str) -> None:
         self.loader = self._loader(self.train, shuffle=True)

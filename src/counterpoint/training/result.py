@@ -19,7 +19,8 @@ class NonFiniteLoss(ValueError):
     """
 
     def __init__(self, term: str, step: int, value: float) -> None:
-        self.term, self.step = term, step
+        self.term = term
+        self.step = step
         super().__init__(
             f"loss term {term!r} is {value} in step {step}; lower lr, set clip, or use precision='32-true'"
         )

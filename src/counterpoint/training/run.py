@@ -63,9 +63,13 @@ class Run:
         watch: Watch | None = None,
     ) -> None:
         _check_keywords(options)
-        self.method, self.options, self.folder, self.history = method, options, folder, history
+        self.method = method
+        self.options = options
+        self.folder = folder
+        self.history = history
         self.sharded = is_sharded(options)
-        self.signals, self.clock = Signals(), Clock()
+        self.signals = Signals()
+        self.clock = Clock()
         self.validation = Validation(self.signals, history, self.clock, watch)
         self.average = (
             None
@@ -170,7 +174,8 @@ class Run:
         return read(self.folder.best)["state_dict"]
 
     def _trainer(self, has_val: bool) -> pl.Trainer:
-        options, extra = self.options, dict(self.options.trainer)
+        options = self.options
+        extra = dict(self.options.trainer)
         parts = {
             "logger": self._loggers(_as_list(extra.pop("logger", None))),
             "callbacks": self._callbacks(_as_list(extra.pop("callbacks", None))),
@@ -283,9 +288,8 @@ def quiet_lightning() -> Iterator[None]:
         warnings.simplefilter("ignore", PossibleUserWarning)
         for own_use_of_torch in (".*LeafSpec", ".*all_gather is deprecated"):
             warnings.filterwarnings("ignore", own_use_of_torch, FutureWarning)
-        warnings.filterwarnings(
-            "ignore", "Be aware that when using `ckpt_path`", UserWarning
-        )  # a run may go on without its max_time
+        # A run may go on without its max_time.
+        warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`", UserWarning)
         for logger in loggers:
             logger.setLevel(logging.WARNING)
         try:

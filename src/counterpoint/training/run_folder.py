@@ -152,7 +152,8 @@ class RunFolder:
         ]
         for key in changed:
             if not _is_free(key):
-                before, after = then.get(key, "not set"), now.get(key, "not set")
+                before = then.get(key, "not set")
+                after = now.get(key, "not set")
                 raise ValueError(
                     f"cannot resume {self.path}: {key} was {before!r} and is now {after!r}; use the same value, or choose another out"
                 )

@@ -8,14 +8,16 @@ import time
 from types import FrameType
 from typing import Any
 
-SAVE, STOP = 1, 2
+SAVE = 1
+STOP = 2
 
 
 class Stopped(BaseException):
     """A signal asked the run to end, and its checkpoint is saved."""
 
     def __init__(self, signum: int, step: int) -> None:
-        self.signum, self.step = signum, step
+        self.signum = signum
+        self.step = step
         super().__init__(signum, step)
 
 
@@ -49,7 +51,8 @@ class Signals:
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         if not self.caught:
-            self.caught, self._since = number, time.monotonic()
+            self.caught = number
+            self._since = time.monotonic()
         elif time.monotonic() - self._since > 1:
             signal.signal(
                 number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL

@@ -90,7 +90,8 @@ class Step(pl.LightningModule):
         if not self._seen:
             return
         values = iter(torch.cat([means for _, _, means in self._seen]).tolist())
-        seen, self._seen = self._seen, []
+        seen = self._seen
+        self._seen = []
         for step, names, _ in seen:
             for name, value in zip(names, values, strict=False):
                 if not math.isfinite(value):
@@ -98,9 +99,8 @@ class Step(pl.LightningModule):
                 self.window.add(name, value)
 
     def validation_step(self, parcel: Parcel, index: int) -> None:
-        names, means = _means(
-            self._terms(parcel.batch, None)
-        )  # the same function of the weights at every step
+        # The same function of the weights at every step.
+        names, means = _means(self._terms(parcel.batch, None))
         for name, value in zip(names, means.tolist(), strict=True):
             self.validated.add(name, value, len(parcel.batch))
 
@@ -141,7 +141,8 @@ class RunningMeans:
         """Return the means as ``prefix/name`` and their sum as ``prefix/loss``, and
         start again from zero."""
         means = {name: self.total[name] / self.weight[name] for name in self.total}
-        self.total, self.weight = {}, {}
+        self.total = {}
+        self.weight = {}
         return {
             f"{prefix}/loss": sum(means.values()),
             **{f"{prefix}/{name}": value for name, value in means.items() if name != "loss"},

@@ -44,11 +44,9 @@ ATTRIBUTES = {
 }
 """The attributes that are kept: place among the 40, from 0 on, and published name."""
 
-ANNOTATION, IMAGES, MASKS = (
-    "CelebAMask-HQ-attribute-anno.txt",
-    "CelebA-HQ-img",
-    "CelebAMask-HQ-mask-anno",
-)
+ANNOTATION = "CelebAMask-HQ-attribute-anno.txt"
+IMAGES = "CelebA-HQ-img"
+MASKS = "CelebAMask-HQ-mask-anno"
 
 _COLUMNS = 40
 
@@ -96,7 +94,9 @@ def celebamask(request: Request, options: CelebAMaskOptions) -> Dataset:
         ValueError: a size that is too small, or a file that is corrupt or laid out
             otherwise.
     """
-    root, size, incomplete = request.root, options.size, options.incomplete
+    root = request.root
+    size = options.size
+    incomplete = options.incomplete
     if size < 8:
         raise ValueError(f"size {size} of celebamask must be 8 or more")
     places = (root / "celebamask", root / "CelebAMask-HQ", root)
@@ -106,7 +106,8 @@ def celebamask(request: Request, options: CelebAMaskOptions) -> Dataset:
             f"{ANNOTATION} is in none of {', '.join(map(str, places))}; {_WHERE}"
         )
     attributes = _attributes(folder / ANNOTATION)
-    photos, parts = _photos(folder, attributes, incomplete), _parts(folder, attributes, incomplete)
+    photos = _photos(folder, attributes, incomplete)
+    parts = _parts(folder, attributes, incomplete)
     modalities = (
         Modality("image", (3, size, size), "laplace", 0.75),
         Modality("mask", (1, size, size), "bernoulli", None),

@@ -44,7 +44,8 @@ def pair_by_class(
             raise ValueError(
                 f"view {view} has no row of class {lacking[0]}; every view needs every class to be paired"
             )
-    paired, index = [], []
+    paired = []
+    index = []
     for _ in range(pairings):
         label = rng.permutation(np.repeat(classes, counts))
         rows_of = np.empty((len(labels), len(label)), np.int64)

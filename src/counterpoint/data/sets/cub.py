@@ -122,7 +122,8 @@ def cub(request: Request, options: CubOptions) -> Dataset:
             otherwise, or a split without rows.
     """
     _check(options)
-    folder, clustered = _folder(request.root), options.classes == "clusters"
+    folder = _folder(request.root)
+    clustered = options.classes == "clusters"
     single = (folder / TABLE).is_file()
     birds = (
         from_table(folder, options.unpaired)

@@ -17,11 +17,9 @@ import numpy as np
 from counterpoint.data.images import Box
 from counterpoint.data.sources.files import inside
 
-TABLE, PAIRED, UNCAPTIONED = (
-    "captions.jsonl.gz",
-    "images_paired_bbox227.zip",
-    "images_uncaptioned_bbox227.zip",
-)
+TABLE = "captions.jsonl.gz"
+PAIRED = "images_paired_bbox227.zip"
+UNCAPTIONED = "images_uncaptioned_bbox227.zip"
 
 WHERE = "fetch it from https://www.vision.caltech.edu/datasets/cub_200_2011"
 
@@ -30,16 +28,16 @@ _CAPTIONS_WHERE = "fetch the captions from https://github.com/reedscot/cvpr2016"
 CLUSTERS = ("Blackbird", "Gull", "Jay", "Oriole", "Tanager", "Tern", "Warbler", "Wren")
 """Groups of species, by the last word of their names."""
 
-_HEAD, _BODY = (
-    {"2", "5", "6", "7", "11"},
-    {"1", "3", "4", "14"},
-)  # parts: beak, crown, forehead, eyes; back, belly, breast, tail
+# parts: beak, crown, forehead, eyes; back, belly, breast, tail
+_HEAD = {"2", "5", "6", "7", "11"}
+_BODY = {"1", "3", "4", "14"}
 
+# Of the published lists, after the image's number.
 _COLUMNS = {
     "image_class_labels": 1,
     "train_test_split": 1,
     "bounding_boxes": 4,
-}  # of the published lists, after the image's number
+}
 
 
 @dataclass(frozen=True)

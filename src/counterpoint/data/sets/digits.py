@@ -23,7 +23,8 @@ from counterpoint.data.sets.textures import texture
 from counterpoint.data.source import Request, Source
 from counterpoint.data.split import Split
 
-_TRAIN_PER_CLASS, _VAL_PER_CLASS = 110, 20
+_TRAIN_PER_CLASS = 110
+_VAL_PER_CLASS = 20
 
 _EVALUATION_PAIRINGS = 4
 
@@ -57,7 +58,9 @@ def digits_quadrant(request: Request, options: DigitsOptions) -> Dataset:
     Raises:
         ValueError: an option out of range.
     """
-    size, views, seed = options.size, options.views, request.seed
+    size = options.size
+    views = options.views
+    seed = request.seed
     if size < 16 or size % 2:
         raise ValueError(f"size {size} of digits-quadrant must be even and at least 16")
     if views < 1:
@@ -115,7 +118,8 @@ def _make(
 ) -> Split:
     size = modalities[0].shape[-1]
     digit, rows = pair_by_class([labels] * len(modalities), pairings, rng)
-    x, quadrants = {}, {}
+    x = {}
+    quadrants = {}
     for view, (modality, how) in enumerate(
         zip(modalities, quadrant_paints(len(modalities)), strict=True)
     ):

@@ -82,7 +82,8 @@ def tcga_mortality(request: Request, options: MortalityOptions) -> Dataset:
         ValueError: a table that is laid out otherwise, or too few patients.
         ModuleNotFoundError: pandas is not installed.
     """
-    root, seed = request.root, request.seed
+    root = request.root
+    seed = request.seed
     folder = root / "tcga" if (root / "tcga").is_dir() else root
     paths = {name: _path(folder, name) for name in (*TABLES, "clinical")}
     tables = {name: _samples(paths[name]) for name in TABLES}
@@ -159,7 +160,8 @@ def _samples(path: Path) -> DataFrame:
     table = _table(path)
     across, down = (_barcodes(pandas.Series([*names])) for names in (table.columns, table.index))
     if across[0].notna().sum() > down[0].notna().sum():
-        table, down = table.T, across
+        table = table.T
+        down = across
     kind = down[1].fillna("01").astype(int)
     tumours = np.flatnonzero(down[0].notna() & (kind < _NORMAL))
     if not len(tumours):

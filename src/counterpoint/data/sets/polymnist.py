@@ -184,11 +184,13 @@ def _pictures(
 ) -> tuple[list[np.ndarray], str]:
     """One background per view and a sentence about them: photos in order of name; views
     for which none is left get a texture of their own."""
-    size, views = chosen["size"], chosen["views"]
+    size = chosen["size"]
+    views = chosen["views"]
     if photo_folder is None and (root / "polymnist_backgrounds").is_dir():
         photo_folder = root / "polymnist_backgrounds"
     if photo_folder is None:
-        found, about = {}, "synthesised textures (no photos given)"
+        found = {}
+        about = "synthesised textures (no photos given)"
     else:
         found = dict(list(photos(photo_folder, size).items())[:views])
         about = "photos " + ", ".join(found)
@@ -211,7 +213,8 @@ def _write_split(
     number: int,
     made: Callable[[int], None],
 ) -> None:
-    size, views = chosen["size"], len(pictures)
+    size = chosen["size"]
+    views = len(pictures)
     digit, rows = pair_by_class(
         [labels] * views,
         chosen["pairings"] if part == "train" else 1,

@@ -23,7 +23,11 @@ MODALITIES = ("circle", "square")
 
 _ROWS = {"train": 20_000, "val": 1_000, "test": 2_000}
 
-_SMALLEST, _LARGEST, _STROKE, _BINS = 0.15, 0.45, 0.06, 4  # in sides of the canvas
+# in sides of the canvas
+_SMALLEST = 0.15
+_LARGEST = 0.45
+_STROKE = 0.06
+_BINS = 4
 
 _BLOCK = 64  # images at once, so that what they take on the way stays near the processor
 
@@ -49,7 +53,9 @@ def circles_squares(request: Request, options: ShapesOptions) -> Dataset:
     Raises:
         ValueError: a canvas that is too small.
     """
-    size, seed, name = options.size, request.seed, request.name
+    size = options.size
+    seed = request.seed
+    name = request.name
     shares = "size" if name == "circles-squares-size" else "filled"
     if size < 16:
         raise ValueError(f"size {size} of circles-squares must be at least 16")

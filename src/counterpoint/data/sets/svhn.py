@@ -44,7 +44,8 @@ def mnist_svhn(request: Request, options: SvhnOptions) -> Dataset:
         ValueError: a file is corrupt or laid out otherwise.
     """
     root = request.root
-    left, right = mnist(root), _svhn(root)
+    left = mnist(root)
+    right = _svhn(root)
     modalities = (
         Modality("mnist", (1, 28, 28), "laplace", 0.75),
         Modality("svhn", (3, 32, 32), "laplace", 0.75),
@@ -97,10 +98,8 @@ def _read(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
         )
     try:
         content = loadmat(path, variable_names=("X", "y"))
-        images, labels = (
-            np.asarray(content["X"]),
-            np.asarray(content["y"]).reshape(-1).astype(np.int64),
-        )
+        images = np.asarray(content["X"])
+        labels = np.asarray(content["y"]).reshape(-1).astype(np.int64)
     except (MatReadError, OSError, KeyError, ValueError, TypeError, NotImplementedError) as error:
         raise ValueError(f"{path} is corrupt or lacks X and y ({error}); fetch it again") from error
     if images.ndim != 4 or images.shape != (32, 32, 3, len(labels)) or images.dtype != np.uint8:

@@ -42,7 +42,8 @@ def texture(view: int, seed: int, side: int = 256) -> np.ndarray:
     Views differ in palette, smoothness and orientation; beyond the five built-in
     recipes they reappear with channels swapped and turned.
     """
-    recipe, again = _RECIPES[view % len(_RECIPES)], view // len(_RECIPES)
+    recipe = _RECIPES[view % len(_RECIPES)]
+    again = view // len(_RECIPES)
     rng = np.random.default_rng((seed, view))
     levels = _noise(rng, side, recipe.slope, recipe.angle + 0.7 * again, recipe.stretch)
     tone = np.clip(0.5 + levels / 4, 0, 1)  # two standard deviations span the palette
@@ -60,12 +61,12 @@ def _noise(
     """Gaussian noise (side, side) of mean 0 and variance 1 whose amplitude falls as
     frequency^-slope; it is periodic."""
     fy, fx = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij")
-    along, across = np.cos(angle) * fx + np.sin(angle) * fy, np.cos(angle) * fy - np.sin(angle) * fx
+    along = np.cos(angle) * fx + np.sin(angle) * fy
+    across = np.cos(angle) * fy - np.sin(angle) * fx
     frequency = np.hypot(stretch * along, across)
     frequency[0, 0] = np.inf
-    amplitude = (
-        np.maximum(frequency, 4 / side) ** -slope
-    )  # flat below four cycles: a crop meets all tones of the texture
+    # Flat below four cycles: a crop meets all tones of the texture.
+    amplitude = np.maximum(frequency, 4 / side) ** -slope
     amplitude[0, 0] = 0.0
     noise = np.fft.ifft2(amplitude * np.fft.fft2(rng.standard_normal((side, side)))).real
     return noise / noise.std()

@@ -45,7 +45,8 @@ def digits_usps(request: Request, options: UspsOptions) -> Dataset:
         ValueError: a file is corrupt or laid out otherwise.
     """
     root = request.root
-    left, right = mnist(root), _usps(root)
+    left = mnist(root)
+    right = _usps(root)
     modalities = (
         Modality("mnist", (1, 28, 28), "laplace", 0.75),
         Modality("usps", (1, 16, 16), "laplace", 0.75),

@@ -98,7 +98,8 @@ def from_folder(
         ]
     elif verify:
         raise ValueError(f"{folder} has no {MANIFEST} to verify against; leave verify out")
-    named, held = [head for head in PART_NAMES if (folder / head).is_dir()], dict[str, str]()
+    named = [head for head in PART_NAMES if (folder / head).is_dir()]
+    held = dict[str, str]()
     if named:
         _refuse_stray(folder, sorted(p.name for p in folder.glob("*.npy")))
         opened = {

@@ -141,7 +141,8 @@ def checked(assay: Assay, ids: Array, faults: Faults) -> Assay:
         faults.group(
             "bad-values", f"observations of {assay.name} that hold {fault}", ids[bad], what, remedy
         )
-        assay, owner = assay.without(bad), np.where(np.isin(owner, np.flatnonzero(bad)), -1, owner)
+        assay = assay.without(bad)
+        owner = np.where(np.isin(owner, np.flatnonzero(bad)), -1, owner)
     return assay
 
 
@@ -165,11 +166,9 @@ def _where(
     """Rows, columns and values of the entries of used rows that are wrong, in order."""
     if hasattr(table, "indptr"):
         at = np.flatnonzero(wrong(table.data))
-        rows, columns, values = (
-            np.searchsorted(table.indptr, at, "right") - 1,
-            table.indices[at],
-            table.data[at],
-        )
+        rows = np.searchsorted(table.indptr, at, "right") - 1
+        columns = table.indices[at]
+        values = table.data[at]
     else:
         found = [
             np.argwhere(wrong(table[i : i + block])) + np.array((i, 0))
@@ -193,7 +192,8 @@ def moments(table: Any, *, logarithmic: bool = False) -> tuple[Array, Array]:
 
     if logarithmic:
         size = np.asarray(table.sum(1), np.float64).ravel()
-        table, size = table[size > 0], size[size > 0]
+        table = table[size > 0]
+        size = size[size > 0]
         factor = (np.median(size) / size)[:, None] if len(size) else np.ones((0, 1))
         table = np.log1p(
             table.multiply(factor).tocsr() if sparse.issparse(table) else table * factor

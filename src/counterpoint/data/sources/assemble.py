@@ -125,10 +125,8 @@ def _modality(
 
 def _affordable(name: str, assays: Sequence[Assay], observations: int) -> None:
     """Refuse what would take more than half of this machine's memory."""
-    need, most = (
-        observations * sum(len(a.features) * _dtype(a).itemsize for a in assays),
-        memory() / 2,
-    )
+    need = observations * sum(len(a.features) * _dtype(a).itemsize for a in assays)
+    most = memory() / 2
     if need > most:
         largest = max(assays, key=lambda a: len(a.features))
         raise ValueError(

@@ -59,10 +59,8 @@ def captioned(
         else stack(read, photos, image.shape)[0][index]
     )
     ids = vocabulary.encode([text for some in texts for text in some or ("",)], caption.shape[0])
-    seen, said = (
-        np.array([photo is not None for photo in photos]),
-        np.array([len(some) > 0 for some in texts]),
-    )
+    seen = np.array([photo is not None for photo in photos])
+    said = np.array([len(some) > 0 for some in texts])
     return (
         {image.name: cast(Array, pixels), caption.name: ids},
         {image.name: seen[index], caption.name: said[index]},

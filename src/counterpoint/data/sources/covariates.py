@@ -102,7 +102,8 @@ def _covariate(part: str, key: str, values: Array | None, rows: int) -> Array:
 def _standardised(key: str, by_part: Flat) -> _Encoded:
     """Numbers as one column, of mean 0 and variance 1 in training."""
     train = by_part["train"]
-    mean, std = float(train.mean(dtype=np.float64)), float(train.std(dtype=np.float64))
+    mean = float(train.mean(dtype=np.float64))
+    std = float(train.std(dtype=np.float64))
     scale = std if std > 0 else 1.0
     return _Encoded(
         {part: (values[:, None] - mean) / scale for part, values in by_part.items()},

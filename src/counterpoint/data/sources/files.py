@@ -79,7 +79,8 @@ class FolderWriter:
         """Write ``key.npy`` of the given shape from blocks of its rows."""
         path = self.folder / f"{key}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
-        total, written = hashlib.sha256(), 0
+        total = hashlib.sha256()
+        written = 0
         header = {
             "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
             "fortran_order": False,
@@ -164,7 +165,8 @@ def check_npy(file: IO[bytes], size: int) -> None:
     shape, _, dtype = readers[version](file)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
-    needed, there = math.prod(shape) * max(1, dtype.itemsize), size - file.tell()
+    needed = math.prod(shape) * max(1, dtype.itemsize)
+    there = size - file.tell()
     if min(shape, default=0) < 0 or needed > there:
         raise ValueError(
             f"its header claims {needed:,} bytes of shape {shape}, and {there:,} are there"
@@ -189,7 +191,8 @@ def inside(folder: Path, name: str) -> Path:
     Raises:
         ValueError: it leaves the folder, also by a symbolic link.
     """
-    path, target = folder / name, (folder / name).resolve()
+    path = folder / name
+    target = (folder / name).resolve()
     if not target.is_relative_to(folder.resolve()):
         raise ValueError(
             f"{name!r} leaves the folder {folder}, for {target}; copy the file into it, and give its path from there"

@@ -41,7 +41,8 @@ def identified(
     if not good.all():
         kept = np.flatnonzero(good)
         assays = [replace(a, rows=a.rows[kept]) for a in assays]
-        observed, parts = observed.take(kept), parts if isinstance(parts, tuple) else parts[kept]
+        observed = observed.take(kept)
+        parts = parts if isinstance(parts, tuple) else parts[kept]
     _check_shared(assays, observed, faults)
     return assays, observed, parts
 

@@ -83,7 +83,8 @@ def image_folder(request: Request, options: ImageFolderOptions) -> Dataset:
         ValueError: an option out of range, more than one table, a table without the
             columns, what is bad, or a split without rows.
     """
-    folder, size = request.path, options.size
+    folder = request.path
+    size = options.size
     _check(options, folder)
     faults = Faults(str(folder), options.skip_bad)
     known = None if options.vocabulary is None else Vocabulary.load(options.vocabulary)
@@ -177,7 +178,8 @@ def _divided(
     seed: int,
 ) -> tuple[dict[str, list[Chosen]], dict[str, str]]:
     """The rows of each split, and notes on those that were held out from train."""
-    photos, texts = [e.photo for e in entries], [e.captions for e in entries]
+    photos = [e.photo for e in entries]
+    texts = [e.captions for e in entries]
     for lacking, there in (("image that is there", photos), ("caption", texts)):
         if not any(there):
             raise ValueError(

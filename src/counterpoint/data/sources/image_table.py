@@ -81,7 +81,8 @@ def read_entries(folder: Path, vocabulary: Vocabulary | None, faults: Faults) ->
             named.add(key)
             if name:
                 inside(folder, name)
-            entry, number = _entry(folder, where, row, vocabulary), _typed(row, "id")
+            entry = _entry(folder, where, row, vocabulary)
+            number = _typed(row, "id")
             if number is not None and number in ids:
                 raise ValueError(f"id {number!r} is there already")
             entries[key] = _joined(entries[key], entry) if key in entries else entry
@@ -207,7 +208,8 @@ def _csv(table: Path, text: str, faults: Faults) -> Iterator[tuple[int, Mapping[
     if len({*header}) < len(header):
         raise ValueError(f"{table} names a column twice in {', '.join(header)}; leave one of them")
     while True:
-        number, fields = lines.line_num + 1, []
+        number = lines.line_num + 1
+        fields = []
         with faults.at(f"{table} line {number}"):
             try:
                 fields = next(lines)

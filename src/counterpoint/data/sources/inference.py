@@ -109,10 +109,8 @@ def _channels_last(name: str, shape: tuple[int, ...]) -> bool:
         ValueError: one says this and the other that, or neither says anything.
     """
     first, middle, last = shape
-    by_count, by_square = (
-        (last in CHANNELS) - (first in CHANNELS),
-        (first == middle) - (middle == last),
-    )
+    by_count = (last in CHANNELS) - (first in CHANNELS)
+    by_square = (first == middle) - (middle == last)
     if shape == (1, 1, 1):
         return False
     if by_count * by_square < 0 or (

@@ -39,7 +39,8 @@ from counterpoint.data.split import Split
 ROWS = 32
 """Most rows that pass through an autoencoder at once."""
 
-CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+CONFIG = "config.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 _WANTED = f"an autoencoder is a folder with {CONFIG} and {WEIGHTS} of diffusers' AutoencoderKL"
 
@@ -70,9 +71,8 @@ class Autoencoder:
             "weights": _checksum(Path(folder) / WEIGHTS),
             "scaling_factor": self.config.scaling_factor,
         }
-        self.factor = 2 ** (
-            len(self.config.block_out_channels) - 1
-        )  # how many pixels make a side of a latent
+        # How many pixels make a side of a latent.
+        self.factor = 2 ** (len(self.config.block_out_channels) - 1)
         channels = self.config.latent_channels
         self.center = self._per_channel(
             self.config.latents_mean or [self.config.shift_factor or 0.0] * channels

@@ -133,14 +133,14 @@ def _filled(key: str, one: Given, of: Given | None) -> Array:
     Raises:
         ValueError: covariates and masks must not lack rows.
     """
-    head, values = key.partition("/")[0], one.values
+    head = key.partition("/")[0]
+    values = one.values
     if head == "label":
         whole = one.ids is not None and values.dtype.kind == "f"
         absent = one.absent | np.isnan(values) if whole and values.ndim == 1 else one.absent
         if whole and not (values[~absent] != np.rint(values[~absent])).any():
-            values = np.where(absent, 0, values).astype(
-                np.int64
-            )  # pandas keeps whole numbers as floats where some are missing
+            # Pandas keeps whole numbers as floats where some are missing.
+            values = np.where(absent, 0, values).astype(np.int64)
         return np.ma.array(values, mask=absent) if absent.any() and values.ndim == 1 else values
     if head == "present" and one.absent.any():
         lacking = one.absent if of is None else one.absent & ~of.absent

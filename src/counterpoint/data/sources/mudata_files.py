@@ -122,7 +122,8 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings(
             "ignore", "(Observation|Variable|obs_names|var_names).* not unique", UserWarning
         )
+        # A gene and its protein.
         warnings.filterwarnings(
             "ignore", "Cannot join columns with the same name because var_names", UserWarning
-        )  # a gene and its protein
+        )
         yield

@@ -220,7 +220,8 @@ def _assay(
         raise ValueError(
             f"{what}: unknown likelihood {family!r}; choose one of {', '.join(FAMILIES)}"
         )
-    rows, names = row_numbers(mdata, name), np.asarray(mod.obs_names, str)
+    rows = row_numbers(mdata, name)
+    names = np.asarray(mod.obs_names, str)
     _check_rows(mdata, rows, names, what)
     return Assay(name, table, rows, np.asarray(mod.var_names, str), family)
 

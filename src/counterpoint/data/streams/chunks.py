@@ -25,7 +25,9 @@ class BadRow(ValueError):
     """
 
     def __init__(self, shard: Shard, row: int | None, why: str) -> None:
-        self.shard, self.row, self.why = shard, row, why
+        self.shard = shard
+        self.row = row
+        self.why = why
         where = shard.path if row is None else f"{shard.path} row {row}"
         super().__init__(f"{where}: {why}; {REMEDY}")
 

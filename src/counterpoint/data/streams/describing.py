@@ -163,7 +163,8 @@ def _passed(
         BadRow: a chunk cannot be read, and bad ones may not be skipped.
     """
     for entry in index.shards:
-        shard, first = shard_of(index.folder / entry.file), 0
+        shard = shard_of(index.folder / entry.file)
+        first = 0
         for place, size in entry.chunks:
             asked = names()
             if not asked:

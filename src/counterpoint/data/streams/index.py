@@ -210,7 +210,8 @@ class Index:
         shards = tuple(shard_of(self.folder / entry.file) for entry in entries)
         chunks: list[Chunk] = []
         for number, entry in enumerate(entries):
-            first, bad = 0, np.array(entry.bad, np.int64)
+            first = 0
+            bad = np.array(entry.bad, np.int64)
             for place, size in entry.chunks:
                 rows = np.setdiff1d(np.arange(size), bad - first)
                 chunks += [Chunk(number, place, first, size, rows)] if len(rows) else []
@@ -230,8 +231,10 @@ class Index:
                 used.
         """
         check_fractions(fractions)
-        train, notes = self.stream("train", buffer), dict(self.notes)
-        rows, most = len(train), min(MOST_ROWS, train.block_rows)
+        train = self.stream("train", buffer)
+        notes = dict(self.notes)
+        rows = len(train)
+        most = min(MOST_ROWS, train.block_rows)
         held: dict[str, Split] = {}
         for number, (part, fraction) in enumerate(zip(("val", "test"), fractions[1:], strict=True)):
             named = self.stream(part, buffer)

@@ -81,9 +81,8 @@ def _arrow_cells(name: str, column: Any) -> Cells:
     """The cells of a column of a table."""
     pyarrow = required("pyarrow", "streams")
     types = pyarrow.types
-    array = (
-        column.chunk(0) if column.num_chunks == 1 else pyarrow.concat_arrays(column.chunks)
-    )  # the latter copies
+    # The latter copies.
+    array = column.chunk(0) if column.num_chunks == 1 else pyarrow.concat_arrays(column.chunks)
     if isinstance(array, pyarrow.ExtensionArray):
         array = array.storage
     if types.is_dictionary(array.type):
@@ -152,7 +151,8 @@ def _arrow_block(array: Any) -> Array | None:
     """Lists of one length, and lists of such lists, as one array (N, ...); None where
     they are not alike, or hold no numbers."""
     pyarrow, compute = required("pyarrow", "streams"), required("pyarrow.compute", "streams")
-    types, shape = pyarrow.types, [len(array)]
+    types = pyarrow.types
+    shape = [len(array)]
     while (
         types.is_list(array.type)
         or types.is_large_list(array.type)

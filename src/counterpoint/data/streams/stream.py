@@ -194,7 +194,8 @@ class Reader:
     """
 
     def __init__(self, stream: Stream, map: Map = map) -> None:
-        self.stream, self.map = stream, map
+        self.stream = stream
+        self.map = map
         self.last: tuple[Chunk, dict[str, Cells]] | None = None
 
     def read(self, picks: Sequence[Pick]) -> Split:
@@ -203,7 +204,8 @@ class Reader:
         Raises:
             BadRow: one cannot be used.
         """
-        stream, total = self.stream, sum(len(rows) for _, rows in picks)
+        stream = self.stream
+        total = sum(len(rows) for _, rows in picks)
         shapes = {m.name: m.shape for m in stream.modalities}
         values = {
             c.name: np.zeros((total, *shapes.get(c.name, ())), c.dtype) for c in stream.columns
@@ -223,7 +225,8 @@ class Reader:
                         stream.shards[chunk.shard], row, f"column {column.name!r}: {error}"
                     ) from None
                 if column.kind == "array" and made.dtype.kind == "f" and all_nan(made).any():
-                    here, made = here[~all_nan(made)], made[~all_nan(made)]
+                    here = here[~all_nan(made)]
+                    made = made[~all_nan(made)]
                 values[column.name][start + here] = made
                 present[column.name][start + here] = True
             start = part.stop
@@ -348,7 +351,8 @@ class StreamLoader(Loader[Stream]):
     def _blocks(self, epoch: int, first: int, reader: Reader) -> Iterator[tuple[Split, Array]]:
         """The rows of each block of this process's share, and the order in which they
         come."""
-        counts, begins = self.rows.counts, self.rank * self.share
+        counts = self.rows.counts
+        begins = self.rank * self.share
         rows = min(self.share, len(self) * self.batch_size)
         order = (
             np.random.default_rng((self.seed, epoch)).permutation(len(counts))
@@ -357,14 +361,16 @@ class StreamLoader(Loader[Stream]):
         )
         ends = np.cumsum(counts[order])
         for b in range(first, -(-rows // self.block)):
-            low, high = begins + b * self.block, begins + min((b + 1) * self.block, rows)
+            low = begins + b * self.block
+            high = begins + min((b + 1) * self.block, rows)
             chunks = range(
                 int(np.searchsorted(ends, low, "right")),
                 int(np.searchsorted(ends, high, "left")) + 1,
             )
             picks = []
             for i in chunks:
-                chunk, before = self.rows.chunks[order[i]], int(ends[i] - counts[order[i]])
+                chunk = self.rows.chunks[order[i]]
+                before = int(ends[i] - counts[order[i]])
                 picks.append((chunk, chunk.rows[max(0, low - before) : high - before]))
             rng = np.random.default_rng((self.seed, epoch, self.rank, b))
             yield (

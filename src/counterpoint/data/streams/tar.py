@@ -95,7 +95,8 @@ class _Chunks:
         self.key = key
         if self.rows >= CHUNK_ROWS or offset - self.place >= CHUNK_BYTES:
             self.chunks.append((self.place, self.rows))
-            self.place, self.rows = offset, 0
+            self.place = offset
+            self.rows = 0
         self.place = offset if not self.rows else self.place
         self.rows += 1
 

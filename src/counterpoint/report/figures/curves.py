@@ -33,7 +33,8 @@ def read_history(path: str | Path) -> Series:
             raise ValueError(
                 f"{path} is empty; expected a CSV file with a header, as training writes it"
             )
-        names, lines = list(reader.fieldnames), list(reader)
+        names = list(reader.fieldnames)
+        lines = list(reader)
     axis = next((name for name in ("step", "epoch") if name in names), None)
     curves: Series = {}
     for name in names:

@@ -103,9 +103,8 @@ def _umap(points: np.ndarray, seed: int) -> np.ndarray:
             n_neighbors=min(15, len(points) - 1), random_state=seed, n_jobs=1
         ).fit_transform(points)
     finally:
-        torch.set_num_threads(
-            threads
-        )  # numba, which umap runs on, changes the number for the whole process
+        # Numba, which umap runs on, changes the number for the whole process.
+        torch.set_num_threads(threads)
     return result
 
 

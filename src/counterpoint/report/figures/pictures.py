@@ -87,7 +87,8 @@ def recombinations(
     private = _first({k: v[m.name] for k, v in split.private_labels.items() if m.name in v})
     rows = complete_rows(split, n, _first(split.shared_labels), seed)
     columns = complete_rows(split, n, private, seed + 1)
-    shared_batch, private_batch = batch_of(method, split, rows), batch_of(method, split, columns)
+    shared_batch = batch_of(method, split, rows)
+    private_batch = batch_of(method, split, columns)
     pairs = (
         batch_of(method, split, which)
         for which in (np.repeat(rows, len(columns)), np.tile(columns, len(rows)))

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from counterpoint.data import Split
     from counterpoint.methods import Method
 
-_GRID_SIDE, _ZOOM_ROUNDS = 32, 3
+_GRID_SIDE = 32
+_ZOOM_ROUNDS = 3
 _ENCLOSED_MASS = 0.95
 
 
@@ -125,8 +126,10 @@ def _log_posterior(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """log p(z) + Σ_m log p(x_m | z) of one row on a grid, (N, N), and the grid's axes:
     first of the whole panel, then closer and closer around where the mass is."""
-    model, names = method.model, tuple(given)
-    low, high = np.full(2, -reach), np.full(2, reach)
+    model = method.model
+    names = tuple(given)
+    low = np.full(2, -reach)
+    high = np.full(2, reach)
     for turn in range(_ZOOM_ROUNDS):
         axes = [np.linspace(low[d], high[d], _GRID_SIDE) for d in range(2)]
         z = (

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, FAINT = "#1f1d1a", "#b9b4aa"
-SHARED, PRIVATE = "#2a8c93", "#d0653f"
+INK = "#1f1d1a"
+FAINT = "#b9b4aa"
+SHARED = "#2a8c93"
+PRIVATE = "#d0653f"
 CLASSES = (
     "#2a8c93",
     "#d0653f",

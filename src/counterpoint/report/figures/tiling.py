@@ -96,7 +96,8 @@ def _fitted(tile: np.ndarray, size: int) -> np.ndarray:
     factor = max(1, size // max(tile.shape[:2]))
     pixels = tile.repeat(factor, 0).repeat(factor, 1)
     canvas = np.zeros((size, size, 4), np.uint8)
-    top, left = (size - pixels.shape[0]) // 2, (size - pixels.shape[1]) // 2
+    top = (size - pixels.shape[0]) // 2
+    left = (size - pixels.shape[1]) // 2
     canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = np.dstack(
         [pixels, np.full(pixels.shape[:2], 255, np.uint8)]
     )
@@ -135,7 +136,8 @@ def mosaic(
     size = max((side for cell in pictures for side in cell.shape[:2]), default=32)
     tops = _offsets(len(cells), block[0], size, lead)
     lefts = _offsets(len(cells[0]), block[1], size, lead)
-    height, width = tops[-1] + size, lefts[-1] + size
+    height = tops[-1] + size
+    width = lefts[-1] + size
     canvas = np.zeros((height, width, 4), np.uint8)
     unit = inches / size
     margin_left = 0.085 * max((len(label) for label in rows), default=0) + (0.12 if rows else 0.02)

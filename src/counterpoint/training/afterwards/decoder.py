@@ -71,12 +71,14 @@ def fit_decoder(
             its former decoders and weights.
     """
     options = with_changes(options, changes)
-    model, stages = method.model, method.stages
+    model = method.model
+    stages = method.stages
     if isinstance(model.refiner, Refiner) and model.refiner.options.signal == "error":
         raise ValueError(
             "the refiner of this model compares values with decoded means, and diffusion has none; fit one with signal='gradient'"
         )
-    before, additions = {name: model.decoder(name) for name in model.names}, dict(model.additions)
+    before = {name: model.decoder(name) for name in model.names}
+    additions = dict(model.additions)
     with weights_from(options.seed):
         model.replace_decoders(denoiser)
     try:
@@ -84,7 +86,8 @@ def fit_decoder(
         loss = DecoderFit(denoiser.modalities)
         fitted = [model.likelihood(name) for name in denoiser.modalities]
         method.stages = (Stage([(loss, Ramp(1.0))], trains=fitted),)
-        rows, described = train.having(denoiser.modalities), {"denoiser": asdict(denoiser)}
+        rows = train.having(denoiser.modalities)
+        described = {"denoiser": asdict(denoiser)}
         return fit(
             method,
             rows,

@@ -67,7 +67,8 @@ def fit_refiner(
             f"fit_refiner needs steps and batch_size of 1 or more and lr in (0, 1], got {steps}, {batch_size}, {lr}"
         )
     checks.whole("seed", seed, 0)
-    before, training = method.model.refiner, method.training
+    before = method.model.refiner
+    training = method.training
     method.eval()
     try:
         with torch.random.fork_rng():
