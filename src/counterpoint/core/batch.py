@@ -6,7 +6,7 @@ read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -134,18 +134,17 @@ class Batch:
 
     def __getitem__(self, rows: Tensor | slice) -> Batch:
         """The batch of the chosen rows."""
-        x, present, entries = (
-            {k: v[rows] for k, v in tensors.items()}
-            for tensors in (self.x, self.present, self.entries)
-        )
-        return Batch(x, present, self.covariates[rows], entries, self.modalities)
+        return self._each(lambda values: values[rows])
 
     def to(self, device: torch.device | str) -> Batch:
-        x, present, entries = (
-            {k: v.to(device) for k, v in tensors.items()}
-            for tensors in (self.x, self.present, self.entries)
-        )
-        return Batch(x, present, self.covariates.to(device), entries, self.modalities)
+        return self._each(lambda values: values.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor changed alike."""
+        x = {name: change(values) for name, values in self.x.items()}
+        present = {name: change(values) for name, values in self.present.items()}
+        entries = {name: change(values) for name, values in self.entries.items()}
+        return Batch(x, present, change(self.covariates), entries, self.modalities)
 
     def observed(self, name: str) -> Tensor:
         """(B, *shape) bool: which values of a modality are there."""

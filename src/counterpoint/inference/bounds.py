@@ -141,10 +141,8 @@ def elbo(
 
 def _joined(parts: Sequence[Diagonal], count: int) -> Diagonal:
     """Of T distributions of S or of one component, one of T S."""
-    loc, scale = (
-        torch.cat([t.expand(count, -1, -1) for t in each])
-        for each in zip(*((q.loc, q.scale) for q in parts), strict=True)
-    )
+    loc = torch.cat([q.loc.expand(count, -1, -1) for q in parts])
+    scale = torch.cat([q.scale.expand(count, -1, -1) for q in parts])
     return type(parts[0])(loc, scale)
 
 

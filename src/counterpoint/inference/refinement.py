@@ -77,17 +77,15 @@ class Trace:
             # Of (T + 1, S, B, D), (S, B, D)
             return torch.stack(values)[at, :, rows].transpose(0, 1)
 
-        return [
-            self.last.moved(
-                {
-                    k: type(q)(
-                        taken([p[k].loc for p in parts], at), taken([p[k].scale for p in parts], at)
-                    )
-                    for k, q in parts[0].items()
-                }
-            )
-            for at in order
-        ]
+        chosen = []
+        for at in order:
+            moved = {}
+            for key, q in parts[0].items():
+                loc = taken([part[key].loc for part in parts], at)
+                scale = taken([part[key].scale for part in parts], at)
+                moved[key] = type(q)(loc, scale)
+            chosen.append(self.last.moved(moved))
+        return chosen
 
 
 def trace_of(model: Model, encoding: Encoding) -> Trace:

@@ -108,12 +108,11 @@ def _score_cross(
     scores: Scores, generations: Generations, label: str, truth: Array, chance: Chance | None
 ) -> None:
     """From one other modality, and from sets of several."""
-    pairs = {
-        Way((source,), target): seen.hits(label, truth)
-        for source, by_target in generations.singles.items()
-        for target, seen in by_target.items()
-        if source != target and label in seen.labels
-    }
+    pairs = {}
+    for source, by_target in generations.singles.items():
+        for target, seen in by_target.items():
+            if source != target and label in seen.labels:
+                pairs[Way((source,), target)] = seen.hits(label, truth)
     if not pairs:
         return
     cross = _metric(setting="cross", label=label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,13 +44,8 @@ class Seen:
             key: np.concatenate([getattr(p, key) for p in parts])
             for key in ("rows", "features", "detail", "f1")
         }
-        labels, points = (
-            {
-                name: np.concatenate([getattr(p, key)[name] for p in parts])
-                for name in getattr(parts[0], key)
-            }
-            for key in ("labels", "points")
-        )
+        labels = _joined([part.labels for part in parts])
+        points = _joined([part.points for part in parts])
         return Seen(labels=labels, points=points, **arrays)
 
     def hits(self, label: str, truth: Array) -> Array:
@@ -94,3 +90,8 @@ def decided(values: Tensor, modality: Modality) -> Tensor:
 def is_image(modality: Modality) -> bool:
     """Whether the values of a modality are images (channels, height, width)."""
     return len(modality.shape) == 3 and modality.likelihood != "categorical"
+
+
+def _joined(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """The arrays of each name, one after the other."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

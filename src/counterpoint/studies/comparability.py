@@ -48,13 +48,9 @@ def _changes_the_loss(base: Recipe, field: str, values: Sequence[Any]) -> bool:
 
 def _objective(method: Method) -> list[object]:
     """The parts of each stage, with their final weights and settings."""
-    return [
-        (
-            stage.name,
-            type(loss).__name__,
-            ramp.value,
-            {k: v for k, v in vars(loss).items() if isinstance(v, bool | int | float | str)},
-        )
-        for stage in method.stages
-        for loss, ramp in stage.losses
-    ]
+    parts: list[object] = []
+    for stage in method.stages:
+        for loss, ramp in stage.losses:
+            plain = {k: v for k, v in vars(loss).items() if isinstance(v, bool | int | float | str)}
+            parts.append((stage.name, type(loss).__name__, ramp.value, plain))
+    return parts

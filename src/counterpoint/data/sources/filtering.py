@@ -171,12 +171,9 @@ def telling(observed: Observed, assays: Sequence[Assay], train: Array, faults: F
         return len(known) > 1
 
     shared = {k: v for k, v in observed.labels.items() if tells(k, v, train)}
-    private = {
-        label: {
-            name: v for name, v in by.items() if tells(f"{label}/{name}", v, train & present[name])
-        }
-        for label, by in observed.private_labels.items()
-    }
-    return replace(
-        observed, labels=shared, private_labels={k: by for k, by in private.items() if by}
-    )
+    private: dict[str, dict[str, Array]] = {}
+    for label, by_assay in observed.private_labels.items():
+        for name, values in by_assay.items():
+            if tells(f"{label}/{name}", values, train & present[name]):
+                private.setdefault(label, {})[name] = values
+    return replace(observed, labels=shared, private_labels=private)

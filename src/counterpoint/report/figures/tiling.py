@@ -159,10 +159,14 @@ def mosaic(
                 canvas[top : top + size, left : left + size] = _fitted(cell, size)
     axes.imshow(canvas, extent=(0, width, height, 0), interpolation="none", aspect="auto")
     for i, label in enumerate(rows):
-        middle = (tops[i * block[0]] + tops[(i + 1) * block[0] - 1] + size) / 2
+        first = tops[i * block[0]]
+        last = tops[(i + 1) * block[0] - 1]
+        middle = (first + last + size) / 2
         axes.text(-0.09 / unit, middle, label, ha="right", va="center", fontsize=8.5, color=INK)
     for j, label in enumerate(columns):
-        middle = (lefts[j * block[1]] + lefts[(j + 1) * block[1] - 1] + size) / 2
+        first = lefts[j * block[1]]
+        last = lefts[(j + 1) * block[1] - 1]
+        middle = (first + last + size) / 2
         axes.text(middle, -0.09 / unit, label, ha="center", va="bottom", fontsize=8.5, color=INK)
     return figure
 

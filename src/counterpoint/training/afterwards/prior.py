@@ -17,6 +17,7 @@ from counterpoint.data.rows import Rows
 from counterpoint.model.fitted_priors import EstimatedPrior, FittedPrior, TrainedPrior
 from counterpoint.nn.evaluation import evaluating
 from counterpoint.probability.distributions import Posterior
+from counterpoint.training.afterwards.history import in_hundreds
 from counterpoint.training.trainable import TrainableModel
 
 Item = TypeVar("Item")
@@ -120,7 +121,7 @@ def _train(
         history.append(float(loss.detach()))
     for prior in priors.values():
         prior.eval()
-    return [sum(part) / len(part) for part in (history[i : i + 100] for i in range(0, steps, 100))]
+    return in_hundreds(history)
 
 
 def _posteriors(

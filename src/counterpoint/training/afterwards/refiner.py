@@ -18,7 +18,8 @@ from counterpoint.training.afterwards.prior import shown
 from counterpoint.training.result import NonFiniteLoss
 
 if TYPE_CHECKING:
-    from counterpoint.training.trainable import TrainableModel
+    from counterpoint.training.afterwards.history import in_hundreds
+from counterpoint.training.trainable import TrainableModel
 
 
 @checks.arguments
@@ -84,7 +85,7 @@ def fit_refiner(
         raise
     finally:
         method.train(training)
-    return [sum(part) / len(part) for part in (history[i : i + 100] for i in range(0, steps, 100))]
+    return in_hundreds(history)
 
 
 def _train(
