@@ -141,9 +141,9 @@ class Dataset:
             ValueError: a split that would be empty.
         """
         whole = joined([*self.splits().values()])
-        place = {
-            key: row for row, key in enumerate(key for part in self.splits() for key in keys[part])
-        }
+        place = {}
+        for row, key in enumerate(key for part in self.splits() for key in keys[part]):
+            place[key] = row
         parts = {}
         for part in self.splits():
             rows = np.array([place[key] for key in wanted[part] if key in place], np.int64)

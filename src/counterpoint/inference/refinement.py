@@ -179,7 +179,10 @@ def ascended(
             }
             bound = elbo(model, encoding, [start.moved(parts)], given, samples=samples, beta=beta)
             optimiser.zero_grad()
-            at = [t for pair in free.values() for t in pair]
+            at = []
+            for pair in free.values():
+                for t in pair:
+                    at.append(t)
             slopes = torch.autograd.grad(-bound.sum(), at)
             stopped = stopped | ~_finite(slopes)
             for t, slope in zip(at, slopes, strict=True):

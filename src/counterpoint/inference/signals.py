@@ -60,7 +60,10 @@ def _gradients(
         bound = (
             q.shares * component_bounds(model, encoding, leaves, drawn, given, refiner.beta)
         ).sum()
-        at = [t for part in leaves.values() for t in (part.loc, part.scale)]
+        at = []
+        for part in leaves.values():
+            for t in (part.loc, part.scale):
+                at.append(t)
         slopes = iter(torch.autograd.grad(bound, at, create_graph=unroll))
     found = {}
     for key, part in leaves.items():

@@ -72,10 +72,15 @@ def _stages(model: Model, joint: JointEncoder, options: IterativeOptions) -> lis
         toward = Alignment(options.direction or "reverse")
     align = (toward, Ramp(options.align, 0, options.align_warmup))
     encoders = [e for e in model.posterior.encoders.values() if isinstance(e, Encoder)]
-    of_w = [
-        part for e in encoders for part in (e.private_trunk, e.private_head) if part is not None
-    ]
-    of_z = [part for e in encoders for part in (e.shared_trunk, e.shared_head)]
+    of_w = []
+    for e in encoders:
+        for part in (e.private_trunk, e.private_head):
+            if part is not None:
+                of_w.append(part)
+    of_z = []
+    for e in encoders:
+        for part in (e.shared_trunk, e.shared_head):
+            of_z.append(part)
     learning = [joint, *of_w, model.decoders, model.refiners]
     stages = [Stage([refine, align], name="refine", trains=[*learning, *of_z])]
     if options.staged:

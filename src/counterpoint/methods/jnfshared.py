@@ -83,7 +83,10 @@ class JNFShared(Method):
             if options.align == "contrast"
             else ProjectionCorrelation(top=options.top)
         )
-        heads = [part for encoder in encoders.values() for part in encoder.after_projection]
+        heads = []
+        for encoder in encoders.values():
+            for part in encoder.after_projection:
+                heads.append(part)
         super().__init__(
             model,
             Stage([(loss, Ramp(1.0))], name="shared", trains=[*projectors.values()]),

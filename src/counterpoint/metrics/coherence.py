@@ -54,10 +54,9 @@ def score_coherence(generations: Generations, chances: Chances | None = None) ->
     split = generations.split
     chances = chances or {}
     shared = {label: np.asarray(values) for label, values in split.shared_labels.items()}
-    private = {
-        label: {name: np.asarray(values) for name, values in by_modality.items()}
-        for label, by_modality in split.private_labels.items()
-    }
+    private = {}
+    for label, by_modality in split.private_labels.items():
+        private[label] = {name: np.asarray(values) for name, values in by_modality.items()}
     if not shared and not private:
         scores.left_out["coherence"] = "the data set has no labels"
         return scores
@@ -117,9 +116,9 @@ def _score_cross(
         return
     cross = _metric(setting="cross", label=label)
     scores.add_accuracy(cross, pairs, chance=chance)
-    for target in dict.fromkeys(way.target for way in pairs):
-        into = {way: hits for way, hits in pairs.items() if way.target == target}
-        scores.add_accuracy(cross.along(Way(target=target)), into, each=False, chance=chance)
+    for name in dict.fromkeys(way.target for way in pairs):
+        into = {way: hits for way, hits in pairs.items() if way.target == name}
+        scores.add_accuracy(cross.along(Way(target=name)), into, each=False, chance=chance)
     one = _metric(setting="given", size=1, label=label)
     scores.add_accuracy(one, pairs, each=False, chance=chance)
     for size in range(2, len(generations.names)):

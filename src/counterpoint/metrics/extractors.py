@@ -59,13 +59,12 @@ def name_of(extractor: Extractor) -> str:
 @contextmanager
 def settled(extractors: Iterable[Extractor]) -> Iterator[None]:
     """Put networks in evaluation mode, and restore their mode afterwards."""
-    training = [
-        module
-        for extractor in extractors
-        if isinstance(extractor, nn.Module)
-        for module in extractor.modules()
-        if module.training
-    ]
+    training = []
+    for extractor in extractors:
+        if isinstance(extractor, nn.Module):
+            for module in extractor.modules():
+                if module.training:
+                    training.append(module)
     for module in training:
         module.training = False
     try:

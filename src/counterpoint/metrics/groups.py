@@ -60,7 +60,10 @@ def register(group: Group) -> None:
     """
     if group.name in GROUPS:
         raise ValueError(f"a group {group.name!r} is there already; choose another name")
-    taken = {kind: other.name for other in GROUPS.values() for kind in other.kinds}
+    taken = {}
+    for other in GROUPS.values():
+        for kind in other.kinds:
+            taken[kind] = other.name
     for kind in group.kinds:
         if kind in taken:
             raise ValueError(
@@ -127,7 +130,10 @@ def group_of(metric: str) -> str:
     Raises:
         ValueError: no group's metrics begin so.
     """
-    kinds = {kind: group.name for group in GROUPS.values() for kind in group.kinds}
+    kinds = {}
+    for group in GROUPS.values():
+        for kind in group.kinds:
+            kinds[kind] = group.name
     fitting = [kind for kind in kinds if _begins_with(metric, kind)]
     if fitting:
         return kinds[max(fitting, key=len)]

@@ -40,10 +40,9 @@ class Seen:
     @staticmethod
     def cat(parts: list[Seen]) -> Seen:
         """Concatenate along the rows."""
-        arrays = {
-            key: np.concatenate([getattr(p, key) for p in parts])
-            for key in ("rows", "features", "detail", "f1")
-        }
+        arrays = {}
+        for key in ("rows", "features", "detail", "f1"):
+            arrays[key] = np.concatenate([getattr(p, key) for p in parts])
         labels = _joined([part.labels for part in parts])
         points = _joined([part.points for part in parts])
         return Seen(labels=labels, points=points, **arrays)

@@ -116,7 +116,10 @@ class MoPoERule(Rule):
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
         if len(given) == 1:
             return encoding.shared[given[0]]
-        subsets = [s for n in range(1, len(given) + 1) for s in combinations(range(len(given)), n)]
+        subsets = []
+        for n in range(1, len(given) + 1):
+            for s in combinations(range(len(given)), n):
+                subsets.append(s)
         members = encoding.members(given)  # (M, B)
         # (S, M + 1): N(0, I) is the last
         chosen = torch.zeros(len(subsets), len(given) + 1, dtype=torch.bool, device=members.device)

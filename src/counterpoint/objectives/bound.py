@@ -224,8 +224,14 @@ class Bound(Loss):
             )
 
     def forward(self, model: Model, encoding: Encoding) -> Ask:
-        routes = [route for rule in self.routes for route in rule(model.names)]
-        sources = [(route, q) for route in routes for q in self.condition(model, encoding, route)]
+        routes = []
+        for rule in self.routes:
+            for route in rule(model.names):
+                routes.append(route)
+        sources = []
+        for route in routes:
+            for q in self.condition(model, encoding, route):
+                sources.append((route, q))
         drawn = [self._drawn(model, route, q) for route, q in sources]
         draws = [Draw(draw.latents, draw.route.targets) for draw in drawn]
         return Ask(draws, partial(self._terms, model, encoding, drawn))

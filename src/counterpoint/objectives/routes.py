@@ -77,6 +77,9 @@ class RandomSubsets:
     count: int
 
     def __call__(self, names: tuple[str, ...]) -> list[Route]:
-        proper = [s for n in range(2, len(names)) for s in combinations(names, n)]
+        proper = []
+        for n in range(2, len(names)):
+            for s in combinations(names, n):
+                proper.append(s)
         chosen = torch.randperm(len(proper), generator=noise.generator())[: self.count].tolist()
         return [Route(proper[i], proper[i]) for i in chosen]

@@ -121,11 +121,10 @@ def quality_table(scores: Iterable[Score], data: Dataset) -> Table:
 def given_table(scores: Sequence[Score], data: Dataset) -> Table:
     """By modality and set of given modalities, smaller sets first."""
     cells = _cells_by_given(scores)
-    kinds = [
-        kind
-        for kind in GIVEN_TITLES
-        if any(kind in by_kind for sets in cells.values() for by_kind in sets.values())
-    ]
+    kinds = []
+    for kind in GIVEN_TITLES:
+        if any(kind in by_kind for sets in cells.values() for by_kind in sets.values()):
+            kinds.append(kind)
     rows = []
     for m in data.modalities:
         sets = cells.get(m.name, {})

@@ -318,11 +318,10 @@ class _Work:
 
 def _default_metrics(data: Dataset, measured: set[str]) -> tuple[str, ...]:
     """The metrics that are drawn unless others are named, if they were measured."""
-    of_labels = [
-        replace(metric, label=label)
-        for metric in DRAWN_METRICS
-        for label in data.test.shared_labels
-    ]
+    of_labels = []
+    for metric in DRAWN_METRICS:
+        for label in data.test.shared_labels:
+            of_labels.append(replace(metric, label=label))
     likelihood = Metric(group="likelihood", kind="loglik/joint")
     names = [metric.name for metric in (*of_labels, likelihood)]
     return tuple(name for name in names if name in measured)

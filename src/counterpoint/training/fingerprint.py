@@ -178,11 +178,10 @@ def _names(
 
 def _label_checksum(split: Split, order: np.ndarray) -> str:
     """A checksum of labels and covariates, of rows in this order."""
-    private = {
-        f"{label}/{name}": values
-        for label, by in split.private_labels.items()
-        for name, values in by.items()
-    }
+    private = {}
+    for label, by in split.private_labels.items():
+        for name, values in by.items():
+            private[f"{label}/{name}"] = values
     names = (split.covariate_names, sorted(split.shared_labels), sorted(private))
     total = hashlib.sha256(repr(names).encode())
     labels = {**split.shared_labels, **private}

@@ -216,9 +216,10 @@ def for_stage(options: FitOptions, name: str) -> FitOptions:
             range.
     """
     changes = options.stages.get(name, {})
-    shared = [
-        key for key in changes if key not in {f.name for f in fields(FitOptions)} - _RUN_OPTIONS
-    ]
+    shared = []
+    for key in changes:
+        if key not in {f.name for f in fields(FitOptions)} - _RUN_OPTIONS:
+            shared.append(key)
     if shared:
         raise ValueError(
             f"stages.{name}: {shared[0]!r} is no option that a stage can have for itself"

@@ -188,11 +188,9 @@ def _lines(path: Path) -> tuple[str, ...]:
 def from_table(folder: Path, unpaired: bool) -> list[Bird]:
     """Read the layout of one table, in its order. Without ``unpaired``, only the zip of
     images with captions is read."""
-    photos = {
-        name: content
-        for archive in (PAIRED, UNCAPTIONED)[: 1 + unpaired]
-        for name, content in _unzipped(folder / archive).items()
-    }
+    photos: dict[str, bytes] = {}
+    for archive in (PAIRED, UNCAPTIONED)[: 1 + unpaired]:
+        photos |= _unzipped(folder / archive)
     birds = []
     for row in _rows(folder / TABLE):
         if (

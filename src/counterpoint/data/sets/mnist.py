@@ -121,9 +121,10 @@ def _fetch(url: str, path: Path, expected: str) -> None:
 
 
 def _find(root: Path, name: str) -> Path | None:
-    candidates = [
-        folder / n for folder in (root / "mnist", root) for n in (name, name.removesuffix(".gz"))
-    ]
+    candidates = []
+    for folder in (root / "mnist", root):
+        for n in (name, name.removesuffix(".gz")):
+            candidates.append(folder / n)
     return next((path for path in candidates if path.is_file()), None)
 
 

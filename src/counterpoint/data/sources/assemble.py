@@ -209,10 +209,9 @@ def _notes(
         f"{len(a.features):,} of the {len(b.features):,} of {a.name}" for b, a in fewer
     )
     size = sum(len(a.rows) * len(a.features) * _dtype(a).itemsize for a in after) / 1e6
-    same = {
-        f"constant features of {name}": [feature for feature, _ in features]
-        for name, features in constants.items()
-    }
+    same = {}
+    for name, features in constants.items():
+        same[f"constant features of {name}"] = [feature for feature, _ in features]
     return {
         **({"constant": f"left out {all_groups(same)}"} if same else {}),
         **({"features": f"{kept}, those that vary most over the train rows"} if kept else {}),

@@ -262,10 +262,11 @@ def check_files(
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
     """Compute one checksum for a prepared set, over its modalities and the checksums of
     its files. How values are shown does not count."""
-    modalities = [
-        {k: v for k, v in m.items() if k not in DISPLAY_FIELDS and (k != "covariates" or v)}
-        for m in manifest["modalities"]
-    ]
+    modalities = []
+    for m in manifest["modalities"]:
+        modalities.append(
+            {k: v for k, v in m.items() if k not in DISPLAY_FIELDS and (k != "covariates" or v)}
+        )
     record = {
         "modalities": modalities,
         "files": {name: facts["sha256"] for name, facts in manifest["files"].items()},

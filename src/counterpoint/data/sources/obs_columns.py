@@ -43,7 +43,10 @@ def column_of(mdata: MuData, name: str, where: str) -> Any:
         rows = row_numbers(mdata, mod)
         values = mdata[mod].obs[column].iloc[rows.clip(0)].set_axis(mdata.obs_names)
         return values.where(rows >= 0)
-    own = [f"{key}:{c}" for key in mdata.mod for c in mdata[key].obs]
+    own = []
+    for key in mdata.mod:
+        for c in mdata[key].obs:
+            own.append(f"{key}:{c}")
     return among(name, list(dict.fromkeys([*mdata.obs, *own])), "obs column", where)
 
 

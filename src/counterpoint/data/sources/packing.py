@@ -67,11 +67,10 @@ def carry_over(
             yield np.asarray(values[start : start + rows])
             told(len(values[start : start + rows]))
 
-    private = {
-        f"label/{label}/{name}": values
-        for label, by in split.private_labels.items()
-        for name, values in by.items()
-    }
+    private = {}
+    for label, by in split.private_labels.items():
+        for name, values in by.items():
+            private[f"label/{label}/{name}"] = values
     shared = {f"label/{label}": values for label, values in split.shared_labels.items()}
     present = {f"present/{name}": mask for name, mask in split.present.items() if not mask.all()}
     for name, values in split.x.items():

@@ -185,7 +185,11 @@ def setup_mudata(
 def _check_keys(wanted: Iterable[str], by_modality: Sequence[object], where: str) -> None:
     """Check that mappings by modality name only modalities that are read."""
     known = [*wanted]
-    keys = [key for mapping in by_modality if isinstance(mapping, Mapping) for key in mapping]
+    keys = []
+    for mapping in by_modality:
+        if isinstance(mapping, Mapping):
+            for key in mapping:
+                keys.append(key)
     stray = [key for key in keys if key not in known]
     if stray:
         raise ValueError(

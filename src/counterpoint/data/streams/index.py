@@ -176,10 +176,9 @@ class Index:
     def about(self, path: Path) -> str:
         """Describe the index: a line for shards, modalities and labels, and all that
         was skipped."""
-        rows = {
-            part: len(self.stream(part))
-            for part in dict.fromkeys(entry.part for entry in self.shards)
-        }
+        rows = {}
+        for part in dict.fromkeys(entry.part for entry in self.shards):
+            rows[part] = len(self.stream(part))
         counts = ", ".join(f"{count:,} rows of {part}" for part, count in rows.items())
         shown = ", ".join(
             f"{m.name} {'×'.join(map(str, m.shape))} {m.likelihood}" for m in self.modalities

@@ -179,7 +179,10 @@ def _members(shard: Tar, seen: dict[str, Survey], wanted: Wanted) -> tuple[str, 
     Args:
         shard: the first archive, whose first chunk shows the fields of JSON members.
     """
-    members = {name: kind for survey in seen.values() for name, kind in survey.columns.items()}
+    members = {}
+    for survey in seen.values():
+        for name, kind in survey.columns.items():
+            members[name] = kind
     has_fields = members.pop("json", None) and wanted.columns is None
     place, rows = next(iter(seen.values())).chunks[0]
     fields = _checked(shard, partial(shard.cells, place, rows)) if has_fields else {}

@@ -132,7 +132,11 @@ def mosaic(
 
     if not cells or not cells[0]:
         raise ValueError("a mosaic needs at least one tile")
-    pictures = [cell for row in cells for cell in row if isinstance(cell, np.ndarray)]
+    pictures = []
+    for row in cells:
+        for cell in row:
+            if isinstance(cell, np.ndarray):
+                pictures.append(cell)
     size = max((side for cell in pictures for side in cell.shape[:2]), default=32)
     tops = _offsets(len(cells), block[0], size, lead)
     lefts = _offsets(len(cells[0]), block[1], size, lead)
