@@ -32,7 +32,8 @@ def run(words: Sequence[str]) -> None:
     if verb == "list":
         parsed(parser_for("data list", "Known data sets."), words[1:])
         width = max(map(len, datasets.names()))
-        print("\n".join(f"{name:<{width}}  {about}" for name, about in datasets.names().items()))
+        for name, about in datasets.names().items():
+            print(f"{name:<{width}}  {about}")
         return
     if verb == "prepare":
         print(called(datasets.prepare, "data prepare", words[1:]))

@@ -170,7 +170,8 @@ class Conversion:
                     f"modality {self.asked.name!r}: word {word!r} is not in the model's vocabulary, which has nothing for unknown ones"
                 )
         length = self.asked.shape[0]
-        return torch.nn.functional.pad(ids[:, :length], (0, max(0, length - ids.shape[1])))
+        padding = max(0, length - ids.shape[1])
+        return torch.nn.functional.pad(ids[:, :length], (0, padding))
 
 
 def of_group(name: str) -> str:
@@ -221,7 +222,9 @@ def converted_covariates(asked: Modality, given: Modality, values: Tensor) -> Te
     for i, name in enumerate(asked.covariates):
         if name in place:
             mean, std = theirs[place[name]]
-            made[:, i] = (values[:, place[name]] * std + mean - mine[i][0]) / mine[i][1]
+            measured = values[:, place[name]] * std + mean
+            own_mean, own_std = mine[i]
+            made[:, i] = (measured - own_mean) / own_std
     return made
 
 

@@ -47,7 +47,10 @@ def _by_column(table: Any) -> bool:
     numbers of things, and no counts that were scaled."""
     if hasattr(table, "indptr") or table.ndim != 2:
         return False
-    kinds = [(column[column > 0] == np.rint(column[column > 0])) for column in table.T]
+    kinds = []
+    for column in table.T:
+        positive = column[column > 0]
+        kinds.append(positive == np.rint(positive))
     shares = [float(kind.mean()) for kind in kinds if len(kind)]
     return all(share == 1 or share < _WHOLE for share in shares)
 

@@ -348,7 +348,8 @@ def covariates_of(modalities: Iterable[Modality]) -> tuple[str, ...]:
     """
     found = {m.covariates: m.name for m in modalities if m.covariates}
     if len(found) > 1:
-        (a, b), (first, second) = list(found.values())[:2], list(found)[:2]
+        a, b = list(found.values())[:2]
+        first, second = list(found)[:2]
         raise ValueError(
             f"modality {a!r} reads the covariates {', '.join(first)}, and {b!r} {', '.join(second)}; let each read all or none"
         )

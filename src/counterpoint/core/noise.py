@@ -78,7 +78,8 @@ def uniform_like(x: Tensor) -> Tensor:
 def laplace_like(x: Tensor) -> Tensor:
     """Laplace numbers of location 0 and scale 1, of the shape, dtype and device of
     ``x``."""
-    u = torch.empty_like(x).uniform_(torch.finfo(x.dtype).eps - 1, 1, generator=generator(x.device))
+    least = torch.finfo(x.dtype).eps - 1
+    u = torch.empty_like(x).uniform_(least, 1, generator=generator(x.device))
     return -u.sign() * torch.log1p(-u.abs())
 
 

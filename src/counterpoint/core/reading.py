@@ -291,11 +291,14 @@ def _outside(modality: Modality, block: Array, here: Array, whole: bool) -> tupl
         if whole
         else (1, 0.0 if modality.likelihood == "bernoulli" else SLACK)
     )
-    bad = here & ((block < -slack) | (block > top + slack)).reshape(len(block), -1).any(1)
+    outside = (block < -slack) | (block > top + slack)
+    bad = here & outside.reshape(len(block), -1).any(1)
     if not bad.any():
         return None
     row = int(bad.argmax())
-    span = f"[{float(np.nanmin(block[row])):g}, {float(np.nanmax(block[row])):g}]"
+    low = float(np.nanmin(block[row]))
+    high = float(np.nanmax(block[row]))
+    span = f"[{low:g}, {high:g}]"
     if whole:
         return (
             row,

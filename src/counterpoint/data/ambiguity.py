@@ -214,7 +214,8 @@ def warn_of_likelihoods(data: Dataset, *, inferred: bool) -> None:
         if not inferred or modality.likelihood != "normal":
             continue
         some = data.train if isinstance(data.train, Split) else data.val
-        values = np.asarray(some.x[modality.name][:_LOOKED])[some.present[modality.name][:_LOOKED]]
+        present = some.present[modality.name][:_LOOKED]
+        values = np.asarray(some.x[modality.name][:_LOOKED])[present]
         if len(modality.shape) == 1 and modality.shape[0] > 1 and (why := doubtful(values)):
             warnings.warn(f"modality {modality.name!r} {why}", stacklevel=3)
         whole = (

@@ -252,7 +252,8 @@ class Dataset:
             lines.append(f"labels: {'; '.join(labels)}")
         if self.covariate_names:
             lines.append(f"covariates: {', '.join(self.covariate_names)}")
-        return [*lines, *(f"note on {key}: {cut(text)}" for key, text in self.notes.items())]
+        notes = [f"note on {key}: {cut(text)}" for key, text in self.notes.items()]
+        return [*lines, *notes]
 
 
 def named_arrays(split: Split) -> dict[str, Array]:

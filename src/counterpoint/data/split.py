@@ -246,7 +246,9 @@ class Split:
         if self.modalities == asked:
             return self
         by_name = {c.asked.name: c for c in conversions(asked, self.modalities)}
-        x = {name: _converted(c, self.x[name], self.present[name]) for name, c in by_name.items()}
+        x = {}
+        for name, conversion in by_name.items():
+            x[name] = _converted(conversion, self.x[name], self.present[name])
         mine = with_covariates(asked)
         theirs = with_covariates(self.modalities)
         if theirs.covariates != self.covariate_names:  # no decoder was to read them
@@ -347,7 +349,8 @@ def _converted(conversion: Conversion, stored: Array, present: Array) -> Array:
     seen, here, entries = to_tensors(conversion.given, np.asarray(stored), present)
     values, there = conversion(seen, entries, here)
     if there is not None:
-        values = values.masked_fill(~there & here.view(-1, *[1] * (values.ndim - 1)), np.nan)
+        rows = here.view(-1, *[1] * (values.ndim - 1))
+        values = values.masked_fill(~there & rows, np.nan)
     return values.numpy()
 
 

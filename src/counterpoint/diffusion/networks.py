@@ -161,7 +161,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # (N, places, channels)
-        q, k, v = self.read(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, -1)
+        read = self.read(self.norm(x)).flatten(2).transpose(1, 2)
+        q, k, v = read.chunk(3, -1)
         seen = F.scaled_dot_product_attention(
             q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)
         ).squeeze(1)
@@ -171,7 +172,10 @@ class Attention(nn.Module):
 def groups_of(channels: int) -> int:
     """At most 8 groups of 4 channels or more: of a group of one, a norm would leave
     nothing that is the same everywhere, such as an embedding."""
-    return next(g for g in (8, 4, 2, 1) if g == 1 or (channels % g == 0 and channels >= 4 * g))
+    for groups in (8, 4, 2):
+        if channels % groups == 0 and channels >= 4 * groups:
+            return groups
+    return 1
 
 
 def _norm(channels: int) -> nn.GroupNorm:

@@ -150,7 +150,8 @@ class GaussianDiffusion(nn.Module):
             alpha[1].square() * x0.square().flatten(1).sum(1)
             + size * (sigma[1].square() - 1 - 2 * sigma[1].log())
         )
-        reconstruction = size * (0.5 * math.log(2 * math.pi * math.e) + (sigma[0] / alpha[0]).log())
+        entropy = 0.5 * math.log(2 * math.pi * math.e)
+        reconstruction = size * (entropy + (sigma[0] / alpha[0]).log())
         if self.timesteps == 1:
             return prior + reconstruction
         total = torch.zeros_like(prior)
@@ -163,7 +164,8 @@ class GaussianDiffusion(nn.Module):
                 device=x0.device,
             )
             error = self.denoised(network, self.noised(x0, t, noise.normal_like(x0)), t) - x0
-            total = total + 0.5 * (snr[t - 1] - snr[t]) * error.square().flatten(1).sum(1)
+            fall = snr[t - 1] - snr[t]
+            total = total + 0.5 * fall * error.square().flatten(1).sum(1)
         return prior + reconstruction + (self.timesteps - 1) / times * total
 
     def _weight(self, t: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -129,7 +130,8 @@ def _between(log_snrs: Tensor, steps: int) -> Tensor:
         else torch.zeros_like(wanted, dtype=torch.long)
     )
     left = (right - 1).clamp(min=0)
-    part = ((wanted - table[left]) / (table[right] - table[left]).clamp(min=1e-12)).clamp(0, 1)
+    width = (table[right] - table[left]).clamp(min=1e-12)
+    part = ((wanted - table[left]) / width).clamp(0, 1)
     return len(table) - 1 - (left + part)
 
 
@@ -147,7 +149,8 @@ def _ancestral(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: T
         (alpha_t, sigma_t), (alpha, sigma) = process.rates(t, x), process.rates(s, x)
         fresh = (sigma / sigma_t).square() * (1 - (alpha_t / alpha).square())
         kept = sigma.square() * alpha_t / (alpha * sigma_t)  # √(σ_s² − σ̃²)
-        x = alpha * x0 + kept * _eps(process, x, x0, t) + fresh.sqrt() * noise.normal_like(x)
+        eps = _eps(process, x, x0, t)
+        x = alpha * x0 + kept * eps + fresh.sqrt() * noise.normal_like(x)
     return x
 
 
@@ -196,7 +199,7 @@ def _corrected(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: T
 
 
 def _pairs(times: Tensor) -> list[tuple[Tensor, Tensor]]:
-    return [(times[i : i + 1], times[i + 1 : i + 2]) for i in range(len(times) - 1)]
+    return [*pairwise(times.split(1))]
 
 
 def _eps(process: GaussianDiffusion, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:

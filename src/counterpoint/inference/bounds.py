@@ -136,7 +136,8 @@ def elbo(
     for some in [most] * (samples // most) + [samples % most] * (samples % most > 0):
         drawn = {key: part.rsample(torch.Size((some,))) for key, part in parts.items()}
         bounds.append(some / samples * component_bounds(model, encoding, parts, drawn, given, beta))
-    return (steps[0].shares * torch.stack(bounds).sum(0).unflatten(0, (len(each), count))).sum(1)
+    by_component = torch.stack(bounds).sum(0).unflatten(0, (len(each), count))
+    return (steps[0].shares * by_component).sum(1)
 
 
 def _joined(parts: Sequence[Diagonal], count: int) -> Diagonal:

@@ -195,7 +195,8 @@ class Pool:
         first = torch.randint(
             len(made), (shape[1],), generator=noise.generator(made.device), device=made.device
         )
-        return made[(first + torch.arange(shape[0], device=made.device)[:, None]) % len(made)]
+        turns = torch.arange(shape[0], device=made.device)[:, None]
+        return made[(first + turns) % len(made)]
 
 
 def fewest(level: float) -> int:
@@ -273,7 +274,8 @@ def _like(x: Tensor, totals: Tensor | None, rows: Tensor) -> Tensor | None:
     them."""
     if totals is None:
         return None
-    return torch.cat([totals[rows, None].to(x), torch.zeros_like(x[:, 1:])], 1)
+    first = totals[rows, None].to(x)
+    return torch.cat([first, torch.zeros_like(x[:, 1:])], 1)
 
 
 def _of(latents: Latents, name: str, rows: Tensor) -> Latents:
@@ -317,4 +319,5 @@ def _parts(latents: Latents, size: int) -> Iterator[Latents]:
     draws = max(1, VALUES // (rows * size))
     for start in range(0, n, draws):
         some = slice(start, start + draws)
-        yield Latents(latents.shared[some], {name: w[some] for name, w in latents.private.items()})
+        private = {name: w[some] for name, w in latents.private.items()}
+        yield Latents(latents.shared[some], private)

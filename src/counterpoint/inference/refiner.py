@@ -130,9 +130,11 @@ class Refiner(nn.Module):
             signal: (S, B, 2 D), and the features of the errors.
         """
         seen = torch.cat([q.loc, q.scale.log(), start.loc, start.scale.log(), signal], -1)
-        move, gate = self.heads[key](self.networks[key](seen)).float().chunk(2, -1)
+        features = self.networks[key](seen)
+        move, gate = self.heads[key](features).float().chunk(2, -1)
         a, b = ((1 - gate.sigmoid()) * move).chunk(2, -1)
-        return type(q)(q.loc + q.scale * a, (q.scale.log() + b).clamp(*LOG_SCALES).exp())
+        log_scale = (q.scale.log() + b).clamp(*LOG_SCALES)
+        return type(q)(q.loc + q.scale * a, log_scale.exp())
 
 
 def refiner_of(model: Model) -> Refiner:

@@ -137,7 +137,8 @@ def infonce(fit: tuple[Array, Array], held: tuple[Array, Array], *, ridge: float
     to_a, to_b, rho = _canonical(*fit, ridge)
     scales = 2.0 ** np.arange(-5, 2)
     most = slice(0, 500)
-    near = _bounds(_scores(to_a(fit[0][most]), to_b(fit[1][most]), rho), scales)
+    critic = _scores(to_a(fit[0][most]), to_b(fit[1][most]), rho)
+    near = _bounds(critic, scales)
     return float(
         _bounds(_scores(to_a(held[0]), to_b(held[1]), rho), scales[[int(np.argmax(near))]])[0]
     )
@@ -176,7 +177,8 @@ def _scores(a: Array, b: Array, rho: Array) -> Array:
     """(B, B): the Gaussian critic of every a_i with every b_j."""
     gain = 1 / (1 - rho**2)
     own = 0.5 * rho**2 * gain
-    return (a * (rho * gain)) @ b.T - (a**2 @ own)[:, None] - (b**2 @ own)[None]
+    cross = (a * (rho * gain)) @ b.T
+    return cross - (a**2 @ own)[:, None] - (b**2 @ own)[None]
 
 
 def _bounds(scores: Array, scales: Array) -> Array:

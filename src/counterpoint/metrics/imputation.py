@@ -297,7 +297,8 @@ def _baseline(train: Split, modality: Modality, seed: int) -> Array:
 
 def _accuracy(truth: Array, guess: Array) -> tuple[float, tuple[float, float]]:
     """Accuracy of ids and of rounded binary values, with its interval."""
-    return _share(np.where(np.isnan(truth), np.nan, np.rint(guess) == np.rint(truth)))
+    same = np.rint(guess) == np.rint(truth)
+    return _share(np.where(np.isnan(truth), np.nan, same))
 
 
 def _share(hits: Array) -> tuple[float, tuple[float, float]]:

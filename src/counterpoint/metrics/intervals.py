@@ -33,7 +33,8 @@ def accuracy(hits: Array) -> tuple[float, tuple[float, float]]:
     p = float(columns.mean())
     influence = np.where(counted, hits - columns, 0.0) / rows  # of each row on its column
     variance = float((influence.mean(1) ** 2).sum())
-    return p, wilson(p, p * (1 - p) / variance if variance > 0 else float(rows.min()))
+    size = p * (1 - p) / variance if variance > 0 else float(rows.min())
+    return p, wilson(p, size)
 
 
 def wilson(p: float, n: float) -> tuple[float, float]:
@@ -43,7 +44,8 @@ def wilson(p: float, n: float) -> tuple[float, float]:
     [0.404, 0.596]
     """
     centre = p + Z95**2 / (2 * n)
-    spread = Z95 * sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
+    variance = p * (1 - p) / n
+    spread = Z95 * sqrt(variance + Z95**2 / (4 * n**2))
     scale = 1 + Z95**2 / n
     low = (centre - spread) / scale
     high = (centre + spread) / scale

@@ -66,7 +66,9 @@ class Matcher(nn.Module):
         Returns:
             (B, F), of length 1.
         """
-        tower, onto = (self.a, self.onto_a) if name == self.names[0] else (self.b, self.onto_b)
+        first = name == self.names[0]
+        tower = self.a if first else self.b
+        onto = self.onto_a if first else self.onto_b
         return F.normalize(onto(tower.features(decided(values, tower.modality))), dim=1)
 
     def loss(self, values: tuple[Tensor, Tensor], others: Tensor) -> Tensor:

@@ -165,7 +165,9 @@ class ProbeSettings:
         (x, y, fit), (x_held, y_held, scored) = train, held
         if self.folds is None:
             return probe(x[fit], y[fit], x_held[scored], y_held[scored]), scored
-        both = np.concatenate([x[fit], x_held[scored]]), np.concatenate([y[fit], y_held[scored]])
+        all_x = np.concatenate([x[fit], x_held[scored]])
+        all_y = np.concatenate([y[fit], y_held[scored]])
+        both = all_x, all_y
         result = cross_validated(*both, self.folds, seed=self.seed)
         return result, np.concatenate([fit, scored])
 

@@ -101,7 +101,8 @@ def kernel_distance(real: Array, fake: Array) -> float:
         kernel = (x @ x.T / x.shape[1] + 1) ** 3
         return float((kernel.sum() - np.trace(kernel)) / (len(x) * (len(x) - 1)))
 
-    return within(a) + within(b) - 2 * float(((a @ b.T / a.shape[1] + 1) ** 3).mean())
+    between = ((a @ b.T / a.shape[1] + 1) ** 3).mean()
+    return within(a) + within(b) - 2 * float(between)
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ def among(k: int, given: Array, sought: Array, others: Array) -> Array:
     own = scores.diagonal()[:, None]
     nearer = ((scores > own) & others).sum(1)
     equal = ((scores == own) & others).sum(1)
-    return np.where(others.any(1), np.clip((k - nearer) / (1 + equal), 0, 1), np.nan)
+    share = np.clip((k - nearer) / (1 + equal), 0, 1)
+    return np.where(others.any(1), share, np.nan)
 
 
 def _unit(z: Array) -> Array:

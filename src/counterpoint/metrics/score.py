@@ -151,7 +151,8 @@ class Score(Metric):
     seeds: int | None = None
 
     def __repr__(self) -> str:
-        notes = [f"{self.name} = {number(self.value)}{FEW_MARK * self.few}", *self.notes()]
+        value = f"{self.name} = {number(self.value)}{FEW_MARK * self.few}"
+        notes = [value, *self.notes()]
         return f"Score({', '.join(notes)})"
 
     def notes(self) -> list[str]:

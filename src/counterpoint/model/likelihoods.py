@@ -206,7 +206,8 @@ class Categorical(Likelihood):
         self.output_shape = (*modality.shape, modality.classes)
 
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return noise.choices(torch.softmax(wide(raw), -1).flatten(0, -2), ()).view(raw.shape[:-1])
+        probabilities = torch.softmax(wide(raw), -1).flatten(0, -2)
+        return noise.choices(probabilities, ()).view(raw.shape[:-1])
 
     def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
         index = x.unsqueeze(-1).expand(*raw.shape[:-1], 1)
@@ -259,7 +260,9 @@ class Counts(Likelihood, ABC):
         theta = self.log_dispersion.double().exp()
         n = x.double()
         ways = torch.lgamma(n + theta) - torch.lgamma(theta) - torch.lgamma(n + 1)
-        return ways.to(t.dtype) - self.log_dispersion.exp() * F.softplus(t) - x * F.softplus(-t)
+        dispersed = self.log_dispersion.exp() * F.softplus(t)
+        counted = x * F.softplus(-t)
+        return ways.to(t.dtype) - dispersed - counted
 
     def expected(self, y: Tensor, size: Tensor) -> Tensor:
         """μ."""
@@ -342,7 +345,8 @@ class Beta(Likelihood):
         b = log_b.exp()
         x = x.clamp(MIN_DISTANCE_TO_ENDS, 1 - MIN_DISTANCE_TO_ENDS).double()
         # Finite also if a or b underflows.
-        ways = torch.lgamma(a + b) - torch.lgamma(a + 1) - torch.lgamma(b + 1) + log_a + log_b
+        orders = torch.lgamma(a + b) - torch.lgamma(a + 1) - torch.lgamma(b + 1)
+        ways = orders + log_a + log_b
         return self.total(
             (ways + (a - 1) * x.log() + (b - 1) * torch.log1p(-x)).to(wide(raw).dtype), there
         )

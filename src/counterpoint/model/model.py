@@ -282,7 +282,8 @@ class Model(nn.Module):
         training; None if all lie near."""
         for name in self.names:
             mean, std = self.decoder(name).scale_seen.tolist()
-            values = batch.x[name][batch.observed(name)] if std > 0 else batch.x[name][:0]
+            observed = batch.observed(name) if std > 0 else slice(0)
+            values = batch.x[name][observed]
             far = float(((values - mean) / std).square().mean().sqrt()) if values.numel() else 0.0
             if far > FAR_FROM_TRAINING:
                 return (

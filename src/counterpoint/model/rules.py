@@ -216,7 +216,8 @@ class JointEncoder(nn.Module):
         rows = torch.stack([*batch.present.values()]).all(0).nonzero().squeeze(-1)
         # Without a complete row, one blank row is read and its result is discarded.
         some = rows if len(rows) else torch.zeros(1, dtype=torch.long, device=rows.device)
-        q = self._read([network(batch.x[name][some]) for name, network in self.trunks.items()])
+        features = [network(batch.x[name][some]) for name, network in self.trunks.items()]
+        q = self._read(features)
         return q if len(rows) == len(batch) else scattered(q, rows, len(batch))
 
     def _with_token(self, batch: Batch, name: str) -> Tensor:

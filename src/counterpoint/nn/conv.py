@@ -43,7 +43,8 @@ class ConvTrunk(Trunk):
             normed = [BatchNorm(b)] if norm == "batch" else []
             layers += [nn.Conv2d(a, b, 3, 2, 1, bias=not normed), *normed, nn.ReLU()]
         side = math.prod(math.ceil(s / 2**depth) for s in shape[1:])
-        self.layers = nn.Sequential(*layers, nn.Flatten(), mlp((channels[-1] * side, hidden), norm))
+        head = mlp((channels[-1] * side, hidden), norm)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), head)
         self.features = hidden
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,7 +71,8 @@ class ConvGenerator(nn.Module):
         self.sizes = [
             tuple(math.ceil(s / 2**i) for s in shape[1:]) for i in reversed(range(depth + 1))
         ]
-        channels = [*(width * 2 ** min(i, 3) for i in reversed(range(depth))), shape[0]]
+        widths = [width * 2 ** min(i, 3) for i in reversed(range(depth))]
+        channels = [*widths, shape[0]]
         self.first = (channels[0], *self.sizes[0])
         self.coarse_shape = (shape[0], *(halvings(s, 8)[-1] for s in shape[1:]))
         self.dense = mlp((latent_dim, hidden))

@@ -16,7 +16,10 @@ def mlp(sizes: Sequence[int], norm: Norm = "none") -> nn.Sequential:
     """Linear layers, each followed by an optional batch normalisation and ReLU."""
     layers: list[nn.Module] = []
     for a, b in pairwise(sizes):
-        layers += [nn.Linear(a, b), *([BatchNorm(b)] if norm == "batch" else []), nn.ReLU()]
+        layers.append(nn.Linear(a, b))
+        if norm == "batch":
+            layers.append(BatchNorm(b))
+        layers.append(nn.ReLU())
     return nn.Sequential(*layers)
 
 

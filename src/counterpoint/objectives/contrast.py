@@ -101,7 +101,8 @@ def _gathered(a: Tensor, b: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tens
         return a, b, valid, 0
     joined = torch.cat([a, b, valid.unsqueeze(-1).to(a.dtype)], -1).contiguous()
     everyone = torch.cat(all_gather(joined), 1)
-    ours, theirs, mask = everyone.split([a.shape[-1], b.shape[-1], 1], -1)
+    sizes = [a.shape[-1], b.shape[-1], 1]
+    ours, theirs, mask = everyone.split(sizes, -1)
     return ours, theirs, mask.squeeze(-1) > 0.5, torch_distributed.get_rank() * a.shape[1]
 
 

@@ -158,5 +158,7 @@ def _layer(mdata: MuData, name: str, values: Array, present: Array, columns: Arr
     rows = np.asarray(mdata.obsmap[name]).reshape(-1).astype(np.int64) - 1
     kept = present & (rows >= 0)
     layer = _blank(mdata[name].n_obs, mdata[name].n_vars)
-    layer[np.ix_(rows[kept], columns[columns >= 0])] = values[kept][:, columns >= 0]
+    known = columns >= 0
+    places = np.ix_(rows[kept], columns[known])
+    layer[places] = values[kept][:, known]
     return layer

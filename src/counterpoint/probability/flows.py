@@ -242,4 +242,5 @@ class _Linears(nn.Module):
         self.bias = torch.stack([layer.bias.detach() for layer in layers]).unsqueeze(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, x.flatten(1, -2), self.weight).unflatten(1, x.shape[1:-1])
+        y = torch.baddbmm(self.bias, x.flatten(1, -2), self.weight)
+        return y.unflatten(1, x.shape[1:-1])

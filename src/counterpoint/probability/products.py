@@ -210,7 +210,8 @@ class ProductOfPosteriors(Distribution):
         """
         count = count or self.hmc.chains
         chains = self._run(count)
-        away = (chains.draws - self.prior.loc).abs() > self._reach + RAY_RADII[0] * self.prior.scale
+        reach = self._reach + RAY_RADII[0] * self.prior.scale
+        away = (chains.draws - self.prior.loc).abs() > reach
         astray = away.any(-1).any(0).any(0) & ~self.improper
         if bool(astray.any()):
             self._improper = self.improper | astray

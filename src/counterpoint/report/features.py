@@ -88,4 +88,5 @@ def _correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The correlations of columns, (d,); NaN for constant ones."""
     a, b = (x - x.mean(0, dtype=np.float64) for x in (a, b))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((a * b).sum(0) / np.sqrt((a**2).sum(0) * (b**2).sum(0)))
+        norms = np.sqrt((a**2).sum(0) * (b**2).sum(0))
+        return np.asarray((a * b).sum(0) / norms)

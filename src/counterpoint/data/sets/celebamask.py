@@ -223,7 +223,8 @@ def _mask(parts: list[Path], size: int) -> np.ndarray:
         )
     if not drawn:
         return np.zeros((1, size, size), np.uint8)
-    union = fromarray(np.logical_or.reduce([*drawn.values()]).astype(np.uint8) * np.uint8(255))
+    covered = np.logical_or.reduce([*drawn.values()]).astype(np.uint8)
+    union = fromarray(covered * np.uint8(255))
     return np.where(
         np.asarray(union.resize((size, size), Resampling.BOX))[None] > 127, 255, 0
     ).astype(np.uint8)

@@ -192,7 +192,8 @@ def _mortality(path: Path) -> dict[str, int]:
     death, followed = (
         pandas.to_numeric(table[column], errors="coerce").to_numpy(float) for column in columns
     )
-    died = np.where(death <= YEAR, 1, np.where((death > YEAR) | (followed >= YEAR), 0, -1))
+    survived = (death > YEAR) | (followed >= YEAR)
+    died = np.where(death <= YEAR, 1, np.where(survived, 0, -1))
     patients = _barcodes(table[named])[0]
     return {
         str(patient): int(d)
@@ -211,7 +212,9 @@ def _components(name: str, table: DataFrame, train: Array, count: int, path: Pat
         )
     logs = np.log2(1 + values) if values.size and values.max() >= _LOGARITHMS else values
     mean, variance = moments(logs[train])
-    scaled = ((logs - mean) / np.sqrt(np.where(variance > 0, variance, 1)))[:, variance > 0]
+    varies = variance > 0
+    scale = np.sqrt(np.where(varies, variance, 1))
+    scaled = ((logs - mean) / scale)[:, varies]
     most = min(int(train.sum()) - 1, scaled.shape[1])
     if not 1 <= count <= most:
         raise ValueError(

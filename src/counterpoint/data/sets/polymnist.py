@@ -120,7 +120,8 @@ def folder_name(name: str, chosen: dict[str, int]) -> str:
     """Name the folder of a prepared set by its name and what differs from the defaults,
     such as ``polymnist-quadrant-size32-views3``."""
     defaults = {"size": FAMILY[name].size, **DEFAULTS}
-    return "-".join([name, *(f"{k}{v}" for k, v in chosen.items() if v != defaults[k])])
+    changed = [f"{k}{v}" for k, v in chosen.items() if v != defaults[k]]
+    return "-".join([name, *changed])
 
 
 def prepare(

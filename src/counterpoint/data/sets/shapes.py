@@ -109,7 +109,8 @@ def draw(shape: str, radius: np.ndarray, filled: np.ndarray, size: int) -> np.nd
         ) * size  # (rows, size, size), in pixels; negative inside
         inside = np.clip(0.5 - outside, 0, 1)
         hole = np.clip(0.5 - outside - _STROKE * size, 0, 1)
-        images[rows, 0] = np.rint(255 * (inside - (1 - filled[rows, None, None]) * hole))
+        outlined = 1 - filled[rows, None, None]
+        images[rows, 0] = np.rint(255 * (inside - outlined * hole))
     return images
 
 

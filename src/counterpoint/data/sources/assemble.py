@@ -104,7 +104,9 @@ def assemble(
     for modality in modalities:
         warn_of_totals(modality)
     data = from_flat(name, flat, modalities, about, options=replace(kinds, zeros=None))
-    named = {p: replace(split, ids=observed.ids[rows[p]]) for p, split in data.splits().items()}
+    named = {}
+    for name, split in data.splits().items():
+        named[name] = replace(split, ids=observed.ids[rows[name]])
     return replace(data, train=named["train"], val=named["val"], test=named["test"])
 
 
@@ -166,7 +168,9 @@ def _flat(
     """The arrays of one split by name (:mod:`counterpoint.data.sources.flat`)."""
     own = observed.take(rows)
     flat: dict[str, Array] = {f"label/{k}": v for k, v in own.labels.items()}
-    flat |= {f"label/{k}/{m}": v for k, by in own.private_labels.items() for m, v in by.items()}
+    for label, by_assay in own.private_labels.items():
+        for name, values in by_assay.items():
+            flat[f"label/{label}/{name}"] = values
     flat |= {f"covariate/{k}": v for k, v in own.covariates.items()}
     for assay in assays:
         values = np.zeros((len(rows), len(assay.features)), _dtype(assay))

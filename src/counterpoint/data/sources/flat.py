@@ -78,7 +78,8 @@ def _arrays(
         ValueError: values of none of the modalities that are given.
     """
     named = {m.name: m for m in modalities or ()}
-    keys = [k for k in dict.fromkeys(k for part in PARTS for k in parts[part]) if "/" not in k]
+    all_keys = dict.fromkeys(key for part in PARTS for key in parts[part])
+    keys = [key for key in all_keys if "/" not in key]
     unknown = [key for key in keys if modalities and key not in named]
     if unknown:
         raise ValueError(

@@ -92,7 +92,8 @@ def _float32(name: str, values: Array, block: int = 4096) -> Array:
     for i in range(0, len(values), block):
         with np.errstate(over="ignore"):
             found[i : i + block] = values[i : i + block]
-        beyond = np.isinf(found[i : i + block]) & np.isfinite(values[i : i + block])
+        rows = slice(i, i + block)
+        beyond = np.isinf(found[rows]) & np.isfinite(values[rows])
         if beyond.any():
             row = int(beyond.reshape(len(beyond), -1).any(1).argmax())
             raise ValueError(

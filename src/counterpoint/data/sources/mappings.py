@@ -119,7 +119,9 @@ def _flat(data: Mapping[str, Any], columns: dict[str, tuple[str, ...]]) -> Flat:
         if "/" not in key and one.absent.any():
             told = flat.get(f"present/{key}", np.ones(len(one.values), bool))
             known = as_mask(key, told, len(told))
-            flat[f"present/{key}"] = known & ~one.absent if len(known) == len(one.absent) else known
+            if len(known) == len(one.absent):
+                known = known & ~one.absent
+            flat[f"present/{key}"] = known
     return flat
 
 

@@ -62,7 +62,8 @@ def carry_over(
     is called with the number of rows of values that were written."""
 
     def blocks(values: Array, told: Callable[[int], None]) -> Iterator[Array]:
-        rows = max(1, BLOCK // max(1, values.dtype.itemsize * math.prod(values.shape[1:])))
+        row_bytes = values.dtype.itemsize * math.prod(values.shape[1:])
+        rows = max(1, BLOCK // max(1, row_bytes))
         for start in range(0, len(values), rows):
             yield np.asarray(values[start : start + rows])
             told(len(values[start : start + rows]))

@@ -8,4 +8,11 @@ from counterpoint.data.streams.files import is_stream
 from counterpoint.data.streams.index import Index, Wanted
 from counterpoint.data.streams.stream import Stream, StreamLoader
 
-__all__ = ["BadRow", "Index", "Stream", "StreamLoader", "Wanted", "is_stream"]
+__all__ = [
+    "BadRow",
+    "Index",
+    "Stream",
+    "StreamLoader",
+    "Wanted",
+    "is_stream",
+]

@@ -66,10 +66,12 @@ def spread(chunks: Sequence[Chunk], rows: int, rng: np.random.Generator) -> list
         if most <= 0:
             break
         chosen[i] = np.sort(rng.permutation(chunks[i].rows)[:most])
-    missing = min(rows, sum(len(c.rows) for c in chunks)) - sum(map(len, chosen.values()))
+    total = sum(len(c.rows) for c in chunks)
+    missing = min(rows, total) - sum(map(len, chosen.values()))
     for i in (
         [*chosen] if missing else []
     ):  # chunks were too small for their share, and there are no others
         more = rng.permutation(np.setdiff1d(chunks[i].rows, chosen[i]))[:missing]
-        chosen[i], missing = np.sort(np.concatenate([chosen[i], more])), missing - len(more)
+        chosen[i] = np.sort(np.concatenate([chosen[i], more]))
+        missing -= len(more)
     return [(chunks[i], chosen[i]) for i in sorted(chosen)]

@@ -306,4 +306,7 @@ def _unlike(index: int, cell: Any, expected: str) -> BadCell:
 def row_bytes(columns: Iterable[Column], modalities: Iterable[Modality]) -> int:
     """Return the bytes that a row takes in memory."""
     shapes = {m.name: m.shape for m in modalities}
-    return sum(np.dtype(c.dtype).itemsize * math.prod(shapes.get(c.name, ())) for c in columns)
+    total = 0
+    for column in columns:
+        total += np.dtype(column.dtype).itemsize * math.prod(shapes.get(column.name, ()))
+    return total

@@ -44,7 +44,8 @@ def read_history(path: str | Path) -> Series:
             (_number(line[axis]) if axis else float(i), _number(line[name]))
             for i, line in enumerate(lines)
         ]
-        kept = np.array([p for p in pairs if not any(map(math.isnan, p))]).reshape(-1, 2)
+        known = [p for p in pairs if not any(map(math.isnan, p))]
+        kept = np.array(known).reshape(-1, 2)
         if len(kept):
             curves[name] = (kept[:, 0], kept[:, 1])
     return curves

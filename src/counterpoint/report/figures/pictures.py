@@ -28,7 +28,8 @@ def reconstructions(method: Method, split: Split, n: int = 10, seed: int = 0) ->
     cells: list[Sequence[Tile | None]] = []
     for m in method.modalities:
         span = _span(batch.x[m.name], m)
-        cells += [tiles(batch.x[m.name], m, span), tiles(output[m.name], m, span)]
+        cells.append(tiles(batch.x[m.name], m, span))
+        cells.append(tiles(output[m.name], m, span))
     return mosaic(cells, rows=[m.name for m in method.modalities], block=(2, 1))
 
 
@@ -98,7 +99,8 @@ def recombinations(
     made = tiles(output[m.name], m, span)
     cells: list[list[Tile | None]] = [[None, *tiles(private_batch.x[m.name], m, span)]]
     for i, source in enumerate(tiles(shared_batch.x[m.name], m, span)):
-        cells.append([source, *made[i * len(columns) : (i + 1) * len(columns)]])
+        first = i * len(columns)
+        cells.append([source, *made[first : first + len(columns)]])
     return mosaic(cells, lead=True, inches=0.56)
 
 

@@ -148,7 +148,9 @@ def _log_posterior(
         if turn + 1 < _ZOOM_ROUNDS:
             mass = np.argwhere(density > density.max() - 12)  # nats
             cell = (high - low) / (_GRID_SIDE - 1)
-            low, high = low + (mass.min(0) - 1) * cell, low + (mass.max(0) + 1) * cell
+            first = low
+            low = first + (mass.min(0) - 1) * cell
+            high = first + (mass.max(0) + 1) * cell
     return axes[0], axes[1], density
 
 

@@ -86,7 +86,8 @@ def _barcode(row: np.ndarray, low: float, high: float, size: int = 32) -> np.nda
         row = np.array([part.mean() for part in np.array_split(row, 2 * size)])
     elif len(row) < size:
         row = np.repeat(row, max(1, size // len(row)))
-    stripes = colormaps["cividis"](np.clip((row - low) / (high - low), 0, 1), bytes=True)[:, :3]
+    shades = np.clip((row - low) / (high - low), 0, 1)
+    stripes = colormaps["cividis"](shades, bytes=True)[:, :3]
     return np.broadcast_to(stripes, (size, *stripes.shape)).copy()
 
 

@@ -4,4 +4,8 @@ from counterpoint.training.afterwards.decoder import fit_decoder
 from counterpoint.training.afterwards.prior import fit_prior
 from counterpoint.training.afterwards.refiner import fit_refiner
 
-__all__ = ["fit_decoder", "fit_prior", "fit_refiner"]
+__all__ = [
+    "fit_decoder",
+    "fit_prior",
+    "fit_refiner",
+]
