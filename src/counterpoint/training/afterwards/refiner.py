@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,11 +13,9 @@ from counterpoint.data.rows import Rows
 from counterpoint.inference import Refiner, RefinerOptions
 from counterpoint.objectives.afterwards import RefinerLoss
 from counterpoint.probability.distributions import Diagonal
+from counterpoint.training.afterwards.history import in_hundreds
 from counterpoint.training.afterwards.prior import shown
 from counterpoint.training.result import NonFiniteLoss
-
-if TYPE_CHECKING:
-    from counterpoint.training.afterwards.history import in_hundreds
 from counterpoint.training.trainable import TrainableModel
 
 
