@@ -68,7 +68,8 @@ def text(cell: Any, form: str) -> str:
         return " / ".join(number(value, form) for value in cell)
     if isinstance(cell, dict) and cell.get("show") == "range":
         values = measurements(cell)
-        return f"{number(min(values), form)} to {number(max(values), form)}"
+        ends = dict.fromkeys(number(value, form) for value in (min(values), max(values)))
+        return " to ".join(ends)
     return number(measured(cell) if isinstance(cell, dict) else cell, form)
 
 
