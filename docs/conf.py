@@ -27,6 +27,7 @@ autodoc_preserve_defaults = True
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_numpy_docstring = False
 
+doctest_test_doctest_blocks = ""  # examples in docstrings run in tests/test_examples.py
 doctest_global_setup = """
 import numpy as np
 import torch
@@ -66,5 +67,13 @@ def plain_mathematics(
     lines[:] = written
 
 
+def without_copies(
+    app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
+) -> bool | None:
+    """Leave out ``for_data`` of each method, which ``Method.for_data`` describes."""
+    return True if name == "for_data" and hasattr(obj, "__wrapped__") else None
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("autodoc-skip-member", without_copies)
     app.connect("autodoc-process-docstring", plain_mathematics, priority=900)  # after napoleon

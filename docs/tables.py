@@ -11,8 +11,9 @@ cells are in ``benchmarks/results/tables/NAME.json``:
      "rows": [{"label": "IDMVAE", "cells": [23.6, ...]}, ...]}
 
 A cell is a number, a list of numbers (one a seed), text, null, or a reference to a
-measurement: ``{"file": "idmvae", "run": 4, "metric": "probe/z/digit"}``. ``"best"`` prints
-the best number of a column in bold; rows with ``"published": true`` do not compete.
+measurement: ``{"file": "idmvae", "run": 4, "metric": "probe/z/digit"}``. Without a run it
+is the mean over the seeds of the file, or their range with ``"show": "range"``. ``"best"``
+prints the best number of a column in bold; rows with ``"published": true`` do not compete.
 
 A table may also be a part of another one, under other labels:
 
@@ -38,9 +39,18 @@ def pages() -> list[Path]:
 
 
 def measured(reference: dict[str, Any]) -> float:
-    """The number that a reference names."""
-    runs = json.loads((RESULTS / f"{reference['file']}.json").read_text())["runs"]
-    return float(runs[reference["run"]]["metrics"][reference["metric"]])
+    """The number that a reference names, or the mean over seeds."""
+    values = measurements(reference)
+    return sum(values) / len(values)
+
+
+def measurements(reference: dict[str, Any]) -> list[float]:
+    """The numbers that a reference names: of one run, or of each seed."""
+    content = json.loads((RESULTS / f"{reference['file']}.json").read_text())
+    metric = reference["metric"]
+    if "run" in reference:
+        return [float(content["runs"][reference["run"]]["metrics"][metric])]
+    return [float(scores[metric]["value"]) for scores in content["seeds"].values()]
 
 
 def number(value: float, form: str) -> str:
@@ -56,6 +66,10 @@ def text(cell: Any, form: str) -> str:
         return cell
     if isinstance(cell, list):
         return " / ".join(number(value, form) for value in cell)
+    if isinstance(cell, dict) and cell.get("show") == "range":
+        values = measurements(cell)
+        ends = dict.fromkeys(number(value, form) for value in (min(values), max(values)))
+        return " to ".join(ends)
     return number(measured(cell) if isinstance(cell, dict) else cell, form)
 
 

@@ -4,6 +4,7 @@ short, and every method has a page."""
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -62,6 +63,21 @@ def test_a_table_prints_seeds_measurements_and_the_best_in_bold(tables: ModuleTy
         "| b | **.978** |  |",
         "| paper | .990 | 1.0 |",
     ]
+
+
+def test_a_reference_without_a_run_is_the_mean_over_seeds_or_their_range(
+    tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = {
+        "0": {"a": {"value": 0.2}, "b": {"value": 1}},
+        "1": {"a": {"value": 0.4}, "b": {"value": 1}},
+    }
+    (tmp_path / "demo.json").write_text(json.dumps({"seeds": seeds}))
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    mean = {"file": "demo", "metric": "a"}
+    assert tables.text(mean, ".3f") == ".300"
+    assert tables.text(mean | {"show": "range"}, ".3f") == ".200 to .400"
+    assert tables.text({"file": "demo", "metric": "b", "show": "range"}, ".3f") == "1.000"
 
 
 def test_a_table_with_a_row_that_is_too_short_is_refused(tables: ModuleType) -> None:
