@@ -1152,7 +1152,7 @@ def test_a_fitted_refiner_stays_with_the_run(
     assert not np.array_equal(*drawn)
     assert "refine=0 must be 1 or more steps" in refused(capsys, *translate, "--refine", "0")
     monkeypatch.setattr(
-        "counterpoint.metrics.refinement.ASCENT", 10
+        "counterpoint.metrics.refinement.ASCENT_STEPS", 10
     )  # where it ends is looked at elsewhere
     assert (
         main(

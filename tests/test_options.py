@@ -61,7 +61,7 @@ class Mine(Method):
         model = build(
             modalities, options, rule=ProductRule("always"), private_dim=options.private_dim
         )
-        bound = Bound(everything_to_everything, beta=options.beta, private="own")
+        bound = Bound(everything_to_everything, beta=options.beta)
         super().__init__(model, Stage([(bound, Ramp(1.0))]))
 
 

@@ -116,7 +116,8 @@ def _objects(key: str, array: Array) -> tuple[Array, Array]:
     for i, one in enumerate(flat):
         if not missing[i]:
             kinds.setdefault(type(one), i)
-    what = " and ".join(f"{kind.__name__} (entry {i})" for kind, i in [*kinds.items()][:2])
+    first_two = [*kinds.items()][:2]
+    what = " and ".join(f"{kind.__name__} (entry {i})" for kind, i in first_two)
     raise TypeError(f"array {key!r} holds Python objects, {what}; expected numbers, or text")
 
 

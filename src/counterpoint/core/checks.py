@@ -13,7 +13,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, wraps
-from inspect import signature
+from inspect import signature, unwrap
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -126,10 +126,12 @@ def _hints(of: Callable[..., Any] | type) -> dict[str, Any]:
 
 def _own_hints(of: Callable[..., Any] | type) -> dict[str, Any]:
     """The annotations of a function, or of a class without its bases."""
+    of = unwrap(of)
     module = sys.modules.get(of.__module__ or "")  # code run from text, in a notebook, has none
     known = getattr(of, "__globals__", {} if module is None else vars(module))
+    own = vars(of).get("__annotations__", {}) if isinstance(of, type) else of.__annotations__
     hints: dict[str, Any] = {}
-    for name, text in vars(of).get("__annotations__", {}).items():
+    for name, text in own.items():
         try:
             hints |= get_type_hints(types.SimpleNamespace(__annotations__={name: text}), known)
         except NameError:  # imported for type checkers only

@@ -161,7 +161,8 @@ class Evaluation:
         groups = [*dict.fromkeys(score.group for score in self.scores)]
         count = f"{len(self.scores)} score{'s' * (len(self.scores) != 1)}"
         of = f" of {', '.join(groups)}" if groups else ""
-        shown = [f"{s.name} = {number(s.value)}" for s in self.scores if not s.given][:4]
+        overall = [score for score in self.scores if not score.given][:4]
+        shown = [f"{score.name} = {number(score.value)}" for score in overall]
         more = ", ..." if len(self.scores) > len(shown) else ""
         split = self.meta.get("split", "test")
         return f"Evaluation({count}{of} on the {split} split: {', '.join(shown)}{more})"

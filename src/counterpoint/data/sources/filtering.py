@@ -70,7 +70,8 @@ def _check_shared(assays: Sequence[Assay], observed: Observed, faults: Faults) -
     for assay in assays if len(assays) > 1 else []:
         others = [other for other in assays if other is not assay]
         if not any((assay.present & other.present).any() for other in others):
-            theirs, own = (next(iter(observed.ids[a.present]), "none") for a in (others[0], assay))
+            theirs = next(iter(observed.ids[others[0].present]), "none")
+            own = next(iter(observed.ids[assay.present]), "none")
             raise ValueError(
                 f"{faults.where}: modality {assay.name!r} shares no observation with another: its first id is {own}, that of"
                 f" {others[0].name!r} is {theirs}; give the same observation the same id in both"

@@ -24,7 +24,10 @@ def number_labels(parts: Mapping[str, Flat]) -> tuple[dict[str, Flat], dict[str,
     notes: dict[str, str] = {}
     keys = dict.fromkeys(key for part in PARTS for key in parts[part])
     for key in [key for key in keys if key.startswith("label/")]:
-        labels = {part: np.ma.asarray(parts[part][key]) for part in PARTS if key in parts[part]}
+        labels = {}
+        for part in PARTS:
+            if key in parts[part]:
+                labels[part] = np.ma.asarray(parts[part][key])
         if all(values.dtype.kind == "U" for values in labels.values()):
             classes = np.unique(np.concatenate([_known(values) for values in labels.values()]))
             notes[key] = ", ".join(classes)

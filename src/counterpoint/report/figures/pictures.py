@@ -85,7 +85,8 @@ def recombinations(
             f"method {method.name!r} has no private latent for {m.name!r}, so there is nothing to "
             "recombine"
         )
-    private = _first({k: v[m.name] for k, v in split.private_labels.items() if m.name in v})
+    own = {k: v[m.name] for k, v in split.private_labels.items() if m.name in v}
+    private = _first(own)
     rows = complete_rows(split, n, _first(split.shared_labels), seed)
     columns = complete_rows(split, n, private, seed + 1)
     shared_batch = batch_of(method, split, rows)
