@@ -6,12 +6,13 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
 
 import counterpoint as cp
+from counterpoint.data import source
+from counterpoint.metrics import groups
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "docs" / "templates"
 
@@ -27,7 +28,6 @@ def template(name: str) -> ModuleType:
 
 @pytest.fixture
 def data() -> cp.data.Dataset:
-    source: Any = pytest.importorskip("counterpoint.data.source")
     module = template("data_set")
     return module.SOURCE.open(
         source.Request("template", Path("."), seed=1), module.TemplateOptions()
@@ -45,14 +45,12 @@ def test_a_data_set_has_splits_of_its_modalities(data: cp.data.Dataset) -> None:
 
 
 def test_a_method_takes_a_step(data: cp.data.Dataset) -> None:
-    pytest.importorskip("counterpoint.methods.registry")
     method = template("method").Template.for_data(data, shared_dim=2, beta=0.5)
     result = method.fit(data.train, max_steps=2, progress=False)
     assert result.steps == 2 and "train/kl" in result.metrics
 
 
 def test_a_metric_is_measured(data: cp.data.Dataset) -> None:
-    groups: Any = pytest.importorskip("counterpoint.metrics.groups")
     group = template("metric").GROUP
     groups.register(group)
     try:

@@ -261,8 +261,6 @@ def sample(log_density: LogDensity, position: Tensor, settings: HMC) -> Chains:
                 # After the first call, nothing changes that a compiled density must be checked
                 # for.
                 return _explored(target, state, settings)
-            # After the first call, nothing changes that a compiled density must be checked for.
-            return _explored(target, state, settings)
 
 
 def _explored(target: Target, state: State, settings: HMC) -> Chains:
