@@ -105,11 +105,19 @@ def test_bad_options_are_refused() -> None:
             {"estimator": "vimco"},
             "estimator='vimco' is unknown; choose one of 'elbo', 'iwae', 'dreg'",
         ),
-        ({"samples": 0}, "samples=0 must be 1 or more"),
-        ({"beta": -0.5}, "beta=-0.5 must not be negative"),
+        ({"samples": 0}, "samples=0 must be a whole number of 1 or more"),
+        ({"samples": 1.5}, "samples=1.5 must be a whole number"),
+        ({"samples": True}, "samples=True must be a whole number"),
+        ({"beta": -0.5}, "beta=-0.5 must not be negative, infinite or NaN"),
+        ({"beta": float("nan")}, "beta=nan must not be negative, infinite or NaN"),
     ):
         with pytest.raises(ValueError, match=message):
             Bound(singles_to_everything, **options)
+
+
+def test_a_bound_without_routes_is_refused() -> None:
+    with pytest.raises(ValueError, match="a bound needs routes; give one"):
+        Bound()
 
 
 # --- bounds -------------------------------------------------------------------------------------------------------------

@@ -423,6 +423,12 @@ def test_prior_partners_have_the_prior_s_standard_deviation(std: float) -> None:
         assert float(draw.latents.shared.std()) == pytest.approx(std, rel=0.08)
 
 
+def test_genaug_refuses_a_model_without_private_latents() -> None:
+    model = cp.MMVAE([cp.Modality("x", (5,)), cp.Modality("y", (3,))], shared_dim=2).model
+    with pytest.raises(ValueError, match="GenAug needs private latents; give private_dim"):
+        GenAug().check(model)
+
+
 def test_unknown_choices_are_refused() -> None:
     with pytest.raises(
         ValueError, match="partner='friend' is unknown; choose 'posterior', 'prior' or 'diffusion'"

@@ -45,10 +45,20 @@ class Latents:
     >>> import torch
     >>> [*Latents(torch.zeros(1, 2, 3), {"image": torch.zeros(1, 2, 4)}).by_key()]
     ['z', 'w_image']
+    >>> Latents(torch.zeros(1, 2, 3))
+    Latents(z (1, 2, 3))
     """
 
     shared: Tensor
     private: dict[str, Tensor] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        parts = self.by_key() if isinstance(self.private, dict) else {SHARED_KEY: self.shared}
+        shown = []
+        for key, values in parts.items():
+            shape = tuple(values.shape) if isinstance(values, Tensor) else values
+            shown.append(f"{key} {shape}")
+        return f"Latents({', '.join(shown)})"
 
     def by_key(self) -> dict[str, Tensor]:
         """z and every w_m in one mapping."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from counterpoint.core import checks
 from counterpoint.core.modality import Modality
@@ -81,8 +81,8 @@ def load(
             counts.
         scale: with it, or instead of their own: σ (normal) or b (laplace) of every
             modality but word ids. A likelihood that is given without one learns it.
-        missing: hide this fraction of each modality's training values, never all of a
-            row, to see what incomplete data costs.
+        missing: hide each training value with this probability, to see what incomplete
+            data costs. A row keeps one of its modalities, so that fewer are hidden.
         missing_how: ``"random"``; ``"block"``, a run of rows for each modality
             (:meth:`Split.with_missing`); or ``"entries"``, single entries of vectors
             (:meth:`Dataset.with_gaps`).
@@ -111,6 +111,10 @@ def load(
         ValueError, TypeError: bad contents, or an option that does not apply.
     """
     checks.whole("seed", seed, 0)
+    if missing_how not in (*get_args(Missing), "entries"):
+        raise ValueError(
+            f"missing_how={missing_how!r} is unknown; choose 'random', 'block' or 'entries'"
+        )
     kind = find(source)
     place = Path(root) if root is not None else default_root()
     request = Request(

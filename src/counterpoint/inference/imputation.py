@@ -72,6 +72,10 @@ class Imputation:
     samples: dict[str, Tensor] = field(default_factory=dict)
     left: Tensor | None = None
 
+    def __repr__(self) -> str:
+        counts = (f"{name} {int(self.filled(name).sum())}" for name in self.missing)
+        return f"Imputation(rows filled: {', '.join(counts)}; level {self.level:g})"
+
     def filled(self, name: str) -> Tensor:
         """(B,) bool: rows of a modality in which something was filled."""
         lacking = self.missing[name].flatten(1).any(1)

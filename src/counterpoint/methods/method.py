@@ -82,6 +82,12 @@ class Method(Measurements, Saving):
         self.stage = stages[0]
         self._learning: Sequence[nn.Module] | None = None
 
+    def __repr__(self) -> str:
+        latents = ", ".join(f"{key} {size}" for key, size in self.model.latents.items())
+        parameters = sum(p.numel() for p in self.parameters())
+        names = ", ".join(self.model.names)
+        return f"{type(self).__name__}({names}; {latents}; {parameters:,} parameters)"
+
     # --- configuration ---------------------------------------------------------------
 
     @property

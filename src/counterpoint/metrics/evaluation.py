@@ -181,7 +181,7 @@ def merge(evaluations: Sequence[Evaluation]) -> Evaluation:
     >>> from counterpoint.metrics import Evaluation, Score, merge
     >>> runs = [Evaluation((Score(group="match", kind="match", value=v),)) for v in (0.5, 0.7)]
     >>> merge(runs).scores
-    (Score(match = 0.600, ± 0.141 (n=2)),)
+    (Score(match = 0.600, ± 0.141 (2 seeds)),)
 
     Raises:
         ValueError: no evaluation, one that is merged already, or different splits.

@@ -164,7 +164,7 @@ class Score(Metric):
     def spread(self) -> str:
         """The deviation over seeds, or else the interval, in words; may be empty."""
         if self.std is not None:
-            return f"± {self.std:.3f} (n={self.seeds})"
+            return f"± {number(self.std)} ({self.seeds} seeds)"
         if self.interval is None:
             return ""
         return f"[{number(self.interval[0])}, {number(self.interval[1])}]"
@@ -185,7 +185,11 @@ class Score(Metric):
         """
         pairs = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         listed = {key: [*v] if isinstance(v, tuple) else v for key, v in pairs.items()}
-        return {key: v for key, v in listed.items() if v is not None and v is not False and v != []}
+        known = {}
+        for key, value in listed.items():
+            if value is not None and value is not False and value != []:
+                known[key] = value
+        return known
 
     @classmethod
     def of_record(cls, record: dict[str, Any]) -> Score:

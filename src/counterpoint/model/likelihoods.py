@@ -137,7 +137,9 @@ class Located(Likelihood):
 
     def size(self, there: Tensor | None) -> Tensor | int:
         """How many entries are there."""
-        return math.prod(self.shape) if there is None else there.flatten(-len(self.shape)).sum(-1)
+        if there is None:
+            return math.prod(self.shape)
+        return there.flatten(-len(self.shape)).sum(-1)
 
     def log_volume(self, there: Tensor | None) -> Tensor:
         """Σ log scale over the event."""

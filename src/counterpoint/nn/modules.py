@@ -100,4 +100,6 @@ def readable(modality: Modality, x: Tensor) -> Tensor:
     depth of sampling nor on the number of features; a row of zeros stays 0. Other
     values are unchanged. Differentiable.
     """
-    return torch.log1p(x.shape[-1] * F.normalize(x, p=1, dim=-1)) if modality.counts else x
+    if not modality.counts:
+        return x
+    return torch.log1p(x.shape[-1] * F.normalize(x, p=1, dim=-1))

@@ -5,9 +5,9 @@ draws k = 1..K,
 
     lw_r = Σ_{d ∈ targets} c_rd·ω_d·log p(x_d | z, w_d) + β [ log p(z) − log q(z) + Σ_{d ∈ given} (log p(w_d) − log q(w_d | x_d)) ]
 
-where w_d is drawn from q(w_d | x_d) if the route may see x_d and from the auxiliary
-prior otherwise, ω_d is the modality's weight and c_rd the route's factor on cross
-targets. The estimators:
+where w_d is drawn from q(w_d | x_d) if the route may see x_d. Other w_d come from the
+auxiliary prior, or from their own encoder (``from_encoder``), whose KL then counts too.
+ω_d is the modality's weight and c_rd the route's factor on cross targets. The estimators:
 
     elbo   mean_k lw_r, with KL(q(w_d) ‖ p(w_d)) and, where the density of z is the route's own, KL(q(z) ‖ p(z)) in closed form
     iwae   logmeanexp_k lw_r                         Burda et al. 2016, https://arxiv.org/abs/1509.00519
@@ -16,8 +16,10 @@ targets. The estimators:
 
 log q(z) is the density of the posterior that the route drew from, or of another one: in
 MMVAE and MMVAE+, of the posterior given everything that the row has (``of_everything``).
-Absent targets count nothing. Rows that have none of a route's given modalities leave that
-route out.
+Absent targets add no term. Rows that have none of a route's given modalities leave that
+route out; a row with one modality takes the route of everything and its own, which are the
+same bound, so that ``sum_over_routes`` counts it twice (our choice: papers suppose complete
+rows).
 
 The doubly reparameterised gradient. Let u_k = g_φ(ε_k) be one latent of draw k (z, or a
 w_d that an encoder gave), w̃ = softmax_k lw and s_k = ∂ log q_φ(u_k)/∂φ at fixed u_k.
@@ -36,7 +38,7 @@ own. All else that lw depends on has the weight w̃_k: decoders, priors, and the
 an auxiliary prior, whose draws have no density in lw.
 
 The identity wants u_k ~ q, the density in lw. In a mixture z comes
-from one component while log q(z) is the mixture's. The sum over sources makes good for
+from one component while log q(z) is the mixture's. The sum over sources corrects
 that where K = 1: z is then a draw of the mixture, and the bracket is 1. Where K > 1,
 w̃_k depends on the other draws of the same component, and the gradient of the encoders
 of z is biased, as in the published MMVAE; all other gradients are not.
@@ -183,7 +185,7 @@ class Bound(Loss):
     Terms: ``nll`` and ``kl`` for the ELBO, ``bound`` for the others.
 
     Raises:
-        ValueError: an unknown estimator, no sample, or a negative β.
+        ValueError: an unknown estimator, no route, no sample, or a negative β.
     """
 
     def __init__(
@@ -202,10 +204,12 @@ class Bound(Loss):
         if estimator not in get_args(Estimator):
             choices = ", ".join(map(repr, get_args(Estimator)))
             raise ValueError(f"estimator={estimator!r} is unknown; choose one of {choices}")
-        if samples < 1:
-            raise ValueError(f"samples={samples} must be 1 or more")
-        if beta < 0:
-            raise ValueError(f"beta={beta} must not be negative")
+        if not routes:
+            raise ValueError("a bound needs routes; give one, such as everything_to_everything")
+        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+            raise ValueError(f"samples={samples} must be a whole number of 1 or more")
+        if not 0 <= beta < math.inf:
+            raise ValueError(f"beta={beta} must not be negative, infinite or NaN")
         self.routes = routes
         self.estimator = estimator
         self.samples = samples

@@ -50,6 +50,10 @@ class GenAug(Loss):
         self.match = match
         self.temperature = _positive(temperature)
 
+    def check(self, model: Model) -> None:
+        if not model.private_dims:
+            raise ValueError("GenAug needs private latents; give private_dim of 1 or more")
+
     def forward(self, model: Model, encoding: Encoding) -> Ask:
         return added([self._of_modality(model, encoding, name) for name in model.names])
 
@@ -113,9 +117,7 @@ class GenAug(Loss):
 def _means_again(encoder: Encoder, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
     """Posterior means of z and w of augmented values, (B, D) and (B, D_m)."""
     z, w = encode_present(encoder, x, present)
-    if w is None:
-        raise ValueError("GenAug needs private latents; give private_dim of 1 or more")
-    return z.point_estimate, w.point_estimate
+    return z.point_estimate, cast(Diagonal, w).point_estimate
 
 
 def _mean_of(tower: Callable[[Tensor], Diagonal]) -> Callable[[Tensor], Tensor]:

@@ -107,7 +107,8 @@ class Tuning:
                     why,
                 ]
             )
-        widths = [max(len(row[i]) for row in rows) for i in range(len(fields) + 3)]
+        columns = range(len(fields) + 3)
+        widths = [max(len(row[i]) for row in rows) for i in columns]
         lines = (
             "  ".join([*(cell.rjust(w) for cell, w in zip(row, widths, strict=False)), row[-1]])
             for row in rows

@@ -88,7 +88,8 @@ def _arrays(
     arrays = {}
     for key in keys:
         there = [part for part in PARTS if key in parts[part]]
-        arrays[key] = {part: as_values(key, parts[part][key], named.get(key)) for part in there}
+        modality = named.get(key)
+        arrays[key] = {part: as_values(key, parts[part][key], modality) for part in there}
     return arrays
 
 

@@ -93,7 +93,10 @@ def as_mudata(data: MuData | AnnData, names: Sequence[str] = ()) -> MuData:
         raise TypeError(f"expected a MuData or AnnData object, got {type(data).__name__}")
     with quiet():
         found = mudata.MuData(data)
-        beside = {key: data.obsm[key] for key in names if key not in found.mod and key in data.obsm}
+        beside = {}
+        for key in names:
+            if key not in found.mod and key in data.obsm:
+                beside[key] = data.obsm[key]
         if beside:
             mods = {
                 key: anndata.AnnData(np.asarray(v), obs=data.obs[[]], var=_columns_of(v))
