@@ -883,9 +883,9 @@ def test_data_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings(
-    "ignore:Tensorflow not installed:ImportWarning"
-)  # umap, which needs none
+# umap needs no Tensorflow, and numba can't cache code that it does not optimise.
+@pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")
+@pytest.mark.filterwarnings("ignore:Cannot cache compiled function")
 def test_demo_ends_with_a_table_and_a_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
