@@ -200,7 +200,7 @@ def test_a_refiner_is_fitted_by_random_rounds_too() -> None:
     assert found[-1] <= 0.05 and found[0] > 10 * found[-1]
 
 
-def test_errors_serve_assignals_of() -> None:
+def test_errors_serve_as_signals() -> None:
     method = method_on(PLAIN, JMVAE, PLAIN.joint_rule())
     method.fit_refiner(
         split_of(PLAIN),
