@@ -63,6 +63,8 @@ def evaluate(
     below 50 rows.
 
     Args:
+        method: a trained method.
+        data: the data set, of the modalities that the method was made for.
         samples: the number of unconditional samples, and most rows on each side of
             precision and recall.
         rows: most held-out rows to generate from, drawn at random and the same for
