@@ -173,7 +173,9 @@ def _multistep(process: GaussianDiffusion, denoise: Denoise, x: Tensor, times: T
     for t, s in _pairs(times):
         x0 = denoise(x, t)
         width = 0.5 * (process.log_snr(s) - process.log_snr(t))
-        ahead = x0 if before is None else x0 + (x0 - before[0]) * (0.5 * width / before[1])
+        ahead = x0
+        if before is not None:
+            ahead = x0 + (x0 - before[0]) * (0.5 * width / before[1])
         sigma_t, (alpha, sigma) = process.rates(t, x)[1], process.rates(s, x)
         x = sigma / sigma_t * x - alpha * torch.expm1(-width) * ahead
         before = x0, width

@@ -129,7 +129,8 @@ class Refiner(nn.Module):
         Args:
             signal: (S, B, 2 D), and the features of the errors.
         """
-        seen = torch.cat([q.loc, q.scale.log(), start.loc, start.scale.log(), signal], -1)
+        now = torch.cat([q.loc, q.scale.log()], -1)
+        seen = torch.cat([now, start.loc, start.scale.log(), signal], -1)
         features = self.networks[key](seen)
         move, gate = self.heads[key](features).float().chunk(2, -1)
         a, b = ((1 - gate.sigmoid()) * move).chunk(2, -1)

@@ -250,7 +250,8 @@ def _score_information(scores: Scores, train: Means, test: Means, *, rows: int, 
     counts: dict[Way, int] = {}
     for pair in combinations([name for name in train.shared if name in test.shared], 2):
         i, j = pair
-        fit, held = (np.flatnonzero(means.present[i] & means.present[j]) for means in (train, test))
+        fit = np.flatnonzero(train.present[i] & train.present[j])
+        held = np.flatnonzero(test.present[i] & test.present[j])
         held = held[chosen(len(held), rows, seed_of(seed, "infonce"))]
         counts[Way(pair)] = len(held)
         if 0 < len(held) < FEW_ROWS:

@@ -317,7 +317,8 @@ def _correlation(truth: Array, guess: Array) -> float:
     """
     guess = np.where(np.isnan(truth), np.nan, guess)
     known = ~np.isnan(truth).all(0)
-    a, b = (v[:, known] - np.nanmean(v[:, known], 0) for v in (truth, guess))
+    a = truth[:, known] - np.nanmean(truth[:, known], 0)
+    b = guess[:, known] - np.nanmean(guess[:, known], 0)
     spread = np.sqrt(np.nansum(a**2, 0) * np.nansum(b**2, 0))
     varies = spread > 0
     return (

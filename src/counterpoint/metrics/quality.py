@@ -138,7 +138,8 @@ def prdc(real: Array, fake: Array, k: int = 5) -> Prdc:
     a = torch.as_tensor(real, dtype=torch.float64)
     b = torch.as_tensor(fake, dtype=torch.float64)
     # The first neighbour is the point itself.
-    reach_a, reach_b = (torch.cdist(x, x).kthvalue(k + 1, dim=1).values for x in (a, b))
+    reach_a = torch.cdist(a, a).kthvalue(k + 1, dim=1).values
+    reach_b = torch.cdist(b, b).kthvalue(k + 1, dim=1).values
     distance = torch.cdist(a, b)
     # ≤, so that words that repeat exactly lie in balls of radius 0.
     inside_a = distance <= reach_a[:, None]

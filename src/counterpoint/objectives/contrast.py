@@ -215,7 +215,9 @@ def canonical_correlations(a: Tensor, b: Tensor, *, ridge: float = 1e-3) -> Tens
         a, b = (u.double() - u.double().mean(0) for u in (a, b))
         count = len(a) - 1
         eye = torch.eye(a.shape[1], dtype=torch.float64, device=a.device)
-        left, right = (torch.linalg.cholesky(u.T @ u / count + ridge * eye) for u in (a, b))
+        ridged = ridge * eye
+        left = torch.linalg.cholesky(a.T @ a / count + ridged)
+        right = torch.linalg.cholesky(b.T @ b / count + ridged)
         whitened = torch.linalg.solve_triangular(left, a.T @ b / count, upper=False)
         return torch.linalg.svdvals(
             torch.linalg.solve_triangular(right, whitened.T, upper=False)

@@ -51,6 +51,9 @@ def _objective(method: Method) -> list[object]:
     parts: list[object] = []
     for stage in method.stages:
         for loss, ramp in stage.losses:
-            plain = {k: v for k, v in vars(loss).items() if isinstance(v, bool | int | float | str)}
+            plain = {}
+            for key, value in vars(loss).items():
+                if isinstance(value, bool | int | float | str):
+                    plain[key] = value
             parts.append((stage.name, type(loss).__name__, ramp.value, plain))
     return parts

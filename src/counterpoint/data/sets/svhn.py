@@ -10,11 +10,10 @@ import numpy as np
 
 from counterpoint.core.modality import Modality
 from counterpoint.data.dataset import Dataset
-from counterpoint.data.sets.compose import hold_out, pair_by_class
-from counterpoint.data.sets.mnist import mnist
+from counterpoint.data.sets.compose import hold_out
+from counterpoint.data.sets.paired import paired_with_mnist
 from counterpoint.data.sets.words import with_words
 from counterpoint.data.source import Request, Source
-from counterpoint.data.split import Split
 
 _VAL_PER_CLASS = 400
 
@@ -43,32 +42,14 @@ def mnist_svhn(request: Request, options: SvhnOptions) -> Dataset:
         FileNotFoundError: a file is not there.
         ValueError: a file is corrupt or laid out otherwise.
     """
-    root = request.root
-    left = mnist(root)
-    right = _svhn(root)
-    modalities = (
-        Modality("mnist", (1, 28, 28), "laplace", 0.75),
-        Modality("svhn", (3, 32, 32), "laplace", 0.75),
-    )
-    splits = {}
-    for i, part in enumerate(("train", "val", "test")):
-        (a, a_labels), (b, b_labels) = left[part], right[part]
-        rng = np.random.default_rng((request.seed, i))
-        digit, rows = pair_by_class(
-            [a_labels, b_labels], options.pairings if part == "train" else 1, rng
-        )
-        splits[part] = Split(
-            {"mnist": a[rows[0], None], "svhn": b[rows[1]]},
-            modalities,
-            shared_labels={"digit": digit},
-        )
-    return Dataset(
-        "mnist-svhn",
-        modalities,
-        splits["train"],
-        splits["val"],
-        splits["test"],
-        {"source": "MNIST and SVHN, paired by class"},
+    other = _svhn(request.root)
+    return paired_with_mnist(
+        request,
+        other,
+        modality=Modality("svhn", (3, 32, 32), "laplace", 0.75),
+        pairings=options.pairings,
+        name="mnist-svhn",
+        note="MNIST and SVHN, paired by class",
     )
 
 

@@ -10,11 +10,10 @@ import numpy as np
 
 from counterpoint.core.modality import Modality
 from counterpoint.data.dataset import Dataset
-from counterpoint.data.sets.compose import hold_out, pair_by_class
-from counterpoint.data.sets.mnist import mnist
+from counterpoint.data.sets.compose import hold_out
+from counterpoint.data.sets.paired import paired_with_mnist
 from counterpoint.data.sets.words import with_words
 from counterpoint.data.source import Request, Source
-from counterpoint.data.split import Split
 
 _VAL_PER_CLASS = 70  # of USPS' 7,291 training digits; its own test set stays the test
 
@@ -44,32 +43,14 @@ def digits_usps(request: Request, options: UspsOptions) -> Dataset:
         FileNotFoundError: a file is not there.
         ValueError: a file is corrupt or laid out otherwise.
     """
-    root = request.root
-    left = mnist(root)
-    right = _usps(root)
-    modalities = (
-        Modality("mnist", (1, 28, 28), "laplace", 0.75),
-        Modality("usps", (1, 16, 16), "laplace", 0.75),
-    )
-    splits = {}
-    for i, part in enumerate(("train", "val", "test")):
-        (a, a_labels), (b, b_labels) = left[part], right[part]
-        rng = np.random.default_rng((request.seed, i))
-        digit, rows = pair_by_class(
-            [a_labels, b_labels], options.pairings if part == "train" else 1, rng
-        )
-        splits[part] = Split(
-            {"mnist": a[rows[0], None], "usps": b[rows[1], None]},
-            modalities,
-            shared_labels={"digit": digit},
-        )
-    return Dataset(
-        "digits-usps",
-        modalities,
-        splits["train"],
-        splits["val"],
-        splits["test"],
-        {"source": "MNIST and USPS, paired by class"},
+    other = {part: (x[:, None], y) for part, (x, y) in _usps(request.root).items()}
+    return paired_with_mnist(
+        request,
+        other,
+        modality=Modality("usps", (1, 16, 16), "laplace", 0.75),
+        pairings=options.pairings,
+        name="digits-usps",
+        note="MNIST and USPS, paired by class",
     )
 
 

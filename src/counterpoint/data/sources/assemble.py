@@ -212,7 +212,8 @@ def _notes(
     kept = "; ".join(
         f"{len(a.features):,} of the {len(b.features):,} of {a.name}" for b, a in fewer
     )
-    size = sum(len(a.rows) * len(a.features) * _dtype(a).itemsize for a in after) / 1e6
+    sizes = [len(a.rows) * len(a.features) * _dtype(a).itemsize for a in after]
+    size = sum(sizes) / 1e6
     same = {}
     for name, features in constants.items():
         same[f"constant features of {name}"] = [feature for feature, _ in features]
