@@ -304,7 +304,23 @@ def test_a_last_batch_of_one_row_is_left_out() -> None:
     assert fit(small(), rows(3), max_epochs=1, **BASE).steps == 1
 
 
-def test_bf16_and_channels_last() -> None:
+@pytest.mark.parametrize(
+    ("precision", "native", "computed", "shown"),
+    [
+        ("bf16-mixed", True, torch.bfloat16, "bf16-mixed"),
+        ("bf16-mixed", False, torch.bfloat16, "bf16-mixed (emulated here: slow)"),
+        ("auto", True, torch.bfloat16, "bf16-mixed"),
+        ("auto", False, torch.float32, "32-true"),
+    ],
+)
+def test_bf16_and_channels_last(
+    precision: str,
+    native: bool,
+    computed: torch.dtype,
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     class Image(Small):
         name = "image"
 
@@ -321,17 +337,20 @@ def test_bf16_and_channels_last() -> None:
             )
             return {"rec": (y - batch.x["image"]).square().flatten(1).sum(1)}
 
-    shown = np.random.default_rng(0).integers(0, 255, size=(16, 3, 8, 8), dtype=np.uint8)
+    for module in ("run", "progress"):
+        monkeypatch.setattr(f"counterpoint.training.{module}.computes_bf16", lambda _: native)
+    images = np.random.default_rng(0).integers(0, 255, size=(16, 3, 8, 8), dtype=np.uint8)
     method = Image()
     fit(
         method,
-        Split({"image": shown}, (Modality("image", (3, 8, 8)),)),
+        Split({"image": images}, (Modality("image", (3, 8, 8)),)),
         max_steps=2,
-        precision="bf16-mixed",
+        precision=precision,
         channels_last=True,
-        **BASE,
+        **{**BASE, "progress": True},
     )
-    assert method.seen == {(True, torch.bfloat16)}
+    assert method.seen == {(True, computed)}
+    assert f"cpu × 1, {shown}\n" in capsys.readouterr().err
     assert method.net.weight.is_contiguous() and method.net.weight.dtype == torch.float32
 
 

@@ -93,7 +93,9 @@ class FitOptions:
         seed: seed of the order of the rows and of all noise. Initial weights are drawn
             earlier, by the ``seed`` of ``for_data``; the command line uses this seed
             for both.
-        precision: as in Lightning: ``"32-true"``, ``"bf16-mixed"``, ...
+        precision: as in Lightning: ``"32-true"``, ``"bf16-mixed"``, ..., or ``"auto"``:
+            ``"bf16-mixed"`` on a device that computes in bfloat16, else ``"32-true"``.
+            A processor that only emulates bfloat16 is several times slower in it.
         channels_last: store convolution weights channels-last. This is faster on most
             processors in bf16.
         compile: use ``torch.compile``. It compiles the networks if the method defines

@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from tqdm import tqdm
 
+from counterpoint.core.precision import computes_bf16
 from counterpoint.training.options import FitOptions
 
 
@@ -99,7 +100,10 @@ def _summary(
 ) -> str:
     weights = sum(p.numel() for p in module.parameters() if p.requires_grad)
     batch = f"batches of {options.batch_size * trainer.world_size}, {int(trainer.num_training_batches)} a pass"
-    where = f"{module.device.type} × {trainer.world_size}, {options.precision}"
+    device = module.device.type
+    slow = "bf16" in str(trainer.precision) and not computes_bf16(device)
+    precision = f"{trainer.precision}{' (emulated here: slow)' if slow else ''}"
+    where = f"{device} × {trainer.world_size}, {precision}"
     goes_on = f", going on after step {step}" if step else ""
     return f"{weights:,} parameters; {batch}; {where}{goes_on}"
 

@@ -22,6 +22,7 @@ from pytorch_lightning.profilers import PassThroughProfiler
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from counterpoint.core.precision import computes_bf16
 from counterpoint.data.rows import Rows
 from counterpoint.training.callbacks import Checkpointing, Validation
 from counterpoint.training.checkpoint import CheckpointFile, read
@@ -196,7 +197,7 @@ class Run:
             devices=options.devices,
             num_nodes=options.num_nodes,
             strategy=self._strategy(),
-            precision=options.precision,  # type: ignore[arg-type]  # a literal there; Lightning names the choices in its error
+            precision=_precision(options),  # type: ignore[arg-type]  # a literal there; Lightning names the choices in its error
             max_epochs=options.epochs,
             max_time=options.max_time,
             gradient_clip_val=options.clip,
@@ -231,6 +232,15 @@ class Run:
             if options.strategy == "auto" and several
             else options.strategy
         )
+
+
+def _precision(options: FitOptions) -> str:
+    """The precision by Lightning's name: ``"auto"`` depends on the device, which
+    Lightning chooses only later."""
+    if options.precision != "auto":
+        return options.precision
+    on_gpu = options.accelerator != "cpu" and torch.cuda.is_available()
+    return "bf16-mixed" if computes_bf16("cuda" if on_gpu else "cpu") else "32-true"
 
 
 def _check_keywords(options: FitOptions) -> None:
