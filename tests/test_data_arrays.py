@@ -250,7 +250,11 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
         ("half.npz", ValueError, "truncated"),
         ("damaged.npz", ValueError, "corrupt"),
         ("text.npz", ValueError, "not an .npz file"),
-        ("a.csv", ValueError, "neither a folder nor an .npz, .h5mu or .h5ad file"),
+        (
+            "a.csv",
+            ValueError,
+            "neither a folder, a .parquet .* nor an .npz, .h5mu or .h5ad file; convert it",
+        ),
     ):
         with pytest.raises(error, match=message):
             load(tmp_path / name)

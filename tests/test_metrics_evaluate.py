@@ -483,7 +483,7 @@ def test_evaluation_repeats_and_leaves_the_random_state_alone(data: Dataset) -> 
         "generated_from": 100,
         "samples": 64,
         "probe_train": 1200,
-        "probe_test": 400,
+        "probe_held_out": 400,
     }
 
 

@@ -26,8 +26,9 @@ class DrawOptions:
 
     Args:
         run: run folder.
-        prior: prior of the latents that are not given: "standard", "diffusion",
-            "score", "score-ode", "flow", "gmm", or "auto" for the one fitted last.
+        prior: prior of the latents that are not given. "standard" is the model's own,
+            "auto" the one fitted last; "diffusion", "score", "score-ode", "flow" and
+            "gmm" are kinds of fitted priors.
         covariates: COLUMN, which then is 1, or COLUMN=NUMBER, repeated for more.
             Columns that are not named are 0. The default is that of the rows, or the
             average of training.

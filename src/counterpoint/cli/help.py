@@ -1,4 +1,4 @@
-"""Short help: the options that most runs need, one line each."""
+"""Short help: the options that most runs need, one clause each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import textwrap
 from argparse import Action
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -31,7 +32,7 @@ def asks_help(words: Sequence[str]) -> bool:
 def short_help(
     parser: ArgumentParser, common: Sequence[str], before: Mapping[str, Any] | None = None
 ) -> str:
-    """A line for each common option: its shortest name, what it is, its default.
+    """An entry for each common option: its shortest name, what it is, its default.
 
     Args:
         parser: has the options.
@@ -44,14 +45,17 @@ def short_help(
     chosen = _chosen(common, [dest for dest in actions if dest not in HELP_OPTIONS])
     signs = {dest: _sign(actions[dest], short_name(dest, names)) for dest in chosen}
     column = max(map(len, signs.values())) + 4
-    positional = [sign for dest, sign in signs.items() if not actions[dest].option_strings]
     lines = []
     for dest in chosen:
         default = (before or {}).get(dest, actions[dest].default)
-        lines.append(f"  {signs[dest]:<{column}}{_about(actions[dest], default, WIDTH - column)}")
+        first, *more = textwrap.wrap(_about(actions[dest], default), WIDTH - column - 2) or [""]
+        lines += [
+            f"  {signs[dest]:<{column}}{first}",
+            *(" " * (column + 2) + line for line in more),
+        ]
     return "\n".join(
         [
-            f"usage: {' '.join([parser.prog, *positional, '[options]'])}",
+            f"usage: {usage(parser)}",
             "",
             *textwrap.wrap(parser.description or "", WIDTH),
             "",
@@ -61,6 +65,12 @@ def short_help(
             f"{parser.prog} --help-all explains all {len(names)} options in full.",
         ]
     )
+
+
+def usage(parser: ArgumentParser) -> str:
+    """The command, what must follow it, and a word for the options."""
+    positional = [action.dest.upper() for action in parser._actions if not action.option_strings]
+    return " ".join([parser.prog, *positional, "[options]"])
 
 
 def _chosen(common: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -88,10 +98,22 @@ def _values(action: Action) -> str:
     return f"{{{','.join(choices)}}}" if choices else ""
 
 
-def _about(action: Action, default: Any, width: int) -> str:
+def _about(action: Action, default: Any) -> str:
     """The first clause of an option's help, and its default."""
-    text = " ".join((action.help or "").replace("`", "").split())
-    first = re.split(r"(?<=[^.])[.;](?:\s|$)", text, maxsplit=1)[0]
-    known = default is not None and default is not False and isinstance(default, str | int | float)
-    end = f" (default: {default})" if known else ""
-    return textwrap.shorten(first, max(20, width - len(end)), placeholder=" ...") + end
+    first = re.split(r"(?<=[^.])[.;](?:\s|$)", unmarked(action.help or ""), maxsplit=1)[0]
+    known = (
+        default is not None
+        and default is not False
+        and isinstance(default, str | int | float | Path)
+    )
+    return first + f" (default: {default})" * known
+
+
+def unmarked(text: str) -> str:
+    """Documentation on one line, without its markup: ``:func:`load``` is ``load``.
+
+    >>> unmarked("see :func:`~counterpoint.data.load`,\\n``{seed}``")
+    'see load, {seed}'
+    """
+    named = re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"\1", text)
+    return " ".join(named.replace("`", "").split())

@@ -69,7 +69,11 @@ def full_name(name: str, names: Sequence[str]) -> str:
     last_parts = {full.rpartition(".")[2]: full for full in names}
     similar = get_close_matches(name.rpartition(".")[2], [*last_parts], 1)
     close = get_close_matches(name, names, 1) or [last_parts[part] for part in similar]
-    hint = f"did you mean --{close[0]}?" if close else "--help-all lists the options"
+    hint = (
+        f"did you mean --{short_name(close[0], names)}?"
+        if close
+        else "--help-all lists the options"
+    )
     raise ValueError(f"unknown option --{name}; {hint}")
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from argparse import ArgumentError
+from argparse import ArgumentError, HelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentParser
 
-from counterpoint.cli.help import asks_help, short_help
+from counterpoint.cli.help import asks_help, short_help, unmarked, usage
 from counterpoint.cli.names import expanded, option_names
 from counterpoint.core.documents import parse_yaml
 from counterpoint.training.options import lifted, plain
@@ -26,11 +26,23 @@ CLASS_PATH = "class_path"
 """Key by which jsonargparse would import a class."""
 
 
+class _Parser(ArgumentParser):
+    """A parser whose help begins with one line of usage, not with all options."""
+
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        """The help of every option."""
+        self.usage = usage(self)
+        return super().format_help(formatter)
+
+
 def parser_for(verb: str, about: str) -> ArgumentParser:
     """A parser whose errors are exceptions, and whose ``--help-all`` shows every
     option."""
-    parser = ArgumentParser(
-        prog=f"counterpoint {verb}", description=about, exit_on_error=False, allow_abbrev=False
+    parser = _Parser(
+        prog=f"counterpoint {verb}",
+        description=about,
+        exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--help-all", action="help", help="Show every option and exit.")
     return parser
@@ -68,7 +80,7 @@ def _own_first(target: Any, parser: ArgumentParser) -> list[str]:
 
 def first_paragraph(documented: Any) -> str:
     """The first paragraph of a docstring, on one line."""
-    return " ".join((documented.__doc__ or "").partition("\n\n")[0].split())
+    return unmarked((documented.__doc__ or "").partition("\n\n")[0])
 
 
 def spelled(
@@ -194,9 +206,9 @@ def _refuse_classes(words: Sequence[str], names: Sequence[str]) -> None:
         option = name.removesuffix("+")
         whole = option or group
         if value and whole and any(other.startswith(f"{whole}.") for other in names):
-            first = next(other for other in names if other.startswith(f"{whole}."))
+            parts = [other for other in names if other.startswith(f"{whole}.")]
             raise ValueError(
-                f"--{whole} {value} is no option of its own; give one of its group, such as --{first}"
+                f"--{whole} takes no value of its own, got {value}; give its parts, such as --{parts[0]} VALUE"
             )
         if CLASS_PATH in option.split(".") or _holds_class(value):
             raise ValueError(

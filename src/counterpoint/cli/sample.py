@@ -25,7 +25,8 @@ class SampleOptions(ImageOptions):
 
     Args:
         n: number of examples.
-        out: .png for a sheet of pictures, .npz or .json for the numbers.
+        out: .png for a sheet of pictures, .npz or .json for the numbers, .csv for
+            those of a model of one vector.
     """
 
     n: int = 64

@@ -171,7 +171,7 @@ def _table(values: Mapping[str, Tensor], modalities: Mapping[str, Modality]) -> 
     name, *others = values
     if others or len(modalities[name].shape) != 1:
         raise ValueError(
-            f"a .csv table holds one vector modality, not {', '.join(values)}; name one by --to, or write .npz"
+            f"a .csv table holds one vector modality, not {', '.join(values)}; write .npz or .json (translate writes one alone by --to)"
         )
     content = io.StringIO()
     table = csv.writer(content, lineterminator="\n")

@@ -110,6 +110,17 @@ def whole(name: str, value: int, least: int = 1) -> int:
     return value
 
 
+def positive(name: str, value: float) -> float:
+    """A number above 0.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not value > 0:
+        raise ValueError(f"{name}={value} must be positive")
+    return value
+
+
 def shown(value: object, most: int = 80) -> str:
     """A value on one line, cut where it is long."""
     text = " ".join(repr(value).split())

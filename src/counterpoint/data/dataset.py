@@ -157,7 +157,9 @@ class Dataset:
     def with_missing(self, fraction: float, seed: int = 0, how: Missing = "random") -> Dataset:
         """Return the same data with training values hidden
         (:meth:`Split.with_missing`). Validation and test stay as they are."""
-        train = self.splits()["train"].with_missing(fraction, seed, how)
+        whole = self.splits()["train"]
+        train = whole.with_missing(fraction, seed, how)
+        stay, were = (sum(int(p.sum()) for p in s.present.values()) for s in (train, whole))
         digest = self.digest and f"{self.digest}-missing-{fraction}-{seed}" + "-block" * (
             how == "block"
         )
@@ -165,7 +167,8 @@ class Dataset:
             "random": f"each training value hidden with probability {fraction}",
             "block": f"runs of {fraction} of the training rows hidden",
         }
-        return replace(self, train=train, notes={**self.notes, "missing": told[how]}, digest=digest)
+        about = f"{told[how]}: {1 - stay / were:.1%} are, as a row keeps one"
+        return replace(self, train=train, notes={**self.notes, "missing": about}, digest=digest)
 
     def with_gaps(
         self, fraction: float, seed: int = 0, among: Sequence[str] | None = None

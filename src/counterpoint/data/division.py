@@ -19,6 +19,9 @@ Flat = dict[str, Array]
 Fractions = tuple[float, float, float]
 """Shares of train, val and test."""
 
+DEFAULT_FRACTIONS: Fractions = (0.8, 0.1, 0.1)
+"""Where a source has no splits."""
+
 PARTS = ("train", "val", "test")
 
 PART_NAMES = {

@@ -11,7 +11,7 @@ from counterpoint.core import checks
 from counterpoint.core.modality import Modality
 from counterpoint.data.ambiguity import warn_of_likelihoods
 from counterpoint.data.dataset import Dataset, Family
-from counterpoint.data.division import Fractions
+from counterpoint.data.division import DEFAULT_FRACTIONS, Fractions
 from counterpoint.data.missing import Missing
 from counterpoint.data.registry import SETS, find, names
 from counterpoint.data.sets import polymnist
@@ -26,7 +26,7 @@ def load(
     *,
     root: str | Path | None = None,
     seed: int = 0,
-    fractions: Fractions = (0.8, 0.1, 0.1),
+    fractions: Fractions | None = None,
     likelihood: Family | None = None,
     scale: float | None = None,
     missing: float = 0.0,
@@ -72,17 +72,19 @@ def load(
             ``~/.cache/counterpoint``.
         seed: of the named set's pairs, crops, captions and places of words, or of the
             division into splits or folds.
-        fractions: of train, val and test, where the source has no splits. If it has
-            train but no val (or no test), that share of the train rows is held out,
-            with a warning and a note. ``valid``, ``validation`` and ``dev`` mean val.
+        fractions: of train, val and test, where the source has no splits: by default
+            (0.8, 0.1, 0.1). If it has train but no val (or no test), that share of the
+            train rows is held out, with a warning and a note. ``valid``, ``validation``
+            and ``dev`` mean val. Named sets have splits of their own.
         likelihood: ``"normal"``, ``"laplace"``, ``"bernoulli"``, ``"beta"``, ``"nb"``
             or ``"zinb"``, of every modality but word ids and counts, instead of their
             own (:meth:`Dataset.with_likelihood`); the last two take integers for
             counts.
         scale: with it, or instead of their own: σ (normal) or b (laplace) of every
             modality but word ids. A likelihood that is given without one learns it.
-        missing: hide each training value with this probability, to see what incomplete
-            data costs. A row keeps one of its modalities, so that fewer are hidden.
+        missing: hide each training value with this probability, in [0, 1), to see what
+            incomplete data costs. A row keeps one of its modalities, so that fewer are
+            hidden; the notes say how many.
         missing_how: ``"random"``; ``"block"``, a run of rows for each modality
             (:meth:`Split.with_missing`); or ``"entries"``, single entries of vectors
             (:meth:`Dataset.with_gaps`).
@@ -96,9 +98,10 @@ def load(
             each value, floats one column, standardised by the train split. The notes
             say which.
         modalities: instead of those inferred from dtype and shape
-            (:func:`counterpoint.data.sources.inference.infer`). If none of them names
-            covariates, all decoders read those of the data. Of an ``.h5mu`` or
-            ``.h5ad`` file: names of those to read, and their likelihoods.
+            (:func:`counterpoint.data.sources.inference.infer`): a list of
+            :class:`Modality`. If none of them names covariates, all decoders read those
+            of the data. Of an ``.h5mu`` or ``.h5ad`` file: a mapping of the names to
+            read to their likelihoods, or to None for the one that suits the values.
         verify: compare the checksums of a prepared set, not only the sizes of its
             files.
         options: of the source itself, such as ``size``, ``fold`` or ``skip_bad``: the
@@ -111,15 +114,16 @@ def load(
         ValueError, TypeError: bad contents, or an option that does not apply.
     """
     checks.whole("seed", seed, 0)
+    if not 0 <= missing < 1:
+        raise ValueError(f"missing={missing} must be a fraction in [0, 1)")
     if missing_how not in (*get_args(Missing), "entries"):
         raise ValueError(
             f"missing_how={missing_how!r} is unknown; choose 'random', 'block' or 'entries'"
         )
     kind = find(source)
     place = Path(root) if root is not None else default_root()
-    request = Request(
-        source, place, seed, fractions, present, labels, covariates, modalities, verify
-    )
+    shares = fractions or DEFAULT_FRACTIONS
+    request = Request(source, place, seed, shares, present, labels, covariates, modalities, verify)
     kind.check(
         {
             "present": present is not None,
@@ -128,6 +132,7 @@ def load(
             "modalities": modalities is not None,
             "verify": verify,
             "missing": missing,
+            "fractions": fractions is not None,
         },
         request.called,
     )
@@ -167,7 +172,7 @@ def prepare(
     url: str = URL,
     progress: bool = True,
 ) -> Path:
-    """Make a set of the PolyMNIST family from MNIST and photos, once; :func:`load` then
+    """Make a set of the PolyMNIST family from MNIST and photos, once. :func:`load` then
     opens it as memory maps.
 
     If a set with the same parameters is there, it is left as it is. The folder appears
@@ -175,12 +180,14 @@ def prepare(
 
     Args:
         name: ``polymnist``, ``translated-polymnist`` or ``polymnist-quadrant``.
-        root: holds MNIST's idx files (``root/mnist`` or ``root``; downloaded if
-            missing) and takes the result.
-        out: the folder to make, instead of ``root/prepared/NAME...``; load it by its
-            path.
-        size, views, pairings, seed: side of the canvas, number of views, pairings of
-            the training digits (4), random seed.
+        root: holds MNIST's idx files, in itself or in ``root/mnist``, and takes the
+            result. MNIST is downloaded if it is missing.
+        out: the folder to make, instead of ``root/prepared/NAME...``; which is
+            then loaded by its path.
+        size: side of the canvas in pixels; by default that of the published set.
+        views: number of views, 5 by default.
+        pairings: how often the training digits are paired anew, 4 by default.
+        seed: of the pairs, crops and places, 0 by default.
         photos: folder of background photos, used in order of name; by default
             ``root/polymnist_backgrounds`` if it is there. Views for which no photo is
             left get a synthesised texture each; the notes of the data set say so.

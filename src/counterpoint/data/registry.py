@@ -83,7 +83,8 @@ def find(source: str | Path | Mapping[str, Any]) -> Source[Any]:
             return kind
     if path.exists():
         raise ValueError(
-            f"{path} is neither a folder nor an .npz, .h5mu or .h5ad file; convert it to one of them"
+            f"{path} is neither a folder, a .parquet or .tar shard, an index, "
+            "nor an .npz, .h5mu or .h5ad file; convert it, or give a mapping of tables"
         )
     raise FileNotFoundError(
         f"no data set and no path called {str(source)!r}; the known data sets are {', '.join(SETS)}"

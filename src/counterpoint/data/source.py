@@ -18,9 +18,9 @@ from typing import Any, Generic, Literal, TypeVar
 from counterpoint.core import checks
 from counterpoint.core.modality import Modality
 from counterpoint.data.dataset import Dataset
-from counterpoint.data.division import Fractions
+from counterpoint.data.division import DEFAULT_FRACTIONS, Fractions
 
-Shared = Literal["present", "labels", "covariates", "modalities", "verify", "missing"]
+Shared = Literal["present", "labels", "covariates", "modalities", "verify", "missing", "fractions"]
 """Options of ``load`` that some sources have and others do not."""
 
 Options = TypeVar("Options")
@@ -42,7 +42,7 @@ class Request:
     source: str | Path | Mapping[str, Any]
     root: Path
     seed: int = 0
-    fractions: Fractions = (0.8, 0.1, 0.1)
+    fractions: Fractions = DEFAULT_FRACTIONS
     present: Any = None
     labels: Any = None
     covariates: Any = None

@@ -32,16 +32,17 @@ class RefinerOptions:
     """How posteriors are refined.
 
     Args:
-        steps: T.
-        signal: what the network sees of the bound: its ``"gradient"``, or the
-            ``"error"`` of what is decoded.
-        draws: over how many draws a gradient is taken; two make a pair.
-        rounds: how many steps of each row, random ones, a step of training measures and
-            learns from; None for all of them. The mean over all is estimated without
-            bias by any number.
+        steps: T, the number of refinements of a posterior.
+        signal: input of the network: the ``"gradient"`` of the bound, or the
+            ``"error"`` of the decoded values.
+        draws: number of draws that a gradient averages. Two are an antithetic pair.
+        rounds: number of the T refinements, drawn at random for each row, that a
+            training step learns from; None for all. Any number estimates the mean over
+            all without bias.
         width: of the network's two hidden layers.
-        unroll: in training, let the gradient through the steps and their signals
-            instead of cutting it between steps (dearer, and not to be compiled).
+        unroll: in training, let the gradient through the refinements and their signals
+            instead of cutting it between them. This takes more time and memory, and
+            does not compile.
 
     Raises:
         ValueError: an option out of its range.

@@ -1,4 +1,4 @@
-"""IDMVAE: Information-disentangled Multimodal VAE (2025,
+"""IDMVAE: Information-disentangled Multimodal VAE (2026,
 https://arxiv.org/abs/2509.23548).
 
     L = L_ELBO (MMVAE+) + λ1·CrossMI + λ2·GenAug + λ_diff·diffusion priors
@@ -43,7 +43,7 @@ class IDMVAE(Method):
     """
 
     name = "idmvae"
-    title = "IDMVAE (2025), https://arxiv.org/abs/2509.23548"
+    title = "IDMVAE (2026), https://arxiv.org/abs/2509.23548"
 
     @configured_by(IDMVAEOptions)
     def __init__(self, modalities: Sequence[Modality], options: IDMVAEOptions) -> None:

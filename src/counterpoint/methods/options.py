@@ -7,7 +7,7 @@ keywords, the command line makes flags of them, and ``config.json`` holds them a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from inspect import signature
@@ -55,7 +55,7 @@ class CommonOptions:
         for name, kind in self.groups().items():
             if not isinstance(value := getattr(self, name), kind):
                 raise TypeError(
-                    f"{name}={checks.shown(value)} must be {kind.__name__}(...), whose options are {_names(kind)}"
+                    f"{name}={checks.shown(value)} must be {kind.__name__}(...), whose options are {_listed(kind)}"
                 )
         checks.record(self)
         checks.choices(self)
@@ -148,7 +148,11 @@ def configured_by(
         def constructor(
             self: Instance, modalities: Sequence[Modality], *args: P.args, **keywords: P.kwargs
         ) -> None:
-            _refuse_arguments(type(self).__name__, record, args, keywords)
+            if args:
+                raise TypeError(
+                    f"{type(self).__name__} takes its options by keyword, such as shared_dim=16"
+                )
+            _refuse_unknown(keywords, record, type(self).__name__, TypeError)
             options = record(*args, **keywords)
             checked(self, modalities, options)
             vars(self)["options"] = options
@@ -182,27 +186,18 @@ def with_options_shown(
     return shown
 
 
-def _refuse_arguments(
-    owner: str, record: Any, args: tuple[object, ...], keywords: Mapping[str, object]
+def _refuse_unknown(
+    values: Iterable[str], record: Any, owner: str, error: type[Exception] = ValueError
 ) -> None:
-    """Refuse positional options and unknown keywords, by TypeError."""
-    if args:
-        raise TypeError(f"{owner} takes its options by keyword, such as shared_dim=16")
-    names = [field.name for field in dataclasses.fields(record)]
-    for name in keywords:
-        if name not in names:
-            raise TypeError(f"{owner} has no option {name!r}; its options are {', '.join(names)}")
-
-
-def _refuse_unknown(values: Mapping[str, Any], kind: type, owner: str) -> None:
-    known = [field.name for field in dataclasses.fields(kind)]
+    """Refuse a name that a record has no field of."""
+    known = {field.name for field in dataclasses.fields(record)}
     for name in values:
         if name not in known:
-            raise ValueError(f"{owner} has no option {name!r}; its options are {_names(kind)}")
+            raise error(f"{owner} has no option {name!r}; its options are {_listed(record)}")
 
 
-def _names(kind: Any) -> str:
-    return ", ".join(field.name for field in dataclasses.fields(kind))
+def _listed(record: Any) -> str:
+    return ", ".join(field.name for field in dataclasses.fields(record))
 
 
 def _json(value: Any) -> Any:

@@ -174,7 +174,7 @@ def _asked(context: Context) -> dict[str, Any]:
         "generated_from": len(context.sources),
         "samples": options.samples,
         "probe_train": _most(context.data.train_split, options.probe_rows),
-        "probe_test": _most(context.held_out, options.probe_rows),
+        "probe_held_out": _most(context.held_out, options.probe_rows),
     }
     asked = {
         "split": options.split,

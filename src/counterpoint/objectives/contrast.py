@@ -17,7 +17,7 @@ published code decodes an image for each term. Partners from the next and the pr
 row need one x⁺ for both (our choice, and half the decoding): E[x | z_i, w_{i+1}] keeps
 the z of row i and the w of row i+1. Either term has the same expectation.
 
-With modalities missing (ours; the paper supposes complete data) a row takes part in the
+With modalities missing (our choice; the paper assumes complete data) a row takes part in the
 pairs it has: (M−1) becomes the number of its modalities less one, partners come from
 the next row that has the modality, and negatives are the rows that have both.
 """
@@ -34,6 +34,7 @@ from torch import distributed as torch_distributed
 from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
+from counterpoint.core import checks
 from counterpoint.core.precision import full_precision, wide
 from counterpoint.model.encoders import FlowEncoder
 from counterpoint.model.encoding import Encoding, on_present
@@ -106,12 +107,6 @@ def _gathered(a: Tensor, b: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tens
     return ours, theirs, mask.squeeze(-1) > 0.5, torch_distributed.get_rank() * a.shape[1]
 
 
-def _positive(temperature: float) -> float:
-    if not temperature > 0:
-        raise ValueError(f"temperature={temperature} must be positive")
-    return temperature
-
-
 class CrossMI(EncodingLoss):
     """Contrast of posterior means of z over all pairs of modalities. Term:
     ``cross_mi``.
@@ -122,7 +117,7 @@ class CrossMI(EncodingLoss):
 
     def __init__(self, *, temperature: float = 1.0) -> None:
         super().__init__()
-        self.temperature = _positive(temperature)
+        self.temperature = checks.positive("temperature", temperature)
 
     def terms(self, model: Model, encoding: Encoding) -> Terms:
         present = encoding.members(model.names)  # (M, B)
@@ -172,7 +167,7 @@ class ProjectionContrast(Projected):
 
     def __init__(self, *, temperature: float = 0.1) -> None:
         super().__init__()
-        self.temperature = _positive(temperature)
+        self.temperature = checks.positive("temperature", temperature)
 
     def pair(self, a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
         return nt_xent(a[None], b[None], valid[None], temperature=self.temperature)[0]

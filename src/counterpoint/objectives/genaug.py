@@ -9,13 +9,14 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
+from counterpoint.core import checks
 from counterpoint.core.latents import SHARED_KEY, Latents, private_key
 from counterpoint.model.decoders import Draw
 from counterpoint.model.encoders import Encoder
 from counterpoint.model.encoding import Encoding, encode_present, on_present
 from counterpoint.model.model import Model
 from counterpoint.nn.modules import untracked
-from counterpoint.objectives.contrast import _positive, nt_xent
+from counterpoint.objectives.contrast import nt_xent
 from counterpoint.objectives.loss import Ask, Decoded, Loss, Terms, added
 from counterpoint.probability.distributions import Diagonal
 
@@ -48,7 +49,7 @@ class GenAug(Loss):
             raise ValueError(f"match={match!r} is unknown; choose 'contrast' or 'l2'")
         self.partner = partner
         self.match = match
-        self.temperature = _positive(temperature)
+        self.temperature = checks.positive("temperature", temperature)
 
     def check(self, model: Model) -> None:
         if not model.private_dims:

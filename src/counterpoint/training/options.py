@@ -83,16 +83,16 @@ class FitOptions:
         ema_decay: decay of an exponential moving average of the weights. The decay is
             smaller in the first steps, so that the average forgets the initial weights.
             The average is validated and returned in place of the last weights. Do not
-            combine it with batch normalisation, with which it did harm
-            (docs/results/idmvae).
+            combine it with batch normalisation: results were worse
+            (docs/notebook/idmvae).
         keep: the weights to keep at the end, ``"last"`` or ``"best"``. ``"last"`` is
             their average if ``ema_decay`` is set. ``"best"`` has the lowest loss on
             ``val``, with the final weight of every term. Validation rows come in one
             random order, the same for all runs, because some losses compare the rows of
             a batch.
-        seed: seed of the order of the rows and of all noise. Initial weights are drawn
-            earlier, by the ``seed`` of ``for_data``; the command line uses this seed
-            for both.
+        seed: seed of the order of the rows and of all noise. In Python, initial weights
+            are drawn earlier, by the ``seed`` of ``for_data``. The command line uses
+            this seed for both.
         precision: as in Lightning: ``"32-true"``, ``"bf16-mixed"``, ..., or ``"auto"``:
             ``"bf16-mixed"`` on a device that computes in bfloat16, else ``"32-true"``.
             A processor that only emulates bfloat16 is several times slower in it.

@@ -191,7 +191,7 @@ SOURCE = Source(
     "a folder of .npy files, or an .npz file",
     ReadOptions,
     open_arrays,
-    frozenset({"missing", "modalities", "verify"}),
+    frozenset({"missing", "fractions", "modalities", "verify"}),
     recognises=is_arrays,
     infers=True,
 )

@@ -265,5 +265,6 @@ SOURCE = Source(
     "a folder of images with a table of captions",
     ImageFolderOptions,
     image_folder,
+    frozenset({"missing", "fractions"}),
     recognises=is_image_folder,
 )

@@ -15,6 +15,7 @@ from counterpoint.core.reading import as_mask
 from counterpoint.data.ambiguity import AS_IT_IS, ReadOptions
 from counterpoint.data.dataset import Dataset
 from counterpoint.data.division import (
+    DEFAULT_FRACTIONS,
     PART_NAMES,
     Flat,
     Fractions,
@@ -35,7 +36,7 @@ def from_mapping(
     labels: Mapping[str, Any] | None = None,
     covariates: Mapping[str, Any] | None = None,
     modalities: Sequence[Modality] | None = None,
-    fractions: Fractions = (0.8, 0.1, 0.1),
+    fractions: Fractions = DEFAULT_FRACTIONS,
     seed: int = 0,
     options: ReadOptions = AS_IT_IS,
 ) -> Dataset:
@@ -180,6 +181,6 @@ SOURCE = Source(
     "arrays, tables or sparse matrices in memory",
     ReadOptions,
     open_mapping,
-    frozenset({"missing", "present", "labels", "covariates", "modalities"}),
+    frozenset({"missing", "fractions", "present", "labels", "covariates", "modalities"}),
     infers=True,
 )

@@ -21,7 +21,7 @@ from counterpoint.core import checks
 from counterpoint.core.guesses import doubtful, inferred
 from counterpoint.data.ambiguity import CovariateKind, Zeros
 from counterpoint.data.dataset import Dataset
-from counterpoint.data.division import Fractions
+from counterpoint.data.division import DEFAULT_FRACTIONS, Fractions
 from counterpoint.data.faults import SkipBad
 from counterpoint.data.source import Request, Source
 from counterpoint.data.sources.assays import FAMILIES, Assay, as_table
@@ -86,7 +86,7 @@ def setup_mudata(
     labels: Columns = (),
     private_labels: Mapping[str, Columns] | None = None,
     batch: Columns = (),
-    fractions: Fractions = (0.8, 0.1, 0.1),
+    fractions: Fractions = DEFAULT_FRACTIONS,
     splits: str | None = None,
     seed: int = 0,
     top_features: int | Mapping[str, int] | None = None,
@@ -316,6 +316,6 @@ SOURCE = Source(
     "an .h5mu or .h5ad file",
     ScverseOptions,
     open_file,
-    frozenset({"missing", "labels", "modalities"}),
+    frozenset({"missing", "fractions", "labels", "modalities"}),
     recognises=is_scverse,
 )

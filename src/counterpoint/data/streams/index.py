@@ -23,7 +23,7 @@ from counterpoint.core.files import write
 from counterpoint.core.modality import Modality
 from counterpoint.data.ambiguity import Nan
 from counterpoint.data.dataset import Dataset
-from counterpoint.data.division import Fractions, check_fractions
+from counterpoint.data.division import DEFAULT_FRACTIONS, Fractions, check_fractions
 from counterpoint.data.faults import all_rows
 from counterpoint.data.sources.files import inside
 from counterpoint.data.split import Split
@@ -219,7 +219,7 @@ class Index:
 
     def dataset(
         self,
-        fractions: Fractions = (0.8, 0.1, 0.1),
+        fractions: Fractions = DEFAULT_FRACTIONS,
         seed: int = 0,
         buffer: int = 128,
     ) -> Dataset:

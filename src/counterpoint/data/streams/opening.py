@@ -98,7 +98,7 @@ SOURCE = Source(
     "a folder of .parquet or .tar shards, one of them, or an index",
     StreamOptions,
     open_stream,
-    frozenset(),
+    frozenset({"fractions"}),
     recognises=is_stream,
     infers=True,
 )
