@@ -3,6 +3,7 @@ happens where there is no density."""
 
 from __future__ import annotations
 
+import gc
 import math
 import warnings
 from functools import partial
@@ -192,6 +193,21 @@ def test_a_compiled_density_is_the_same(mixed: bool, alike: bool) -> None:
         torch.testing.assert_close(*drawn, rtol=1e-3, atol=1e-3)
         programs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
     assert programs[0] == programs[1]
+
+
+def test_garbage_waits_while_compiled_densities_are_not_checked() -> None:
+    """Else torch compiles what other libraries call at a collection, and may refuse it."""
+    began: list[str] = []
+    record = partial(lambda phase, info: began.append(phase))
+    gc.callbacks.append(record)
+    try:
+        with mcmc._unchecked():
+            made = [[number] for number in range(10 * gc.get_threshold()[0])]
+            assert len(made) > 0 and began == []
+        made = [[number] for number in range(10 * gc.get_threshold()[0])]
+        assert "start" in began
+    finally:
+        gc.callbacks.remove(record)
 
 
 def test_chains_that_cannot_move_are_reported_and_the_others_are_right() -> None:

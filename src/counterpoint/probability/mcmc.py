@@ -31,8 +31,10 @@ accepts within .05 of the target (docs/decisions/0029).
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from threading import Lock
@@ -257,10 +259,25 @@ def sample(log_density: LogDensity, position: Tensor, settings: HMC) -> Chains:
             return _explored(target, init(target, position.contiguous()), settings)
         with _compiling:
             state = init(target, position.contiguous())
-            with torch.compiler.set_stance("default", skip_guard_eval_unsafe=True):
-                # After the first call, nothing changes that a compiled density must be checked
-                # for.
+            with _unchecked():  # after the first call, nothing changes that must be checked for
                 return _explored(target, state, settings)
+
+
+@contextmanager
+def _unchecked() -> Iterator[None]:
+    """Call compiled functions without asking whether they hold.
+
+    Garbage is collected later: torch would compile, and here refuse, the functions that
+    other libraries call at every collection.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with torch.compiler.set_stance("default", skip_guard_eval_unsafe=True):
+            yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _explored(target: Target, state: State, settings: HMC) -> Chains:
