@@ -121,6 +121,7 @@ def test_twenty_passes_are_the_default_only_where_no_limit_is_given() -> None:
     assert limits({}) == (20, -1, None)
     assert limits({"max_steps": 200}) == (-1, 200, None)
     assert limits({"max_time": "00:00:05:00"}) == (-1, -1, "00:00:05:00")
+    assert limits({"max_cpu_minutes": 2.0}) == (-1, -1, None)
     assert limits({"max_steps": 200, "max_epochs": 3}) == (
         3,
         200,

@@ -3,6 +3,7 @@ stopped goes on as if it had not been."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
@@ -636,6 +637,21 @@ def test_a_real_method_goes_on_bitwise(tmp_path: Path, digits: cp.data.Dataset) 
     fit(rest, data, val, out=tmp_path / "r", resume=True, **options)
     assert same(whole, rest) and not same(whole, part)
     assert same(cp.load(tmp_path / "r" / "model"), whole)
+
+
+def test_processor_time_counts_all_parts_and_no_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that goes on by a second whenever it is read. The first steps end at 2,
+    3, 4 and 5 seconds, those after the validation, whose second is left out, at 7, 8, 9
+    and 10."""
+    seconds = itertools.count()
+    monkeypatch.setattr("time.process_time", lambda: float(next(seconds)))
+    options = {"out": tmp_path / "r", "max_cpu_minutes": 10 / 60, **BASE}
+    assert fit(small(), rows(32), rows(16, seed=1), **options).steps == 8
+    assert fit(small(), rows(32), rows(16, seed=1), **options, resume=True).steps == 8
+    longer = {**options, "max_cpu_minutes": 15 / 60}
+    assert 9 <= fit(small(), rows(32), rows(16, seed=1), **longer, resume=True).steps <= 12
 
 
 def test_max_time_counts_all_parts(tmp_path: Path) -> None:

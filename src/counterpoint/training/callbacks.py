@@ -30,7 +30,7 @@ from counterpoint.training.checkpoint import save
 from counterpoint.training.fsdp import whole_weights
 from counterpoint.training.history import History
 from counterpoint.training.options import FitOptions
-from counterpoint.training.progress import Clock, ProgressBar
+from counterpoint.training.progress import Clocks, ProgressBar
 from counterpoint.training.random_state import mixed_seed, random_states, restore_random_states
 from counterpoint.training.result import Watch
 from counterpoint.training.run_folder import RunFolder
@@ -48,11 +48,11 @@ class Validation(Callback):
     """
 
     def __init__(
-        self, signals: Signals, history: History, clock: Clock, watch: Watch | None = None
+        self, signals: Signals, history: History, clocks: Clocks, watch: Watch | None = None
     ) -> None:
         self.signals = signals
         self.history = history
-        self.clock = clock
+        self.clocks = clocks
         self.watch = watch
         self.best = math.inf
         self.weights: dict[str, Tensor] | None = None
@@ -60,7 +60,7 @@ class Validation(Callback):
         self._announced = False
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._began = time.monotonic()
+        self.clocks.pause()
         self._states = random_states(module.device)
         torch.manual_seed(mixed_seed(trainer.global_rank, 1))
 
@@ -76,7 +76,7 @@ class Validation(Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Step)
         restore_random_states(self._states, module.device)
-        self.clock.paused += time.monotonic() - self._began
+        self.clocks.go_on()
         if trainer.world_size > 1:
             module.validated.reduce(trainer.strategy)
         means = module.validated.take("val")
@@ -116,7 +116,7 @@ class Checkpointing(Checkpoint):
         history: History,
         signals: Signals,
         validation: Validation,
-        clock: Clock,
+        clocks: Clocks,
     ) -> None:
         self.title = title
         self.options = options
@@ -124,7 +124,7 @@ class Checkpointing(Checkpoint):
         self.history = history
         self.signals = signals
         self.validation = validation
-        self.clock = clock
+        self.clocks = clocks
         self.started = self.resumed = False
         self.rows = 0
         self._step = self._epoch = 0
@@ -149,7 +149,7 @@ class Checkpointing(Checkpoint):
             self.history.rewind(self._step)
         self._bar = ProgressBar(self.title, self.options, trainer, self._module, self._step)
         self._last_save = time.monotonic()
-        self.clock.start()
+        self.clocks.start()
         self.signals.listen()
         self._heed_limit(trainer)  # a run that is over already must not go on
         if trainer.should_stop and self._saved.get("stops"):
@@ -197,7 +197,7 @@ class Checkpointing(Checkpoint):
         if self.validation.unsaved:
             self._save_best(trainer)
         if self._bar is not None:
-            self._bar.end(self._step, self.rows, self.clock.seconds)
+            self._bar.end(self._step, self.rows, self.clocks.wall.seconds)
 
     def on_exception(
         self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
@@ -211,7 +211,8 @@ class Checkpointing(Checkpoint):
         module = self._module
         return {
             "noise": self._states_of_all(),
-            "seconds": self.clock.total,
+            "seconds": self.clocks.wall.total,
+            "cpu_seconds": self.clocks.cpu.total,
             "step": self._step,
             "epoch": self._epoch,
             "window": {"total": module.window.total, "weight": module.window.weight},
@@ -222,7 +223,8 @@ class Checkpointing(Checkpoint):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.resumed = True
         self._saved = state
-        self.clock.earlier = float(state["seconds"])
+        self.clocks.wall.earlier = float(state["seconds"])
+        self.clocks.cpu.earlier = float(state["cpu_seconds"])
         self._step = int(state["step"])
         self._epoch = int(state["epoch"])
         self.history.before = int(state.get("before", 0))
@@ -249,6 +251,10 @@ class Checkpointing(Checkpoint):
     def _heed_limit(self, trainer: pl.Trainer) -> None:
         if 0 <= self.options.max_steps <= trainer.global_step:
             trainer.should_stop = True
+        minutes = self.options.max_cpu_minutes
+        if minutes is not None:
+            over = self.clocks.cpu.total >= 60 * minutes
+            trainer.should_stop |= trainer.strategy.reduce_boolean_decision(over, all=False)
 
     def _agree(self, trainer: pl.Trainer) -> int:
         """Whether to save or stop after this step: the strongest wish of all processes,
@@ -298,7 +304,7 @@ class Checkpointing(Checkpoint):
     def _log(self, trainer: pl.Trainer) -> None:
         self._module.settle()
         means = self._module.window.take("train")
-        at = {"step": self._step, "epoch": self._epoch, "seconds": round(self.clock.total, 3)}
+        at = {"step": self._step, "epoch": self._epoch, "seconds": round(self.clocks.wall.total, 3)}
         log(trainer, self.history, {**at, **means})
         if self._bar is not None:
             self._bar.update(self._step, means)

@@ -30,7 +30,7 @@ with what to use in its place."""
 DEFAULT_EPOCHS = 20
 """Passes over the rows if no limit is given."""
 
-_NO_LIMITS = {"max_epochs": None, "max_steps": -1, "max_time": None}
+_NO_LIMITS = {"max_epochs": None, "max_steps": -1, "max_time": None, "max_cpu_minutes": None}
 _PLAIN_TYPES = (str, bytes, int, float, dict)
 """Types that a configuration file can hold where an object is expected."""
 
@@ -68,11 +68,15 @@ class FitOptions:
 
     Args:
         max_epochs: passes over the rows; -1 for no limit. The default is 20 passes, or
-            no limit if ``max_steps`` or ``max_time`` is given.
+            no limit if another limit is given.
         max_steps: optimiser steps; -1 for no limit. The first limit that is reached
             ends the run.
         max_time: longest training time, as ``"DD:HH:MM:SS"``. A resumed run counts all
             its parts.
+        max_cpu_minutes: most processor time of the training, in minutes, summed over
+            the threads of a process. Validation does not count. Runs that get equal
+            processor time compare also on a machine that is shared. A method of several
+            stages spends it in each.
         batch_size: rows per step and process.
         lr: learning rate of Adam.
         cooldown: number of last steps, before ``max_steps``, over which the learning
@@ -133,6 +137,7 @@ class FitOptions:
     max_epochs: int | None = field(default=None, metadata=_FREE)
     max_steps: int = field(default=-1, metadata=_FREE)
     max_time: str | None = field(default=None, metadata=_FREE)
+    max_cpu_minutes: float | None = field(default=None, metadata=_FREE)
     batch_size: int = 128
     lr: float = 5e-4
     cooldown: int = field(default=0, metadata=_FREE)
@@ -168,7 +173,7 @@ class FitOptions:
         for name, least in _LEAST_VALUES.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} {getattr(self, name)} must be {least} or more")
-        for name in ("lr", "clip"):
+        for name in ("lr", "clip", "max_cpu_minutes"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} {getattr(self, name)} must be positive")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
@@ -185,8 +190,10 @@ class FitOptions:
             raise ValueError(
                 f"cooldown {self.cooldown} counts the last steps before max_steps {self.max_steps}; set max_steps to as many or more"
             )
-        if self.max_epochs == -1 and self.max_steps == -1 and self.max_time is None:
-            raise ValueError("the run would never end; set max_epochs, max_steps or max_time")
+        if self.max_epochs == -1 and self._has_no_other_limit:
+            raise ValueError(
+                "the run would never end; set max_epochs, max_steps, max_time or max_cpu_minutes"
+            )
 
     def _check_trainer(self) -> None:
         callbacks = self.trainer.get("callbacks")
@@ -207,7 +214,12 @@ class FitOptions:
         """Most passes over the rows, -1 for no limit."""
         if self.max_epochs is not None:
             return self.max_epochs
-        return DEFAULT_EPOCHS if self.max_steps == -1 and self.max_time is None else -1
+        return DEFAULT_EPOCHS if self._has_no_other_limit else -1
+
+    @property
+    def _has_no_other_limit(self) -> bool:
+        """Whether only ``max_epochs`` can end the run."""
+        return self.max_steps == -1 and self.max_time is None and self.max_cpu_minutes is None
 
 
 def for_stage(options: FitOptions, name: str) -> FitOptions:
@@ -247,7 +259,7 @@ def lifted(given: Mapping[str, Any]) -> dict[str, Any]:
         Fields to reset; none if ``given`` sets no limit.
 
     >>> lifted({"max_steps": 100})
-    {'max_epochs': None, 'max_time': None}
+    {'max_epochs': None, 'max_time': None, 'max_cpu_minutes': None}
     """
     if all(given.get(name) in (None, -1) for name in _NO_LIMITS):
         return {}

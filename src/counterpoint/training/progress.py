@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -23,25 +23,58 @@ class Clock:
         paused: seconds of this process that do not count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self.earlier = self.seconds = self.paused = 0.0
+        self._now = now
         self._began: float | None = None
+        self._pause = 0.0
 
     def start(self) -> None:
         """Begin to count."""
-        self._began = time.monotonic()
+        self._began = self._now()
         self.paused = 0.0
+
+    def pause(self) -> None:
+        """Do not count what follows, until :meth:`go_on`."""
+        self._pause = self._now()
+
+    def go_on(self) -> None:
+        """Count again."""
+        self.paused += self._now() - self._pause
 
     def tick(self) -> None:
         """Bring ``seconds`` up to date; without ``start`` it does nothing."""
         if self._began is not None:
-            self.seconds = time.monotonic() - self._began - self.paused
+            self.seconds = self._now() - self._began - self.paused
 
     @property
     def total(self) -> float:
         """Seconds of the whole run so far."""
         self.tick()
         return self.earlier + self.seconds
+
+
+class Clocks:
+    """Two clocks of a run: on the wall, and the processor's, summed over threads."""
+
+    def __init__(self) -> None:
+        self.wall = Clock()
+        self.cpu = Clock(time.process_time)
+
+    def start(self) -> None:
+        """Begin to count."""
+        self.wall.start()
+        self.cpu.start()
+
+    def pause(self) -> None:
+        """Do not count what follows."""
+        self.wall.pause()
+        self.cpu.pause()
+
+    def go_on(self) -> None:
+        """Count again."""
+        self.wall.go_on()
+        self.cpu.go_on()
 
 
 class ProgressBar:

@@ -30,7 +30,7 @@ from counterpoint.training.fsdp import FullySharded, ShardedStep, is_sharded, wh
 from counterpoint.training.history import History
 from counterpoint.training.loaders import Loaders
 from counterpoint.training.options import MANAGED_KEYWORDS, FitOptions
-from counterpoint.training.progress import Clock
+from counterpoint.training.progress import Clocks
 from counterpoint.training.result import FitResult, Watch
 from counterpoint.training.run_folder import RunFolder
 from counterpoint.training.signals import Signals
@@ -70,15 +70,15 @@ class Run:
         self.history = history
         self.sharded = is_sharded(options)
         self.signals = Signals()
-        self.clock = Clock()
-        self.validation = Validation(self.signals, history, self.clock, watch)
+        self.clocks = Clocks()
+        self.validation = Validation(self.signals, history, self.clocks, watch)
         self.average = (
             None
             if options.ema_decay is None
             else WeightAveraging(multi_avg_fn=moving_average(options.ema_decay))
         )
         self.checkpointing = Checkpointing(
-            title, options, folder, history, self.signals, self.validation, self.clock
+            title, options, folder, history, self.signals, self.validation, self.clocks
         )
         self.hands_over = hands_over
         self.loaders = Loaders(train, val, options)
@@ -144,7 +144,7 @@ class Run:
 
     def result(self) -> FitResult:
         """The result of the run."""
-        seconds = self.clock.seconds
+        seconds = self.clocks.wall.seconds
         best = self.validation.best
         return FitResult(
             metrics=self.history.latest(),
