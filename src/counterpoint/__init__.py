@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from counterpoint.probability.flows import FlowOptions
     from counterpoint.probability.mcmc import HMC
     from counterpoint.report import write_report
-    from counterpoint.studies import sweep, tune
+    from counterpoint.studies import compare, sweep, tune
     from counterpoint.training import fit
 
 __version__ = "0.1.0"
@@ -78,6 +78,7 @@ _HOME = {
     "NetworkOptions": "nn.options",
     "RefinerOptions": "inference",
     "annotate": "omics.annotation",
+    "compare": "studies",
     "evaluate": "metrics",
     "fit": "training",
     "setup_mudata": "data.sources.scverse",
@@ -110,6 +111,7 @@ __all__ = [
     "NetworkOptions",
     "RefinerOptions",
     "annotate",
+    "compare",
     "data",
     "evaluate",
     "extend",

@@ -22,6 +22,7 @@ VERBS = {
     "fit-prior": "fit priors to the latents of a trained run: diffusion, score model, flow or mixture",
     "fit-refiner": "fit a network that refines the posteriors of a trained run",
     "tune": "search fields of a configuration, with Optuna",
+    "compare": "compare methods over seeds or folds: tables, tests and a page",
     "sweep": "measure what methods lose as more values are missing: a table and a figure",
     "evaluate": "measure a trained run: one table, the same numbers as JSON",
     "sample": "generate new examples from a trained run",

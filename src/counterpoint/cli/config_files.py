@@ -90,7 +90,8 @@ def methods_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
     Returns:
         By method, its own groups ``model`` and ``fit``. A configuration of one method
-        gives that method and its model.
+        gives that method and its model; in one of several, ``model`` is of all of them,
+        and what a method has of its own replaces it.
     """
     methods = content.pop("methods", None) or {}
     if not isinstance(methods, Mapping) or not all(
@@ -100,8 +101,14 @@ def methods_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
             f"{path}: methods must say what each has of its own, as in 'methods: {{idmvae: {{model: {{shared_dim: 16}}}}}}'"
         )
     single = content.pop("method", None)
-    alone = {} if single is None else {str(single): {"model": content.pop("model", None) or {}}}
-    return {**alone, **methods}
+    model = content.pop("model", None) or {}
+    alone = {} if single is None else {str(single): {"model": model}}
+    common = {} if alone else model
+    several = {
+        str(name): {**own, "model": {**common, **(own.get("model") or {})}}
+        for name, own in methods.items()
+    }
+    return {**alone, **several}
 
 
 def with_stages(

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-SHORT_NAMES = {"data": "data.source", "seed": "fit.seed", "batch_size": "fit.batch_size"}
+SHORT_NAMES = {
+    "data": "data.source",
+    "seed": "fit.seed",
+    "batch_size": "fit.batch_size",
+    "folds": "study.folds",
+}
 """Short names that would be ambiguous, and the option that each means."""
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +93,19 @@ class Budget(TorchFunctionMode):
         if size > self.left:
             raise TooLarge(self)
         self.left -= int(size)
+
+
+def forget_peak() -> None:
+    """Let :func:`peak` begin anew, where the system can (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int | None:
+    """Most bytes of memory that this process has had since :func:`forget_peak`; None
+    where the system does not say."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return None
+    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+    return int(found[1]) * 1024 if found else None

@@ -12,6 +12,7 @@ from counterpoint.metrics.chance import majority_classes, smallest_classes
 from counterpoint.metrics.coherence import score_coherence, score_judges
 from counterpoint.metrics.context import Context, Group
 from counterpoint.metrics.dependence import Hsic, hsic, infonce, score_dependence
+from counterpoint.metrics.direction import Direction, direction, is_leak
 from counterpoint.metrics.evaluating import evaluate
 from counterpoint.metrics.evaluation import Evaluation, merge
 from counterpoint.metrics.extractors import read_extractor
@@ -24,6 +25,7 @@ from counterpoint.metrics.likelihood import score_likelihood
 from counterpoint.metrics.matchers import Matchers, train_matchers
 from counterpoint.metrics.matching import score_matches
 from counterpoint.metrics.means import Means, means_given_all, posterior_means
+from counterpoint.metrics.names import check_names
 from counterpoint.metrics.posteriors import score_posteriors
 from counterpoint.metrics.probes import (
     Probe,
@@ -43,6 +45,7 @@ __all__ = [
     "GROUPS",
     "Chance",
     "Context",
+    "Direction",
     "Evaluation",
     "Generations",
     "Group",
@@ -60,6 +63,8 @@ __all__ = [
     "Scores",
     "Seen",
     "Way",
+    "check_names",
+    "direction",
     "evaluate",
     "f1",
     "frechet",
@@ -67,6 +72,7 @@ __all__ = [
     "group_of",
     "hsic",
     "infonce",
+    "is_leak",
     "majority_classes",
     "means_given_all",
     "merge",

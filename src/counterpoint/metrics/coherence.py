@@ -218,4 +218,5 @@ GROUP = Group(
     needs=("judge",),
     default="always",
     complete=True,
+    higher=("coherence", "f1"),
 )

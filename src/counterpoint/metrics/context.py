@@ -153,6 +153,8 @@ class Group:
         default: whether it is measured if no groups are named: always, for data without
             shared labels, or never.
         complete: whether an evaluation without it is incomplete.
+        higher, lower: the kinds of which higher, or lower, values are better. Of others
+            neither is.
     """
 
     name: str
@@ -161,3 +163,5 @@ class Group:
     needs: tuple[str, ...] = ()
     default: Default = "never"
     complete: bool = False
+    higher: tuple[str, ...] = ()
+    lower: tuple[str, ...] = ()

@@ -277,4 +277,11 @@ def _measure(context: Context) -> Scores:
     return scores
 
 
-GROUP = Group("dependence", ("hsic", "mi/z_i,z_j"), _measure, default="always", complete=True)
+GROUP = Group(
+    "dependence",
+    ("hsic", "mi/z_i,z_j"),
+    _measure,
+    default="always",
+    complete=True,
+    lower=("hsic", "mi/z_i,z_j"),
+)

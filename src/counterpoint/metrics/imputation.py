@@ -348,4 +348,6 @@ GROUP = Group(
     tuple(f"impute/{part}{figure}" for part in ("", "entries/") for figure in FIGURES),
     _measure,
     default="always",
+    higher=("impute/correlation", "impute/accuracy"),
+    lower=("impute/rmse", "impute/nrmse", "impute/entries/rmse", "impute/entries/nrmse"),
 )

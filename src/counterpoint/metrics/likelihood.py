@@ -85,4 +85,11 @@ def _measure(context: Context) -> Scores:
     return scores
 
 
-GROUP = Group("likelihood", ("loglik/joint",), _measure, default="always", complete=True)
+GROUP = Group(
+    "likelihood",
+    ("loglik/joint",),
+    _measure,
+    default="always",
+    complete=True,
+    higher=("loglik/joint",),
+)

@@ -126,4 +126,11 @@ def _measure(context: Context) -> Scores:
     return scores
 
 
-GROUP = Group("match", ("match", "judge/match"), _measure, needs=("judge",), default="unlabelled")
+GROUP = Group(
+    "match",
+    ("match", "judge/match"),
+    _measure,
+    needs=("judge",),
+    default="unlabelled",
+    higher=("match",),
+)

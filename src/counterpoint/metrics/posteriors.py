@@ -169,4 +169,6 @@ GROUP = Group(
     _measure,
     default="always",
     complete=True,
+    higher=("posterior/cosine",),
+    lower=("posterior/kl",),
 )

@@ -328,4 +328,6 @@ def _measure(context: Context) -> Scores:
     return scores
 
 
-GROUP = Group("probe", ("probe", "mi"), _measure, default="always", complete=True)
+GROUP = Group(
+    "probe", ("probe", "mi"), _measure, default="always", complete=True, higher=("probe", "mi")
+)

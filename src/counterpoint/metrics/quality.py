@@ -293,4 +293,6 @@ GROUP = Group(
     needs=("judge",),
     default="always",
     complete=True,
+    higher=("precision", "recall", "density", "coverage"),
+    lower=("fid", "kid"),
 )

@@ -128,5 +128,9 @@ def _measure(context: Context) -> Scores:
 
 
 GROUP = Group(
-    "retrieval", ("retrieval", "retrieval@1", "retrieval@10"), _measure, default="unlabelled"
+    "retrieval",
+    ("retrieval", "retrieval@1", "retrieval@10"),
+    _measure,
+    default="unlabelled",
+    higher=("retrieval", "retrieval@1", "retrieval@10"),
 )

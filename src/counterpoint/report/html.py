@@ -76,23 +76,32 @@ def write_report(
         "commands": [*commands],
     }
     path = Path(out)
-    text = _template().render(page)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, text.encode())
+    write_page("report.html", page, path)
     return path
 
 
-def _about(method: Method, data: Dataset) -> dict[str, Any]:
-    """Names, sizes and date."""
+def write_page(template: str, page: Mapping[str, Any], path: Path) -> None:
+    """Write a page of one of this package's templates.
+
+    Args:
+        template: the name of the template.
+        page: what it shows, by name; the version and the date are there already.
+        path: the file, replaced in one step.
+    """
     now = datetime.now(UTC)
+    about = {"version": _version(), "date": f"{now.day} {now:%B %Y}"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, _template(template).render({**about, **page}).encode())
+
+
+def _about(method: Method, data: Dataset) -> dict[str, Any]:
+    """Names and sizes."""
     splits = {"train": data.train, "validation": data.val, "test": data.test}
     return {
         "method": method.name,
         "data": data,
         "rows": {name: f"{len(split):,}" for name, split in splits.items()},
         "modalities": [(m, describe(m)) for m in data.modalities],
-        "version": _version(),
-        "date": f"{now.day} {now:%B %Y}",
     }
 
 
@@ -146,7 +155,7 @@ def _tables(data: Dataset, evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _template() -> Any:
+def _template(name: str) -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -156,7 +165,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _version() -> str:

@@ -35,7 +35,7 @@ class Plate:
     width: int
 
 
-def _plate(figure: Figure, title: str, caption: str) -> Plate:
+def inline(figure: Figure, title: str, caption: str) -> Plate:
     """The figure as inline SVG: letters stay letters, ink becomes the page's ink, ids
     differ between the plates of a page."""
     import matplotlib
@@ -70,7 +70,7 @@ def loss_curves(history: str | Path | None) -> Plate | None:
     curves = figures.read_history(history)
     if not curves:
         return None
-    return _plate(
+    return inline(
         figures.losses(curves),
         "Loss curves",
         "One panel per term, already weighted, each on its own scale, against training steps.",
@@ -86,7 +86,7 @@ def pictures(method: Method, data: Dataset, seed: int) -> list[Plate]:
             f"Unconditional samples, {prior} prior. A column is one draw of z; its modalities "
             "should agree on what is shared."
         )
-        plates.append(_plate(figure, f"Samples {prior} prior", caption))
+        plates.append(inline(figure, f"Samples {prior} prior", caption))
     return plates
 
 
@@ -96,7 +96,7 @@ def _comparisons(method: Method, split: Split, seed: int) -> list[Plate]:
         "Reconstruction. Of each pair of rows, the upper is data from the test split, the lower "
         "what is decoded from its own posterior means."
     )
-    plates = [_plate(figures.reconstructions(method, split, seed=seed), "Reconstructions", caption)]
+    plates = [inline(figures.reconstructions(method, split, seed=seed), "Reconstructions", caption)]
     private = method.model.private_dims
     if len(method.modalities) > 1:
         caption = (
@@ -110,7 +110,7 @@ def _comparisons(method: Method, split: Split, seed: int) -> list[Plate]:
             else ""
         )
         plates.append(
-            _plate(figures.translations(method, split, seed=seed), "Cross generation", caption)
+            inline(figures.translations(method, split, seed=seed), "Cross generation", caption)
         )
     for m in [m for m in method.modalities if m.name in private][:2]:
         figure = figures.recombinations(method, split, m.name, seed=seed)
@@ -118,7 +118,7 @@ def _comparisons(method: Method, split: Split, seed: int) -> list[Plate]:
             f"Recombination in {m.name}. Each row takes z from the example at its left, each "
             "column w from the example above."
         )
-        plates.append(_plate(figure, f"Recombination {m.name}", caption))
+        plates.append(inline(figure, f"Recombination {m.name}", caption))
     return plates
 
 
@@ -144,7 +144,7 @@ def maps(method: Method, data: Dataset, kinds: Sequence[str] | None, seed: int) 
         title = figures.MAP_TITLES[kind]
         rows = len(next(iter(points.values())))
         plates.append(
-            _plate(
+            inline(
                 figure,
                 f"{title} of the latents",
                 f"{title} of {rows} rows of the test split, given {given} alone.",
@@ -172,7 +172,7 @@ def refinement(scores: Iterable[Score]) -> Plate | None:
         " refiner; step 0 is what the encoders say. Dashed: where gradient ascent ends that"
         " starts there."
     )
-    return _plate(figures.refinement(curves, ascent), "Refinement", caption)
+    return inline(figures.refinement(curves, ascent), "Refinement", caption)
 
 
 def plane(method: Method, data: Dataset, seed: int) -> Plate | None:
@@ -188,7 +188,7 @@ def plane(method: Method, data: Dataset, seed: int) -> Plate | None:
         "are draws; the line encloses 95 % of the"
         " posterior that prior and decoders imply; other rows' posterior means in the background."
     )
-    return _plate(figures.posteriors(method, data.test, seed=seed), "Posteriors", caption)
+    return inline(figures.posteriors(method, data.test, seed=seed), "Posteriors", caption)
 
 
 def _shown(among: Mapping[str, Any], labels: Mapping[str, Any]) -> str | None:

@@ -2,6 +2,8 @@
 study that was stopped can be resumed."""
 
 from counterpoint.studies.cells import Cell, Sweep
+from counterpoint.studies.comparing import compare
+from counterpoint.studies.comparison import ComparedRun, Comparison, Cost, Repetition
 from counterpoint.studies.recipe import Recipe
 from counterpoint.studies.space import Choices, Range, fields_of, read_space
 from counterpoint.studies.sweeping import sweep
@@ -11,11 +13,16 @@ from counterpoint.studies.tuning import tune
 __all__ = [
     "Cell",
     "Choices",
+    "ComparedRun",
+    "Comparison",
+    "Cost",
     "Range",
     "Recipe",
+    "Repetition",
     "Sweep",
     "Trial",
     "Tuning",
+    "compare",
     "fields_of",
     "read_space",
     "sweep",

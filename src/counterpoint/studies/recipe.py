@@ -9,10 +9,10 @@ from typing import Any
 
 from counterpoint.data import Dataset, load
 from counterpoint.data.loading import described
-from counterpoint.methods import Method
+from counterpoint.methods import Method, method_named
 from counterpoint.studies.space import placed
 from counterpoint.training import FitOptions, FitResult, fit
-from counterpoint.training.options import lifted
+from counterpoint.training.options import lifted, plain
 from counterpoint.training.result import Watch
 
 Source = Dataset | Mapping[str, Any] | str | Path
@@ -64,6 +64,35 @@ class Recipe:
             {**given, "progress": False},
             data if isinstance(data, Dataset) else None,
         )
+
+    @staticmethod
+    def of_entry(
+        name: str, data: Source, settings: Mapping[str, Any], fit: Mapping[str, Any] | None
+    ) -> Recipe:
+        """Make the recipe of one of several methods.
+
+        Args:
+            name: of the entry; that of the method unless the settings say otherwise.
+            data: as in :meth:`of`.
+            settings: ``{"method": ..., "model": ..., "fit": ...}`` of its own.
+            fit: fields of ``FitOptions`` of all methods. The method's own limits hold.
+
+        Raises:
+            ValueError: another setting, or an unknown method.
+        """
+        stray = [key for key in settings if key not in ("method", "model", "fit")]
+        if stray:
+            raise ValueError(f"methods: {name} has {stray[0]!r}; it may have method, model and fit")
+        own = dict(settings.get("fit") or {})
+        general = {key: value for key, value in (fit or {}).items() if key not in lifted(own)}
+        method = method_named(settings.get("method") or name)
+        return Recipe.of(method, data, settings.get("model"), {**general, **own})
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The options of model and training without the seed, as plain values."""
+        fit = {key: value for key, value in self.fit.items() if key != "seed"}
+        return {"method": self.method.name, **plain({"model": self.model, "fit": fit})}
 
     def changed(self, values: Mapping[str, Any]) -> Recipe:
         """Change some fields, by dotted name (:mod:`counterpoint.studies.space`).

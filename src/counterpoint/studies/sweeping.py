@@ -20,20 +20,19 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from tqdm import tqdm
 
-from counterpoint.core.documents import read_yaml
 from counterpoint.core.files import locked, replacing, write
 from counterpoint.data import Dataset
-from counterpoint.methods import METHODS, Method, load, method_named
-from counterpoint.metrics import Evaluation, Metric, evaluate, group_of
+from counterpoint.methods import Method, load, method_named
+from counterpoint.metrics import Evaluation, Metric, check_names, evaluate, group_of
 from counterpoint.model.format import settle
 from counterpoint.studies.cells import Cell, Mechanism, Sweep
 from counterpoint.studies.drawing import figure
 from counterpoint.studies.recipe import Recipe, Source
+from counterpoint.studies.record import keep_record
 from counterpoint.training import NonFiniteLoss
-from counterpoint.training.options import lifted, plain
+from counterpoint.training.options import plain
 
 RATES = (0.0, 0.2, 0.4, 0.6, 0.8)
 """Default fractions of missing values."""
@@ -107,6 +106,7 @@ def sweep(
     complete = next(iter(recipes.values())).dataset()
     last = hidden or complete.modalities[-1].name
     wanted = _evaluation(evaluation or {}, metrics, complete, last)
+    check_names(metrics, complete)
     for recipe in recipes.values():
         recipe.made(complete)
     work = _Work(Path(out), recipes, complete, last, wanted, tuple(metrics))
@@ -157,15 +157,9 @@ def _cells(
 def _recipe(
     name: str, data: Source, settings: Mapping[str, Any], fit: Mapping[str, Any] | None
 ) -> Recipe:
-    stray = [key for key in settings if key not in ("model", "fit")]
-    if stray:
-        raise ValueError(f"methods: {name} has {stray[0]!r}; it may have model and fit")
     if isinstance(data, Mapping) and data.get("missing"):
         raise ValueError(f"the sweep hides values itself; leave out missing={data['missing']}")
-    own = dict(settings.get("fit") or {})
-    # The method's own limits hold.
-    general = {key: value for key, value in (fit or {}).items() if key not in lifted(own)}
-    return Recipe.of(METHODS[name], data, settings.get("model"), {**general, **own})
+    return Recipe.of_entry(name, data, settings, fit)
 
 
 def _evaluation(
@@ -221,21 +215,8 @@ class _Work:
             "hidden": self.hidden,
         }
         for name, recipe in self.recipes.items():
-            about[f"methods/{name}"] = plain(
-                {"model": recipe.model, "fit": {k: v for k, v in recipe.fit.items() if k != "seed"}}
-            )
-        path = self.folder / "sweep.yaml"
-        before = read_yaml(path) if path.is_file() else {}
-        if not isinstance(before, dict):
-            raise ValueError(f"{path} is no record of a sweep; remove it, or name another folder")
-        for key, value in about.items():
-            if key in before and before[key] != value:
-                raise ValueError(
-                    f"{self.folder} holds a sweep with other options ({key}); "
-                    "give the same, or name another folder"
-                )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write(path, yaml.safe_dump({**before, **about}, sort_keys=False).encode())
+            about[f"methods/{name}"] = recipe.about
+        keep_record(self.folder, "sweep", about)
 
     def measure(self, cell: Cell) -> None:
         """Train a cell's run unless it is trained, and evaluate it.
