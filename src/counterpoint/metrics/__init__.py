@@ -35,6 +35,7 @@ from counterpoint.metrics.probes import (
     score_probes_given_all,
 )
 from counterpoint.metrics.quality import Prdc, frechet, frechet_distance, prdc, score_quality
+from counterpoint.metrics.recorded import Recorded, numbered
 from counterpoint.metrics.refinement import score_refinement
 from counterpoint.metrics.retrieval import score_retrieval
 from counterpoint.metrics.score import Metric, Score, Way
@@ -59,6 +60,7 @@ __all__ = [
     "Prdc",
     "Probe",
     "ProbeSettings",
+    "Recorded",
     "Score",
     "Scores",
     "Seen",
@@ -76,6 +78,7 @@ __all__ = [
     "majority_classes",
     "means_given_all",
     "merge",
+    "numbered",
     "posterior_means",
     "prdc",
     "probe",

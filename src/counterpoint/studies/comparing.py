@@ -8,30 +8,29 @@ meet the same seeds and folds, so that differences are paired.
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from counterpoint.core import checks
-from counterpoint.core.documents import read_json
 from counterpoint.core.files import locked, write
-from counterpoint.core.memory import forget_peak, peak
 from counterpoint.data import Dataset
-from counterpoint.methods import Method, load
-from counterpoint.metrics import Evaluation, Metric, check_names, evaluate, group_of
-from counterpoint.model.format import settle
+from counterpoint.metrics import (
+    Evaluation,
+    Metric,
+    check_names,
+    group_of,
+)
 from counterpoint.studies import comparison_tables
+from counterpoint.studies.compare_tasks import CompareTask, Measuring, PeerTask
 from counterpoint.studies.comparison import ComparedRun, Comparison, Cost, Repetition
 from counterpoint.studies.comparison_page import run_folder, write_comparison
-from counterpoint.studies.launching import Launcher, Places
+from counterpoint.studies.launching import Launcher, Places, Task
 from counterpoint.studies.recipe import Recipe, Source
 from counterpoint.studies.record import keep_record
 from counterpoint.training.options import plain
@@ -70,7 +69,9 @@ def compare(
     Args:
         methods: names; or by a name of your choice ``{"method": ..., "model": ...,
             "fit": ...}``: the method (by default that of the name), keywords of it and
-            fields of ``FitOptions`` of its own.
+            fields of ``FitOptions`` of its own. ``{"peer": "FILE.npz"}`` is another
+            library's answers (:mod:`counterpoint.metrics.recorded`), and
+            ``"{seed}.npz"`` or ``"{fold}.npz"`` those of each repetition.
         data: a data set, the name of one, or keywords of ``data.load``.
         out: the folder.
         seeds: of training.
@@ -104,8 +105,15 @@ def compare(
             if settings
             else "methods is empty; give at least one"
         )
-    recipes = {name: Recipe.of_entry(name, data, s, fit) for name, s in settings.items()}
-    loaded = _of_fold(recipes[first], repetitions[0]).dataset()
+    peers = {name: _peer(name, own) for name, own in settings.items() if "peer" in own}
+    recipes = {
+        name: Recipe.of_entry(name, data, own, fit)
+        for name, own in settings.items()
+        if name not in peers
+    }
+    if not recipes:
+        raise ValueError("only peers are compared; add a method, such as mvae")
+    loaded = _of_fold(next(iter(recipes.values())), repetitions[0]).dataset()
     check_names(metrics, loaded)
     for name, recipe in recipes.items():
         made = recipe.made(loaded)
@@ -114,7 +122,8 @@ def compare(
             recipes[name] = recipe.changed({"fit.max_cpu_minutes": share})
     groups = _groups(evaluation or {}, metrics, loaded)
     wanted = {**(evaluation or {}), "only": groups, "progress": False}
-    work = _Work(Path(out), recipes, loaded, wanted, tuple(metrics), first)
+    entries = tuple(settings)
+    work = _Work(Path(out), entries, recipes, peers, loaded, wanted, tuple(metrics), first)
     places = Places(Path(out), launcher, jobs)
     return _compared(work, repetitions, places, progress=progress)
 
@@ -129,7 +138,7 @@ def _compared(
     with locked(work.folder):
         work.check()
         if progress:
-            already = len(work.recipes) * len(repetitions) - len(tasks)
+            already = len(work.entries) * len(repetitions) - len(tasks)
             print(f"compare: {len(tasks)} runs to do, {already} done", file=sys.stderr)
         bar = tqdm(total=len(tasks), desc="compare", unit="run", disable=quiet, file=sys.stderr)
         with bar:
@@ -167,6 +176,13 @@ def refuse_repeats(option: str, values: Sequence[Any]) -> None:
             raise ValueError(f"{option} has {value!r} twice; leave one of them")
 
 
+def _peer(name: str, settings: Mapping[str, Any]) -> str:
+    """The file of a peer's answers."""
+    if len(settings) > 1 or not isinstance(settings["peer"], str | Path):
+        raise ValueError(f"methods: {name} is a peer; give it {{'peer': 'FILE.npz'}} alone")
+    return str(settings["peer"])
+
+
 def _groups(given: Mapping[str, Any], metrics: Sequence[str], data: Dataset) -> list[str]:
     """The groups of metrics to measure."""
     usual = LABELLED_GROUPS if data.test.shared_labels else UNLABELLED_GROUPS
@@ -189,7 +205,9 @@ class _Work:
     """
 
     folder: Path
+    entries: tuple[str, ...]
     recipes: Mapping[str, Recipe]
+    peers: Mapping[str, str]
     data: Dataset
     evaluation: Mapping[str, Any]
     metrics: tuple[str, ...]
@@ -203,38 +221,61 @@ class _Work:
         }
         for name, recipe in self.recipes.items():
             about[f"methods/{name}"] = recipe.about
+        for name, file in self.peers.items():
+            about[f"methods/{name}"] = {"peer": file}
         keep_record(self.folder, "comparison", about)
 
     def path(self, name: str) -> Path:
         """The file of the scores of a run."""
         return self.folder / "evaluations" / f"{name}.json"
 
-    def tasks(self, repetitions: Sequence[Repetition], *, here: bool) -> dict[str, CompareTask]:
+    def tasks(self, repetitions: Sequence[Repetition], *, here: bool) -> dict[str, Task]:
         """What is not done yet, by name of the run: every method of a repetition before
         the next one.
 
         Args:
             here: the tasks run in this process, which has loaded the data.
         """
-        tasks = {}
+        tasks: dict[str, Task] = {}
         for repetition in repetitions:
-            for entry, recipe in self.recipes.items():
+            for entry in self._entries_of(repetition, repetitions):
                 name = f"{entry}-{repetition}"
                 measured = self._measured(name)
                 if {*self.evaluation["only"]} <= {*measured}:
                     continue
                 groups = [*dict.fromkeys([*measured, *self.evaluation["only"]])]
+                recipe = self.recipes.get(entry, next(iter(self.recipes.values())))
                 of_run = _of_fold(recipe, repetition).changed({"fit.seed": repetition.seed})
                 if here and repetition.fold == repetitions[0].fold:
                     of_run = replace(of_run, loaded=self.data)
-                tasks[name] = CompareTask(
+                measuring = Measuring(
                     of_run,
-                    run_folder(self.folder, entry, repetition),
                     self.path(name),
                     self.folder / "judges",
                     {**self.evaluation, "only": groups},
                 )
+                if entry in self.peers:
+                    tasks[name] = PeerTask(measuring, entry, self._file(entry, repetition))
+                else:
+                    run = run_folder(self.folder, entry, repetition)
+                    tasks[name] = CompareTask(measuring, run)
         return tasks
+
+    def _entries_of(
+        self, repetition: Repetition, repetitions: Sequence[Repetition]
+    ) -> Iterator[str]:
+        """What takes part in a repetition: a peer of one file only in the first."""
+        for entry in self.entries:
+            file = self.peers.get(entry, "{seed}")
+            if "{seed}" in file or "{fold}" in file or repetition == repetitions[0]:
+                yield entry
+
+    def _file(self, entry: str, repetition: Repetition) -> Path:
+        """The file of a peer's answers in a repetition."""
+        file = self.peers[entry]
+        for key, value in asdict(repetition).items():
+            file = file.replace(f"{{{key}}}", str(value))
+        return Path(file)
 
     def _measured(self, name: str) -> list[str]:
         path = self.path(name)
@@ -243,15 +284,15 @@ class _Work:
     def write(self, repetitions: Sequence[Repetition], failed: Mapping[str, str]) -> Comparison:
         """Write what is known so far."""
         runs = []
-        for entry, repetition in product(self.recipes, repetitions):
+        for entry, repetition in product(self.entries, repetitions):
             path = self.path(f"{entry}-{repetition}")
             if path.is_file():
                 evaluation = Evaluation.from_json(path)
-                cost = Cost(**evaluation.meta["cost"])
+                cost = Cost(**evaluation.meta["cost"]) if entry in self.recipes else None
                 runs.append(ComparedRun(entry, repetition, evaluation, cost))
         found = Comparison(
             self.data.name,
-            tuple(self.recipes),
+            self.entries,
             tuple(runs),
             self.metrics or default_metrics(self.data, runs),
             self.baseline,
@@ -262,71 +303,6 @@ class _Work:
         for suffix, text in comparison_tables.as_files(found).items():
             write(self.folder / f"comparison{suffix}", text.encode())
         return found
-
-
-@dataclass(frozen=True)
-class CompareTask:
-    """One run of a comparison: train, measure, keep the scores.
-
-    Args:
-        recipe: of this seed and fold.
-        run: the run folder.
-        scores: the file of the scores.
-        judges: folder of the judges, which all runs on the same data share.
-        evaluation: keywords of ``evaluate``.
-    """
-
-    recipe: Recipe
-    run: Path
-    scores: Path
-    judges: Path
-    evaluation: Mapping[str, Any]
-
-    def __call__(self) -> None:
-        """Train the run unless it is trained, and measure it."""
-        data = self.recipe.dataset()
-        settle(self.run / "model")
-        trained = (self.run / "model" / "config.json").is_file()
-        method = load(self.run) if trained else self._trained(data)
-        evaluation = evaluate(method, data, cache=self.judges, **self.evaluation)
-        cost = read_json(self._cost)
-        kept = Evaluation(evaluation.scores, {**evaluation.meta, "cost": cost})
-        self.scores.parent.mkdir(parents=True, exist_ok=True)
-        kept.to_json(self.scores)
-
-    @property
-    def _cost(self) -> Path:
-        return self.run.parent / f"{self.run.name}.cost.json"
-
-    def _trained(self, data: Dataset) -> Method:
-        """Train, and keep what it took, earlier parts of a stopped run included."""
-        before = read_json(self._cost) if self._cost.is_file() else {}
-        forget_peak()
-        wall, cpu = time.monotonic(), time.process_time()
-        steps = 0
-        method: Method | None = None
-        try:
-            method, result = self.recipe.trained(data, self.run, resume=True)
-            steps = result.steps
-            return method
-        finally:
-            cost = Cost(
-                time.monotonic() - wall + before.get("seconds", 0.0),
-                time.process_time() - cpu + before.get("cpu_seconds", 0.0),
-                _most(peak(), before.get("peak_bytes")),
-                0 if method is None else _parameters(method),
-                steps,
-            )
-            self._cost.parent.mkdir(parents=True, exist_ok=True)
-            write(self._cost, json.dumps(asdict(cost)).encode())
-
-
-def _most(*values: int | None) -> int | None:
-    return max((value for value in values if value is not None), default=None)
-
-
-def _parameters(method: torch.nn.Module) -> int:
-    return sum(p.numel() for p in method.parameters())
 
 
 def default_metrics(data: Dataset, runs: Sequence[ComparedRun]) -> tuple[str, ...]:

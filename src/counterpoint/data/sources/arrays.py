@@ -49,16 +49,7 @@ def from_npz(
     options: ReadOptions = AS_IT_IS,
 ) -> Dataset:
     """Read an ``.npz`` file into memory."""
-    if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{path} is truncated or not an .npz file; write it again with numpy.savez"
-        )
-    with zipfile.ZipFile(path) as archive:
-        flat = {
-            info.filename.removesuffix(".npy"): _read(archive, info, path)
-            for info in archive.infolist()
-            if not info.is_dir()
-        }
+    flat = read_npz(path)
     heads = dict.fromkeys(key.partition("/")[0] for key in flat if "/" in key)
     named = [head for head in heads if head in PART_NAMES]
     if not named:
@@ -69,6 +60,25 @@ def from_npz(
     nested = {part: _below(flat, head) for part, head in named_parts(path, named).items()}
     parts, held = with_all_parts(path, nested, fractions, seed)
     return from_flat(path.stem, parts, modalities, held, options=options)
+
+
+def read_npz(path: Path) -> Flat:
+    """The arrays of an ``.npz`` file, by name.
+
+    Raises:
+        ValueError: it is none.
+        TypeError: an array that would have to be unpickled.
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} is truncated or not an .npz file; write it again with numpy.savez"
+        )
+    with zipfile.ZipFile(path) as archive:
+        return {
+            info.filename.removesuffix(".npy"): _read(archive, info, path)
+            for info in archive.infolist()
+            if not info.is_dir()
+        }
 
 
 def _below(flat: Flat, head: str) -> Flat:
