@@ -603,7 +603,7 @@ def test_the_command_reads_a_configuration_of_several_methods(
         ({"methods": []}, "methods is empty"),
         (
             {"methods": {"mvae": {"networks": {}}}},
-            "methods: mvae has 'networks'; it may have model and fit",
+            "methods: mvae has 'networks'; it may have method, model and fit",
         ),
         ({"methods": {"mvae": {"model": {"shared_dims": 3}}}}, "mvae has no option 'shared_dims'"),
         ({"fit": {"lr": -1}}, "lr -1.0 must be positive"),

@@ -12,6 +12,7 @@ from counterpoint.cli.parsing import first_paragraph
 from counterpoint.cli.settings import check_source, study_settings
 from counterpoint.methods import METHODS
 from counterpoint.studies import sweep
+from counterpoint.studies.launching import names_of
 
 SKIPS: set[str | int] = {"methods", "data", "out", "fit", "evaluation", "progress"}
 """Parameters of ``studies.sweep`` that other options fill in."""
@@ -39,8 +40,8 @@ def run(words: Sequence[str]) -> None:
         **wanted.study,
     )
     print(study.table(), end="")
-    for name, reason in study.failed.items():
-        print(f"{name} came to nothing: {reason}")
+    for line in names_of(study.failed):
+        print(line)
     print(f"{wanted.out / 'sweep.json'}, {wanted.out / 'sweep.png'}")
 
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -29,9 +30,9 @@ from counterpoint.metrics import Evaluation, Metric, check_names, evaluate, grou
 from counterpoint.model.format import settle
 from counterpoint.studies.cells import Cell, Mechanism, Sweep
 from counterpoint.studies.drawing import figure
+from counterpoint.studies.launching import Launcher, Places
 from counterpoint.studies.recipe import Recipe, Source
 from counterpoint.studies.record import keep_record
-from counterpoint.training import NonFiniteLoss
 from counterpoint.training.options import plain
 
 RATES = (0.0, 0.2, 0.4, 0.6, 0.8)
@@ -65,13 +66,16 @@ def sweep(
     evaluation: Mapping[str, Any] | None = None,
     metrics: Sequence[str] = (),
     hidden: str | None = None,
+    jobs: int = 1,
+    launcher: Launcher = "local",
     progress: bool = True,
 ) -> Sweep:
     """Train methods with more and more missing values, and measure each on complete rows.
 
     ``out`` gets ``sweep.json``, ``sweep.png``, ``evaluations/`` and the run folders in
     ``runs/``. The same call resumes a sweep that was stopped. More rates, methods,
-    seeds or mechanisms add to it, and nothing is measured twice.
+    seeds or mechanisms add to it, and nothing is measured twice. A run that fails is
+    noted and does not stop the others.
 
     Args:
         methods: names; or by name ``{"model": ..., "fit": ...}``: keywords of the
@@ -87,6 +91,8 @@ def sweep(
         metrics: the names of those to draw; by default probes and coherence of each
             shared label, and likelihood. Their groups are measured too.
         hidden: the modality that ``"test"`` hides; by default the last.
+        jobs, launcher: how many runs at a time, and where, as in
+            :func:`~counterpoint.studies.compare`.
         progress: report progress on standard error.
 
     Raises:
@@ -110,25 +116,27 @@ def sweep(
     for recipe in recipes.values():
         recipe.made(complete)
     work = _Work(Path(out), recipes, complete, last, wanted, tuple(metrics))
-    return _swept(work, cells, progress=progress)
+    return _swept(work, cells, Places(Path(out), launcher, jobs), progress=progress)
 
 
-def _swept(work: _Work, cells: Sequence[Cell], *, progress: bool) -> Sweep:
+def _swept(work: _Work, cells: Sequence[Cell], places: Places, *, progress: bool) -> Sweep:
     """Measure each cell that has not been measured."""
     quiet = not (progress and sys.stderr.isatty())
+    tasks = {run: partial(work.measure, of_run) for run, of_run in work.missing(cells).items()}
+    failed: dict[str, str] = {}
     with (
         locked(work.folder),
-        tqdm(total=len(cells), desc="sweep", unit="run", disable=quiet, file=sys.stderr) as bar,
+        tqdm(total=len(tasks), desc="sweep", unit="run", disable=quiet, file=sys.stderr) as bar,
     ):
         work.check()
-        for cell in cells:
-            if not work.done(cell):
-                if progress:
-                    tqdm.write(f"sweep: {cell.name}", file=sys.stderr)
-                work.measure(cell)
-                work.write(cells)
+        for name, reason in places.run(tasks):
             bar.update()
-        return work.write(cells)
+            if reason is not None:
+                failed[name] = reason
+            if progress:
+                tqdm.write(f"sweep: {name} {reason or 'is measured'}", file=sys.stderr)
+            work.write(cells, failed)
+        return work.write(cells, failed)
 
 
 def _cells(
@@ -179,25 +187,16 @@ def _evaluation(
     return {**given, "only": [*groups], "progress": False}
 
 
+@dataclass(frozen=True)
 class _Work:
     """A sweep under way."""
 
-    def __init__(
-        self,
-        folder: Path,
-        recipes: Mapping[str, Recipe],
-        data: Dataset,
-        hidden: str,
-        evaluation: Mapping[str, Any],
-        metrics: tuple[str, ...],
-    ) -> None:
-        self.folder = folder
-        self.recipes = recipes
-        self.data = data
-        self.hidden = hidden
-        self.evaluation = evaluation
-        self.metrics = metrics
-        self.failed: dict[str, str] = {}
+    folder: Path
+    recipes: Mapping[str, Recipe]
+    data: Dataset
+    hidden: str
+    evaluation: Mapping[str, Any]
+    metrics: tuple[str, ...]
 
     def path(self, cell: Cell) -> Path:
         """The file of a cell's evaluation."""
@@ -218,24 +217,27 @@ class _Work:
             about[f"methods/{name}"] = recipe.about
         keep_record(self.folder, "sweep", about)
 
-    def measure(self, cell: Cell) -> None:
-        """Train a cell's run unless it is trained, and evaluate it.
+    def missing(self, cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+        """The cells that have not been measured, by the run that they measure."""
+        by_run: dict[str, list[Cell]] = {}
+        for cell in cells:
+            if not self.done(cell):
+                by_run.setdefault(cell.run, []).append(cell)
+        return by_run
 
-        A run that diverges is noted in ``failed``.
-        """
-        try:
-            trained = self._trained(cell)
-        except NonFiniteLoss as error:
-            self.failed[cell.name] = str(error)
-            return
-        data = self.data
-        if cell.how == "test":
-            holed = data.test.with_missing(cell.rate, self._seed(cell), among=[self.hidden])
-            data = replace(data, test=holed)
-        groups = dict.fromkeys([*self._measured(cell), *self._wanted(cell)])
-        keywords = {**self.evaluation, "only": [*groups]}
-        evaluation = evaluate(trained, data, cache=self.folder / "judges", **keywords)
-        evaluation.to_json(self.path(cell))
+    def measure(self, cells: Sequence[Cell]) -> None:
+        """Train the run of some cells unless it is trained, and evaluate it for each."""
+        trained = self._trained(cells[0])
+        for cell in cells:
+            data = self.data
+            if cell.how == "test":
+                holed = data.test.with_missing(cell.rate, self._seed(cell), among=[self.hidden])
+                data = replace(data, test=holed)
+            groups = dict.fromkeys([*self._measured(cell), *self._wanted(cell)])
+            keywords = {**self.evaluation, "only": [*groups]}
+            evaluation = evaluate(trained, data, cache=self.folder / "judges", **keywords)
+            self.path(cell).parent.mkdir(parents=True, exist_ok=True)
+            evaluation.to_json(self.path(cell))
 
     def _trained(self, cell: Cell) -> Method:
         """The method of a cell, loaded if it was trained before."""
@@ -270,7 +272,7 @@ class _Work:
         path = self.path(cell)
         return list(Evaluation.from_json(path).meta["groups"]) if path.is_file() else []
 
-    def write(self, cells: Sequence[Cell]) -> Sweep:
+    def write(self, cells: Sequence[Cell], failed: Mapping[str, str]) -> Sweep:
         """Write the results so far, and their figure."""
         every = [
             (cell, Evaluation.from_json(self.path(cell)))
@@ -286,7 +288,7 @@ class _Work:
                 chance |= {} if guess is None else {name: guess}
         results = Sweep(
             tuple((cell, evaluation.metrics) for cell, evaluation in every),
-            dict(self.failed),
+            dict(failed),
             drawn,
             chance,
         )
