@@ -10,6 +10,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +21,14 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
 import counterpoint as cp
 from counterpoint.cli import main
 from counterpoint.data import Dataset
 from counterpoint.methods import METHODS, MVAE
 from counterpoint.metrics import Evaluation, Recorded, Score, numbered
+from counterpoint.metrics.judge_fitting import cached_weights
 from counterpoint.studies import ComparedRun, Comparison, Repetition, compare
 from counterpoint.studies import comparison_tables as tables
 from counterpoint.studies.launching import Places
@@ -177,6 +181,29 @@ def test_a_comparison_goes_on_grows_and_outlives_what_fails(
     assert content["runs"][0]["cost"]["parameters"] == sum(p.numel() for p in alone.parameters())
     page = (tmp_path / "c" / "comparison.html").read_text()
     assert page.count("<svg") >= 4 and "mvae, tight; 4 runs" in page and "http:" not in page
+
+
+def test_judges_are_trained_once_by_runs_that_go_on_side_by_side(tmp_path: Path) -> None:
+    """The second waits for the first, and loads what it has kept."""
+    known: list[bool] = []
+    began = threading.Event()
+
+    def trained() -> None:
+        judge = nn.Linear(2, 2)
+        with cached_weights(judge, tmp_path, "judge", {"data": "d"}) as loaded:
+            known.append(loaded)
+            began.set()
+            time.sleep(0.0 if loaded else 0.5)
+
+    threads = [threading.Thread(target=trained) for _ in range(2)]
+    threads[0].start()
+    began.wait()
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert known == [False, True] and [path.suffix for path in tmp_path.iterdir()] == [
+        ".safetensors"
+    ]
 
 
 @pytest.mark.parametrize("places", [{"jobs": 2}, {"launcher": "submitit"}])

@@ -187,3 +187,18 @@ def _naming(path: Path, written: Path) -> Iterator[None]:
         raise OSError(
             error.errno, f"cannot write {path}: {error.strerror}; what was there is intact{room}"
         ) from error
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Let one process at a time make a file; the others wait.
+
+    Where one dies, the next goes on.
+    """
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f"{path.name}{LOCK}")
+    with FileLock(lock):
+        yield
+        lock.unlink(missing_ok=True)

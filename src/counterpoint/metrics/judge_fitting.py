@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from counterpoint.core.files import write
+from counterpoint.core.files import in_turn, write
 from counterpoint.metrics.intervals import Array
 
 _CACHE_VERSION = 1  # raise it when a change makes cached judges invalid
@@ -127,17 +127,19 @@ def cached_weights(
         json.dumps({"version": _CACHE_VERSION, **described}, sort_keys=True).encode()
     ).hexdigest()[:32]
     path = None if cache is None else Path(cache) / f"{kind}-{key}.safetensors"
-    known = False
-    if path is not None and path.is_file():
-        with suppress(SafetensorError, RuntimeError):
-            judge.load_state_dict(load(path.read_bytes()))
-            known = True
-    yield known
-    if path is not None and not known:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = save(
-            {k: v.detach().cpu().contiguous() for k, v in judge.state_dict().items()},
-            {kind: json.dumps(described)},
-        )
-        write(path, content)
+    # Of several runs on the same data one trains the judge, and the others wait for it.
+    with nullcontext() if path is None or path.is_file() else in_turn(path):
+        known = False
+        if path is not None and path.is_file():
+            with suppress(SafetensorError, RuntimeError):
+                judge.load_state_dict(load(path.read_bytes()))
+                known = True
+        yield known
+        if path is not None and not known:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = save(
+                {k: v.detach().cpu().contiguous() for k, v in judge.state_dict().items()},
+                {kind: json.dumps(described)},
+            )
+            write(path, content)
     judge.eval().requires_grad_(False)
