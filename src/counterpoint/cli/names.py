@@ -60,16 +60,12 @@ def full_name(name: str, names: Sequence[str]) -> str:
         ValueError: no option, or more than one, has this name; the closest is
             suggested.
     """
-    if SHORT_NAMES.get(name) in names:
-        return SHORT_NAMES[name]
-    if name in names or name.rpartition(".")[0] == "fit.trainer":
-        return name
-    fitting = [full for full in names if full.endswith(f".{name}")]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
+    meant = _meant(name, names)
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
         raise ValueError(
-            f"option --{name} could be {' or '.join(f'--{full}' for full in fitting)}; give the full name"
+            f"option --{name} could be {' or '.join(f'--{full}' for full in meant)}; give the full name"
         )
     last_parts = {full.rpartition(".")[2]: full for full in names}
     similar = get_close_matches(name.rpartition(".")[2], [*last_parts], 1)
@@ -82,6 +78,15 @@ def full_name(name: str, names: Sequence[str]) -> str:
     raise ValueError(f"unknown option --{name}; {hint}")
 
 
+def _meant(name: str, names: Sequence[str]) -> list[str]:
+    """The options that a name may mean."""
+    if SHORT_NAMES.get(name) in names:
+        return [SHORT_NAMES[name]]
+    if name in names or name.rpartition(".")[0] == "fit.trainer":
+        return [name]
+    return [full for full in names if full.endswith(f".{name}")]
+
+
 def short_name(name: str, names: Sequence[str]) -> str:
     """The shortest name that ``full_name`` expands to ``name``.
 
@@ -89,11 +94,8 @@ def short_name(name: str, names: Sequence[str]) -> str:
     'lr'
     """
     for short in (name.partition(".")[0], name.rpartition(".")[2]):
-        try:
-            if full_name(short, names) == name:
-                return short
-        except ValueError:
-            continue
+        if _meant(short, names) == [name]:
+            return short
     return name
 
 
