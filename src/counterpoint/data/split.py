@@ -319,7 +319,13 @@ class Split:
 
 
 def joined(splits: Sequence[Split]) -> Split:
-    """Join the rows of several splits of the same modalities, in memory."""
+    """Join the rows of several splits of the same modalities, in memory.
+
+    >>> import counterpoint as cp
+    >>> split = cp.data.Split({"x": np.ones((5, 1))}, (cp.Modality("x", (1,), "normal"),))
+    >>> len(joined([split, split]))
+    10
+    """
     first = splits[0]
 
     def together(arrays: Sequence[Array]) -> Array:

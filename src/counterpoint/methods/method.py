@@ -42,6 +42,16 @@ SCALE_ROWS = 256
 class Method(Measurements, Saving):
     """A trained or trainable method.
 
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> method = cp.MVAE.from_config(modalities, {"shared_dim": 2}, seed=0)
+    >>> method
+    MVAE(x, y; z 2; 269,837 parameters)
+    >>> method.config["shared_dim"], [stage.name for stage in method.stages]
+    (2, [''])
+    >>> method.encode({"x": [[0.0, 1.0, 2.0]]}).shared.shape  # y is missing
+    torch.Size([1, 1, 2])
+
     Args:
         model: prior, decoders, posterior.
         stages: how it is trained, one after the other. Each starts from the best

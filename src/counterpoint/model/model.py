@@ -47,6 +47,14 @@ twice as long (docs/results/speed)."""
 class Model(nn.Module):
     """The generative model and its posterior, without losses.
 
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> model.names, model.latents
+    (('x', 'y'), {'z': 4, 'w_x': 1, 'w_y': 1})
+    >>> model.draw_prior("z", (5,)).shape
+    torch.Size([5, 4])
+
     Args:
         modalities: in order.
         prior: p(z).

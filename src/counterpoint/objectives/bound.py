@@ -94,19 +94,48 @@ RouteShares = Callable[[Tensor], Tensor]
 
 
 def by_rule(model: Model, encoding: Encoding, route: Route) -> Sequence[LatentPosterior]:
-    """From the posterior that the rule makes of the route's given modalities."""
+    """From the posterior that the rule makes of the route's given modalities.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> [q] = by_rule(model, encoding, Route(("x",), ("x", "y")))
+    >>> [*q.private]
+    ['x', 'y']
+    """
     q = model.posterior.condition(encoding, route.given)
     return [LatentPosterior(q, _private(model, encoding))]
 
 
 def by_joint_encoder(model: Model, encoding: Encoding, route: Route) -> Sequence[LatentPosterior]:
-    """From the joint encoder's posterior."""
+    """From the joint encoder's posterior.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.JMVAE.from_config(modalities, {"shared_dim": 4}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> [q] = by_joint_encoder(model, encoding, Route(("x", "y"), ("x", "y")))
+    >>> torch.equal(q.shared.loc, encoding.joint.loc)
+    True
+    """
     return [LatentPosterior(joint_posterior(encoding), _private(model, encoding))]
 
 
 def by_refinement(model: Model, encoding: Encoding, route: Route) -> Sequence[LatentPosterior]:
     """From the steps of the refinement of the posterior given everything, or from as many
-    random steps of each row as the refiner's ``rounds`` say. Each step decodes again."""
+    random steps of each row as the refiner's ``rounds`` say. Each step decodes again.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.IterativeMVAE.from_config(modalities, {"shared_dim": 4}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> len(by_refinement(model, encoding, Route(("x", "y"), ("x", "y"))))  # λ_0, five steps
+    6
+    """
     trace = trace_of(model, encoding)
     rounds = refiner_of(model).options.rounds
     return trace.steps if rounds is None else trace.some(rounds)
@@ -121,28 +150,61 @@ def _private(model: Model, encoding: Encoding) -> Mapping[str, dist.Diagonal]:
 
 
 def of_everything(model: Model, encoding: Encoding) -> dist.Posterior:
-    """The posterior given all modalities that a row has."""
+    """The posterior given all modalities that a row has.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> of_everything(model, encoding).loc.shape
+    torch.Size([5, 4])
+    """
     return model.posterior.condition(encoding, model.names)
 
 
 def from_auxiliary_prior(model: Model, q: LatentPosterior, target: str) -> dist.Diagonal:
-    """From the learned auxiliary prior, so that private encoders get no short cut."""
+    """From the learned auxiliary prior, so that private encoders get no short cut.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.MMVAEPlus.from_config(modalities, {"private_dim": 1}).model
+    >>> q = LatentPosterior(dist.Normal(torch.zeros(5, 4), torch.ones(5, 4)), {})
+    >>> from_auxiliary_prior(model, q, "y").loc
+    tensor([0.])
+    """
     prior: dist.Diagonal = model.auxiliary_priors[target]()
     return prior
 
 
 def from_encoder(model: Model, q: LatentPosterior, target: str) -> dist.Diagonal:
-    """From the target's own encoder."""
+    """From the target's own encoder.
+
+    >>> w = dist.Normal(torch.zeros(5, 1), torch.ones(5, 1))
+    >>> q = LatentPosterior(dist.Normal(torch.zeros(5, 4), torch.ones(5, 4)), {"y": w})
+    >>> from_encoder(None, q, "y") is w
+    True
+    """
     return q.private[target]
 
 
 def mean_over_routes(taken: Tensor) -> Tensor:
-    """The mean over the routes that a row takes."""
+    """The mean over the routes that a row takes.
+
+    >>> mean_over_routes(torch.tensor([[True, True], [True, False]]))
+    tensor([[0.5000, 1.0000],
+            [0.5000, 0.0000]])
+    """
     return taken / taken.sum(0).clamp(min=1)
 
 
 def sum_over_routes(taken: Tensor) -> Tensor:
-    """The sum over the routes that a row takes."""
+    """The sum over the routes that a row takes.
+
+    >>> sum_over_routes(torch.tensor([[True, True], [True, False]]))
+    tensor([[1., 1.],
+            [1., 0.]])
+    """
     return taken.float()
 
 
@@ -157,6 +219,10 @@ class RouteDraw:
         route: the route.
         latents: shared (K, B, D) and private (K, B, D_m) of its targets.
         q: what they were drawn from; of the private latents, those that encoders gave.
+
+    >>> q = LatentPosterior(dist.Normal(torch.zeros(5, 4), torch.ones(5, 4)), {})
+    >>> RouteDraw(Route(("x",), ("x",)), Latents(torch.zeros(1, 5, 4)), q).latents
+    Latents(z (1, 5, 4))
     """
 
     route: Route
@@ -166,6 +232,16 @@ class RouteDraw:
 
 class Bound(Loss):
     """Negative likelihood bound over routes; see the module's derivation.
+
+    >>> from counterpoint.objectives.routes import everything_to_everything
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> ask = Bound(everything_to_everything, beta=2.0)(model, encoding)
+    >>> [*ask.answered(model, encoding.batch.covariates)]
+    ['nll', 'kl']
 
     Args:
         routes: rules whose routes are joined.

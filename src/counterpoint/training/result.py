@@ -16,6 +16,9 @@ class NonFiniteLoss(ValueError):
     Attributes:
         term: which one.
         step: in which step, counted from 0.
+
+    >>> str(NonFiniteLoss("kl", 7, float("nan")))[:31]
+    "loss term 'kl' is nan in step 7"
     """
 
     def __init__(self, term: str, step: int, value: float) -> None:

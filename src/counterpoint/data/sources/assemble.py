@@ -138,7 +138,11 @@ def _affordable(name: str, assays: Sequence[Assay], observations: int) -> None:
 
 
 def memory() -> float:
-    """Return the bytes of memory of this machine, or infinity if they are not known."""
+    """Return the bytes of memory of this machine, or infinity if they are not known.
+
+    >>> memory() > 1e9
+    True
+    """
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, OSError, ValueError):
