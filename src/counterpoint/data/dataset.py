@@ -11,8 +11,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from counterpoint.core.display import cut, html_lines
 from counterpoint.core.modality import COUNTS, Modality
-from counterpoint.data.display import cut, described, html_lines
+from counterpoint.data.display import described
 from counterpoint.data.missing import Missing, can_have_gaps, check_fraction, with_gaps
 from counterpoint.data.rows import Rows
 from counterpoint.data.split import COVARIATES, Array, Split, joined

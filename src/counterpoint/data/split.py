@@ -19,6 +19,7 @@ from counterpoint.core.conversion import (
     converted_covariates,
     with_covariates,
 )
+from counterpoint.core.display import html_lines
 from counterpoint.core.modality import Modality
 from counterpoint.core.reading import to_tensors, wrong_row
 from counterpoint.data.checks import (
@@ -30,7 +31,7 @@ from counterpoint.data.checks import (
     row_count,
     row_ids,
 )
-from counterpoint.data.display import described, html_lines
+from counterpoint.data.display import described
 from counterpoint.data.loader import BatchLoader, Shuffle
 from counterpoint.data.missing import Missing, hidden_rows
 

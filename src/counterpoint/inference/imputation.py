@@ -24,6 +24,7 @@ from torch import Tensor
 
 from counterpoint.core import noise
 from counterpoint.core.batch import Batch
+from counterpoint.core.display import html_table, sizes
 from counterpoint.core.latents import Latents
 from counterpoint.core.precision import wide
 from counterpoint.inference.generation import completed, posterior_latents
@@ -85,6 +86,14 @@ class Imputation:
     def __repr__(self) -> str:
         counts = (f"{name} {int(self.filled(name).sum())}" for name in self.missing)
         return f"Imputation(rows filled: {', '.join(counts)}; level {self.level:g})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, sizes(missing.shape[1:]), len(missing), int(self.filled(name).sum()))
+            for name, missing in self.missing.items()
+        ]
+        header = ["modality", "shape", "rows", "rows filled"]
+        return html_table(f"Imputation, {100 * self.level:g} % intervals", header, rows)
 
     def filled(self, name: str) -> Tensor:
         """(B,) bool: rows of a modality in which something was filled."""

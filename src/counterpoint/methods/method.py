@@ -18,6 +18,7 @@ from counterpoint.core.batch import Batch
 from counterpoint.core.conversion import read_as
 from counterpoint.core.memory import Budget, TooLarge, physical
 from counterpoint.core.modality import Modality
+from counterpoint.methods.display import counted, parts_as_html
 from counterpoint.methods.measurements import Measurements
 from counterpoint.methods.options import CommonOptions, with_options_shown
 from counterpoint.methods.saving import Saving
@@ -94,9 +95,11 @@ class Method(Measurements, Saving):
 
     def __repr__(self) -> str:
         latents = ", ".join(f"{key} {size}" for key, size in self.model.latents.items())
-        parameters = sum(p.numel() for p in self.parameters())
         names = ", ".join(self.model.names)
-        return f"{type(self).__name__}({names}; {latents}; {parameters:,} parameters)"
+        return f"{type(self).__name__}({names}; {latents}; {counted(self):,} parameters)"
+
+    def _repr_html_(self) -> str:
+        return parts_as_html(repr(self), self.model)
 
     # --- configuration ---------------------------------------------------------------
 

@@ -74,6 +74,15 @@ def sweep(
     ``runs/``. The same call resumes a sweep that was stopped. More rates, methods,
     seeds or mechanisms add to it, and nothing is measured twice.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> import counterpoint as cp
+    >>> data = {"source": "digits-quadrant", "pairings": 1, "views": 2}
+    >>> quick = {"fit": {"max_steps": 1}, "evaluation": {"only": ["likelihood"], "likelihood_rows": 4}}
+    >>> with TemporaryDirectory() as out:
+    ...     found = cp.sweep(["mvae"], data, out=out, rates=[0], progress=False, **quick)
+    >>> found.methods, found.metrics
+    (['mvae'], ('loglik/joint',))
+
     Args:
         methods: names; or by name ``{"model": ..., "fit": ...}``: keywords of the
             method and fields of ``FitOptions`` of its own.

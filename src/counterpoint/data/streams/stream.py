@@ -29,8 +29,9 @@ import torch
 
 from counterpoint.core.batch import Batch
 from counterpoint.core.conversion import conversions
+from counterpoint.core.display import html_lines
 from counterpoint.core.modality import Modality
-from counterpoint.data.display import described, html_lines
+from counterpoint.data.display import described
 from counterpoint.data.loader import Loader, Shuffle
 from counterpoint.data.sources.inference import all_nan
 from counterpoint.data.split import Array, Split
