@@ -27,8 +27,9 @@ NEEDS_FILES = {
     *("tcga_brca", "scgem", "snareseq", "citeseq", "tcga_mortality"),  # their data
     "prepare",  # MNIST and photos
     *("Autoencoder", "latents"),  # an autoencoder
+    *("Stream", "StreamLoader"),  # shards, which the example of Index writes
 }
-"""What has no example, since it reads files that are no part of the package."""
+"""What has no example of its own, since it reads files that are no part of the package."""
 
 
 @pytest.mark.parametrize("name", MODULES)

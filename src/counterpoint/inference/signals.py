@@ -14,7 +14,7 @@ from counterpoint.inference.bounds import component_bounds
 from counterpoint.inference.refiner import Refiner
 from counterpoint.model.decoders import Draw
 from counterpoint.model.encoding import Encoding
-from counterpoint.model.likelihoods import Likelihood
+from counterpoint.model.likelihood import Likelihood
 from counterpoint.model.model import Model
 from counterpoint.nn.modules import readable
 from counterpoint.probability.distributions import Diagonal

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from counterpoint.core.latents import Latents
 from counterpoint.model.denoising import Denoising
-from counterpoint.model.likelihoods import Likelihood
+from counterpoint.model.likelihood import Likelihood
 from counterpoint.nn.running import MeanImputer, RunningMoments
 
 

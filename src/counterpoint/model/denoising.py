@@ -51,7 +51,8 @@ from counterpoint.diffusion import (
     UNet2D,
     Weighting,
 )
-from counterpoint.model.likelihoods import Likelihood, likelihood
+from counterpoint.model.likelihood import Likelihood
+from counterpoint.model.likelihoods import likelihood
 
 Condition = Literal["embed", "film", "concat"]
 

@@ -29,7 +29,7 @@ from counterpoint.model.decoders import Decoder, Draw
 from counterpoint.model.denoising import DenoiserOptions, Denoising
 from counterpoint.model.encoding import Encoding
 from counterpoint.model.fitted_priors import FittedPrior, make_fitted_priors
-from counterpoint.model.likelihoods import Likelihood
+from counterpoint.model.likelihood import Likelihood
 from counterpoint.model.posteriors import Posterior
 from counterpoint.model.priors import Prior
 from counterpoint.nn.modules import ByName

@@ -42,6 +42,17 @@ from one component while log q(z) is the mixture's. The sum over sources correct
 that where K = 1: z is then a draw of the mixture, and the bracket is 1. Where K > 1,
 w̃_k depends on the other draws of the same component, and the gradient of the encoders
 of z is biased, as in the published MMVAE; all other gradients are not.
+
+>>> import counterpoint as cp
+>>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+>>> model = cp.IterativeMVAE.from_config(modalities, {"shared_dim": 4}).model
+>>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+>>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+>>> route = Route(("x", "y"), ("x", "y"))
+>>> [len(made(model, encoding, route)) for made in (by_rule, by_refinement)]
+[1, 6]
+>>> of_everything(model, encoding).loc.shape
+torch.Size([5, 4])
 """
 
 from __future__ import annotations
@@ -94,48 +105,19 @@ RouteShares = Callable[[Tensor], Tensor]
 
 
 def by_rule(model: Model, encoding: Encoding, route: Route) -> Sequence[LatentPosterior]:
-    """From the posterior that the rule makes of the route's given modalities.
-
-    >>> import counterpoint as cp
-    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
-    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
-    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
-    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
-    >>> [q] = by_rule(model, encoding, Route(("x",), ("x", "y")))
-    >>> [*q.private]
-    ['x', 'y']
-    """
+    """From the posterior that the rule makes of the route's given modalities."""
     q = model.posterior.condition(encoding, route.given)
     return [LatentPosterior(q, _private(model, encoding))]
 
 
 def by_joint_encoder(model: Model, encoding: Encoding, route: Route) -> Sequence[LatentPosterior]:
-    """From the joint encoder's posterior.
-
-    >>> import counterpoint as cp
-    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
-    >>> model = cp.JMVAE.from_config(modalities, {"shared_dim": 4}).model
-    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
-    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
-    >>> [q] = by_joint_encoder(model, encoding, Route(("x", "y"), ("x", "y")))
-    >>> torch.equal(q.shared.loc, encoding.joint.loc)
-    True
-    """
+    """From the joint encoder's posterior."""
     return [LatentPosterior(joint_posterior(encoding), _private(model, encoding))]
 
 
 def by_refinement(model: Model, encoding: Encoding, route: Route) -> Sequence[LatentPosterior]:
     """From the steps of the refinement of the posterior given everything, or from as many
-    random steps of each row as the refiner's ``rounds`` say. Each step decodes again.
-
-    >>> import counterpoint as cp
-    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
-    >>> model = cp.IterativeMVAE.from_config(modalities, {"shared_dim": 4}).model
-    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
-    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
-    >>> len(by_refinement(model, encoding, Route(("x", "y"), ("x", "y"))))  # λ_0, five steps
-    6
-    """
+    random steps of each row as the refiner's ``rounds`` say. Each step decodes again."""
     trace = trace_of(model, encoding)
     rounds = refiner_of(model).options.rounds
     return trace.steps if rounds is None else trace.some(rounds)
@@ -150,16 +132,7 @@ def _private(model: Model, encoding: Encoding) -> Mapping[str, dist.Diagonal]:
 
 
 def of_everything(model: Model, encoding: Encoding) -> dist.Posterior:
-    """The posterior given all modalities that a row has.
-
-    >>> import counterpoint as cp
-    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
-    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
-    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
-    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
-    >>> of_everything(model, encoding).loc.shape
-    torch.Size([5, 4])
-    """
+    """The posterior given all modalities that a row has."""
     return model.posterior.condition(encoding, model.names)
 
 
