@@ -142,6 +142,11 @@ def evaluate(
 def complete(data: Dataset, modalities: Sequence[Modality]) -> Dataset:
     """Read the data as a method with these modalities reads them.
 
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> [m.name for m in complete(data, data.modalities[::-1]).modalities]
+    ['view1', 'view0']
+
     Raises:
         ValueError: other modalities, or values that cannot be read so.
     """
