@@ -20,7 +20,7 @@ from counterpoint.data import Dataset, Split, load
 from counterpoint.inference import RefinerOptions
 from counterpoint.metrics import JudgeOptions, evaluate, train_judges
 from counterpoint.metrics.judges import values_of
-from counterpoint.model.likelihoods import Counts
+from counterpoint.model.counts import Counts
 from counterpoint.report import figures, write_report
 
 RNA, PROTEIN, SITES = (

@@ -10,7 +10,8 @@ from scipy import stats
 from torch import distributions as td
 
 from counterpoint.core.modality import Modality
-from counterpoint.model.likelihoods import MIN_DISTANCE_TO_ENDS, Beta, Counts, Located, likelihood
+from counterpoint.model.counts import Counts
+from counterpoint.model.likelihoods import MIN_DISTANCE_TO_ENDS, Beta, Located, likelihood
 from counterpoint.nn.modules import readable
 
 K, B = 3, 4

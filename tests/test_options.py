@@ -26,7 +26,8 @@ from counterpoint.methods import METHODS, CommonOptions, Method, Ramp, Stage, co
 from counterpoint.methods.common import build
 from counterpoint.model.additions import Addition
 from counterpoint.model.fitted_priors import FITTED_PRIORS, EstimatedPrior, PriorKind
-from counterpoint.model.likelihoods import LIKELIHOODS, Likelihood, register_likelihood
+from counterpoint.model.likelihood import Likelihood
+from counterpoint.model.likelihoods import LIKELIHOODS, register_likelihood
 from counterpoint.model.rules import ProductRule
 from counterpoint.nn.mlp import MLPGenerator, MLPTrunk
 from counterpoint.nn.options import NETWORKS, NetworkKind

@@ -30,7 +30,8 @@ from counterpoint.model.fitted_priors import (
     PriorKind,
     TrainedPrior,
 )
-from counterpoint.model.likelihoods import LIKELIHOODS, Likelihood, register_likelihood
+from counterpoint.model.likelihood import Likelihood
+from counterpoint.model.likelihoods import LIKELIHOODS, register_likelihood
 from counterpoint.model.rules import Rule
 from counterpoint.nn.options import NETWORKS, NetworkKind
 from counterpoint.objectives.loss import Loss

@@ -33,6 +33,15 @@ class Batch:
             in rows that are; the others hold zeros.
         modalities: how the values were read; empty for a batch that somebody made by
             hand.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (2,)), cp.Modality("y", (1,))
+    >>> x, y = [[1.0, 2.0], [3.0, 4.0]], [[5.0], [0.0]]
+    >>> batch = cp.Batch.of({"x": x, "y": y}, {"y": [True, False]}, modalities=modalities)
+    >>> batch
+    Batch(2 rows: x (2,); y (1,), 1 present)
+    >>> batch.only(["x"]).present["y"]
+    tensor([False, False])
     """
 
     x: dict[str, Tensor]

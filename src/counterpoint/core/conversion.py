@@ -33,6 +33,10 @@ class Conversion:
     """From values that were read as ``given`` says to values as ``asked`` reads them:
     of one modality.
 
+    >>> from counterpoint import Modality
+    >>> Conversion(Modality("x", (2,)), Modality("x", (2,))).needed
+    False
+
     Raises:
         ValueError: the first thing that differs and can't be converted.
     """
@@ -176,17 +180,32 @@ class Conversion:
 
 def of_group(name: str) -> str:
     """What a column of covariates tells of: ``batch`` of ``batch=a``, and itself of a
-    quantity."""
+    quantity.
+
+    >>> of_group("batch=a"), of_group("age")
+    ('batch', 'age')
+    """
     return name.partition("=")[0]
 
 
 def with_covariates(modalities: Sequence[Modality]) -> Modality:
-    """A modality whose decoder reads covariates, if any does."""
+    """A modality whose decoder reads covariates, if any does.
+
+    >>> from counterpoint import Modality
+    >>> with_covariates([Modality("x", (2,)), Modality("y", (1,), covariates=("age",))]).name
+    'y'
+    """
     return next((m for m in modalities if m.covariates), modalities[0])
 
 
 def converted_covariates(asked: Modality, given: Modality, values: Tensor) -> Tensor:
     """Columns (N, C) as ``asked`` names and scales them.
+
+    >>> from counterpoint import Modality
+    >>> asked = Modality("x", (2,), covariates=("age", "dose"))
+    >>> given = Modality("x", (2,), covariates=("dose", "age"))
+    >>> converted_covariates(asked, given, torch.tensor([[1.0, 2.0]]))
+    tensor([[2., 1.]])
 
     Raises:
         ValueError: a category that the model does not know, or a covariate that the
@@ -231,6 +250,11 @@ def converted_covariates(asked: Modality, given: Modality, values: Tensor) -> Te
 def conversions(asked: Sequence[Modality], given: Sequence[Modality]) -> list[Conversion]:
     """One for each modality that both have.
 
+    >>> from counterpoint import Modality
+    >>> asked, given = [Modality("x", (2,)), Modality("y", (1,))], [Modality("y", (1,))]
+    >>> [each.asked.name for each in conversions(asked, given)]
+    ['y']
+
     Raises:
         ValueError: a modality that the model does not know, or one that can't be
             converted.
@@ -244,6 +268,11 @@ def conversions(asked: Sequence[Modality], given: Sequence[Modality]) -> list[Co
 
 def read_as(batch: Batch, asked: Sequence[Modality]) -> Batch:
     """A batch as a model of these modalities reads it: itself where nothing differs.
+
+    >>> from counterpoint import Batch, Modality
+    >>> batch = Batch.of({"x": [[2.0]]}, modalities=[Modality("x", (1,))])
+    >>> read_as(batch, [Modality("x", (1,))]) is batch
+    True
 
     Raises:
         ValueError: the first thing that differs and can't be converted.
@@ -289,6 +318,11 @@ def read_as(batch: Batch, asked: Sequence[Modality]) -> Batch:
 def checked_by_hand(batch: Batch, asked: tuple[Modality, ...]) -> Batch:
     """A batch that somebody made without ``Batch.of``, if it holds what a model of
     these modalities reads.
+
+    >>> from counterpoint import Batch, Modality
+    >>> batch = Batch({"x": torch.ones(2, 1)}, {"x": torch.tensor([True, True])})
+    >>> checked_by_hand(batch, (Modality("x", (1,)),))
+    Batch(2 rows: x (1,))
 
     Raises:
         ValueError: other modalities, shapes or numbers of rows. TypeError: other

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from counterpoint.core.display import described_tensor, html_table
+
 SHARED_KEY = "z"
 """The key of z."""
 
@@ -53,12 +55,14 @@ class Latents:
     private: dict[str, Tensor] = field(default_factory=dict)
 
     def __repr__(self) -> str:
+        return f"Latents({', '.join(f'{key} {shape}' for key, shape in self._shapes().items())})"
+
+    def _repr_html_(self) -> str:
+        return html_table("Latents", ["latent", "shape (K, B, D)"], [*self._shapes().items()])
+
+    def _shapes(self) -> dict[str, str]:
         parts = self.by_key() if isinstance(self.private, dict) else {SHARED_KEY: self.shared}
-        shown = []
-        for key, values in parts.items():
-            shape = tuple(values.shape) if isinstance(values, Tensor) else values
-            shown.append(f"{key} {shape}")
-        return f"Latents({', '.join(shown)})"
+        return {key: described_tensor(values) for key, values in parts.items()}
 
     def by_key(self) -> dict[str, Tensor]:
         """z and every w_m in one mapping."""

@@ -52,6 +52,15 @@ class Modality:
     """What one modality looks like and how its values are distributed given the
     latents.
 
+    >>> import counterpoint as cp
+    >>> cp.Modality("image", (3, 32, 32)).scale
+    0.75
+    >>> cp.Modality("digit", (10,), "bernoulli", None).likelihood
+    'bernoulli'
+    >>> text = cp.Modality("text", (3,), "categorical", None, classes=2, words=("a", "b"))
+    >>> text.text([1, 0, 1])
+    'bab'
+
     Args:
         name: the key of this modality in every dictionary.
         shape: shape of one example: ``(C, H, W)`` for an image, ``(d,)`` for a vector,
@@ -343,6 +352,9 @@ def _shape(name: str, given: Any) -> tuple[int, ...]:
 def covariates_of(modalities: Iterable[Modality]) -> tuple[str, ...]:
     """Names of the columns that the decoders of some modalities read.
 
+    >>> covariates_of([Modality("rna", (2,), covariates=("batch=a", "batch=b"))])
+    ('batch=a', 'batch=b')
+
     Raises:
         ValueError: two modalities that read different ones.
     """
@@ -357,13 +369,23 @@ def covariates_of(modalities: Iterable[Modality]) -> tuple[str, ...]:
 
 
 def of_characters(words: Iterable[str]) -> bool:
-    """Whether each of a modality's words is a single character, or none."""
+    """Whether each of a modality's words is a single character, or none.
+
+    >>> of_characters(["a", "b"]), of_characters(["red", "b"])
+    (True, False)
+    """
     return max(map(len, words)) == 1
 
 
 def spelled(words: Sequence[str], ids: Iterable[int]) -> str:
     """The text that ids of words stand for: single characters side by side, words with
-    blanks between them."""
+    blanks between them.
+
+    >>> spelled(["red", "blue"], [1, 0])
+    'blue red'
+    >>> spelled(["a", "b"], [1, 0])
+    'ba'
+    """
     shown = [words[int(i)] for i in ids]
     return (
         "".join(shown)

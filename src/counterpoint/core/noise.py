@@ -50,7 +50,11 @@ def seeded(source: torch.Generator | int | None) -> Iterator[None]:
 
 
 def generator(device: torch.device | str = "cpu") -> torch.Generator | None:
-    """The generator that this thread draws from on a device; None for torch's own."""
+    """The generator that this thread draws from on a device; None for torch's own.
+
+    >>> generator() is None  # torch's own
+    True
+    """
     if (stream := _stream.get()) is None:
         return None
     seed, made = stream
@@ -61,53 +65,95 @@ def generator(device: torch.device | str = "cpu") -> torch.Generator | None:
 
 
 def fresh_seed() -> int:
-    """A random seed."""
+    """A random seed.
+
+    >>> fresh_seed() != fresh_seed()
+    True
+    """
     return _seed(generator())
 
 
 def normal_like(x: Tensor) -> Tensor:
-    """Standard normal numbers of the shape, dtype and device of ``x``."""
+    """Standard normal numbers of the shape, dtype and device of ``x``.
+
+    >>> draws = normal_like(torch.zeros(10_000))
+    >>> round(float(draws.std()), 1)
+    1.0
+    """
     return torch.empty_like(x).normal_(generator=generator(x.device))
 
 
 def uniform_like(x: Tensor) -> Tensor:
-    """Numbers from [0, 1) of the shape, dtype and device of ``x``."""
+    """Numbers from [0, 1) of the shape, dtype and device of ``x``.
+
+    >>> draws = uniform_like(torch.zeros(10_000))
+    >>> round(float(draws.mean()), 1), bool(draws.max() < 1)
+    (0.5, True)
+    """
     return torch.empty_like(x).uniform_(generator=generator(x.device))
 
 
 def laplace_like(x: Tensor) -> Tensor:
     """Laplace numbers of location 0 and scale 1, of the shape, dtype and device of
-    ``x``."""
+    ``x``.
+
+    >>> draws = laplace_like(torch.zeros(10_000))
+    >>> round(float(draws.abs().mean()), 1)  # the scale
+    1.0
+    """
     least = torch.finfo(x.dtype).eps - 1
     u = torch.empty_like(x).uniform_(least, 1, generator=generator(x.device))
     return -u.sign() * torch.log1p(-u.abs())
 
 
 def bernoulli(probability: Tensor) -> Tensor:
-    """1 with the given probability, else 0."""
+    """1 with the given probability, else 0.
+
+    >>> bernoulli(torch.tensor([0.0, 1.0]))
+    tensor([0., 1.])
+    """
     return torch.bernoulli(probability, generator=generator(probability.device))
 
 
 def poisson(rate: Tensor) -> Tensor:
-    """Draws of a Poisson distribution."""
+    """Draws of a Poisson distribution.
+
+    >>> poisson(torch.full((10_000,), 3.0)).mean().round()
+    tensor(3.)
+    """
     return torch.poisson(rate, generator=generator(rate.device))
 
 
 def choices(weights: Tensor, shape: Sequence[int]) -> Tensor:
     """Draws of one of S choices for each row, (*shape, B), with weights (B, S) that
-    need not sum to 1."""
+    need not sum to 1.
+
+    >>> choices(torch.tensor([[0.0, 2.0], [1.0, 0.0]]), (3,))
+    tensor([[1, 0],
+            [1, 0],
+            [1, 0]])
+    """
     count = max(torch.Size(shape).numel(), 1)
     drawn = torch.multinomial(weights, count, replacement=True, generator=generator(weights.device))
     return drawn.T.reshape(*shape, -1)
 
 
 def gamma(concentration: Tensor) -> Tensor:
-    """Draws of a gamma distribution of rate 1."""
+    """Draws of a gamma distribution of rate 1.
+
+    >>> gamma(torch.full((10_000,), 4.0)).mean().round()
+    tensor(4.)
+    """
     return torch._standard_gamma(concentration, generator=generator(concentration.device))
 
 
 def beta(a: Tensor, b: Tensor) -> Tensor:
-    """Draws of a beta distribution."""
+    """Draws of a beta distribution.
+
+    >>> a = torch.full((10_000,), 2.0)
+    >>> round(float(beta(a, 3 * a).mean()), 2)
+    0.25
+    """
     both = torch.stack([a, b], -1)
     return torch._sample_dirichlet(both, generator=generator(both.device))[..., 0]
 

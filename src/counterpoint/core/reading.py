@@ -56,6 +56,10 @@ def as_rows(
     of the modality's features; images whose channels come last are turned; booleans
     become whole numbers.
 
+    >>> from counterpoint import Modality
+    >>> as_rows({"x": [[1.0], [2.0]]}, {}, {"x": Modality("x", (1,))})[1]
+    {'x': array([ True,  True])}
+
     Raises:
         ValueError: another shape, a table that lacks features, rows that do not go
             together, or masks other than True and False.
@@ -109,13 +113,23 @@ def _numbers(modality: Modality, values: Array) -> Array:
 
 
 def whole_numbers(modality: Modality, flags: Array) -> Array:
-    """Booleans as the whole numbers, uint8, that the modality reads as 0 and 1."""
+    """Booleans as the whole numbers, uint8, that the modality reads as 0 and 1.
+
+    >>> from counterpoint import Modality
+    >>> whole_numbers(Modality("x", (2,)), np.array([[True, False]]))
+    array([[1, 0]], dtype=uint8)
+    """
     return np.where(flags, np.uint8(modality.full_scale if modality.unit else 1), np.uint8(0))
 
 
 def turned(modality: Modality, values: Array) -> Array:
     """Values with the axes of the modality where they have them in another way:
-    channels last, or no axis for one channel or one feature. Others stay as they are."""
+    channels last, or no axis for one channel or one feature. Others stay as they are.
+
+    >>> from counterpoint import Modality
+    >>> turned(Modality("image", (3, 8, 8)), np.zeros((5, 8, 8, 3))).shape
+    (5, 3, 8, 8)
+    """
     shape = modality.shape
     own = values.shape[1:]
     if own != shape and len(shape) == 3 and own == (*shape[1:], shape[0]):
@@ -125,6 +139,10 @@ def turned(modality: Modality, values: Array) -> Array:
 
 def laid_out(modality: Modality, values: Array) -> Array:
     """Values with the axes of the modality.
+
+    >>> from counterpoint import Modality
+    >>> laid_out(Modality("image", (1, 8, 8)), np.zeros((5, 8, 8))).shape
+    (5, 1, 8, 8)
 
     Raises:
         ValueError: another shape.
@@ -161,6 +179,10 @@ def places_of(
 ) -> Array:
     """Where each wanted feature stands, −1 where it is missing and may be.
 
+    >>> from counterpoint import Modality
+    >>> places_of(Modality("x", (2,)), ["a", "b"], {"b": 0, "a": 3}, gaps=False)
+    array([3, 0])
+
     Raises:
         ValueError: features that are missing and may not be.
     """
@@ -186,6 +208,9 @@ def _gathered(values: Array, places: Array) -> Array:
 
 def as_mask(name: str, told: Any, rows: int) -> Array:
     """Which rows of a modality are there, (rows,) bool.
+
+    >>> as_mask("x", [1, 0], 2)
+    array([ True, False])
 
     Raises:
         ValueError: another shape, rows of which nothing is said, or numbers other than
@@ -213,7 +238,12 @@ def _mask(name: str, told: Any) -> Given:
 
 # --- values ---------------------------------------------------------------------------------------------------------------------
 def kind(modality: Modality) -> str:
-    """What the values of a modality are, in words."""
+    """What the values of a modality are, in words.
+
+    >>> from counterpoint import Modality
+    >>> kind(Modality("image", (3, 8, 8)))
+    'values in [0, 1]'
+    """
     if modality.likelihood == "categorical":
         return "word ids"
     return "counts" if modality.counts else "values in [0, 1]" if modality.unit else "real values"
@@ -222,6 +252,11 @@ def kind(modality: Modality) -> str:
 def wrong_row(modality: Modality, values: Array, present: Array) -> tuple[int, str] | None:
     """The first row that is there and holds what its modality can't be, and what that
     is; None where all is well.
+
+    >>> from counterpoint import Modality
+    >>> values = np.array([[1.0], [np.nan]])
+    >>> wrong_row(Modality("x", (1,)), values, np.array([True, True]))[0]
+    1
 
     Args:
         values: (N, *shape).
@@ -340,7 +375,12 @@ def to_tensors(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """What a model sees of checked values: values (N, *shape) with zeros where nothing
     is, presence (N,), and which entries are there, (N, *shape), of modalities with
-    gaps. Values travel as they are stored and are converted on the device."""
+    gaps. Values travel as they are stored and are converted on the device.
+
+    >>> from counterpoint import Modality
+    >>> to_tensors(Modality("x", (1,)), np.ones((2, 1)), np.array([True, False]))[1]
+    tensor([ True, False])
+    """
     stored = torch.from_numpy(np.ascontiguousarray(values)).to(device)
     here = torch.from_numpy(present).to(device)
     entries = ~stored.isnan() if modality.gaps else None
@@ -352,5 +392,9 @@ def to_tensors(
 
 def to_unit(values: Tensor) -> Tensor:
     """The pixels of 8-bit images, uint8 in [0, 255], as float32 in [0, 1]; other
-    numbers pass as float32."""
+    numbers pass as float32.
+
+    >>> to_unit(torch.tensor([0, 255], dtype=torch.uint8))
+    tensor([0., 1.])
+    """
     return values.float().div_(255) if values.dtype == torch.uint8 else values.float()

@@ -11,8 +11,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from counterpoint.core.display import cut, html_lines
 from counterpoint.core.modality import COUNTS, Modality
-from counterpoint.data.display import cut, described, html_lines
+from counterpoint.data.display import described
 from counterpoint.data.missing import Missing, can_have_gaps, check_fraction, with_gaps
 from counterpoint.data.rows import Rows
 from counterpoint.data.split import COVARIATES, Array, Split, joined
@@ -31,6 +32,14 @@ class Dataset:
         train: rows to learn from: a split, or a :class:`~counterpoint.data.Stream`.
         notes: what a reader of results must know, e.g. where the backgrounds come from.
         digest: checksum known beforehand (prepared sets bring it in their manifest).
+
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> data.modalities[0].shape, [*data.train.shared_labels]
+    ((3, 16, 16), ['digit'])
+    >>> half = data.with_missing(0.5)
+    >>> 0.4 < half.train.present["view0"].mean() < 0.7
+    np.True_
     """
 
     name: str
@@ -261,7 +270,13 @@ class Dataset:
 
 def named_arrays(split: Split) -> dict[str, Array]:
     """Return the values, masks, labels and covariates of a split by the names that they
-    have in a folder."""
+    have in a folder.
+
+    >>> import counterpoint as cp
+    >>> split = cp.data.Split({"x": np.ones((5, 1))}, (cp.Modality("x", (1,), "normal"),))
+    >>> [*named_arrays(split)]
+    ['x', 'present/x']
+    """
     arrays: dict[str, Array] = {**split.x}
     arrays |= {f"present/{name}": mask for name, mask in split.present.items()}
     arrays |= {f"label/{label}": values for label, values in split.shared_labels.items()}

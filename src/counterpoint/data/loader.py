@@ -167,6 +167,11 @@ class BatchLoader(Loader[Indexed]):
     terms, batch norm), or where ranks must weigh exactly alike, use ``drop_last=True``.
     A rest too small to give each rank a row is always dropped, or the ranks would wait
     for each other.
+
+    >>> import counterpoint as cp
+    >>> split = cp.data.Split({"x": np.ones((5, 1))}, (cp.Modality("x", (1,), "normal"),))
+    >>> [len(batch) for batch in BatchLoader(split, 2)]
+    [2, 2, 1]
     """
 
     def __len__(self) -> int:

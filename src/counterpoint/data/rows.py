@@ -19,7 +19,14 @@ from counterpoint.data.split import Split
 
 @runtime_checkable
 class Rows(Protocol):
-    """Rows of some modalities, each with presence and covariates."""
+    """Rows of some modalities, each with presence and covariates.
+
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> rows: cp.data.Rows = data.train
+    >>> len(rows), [m.name for m in rows.modalities]
+    (1100, ['view0', 'view1'])
+    """
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

@@ -37,6 +37,9 @@ class Request:
         fractions: of train, val and test.
         present, labels, covariates, modalities, verify: as
             :func:`counterpoint.data.load` takes them.
+
+    >>> Request("digits.csv", Path("data")).path.suffix
+    '.csv'
     """
 
     source: str | Path | Mapping[str, Any]
@@ -99,6 +102,10 @@ class Source(Generic[Options]):
         reads: which of the shared options of ``load`` it has.
         recognises: whether a path is of this kind; None for a named set.
         infers: likelihoods are inferred from values, and doubtful ones are warned of.
+
+    >>> import counterpoint as cp
+    >>> cp.data.registry.find("digits-quadrant").option_names
+    ('size', 'views', 'pairings')
     """
 
     name: str

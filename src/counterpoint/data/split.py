@@ -19,6 +19,7 @@ from counterpoint.core.conversion import (
     converted_covariates,
     with_covariates,
 )
+from counterpoint.core.display import html_lines
 from counterpoint.core.modality import Modality
 from counterpoint.core.reading import to_tensors, wrong_row
 from counterpoint.data.checks import (
@@ -30,7 +31,7 @@ from counterpoint.data.checks import (
     row_count,
     row_ids,
 )
-from counterpoint.data.display import described, html_lines
+from counterpoint.data.display import described
 from counterpoint.data.loader import BatchLoader, Shuffle
 from counterpoint.data.missing import Missing, hidden_rows
 
@@ -319,7 +320,13 @@ class Split:
 
 
 def joined(splits: Sequence[Split]) -> Split:
-    """Join the rows of several splits of the same modalities, in memory."""
+    """Join the rows of several splits of the same modalities, in memory.
+
+    >>> import counterpoint as cp
+    >>> split = cp.data.Split({"x": np.ones((5, 1))}, (cp.Modality("x", (1,), "normal"),))
+    >>> len(joined([split, split]))
+    10
+    """
     first = splits[0]
 
     def together(arrays: Sequence[Array]) -> Array:

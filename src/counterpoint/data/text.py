@@ -59,6 +59,11 @@ _WANTED = "a vocabulary is a JSON file that Vocabulary.save wrote"
 class Vocabulary:
     """Map tokens of text to ids and back.
 
+    >>> vocabulary = Vocabulary.learn(["a red bird", "a bird"], min_count=1)
+    >>> ids = vocabulary.encode(["a bird", "a cat"], length=3)
+    >>> vocabulary.decode(ids)
+    ['a bird', 'a <unk>']
+
     Args:
         tokens: by id. That of id 0 is padding.
 

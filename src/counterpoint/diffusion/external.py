@@ -31,6 +31,10 @@ class UNet2D(nn.Module):
     """diffusers' UNet2DModel as a denoiser: called with x (N, C, H, W), times (N,) or
     (1,), whole or broken, and conditions (N, context).
 
+    >>> network = UNet2D((3, 16, 16), width=32)
+    >>> network(torch.zeros(1, 3, 16, 16), torch.tensor([5])).shape
+    torch.Size([1, 3, 16, 16])
+
     Args:
         shape: (channels, height, width) of the images.
         width: channels at full size; twice as many below.
@@ -82,6 +86,9 @@ class UNet2D(nn.Module):
 
 class DiT(nn.Module):
     """A diffusion transformer; called as ``UNet2D`` is.
+
+    >>> DiT((3, 16, 16), width=32, depth=1)(torch.zeros(1, 3, 16, 16), torch.tensor([5])).shape
+    torch.Size([1, 3, 16, 16])
 
     Args:
         shape: (channels, height, width) of the images. Patches are the smallest, from

@@ -23,7 +23,11 @@ COARSEST_SIDE = 8
 
 
 class Embedding(nn.Module):
-    """Times (N,) or (1,) and conditions (N, context) to one embedding (N or 1, width)."""
+    """Times (N,) or (1,) and conditions (N, context) to one embedding (N or 1, width).
+
+    >>> Embedding(8, context=3)(torch.tensor([5]), torch.zeros(4, 3)).shape
+    torch.Size([4, 8])
+    """
 
     def __init__(self, width: int, context: int = 0) -> None:
         super().__init__()
@@ -38,6 +42,9 @@ class Embedding(nn.Module):
 class TimeMLP(nn.Module):
     """Residual MLP denoiser of vectors with an embedding of time and condition added in
     every block.
+
+    >>> TimeMLP(2, width=8, context=3)(torch.zeros(4, 2), torch.tensor([5]), torch.zeros(4, 3)).shape
+    torch.Size([4, 2])
 
     Args:
         dim: size of the vectors.
@@ -68,6 +75,9 @@ class UNet(nn.Module):
     """A small UNet for images of 16 to 64 pixels: a residual block at each resolution
     on the way down and on the way up, self-attention at the coarsest (Ho et al. 2020,
     https://arxiv.org/abs/2006.11239, made small; sizes are our choice).
+
+    >>> UNet((3, 16, 16), width=8)(torch.zeros(1, 3, 16, 16), torch.tensor([5])).shape
+    torch.Size([1, 3, 16, 16])
 
     Args:
         shape: (channels, height, width) of the images.
@@ -126,7 +136,11 @@ class UNet(nn.Module):
 
 class Block(nn.Module):
     """Two convolutions beside a short cut; the embedding (N, embed) enters between
-    them."""
+    them.
+
+    >>> Block(4, 8, 16, "embed")(torch.zeros(1, 4, 8, 8), torch.zeros(1, 16)).shape
+    torch.Size([1, 8, 8, 8])
+    """
 
     def __init__(self, channels: int, out: int, embed: int, conditioning: Conditioning) -> None:
         super().__init__()
@@ -151,7 +165,11 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Each place of a map looks at all of them: one head, beside a short cut."""
+    """Each place of a map looks at all of them: one head, beside a short cut.
+
+    >>> Attention(4)(torch.zeros(1, 4, 8, 8)).shape
+    torch.Size([1, 4, 8, 8])
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -171,7 +189,11 @@ class Attention(nn.Module):
 
 def groups_of(channels: int) -> int:
     """At most 8 groups of 4 channels or more: of a group of one, a norm would leave
-    nothing that is the same everywhere, such as an embedding."""
+    nothing that is the same everywhere, such as an embedding.
+
+    >>> groups_of(64), groups_of(12)
+    (8, 2)
+    """
     for groups in (8, 4, 2):
         if channels % groups == 0 and channels >= 4 * groups:
             return groups
@@ -184,6 +206,9 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 def depth_of(shape: tuple[int, ...]) -> int:
     """How often a map is halved.
+
+    >>> depth_of((3, 32, 32))
+    2
 
     Raises:
         ValueError: no image, or an image that can't be halved often enough.

@@ -45,6 +45,10 @@ Weighting = Literal["plain", "min-snr", "clamped"]
 class GaussianDiffusion(nn.Module):
     """See the module for the derivation.
 
+    >>> process = GaussianDiffusion(timesteps=1000, prediction_type="v")
+    >>> process.log_snr(torch.tensor([0, 500, 999])).round()
+    tensor([  8.,  -0., -15.])
+
     Args:
         timesteps: T.
         schedule: how signal turns into noise.

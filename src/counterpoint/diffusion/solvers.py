@@ -45,6 +45,9 @@ Walk = Callable[[GaussianDiffusion, Denoise, Tensor, Tensor], Tensor]
 class Solver:
     """How to walk from noise to values.
 
+    >>> SOLVERS["dpm++"].even_in_log_snr
+    True
+
     Args:
         walk: takes the process, a function that denoises, x_T and the times.
         even_in_log_snr: steps are even in log SNR instead of in time.
@@ -67,6 +70,11 @@ def sample(
 ) -> Tensor:
     """x_0 (N, *shape) from x_T = ``noise``. Differentiable; other random numbers than
     ``noise`` come from :mod:`counterpoint.core.noise`.
+
+    >>> from counterpoint.diffusion.process import GaussianDiffusion
+    >>> process = GaussianDiffusion(prediction_type="x0")
+    >>> sample(process, lambda x, t: torch.full_like(x, 3.0), torch.zeros(1, 2), steps=5)
+    tensor([[3., 3.]])
 
     Args:
         process: noising, and what the network predicts.

@@ -23,6 +23,10 @@ class LatentPosterior:
     Attributes:
         shared: of z, parameters (B, D).
         private: of w_m by modality, parameters (B, D_m); ``{}`` without private latents.
+
+    >>> q = dist.Normal(torch.zeros(5, 4), torch.ones(5, 4))
+    >>> LatentPosterior(q, {}).shared.loc.shape
+    torch.Size([5, 4])
     """
 
     shared: dist.Posterior
@@ -36,6 +40,14 @@ class Approximation(LatentPosterior):
     Attributes:
         shared: of z, parameters (B, D): diagonal, or a mixture of diagonals.
         private: of w_m by modality, parameters (B, D_m); ``{}`` without private latents.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> [*approximation(model, encoding, ("x", "y")).parts]
+    ['z', 'w_x', 'w_y']
     """
 
     shared: Diagonal | dist.Mixture
@@ -88,6 +100,14 @@ def approximation(
     model: Model, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None
 ) -> Approximation:
     """λ_0: what the encoders say of the given modalities.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> approximation(model, encoding, ("x",)).shared.loc.shape
+    torch.Size([5, 4])
 
     Raises:
         ValueError: a posterior without parameters of its own, such as a flow's, or a

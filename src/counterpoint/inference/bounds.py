@@ -108,7 +108,19 @@ def measured(
     beta: float = 1.0,
 ) -> Tensor:
     """L(λ) of each row in nats, (T, B), of every approximation by the same noise, so
-    that they differ by nothing else."""
+    that they differ by nothing else.
+
+    >>> from counterpoint.inference import approximation
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> q = approximation(model, encoding, ("x", "y"))
+    >>> bounds = measured(model, encoding, [q, q], ("x", "y"), samples=3)
+    >>> torch.allclose(bounds[0], bounds[1])  # the same noise
+    True
+    """
     seed = noise.fresh_seed()
     bounds = []
     for q in steps:
@@ -127,7 +139,18 @@ def elbo(
     beta: float = 1.0,
 ) -> Tensor:
     """L(λ) of each row in nats, (T, B), for T approximations at once, by draws of every
-    component; for a mixture the mean of its components' bounds."""
+    component; for a mixture the mean of its components' bounds.
+
+    >>> from counterpoint.inference import approximation
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> q = approximation(model, encoding, ("x", "y"))
+    >>> elbo(model, encoding, [q], ("x", "y")).shape
+    torch.Size([1, 5])
+    """
     each = [q.parts for q in steps]
     count = len(each[0][SHARED_KEY].loc)  # S
     parts = {key: _joined([p[key] for p in each], count) for key in each[0]}  # (T S, B, dim)

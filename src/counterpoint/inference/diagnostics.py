@@ -18,7 +18,16 @@ def divergence(
     model: Model, encoding: Encoding, given: tuple[str, ...], samples: int, rule: Rule | None = None
 ) -> Tensor:
     """KL(q(z | X) ‖ q(z | x_S)) in nats, (B,), by Monte Carlo over z ~ q(z | X): how
-    much of what everything says S alone has lost."""
+    much of what everything says S alone has lost.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> divergence(model, encoding, ("x", "y"), samples=5).max().item()  # nothing is left out
+    0.0
+    """
     everything = model.posterior.condition(encoding, model.names)
     some = model.posterior.condition(encoding, given, rule)
     normaliser = log_normaliser(some, everything, samples)
@@ -41,6 +50,10 @@ class Diagnostics:
         ess: the smallest bulk effective sample size over the dimensions.
         improper: rows whose product is no density, and in which nothing was divided
             out.
+
+    >>> ones = torch.ones(2)
+    >>> Diagnostics(ones, 0.8 * ones, 0 * ones, 1.01 * ones, 150 * ones, 0 * ones).ess
+    tensor([150., 150.])
     """
 
     rows: Tensor
@@ -54,7 +67,16 @@ class Diagnostics:
 def diagnose(
     model: Model, encoding: Encoding, given: tuple[str, ...], rule: Rule | None = None
 ) -> Diagnostics | None:
-    """The chains of q(z | x_S); None where it takes no chains."""
+    """The chains of q(z | x_S); None where it takes no chains.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> diagnose(model, encoding, ("x", "y")) is None  # a product of normals takes no chains
+    True
+    """
     q = chained(model.posterior.condition(encoding, given, rule))
     if q is None:
         return None

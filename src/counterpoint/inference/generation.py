@@ -30,7 +30,16 @@ def posterior_latents(
     refine: int | None = None,
 ) -> Latents:
     """q(z | x_S) and q(w_m | x_m), m ∈ S: means with K = 1 where ``samples`` is None,
-    else K draws; after so many steps of refinement."""
+    else K draws; after so many steps of refinement.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> posterior_latents(model, encoding, ("x",), samples=7)
+    Latents(z (7, 5, 4), w_x (7, 5, 1))
+    """
     q = model.posterior.condition(encoding, given, rule)
     private = {name: encoding.private[name] for name in given if name in model.private_dims}
     if refine is not None:
@@ -60,7 +69,17 @@ def completed(
     draw: PriorDraws,
 ) -> Latents:
     """Add a private latent from the prior wherever a target has none: not given, or
-    absent in that row."""
+    absent in that row.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> latents, present = Latents(torch.zeros(1, 5, 4)), encoding.batch.present
+    >>> completed(model, latents, ["x"], present, model.draw_prior)
+    Latents(z (1, 5, 4), w_x (1, 5, 1))
+    """
     k, rows = latents.shared.shape[:2]
     private = {}
     for name in targets:
@@ -84,6 +103,15 @@ def means(
     x: Mapping[str, Tensor] | None = None,
 ) -> list[dict[str, Tensor]]:
     """Decoder means of each draw by target, (K, B, *shape).
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> latents = Latents(torch.zeros(1, 5, 4), {"x": torch.zeros(1, 5, 1)})
+    >>> means(model, [Draw(latents, ("x",))], encoding.batch.covariates)[0]["x"].shape
+    torch.Size([1, 5, 3])
 
     Args:
         covariates: of the rows, (B, C), as in ``Model.decode``.

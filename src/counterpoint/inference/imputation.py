@@ -24,6 +24,7 @@ from torch import Tensor
 
 from counterpoint.core import noise
 from counterpoint.core.batch import Batch
+from counterpoint.core.display import html_table, sizes
 from counterpoint.core.latents import Latents
 from counterpoint.core.precision import wide
 from counterpoint.inference.generation import completed, posterior_latents
@@ -61,6 +62,16 @@ class Imputation:
             asked for; what is there is the same in all.
         left: (B,) bool: rows that have nothing to go by, and so stay missing: NaN, and
             −1 for ids. None where there are none.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> method = cp.MVAE.from_config(modalities, {"shared_dim": 2})
+    >>> rows = {"x": torch.zeros(5, 3), "y": torch.zeros(5, 2)}
+    >>> found = method.impute(rows, given=["x"], n=20)
+    >>> found
+    Imputation(rows filled: x 0, y 5; level 0.9)
+    >>> found.mean["y"].shape, found.filled("y")
+    (torch.Size([5, 2]), tensor([True, True, True, True, True]))
     """
 
     mean: dict[str, Tensor]
@@ -75,6 +86,14 @@ class Imputation:
     def __repr__(self) -> str:
         counts = (f"{name} {int(self.filled(name).sum())}" for name in self.missing)
         return f"Imputation(rows filled: {', '.join(counts)}; level {self.level:g})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, sizes(missing.shape[1:]), len(missing), int(self.filled(name).sum()))
+            for name, missing in self.missing.items()
+        ]
+        header = ["modality", "shape", "rows", "rows filled"]
+        return html_table(f"Imputation, {100 * self.level:g} % intervals", header, rows)
 
     def filled(self, name: str) -> Tensor:
         """(B,) bool: rows of a modality in which something was filled."""
@@ -148,6 +167,15 @@ def imputed(
 ) -> Imputation:
     """Fill what is missing of the targets, in rows and draws that bound the memory.
 
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> batch = encoding.batch.only(["x"])
+    >>> imputed(model, batch, ("x",), ["y"], n=20, level=0.9, prior="standard")
+    Imputation(rows filled: y 5; level 0.9)
+
     Args:
         n: draws.
         level: of the intervals.
@@ -209,7 +237,11 @@ def fewest(level: float) -> int:
 
 
 def interval(draws: Tensor, level: float) -> tuple[Tensor, Tensor]:
-    """The central interval of n draws (n, ...), see the module."""
+    """The central interval of n draws (n, ...), see the module.
+
+    >>> interval(torch.arange(1.0, 100.0), 0.9)
+    (tensor(5.), tensor(95.))
+    """
     ordered = draws.sort(0).values
 
     def quantile(p: float) -> Tensor:

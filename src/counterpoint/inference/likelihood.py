@@ -28,6 +28,14 @@ def log_likelihood(
     A product of unimodal posteriors without closed form is known up to a constant only:
     there the draws come from the mixture of its experts.
 
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> log_likelihood(model, encoding, samples=10).shape
+    torch.Size([5])
+
     Args:
         samples: K.
         rows: latents decoded at once; bounds the memory.

@@ -52,6 +52,15 @@ class Trace:
         stopped: (B,) bool, rows that kept their last finite λ because what came next
             was not.
         elbo: L(λ_t) of each row in nats, (T + 1, B); None where nobody measured it.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.IterativeMVAE.from_config(modalities, {"shared_dim": 4}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> trace = trace_of(model, encoding)
+    >>> len(trace.steps), trace.last is trace.steps[-1]
+    (6, True)
     """
 
     steps: tuple[Approximation, ...]
@@ -90,7 +99,16 @@ class Trace:
 
 def trace_of(model: Model, encoding: Encoding) -> Trace:
     """The refinement of what all that each row has says together, made once for an
-    encoding: what a step of training reads."""
+    encoding: what a step of training reads.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.IterativeMVAE.from_config(modalities, {"shared_dim": 4}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> trace_of(model, encoding) is trace_of(model, encoding)  # it is made once
+    True
+    """
     if not isinstance(encoding.trace, Trace):
         start = parametrised(model, encoding, model.names, model.posterior.everything(encoding))
         encoding.trace = refined(model, encoding, model.names, start)
@@ -106,6 +124,16 @@ def refined(
 ) -> Trace:
     """q(z, w | x_S) refined by the model's refiner. Gradients reach its weights and
     λ_0; between steps they are cut, unless they are to be unrolled.
+
+    >>> from counterpoint.inference import approximation
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.IterativeMVAE.from_config(modalities, {"shared_dim": 4}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> start = approximation(model, encoding, ("x", "y"))
+    >>> len(refined(model, encoding, ("x", "y"), start, steps=2).steps)  # λ_0, λ_1, λ_2
+    3
 
     Args:
         start: λ_0.
@@ -156,6 +184,16 @@ def ascended(
     """q(z, w | x_S) moved up the gradient of L from where the encoders left it, by Adam
     on (μ, ln σ) of each row, no network in between: what refinement is compared with.
     The learning rate falls to zero by a cosine.
+
+    >>> from counterpoint.inference import approximation
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> start = approximation(model, encoding, ("x", "y"))
+    >>> len(ascended(model, encoding, ("x", "y"), start, steps=3).steps)
+    4
 
     Raises:
         ValueError: no step, or a rate that is not positive.

@@ -31,6 +31,10 @@ WORD_FEATURES = 32
 class RefinerOptions:
     """How posteriors are refined.
 
+    >>> import counterpoint as cp
+    >>> cp.RefinerOptions(steps=3).signal
+    'gradient'
+
     Args:
         steps: T, the number of refinements of a posterior.
         signal: input of the network: the ``"gradient"`` of the bound, or the
@@ -78,6 +82,11 @@ class RefinerOptions:
 # ------------------------------------------------------------------------------------------------ refinement
 class Refiner(nn.Module):
     """f: from λ_t, signals and λ_0 to λ_{t+1}.
+
+    >>> from counterpoint import Modality
+    >>> refiner = Refiner([Modality("x", (3,))], {"z": 4}, RefinerOptions(steps=3, width=8))
+    >>> refiner.options.steps
+    3
 
     Args:
         modalities: of the model.
@@ -141,6 +150,14 @@ class Refiner(nn.Module):
 
 def refiner_of(model: Model) -> Refiner:
     """The model's refiner.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.IterativeMVAE.from_config(modalities, {"shared_dim": 4}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> refiner_of(model) is model.refiner
+    True
 
     Raises:
         ValueError: it has none, or one that was made for other latents.

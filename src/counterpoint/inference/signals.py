@@ -14,7 +14,7 @@ from counterpoint.inference.bounds import component_bounds
 from counterpoint.inference.refiner import Refiner
 from counterpoint.model.decoders import Draw
 from counterpoint.model.encoding import Encoding
-from counterpoint.model.likelihoods import Likelihood
+from counterpoint.model.likelihood import Likelihood
 from counterpoint.model.model import Model
 from counterpoint.nn.modules import readable
 from counterpoint.probability.distributions import Diagonal
@@ -23,7 +23,19 @@ from counterpoint.probability.distributions import Diagonal
 def signals_of(
     model: Model, encoding: Encoding, q: Approximation, given: tuple[str, ...], refiner: Refiner
 ) -> dict[str, Tensor]:
-    """By latent, (S, B, 2 D + features): what the refiner sees of the bound."""
+    """By latent, (S, B, 2 D + features): what the refiner sees of the bound.
+
+    >>> from counterpoint.inference import approximation
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.IterativeMVAE.from_config(modalities, {"shared_dim": 4}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> q = approximation(model, encoding, ("x", "y"))
+    >>> signals = signals_of(model, encoding, q, ("x", "y"), model.refiner)
+    >>> {key: tuple(signal.shape) for key, signal in signals.items()}
+    {'z': (1, 5, 8)}
+    """
     if refiner.options.signal == "gradient":
         return _gradients(model, encoding, q, given, refiner)
     parts = q.parts
@@ -94,7 +106,19 @@ def errors(
     refiner: Refiner,
 ) -> Tensor:
     """(S, B, features): how each given modality differs from what is decoded at μ;
-    zeros where it is not there."""
+    zeros where it is not there.
+
+    >>> from counterpoint.inference import Refiner, RefinerOptions, approximation
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> refiner = Refiner(modalities, model.latents, RefinerOptions(signal="error"))
+    >>> q = approximation(model, encoding, ("x", "y"))
+    >>> errors(model, encoding, q.parts, ("x", "y"), refiner).shape
+    torch.Size([1, 5, 512])
+    """
     at = {key: part.loc for key, part in parts.items()}
     private = {
         name: at[private_key(name)].expand(len(at[SHARED_KEY]), -1, -1)

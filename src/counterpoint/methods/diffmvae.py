@@ -29,6 +29,9 @@ from counterpoint.objectives.stages import Ramp, Stage
 class DiffMVAEOptions(CommonOptions):
     """Options of :class:`DiffMVAE`.
 
+    >>> DiffMVAEOptions(private_dim=8).decoder
+    'diffusion'
+
     Args:
         private_dim: D_m of every modality. 0, as published, means no private latents.
         beta: β, the weight of the KLs.

@@ -27,6 +27,9 @@ from counterpoint.objectives.stages import Ramp, Stage
 class DMVAEOptions(CommonOptions):
     """Options of :class:`DMVAE`.
 
+    >>> DMVAEOptions(private_dim=8).beta
+    1.0
+
     Args:
         private_dim: D_m of every modality.
         beta: β, the weight of the KLs.

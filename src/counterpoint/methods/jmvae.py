@@ -24,6 +24,9 @@ from counterpoint.objectives.stages import Ramp, Stage
 class JMVAEOptions(CommonOptions):
     """Options of :class:`JMVAE`.
 
+    >>> JMVAEOptions(beta=2.0).alpha
+    0.1
+
     Args:
         beta: β, the weight of the KL to the prior.
         alpha: α, the weight of the KLs to the unimodal posteriors.

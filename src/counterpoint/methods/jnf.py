@@ -38,6 +38,10 @@ from counterpoint.probability.mcmc import HMC
 class JNFOptions(CommonOptions):
     """Options of :class:`JNF`.
 
+    >>> from counterpoint import FlowOptions
+    >>> JNFOptions(flow=FlowOptions(transforms=4)).flow.kind
+    'maf'
+
     Args:
         beta: β, the weight of the KL to the prior.
         rescale: multiply r_m by the size of the largest modality over that of m.

@@ -28,6 +28,9 @@ from counterpoint.objectives.stages import Ramp, Stage
 class JNFSharedOptions(JNFOptions):
     """Options of :class:`JNFShared`.
 
+    >>> JNFSharedOptions(projection_dim=8).align
+    'contrast'
+
     Args:
         projection_dim: dimensions of g_m(x_m). The paper leaves them open; 32 is our
             choice.

@@ -26,6 +26,14 @@ and temporary values."""
 def load(folder: str | Path) -> Method:
     """Open a method that ``save_pretrained`` wrote.
 
+    >>> import counterpoint as cp
+    >>> from tempfile import TemporaryDirectory
+    >>> method = cp.MVAE.from_config([cp.Modality("x", (3,))], {"shared_dim": 2})
+    >>> with TemporaryDirectory() as folder:
+    ...     opened = cp.load(method.save_pretrained(folder))
+    >>> opened
+    MVAE(x; z 2; 135,175 parameters)
+
     Args:
         folder: that of the model, or a run folder, which has it in ``model/``.
 

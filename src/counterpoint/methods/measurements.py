@@ -1,15 +1,5 @@
 """Measurements of a trained method's posterior: bounds, likelihoods, divergences and
 diagnostics of chains.
-
->>> from counterpoint import DMVAE, Modality
->>> method = DMVAE([Modality("x", (3,)), Modality("y", (2,))], shared_dim=4, private_dim=1)
->>> rows = {"x": torch.zeros(5, 3), "y": torch.zeros(5, 2)}
->>> method.log_likelihood(rows, samples=10).shape
-torch.Size([5])
->>> method.divergence(rows, given=["x"], samples=10).shape
-torch.Size([5])
->>> method.diagnose(rows, given=["x"]) is None  # a product of normals takes no chains
-True
 """
 
 from __future__ import annotations
@@ -30,7 +20,18 @@ from counterpoint.methods.questions import Questions
 
 class Measurements(Questions):
     """Measurements of the posterior; a mixin of
-    :class:`~counterpoint.methods.method.Method`."""
+    :class:`~counterpoint.methods.method.Method`.
+
+    >>> from counterpoint import DMVAE, Modality
+    >>> method = DMVAE([Modality("x", (3,)), Modality("y", (2,))], shared_dim=4, private_dim=1)
+    >>> rows = {"x": torch.zeros(5, 3), "y": torch.zeros(5, 2)}
+    >>> method.log_likelihood(rows, samples=10).shape
+    torch.Size([5])
+    >>> method.divergence(rows, given=["x"], samples=10).shape
+    torch.Size([5])
+    >>> method.diagnose(rows, given=["x"]) is None  # a product of normals takes no chains
+    True
+    """
 
     @checks.arguments
     def refine(

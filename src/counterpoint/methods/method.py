@@ -18,6 +18,7 @@ from counterpoint.core.batch import Batch
 from counterpoint.core.conversion import read_as
 from counterpoint.core.memory import Budget, TooLarge, physical
 from counterpoint.core.modality import Modality
+from counterpoint.methods.display import counted, parts_as_html
 from counterpoint.methods.measurements import Measurements
 from counterpoint.methods.options import CommonOptions, with_options_shown
 from counterpoint.methods.saving import Saving
@@ -41,6 +42,16 @@ SCALE_ROWS = 256
 
 class Method(Measurements, Saving):
     """A trained or trainable method.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> method = cp.MVAE.from_config(modalities, {"shared_dim": 2}, seed=0)
+    >>> method
+    MVAE(x, y; z 2; 269,837 parameters)
+    >>> method.config["shared_dim"], [stage.name for stage in method.stages]
+    (2, [''])
+    >>> method.encode({"x": [[0.0, 1.0, 2.0]]}).shared.shape  # y is missing
+    torch.Size([1, 1, 2])
 
     Args:
         model: prior, decoders, posterior.
@@ -84,9 +95,11 @@ class Method(Measurements, Saving):
 
     def __repr__(self) -> str:
         latents = ", ".join(f"{key} {size}" for key, size in self.model.latents.items())
-        parameters = sum(p.numel() for p in self.parameters())
         names = ", ".join(self.model.names)
-        return f"{type(self).__name__}({names}; {latents}; {parameters:,} parameters)"
+        return f"{type(self).__name__}({names}; {latents}; {counted(self):,} parameters)"
+
+    def _repr_html_(self) -> str:
+        return parts_as_html(repr(self), self.model)
 
     # --- configuration ---------------------------------------------------------------
 

@@ -23,6 +23,9 @@ from counterpoint.objectives.stages import Ramp, Stage
 class MMVAEOptions(CommonOptions):
     """Options of :class:`MMVAE`.
 
+    >>> MMVAEOptions(samples=30).estimator
+    'dreg'
+
     Args:
         beta: β, the weight of the KL.
         estimator: ``"elbo"``, ``"iwae"`` or ``"dreg"``, with ``samples`` draws.

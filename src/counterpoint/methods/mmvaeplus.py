@@ -23,6 +23,9 @@ from counterpoint.objectives.stages import Ramp, Stage
 class MMVAEPlusOptions(MixtureOptions):
     """Options of :class:`MMVAEPlus`.
 
+    >>> MMVAEPlusOptions(posterior="laplace").prior_scale
+    False
+
     Args:
         posterior: family of posteriors and priors, ``"normal"`` or ``"laplace"``.
         prior_scale: learn the scale of p(z).

@@ -24,6 +24,9 @@ from counterpoint.objectives.stages import Ramp, Stage
 class MoPoEOptions(CommonOptions):
     """Options of :class:`MoPoE`.
 
+    >>> MoPoEOptions(beta=2.0).private_dim
+    0
+
     Args:
         private_dim: D_m of every modality. 0, as published, means no private latents.
         beta: β, the weight of the KLs.

@@ -28,6 +28,9 @@ from counterpoint.objectives.stages import Ramp, Stage
 class MVAEOptions(CommonOptions):
     """Options of :class:`MVAE`.
 
+    >>> MVAEOptions(subsets=3).beta
+    1.0
+
     Args:
         beta: β, the weight of the KL.
         subsets: number of random subsets at each step.

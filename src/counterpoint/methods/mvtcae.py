@@ -28,6 +28,9 @@ from counterpoint.objectives.stages import Ramp, Stage
 class MVTCAEOptions(CommonOptions):
     """Options of :class:`MVTCAE`.
 
+    >>> MVTCAEOptions(ratio=0.5).beta
+    2.5
+
     Args:
         beta: β, the weight of the KLs.
         ratio: r in [0, 1]. For one modality the loss is 1 − r times the ELBO.

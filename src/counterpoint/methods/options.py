@@ -105,6 +105,9 @@ class CommonOptions:
 class MixtureOptions(CommonOptions):
     """Options of mixtures of experts with private latents.
 
+    >>> MixtureOptions(beta=1.0).private_dim
+    32
+
     Args:
         private_dim: D_m of every modality, 1 or more.
         beta: β, the weight of the KLs.
@@ -134,6 +137,14 @@ def configured_by(
     The decorated ``__init__(self, modalities, options)`` gets the record. Callers see
     ``(modalities, *, shared_dim=..., ...)``, in ``help()`` too. The record is kept as
     ``self.options``.
+
+    >>> from counterpoint.methods import Method
+    >>> class Sized(Method):
+    ...     @configured_by(CommonOptions)
+    ...     def __init__(self, modalities, options):
+    ...         raise ValueError(f"{options.shared_dim} dimensions")
+    >>> Sized.options_type.__name__
+    'CommonOptions'
 
     Args:
         record: a frozen, keyword-only dataclass, a subclass of :class:`CommonOptions`.

@@ -3,25 +3,6 @@ recombine.
 
 Every question runs in evaluation mode and without gradient, and takes a ``generator``
 for what it draws; None means torch's own. In the examples:
-
->>> from counterpoint import DMVAE, Modality
->>> modalities = Modality("x", (3,)), Modality("y", (2,))
->>> method = DMVAE(modalities, shared_dim=4, private_dim=1)
->>> rows = {"x": torch.zeros(5, 3), "y": torch.zeros(5, 2)}
->>> method.encode(rows).shared.shape
-torch.Size([1, 5, 4])
->>> method.decode(method.encode(rows), to=["y"])["y"].shape
-torch.Size([1, 5, 2])
->>> method.translate({"x": rows["x"]}, to=["y"], n=7)["y"].shape
-torch.Size([7, 5, 2])
->>> method.reconstruct(rows)["x"].shape
-torch.Size([5, 3])
->>> method.recombine(shared=rows, private=rows)["x"].shape
-torch.Size([5, 3])
->>> method.sample(6)["x"].shape
-torch.Size([6, 3])
->>> method.impute(rows, given=["x"], n=20).mean["y"].shape
-torch.Size([5, 2])
 """
 
 from __future__ import annotations
@@ -49,7 +30,27 @@ from counterpoint.training.trainable import TrainableModel
 
 class Questions(TrainableModel):
     """What a user may ask of a method; a mixin of
-    :class:`~counterpoint.methods.method.Method`."""
+    :class:`~counterpoint.methods.method.Method`.
+
+    >>> from counterpoint import DMVAE, Modality
+    >>> modalities = Modality("x", (3,)), Modality("y", (2,))
+    >>> method = DMVAE(modalities, shared_dim=4, private_dim=1)
+    >>> rows = {"x": torch.zeros(5, 3), "y": torch.zeros(5, 2)}
+    >>> method.encode(rows).shared.shape
+    torch.Size([1, 5, 4])
+    >>> method.decode(method.encode(rows), to=["y"])["y"].shape
+    torch.Size([1, 5, 2])
+    >>> method.translate({"x": rows["x"]}, to=["y"], n=7)["y"].shape
+    torch.Size([7, 5, 2])
+    >>> method.reconstruct(rows)["x"].shape
+    torch.Size([5, 3])
+    >>> method.recombine(shared=rows, private=rows)["x"].shape
+    torch.Size([5, 3])
+    >>> method.sample(6)["x"].shape
+    torch.Size([6, 3])
+    >>> method.impute(rows, given=["x"], n=20).mean["y"].shape
+    torch.Size([5, 2])
+    """
 
     @property
     def priors(self) -> tuple[str, ...]:

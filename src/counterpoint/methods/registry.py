@@ -53,6 +53,15 @@ def register(method: type[Method]) -> type[Method]:
 
     The command line then trains it, and :func:`~counterpoint.load` opens it.
 
+    >>> import counterpoint as cp
+    >>> cp.register(cp.MVAE) is cp.METHODS["mvae"]  # it was registered before
+    True
+    >>> class Mine(cp.Method):
+    ...     name = "mvae"
+    >>> cp.register(Mine)
+    Traceback (most recent call last):
+    ValueError: method 'mvae' is there already; give another name
+
     Raises:
         ValueError: another method has the name.
     """

@@ -19,7 +19,17 @@ from counterpoint.training.trainable import TrainableModel
 
 
 class Saving(TrainableModel):
-    """How a method is saved; a mixin of :class:`~counterpoint.methods.method.Method`."""
+    """How a method is saved; a mixin of :class:`~counterpoint.methods.method.Method`.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import counterpoint as cp
+    >>> method = cp.MVAE.from_config([cp.Modality("x", (3,))], {"shared_dim": 2})
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted(path.name for path in method.save_pretrained(folder).iterdir())
+    ['config.json', 'model.safetensors']
+    >>> method.additions
+    ()
+    """
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write ``config.json`` and ``model.safetensors``.

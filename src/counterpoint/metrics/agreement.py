@@ -33,6 +33,17 @@ def score_f1(generations: Generations) -> Scores:
     They are of each Bernoulli modality, generated from each set of n others and from
     itself. Their means have no modalities in their names. Chance is the F1 of
     unconditional samples against unrelated rows.
+
+    >>> from counterpoint.metrics import score_f1
+    >>> import counterpoint as cp
+    >>> from counterpoint.metrics import Generations, Judge, JudgeOptions, Judges, Matchers
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.DMVAE.for_data(data, shared_dim=2, private_dim=1)
+    >>> split, classes = data.test.take(range(8)), {"digit": np.arange(10)}
+    >>> judges = Judges({m.name: Judge(m, classes, JudgeOptions()) for m in data.modalities})
+    >>> generations = Generations(method, split, judges, Matchers({}, {}), samples=8)
+    >>> score_f1(generations).metrics  # no modality is Bernoulli
+    {}
     """
     scores = Scores()
     if not generations.binary:

@@ -21,6 +21,12 @@ def majority_classes(*splits: Split) -> dict[str, Chance]:
     The rows of all splits are pooled. Rows count where the modality is present and the
     label is known. The mean is over modalities, and each modality's is kept (as what is
     given).
+
+    >>> import counterpoint as cp
+    >>> from counterpoint.metrics import majority_classes
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> round(majority_classes(data.test)["digit"].value, 2)
+    0.11
     """
     chances = {}
     for label, by_modality in _class_counts(splits).items():
@@ -33,7 +39,14 @@ def majority_classes(*splits: Split) -> dict[str, Chance]:
 
 
 def smallest_classes(*splits: Split) -> dict[str, int]:
-    """Count the rows of the smallest class of each label in any modality."""
+    """Count the rows of the smallest class of each label in any modality.
+
+    >>> import counterpoint as cp
+    >>> from counterpoint.metrics import smallest_classes
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> smallest_classes(data.train)
+    {'digit': 110, 'quadrant': 240}
+    """
     return {
         label: int(min(counts.min() for counts in by_modality.values()))
         for label, by_modality in _class_counts(splits).items()

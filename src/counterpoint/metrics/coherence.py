@@ -46,6 +46,17 @@ def score_coherence(generations: Generations, chances: Chances | None = None) ->
     own figure with ``@prior=<prior>``. Its chance is the agreement of M judges that
     answer uniformly and independently.
 
+    >>> from counterpoint.metrics import score_coherence
+    >>> import counterpoint as cp
+    >>> from counterpoint.metrics import Generations, Judge, JudgeOptions, Judges, Matchers
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.DMVAE.for_data(data, shared_dim=2, private_dim=1)
+    >>> split, classes = data.test.take(range(8)), {"digit": np.arange(10)}
+    >>> judges = Judges({m.name: Judge(m, classes, JudgeOptions()) for m in data.modalities})
+    >>> generations = Generations(method, split, judges, Matchers({}, {}), samples=8)
+    >>> "coherence/cross/digit" in score_coherence(generations).metrics
+    True
+
     Args:
         generations: what the method generates.
         chances: by label, the accuracy of guessing.
@@ -76,6 +87,17 @@ def score_judges(split: Split, real: Mapping[str, Seen], chances: Chances | None
     """Score ``judge/<label>``: accuracy on the real rows, mean over modalities.
 
     Each modality's has its name at the end.
+
+    >>> from counterpoint.metrics import score_judges
+    >>> import counterpoint as cp
+    >>> from counterpoint.metrics import Generations, Judge, JudgeOptions, Judges, Matchers
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.DMVAE.for_data(data, shared_dim=2, private_dim=1)
+    >>> split, classes = data.test.take(range(8)), {"digit": np.arange(10)}
+    >>> judges = Judges({m.name: Judge(m, classes, JudgeOptions()) for m in data.modalities})
+    >>> generations = Generations(method, split, judges, Matchers({}, {}), samples=8)
+    >>> [*score_judges(split, judges.look(split)).metrics]
+    ['judge/digit', 'judge/digit/view0', 'judge/digit/view1']
 
     Args:
         split: the rows.

@@ -31,6 +31,16 @@ Default = Literal["always", "unlabelled", "never"]
 class Context:
     """What the groups of an evaluation share.
 
+    >>> from counterpoint.metrics import Context
+    >>> from counterpoint.metrics.options import EvaluationOptions
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.DMVAE.for_data(data, shared_dim=2, private_dim=1)
+    >>> split = data.test.take(range(8))
+    >>> context = Context(method, data, EvaluationOptions(rows=4))
+    >>> len(context.sources)
+    4
+
     Args:
         method: the method to measure.
         data: its data set.
@@ -144,6 +154,10 @@ class Context:
 @dataclass(frozen=True)
 class Group:
     """Metrics that are measured together.
+
+    >>> from counterpoint.metrics import GROUPS
+    >>> GROUPS["coherence"].needs, GROUPS["probe"].kinds
+    (('judge',), ('probe', 'mi'))
 
     Args:
         name: how ``evaluate(only=...)`` names it.

@@ -62,6 +62,14 @@ def evaluate(
     five rows of some class. HSIC, mutual information and Fréchet distances are left out
     below 50 rows.
 
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.MVAE.for_data(data, shared_dim=2)
+    >>> options = {"likelihood_rows": 4, "progress": False}
+    >>> evaluation = cp.evaluate(method, data, only=["likelihood"], **options)
+    >>> [*evaluation.metrics]
+    ['loglik/joint']
+
     Args:
         method: a trained method.
         data: the data set, of the modalities that the method was made for.
@@ -133,6 +141,11 @@ def evaluate(
 
 def complete(data: Dataset, modalities: Sequence[Modality]) -> Dataset:
     """Read the data as a method with these modalities reads them.
+
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> [m.name for m in complete(data, data.modalities[::-1]).modalities]
+    ['view1', 'view0']
 
     Raises:
         ValueError: other modalities, or values that cannot be read so.

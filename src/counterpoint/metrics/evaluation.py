@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from counterpoint.core.display import html_text
 from counterpoint.core.documents import read_json
 from counterpoint.core.files import write
 from counterpoint.metrics.groups import complete_groups
@@ -169,7 +169,7 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         """The table, for notebooks."""
-        return f"<pre>{escape(self.table())}</pre>"
+        return html_text(self.table())
 
 
 def merge(evaluations: Sequence[Evaluation]) -> Evaluation:

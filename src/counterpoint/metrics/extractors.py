@@ -77,6 +77,12 @@ def settled(extractors: Iterable[Extractor]) -> Iterator[None]:
 def read_extractor(path: Path) -> Extractor:
     """Run a Python file and return its function ``features``.
 
+    >>> from tempfile import NamedTemporaryFile
+    >>> with NamedTemporaryFile("w", suffix=".py") as file:
+    ...     print("features = lambda x: x.flatten(1)", file=file, flush=True)
+    ...     read_extractor(Path(file.name))(torch.zeros(5, 3, 4)).shape
+    torch.Size([5, 12])
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is not Python, fails, or does not define the function.

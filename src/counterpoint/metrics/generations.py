@@ -40,6 +40,16 @@ class Generations:
     Nothing is generated before it is needed. Every part has a random generator of its
     own, on the CPU.
 
+    >>> import counterpoint as cp
+    >>> from counterpoint.metrics import Generations, Judge, JudgeOptions, Judges, Matchers
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.DMVAE.for_data(data, shared_dim=2, private_dim=1)
+    >>> split, classes = data.test.take(range(8)), {"digit": np.arange(10)}
+    >>> judges = Judges({m.name: Judge(m, classes, JudgeOptions()) for m in data.modalities})
+    >>> generations = Generations(method, split, judges, Matchers({}, {}), samples=8)
+    >>> generations.unconditional()["view0"].labels["digit"].shape
+    (8,)
+
     Args:
         method: the method.
         split: the rows to generate from.

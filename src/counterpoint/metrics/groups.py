@@ -110,13 +110,21 @@ def _add_with_needs(wanted: set[str], name: str) -> None:
 
 
 def default_groups(*, labelled: bool) -> tuple[str, ...]:
-    """The groups that are measured if none are named."""
+    """The groups that are measured if none are named.
+
+    >>> sorted({*default_groups(labelled=False)} - {*default_groups(labelled=True)})
+    ['match', 'retrieval']
+    """
     kept = ("always",) if labelled else ("always", "unlabelled")
     return tuple(name for name, group in GROUPS.items() if group.default in kept)
 
 
 def complete_groups() -> set[str]:
-    """The groups that a complete evaluation has."""
+    """The groups that a complete evaluation has.
+
+    >>> "probe" in complete_groups(), "retrieval" in complete_groups()
+    (True, False)
+    """
     return {name for name, group in GROUPS.items() if group.complete}
 
 

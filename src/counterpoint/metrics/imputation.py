@@ -75,6 +75,15 @@ def score_imputation(
     (Czado, Gneiting & Held 2009, https://doi.org/10.1111/j.1541-0420.2009.01191.x). It
     is also .9 if the model is right.
 
+    >>> from counterpoint.metrics import score_imputation
+    >>> import counterpoint as cp
+    >>> x = np.random.default_rng(0).normal(size=(40, 1))
+    >>> modalities = cp.Modality("x", (1,), "normal"), cp.Modality("y", (1,), "normal")
+    >>> split = cp.data.Split({"x": x, "y": 2 * x}, modalities)
+    >>> method = cp.MVAE.from_config(modalities, {"shared_dim": 1})
+    >>> [*score_imputation(method, split, split).metrics][:3]
+    ['impute/coverage90/x', 'impute/rmse/x', 'impute/nrmse/x']
+
     Args:
         method: the method.
         train: the rows of the baseline.

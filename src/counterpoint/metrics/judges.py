@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 class Judge(nn.Module):
     """A classifier of one modality, with a head for each label.
 
+    >>> from counterpoint import Modality
+    >>> from counterpoint.metrics import Judge, JudgeOptions
+    >>> judge = Judge(Modality("x", (3,)), {"digit": np.arange(10)}, JudgeOptions())
+    >>> judge.logits(judge.features(torch.zeros(5, 3)))["digit"].shape
+    torch.Size([5, 10])
+
     Args:
         modality: the modality.
         classes: by label, its classes.
@@ -130,6 +136,13 @@ class Components(nn.Module):
 class Judges:
     """The judge or feature space of every modality.
 
+    >>> from counterpoint import Modality
+    >>> from counterpoint.metrics import Judge, JudgeOptions, Judges
+    >>> judge = Judge(Modality("x", (3,)), {"digit": np.arange(10)}, JudgeOptions())
+    >>> seen = Judges({"x": judge}).see("x", torch.zeros(5, 3), np.arange(5))
+    >>> seen.labels["digit"].shape
+    (5,)
+
     Args:
         by_modality: the judges.
         extractors: by modality, a function that replaces the judge's features.
@@ -215,6 +228,13 @@ def train_judges(
     validation split.
 
     The global random state is restored.
+
+    >>> import counterpoint as cp
+    >>> from counterpoint.metrics import JudgeOptions, train_judges
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> judges = train_judges(data, options=JudgeOptions(steps=1))
+    >>> [*judges.by_modality]
+    ['view0', 'view1']
 
     Args:
         data: the data set.

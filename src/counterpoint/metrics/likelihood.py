@@ -36,6 +36,14 @@ def score_likelihood(
     priors are those of the objective: a diffusion prior takes no part. If a decoder has
     no exact density, the metric is left out with the reason.
 
+    >>> from counterpoint.metrics import score_likelihood
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.DMVAE.for_data(data, shared_dim=2, private_dim=1)
+    >>> split = data.test.take(range(8))
+    >>> [*score_likelihood(method, split, rows=4, samples=5).metrics]
+    ['loglik/joint']
+
     Args:
         method: the method.
         split: the rows.

@@ -91,6 +91,10 @@ class Matcher(nn.Module):
 class Matchers:
     """The matching judge of every pair of modalities that has one.
 
+    >>> from counterpoint.metrics import Matchers
+    >>> Matchers({}, {("x", "y"): "too few rows"}).left_out
+    {('x', 'y'): 'too few rows'}
+
     Args:
         by_pair: the judges.
         left_out: by pair without a judge, the reason.
@@ -135,6 +139,13 @@ def train_matchers(
 
     Rows of the train split that have both modalities are used. The global random state
     is restored.
+
+    >>> import counterpoint as cp
+    >>> from counterpoint.metrics import JudgeOptions, train_matchers
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> matchers = train_matchers(data, options=JudgeOptions(steps=1))
+    >>> [*matchers.by_pair]
+    [('view0', 'view1')]
 
     Args:
         data: the data set.

@@ -39,6 +39,17 @@ def score_matches(generations: Generations, *, rows: int = 2000) -> Scores:
     nearer to the a of the same sample than to that of another, which differs in both.
     Every prior has its own figure with ``@prior=<prior>``. Chance is a half.
 
+    >>> from counterpoint.metrics import score_matches
+    >>> import counterpoint as cp
+    >>> from counterpoint.metrics import Generations, Judge, JudgeOptions, Judges, Matchers
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.DMVAE.for_data(data, shared_dim=2, private_dim=1)
+    >>> split, classes = data.test.take(range(8)), {"digit": np.arange(10)}
+    >>> judges = Judges({m.name: Judge(m, classes, JudgeOptions()) for m in data.modalities})
+    >>> generations = Generations(method, split, judges, Matchers({}, {}), samples=8)
+    >>> score_matches(generations).metrics  # there is no matching judge
+    {}
+
     Args:
         generations: what the method generates.
         rows: most rows, which are all compared with each other.

@@ -30,6 +30,11 @@ class Means:
         present: by modality, (N,) bool.
         labels: by modality and label, (N,) int: the shared labels and this modality's
             private ones; negative where unknown.
+
+    >>> from counterpoint.metrics import Means
+    >>> z, w, there = np.zeros((4, 2)), np.ones((4, 1)), np.ones(4, bool)
+    >>> Means({"x": z}, {"x": w}, {"x": there}, {"x": {}}).latent("zw", "x").shape
+    (4, 3)
     """
 
     shared: dict[str, Array]
@@ -78,6 +83,14 @@ def posterior_means(
 ) -> Means:
     """Encode a split in batches, once for each modality alone.
 
+    >>> from counterpoint.metrics import posterior_means
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.DMVAE.for_data(data, shared_dim=2, private_dim=1)
+    >>> split = data.test.take(range(8))
+    >>> posterior_means(method, split).latent("z", "view1").shape
+    (8, 2)
+
     Args:
         method: the method.
         split: the rows.
@@ -121,6 +134,14 @@ def means_given_all(
     method: Method, split: Split, *, batch_size: int = 512, refine: int | None = None
 ) -> Array:
     """Compute the mean of q(z | x_S), (N, D), where S is all that a row has.
+
+    >>> from counterpoint.metrics import means_given_all
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.DMVAE.for_data(data, shared_dim=2, private_dim=1)
+    >>> split = data.test.take(range(8))
+    >>> means_given_all(method, split).shape
+    (8, 2)
 
     Args:
         method: the method.

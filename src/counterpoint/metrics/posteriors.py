@@ -52,6 +52,14 @@ def score_posteriors(
     ``posterior/mixed/given<n>`` with R-hat at most 1.01, and
     ``posterior/improper/given<n>`` with an improper product.
 
+    >>> from counterpoint.metrics import score_posteriors
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.DMVAE.for_data(data, shared_dim=2, private_dim=1)
+    >>> split = data.test.take(range(8))
+    >>> [*score_posteriors(method, split, rows=4, samples=5).metrics][:2]
+    ['posterior/kl/given1', 'posterior/kl/given1/view0']
+
     Args:
         method: the method.
         split: the rows, of which the complete ones count.

@@ -55,6 +55,9 @@ class Probe:
         information: H(y) − cross-entropy, in nats; a lower bound on I(y; latent). It is
             negative if the probe misleads.
         converged: whether L-BFGS met its tolerance.
+
+    >>> Probe(np.array([True, False]), information=0.2, converged=True).information
+    0.2
     """
 
     hits: Array
@@ -141,6 +144,9 @@ def entropy(labels: Array) -> float:
 class ProbeSettings:
     """How probes are fitted.
 
+    >>> ProbeSettings(folds=5).seed
+    0
+
     Args:
         folds: cross-validate in so many folds; None fits on the train split and scores
             on the held-out rows.
@@ -184,6 +190,13 @@ def score_probes(
     Both are means over modalities, and each modality's has its name at the end. Rows
     whose modality is absent, or whose label is unknown, do not count. ``mi`` is left out
     below 50 rows.
+
+    >>> from counterpoint.metrics import Means, score_probes
+    >>> x, sign = np.array([[-1.0], [1.0]] * 30), np.array([0, 1] * 30)
+    >>> there = {"x": np.ones(60, bool)}
+    >>> means = Means({"x": x}, {"x": 2 * x}, there, {"x": {"sign": sign}})
+    >>> score_probes(means, means).metrics["probe/z/sign"]
+    1.0
 
     Args:
         settings: how probes are fitted.
@@ -265,6 +278,15 @@ def score_probes_given_all(
     chances: dict[str, Chance] | None = None,
 ) -> Scores:
     """Score ``probe/all/<label>``: shared labels read from z given all that a row has.
+
+    >>> from counterpoint.metrics import score_probes_given_all
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.DMVAE.for_data(data, shared_dim=2, private_dim=1)
+    >>> split = data.test.take(range(8))
+    >>> scores = score_probes_given_all(method, data.train.take(range(64)), split)
+    >>> [*scores.metrics]
+    ['probe/all/digit']
 
     Args:
         refine: refine posteriors by so many steps.

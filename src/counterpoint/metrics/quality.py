@@ -107,7 +107,11 @@ def kernel_distance(real: Array, fake: Array) -> float:
 
 @dataclass(frozen=True)
 class Prdc:
-    """Precision, recall, density and coverage; all but density lie in [0, 1]."""
+    """Precision, recall, density and coverage; all but density lie in [0, 1].
+
+    >>> Prdc(precision=0.9, recall=0.5, density=1.1, coverage=0.6).recall
+    0.5
+    """
 
     precision: float
     recall: float
@@ -178,6 +182,19 @@ def score_quality(generations: Generations, real: Mapping[str, Seen], *, k: int 
     Each has its mean over modalities. The kernel distance, precision and its kin use
     the same number of rows on both sides. A Fréchet distance is left out below 50 rows
     on either side, because the covariance of tens of features needs more.
+
+    >>> from counterpoint.metrics import score_quality
+    >>> import counterpoint as cp
+    >>> from counterpoint.metrics import Generations, Judge, JudgeOptions, Judges, Matchers
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.DMVAE.for_data(data, shared_dim=2, private_dim=1)
+    >>> split, classes = data.test.take(range(8)), {"digit": np.arange(10)}
+    >>> judges = Judges({m.name: Judge(m, classes, JudgeOptions()) for m in data.modalities})
+    >>> generations = Generations(method, split, judges, Matchers({}, {}), samples=8)
+    >>> real = judges.look(split)
+    >>> scores = score_quality(generations, real, k=2)
+    >>> "sharpness/view0" in scores.metrics
+    True
 
     Args:
         generations: what the method generates.

@@ -41,6 +41,14 @@ def score_refinement(
     All bounds use the same noise. With ``given1`` instead of ``all`` one modality is
     given; the figure is a mean over modalities, and each one's has its name at the end.
 
+    >>> from counterpoint.metrics import score_refinement
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.DMVAE.for_data(data, shared_dim=2, private_dim=1)
+    >>> split = data.test.take(range(8))
+    >>> [*score_refinement(method, split).left_out]  # it has no refiner
+    ['refinement']
+
     Args:
         method: a method with a refiner.
         split: the rows, of which the complete ones count.

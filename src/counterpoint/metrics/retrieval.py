@@ -47,6 +47,16 @@ def score_retrieval(means: Means, split: Split, *, rows: int = 2000, seed: int =
     ``retrieval@10/<a>><b>`` are how often its b is among the first 1 and 10 of all.
     Each has its mean over pairs.
 
+    >>> from counterpoint.metrics import Means, score_retrieval
+    >>> import counterpoint as cp
+    >>> x = np.random.default_rng(0).normal(size=(40, 2))
+    >>> modalities = cp.Modality("x", (2,), "normal"), cp.Modality("y", (2,), "normal")
+    >>> split = cp.data.Split({"x": x, "y": 2 * x}, modalities)
+    >>> there = {"x": np.ones(40, bool), "y": np.ones(40, bool)}
+    >>> means = Means({"x": x, "y": x}, {}, there, {"x": {}, "y": {}})
+    >>> score_retrieval(means, split).metrics["retrieval@1"]
+    1.0
+
     Args:
         means: posterior means of the rows of ``split`` given each modality alone.
         split: the rows.

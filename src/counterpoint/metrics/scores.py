@@ -17,6 +17,11 @@ from counterpoint.metrics.score import FEW_PER_CLASS, FEW_ROWS, Metric, Score, W
 class Chance:
     """The value that guessing has.
 
+    >>> from counterpoint.metrics import Chance, Way
+    >>> chance = Chance(0.1, {Way(target="a"): 0.2})
+    >>> chance.of(Way(target="a")), chance.of(Way(target="b"))
+    (0.2, 0.1)
+
     Args:
         value: of the mean over modalities.
         each: of single modalities or pairs; ``value`` for all others.

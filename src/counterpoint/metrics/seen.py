@@ -28,6 +28,11 @@ class Seen:
             binary, or were not compared.
         points: by another modality, (n, F) the embedding by the judge that matches the
             two; empty if none was asked.
+
+    >>> nothing = np.empty(2)
+    >>> seen = Seen(np.array([0, 2]), {"digit": np.array([3, 5])}, nothing, nothing, nothing, {})
+    >>> seen.hits("digit", np.array([3, 3, 4]))
+    array([ 1., nan,  0.])
     """
 
     rows: Array

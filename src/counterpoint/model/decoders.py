@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from counterpoint.core.latents import Latents
 from counterpoint.model.denoising import Denoising
-from counterpoint.model.likelihoods import Likelihood
+from counterpoint.model.likelihood import Likelihood
 from counterpoint.nn.running import MeanImputer, RunningMoments
 
 
@@ -20,6 +20,10 @@ class Draw:
     Attributes:
         latents: shared (K, B, D), private (K, B, D_m) of each target that has one.
         targets: the modalities to decode.
+
+    >>> from counterpoint.core.latents import Latents
+    >>> Draw(Latents(torch.zeros(1, 5, 2)), ("x",))
+    Draw(latents=Latents(z (1, 5, 2)), targets=('x',))
     """
 
     latents: Latents
@@ -29,6 +33,13 @@ class Draw:
 class Decoder(nn.Module):
     """p(x_m | z, w_m, c): a network from [z, w_m, c] to raw outputs, and the likelihood
     that reads them.
+
+    >>> from counterpoint.core.modality import Modality
+    >>> from counterpoint.model.likelihoods import LIKELIHOODS
+    >>> network = nn.Linear(2, 3)
+    >>> decoder = Decoder(network, LIKELIHOODS["normal"](Modality("x", (3,), "normal")))
+    >>> decoder(torch.zeros(7, 2)).shape
+    torch.Size([7, 3])
 
     Args:
         network: (N, D + D_m + C) to raw outputs (N, *output_shape).

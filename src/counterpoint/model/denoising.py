@@ -51,7 +51,8 @@ from counterpoint.diffusion import (
     UNet2D,
     Weighting,
 )
-from counterpoint.model.likelihoods import Likelihood, likelihood
+from counterpoint.model.likelihood import Likelihood
+from counterpoint.model.likelihoods import likelihood
 
 Condition = Literal["embed", "film", "concat"]
 
@@ -197,6 +198,12 @@ class DenoiserOptions:
 
 class Denoising(Likelihood):
     """A surrogate likelihood by denoising. Its raw outputs condition the network.
+
+    >>> from counterpoint.core.modality import Modality
+    >>> image = Modality("image", (1, 16, 16), "normal")
+    >>> denoising = Denoising(image, 2, DenoiserOptions(width=8))
+    >>> denoising.log_prob(torch.zeros(1, 5, 2), torch.zeros(5, 1, 16, 16)).shape
+    torch.Size([1, 5])
 
     Args:
         modality: an image or a vector.

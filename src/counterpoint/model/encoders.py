@@ -24,7 +24,11 @@ MIN_SCALE = 1e-6
 
 class Head(nn.Module):
     """Features (B, features) to a diagonal distribution with linear loc and scale =
-    softplus + 1e-6."""
+    softplus + 1e-6.
+
+    >>> Head(8, 2, "laplace")(torch.zeros(5, 8)).loc.shape
+    torch.Size([5, 2])
+    """
 
     def __init__(self, features: int, dim: int, posterior: str) -> None:
         super().__init__()
@@ -38,6 +42,12 @@ class Head(nn.Module):
 
 class Encoder(nn.Module):
     """The encoder of one modality, to q(z | x) and, with private latents, to q(w | x).
+
+    >>> from counterpoint.core.modality import Modality
+    >>> encoder = Encoder(Modality("x", (3,)), 4, 2, networks=NetworkOptions(hidden=(8,)))
+    >>> q, private = encoder(torch.zeros(5, 3))
+    >>> q.loc.shape, private.loc.shape
+    (torch.Size([5, 4]), torch.Size([5, 2]))
 
     Args:
         modality: what it reads.
@@ -95,6 +105,11 @@ class Encoder(nn.Module):
 class Projector(nn.Module):
     """g(x): a trunk and a linear map to the directions that modalities should share.
 
+    >>> from counterpoint.core.modality import Modality
+    >>> projector = Projector(Modality("x", (3,)), 2, networks=NetworkOptions(hidden=(8,)))
+    >>> projector(torch.zeros(5, 3)).shape
+    torch.Size([5, 2])
+
     Args:
         modality: what it reads.
         dim: number of directions.
@@ -119,6 +134,11 @@ class FlowEncoder(nn.Module):
     For a map that is the same, the encoder tracks the mean and variance of the base
     over its training rows (our choice). Through the map they give the marginal q(z),
     which products of posteriors divide out.
+
+    >>> encoder = FlowEncoder(nn.Linear(3, 8), 8, 2, FlowOptions(hidden=(8,)))
+    >>> q, _ = encoder(torch.zeros(5, 3))
+    >>> q.rsample((10,)).shape
+    torch.Size([10, 5, 2])
 
     Args:
         network: x to features, or g(x) to features.

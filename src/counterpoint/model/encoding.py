@@ -14,7 +14,12 @@ from counterpoint.probability.distributions import Diagonal, Expert, Normal, sca
 
 
 class OnDemand(Mapping[str, Expert]):
-    """A mapping whose values come from a function."""
+    """A mapping whose values come from a function.
+
+    >>> asked = OnDemand(("x", "y"), lambda name: name.upper())
+    >>> asked["y"], len(asked)
+    ('Y', 2)
+    """
 
     def __init__(self, names: Iterable[str], ask: Callable[[str], Expert]) -> None:
         self._names = tuple(names)
@@ -32,7 +37,12 @@ class OnDemand(Mapping[str, Expert]):
 
 class Joins(Protocol):
     """The part of a rule that an encoding needs
-    (:class:`counterpoint.model.rules.Rule`)."""
+    (:class:`counterpoint.model.rules.Rule`).
+
+    >>> from counterpoint.model.rules import MixtureRule
+    >>> hasattr(MixtureRule(), "joint")
+    True
+    """
 
     def joint(self, batch: Batch) -> Normal | None:
         """q(z | X) of a joint encoder; None without one."""
@@ -44,6 +54,12 @@ class Joins(Protocol):
 class Encoding:
     """The unimodal posteriors of a batch. An encoder runs once, when its posterior is
     first needed.
+
+    >>> import counterpoint as cp
+    >>> method = cp.MVAE.from_config([cp.Modality("x", (3,))], {"shared_dim": 2})
+    >>> batch = cp.Batch.of({"x": [[0.0, 0.0, 0.0]]}, modalities=method.modalities)
+    >>> method.model.encode(batch).shared["x"].loc.shape
+    torch.Size([1, 2])
 
     Args:
         batch: the batch itself.
@@ -94,6 +110,11 @@ def on_present(
     """``network(x)`` on present rows, and ``absent`` (B, features) on the others.
 
     Absent rows change nothing, not even the statistics of a batch normalisation.
+
+    >>> x, present = torch.ones(2, 1), torch.tensor([True, False])
+    >>> on_present(lambda x: 5 * x, x, present, torch.zeros(2, 1))
+    tensor([[5.],
+            [0.]])
     """
     if bool(present.all()):
         return network(x)
@@ -108,7 +129,15 @@ def on_present(
 def encode_present(
     encoder: nn.Module, x: Tensor, present: Tensor
 ) -> tuple[Expert, Diagonal | None]:
-    """Both posteriors of present rows; absent rows hold the unit distribution."""
+    """Both posteriors of present rows; absent rows hold the unit distribution.
+
+    >>> from counterpoint import Modality, NetworkOptions
+    >>> from counterpoint.model.encoders import Encoder
+    >>> encoder = Encoder(Modality("x", (3,)), 2, 0, networks=NetworkOptions())
+    >>> q, private = encode_present(encoder, torch.ones(2, 3), torch.tensor([True, False]))
+    >>> q.loc[1], private
+    (tensor([0., 0.], grad_fn=<SelectBackward0>), None)
+    """
     if bool(present.all()):
         return encoder(x)
     rows = present.nonzero().squeeze(-1)

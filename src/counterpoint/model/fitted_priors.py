@@ -43,6 +43,12 @@ class FittedPrior(nn.Module, ABC):
     """Draws latents like those that it was fitted to.
 
     Subclass :class:`TrainedPrior` or :class:`EstimatedPrior`.
+
+    >>> class Kept(FittedPrior):
+    ...     def sample(self, n):
+    ...         return torch.zeros(n, 2)
+    >>> Kept().sample(3).shape
+    torch.Size([3, 2])
     """
 
     @abstractmethod
@@ -51,7 +57,17 @@ class FittedPrior(nn.Module, ABC):
 
 
 class EstimatedPrior(FittedPrior):
-    """A fitted prior that takes all latents at once, without gradient steps."""
+    """A fitted prior that takes all latents at once, without gradient steps.
+
+    >>> class Centre(EstimatedPrior):
+    ...     def fit(self, latents, seed=0):
+    ...         self.mean = latents.mean(0)
+    ...         return (latents - self.mean).square().mean().item()
+    ...     def sample(self, n):
+    ...         return self.mean.expand(n, -1)
+    >>> Centre().fit(torch.tensor([[-1.0], [1.0]]))
+    1.0
+    """
 
     @abstractmethod
     def fit(self, latents: Tensor, seed: int = 0) -> float:
@@ -68,6 +84,16 @@ class TrainedPrior(FittedPrior):
     Latents are standardised by running moments first (our choice): a diffusion schedule
     and the domain of a spline assume unit variance, which posterior means of a VAE
     rarely have.
+
+    >>> class Normal(TrainedPrior):
+    ...     def standard_loss(self, u):
+    ...         return (u**2).sum(-1) / 2
+    ...     def standard_sample(self, n):
+    ...         return torch.randn(n, self.dim)
+    >>> prior = Normal(1)
+    >>> prior.standardise_by(torch.tensor([[1.0], [3.0]]))
+    >>> prior.mean
+    tensor([2.])
 
     Args:
         dim: number of latent dimensions.
@@ -126,6 +152,10 @@ class DiffusionPrior(TrainedPrior):
     gives the same x̂_0 and the same loss; latents are standardised first; the network
     has two residual blocks (theirs one hidden layer).
 
+    >>> prior = DiffusionPrior(2, width=8)
+    >>> prior.loss(torch.zeros(5, 2)).shape, prior.sample(3).shape
+    (torch.Size([5]), torch.Size([3, 2]))
+
     Args:
         dim: number of latent dimensions.
         width: width of the denoiser.
@@ -157,6 +187,9 @@ class ScorePrior(TrainedPrior):
     deterministic steps; 500 steps of predictor and corrector, published with 1000; and
     50 steps of the equation's solver, at a twentieth of the evaluations.
 
+    >>> ScorePrior(2, width=8).loss(torch.zeros(5, 2)).shape
+    torch.Size([5])
+
     Args:
         dim: number of latent dimensions.
         width: width of the network.
@@ -186,6 +219,9 @@ class ScorePrior(TrainedPrior):
 
 class FlowPrior(TrainedPrior):
     """Neural spline flow of three layers from N(0, I), by maximum likelihood.
+
+    >>> FlowPrior(2, width=8).sample(3).shape
+    torch.Size([3, 2])
 
     Args:
         dim: number of latent dimensions.
@@ -264,6 +300,9 @@ class GaussianMixture(EstimatedPrior):
 class PriorKind:
     """How fitted priors of one kind are made.
 
+    >>> FITTED_PRIORS["diffusion"].size
+    512
+
     Args:
         make: (dim, size) → a prior that is not yet fitted.
         size: the default width of its networks, or number of components.
@@ -290,6 +329,10 @@ def make_fitted_priors(
     kind: str, size: int | None, dims: Mapping[str, int]
 ) -> tuple[nn.ModuleDict, int]:
     """Make priors of one kind, not yet fitted, for latents of the given sizes.
+
+    >>> priors, size = make_fitted_priors("gmm", 3, {"z": 4, "w_x": 2})
+    >>> [*priors], size
+    (['z', 'w_x'], 3)
 
     Args:
         kind: one of :data:`FITTED_PRIORS`.

@@ -34,7 +34,6 @@ from either end, the distance to which Smithson & Verkuilen squeeze a thousand r
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +43,8 @@ from counterpoint.core import noise
 from counterpoint.core.modality import LIKELIHOOD_NAMES, Modality
 from counterpoint.core.precision import wide
 from counterpoint.core.registry import Registry
-from counterpoint.nn.running import RunningMoments
+from counterpoint.model.counts import NegativeBinomial, ZeroInflated
+from counterpoint.model.likelihood import Likelihood
 from counterpoint.probability.distributions import floored
 
 MAX_CONCENTRATION = 1e6
@@ -54,64 +54,14 @@ MIN_DISTANCE_TO_ENDS = 5e-4
 """Distance from 0 and 1 to which proportions are clamped."""
 
 
-class Likelihood(nn.Module, ABC):
-    """Maps raw decoder outputs (..., B, *output_shape) and values (B, *shape) to
-    log-densities (..., B).
-
-    A likelihood of your own overrides ``mean``, ``sample`` and ``log_prob``, and gets a
-    name by :func:`register_likelihood`.
-    """
-
-    exact = True
-    """Whether ``log_prob`` is a density. Surrogates have False and refuse
-    importance-sampled likelihoods."""
-
-    def __init__(self, modality: Modality) -> None:
-        super().__init__()
-        self.shape = modality.shape
-        self.gaps = modality.gaps
-        self.output_shape: tuple[int, ...] = modality.shape
-
-    @abstractmethod
-    def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        """E[x | raw], differentiable; for words, the probabilities (..., B, length,
-        vocabulary).
-
-        Args:
-            raw: outputs of the decoder.
-            x: the values of the same rows, (B, *shape), zeros in rows without; counts
-                take their totals from them.
-        """
-
-    def draft(self, raw: Tensor) -> Tensor:
-        """The mean, or a cheap substitute if the mean is slow, for losses that
-        differentiate through generated values."""
-        return self.mean(raw)
-
-    @abstractmethod
-    def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        """Sample x given raw outputs, (..., B, *shape), by
-        :mod:`counterpoint.core.noise`; ``x`` as in ``mean``."""
-
-    def observe(self, x: Tensor, present: Tensor) -> None:
-        """Track, in training, statistics that generation needs, of values (B, *shape)
-        in present rows (B,)."""
-
-    @abstractmethod
-    def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
-        """log p(x | raw) of the entries that are ``there`` (B, *shape), all by default;
-        (..., B), in float32 for networks of any precision."""
-
-    def total(self, entries: Tensor, there: Tensor | None = None) -> Tensor:
-        """Sum over the event axes, of the entries that are there."""
-        return (entries if there is None else entries * there).flatten(-len(self.shape)).sum(-1)
-
-
 class Located(Likelihood):
     """A family with a mean and a scale, fixed or learned.
 
     The mean is the sigmoid of the raw output for images, which live in [0, 1], and the
     raw output for vectors and unbounded images.
+
+    >>> Laplace(Modality("x", (1,), "laplace", 0.75)).log_sigma.exp()
+    tensor(0.7500)
     """
 
     def __init__(self, modality: Modality) -> None:
@@ -156,7 +106,12 @@ class Located(Likelihood):
 
 
 class Normal(Located):
-    """A normal of fixed or learned standard deviation."""
+    """A normal of fixed or learned standard deviation.
+
+    >>> normal = Normal(Modality("x", (1,), "normal", 1.0))
+    >>> normal.log_prob(torch.zeros(1, 1), torch.zeros(1, 1))  # −½ log 2π
+    tensor([-0.9189])
+    """
 
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         mean = self.mean(raw)
@@ -170,7 +125,12 @@ class Normal(Located):
 
 
 class Laplace(Located):
-    """A Laplace of fixed or learned diversity."""
+    """A Laplace of fixed or learned diversity.
+
+    >>> laplace = Laplace(Modality("x", (1,), "laplace", 0.5))
+    >>> laplace.log_prob(torch.zeros(1, 1), torch.ones(1, 1))  # −1/b − log 2b
+    tensor([-2.])
+    """
 
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         mean = self.mean(raw)
@@ -182,7 +142,11 @@ class Laplace(Located):
 
 
 class Bernoulli(Likelihood):
-    """Binary entries, or values in [0, 1]; raw outputs are logits."""
+    """Binary entries, or values in [0, 1]; raw outputs are logits.
+
+    >>> Bernoulli(Modality("x", (2,), "bernoulli", None)).mean(torch.tensor([[0.0, 9.0]]))
+    tensor([[0.5000, 0.9999]])
+    """
 
     def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
         return noise.bernoulli(self.mean(raw))
@@ -197,7 +161,12 @@ class Bernoulli(Likelihood):
 
 class Categorical(Likelihood):
     """Independent categorical distribution over the vocabulary at each position; raw
-    outputs are (..., *shape, classes)."""
+    outputs are (..., *shape, classes).
+
+    >>> words = Categorical(Modality("text", (1,), "categorical", None, classes=4))
+    >>> words.log_prob(torch.zeros(1, 1, 4), torch.tensor([[3]]))  # −log 4
+    tensor([-1.3863])
+    """
 
     def __init__(self, modality: Modality) -> None:
         super().__init__(modality)
@@ -219,114 +188,16 @@ class Categorical(Likelihood):
         return torch.softmax(wide(raw), -1)
 
 
-class Counts(Likelihood, ABC):
-    """Counts of features with total ℓ: NB(μ, θ) with μ = ℓ softmax(y).
-
-    Attributes:
-        log_dispersion: log θ, (features,); θ starts at 1.
-        totals: moments of log ℓ over the training rows.
-    """
-
-    def __init__(self, modality: Modality) -> None:
-        super().__init__(modality)
-        self.log_dispersion = nn.Parameter(torch.zeros(modality.shape))
-        self.totals = RunningMoments(1)
-
-    def observe(self, x: Tensor, present: Tensor) -> None:
-        total = x.sum(-1, keepdim=True)[present]
-        self.totals(total[total[:, 0] > 0].log())
-
-    @property
-    def typical_total(self) -> Tensor:
-        """The geometric mean of the totals of the training rows, (1,); 1 before
-        training."""
-        return self.totals.mean.exp()
-
-    def size(self, x: Tensor | None) -> Tensor:
-        """ℓ of generated rows, (B, 1) or (1,): their own totals, and the typical total
-        for rows without counts."""
-        if x is None:
-            return self.typical_total
-        own = x.sum(-1, keepdim=True)
-        return torch.where(own > 0, own, self.typical_total)
-
-    def logits(self, y: Tensor, size: Tensor) -> Tensor:
-        """t = log μ − log θ, (..., B, features). ℓ is clamped to 1e-6, for rows of zeros
-        only."""
-        return size.clamp(min=1e-6).log() + torch.log_softmax(wide(y), -1) - self.log_dispersion
-
-    def negative_binomial(self, y: Tensor, x: Tensor, size: Tensor) -> Tensor:
-        """log NB(x; μ, θ) of each feature, (..., B, features)."""
-        t = self.logits(y, size)
-        # A small difference of large numbers; it does not depend on the latents.
-        theta = self.log_dispersion.double().exp()
-        n = x.double()
-        ways = torch.lgamma(n + theta) - torch.lgamma(theta) - torch.lgamma(n + 1)
-        dispersed = self.log_dispersion.exp() * F.softplus(t)
-        counted = x * F.softplus(-t)
-        return ways.to(t.dtype) - dispersed - counted
-
-    def expected(self, y: Tensor, size: Tensor) -> Tensor:
-        """μ."""
-        return size * torch.softmax(wide(y), -1)
-
-    def drawn(self, y: Tensor, size: Tensor) -> Tensor:
-        """Sample NB(μ, θ)."""
-        theta = self.log_dispersion.exp()
-        t = self.logits(y, size)
-        return noise.poisson(noise.gamma(theta.expand_as(t)) / (-t).exp())
-
-    @abstractmethod
-    def entries(self, raw: Tensor, x: Tensor, size: Tensor) -> Tensor:
-        """log p(x | raw, ℓ) of each feature, (..., B, features)."""
-
-    def log_prob(self, raw: Tensor, x: Tensor, there: Tensor | None = None) -> Tensor:
-        """log p(x | raw, ℓ), ℓ the row's own total."""
-        return self.total(self.entries(raw, x, x.sum(-1, keepdim=True)), there)
-
-
-class NegativeBinomial(Counts):
-    """Counts without inflation; raw outputs are y, (..., features)."""
-
-    def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return self.expected(raw, self.size(x))
-
-    def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        return self.drawn(raw, self.size(x))
-
-    def entries(self, raw: Tensor, x: Tensor, size: Tensor) -> Tensor:
-        return self.negative_binomial(raw, x, size)
-
-
-class ZeroInflated(Counts):
-    """Zero-inflated counts. Raw outputs are (..., 2, features): y, and the logit of the
-    probability π that a count was lost."""
-
-    def __init__(self, modality: Modality) -> None:
-        super().__init__(modality)
-        self.output_shape = (2, *modality.shape)
-
-    def mean(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        y, lost = raw.unbind(-2)
-        return torch.sigmoid(-wide(lost)) * self.expected(y, self.size(x))
-
-    def sample(self, raw: Tensor, x: Tensor | None = None) -> Tensor:
-        y, lost = raw.unbind(-2)
-        return noise.bernoulli(torch.sigmoid(-wide(lost))) * self.drawn(y, self.size(x))
-
-    def entries(self, raw: Tensor, x: Tensor, size: Tensor) -> Tensor:
-        y, lost = raw.unbind(-2)
-        lost = wide(lost)
-        here = self.negative_binomial(y, x, size)
-        return torch.where(x == 0, torch.logaddexp(lost, here), here) - F.softplus(lost)
-
-
 class Beta(Likelihood):
     """Proportions.
 
     Attributes:
         log_concentration: c, of the shape of an example, with 1/φ = e^(−c) + 10⁻⁶. φ
             starts at 1.
+
+    >>> shares = Beta(Modality("share", (1,), "beta", None))
+    >>> shares.mean(torch.zeros(1, 1))
+    tensor([[0.5000]])
     """
 
     def __init__(self, modality: Modality) -> None:
@@ -381,6 +252,12 @@ LIKELIHOODS: Registry[type[Likelihood]] = Registry(
 def register_likelihood(name: str, kind: type[Likelihood]) -> None:
     """Add a likelihood of your own for real values, under a name that
     :class:`~counterpoint.Modality` then takes.
+
+    >>> from counterpoint.extend import LIKELIHOODS, register_likelihood
+    >>> register_likelihood("normal", LIKELIHOODS["normal"])  # it was registered before
+    >>> register_likelihood("normal", LIKELIHOODS["laplace"])
+    Traceback (most recent call last):
+    ValueError: likelihood 'normal' is there already; give another name
 
     Raises:
         ValueError: another likelihood has the name.

@@ -29,7 +29,7 @@ from counterpoint.model.decoders import Decoder, Draw
 from counterpoint.model.denoising import DenoiserOptions, Denoising
 from counterpoint.model.encoding import Encoding
 from counterpoint.model.fitted_priors import FittedPrior, make_fitted_priors
-from counterpoint.model.likelihoods import Likelihood
+from counterpoint.model.likelihood import Likelihood
 from counterpoint.model.posteriors import Posterior
 from counterpoint.model.priors import Prior
 from counterpoint.nn.modules import ByName
@@ -46,6 +46,14 @@ twice as long (docs/results/speed)."""
 
 class Model(nn.Module):
     """The generative model and its posterior, without losses.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> model.names, model.latents
+    (('x', 'y'), {'z': 4, 'w_x': 1, 'w_y': 1})
+    >>> model.draw_prior("z", (5,)).shape
+    torch.Size([5, 4])
 
     Args:
         modalities: in order.

@@ -17,6 +17,13 @@ from counterpoint.probability import distributions as dist
 class Posterior(nn.Module):
     """Encoders and the rule that joins them.
 
+    >>> import counterpoint as cp
+    >>> model = cp.MVAE.from_config([cp.Modality("x", (3,))], {"shared_dim": 2}).model
+    >>> batch = cp.Batch.of({"x": [[0.0, 0.0, 0.0]]}, modalities=model.modalities.values())
+    >>> q = model.posterior.condition(model.posterior.encode(batch), ("x",))
+    >>> q.loc.shape
+    torch.Size([1, 2])
+
     Args:
         encoders: by modality, in the model's order: from x to q(z | x), and to q(w | x)
             or None.

@@ -39,6 +39,15 @@ class Rule(nn.Module, ABC):
 
     A rule of your own overrides ``forward``. It is an argument of
     :func:`~counterpoint.methods.common.build` and of ``method.encode``.
+
+    >>> class First(Rule):
+    ...     def forward(self, encoding, given):
+    ...         return encoding.alone(given[0])
+    >>> import counterpoint as cp
+    >>> model = cp.MVAE.from_config([cp.Modality("x", (3,))], {"shared_dim": 2}).model
+    >>> batch = cp.Batch.of({"x": [[0.0, 0.0, 0.0]]}, modalities=model.modalities.values())
+    >>> model.posterior.condition(model.encode(batch), ("x",), First()).loc.shape
+    torch.Size([1, 2])
     """
 
     hmc = HMC()
@@ -58,7 +67,16 @@ class Rule(nn.Module, ABC):
 
 
 class MixtureRule(Rule):
-    """The uniform mixture of the experts that a row has."""
+    """The uniform mixture of the experts that a row has.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> MixtureRule()(encoding, ("x", "y")).components.loc.shape  # one component a modality
+    torch.Size([2, 5, 4])
+    """
 
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
         if len(given) == 1:
@@ -73,6 +91,15 @@ PriorExpert = Literal["always", "complete", "never"]
 
 class ProductRule(Rule):
     """The normalised product of the experts.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> q = ProductRule("always")(encoding, ("x", "y"))
+    >>> bool((q.scale < encoding.shared["x"].scale).all())  # a product is narrower
+    True
 
     Args:
         prior_expert: whether N(0, I) is an expert: ``"always"`` (MVAE), ``"never"``
@@ -111,6 +138,14 @@ class MoPoERule(Rule):
 
     As in the authors' code, N(0, I) is an expert in the product of all modalities of
     the model. A row mixes the subsets of which it has every member.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> MoPoERule()(encoding, ("x", "y")).components.loc.shape  # x, y, and x with y
+    torch.Size([3, 5, 4])
     """
 
     def forward(self, encoding: Encoding, given: tuple[str, ...]) -> dist.Posterior:
@@ -145,6 +180,14 @@ class BayesRule(Rule):
     method can take this rule at inference. The experts are the posteriors of single
     modalities under the rule that it was trained with.
 
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> type(BayesRule()(encoding, ("x", "y"))).__name__
+    'Normal'
+
     Args:
         hmc: how to sample where there is no closed form.
         prior: p(z) where it is not N(0, I).
@@ -178,6 +221,15 @@ class BayesRule(Rule):
 
 class JointEncoder(nn.Module):
     """q(z | X): a trunk for each modality, concatenated features, a two-layer head.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> joint = JointEncoder(modalities, 4, networks=cp.NetworkOptions(hidden=(8,)))
+    >>> joint(encoding.batch).loc.shape
+    torch.Size([5, 4])
 
     Args:
         modalities: all modalities of the model.
@@ -236,6 +288,16 @@ class JointEncoder(nn.Module):
 class JointRule(Rule):
     """The joint encoder's posterior for complete rows if every modality is given;
     another rule for all else.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> joint = JointEncoder(modalities, 4, networks=cp.NetworkOptions(hidden=(8,)))
+    >>> rule = JointRule(joint, BayesRule())
+    >>> rule.joint(encoding.batch).loc.shape
+    torch.Size([5, 4])
 
     Args:
         encoder: q(z | X).

@@ -76,6 +76,9 @@ class NetworkOptions:
 class NetworkKind:
     """How networks of one kind are made.
 
+    >>> NETWORKS["mlp"].fits(Modality("x", (5,)))
+    True
+
     Args:
         trunk: makes a network from values (B, *shape), as
             :func:`~counterpoint.nn.modules.readable`, to features (B, features).
@@ -131,6 +134,9 @@ NETWORKS: Registry[NetworkKind] = Registry(
 
 def kind_for(modality: Modality, kind: str) -> NetworkKind:
     """The kind of network for a modality.
+
+    >>> kind_for(Modality("x", (5,)), "auto") is NETWORKS["mlp"]
+    True
 
     Raises:
         ValueError: a network that cannot read this modality.

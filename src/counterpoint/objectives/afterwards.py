@@ -27,6 +27,14 @@ class RefinerLoss(EncodingLoss):
     is given (ours). No gradient reaches the encoders; decoders learn, unless they are
     frozen. Term: ``refine``.
 
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.IterativeMVAE.from_config(modalities, {"shared_dim": 4}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> RefinerLoss(subsets=False).terms(model, encoding)["refine"].shape
+    torch.Size([5])
+
     Args:
         subsets: hide modalities; without, rows are refined as they are.
     """
@@ -66,6 +74,15 @@ class DecoderFit(Loss):
     posterior is made of, one part a row
     (:meth:`~counterpoint.model.posteriors.Posterior.aggregated`), and w_m given x_m.
     Term: ``decoder``.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> ask = DecoderFit(["x"])(model, encoding)
+    >>> ask.draws[0].targets
+    ('x',)
 
     Args:
         names: the modalities.
@@ -107,6 +124,15 @@ class DiffusionPriorLoss(EncodingLoss):
     as in the published code of IDMVAE (2025, https://arxiv.org/abs/2509.23548). Where
     the posterior is no mixture, L of what everything says of z
     takes the place of the mean over m. Term: the samplers' kind.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> model.add_fitted_priors("diffusion", 8)
+    >>> [*DiffusionPriorLoss().terms(model, encoding)]
+    ['diffusion']
 
     Args:
         kind: ``"diffusion"``, ``"score"`` or ``"flow"``; the model must have them.

@@ -42,6 +42,15 @@ from one component while log q(z) is the mixture's. The sum over sources correct
 that where K = 1: z is then a draw of the mixture, and the bracket is 1. Where K > 1,
 w̃_k depends on the other draws of the same component, and the gradient of the encoders
 of z is biased, as in the published MMVAE; all other gradients are not.
+
+>>> import counterpoint as cp
+>>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+>>> model = cp.IterativeMVAE.from_config(modalities, {"shared_dim": 4}).model
+>>> encoding = model.encode(cp.Batch.of({"x": torch.zeros(5, 3)}, modalities=modalities))
+>>> [len(made(model, encoding, Route(("x",), ("y",)))) for made in (by_rule, by_refinement)]
+[1, 6]
+>>> of_everything(model, encoding).loc.shape
+torch.Size([5, 4])
 """
 
 from __future__ import annotations
@@ -100,7 +109,15 @@ def by_rule(model: Model, encoding: Encoding, route: Route) -> Sequence[LatentPo
 
 
 def by_joint_encoder(model: Model, encoding: Encoding, route: Route) -> Sequence[LatentPosterior]:
-    """From the joint encoder's posterior."""
+    """From the joint encoder's posterior.
+
+    >>> from counterpoint import Batch, JMVAE, Modality
+    >>> model = JMVAE.from_config(x := [Modality("x", (3,))], {}).model
+    >>> encoding = model.encode(Batch.of({"x": [[0.0, 0.0, 0.0]]}, modalities=x))
+    >>> [q] = by_joint_encoder(model, encoding, Route(("x",), ("x",)))
+    >>> q.shared is encoding.joint
+    True
+    """
     return [LatentPosterior(joint_posterior(encoding), _private(model, encoding))]
 
 
@@ -126,23 +143,47 @@ def of_everything(model: Model, encoding: Encoding) -> dist.Posterior:
 
 
 def from_auxiliary_prior(model: Model, q: LatentPosterior, target: str) -> dist.Diagonal:
-    """From the learned auxiliary prior, so that private encoders get no short cut."""
+    """From the learned auxiliary prior, so that private encoders get no short cut.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.MMVAEPlus.from_config(modalities, {"private_dim": 1}).model
+    >>> q = LatentPosterior(dist.Normal(torch.zeros(5, 4), torch.ones(5, 4)), {})
+    >>> from_auxiliary_prior(model, q, "y").loc
+    tensor([0.])
+    """
     prior: dist.Diagonal = model.auxiliary_priors[target]()
     return prior
 
 
 def from_encoder(model: Model, q: LatentPosterior, target: str) -> dist.Diagonal:
-    """From the target's own encoder."""
+    """From the target's own encoder.
+
+    >>> w = dist.Normal(torch.zeros(5, 1), torch.ones(5, 1))
+    >>> q = LatentPosterior(dist.Normal(torch.zeros(5, 4), torch.ones(5, 4)), {"y": w})
+    >>> from_encoder(None, q, "y") is w
+    True
+    """
     return q.private[target]
 
 
 def mean_over_routes(taken: Tensor) -> Tensor:
-    """The mean over the routes that a row takes."""
+    """The mean over the routes that a row takes.
+
+    >>> mean_over_routes(torch.tensor([[True, True], [True, False]]))
+    tensor([[0.5000, 1.0000],
+            [0.5000, 0.0000]])
+    """
     return taken / taken.sum(0).clamp(min=1)
 
 
 def sum_over_routes(taken: Tensor) -> Tensor:
-    """The sum over the routes that a row takes."""
+    """The sum over the routes that a row takes.
+
+    >>> sum_over_routes(torch.tensor([[True, True], [True, False]]))
+    tensor([[1., 1.],
+            [1., 0.]])
+    """
     return taken.float()
 
 
@@ -157,6 +198,10 @@ class RouteDraw:
         route: the route.
         latents: shared (K, B, D) and private (K, B, D_m) of its targets.
         q: what they were drawn from; of the private latents, those that encoders gave.
+
+    >>> q = LatentPosterior(dist.Normal(torch.zeros(5, 4), torch.ones(5, 4)), {})
+    >>> RouteDraw(Route(("x",), ("x",)), Latents(torch.zeros(1, 5, 4)), q).latents
+    Latents(z (1, 5, 4))
     """
 
     route: Route
@@ -166,6 +211,16 @@ class RouteDraw:
 
 class Bound(Loss):
     """Negative likelihood bound over routes; see the module's derivation.
+
+    >>> from counterpoint.objectives.routes import everything_to_everything
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> ask = Bound(everything_to_everything, beta=2.0)(model, encoding)
+    >>> [*ask.answered(model, encoding.batch.covariates)]
+    ['nll', 'kl']
 
     Args:
         routes: rules whose routes are joined.

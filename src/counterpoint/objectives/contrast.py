@@ -50,6 +50,11 @@ def nt_xent(a: Tensor, b: Tensor, valid: Tensor, *, temperature: float = 1.0) ->
     as negatives. Where processes train together, negatives come from all of them and
     the gradient reaches those too.
 
+    >>> a = torch.eye(3)[None]
+    >>> valid = torch.ones(1, 3, dtype=torch.bool)
+    >>> nt_xent(a, a, valid, temperature=0.1)  # pairs are alike, others are not
+    tensor([[0.0002, 0.0002, 0.0002]])
+
     Args:
         a, b: (P, B, D).
         valid: (P, B) bool, rows that take part.
@@ -111,6 +116,14 @@ class CrossMI(EncodingLoss):
     """Contrast of posterior means of z over all pairs of modalities. Term:
     ``cross_mi``.
 
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> CrossMI(temperature=0.5).terms(model, encoding)["cross_mi"].shape
+    torch.Size([5])
+
     Args:
         temperature: τ.
     """
@@ -133,7 +146,14 @@ class CrossMI(EncodingLoss):
 
 class Projected(EncodingLoss, ABC):
     """A loss on what the projectors of flow encoders say of each pair of modalities
-    that a row has. Term: ``align``."""
+    that a row has. Term: ``align``.
+
+    >>> class Distance(Projected):
+    ...     def pair(self, a, b, valid):
+    ...         return ((a - b) ** 2).sum(-1) * valid
+    >>> Distance().pair(torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([True]))
+    tensor([2.])
+    """
 
     @abstractmethod
     def pair(self, a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
@@ -161,6 +181,10 @@ class Projected(EncodingLoss, ABC):
 class ProjectionContrast(Projected):
     """NT-Xent of the projections.
 
+    >>> a, valid = torch.eye(3), torch.ones(3, dtype=torch.bool)
+    >>> ProjectionContrast().pair(a, a, valid)  # pairs are alike, others are not
+    tensor([0.0002, 0.0002, 0.0002])
+
     Args:
         temperature: τ.
     """
@@ -177,6 +201,11 @@ class ProjectionCorrelation(Projected):
     """Deep canonical correlation: minus the sum of the largest canonical correlations
     of the projections over the batch, the same for every row (Andrew et al. 2013,
     https://proceedings.mlr.press/v28/andrew13.html).
+
+    >>> a = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    >>> loss = ProjectionCorrelation().pair(a, 2 * a, torch.ones(100, dtype=torch.bool))
+    >>> round(loss[0].item(), 1)  # two correlations of 1
+    -2.0
 
     Args:
         top: how many correlations count; None for all.
@@ -205,6 +234,10 @@ def canonical_correlations(a: Tensor, b: Tensor, *, ridge: float = 1e-3) -> Tens
 
     Whitening by Cholesky factors gives the singular values that inverse square roots
     give, and a gradient where eigenvalues coincide.
+
+    >>> a = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    >>> canonical_correlations(a, a.flip(1)).round()
+    tensor([1., 1.])
     """
     with full_precision(a):
         a, b = (u.double() - u.double().mean(0) for u in (a, b))

@@ -24,6 +24,15 @@ from counterpoint.probability.distributions import Diagonal
 class GenAug(Loss):
     """Redundancy removal by generative augmentation. Term: ``genaug``.
 
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.DMVAE.from_config(modalities, {"shared_dim": 4, "private_dim": 1}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> ask = GenAug()(model, encoding)
+    >>> ask.answered(model, encoding.batch.covariates)["genaug"].shape
+    torch.Size([5])
+
     Args:
         partner: where w' and z' come from: ``"posterior"`` of the row beside,
             ``"prior"``, or ``"diffusion"`` prior. A row's value has the mismatch of the
@@ -127,7 +136,11 @@ def _mean_of(tower: Callable[[Tensor], Diagonal]) -> Callable[[Tensor], Tensor]:
 
 def next_present(present: Tensor) -> Tensor:
     """For each row, the index of the next row (cyclically) that has the modality, (B,);
-    rows without it point at themselves."""
+    rows without it point at themselves.
+
+    >>> next_present(torch.tensor([True, False, True]))
+    tensor([2, 1, 0])
+    """
     rows = present.nonzero().squeeze(-1)
     partner = torch.arange(len(present), device=present.device)
     partner[rows] = rows.roll(-1)

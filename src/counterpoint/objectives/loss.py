@@ -32,6 +32,10 @@ class Ask:
     Attributes:
         draws: latents to decode.
         terms: from the decoded draws, in the same order, to named terms (B,).
+
+    >>> ask = Ask((), lambda decoded: {"one": 1.0})
+    >>> ask.terms(())
+    {'one': 1.0}
     """
 
     draws: Sequence[Draw]
@@ -74,7 +78,15 @@ def added(asks: Sequence[Ask], weights: Sequence[float] | None = None) -> Ask:
 
 
 class Loss(nn.Module, ABC):
-    """One part of a method's loss; a subclass says what it wants decoded and what follows."""
+    """One part of a method's loss; a subclass says what it wants decoded and what follows.
+
+    >>> class Zero(Loss):
+    ...     def forward(self, model, encoding):
+    ...         return Ask((), lambda decoded: {"zero": 0 * encoding.shared["x"].loc.sum(-1)})
+    >>> from counterpoint.objectives.stages import Ramp, Stage
+    >>> Stage([(Zero(), Ramp(1.0))]).losses[0][0]
+    Zero()
+    """
 
     def check(self, model: Model) -> None:
         """Raise ValueError for a model that this loss can't train."""
@@ -85,7 +97,18 @@ class Loss(nn.Module, ABC):
 
 
 class EncodingLoss(Loss):
-    """A loss of what the encoders say alone, which has nothing decoded."""
+    """A loss of what the encoders say alone, which has nothing decoded.
+
+    >>> class Size(EncodingLoss):
+    ...     def terms(self, model, encoding):
+    ...         return {"size": sum(q.loc.square().sum(-1) for q in encoding.shared.values())}
+    >>> import counterpoint as cp
+    >>> x = cp.Modality("x", (3,))
+    >>> model = cp.MVAE.from_config([x], {}).model
+    >>> encoding = model.encode(cp.Batch.of({"x": [[0.0, 0.0, 0.0]]}, modalities=[x]))
+    >>> [*Size()(model, encoding).answered(model, None)]
+    ['size']
+    """
 
     @abstractmethod
     def terms(self, model: Model, encoding: Encoding) -> Terms:

@@ -20,6 +20,14 @@ class PosteriorMatch(EncodingLoss):
     """Σ_m KL(q(z | X) ‖ q(z | x_m)) over the modalities a row has, where q(z | X) is
     given everything.
 
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.JMVAE.from_config(modalities, {"shared_dim": 4}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> PosteriorMatch(weight=1.0).terms(model, encoding)["match"].shape
+    torch.Size([5])
+
     Args:
         weight: factor on the sum; JMVAE calls it α, MVTCAE weighs it by α/M.
     """
@@ -43,6 +51,14 @@ class Alignment(EncodingLoss):
     Term: ``align``.
 
     2024, https://arxiv.org/abs/2410.11403
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.IterativeMVAE.from_config(modalities, {"shared_dim": 4}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> bool((Alignment().terms(model, encoding)["align"] >= 0).all())
+    True
 
     Args:
         direction: ``"forward"``, as above; ``"reverse"``, KL(q(z | x_m) ‖ q_T(z | X));
@@ -85,6 +101,14 @@ class PosteriorFit(EncodingLoss):
 
     JNF 2025, https://arxiv.org/abs/2502.03952
 
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.JMVAE.from_config(modalities, {"shared_dim": 4}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> PosteriorFit(samples=3).terms(model, encoding)["fit"].shape
+    torch.Size([5])
+
     Args:
         samples: draws of z.
     """
@@ -107,6 +131,14 @@ class PosteriorFit(EncodingLoss):
 
 def joint_posterior(encoding: Encoding) -> dist.Normal:
     """q(z | X) of the joint encoder.
+
+    >>> import counterpoint as cp
+    >>> modalities = cp.Modality("x", (3,)), cp.Modality("y", (2,))
+    >>> model = cp.JMVAE.from_config(modalities, {"shared_dim": 4}).model
+    >>> x, y = torch.zeros(5, 3), torch.ones(5, 2)
+    >>> encoding = model.encode(cp.Batch.of({"x": x, "y": y}, modalities=modalities))
+    >>> joint_posterior(encoding).loc.shape
+    torch.Size([5, 4])
 
     Raises:
         ValueError: a posterior without one.

@@ -21,6 +21,9 @@ class Route:
         cross_weight: factor on the log-likelihood of targets outside ``given``: 1 when
             all are decoded, (M-1)/n when n of the M-1 others were drawn at random,
             which keeps the sum unbiased.
+
+    >>> Route(("x",), ("x", "y"), cross_weight=0.5).given
+    ('x',)
     """
 
     given: tuple[str, ...]
@@ -34,17 +37,29 @@ random)."""
 
 
 def everything_to_everything(names: tuple[str, ...]) -> list[Route]:
-    """One route: all modalities to all modalities."""
+    """One route: all modalities to all modalities.
+
+    >>> everything_to_everything(("x", "y"))
+    [Route(given=('x', 'y'), targets=('x', 'y'), cross_weight=1.0)]
+    """
     return [Route(names, names)]
 
 
 def singles_to_everything(names: tuple[str, ...]) -> list[Route]:
-    """Each modality to all modalities: M routes, M² reconstructions."""
+    """Each modality to all modalities: M routes, M² reconstructions.
+
+    >>> [(route.given, route.targets) for route in singles_to_everything(("x", "y"))]
+    [(('x',), ('x', 'y')), (('y',), ('x', 'y'))]
+    """
     return [Route((name,), names) for name in names]
 
 
 def singles_to_itself(names: tuple[str, ...]) -> list[Route]:
-    """Each modality to itself."""
+    """Each modality to itself.
+
+    >>> [(route.given, route.targets) for route in singles_to_itself(("x", "y"))]
+    [(('x',), ('x',)), (('y',), ('y',))]
+    """
     return [Route((name,), (name,)) for name in names]
 
 
@@ -55,6 +70,9 @@ class SinglesToSome:
 
     One random cyclic order serves all sources, so that each decoder gets the same
     number of rows at every step.
+
+    >>> [len(route.targets) for route in SinglesToSome(1)(("x", "y", "z"))]
+    [2, 2, 2]
     """
 
     others: int
@@ -72,7 +90,11 @@ class SinglesToSome:
 @dataclass(frozen=True)
 class RandomSubsets:
     """``count`` subsets of two or more, but not all, modalities, drawn anew each step;
-    each reconstructs itself (MVAE)."""
+    each reconstructs itself (MVAE).
+
+    >>> [len(route.given) for route in RandomSubsets(2)(("x", "y", "z"))]
+    [2, 2]
+    """
 
     count: int
 

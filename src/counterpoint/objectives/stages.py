@@ -17,6 +17,10 @@ class Ramp:
 
     Without a step it is ``value``, the weight in the objective that the stage comes to,
     by which weights are validated.
+
+    >>> ramp = Ramp(2.0, start=100, end=199)
+    >>> [ramp(step) for step in (0, 149, 300, None)]
+    [0.0, 1.0, 2.0, 2.0]
     """
 
     value: float
@@ -40,6 +44,10 @@ class Ramp:
 @dataclass(frozen=True)
 class Stage:
     """One stage of training.
+
+    >>> from counterpoint.objectives.matching import PosteriorMatch
+    >>> Stage([(PosteriorMatch(weight=1.0), Ramp(0.1))], name="match").name
+    'match'
 
     Args:
         losses: the parts of the loss and their weights over the steps of this stage.

@@ -55,6 +55,21 @@ def annotate(
 
     An observation that the data set left out has NaN everywhere.
 
+    >>> import counterpoint as cp
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from anndata import AnnData
+    >>> from mudata import MuData, set_options
+    >>> def table(letter):
+    ...     names = pd.DataFrame(index=[f"{letter}{i}" for i in range(6)])
+    ...     return AnnData(np.random.default_rng(0).poisson(5, (40, 6)).astype("f4"), var=names)
+    >>> with set_options(pull_on_update=False):
+    ...     mdata = MuData({"rna": table("g"), "adt": table("p")})
+    >>> data = cp.setup_mudata(mdata)
+    >>> cp.annotate(mdata, cp.MVAE.for_data(data, shared_dim=2), data)
+    >>> mdata.obsm["X_counterpoint"].shape, [*mdata["rna"].layers]
+    ((40, 2), ['counterpoint_imputed'])
+
     Args:
         mdata: what the data set was made of, or at least its observations and features.
         method: trained on it, or on other observations with features of the same names:

@@ -20,6 +20,13 @@ def product_of_posteriors(
 ) -> dist.Posterior:
     """q(z | x_S), parameters (B, D).
 
+    >>> from counterpoint.probability.mcmc import HMC
+    >>> experts = [dist.Normal(torch.ones(1, 2), torch.full((1, 2), 0.5)) for _ in range(2)]
+    >>> members = torch.ones(2, 1, dtype=torch.bool)
+    >>> prior = dist.Normal(torch.zeros(2), torch.ones(2))
+    >>> product_of_posteriors(experts, members, prior, HMC()).loc  # precisions 4 + 4 − 1
+    tensor([[1.1429, 1.1429]])
+
     Args:
         experts: q(z | x_m), parameters (B, D) each.
         members: (M, B) bool, which experts row b has.
@@ -51,7 +58,14 @@ def product_of_posteriors(
 
 def chosen(rows: Tensor, first: dist.Posterior, second: dist.Posterior) -> dist.Posterior:
     """``first`` in the rows (B,) that are True, ``second`` in the others; parameters
-    (B, D) each."""
+    (B, D) each.
+
+    >>> first = dist.Normal(torch.zeros(2, 1), torch.ones(2, 1))
+    >>> second = dist.Normal(torch.full((2, 1), 9.0), torch.ones(2, 1))
+    >>> chosen(torch.tensor([True, False]), first, second).loc
+    tensor([[0.],
+            [9.]])
+    """
     if bool(rows.all()):
         return first
     if isinstance(first, Normal) and isinstance(second, Normal):
@@ -85,7 +99,11 @@ def _taken(q: dist.Posterior, rows: Tensor) -> dist.Posterior:
 
 
 def chained(q: dist.Posterior) -> ProductOfPosteriors | None:
-    """The part of ``q`` that takes chains; None if none does."""
+    """The part of ``q`` that takes chains; None if none does.
+
+    >>> chained(dist.Normal(torch.zeros(1, 1), torch.ones(1, 1))) is None
+    True
+    """
     while isinstance(q, Choice):
         q = q.second
     return q if isinstance(q, ProductOfPosteriors) else None
@@ -93,7 +111,12 @@ def chained(q: dist.Posterior) -> ProductOfPosteriors | None:
 
 def normalised(q: dist.Posterior) -> dist.Posterior:
     """``q`` if its density is normalised, else a normalised mixture of its experts, for
-    importance samples."""
+    importance samples.
+
+    >>> q = dist.Normal(torch.zeros(1, 1), torch.ones(1, 1))
+    >>> normalised(q) is q
+    True
+    """
     if isinstance(q, Choice):
         return Choice(q.rows, q.first, normalised(q.second))
     return MixtureOfExperts(q.experts, q.members) if isinstance(q, ProductOfPosteriors) else q
@@ -105,6 +128,10 @@ def log_normaliser(q: dist.Posterior, like: dist.Posterior, samples: int) -> Ten
     Half of the importance samples come from a normal with the moments of its chains,
     half from ``like``, a density that resembles it. The chains may find a row improper,
     which changes ``q.log_prob``.
+
+    >>> q = dist.Normal(torch.zeros(1, 1), torch.ones(1, 1))
+    >>> log_normaliser(q, q, 10)
+    tensor([0.])
     """
     if isinstance(q, Choice):
         others = (~q.rows).nonzero().squeeze(-1)

@@ -22,6 +22,12 @@ def rhat(draws: Tensor) -> Tensor:
     chains agree; ∞ if none moves, or a draw is not finite. Long chains above 1.01 have
     not mixed; short ones exceed it by chance.
 
+    >>> chains = torch.randn(100, 4, 1, 1, generator=torch.Generator().manual_seed(0))
+    >>> round(rhat(chains).item(), 1)
+    1.0
+    >>> round(rhat(chains + torch.arange(4.0)[:, None, None]).item(), 1)  # in four places
+    1.5
+
     Raises:
         ValueError: fewer than four draws a chain.
     """
@@ -38,6 +44,10 @@ def split_rhat(draws: Tensor) -> Tensor:
     mean variance within one; ∞ if none moves. It assumes a density with a variance; see
     :func:`rhat`.
 
+    >>> still = torch.zeros(8, 2, 1, 1)
+    >>> split_rhat(still)
+    tensor([[inf]])
+
     Raises:
         ValueError: fewer than four draws a chain.
     """
@@ -47,6 +57,10 @@ def split_rhat(draws: Tensor) -> Tensor:
 def bulk_size(draws: Tensor) -> Tensor:
     """Bulk effective sample size, (B, D): that of the ranks, robust to tails without
     moments; 0 if a draw is not finite.
+
+    >>> draws = torch.randn(500, 4, 1, 1, generator=torch.Generator().manual_seed(0))
+    >>> bulk_size(draws).item() > 1000  # of 2000 independent draws
+    True
 
     Raises:
         ValueError: fewer than four draws a chain.
@@ -61,6 +75,10 @@ def effective_size(draws: Tensor) -> Tensor:
     The sum of autocorrelations stops where pairs turn negative, and pairs may not rise
     (Geyer's initial monotone sequence).
 
+    >>> draws = torch.randn(500, 4, 1, 1, generator=torch.Generator().manual_seed(0))
+    >>> effective_size(draws.cumsum(0)).item() < 20  # of 2000 draws of slow chains
+    True
+
     Raises:
         ValueError: fewer than four draws a chain.
     """
@@ -69,7 +87,11 @@ def effective_size(draws: Tensor) -> Tensor:
 
 def ranked(draws: Tensor) -> Tensor:
     """Normal scores Φ⁻¹((r − 3/8) / (S + 1/4)) of the ranks r = 1..S among all N·C draws
-    of b and d, (N, C, B, D) in float64. Ties share their mean rank."""
+    of b and d, (N, C, B, D) in float64. Ties share their mean rank.
+
+    >>> ranked(torch.tensor([1.0, 9.0, 2.0]).view(3, 1, 1, 1)).flatten()
+    tensor([-0.8694,  0.8694,  0.0000], dtype=torch.float64)
+    """
     flat = draws.flatten(0, 1).movedim(0, -1).contiguous()  # (B, D, S)
     ordered = flat.sort(-1).values
     rank = (

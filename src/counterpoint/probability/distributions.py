@@ -6,6 +6,22 @@ always sums over latent dimensions: a distribution with parameters of shape (B, 
 with the components that each row may use, a diagonal distribution behind a flow, a
 point estimate of each (the mean where it is known), and ``detached`` (for DReG), ``kl``
 and ``product``.
+
+>>> q, p = Normal(torch.ones(1, 2), torch.ones(1, 2)), Normal(torch.zeros(2), torch.ones(2))
+>>> isinstance(q, Diagonal), family("laplace") is Laplace
+(True, True)
+>>> kl(q, p), detached(q).loc.requires_grad
+(tensor([1.]), False)
+>>> both = stacked([q, q])
+>>> product(both, torch.ones(2, 1)).loc
+tensor([[1., 1.]])
+>>> Mixture(both, torch.tensor([[True], [False]])).mean
+tensor([[1., 1.]])
+>>> gathered(scattered(q, torch.tensor([2]), size=4), torch.tensor([0, 2])).loc
+tensor([[0., 0.],
+        [1., 1.]])
+>>> floored(torch.tensor(-50.0)).exp()
+tensor(0.0010)
 """
 
 from __future__ import annotations
@@ -164,7 +180,11 @@ class Mixture(Distribution):
 
 
 class Bijection(Protocol):
-    """An invertible map of the last axis."""
+    """An invertible map of the last axis.
+
+    >>> [name for name in vars(Bijection) if name in ("inv", "call_and_ladj")]
+    ['inv', 'call_and_ladj']
+    """
 
     def __call__(self, z: Tensor) -> Tensor:
         """f(z) (..., D)."""
@@ -179,6 +199,12 @@ class Bijection(Protocol):
 class Flowed(Distribution):
     """A diagonal distribution of u = f(z), seen as one of z: log q(z) = log
     q_base(f(z)) + log |det ∂f/∂z|.
+
+    >>> from counterpoint.probability.flows import Flow, FlowOptions
+    >>> flow: Callable[..., Bijection] = Flow(2, 0, FlowOptions(hidden=(8,)))
+    >>> q = Flowed(Normal(torch.zeros(5, 2), torch.ones(5, 2)), flow)
+    >>> q.rsample((3,)).shape
+    torch.Size([3, 5, 2])
 
     Args:
         base: parameters (B, D).
@@ -227,7 +253,12 @@ Q = TypeVar("Q", bound="Posterior")
 
 
 class Posterior(Protocol):
-    """What every posterior of z can do: parameters (B, D), values (K, B, D)."""
+    """What every posterior of z can do: parameters (B, D), values (K, B, D).
+
+    >>> q: Posterior = Normal(torch.ones(1, 2), torch.ones(1, 2))
+    >>> q.point_estimate
+    tensor([[1., 1.]])
+    """
 
     @property
     def point_estimate(self) -> Tensor:

@@ -65,6 +65,9 @@ class State:
         position: (C, B, D).
         log_density: (C, B).
         gradient: of the log density, (C, B, D).
+
+    >>> State(torch.zeros(4, 1, 2), torch.zeros(4, 1), torch.zeros(4, 1, 2)).position.shape
+    torch.Size([4, 1, 2])
     """
 
     position: Tensor
@@ -79,6 +82,9 @@ class Info:
     Attributes:
         acceptance: probability of taking the end point, (C, B).
         divergent: whether the energy error was beyond all measure, (C, B) bool.
+
+    >>> Info(torch.ones(4, 1), torch.zeros(4, 1, dtype=torch.bool)).acceptance.mean()
+    tensor(1.)
     """
 
     acceptance: Tensor
@@ -87,6 +93,10 @@ class Info:
 
 def differentiated(log_density: LogDensity, *, compiled: bool = False) -> Target:
     """A log density with its gradient.
+
+    >>> density, gradient = differentiated(lambda z: -(z**2).sum(-1) / 2)(torch.ones(1, 1, 2))
+    >>> density, gradient
+    (tensor([[-1.]]), tensor([[[-1., -1.]]]))
 
     Args:
         compiled: as one compiled program. A function that has been compiled once is not
@@ -121,7 +131,12 @@ def _compiled() -> Callable[[LogDensity, Tensor], tuple[Tensor, Tensor]]:
 
 
 def init(target: Target, position: Tensor) -> State:
-    """The state at ``position`` (C, B, D)."""
+    """The state at ``position`` (C, B, D).
+
+    >>> target = differentiated(lambda z: -(z**2).sum(-1) / 2)
+    >>> init(target, torch.ones(1, 1, 2)).log_density
+    tensor([[-1.]])
+    """
     return State(position, *target(position))
 
 
@@ -129,6 +144,13 @@ def step(
     target: Target, state: State, *, step_size: Tensor, leapfrogs: int, variance: Tensor
 ) -> tuple[State, Info]:
     """One proposal, taken or not by each chain.
+
+    >>> target = differentiated(lambda z: -(z**2).sum(-1) / 2)
+    >>> state = init(target, torch.ones(1, 1, 2))
+    >>> size, variance = torch.full((1, 1), 0.01), torch.ones(1, 1, 2)
+    >>> state, info = step(target, state, step_size=size, leapfrogs=5, variance=variance)
+    >>> round(info.acceptance.item(), 2)
+    1.0
 
     Args:
         step_size: ε, broadcast to (C, B).
@@ -167,6 +189,11 @@ class StepSize:
         log_size: of the next step, (C, B).
         log_average: what to settle on, (C, B).
         count: steps seen.
+
+    >>> sizes = StepSize.start(0.1, torch.zeros(1, 1))
+    >>> low = sizes.updated(torch.tensor([[0.2]]), target=0.85)
+    >>> bool(low.log_size < sizes.log_size)  # too few proposals were taken
+    True
     """
 
     log_size: Tensor
@@ -189,6 +216,10 @@ class StepSize:
 @dataclass(frozen=True)
 class HMC:
     """How long and how carefully to sample.
+
+    >>> import counterpoint as cp
+    >>> cp.HMC(chains=2, warmup=200).leapfrogs
+    20
 
     Args:
         chains: independent chains for each target; where more draws are wanted than
@@ -237,6 +268,11 @@ class Chains:
         acceptance: mean over the steps after warm-up, (C, B).
         divergent: share of steps after warm-up that diverged, (C, B).
         step_size: (C, B).
+
+    >>> settings = HMC(warmup=10, steps=10, leapfrogs=5)
+    >>> chains = sample(lambda z: -(z**2).sum(-1) / 2, torch.zeros(4, 1, 1), settings)
+    >>> chains.draws.shape, bool(chains.divergent.any())
+    (torch.Size([10, 4, 1, 1]), False)
     """
 
     draws: Tensor
@@ -250,6 +286,11 @@ def sample(log_density: LogDensity, position: Tensor, settings: HMC) -> Chains:
     then draw ``settings.steps`` times.
 
     Random numbers come from :mod:`counterpoint.core.noise`.
+
+    >>> settings = HMC(warmup=50, steps=10, leapfrogs=5)
+    >>> chains = sample(lambda z: -((z - 3) ** 2).sum(-1) / 2, torch.zeros(64, 1, 1), settings)
+    >>> round(chains.draws.mean().item())
+    3
     """
     target = differentiated(log_density, compiled=settings.compile)
     with full_precision(

@@ -19,6 +19,11 @@ class MixtureOfExperts(Distribution):
     """Uniform mixture of experts of any family, row by row. Importance sampling draws
     from it instead of an unnormalised product.
 
+    >>> experts = [dist.Normal(torch.full((1, 1), m), torch.ones(1, 1)) for m in (-1.0, 1.0)]
+    >>> mixture = MixtureOfExperts(experts, torch.ones(2, 1, dtype=torch.bool))
+    >>> mixture.log_prob(torch.zeros(1, 1))  # of N(1, 1) at 0
+    tensor([-1.4189])
+
     Args:
         experts: q(z | x_m), parameters (B, D) each.
         members: (M, B) bool, which experts row b has. A row without any takes all, so
@@ -56,6 +61,12 @@ class MixtureOfExperts(Distribution):
 
 class Choice(Distribution):
     """One of two distributions, row by row.
+
+    >>> first = dist.Normal(torch.zeros(2, 1), torch.ones(2, 1))
+    >>> second = dist.Normal(torch.full((1, 1), 9.0), torch.ones(1, 1))
+    >>> Choice(torch.tensor([True, False]), first, second).point_estimate
+    tensor([[0.],
+            [9.]])
 
     Args:
         rows: (B,) bool, True for the first distribution.

@@ -57,16 +57,34 @@ STUCK_ACCEPTANCE = 1e-3
 
 class ImproperProduct(UserWarning):
     """Warns of a product of posteriors, each over its marginal or the prior, that has no
-    finite integral."""
+    finite integral.
+
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_of_improper(torch.tensor([False, True]))
+    >>> caught[0].category.__name__
+    'ImproperProduct'
+    """
 
 
 class StuckChains(UserWarning):
-    """Warns of chains that accepted no proposal, whose draws are their start."""
+    """Warns of chains that accepted no proposal, whose draws are their start.
+
+    >>> issubclass(StuckChains, UserWarning)
+    True
+    """
 
 
 class ProductOfPosteriors(Distribution):
     """A product without closed form: a density up to a constant, and draws by
     Hamiltonian Monte Carlo.
+
+    >>> experts = [dist.Laplace(torch.zeros(2, 1), torch.full((2, 1), s)) for s in (0.5, 0.5)]
+    >>> members = torch.ones(2, 2, dtype=torch.bool)
+    >>> prior = dist.Laplace(torch.zeros(1), torch.ones(1))
+    >>> q = ProductOfPosteriors(experts, members, prior, HMC(warmup=10, steps=10))
+    >>> q.log_prob(torch.zeros(2, 1)) - q.log_prob(torch.ones(2, 1))  # 2/0.5 − 1
+    tensor([3., 3.])
 
     Args:
         experts: q(z | x_m), parameters (B, D) each.
@@ -321,7 +339,14 @@ def _added(q: Expert, z: Tensor, prior: Tensor, proper: Tensor | None) -> Tensor
 
 
 def warn_of_improper(rows: Tensor) -> None:
-    """Warn that the product of some rows (B,) bool is improper."""
+    """Warn that the product of some rows (B,) bool is improper.
+
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_of_improper(torch.tensor([False, True]))
+    >>> caught[0].category.__name__
+    'ImproperProduct'
+    """
     if bool(rows.any()):
         warnings.warn(
             f"the product of the unimodal posteriors is improper in {int(rows.sum())} of {len(rows)} rows, whose experts are broader than"

@@ -40,6 +40,19 @@ def write_report(
 ) -> Path:
     """Write what a trained method learned to one self-contained HTML file.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> import counterpoint as cp
+    >>> import numpy
+    >>> from counterpoint.metrics import Evaluation
+    >>> modalities = cp.Modality("x", (2,), "normal"), cp.Modality("y", (1,), "normal")
+    >>> split = cp.data.Split({"x": numpy.ones((8, 2)), "y": numpy.ones((8, 1))}, modalities)
+    >>> data = cp.data.Dataset("ones", modalities, split, split, split)
+    >>> with TemporaryDirectory() as out:
+    ...     method = cp.MVAE.for_data(data, shared_dim=2)
+    ...     page = cp.write_report(method, data, Evaluation(()), None, f"{out}/report.html")
+    ...     page.name
+    'report.html'
+
     Args:
         method: trained method.
         data: its data; pictures and maps are made from the test split.

@@ -50,6 +50,11 @@ class Cell:
 class Sweep:
     """The results of a sweep.
 
+    >>> cells = [(Cell("mvae", "random", rate, 0), {"probe": 1 - rate}) for rate in (0.0, 0.5)]
+    >>> print(Sweep(tuple(cells), {}, ("probe",)).table(), end="")
+    probe, random                                    0       0.5
+      mvae                                           1       0.5
+
     Args:
         cells: what was measured, each with its metrics by name.
         failed: by the name of a cell, why it has no result.

@@ -23,6 +23,11 @@ Source = Dataset | Mapping[str, Any] | str | Path
 class Recipe:
     """A method, its data and its training.
 
+    >>> from counterpoint.methods import MVAE
+    >>> recipe = Recipe.of(MVAE, "digits-quadrant", {"shared_dim": 2}, {"max_steps": 10})
+    >>> recipe.changed({"fit.max_steps": 20}).fit
+    {'max_steps': 20, 'progress': False}
+
     Args:
         method: the method.
         data: keywords of ``data.load``; empty if the caller gave a data set.

@@ -41,6 +41,9 @@ class Range:
         log: uniform on a logarithmic scale.
         step: between neighbours; None for 1 if whole, and for any number otherwise.
         whole: whole numbers only.
+
+    >>> Range(1, 8, whole=True).ends
+    (1, 8)
     """
 
     low: float
@@ -65,7 +68,11 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """One of some values."""
+    """One of some values.
+
+    >>> Choices(("adam", "sgd")).ends
+    ('adam', 'sgd')
+    """
 
     values: tuple[Any, ...]
 
@@ -87,6 +94,10 @@ Space = dict[str, Range | Choices]
 def read_space(search: Mapping[str, Any] | str | Path, method: type[Method]) -> Space:
     """Read the search space of a method from a mapping or a YAML file.
 
+    >>> from counterpoint.methods import MVAE
+    >>> read_space({"fit.lr": {"low": 1e-4, "high": 1e-2, "log": True}}, MVAE)
+    {'fit.lr': Range(low=0.0001, high=0.01, log=True, step=None, whole=False)}
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: no mapping, an unknown field, an empty range or no choice, or an
@@ -103,7 +114,13 @@ def read_space(search: Mapping[str, Any] | str | Path, method: type[Method]) -> 
 
 
 def fields_of(method: type[Method]) -> dict[str, Any]:
-    """The fields that can be searched, by dotted name, with their annotations."""
+    """The fields that can be searched, by dotted name, with their annotations.
+
+    >>> from counterpoint.methods import MVAE
+    >>> fields = fields_of(MVAE)
+    >>> fields["model.beta"], fields["fit.lr"]
+    (<class 'float'>, <class 'float'>)
+    """
     groups = {
         "model": {} if method.options_type is None else _hints(method.options_type, set()),
         "fit": _hints(FitOptions, {"stages", "trainer"}),

@@ -77,6 +77,15 @@ def sweep(
     seeds or mechanisms add to it, and nothing is measured twice. A run that fails is
     noted and does not stop the others.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> import counterpoint as cp
+    >>> data = {"source": "digits-quadrant", "pairings": 1, "views": 2}
+    >>> quick = {"fit": {"max_steps": 1}, "evaluation": {"only": ["likelihood"], "likelihood_rows": 4}}
+    >>> with TemporaryDirectory() as out:
+    ...     found = cp.sweep(["mvae"], data, out=out, rates=[0], progress=False, **quick)
+    >>> found.methods, found.metrics
+    (['mvae'], ('loglik/joint',))
+
     Args:
         methods: names; or by name ``{"model": ..., "fit": ...}``: keywords of the
             method and fields of ``FitOptions`` of its own.

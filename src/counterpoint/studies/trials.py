@@ -23,6 +23,9 @@ LOSS_METRIC = "val/loss"
 class Trial:
     """One trial.
 
+    >>> Trial(0, "complete", 7.5, {"fit.lr": 0.001}, 2.0, "").value
+    7.5
+
     Args:
         number: in order, from 0.
         state: how it ended.
@@ -43,6 +46,10 @@ class Trial:
 @dataclass(frozen=True)
 class Tuning:
     """The results of a search.
+
+    >>> trials = Trial(0, "complete", 7.5, {}, 2.0, ""), Trial(1, "complete", 6.5, {}, 2.0, "")
+    >>> Tuning("val/loss", "minimize", trials, None).best.number
+    1
 
     Args:
         metric, direction: what was optimised.

@@ -81,6 +81,15 @@ def tune(
     with the same result. Interrupted trials begin again with the same values and do not
     count. One process at a time works on a study.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> import counterpoint as cp
+    >>> data = {"source": "digits-quadrant", "pairings": 1, "views": 2}
+    >>> search, quick = {"model.shared_dim": [2, 3]}, {"trials": 1, "progress": False}
+    >>> with TemporaryDirectory() as out:
+    ...     found = cp.tune("mvae", data, search, out=out, fit={"max_steps": 1}, **quick)
+    >>> found.best.number, found.fields
+    (0, ['model.shared_dim'])
+
     Args:
         name: the name of the method.
         data: a data set, the name of one, or keywords of ``data.load``; fields of

@@ -59,6 +59,14 @@ def fit(
     On return the method is in eval mode and on the device where it was. A last batch
     that would leave a process with fewer than two rows is skipped.
 
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.MVAE.for_data(data, shared_dim=2, networks=cp.NetworkOptions(width=4))
+    >>> train, val = data.train.take(range(32)), data.val.take(range(16))
+    >>> result = cp.fit(method, train, val, max_steps=2, batch_size=16, progress=False)
+    >>> result.steps, len(result.history["val/loss"])
+    (2, 2)
+
     Args:
         method: has ``losses(batch, step) -> {term: (B,)}``, where ``step`` is None in
             validation, ``name``, ``config`` and ``save_pretrained(folder)``.

@@ -20,7 +20,11 @@ from counterpoint.training.options import FREE_OPTIONS, leaves
 
 def leads() -> bool:
     """Whether this process writes the files: it is the first of those that torchrun,
-    srun or Lightning started, according to their environment."""
+    srun or Lightning started, according to their environment.
+
+    >>> leads()
+    True
+    """
     ranks = (
         [os.environ.get("RANK")]
         if "RANK" in os.environ

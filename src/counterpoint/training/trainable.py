@@ -27,6 +27,19 @@ class Trainable(nn.Module, ABC):
         name: shown in the summary line and written to ``config.yaml``.
         stages: how it is trained, one after the other; none for a module that has only
             ``losses``.
+
+    >>> class Mean(Trainable):
+    ...     name = "mean"
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.centre = nn.Parameter(torch.zeros(2))
+    ...     def losses(self, batch, step=None):
+    ...         return {"error": (batch.x["x"] - self.centre).square().sum(1)}
+    ...     def save_pretrained(self, folder):
+    ...         return Path(folder)
+    >>> batch = Batch({"x": torch.ones(3, 2)}, {"x": torch.ones(3, dtype=torch.bool)})
+    >>> Mean().losses(batch)
+    {'error': tensor([2., 2., 2.], grad_fn=<SumBackward1>)}
     """
 
     name: ClassVar[str]
@@ -65,6 +78,11 @@ class Trainable(nn.Module, ABC):
 
 class TrainableModel(Trainable):
     """A trainable module with a model, to which priors, decoders and refiners can be
-    fitted afterwards."""
+    fitted afterwards.
+
+    >>> from counterpoint import MVAE
+    >>> issubclass(MVAE, TrainableModel)
+    True
+    """
 
     model: Model

@@ -50,6 +50,9 @@ _FOLLOWED = ("days_to_last_followup", "days_to_last_follow_up", "last_contact_da
 class MortalityOptions:
     """Options of ``tcga-mortality``.
 
+    >>> MortalityOptions(components=50).components
+    50
+
     Args:
         components: principal components of each table; fewer than there are train rows.
     """

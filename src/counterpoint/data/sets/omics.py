@@ -37,6 +37,9 @@ We chose the valleys of the histograms; of several lineages, the last counts."""
 class FoldOptions:
     """Options of ``tcga-brca``, ``scgem`` and ``snareseq``.
 
+    >>> FoldOptions(fold=1).fold
+    1
+
     Args:
         fold: which of five folds is test (0 to 4); the next one is val.
     """
@@ -47,6 +50,9 @@ class FoldOptions:
 @dataclass(frozen=True)
 class CiteSeqOptions:
     """Options of ``citeseq``.
+
+    >>> CiteSeqOptions(top_features=500).fold
+    0
 
     Args:
         fold: which of five folds is test (0 to 4); the next one is val.

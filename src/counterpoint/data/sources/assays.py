@@ -34,6 +34,11 @@ class Assay:
             was not measured.
         features: (d,) what was measured, text.
         likelihood: one of :data:`FAMILIES`.
+
+    >>> values, rows = np.array([[0.0, 2.0], [1.0, 0.0]]), np.array([0, 1, -1])
+    >>> assay = Assay("rna", values, rows, np.array(["g0", "g1"]), "nb")
+    >>> assay.present
+    array([ True,  True, False])
     """
 
     name: str
@@ -70,6 +75,9 @@ def as_table(values: Any, what: str) -> Any:
     """Return values as an array, or as a CSR array where they are sparse. Values on
     disk are read.
 
+    >>> as_table([[1, 2], [3, 4]], "rna").shape
+    (2, 2)
+
     Raises:
         ValueError: not two axes. TypeError: no numbers.
     """
@@ -86,7 +94,12 @@ def as_table(values: Any, what: str) -> Any:
 
 def zero_rows(assay: Assay) -> tuple[Array, Array]:
     """Return which observations are zero everywhere, (N,) bool, and in how many each
-    feature is not, (d,)."""
+    feature is not, (d,).
+
+    >>> values, rows = np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([0, 1])
+    >>> zero_rows(Assay("rna", values, rows, np.array(["g0", "g1"]), "nb"))
+    (array([ True, False]), array([1, 0]))
+    """
     observations = np.flatnonzero(assay.present)
     filled = assay.of(observations) != 0
     zero = np.zeros(len(assay.rows), bool)
@@ -117,7 +130,13 @@ def _wrong(assay: Assay) -> list[tuple[str, str, Callable[[Array], Array]]]:
 
 def checked(assay: Assay, ids: Array, faults: Faults) -> Assay:
     """Leave out what is bad: names of features that repeat, and entries that the
-    likelihood does not read. Rows that are all NaN were not measured."""
+    likelihood does not read. Rows that are all NaN were not measured.
+
+    >>> values, features = np.ones((2, 2)), np.array(["g0", "g0"])
+    >>> assay = Assay("rna", values, np.array([0, 1]), features, "nb")
+    >>> checked(assay, np.array(["a", "b"]), Faults("cells", ["duplicates"])).features
+    array([], dtype='<U2')
+    """
     assay = (
         assay.only(_distinct(assay, faults))
         if len(np.unique(assay.features)) < len(assay.features)
@@ -183,6 +202,9 @@ def _where(
 def moments(table: Any, *, logarithmic: bool = False) -> tuple[Array, Array]:
     """Compute mean and variance of each feature, (d,) in float64, over the rows of a
     table.
+
+    >>> moments(np.array([[0.0, 1.0], [2.0, 1.0]]))
+    (array([1., 1.]), array([1., 0.]))
 
     Args:
         logarithmic: of log(1 + x · median(l) / l), where l is the sum of a row, in

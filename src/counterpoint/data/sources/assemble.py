@@ -55,6 +55,17 @@ def assemble(
 ) -> Dataset:
     """Make a data set of the assays of some observations.
 
+    >>> from counterpoint.data.sources.assays import Assay
+    >>> names = np.array(["g0", "g1"])
+    >>> values = np.random.default_rng(0).normal(size=(20, 2))
+    >>> assay = Assay("rna", values, np.arange(20), names, "normal")
+    >>> ids = np.arange(20).astype(str)
+    >>> assemble("cells", [assay], Observed(ids=ids), parts=(0.5, 0.25, 0.25))
+    Dataset 'cells': 10 train, 5 val, 5 test rows
+    rna 2 normal
+    note on standardised: rna, by the train rows
+    note on memory: 0.00016 MB
+
     Args:
         name: of the data set, or the file that errors name.
         parts: (N,) of "train", "val" and "test", or the shares to divide by: at random,
@@ -138,7 +149,11 @@ def _affordable(name: str, assays: Sequence[Assay], observations: int) -> None:
 
 
 def memory() -> float:
-    """Return the bytes of memory of this machine, or infinity if they are not known."""
+    """Return the bytes of memory of this machine, or infinity if they are not known.
+
+    >>> memory() > 1e9
+    True
+    """
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, OSError, ValueError):

@@ -26,6 +26,19 @@ def pack(data: Dataset, out: str | Path, *, progress: bool = True) -> Path:
     decoded when they are asked for (:mod:`counterpoint.data.sources.image_folder`) are
     so block by block, and never in memory together.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> with TemporaryDirectory() as folder:
+    ...     opened = cp.data.load(cp.data.pack(data, f"{folder}/digits", progress=False))
+    ...     opened
+    Dataset 'digits-quadrant': 1,100 train, 800 val, 1,988 test rows
+    view0 3×16×16 laplace
+    view1 3×16×16 laplace
+    labels: digit; quadrant of view0, view1
+    note on digits: scikit-learn's 8×8 digits (UCI optical recognition of handwritten digits)
+    note on backgrounds: synthesised textures
+
     Args:
         out: the folder to make.
         progress: show a progress bar.

@@ -103,6 +103,18 @@ def setup_mudata(
     value takes four. Sparse tables stay sparse until ``top_features`` are chosen. More
     than half of the machine's memory is refused.
 
+    >>> import counterpoint as cp
+    >>> from anndata import AnnData
+    >>> counts = np.random.default_rng(0).poisson(5, (40, 6))
+    >>> kinds = {"kind": ["B", "T"] * 20}
+    >>> data = cp.setup_mudata(AnnData(counts.astype("f4"), obs=kinds), labels="kind")
+    >>> data
+    Dataset 'mudata': 32 train, 4 val, 4 test rows
+    data 6 nb
+    labels: kind
+    note on memory: 0.00024 MB
+    note on label/kind: B, T
+
     Args:
         mdata: modalities side by side. Of an AnnData object ``var["feature_types"]``
             parts the features, as MuData does it, or X is one modality ``data``, and

@@ -98,6 +98,17 @@ class Index:
         shards: in order of name.
         notes: names of classes, by label.
         skipped: what was left out, and why.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import pyarrow as pa
+    >>> from pyarrow import parquet
+    >>> import counterpoint as cp
+    >>> with TemporaryDirectory() as folder:
+    ...     table = pa.table({"x": [i / 2 for i in range(40)]})
+    ...     parquet.write_table(table, f"{folder}/0.parquet")
+    ...     Index.load(cp.data.index(folder, progress=False)).stream("train")
+    Stream of 40 rows in 1 shards
+    x 1 normal
     """
 
     folder: Path

@@ -10,8 +10,7 @@ block; two rows that stand together in a chunk meet again and again, and shards 
 sorted by class should be shuffled once when they are written.
 
 While a block is trained on, a thread reads the next and others decode its images, so
-that two blocks are in memory. Where a pass stands is an integer; going on from there
-reads the block that it is in.
+that two blocks are in memory. An integer says where a pass stands.
 """
 
 from __future__ import annotations
@@ -29,8 +28,9 @@ import torch
 
 from counterpoint.core.batch import Batch
 from counterpoint.core.conversion import conversions
+from counterpoint.core.display import html_lines
 from counterpoint.core.modality import Modality
-from counterpoint.data.display import described, html_lines
+from counterpoint.data.display import described
 from counterpoint.data.loader import Loader, Shuffle
 from counterpoint.data.sources.inference import all_nan
 from counterpoint.data.split import Array, Split

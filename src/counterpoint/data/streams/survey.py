@@ -56,6 +56,16 @@ def index(
 ) -> Path:
     """Index a folder of parquet or tar shards, once; load then opens it at once.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> import pyarrow as pa
+    >>> from pyarrow import parquet
+    >>> import counterpoint as cp
+    >>> with TemporaryDirectory() as folder:
+    ...     table = pa.table({"x": [i / 2 for i in range(40)]})
+    ...     parquet.write_table(table, f"{folder}/0.parquet")
+    ...     cp.data.index(folder, progress=False).name, len(cp.data.load(folder).train)
+    ('counterpoint-index.json', 32)
+
     Args:
         source: the folder, or one shard.
         out: the file to write; by default counterpoint-index.json in the folder, where

@@ -49,6 +49,16 @@ def fit_decoder(
 
     A refiner that was fitted to the former decoders should be fitted again.
 
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.MVAE.for_data(data, shared_dim=2, networks=cp.NetworkOptions(width=4))
+    >>> train, val = data.train.take(range(32)), data.val.take(range(16))
+    >>> denoiser = cp.DenoiserOptions(modalities=("view0",), width=8)
+    >>> settings = cp.training.FitOptions(max_steps=1, batch_size=4, progress=False)
+    >>> result = method.fit_decoder(train, denoiser=denoiser, options=settings)
+    >>> [*method.model.denoisings]
+    ['view0']
+
     Args:
         method: a trained method.
         train: rows to learn from. Rows of a split that have none of the modalities are

@@ -44,6 +44,14 @@ def fit_prior(
     or trained before is replaced, and ``sample`` and ``translate`` use the new priors
     from then on.
 
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.MVAE.for_data(data, shared_dim=2, networks=cp.NetworkOptions(width=4))
+    >>> train, val = data.train.take(range(32)), data.val.take(range(16))
+    >>> losses = method.fit_prior(train, steps=2, progress=False)
+    >>> len(losses), method.priors
+    (1, ('standard', 'diffusion'))
+
     Args:
         method: a trained method.
         train: the rows whose posteriors to learn; of a stream,

@@ -39,6 +39,14 @@ def fit_refiner(
     posteriors of some modalities have no parameters, such as JNF's flows, it learns
     from complete rows alone.
 
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> method = cp.MVAE.for_data(data, shared_dim=2, networks=cp.NetworkOptions(width=4))
+    >>> train, val = data.train.take(range(32)), data.val.take(range(16))
+    >>> losses = method.fit_refiner(train, steps=1, batch_size=8, progress=False)
+    >>> len(losses), [addition.kind for addition in method.additions]
+    (1, ['refiner'])
+
     Args:
         method: a trained method.
         train: the rows whose posteriors to refine; of a stream,
