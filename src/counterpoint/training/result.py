@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 Watch = Callable[[Mapping[str, float]], None]
@@ -43,7 +43,7 @@ class FitResult:
     """
 
     metrics: dict[str, float]
-    history: dict[str, list[float]]
+    history: dict[str, list[float]] = field(repr=False)
     steps: int
     best: float | None
     seconds: float
