@@ -32,7 +32,7 @@ exclude_patterns = ["_build"]
 nb_execution_mode = "force"  # a cache would not see that the package has changed
 nb_execution_in_temp = True  # a notebook needs nothing of this folder
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120  # seconds for each cell
+nb_execution_timeout = 600  # seconds for each cell
 KernelManager.transport_encryption.default_value = "auto"  # else each kernel warns
 nb_output_stderr = "warn"  # with --fail-on-warning, a warning fails the build
 
