@@ -45,7 +45,7 @@ lint: $(STAMP) ## style, types and the layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-docs: $(STAMP) ## the documentation in docs/_build/html, its examples run
+docs: $(STAMP) ## the documentation in docs/_build/html, its examples and notebooks run
 	$(SPHINX) --fresh-env -b doctest docs docs/_build/doctest
 	$(SPHINX) -b html docs docs/_build/html
 

@@ -1,5 +1,5 @@
 """The documentation's own rules: tables are those of the measured figures, pages stay
-short, and every method has a page."""
+short, every method has a page, and tutorials are notebooks that check themselves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -16,17 +16,24 @@ import counterpoint as cp
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 NOTEBOOK = DOCS / "notebook"
+TUTORIALS = [path for path in sorted((DOCS / "tutorials").glob("*.md")) if path.stem != "index"]
+CELL = re.compile(r"^```\{code-cell\} ipython3\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def tables() -> ModuleType:
-    """``docs/tables.py``."""
-    specification = importlib.util.spec_from_file_location("tables", DOCS / "tables.py")
+def module_of_docs(name: str) -> ModuleType:
+    """A module in ``docs``, which is no package."""
+    specification = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    """``docs/tables.py``."""
+    return module_of_docs("tables")
 
 
 def test_pages_hold_the_tables_of_the_measured_figures(tables: ModuleType) -> None:
@@ -148,3 +155,50 @@ def test_the_notebook_is_outside_the_navigation() -> None:
         for path in NOTEBOOK.glob("*.md")
         if not re.match(r"---\norphan: true\n---\n", path.read_text())
     ] == []
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_a_tutorial_is_a_notebook_that_checks_what_it_prints(page: Path) -> None:
+    """The cells themselves run in ``make docs``."""
+    text = page.read_text()
+    assert text.startswith("---\njupytext:\n  text_representation:\n    extension: .md\n")
+    assert f"{{nb-download}}`Download this page as a notebook <{page.stem}.ipynb>`" in text
+    assert "{testcode}" not in text
+    printed = False
+    for cell in CELL.findall(text):
+        hidden = cell.startswith(":tags: [remove-cell]\n")
+        assert hidden == bool(re.search(r"^assert ", cell, re.MULTILINE)), cell
+        printed = not hidden and (printed or "print(" in cell)
+    assert not printed, "the last cell that prints has no check after it"
+
+
+def test_a_notebook_for_download_holds_what_jupyter_can_show(tmp_path: Path) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    v4 = nbformat.v4
+    path = tmp_path / "a.ipynb"
+    prose = (
+        "{nb-download}`Download this page <a.ipynb>`\n\n"
+        "{py:class}`~counterpoint.core.latents.Latents` and {py:mod}`counterpoint.extend`, "
+        "[here](../data.md#a) and [there](https://example.org).\n\n![A figure](../a.png)\n\nEnd."
+    )
+    hidden = {"tags": ["remove-cell"]}
+    cells = [v4.new_markdown_cell(prose), v4.new_code_cell("1 + 1")]
+    cells += [v4.new_code_cell("assert True", metadata=hidden)]
+    nbformat.write(v4.new_notebook(cells=cells), path)
+    env = SimpleNamespace(
+        mystnb_config=SimpleNamespace(output_folder=str(tmp_path)), docname="a", nb_metadata={"a"}
+    )
+    module_of_docs("conf").plain_notebook(SimpleNamespace(env=env), None)
+    assert [cell.source for cell in nbformat.read(path, as_version=4).cells] == [
+        "`Latents` and `counterpoint.extend`, here and [there](https://example.org).\n\nEnd.",
+        "1 + 1",
+    ]
+
+
+def test_formulas_ask_for_nothing_outside() -> None:
+    """MathJax is a file of the site."""
+    pytest.importorskip("sphinx")
+    conf = module_of_docs("conf")
+    assert [Path(folder, conf.mathjax_path).exists() for folder in conf.html_static_path][1:] == [
+        True
+    ]

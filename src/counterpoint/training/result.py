@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from counterpoint.core.display import html_table
@@ -52,7 +52,7 @@ class FitResult:
     """
 
     metrics: dict[str, float]
-    history: dict[str, list[float]]
+    history: dict[str, list[float]] = field(repr=False)
     steps: int
     best: float | None
     seconds: float
