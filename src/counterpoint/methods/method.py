@@ -18,6 +18,7 @@ from counterpoint.core.batch import Batch
 from counterpoint.core.conversion import read_as
 from counterpoint.core.memory import Budget, TooLarge, physical
 from counterpoint.core.modality import Modality
+from counterpoint.figures.plots import Plots
 from counterpoint.methods.measurements import Measurements
 from counterpoint.methods.options import CommonOptions, with_options_shown
 from counterpoint.methods.saving import Saving
@@ -87,6 +88,11 @@ class Method(Measurements, Saving):
         parameters = sum(p.numel() for p in self.parameters())
         names = ", ".join(self.model.names)
         return f"{type(self).__name__}({names}; {latents}; {parameters:,} parameters)"
+
+    @property
+    def plot(self) -> Plots:
+        """Its figures (:mod:`counterpoint.figures.plots`)."""
+        return Plots(self)
 
     # --- configuration ---------------------------------------------------------------
 
