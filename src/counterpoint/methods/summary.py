@@ -16,11 +16,11 @@ rows decoded in a step of training, for each row of a batch: x 2
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from counterpoint.core import noise
 from counterpoint.core.batch import Batch
@@ -80,22 +80,32 @@ class Summary:
         return sum(part.parameters for part in self.parts)
 
     def __repr__(self) -> str:
+        title = f"{self.method}: {self.parameters:,} parameters"
+        return "\n".join([title, *self._table(), *self._costs()])
+
+    def _table(self) -> Iterator[str]:
+        """A line for each part, under a head."""
         lines = [_COLUMNS]
         for part in self.parts:
-            shapes = _shapes(part.inputs), _shapes(part.outputs)
-            lines.append((part.name, *shapes, f"{part.parameters:,}"))
-        *left, last = (max(map(len, column)) for column in zip(*lines, strict=True))
-        text = [f"{self.method}: {self.parameters:,} parameters"]
+            line = (
+                part.name,
+                _shapes(part.inputs),
+                _shapes(part.outputs),
+                f"{part.parameters:,}",
+            )
+            lines.append(line)
+        columns = zip(*lines, strict=True)
+        *widths, last = (max(map(len, column)) for column in columns)
         for *cells, number in lines:
-            padded = [cell.ljust(width) for cell, width in zip(cells, left, strict=True)]
-            text.append("  ".join([*padded, number.rjust(last)]))
+            padded = map(str.ljust, cells, widths)
+            yield "  ".join([*padded, number.rjust(last)])
+
+    def _costs(self) -> Iterator[str]:
+        """A line for each stage: what a step decodes."""
         for stage, counts in self.decoded.items():
             where = f"of the stage {stage!r}, " if stage else ""
             rows = ", ".join(f"{name} {count:g}" for name, count in counts.items())
-            text.append(
-                f"rows decoded in a step of training, {where}for each row of a batch: {rows}"
-            )
-        return "\n".join(text)
+            yield f"rows decoded in a step of training, {where}for each row of a batch: {rows}"
 
 
 def summarised(method: TrainableModel, name: str) -> Summary:
@@ -108,85 +118,178 @@ def summarised(method: TrainableModel, name: str) -> Summary:
     return Summary(name, (*_parts(method),), stages)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A module of a method, with the shapes of one row."""
+
+    name: str
+    module: nn.Module
+    outputs: Sequence[Shape]
+    inputs: Sequence[Shape] = ()
+
+
 def _parts(method: TrainableModel) -> Iterator[Part]:
+    """The parts; a parameter counts for the first that has it."""
     counted: set[int] = set()
-    for name, module, inputs, outputs in _modules(method.model):
-        new = {id(p): p.numel() for p in module.parameters() if id(p) not in counted}
+    for found in (*_networks(method.model), *_latent_parts(method.model)):
+        new = {id(p): p.numel() for p in found.module.parameters() if id(p) not in counted}
         counted |= {*new}
-        yield Part(name, tuple(inputs), tuple(outputs), sum(new.values()))
+        yield Part(
+            name=found.name,
+            inputs=tuple(found.inputs),
+            outputs=tuple(found.outputs),
+            parameters=sum(new.values()),
+        )
     rest = sum(p.numel() for p in method.parameters() if id(p) not in counted)
     if rest:
         yield Part("losses", (), (), rest)
 
 
-def _modules(
-    model: Model,
-) -> Iterator[tuple[str, nn.Module, Sequence[Shape], Sequence[Shape]]]:
-    """Names, modules and shapes, inner parts before those that hold them."""
+def _networks(model: Model) -> Iterator[_Found]:
+    """Encoders and decoders, inner parts before those that hold them."""
     z = (model.shared_dim,)
-    for name, encoder in model.posterior.encoders.items():
-        if isinstance(encoder, FlowEncoder) and encoder.flow is not None:
-            context = (encoder.flow.context,) if encoder.flow.context else ()
-            yield f"flow of {name}", encoder.flow, [z, *([context] if context else [])], [z]
-        private = [(model.private_dims[name],)] if name in model.private_dims else []
-        yield f"encoder of {name}", encoder, [model.modalities[name].shape], [z, *private]
-    shapes = [modality.shape for modality in model.modalities.values()]
+    for modality in model.modalities.values():
+        yield from _of_encoder(model, modality)
     if isinstance(model.posterior.rule, JointRule):
-        yield "joint encoder", model.posterior.rule.encoder, shapes, [z]
-    for name, modality in model.modalities.items():
-        read = (z[0] + model.private_dims.get(name, 0) + len(modality.covariates),)
-        likelihood = model.likelihood(name)
-        if isinstance(likelihood, Denoising):
-            seen = [modality.shape, likelihood.output_shape]
-            yield f"denoiser of {name}", likelihood.network, seen, [modality.shape]
-        yield f"decoder of {name}", model.decoder(name), [read], [likelihood.output_shape]
-    yield from _latent_parts(model)
+        yield _Found(
+            name="joint encoder",
+            module=model.posterior.rule.encoder,
+            inputs=[modality.shape for modality in model.modalities.values()],
+            outputs=[z],
+        )
+    for modality in model.modalities.values():
+        yield from _of_decoder(model, modality)
 
 
-def _latent_parts(
-    model: Model,
-) -> Iterator[tuple[str, nn.Module, Sequence[Shape], Sequence[Shape]]]:
+def _of_encoder(model: Model, modality: Modality) -> Iterator[_Found]:
+    name = modality.name
+    encoder = model.posterior.encoders[name]
+    z = (model.shared_dim,)
+    latents = [z]
+    if name in model.private_dims:
+        latents.append((model.private_dims[name],))
+    if isinstance(encoder, FlowEncoder) and encoder.flow is not None:
+        read = [z]
+        if encoder.flow.context:
+            read.append((encoder.flow.context,))
+        yield _Found(
+            name=f"flow of {name}",
+            module=encoder.flow,
+            inputs=read,
+            outputs=[z],
+        )
+    yield _Found(
+        name=f"encoder of {name}",
+        module=encoder,
+        inputs=[modality.shape],
+        outputs=latents,
+    )
+
+
+def _of_decoder(model: Model, modality: Modality) -> Iterator[_Found]:
+    name = modality.name
+    likelihood = model.likelihood(name)
+    size = model.shared_dim
+    size += model.private_dims.get(name, 0)
+    size += len(modality.covariates)
+    if isinstance(likelihood, Denoising):
+        yield _Found(
+            name=f"denoiser of {name}",
+            module=likelihood.network,
+            inputs=[modality.shape, likelihood.output_shape],
+            outputs=[modality.shape],
+        )
+    yield _Found(
+        name=f"decoder of {name}",
+        module=model.decoder(name),
+        inputs=[(size,)],
+        outputs=[likelihood.output_shape],
+    )
+
+
+def _latent_parts(model: Model) -> Iterator[_Found]:
     """Priors and the refiner."""
     sizes = {key: (size,) for key, size in model.latents.items()}
-    yield f"prior of {SHARED_KEY}", model.prior, [], [sizes[SHARED_KEY]]
-    for title, priors in (("", model.private_priors), ("auxiliary ", model.auxiliary_priors)):
+    yield _Found(
+        name=f"prior of {SHARED_KEY}",
+        module=model.prior,
+        outputs=[sizes[SHARED_KEY]],
+    )
+    for title, priors in (
+        ("prior", model.private_priors),
+        ("auxiliary prior", model.auxiliary_priors),
+    ):
         for name, prior in priors.items():
-            yield f"{title}prior of w_{name}", prior, [], [sizes[private_key(name)]]
+            key = private_key(name)
+            yield _Found(
+                name=f"{title} of {key}",
+                module=prior,
+                outputs=[sizes[key]],
+            )
     for kind in model.fitted_priors:
         for key, size in sizes.items():
-            yield f"{kind} prior of {key}", model.fitted_prior(kind, key), [], [size]
+            yield _Found(
+                name=f"{kind} prior of {key}",
+                module=model.fitted_prior(kind, key),
+                outputs=[size],
+            )
     if model.refiner is not None:
-        yield "refiner", model.refiner, [*sizes.values()], [*sizes.values()]
+        yield _Found(
+            name="refiner",
+            module=model.refiner,
+            inputs=[*sizes.values()],
+            outputs=[*sizes.values()],
+        )
 
 
 def _decoded_rows(method: TrainableModel, stage: Stage) -> dict[str, float]:
     """By modality, the rows that its decoder reads for each row of a batch."""
     model = method.model
-    counts = dict.fromkeys(model.names, 0)
+    counter = _Counter()
+    for name in model.names:
+        likelihood = model.likelihood(name)
+        if isinstance(likelihood, Denoising):
+            counter.watch(name, likelihood.network)
+        else:
+            counter.watch(name, model.decoder(name))
     batch = _blank([*model.modalities.values()], method.device)
-    with ExitStack() as watching:
-        for name in model.names:
-            likelihood = model.likelihood(name)
-            network = (
-                likelihood.network if isinstance(likelihood, Denoising) else model.decoder(name)
-            )
-
-            def count(module: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
-                counts[name] += len(inputs[0])
-
-            watching.callback(network.register_forward_pre_hook(count).remove)
-        with evaluating(method), noise.seeded(torch.Generator().manual_seed(0)):
+    generator = torch.Generator().manual_seed(0)
+    try:
+        with evaluating(method), noise.seeded(generator):
             stage.terms(model, model.encode(batch))
-    return {name: rows / _BATCH_ROWS for name, rows in counts.items()}
+    finally:
+        counter.stop()
+    return {name: rows / _BATCH_ROWS for name, rows in counter.rows.items()}
+
+
+class _Counter:
+    """Counts the rows that modules read, by name."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+        self._hooks: list[RemovableHandle] = []
+
+    def watch(self, name: str, module: nn.Module) -> None:
+        self.rows[name] = 0
+
+        def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self.rows[name] += len(inputs[0])
+
+        self._hooks.append(module.register_forward_pre_hook(count))
+
+    def stop(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
 
 
 def _blank(modalities: Sequence[Modality], device: torch.device) -> Batch:
     """Rows of zeros that have every modality."""
     x = {}
+    present = {}
     for m in modalities:
         kind = torch.long if m.likelihood == "categorical" else torch.float
         x[m.name] = torch.zeros(_BATCH_ROWS, *m.shape, dtype=kind, device=device)
-    present = {m.name: torch.ones(_BATCH_ROWS, dtype=torch.bool, device=device) for m in modalities}
+        present[m.name] = torch.ones(_BATCH_ROWS, dtype=torch.bool, device=device)
     return Batch(x, present, modalities=tuple(modalities))
 
 
