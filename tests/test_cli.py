@@ -52,8 +52,8 @@ TINY = [
         "false",
     ),
     *(
-        "--fit.tensorboard",
-        "false",
+        "--fit.loggers",
+        "[]",
         "--model.networks.width",
         "4",
         "--model.networks.hidden",

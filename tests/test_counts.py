@@ -340,8 +340,8 @@ def test_counts_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         "3",
     ]
     words += [
-        "--fit.tensorboard",
-        "false",
+        "--fit.loggers",
+        "[]",
         "--fit.progress",
         "false",
         "--model.networks.hidden",

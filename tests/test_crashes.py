@@ -65,7 +65,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(table: Path, out: Path, *more: str) -> list[str]:
-    quiet = ["--fit.progress", "false", "--fit.tensorboard", "false", "--fit.accelerator", "cpu"]
+    quiet = ["--fit.progress", "false", "--fit.loggers", "[]", "--fit.accelerator", "cpu"]
     sizes = [
         "--shared_dim",
         "2",
@@ -607,7 +607,7 @@ def test_a_study_that_was_stopped_comes_to_the_same(
     space = {"fit.lr": {"low": 1e-3, "high": 1e-1, "log": True}, "model.shared_dim": [1, 2, 3]}
     options = {
         "model": {"networks": {"hidden": [4]}},
-        "fit": {"max_epochs": 1, "tensorboard": False, "accelerator": "cpu"},
+        "fit": {"max_epochs": 1, "loggers": (), "accelerator": "cpu"},
         "progress": False,
     }
 

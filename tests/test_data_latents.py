@@ -463,8 +463,8 @@ def test_the_command_line_encodes_trains_and_decodes(
         "8",
         "--fit.progress",
         "false",
-        "--tensorboard",
-        "false",
+        "--loggers",
+        "[]",
     ]
     assert main(["fit", "diff-mvae", "--data", str(out), *tiny, *quick, "--out", str(run)]) == 0
     decode = ["--autoencoder", str(folder)]

@@ -4,7 +4,7 @@ stand below methods and ``method.plot`` calls down."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from counterpoint.core.modality import Modality
 from counterpoint.model.model import Model
 
 
+@runtime_checkable
 class Drawable(Protocol):
     """A method that can be drawn. ``counterpoint.Method`` is one; its questions say what
     they compute."""
