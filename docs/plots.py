@@ -67,7 +67,9 @@ def cells() -> None:
     data = omics()
     model = cp.DMVAE.for_data(data, shared_dim=6, private_dim=2)
     model.fit(data.train, max_steps=600, lr=0.002, progress=False)
-    save(model.plot.traversal(data, coordinate=0, steps=21), "plots-vectors")
+    means = model.encode(data.test.batch(slice(None))).shared[0]
+    used = int(means.var(0).argmax())  # some coordinates of z stay at the prior
+    save(model.plot.traversal(data, coordinate=used, steps=21), "plots-vectors")
     save(model.plot.translations(data, given="protein", n=5), "plots-translations")
 
 

@@ -42,6 +42,23 @@ class Tool:
         """End the record, so that a later stage can begin its own."""
 
 
+class Environment:
+    """The environment variables of one tool, as they are now."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self._before = self._now()
+
+    def restore(self) -> None:
+        """Set them as they were."""
+        for name in self._now():
+            del os.environ[name]
+        os.environ.update(self._before)
+
+    def _now(self) -> dict[str, str]:
+        return {k: v for k, v in os.environ.items() if k.startswith(self.prefix)}
+
+
 class TensorBoard(Tool):
     """Events in ``tensorboard/``."""
 
@@ -79,7 +96,7 @@ class WandB(Tool):
     def __init__(self, folder: RunFolder) -> None:
         wandb = required("wandb", "loggers")
         folder.wandb.mkdir(parents=True, exist_ok=True)
-        self._before = {name: os.environ.get(name) for name in self.FOLDERS}
+        self._environment = Environment("WANDB_")
         os.environ.update(dict.fromkeys(self.FOLDERS, str(folder.wandb)))
         self.lightning: WandbLogger = WandbLogger(
             save_dir=folder.path,
@@ -94,11 +111,7 @@ class WandB(Tool):
 
     def close(self) -> None:
         self.lightning.experiment.finish()
-        for name, value in self._before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        self._environment.restore()
 
 
 class MLflow(Tool):
@@ -106,6 +119,8 @@ class MLflow(Tool):
 
     def __init__(self, folder: RunFolder) -> None:
         required("mlflow", "loggers")
+        self._environment = Environment("MLFLOW_")
+        os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"  # a folder, and no database
         self.lightning: MLFlowLogger = MLFlowLogger(
             experiment_name=PROJECT,
             run_name=folder.path.name,
@@ -115,6 +130,9 @@ class MLflow(Tool):
     def draw(self, name: str, pixels: np.ndarray, step: int) -> None:
         file = f"{name.replace('/', '-')}-{step:07}.png"
         self.lightning.experiment.log_image(self.lightning.run_id, pixels, file)
+
+    def close(self) -> None:
+        self._environment.restore()
 
 
 TOOLS: dict[str, Callable[[RunFolder], Tool]] = {
