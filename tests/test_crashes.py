@@ -167,6 +167,7 @@ def test_a_model_killed_while_it_is_saved_is_the_former_or_the_new_one(
         )
         new.save_pretrained(run.model)
         assert sorted(p.name for p in run.model.iterdir() if ".part" not in p.name) == [
+            "README.md",
             "config.json",
             "model.safetensors",
         ]

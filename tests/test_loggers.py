@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import matplotlib.font_manager  # makes its cache at home, before home is another
 import numpy as np
 import pytest
 import torch
@@ -162,6 +163,8 @@ def test_mlflow_keeps_numbers_and_pictures_in_the_run_folder(
 ) -> None:
     from mlflow.tracking import MlflowClient
 
+    assert matplotlib.font_manager.fontManager.ttflist
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # also for the client below
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path / "home")

@@ -215,7 +215,7 @@ def test_an_evaluation_draws_values_intervals_and_chance() -> None:
     fid = Score(group="quality", kind="fid", value=12.5, std=2.0, seeds=3)
     one = Score(group="quality", kind="fid", target="photo", value=99.0)
     probe, quality = Evaluation((digit, fid, one)).plot().axes
-    assert [probe.get_title("left"), quality.get_title("left")] == ["probe", "quality"]
+    assert [probe.get_title("left"), quality.get_title("left")] == ["probe", "fid"]
     assert [bar.get_width() for bar in probe.patches] == [0.75]
     assert [bar.get_width() for bar in quality.patches] == [12.5]  # the mean stands for its parts
     interval, chance, _ = probe.lines

@@ -197,5 +197,6 @@ def _name_latent(axes: Axes, key: str) -> None:
         "z" if name is None else f"w of {name}",
         fontsize=13 if name is None else 11,
         fontstyle="italic",
+        rotation=0 if name is None else 90,
         color=SHARED if name is None else PRIVATE,
     )

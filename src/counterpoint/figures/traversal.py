@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TILE_INCHES = 0.62
 _LINES_INCHES = 1.7
+_KEY_INCHES = 1.4
 
 
 def traversal(
@@ -62,7 +63,7 @@ def traversal(
     made = _decoded(method, example, latent, coordinate, values, seed)
     drawn = [m for m in method.modalities if m.name in made]
     heights = [_LINES_INCHES if _is_vector(m) else _TILE_INCHES for m in drawn]
-    width = _TILE_INCHES * steps + 2.2
+    width = _TILE_INCHES * steps + (_KEY_INCHES if any(map(_is_vector, drawn)) else 0.2)
     figure = Figure(figsize=(width, sum(heights) + 0.5), facecolor="none", layout="constrained")
     grid = figure.subplots(len(drawn), 1, squeeze=False, height_ratios=heights)[:, 0]
     places = values.cpu().numpy()

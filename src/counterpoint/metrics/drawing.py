@@ -20,7 +20,7 @@ _HEAD_INCHES = 0.55
 
 
 def figure(scores: Sequence[Score]) -> Figure:
-    """Draw scores as bars, a panel for each group, since groups have other units.
+    """Draw scores as bars, a panel for each kind, since kinds have other units.
 
     Lines are 95 % intervals, or deviations over seeds; ticks are chance.
 
@@ -32,16 +32,16 @@ def figure(scores: Sequence[Score]) -> Figure:
     finite = [s for s in ordered(scores, detail=False) if math.isfinite(s.value)]
     if not finite:
         raise ValueError("the evaluation has no finite score to draw; measure at least one group")
-    groups = [(group, [*those]) for group, those in groupby(finite, lambda s: s.group)]
-    heights = [_HEAD_INCHES + _LINE_INCHES * len(those) for _, those in groups]
+    kinds = [(kind, [*those]) for kind, those in groupby(finite, lambda s: s.kind)]
+    heights = [_HEAD_INCHES + _LINE_INCHES * len(those) for _, those in kinds]
     drawn = Figure(figsize=(6.5, sum(heights)), facecolor="none", layout="constrained")
-    grid = drawn.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axes, (group, those) in zip(grid, groups, strict=True):
-        _draw_group(axes, group, those)
+    grid = drawn.subplots(len(kinds), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (kind, those) in zip(grid, kinds, strict=True):
+        _draw_kind(axes, kind, those)
     return drawn
 
 
-def _draw_group(axes: Axes, group: str, scores: Sequence[Score]) -> None:
+def _draw_kind(axes: Axes, kind: str, scores: Sequence[Score]) -> None:
     places = range(len(scores))
     axes.barh(places, [s.value for s in scores], height=0.62, color=SHARED)
     for place, score in zip(places, scores, strict=True):
@@ -52,7 +52,7 @@ def _draw_group(axes: Axes, group: str, scores: Sequence[Score]) -> None:
     axes.set_yticks(places, [f"{s.name} {number(s.value)}{FEW_MARK * s.few}" for s in scores])
     axes.set_ylim(len(scores) - 0.5, -0.5)
     axes.axvline(0, color=FAINT, linewidth=0.6)
-    axes.set_title(group, fontsize=9.5, color=INK, loc="left")
+    axes.set_title(kind, fontsize=9.5, color=INK, loc="left")
     axes.tick_params(labelsize=7.5, colors=INK, length=2.5, width=0.6)
     axes.set_facecolor("none")
     for side, spine in axes.spines.items():

@@ -128,7 +128,7 @@ class Evaluation:
         )
 
     def plot(self) -> Figure:
-        """Draw the scores of :meth:`table` as bars, a panel for each group.
+        """Draw the scores of :meth:`table` as bars, a panel for each kind.
 
         Lines are 95 % intervals, or deviations over seeds; ticks are chance.
 

@@ -160,7 +160,7 @@ def scores(evaluation: Evaluation) -> Plate | None:
     if not evaluation.scores:
         return None
     caption = (
-        "Scores, a panel for each group. Lines are 95 % intervals or deviations over seeds, "
+        "Scores, a panel for each kind. Lines are 95 % intervals or deviations over seeds, "
         "ticks are chance."
     )
     return _plate(evaluation.plot(), "Scores", caption)
