@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import counterpoint as cp
 
@@ -33,17 +34,20 @@ def digits() -> None:
     )
     model.fit(data.train, max_steps=700, lr=0.003, progress=False)
     scores = cp.evaluate(model, data, only=("probe", "coherence"), rows=600, progress=False)
+    moved = most_used(model.encode(data.test.batch(slice(None)), given=["view0"]).private["view0"])
     figures = {
         "latents": model.plot.latents(data, how="pca", given=["view0"]),
         "recombination": model.plot.recombination(data, "view1", n=6),
-        "traversal": model.plot.traversal(data, latent="w_view0", coordinate=2, steps=11),
+        "traversal": model.plot.traversal(data, latent="w_view0", coordinate=moved, steps=11),
         "evaluation": scores.plot(),
     }
     for name, figure in figures.items():
         save(figure, f"plots-{name}")
 
 
-def omics(cells: int = 1500, genes: int = 60, proteins: int = 12, types: int = 5) -> cp.data.Dataset:
+def omics(
+    cells: int = 1500, genes: int = 60, proteins: int = 12, types: int = 5
+) -> cp.data.Dataset:
     """Counts of genes and amounts of proteins of cells whose type both show."""
     rng = np.random.default_rng(0)
     kind = rng.integers(0, types, cells)
@@ -67,10 +71,14 @@ def cells() -> None:
     data = omics()
     model = cp.DMVAE.for_data(data, shared_dim=6, private_dim=2)
     model.fit(data.train, max_steps=600, lr=0.002, progress=False)
-    means = model.encode(data.test.batch(slice(None))).shared[0]
-    used = int(means.var(0).argmax())  # some coordinates of z stay at the prior
-    save(model.plot.traversal(data, coordinate=used, steps=21), "plots-vectors")
+    moved = most_used(model.encode(data.test.batch(slice(None))).shared)
+    save(model.plot.traversal(data, coordinate=moved, steps=21), "plots-vectors")
     save(model.plot.translations(data, given="protein", n=5), "plots-translations")
+
+
+def most_used(means: torch.Tensor) -> int:
+    """The coordinate of posterior means (1, B, D) that differs most between rows."""
+    return int(means[0].var(0).argmax())
 
 
 def save(figure: object, name: str) -> None:
