@@ -63,8 +63,8 @@ SHORT = [
     "32",
     "--fit.progress",
     "false",
-    "--fit.tensorboard",
-    "false",
+    "--fit.loggers",
+    "[]",
     "--fit.accelerator",
     "cpu",
 ]
@@ -138,8 +138,8 @@ def commands() -> list[Command]:
         "0",
         "--fit.progress",
         "false",
-        "--fit.tensorboard",
-        "false",
+        "--fit.loggers",
+        "[]",
     )
     measured = (fit, ("evaluate", "run", "--only", "likelihood", "--samples", "2"))
 

@@ -150,7 +150,7 @@ def on_gpu(options: argparse.Namespace, flops: float) -> None:
             torch.cuda.reset_peak_memory_stats()
             quiet: dict[str, Any] = {
                 "progress": False,
-                "tensorboard": False,
+                "loggers": (),
                 "callbacks": [clock],
                 "max_epochs": -1,
                 "channels_last": True,
@@ -213,7 +213,7 @@ def worker(options: argparse.Namespace) -> None:
     """Train with so many processes, of which this is one, and tell the rate."""
     torch.set_num_threads(1)
     split = data(options, 2 * options.batch * options.steps)
-    quiet: dict[str, Any] = {"progress": False, "tensorboard": False, "accelerator": "cpu"}
+    quiet: dict[str, Any] = {"progress": False, "loggers": (), "accelerator": "cpu"}
     model = method(split)
     before = time.process_time()
     result = model.fit(

@@ -181,7 +181,7 @@ def counted(options: argparse.Namespace) -> None:
     )
 
 
-QUIET: dict[str, Any] = {"progress": False, "tensorboard": False, "accelerator": "cpu"}
+QUIET: dict[str, Any] = {"progress": False, "loggers": (), "accelerator": "cpu"}
 
 
 def worker(options: argparse.Namespace, kind: str, *more: str) -> list[str]:

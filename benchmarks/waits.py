@@ -44,8 +44,8 @@ def main() -> None:
             "1",
             "--fit.progress",
             "false",
-            "--fit.tensorboard",
-            "false",
+            "--fit.loggers",
+            "[]",
         )
         spent(COMMAND, "fit", "idmvae", "--data", "digits-quadrant", *small, "--out", run)
         spent(COMMAND, "evaluate", run, "--only", "probe")

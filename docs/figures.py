@@ -237,7 +237,7 @@ def squares(axes: Axes, x: float, row: int, mask: str, colour: str) -> None:
 def recombination(run: Path) -> Figure:
     """Digits of the demo: rows keep z, columns keep w."""
     import counterpoint as cp
-    from counterpoint.report.figures.pictures import recombinations
+    from counterpoint.figures.pictures import recombinations
 
     data = cp.data.load("digits-quadrant")
     return recombinations(cp.load(run), data.test, modality="view0", n=6, seed=3)

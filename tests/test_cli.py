@@ -52,8 +52,8 @@ TINY = [
         "false",
     ),
     *(
-        "--fit.tensorboard",
-        "false",
+        "--fit.loggers",
+        "[]",
         "--model.networks.width",
         "4",
         "--model.networks.hidden",
@@ -891,7 +891,7 @@ def test_demo_ends_with_a_table_and_a_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its report has every map that can be had, here of a few points."""
-    from counterpoint.report import figures
+    from counterpoint import figures
 
     monkeypatch.setattr(figures, "latent_points", partial(figures.latent_points, n=64))
     small = [

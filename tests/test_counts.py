@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import counterpoint as cp
+from counterpoint import figures
 from counterpoint.cli import main
 from counterpoint.core.batch import Batch
 from counterpoint.core.modality import Modality
@@ -21,7 +22,7 @@ from counterpoint.inference import RefinerOptions
 from counterpoint.metrics import JudgeOptions, evaluate, train_judges
 from counterpoint.metrics.judges import values_of
 from counterpoint.model.counts import Counts
-from counterpoint.report import figures, write_report
+from counterpoint.report import write_report
 
 RNA, PROTEIN, SITES = (
     Modality("rna", (12,), "nb"),
@@ -339,8 +340,8 @@ def test_counts_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         "3",
     ]
     words += [
-        "--fit.tensorboard",
-        "false",
+        "--fit.loggers",
+        "[]",
         "--fit.progress",
         "false",
         "--model.networks.hidden",

@@ -428,8 +428,8 @@ def test_covariates_from_files_to_the_report(
         main(
             [
                 *words,
-                "--fit.tensorboard",
-                "false",
+                "--fit.loggers",
+                "[]",
                 "--fit.progress",
                 "false",
                 "--model.networks.hidden",

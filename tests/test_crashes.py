@@ -65,7 +65,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(table: Path, out: Path, *more: str) -> list[str]:
-    quiet = ["--fit.progress", "false", "--fit.tensorboard", "false", "--fit.accelerator", "cpu"]
+    quiet = ["--fit.progress", "false", "--fit.loggers", "[]", "--fit.accelerator", "cpu"]
     sizes = [
         "--shared_dim",
         "2",
@@ -167,6 +167,7 @@ def test_a_model_killed_while_it_is_saved_is_the_former_or_the_new_one(
         )
         new.save_pretrained(run.model)
         assert sorted(p.name for p in run.model.iterdir() if ".part" not in p.name) == [
+            "README.md",
             "config.json",
             "model.safetensors",
         ]
@@ -607,7 +608,7 @@ def test_a_study_that_was_stopped_comes_to_the_same(
     space = {"fit.lr": {"low": 1e-3, "high": 1e-1, "log": True}, "model.shared_dim": [1, 2, 3]}
     options = {
         "model": {"networks": {"hidden": [4]}},
-        "fit": {"max_epochs": 1, "tensorboard": False, "accelerator": "cpu"},
+        "fit": {"max_epochs": 1, "loggers": (), "accelerator": "cpu"},
         "progress": False,
     }
 

@@ -24,7 +24,7 @@ QUIET: dict[str, Any] = {
     "max_epochs": -1,
     "batch_size": 32,
     "progress": False,
-    "tensorboard": False,
+    "loggers": (),
 }
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),

@@ -733,8 +733,8 @@ def test_a_folder_is_trained_on_packed_and_asked_in_words(
         "3",
         "--fit.progress",
         "false",
-        "--tensorboard",
-        "false",
+        "--loggers",
+        "[]",
     ]
     assert (
         main(

@@ -16,12 +16,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import counterpoint as cp
+from counterpoint import figures
 from counterpoint.cli import main
 from counterpoint.core.modality import Modality
 from counterpoint.data import Autoencoder, Dataset, latents, load
 from counterpoint.model.denoising import DenoiserOptions, Denoising
 from counterpoint.model.likelihoods import likelihood
-from counterpoint.report import figures
 
 SCALE = 5.0
 """Gives the latents of the random images below a standard deviation of about 1."""
@@ -463,8 +463,8 @@ def test_the_command_line_encodes_trains_and_decodes(
         "8",
         "--fit.progress",
         "false",
-        "--tensorboard",
-        "false",
+        "--loggers",
+        "[]",
     ]
     assert main(["fit", "diff-mvae", "--data", str(out), *tiny, *quick, "--out", str(run)]) == 0
     decode = ["--autoencoder", str(folder)]

@@ -42,7 +42,7 @@ from counterpoint.training import FitOptions, fit
 from counterpoint.training.history import History
 from counterpoint.training.trainable import Trainable
 
-QUIET: dict[str, Any] = {"progress": False, "tensorboard": False, "accelerator": "cpu"}
+QUIET: dict[str, Any] = {"progress": False, "loggers": (), "accelerator": "cpu"}
 
 
 # --- shards to read --------------------------------------------------------------------------------------------------
@@ -609,7 +609,7 @@ SHARED_OUT = [
     "--strategy",
     "fsdp",
 ]
-SHARED_OUT += ["--tensorboard", "false", "--batch_size", "6"]
+SHARED_OUT += ["--loggers", "[]", "--batch_size", "6"]
 
 
 @pytest.fixture(scope="module")

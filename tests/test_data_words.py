@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import counterpoint as cp
+from counterpoint import figures
 from counterpoint.data import Dataset, Split
 from counterpoint.data.sets.words import ALPHABET, WORDS, with_words
 from counterpoint.metrics import JudgeOptions, train_judges
-from counterpoint.report import figures
 
 ROWS = 6000
 

@@ -310,7 +310,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--max_steps=1",
         "--batch_size=4",
         "--progress=false",
-        "--tensorboard=false",
+        "--loggers=[]",
         "--networks.width=4",
         "--networks.hidden=[8]",
     ]
@@ -415,7 +415,7 @@ QUICK = {
         "--max_steps=1",
         "--batch_size=4",
         "--progress=false",
-        "--tensorboard=false",
+        "--loggers=[]",
         "--networks.width=4",
         "--networks.hidden=[8]",
     ],

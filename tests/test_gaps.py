@@ -500,7 +500,7 @@ def test_held_out_entries_are_filled_nearer_than_by_the_mean_and_covered() -> No
         batch_size=64,
         lr=1e-2,
         progress=False,
-        tensorboard=False,
+        loggers=(),
     )
     found = score_imputation(method, data.train, data.test, rows=None)
     assert (
@@ -558,7 +558,7 @@ def test_other_metrics_and_training_run_with_gaps(tmp_path: Path) -> None:
         max_epochs=1,
         batch_size=32,
         progress=False,
-        tensorboard=False,
+        loggers=(),
     )
     judge = cp.metrics.JudgeOptions(steps=20, width=4)
     found = cp.evaluate(
@@ -608,8 +608,8 @@ def test_a_file_with_gaps_is_filled_from_the_command_line(
                 *fit,
                 "--fit.progress",
                 "false",
-                "--fit.tensorboard",
-                "false",
+                "--fit.loggers",
+                "[]",
                 "--out",
                 str(tmp_path / "run"),
             ]

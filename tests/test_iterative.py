@@ -586,7 +586,7 @@ def test_unimodal_encoders_learn_what_everything_says(staged: bool) -> None:
         batch_size=100,
         lr=8e-3,
         progress=False,
-        tensorboard=False,
+        loggers=(),
         accelerator="cpu",
     )
     held = rows(500, 2).batch(slice(0, 500))

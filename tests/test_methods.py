@@ -712,6 +712,7 @@ def test_a_saved_method_is_the_same_method(name: str, kind: str, tmp_path: Path)
     train_step(model, batch(kind))
     model.save_pretrained(tmp_path / "run" / "model")
     assert sorted(p.name for p in (tmp_path / "run" / "model").iterdir()) == [
+        "README.md",
         "config.json",
         "model.safetensors",
     ]

@@ -26,7 +26,7 @@ from counterpoint.studies.recipe import Recipe
 from counterpoint.training import FitOptions, fit_decoder
 from counterpoint.training.options import with_changes
 
-QUIET: dict[str, Any] = {"batch_size": 16, "progress": False, "tensorboard": False}
+QUIET: dict[str, Any] = {"batch_size": 16, "progress": False, "loggers": ()}
 
 
 def limits(fit: dict[str, Any]) -> tuple[int, int, str | None]:

@@ -12,7 +12,7 @@ import counterpoint as cp
 from counterpoint.cli import main
 
 SMALL = {"shared_dim": 3, "networks": cp.NetworkOptions(kind="conv", width=4, hidden=(8,))}
-FIT = {"max_steps": 2, "batch_size": 16, "progress": False, "tensorboard": False}
+FIT = {"max_steps": 2, "batch_size": 16, "progress": False, "loggers": ()}
 
 
 @pytest.fixture(scope="module")

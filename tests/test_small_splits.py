@@ -222,7 +222,7 @@ def test_a_split_that_is_too_small_is_named(
     method: IDMVAE, train: int, val: int, says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        method.fit(split(train, 0), split(val, 1), max_steps=1, progress=False, tensorboard=False)
+        method.fit(split(train, 0), split(val, 1), max_steps=1, progress=False, loggers=())
 
 
 def test_folds_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

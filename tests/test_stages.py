@@ -35,7 +35,7 @@ BASE: dict[str, Any] = {
     "batch_size": 8,
     "lr": 1e-2,
     "progress": False,
-    "tensorboard": False,
+    "loggers": (),
     "accelerator": "cpu",
 }
 

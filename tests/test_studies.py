@@ -29,7 +29,7 @@ from counterpoint.training import FitOptions
 optuna = pytest.importorskip("optuna")
 
 MODALITIES = (Modality("a", (5,), "normal", 0.5), Modality("b", (3,), "normal", 0.5))
-FIT: dict[str, Any] = {"max_epochs": 3, "batch_size": 32, "tensorboard": False, "lr": 1e-2}
+FIT: dict[str, Any] = {"max_epochs": 3, "batch_size": 32, "loggers": (), "lr": 1e-2}
 MODEL: dict[str, Any] = {"shared_dim": 2, "networks": {"hidden": [8]}}
 RATES = {"fit.lr": [1e-8, 1e-2]}
 
@@ -328,8 +328,8 @@ def test_a_killed_study_goes_on_with_the_same_command(
     words += [
         "--batch_size",
         "32",
-        "--fit.tensorboard",
-        "false",
+        "--fit.loggers",
+        "[]",
         "--fit.progress",
         "false",
         "--shared_dim",
@@ -556,7 +556,7 @@ def test_the_command_reads_a_configuration_of_several_methods(
 ) -> None:
     config = {
         "data": {"source": str(source)},
-        "fit": {"max_epochs": 1, "tensorboard": False, "progress": False},
+        "fit": {"max_epochs": 1, "loggers": (), "progress": False},
         "evaluate": {**QUICK, "only": ["probe"]},
         "methods": METHOD,
     }

@@ -38,7 +38,7 @@ BASE: dict[str, Any] = {
     "batch_size": 8,
     "lr": 1e-2,
     "progress": False,
-    "tensorboard": False,
+    "loggers": (),
     "accelerator": "cpu",
 }
 
@@ -434,7 +434,7 @@ def test_callbacks_and_tensorboard_are_passed_on(tmp_path: Path) -> None:
         out=tmp_path / "r",
         callbacks=[stop],
         max_epochs=9,
-        **{**BASE, "tensorboard": True},
+        **{**BASE, "loggers": ("tensorboard",)},
     )
     assert result.steps == 2 * 3 - 2  # the first sets the mark, the second does not beat it
     assert list((tmp_path / "r" / "tensorboard").glob("events*"))

@@ -20,7 +20,7 @@ from counterpoint.methods import IterativeMVAE, Ramp
 from counterpoint.studies import tune
 
 MODALITIES = (Modality("a", (5,), "normal", 0.5), Modality("b", (3,), "normal", 0.5))
-FIT: dict[str, Any] = {"batch_size": 32, "lr": 1e-2, "tensorboard": False, "progress": False}
+FIT: dict[str, Any] = {"batch_size": 32, "lr": 1e-2, "loggers": (), "progress": False}
 EPOCH = 3
 """Steps of a pass over 96 rows."""
 NETWORKS = cp.NetworkOptions(hidden=(8,))

@@ -32,7 +32,7 @@ class ReportOptions:
 def run(words: Sequence[str]) -> None:
     """Write one HTML file about a run."""
     wanted = called(ReportOptions, "report", gathered(words, ("maps",)))
-    from counterpoint.report.figures import MAPS
+    from counterpoint.figures import MAPS
 
     for kind in wanted.maps or ():
         choose(kind, MAPS, "map")

@@ -143,7 +143,7 @@ def write_values(values: Mapping[str, Tensor], modalities: Sequence[Modality], p
     known = {m.name: m for m in modalities}
     content = io.BytesIO()
     if path.suffix == ".png":
-        from counterpoint.report.figures import sheet
+        from counterpoint.figures import sheet
 
         sheet(values, modalities).savefig(content, format="png", dpi=160, facecolor="white")
     elif path.suffix == ".npz":

@@ -16,13 +16,13 @@ from counterpoint.data.missing import Missing
 from counterpoint.data.registry import SETS, find, names
 from counterpoint.data.sets import polymnist
 from counterpoint.data.sets.mnist import URL
-from counterpoint.data.source import Request
+from counterpoint.data.source import Indexed, Request
 from counterpoint.data.sources.files import default_root
 
 
 @checks.arguments
 def load(
-    source: str | Path | Mapping[str, Any],
+    source: str | Path | Mapping[str, Any] | Indexed,
     *,
     root: str | Path | None = None,
     seed: int = 0,
@@ -67,7 +67,12 @@ def load(
             - an ``.h5mu`` or ``.h5ad`` file of scverse
               (:func:`counterpoint.setup_mudata`);
             - a mapping of these names to arrays, or of ``train``, ``val`` and ``test``
-              to such mappings.
+              to such mappings;
+            - one table of pandas (:mod:`counterpoint.data.sources.table`), a
+              ``torch.utils.data.Dataset`` of dictionaries
+              (:mod:`counterpoint.data.sources.torch_rows`), a ``datasets.Dataset`` of
+              Hugging Face (:mod:`counterpoint.data.sources.hugging_face`), or a mapping
+              of ``train``, ``val`` and ``test`` to one of the last two.
         root: where data sets live; by default ``$COUNTERPOINT_DATA``, or else
             ``~/.cache/counterpoint``.
         seed: of the named set's pairs, crops, captions and places of words, or of the
@@ -92,11 +97,13 @@ def load(
             too.
         labels: of a mapping: by label, either one array (shared) or arrays by modality
             (private). Text is numbered alphabetically. Of an ``.h5mu`` or ``.h5ad``
-            file: columns of its ``obs``.
+            file, columns of its ``obs``; of a table or a data set of torch or Hugging
+            Face, names of columns.
         covariates: of a mapping: by name, integers, text or floats (N,), which decoders
             read beside latents. Integers and text become a column ``NAME=VALUE`` for
             each value, floats one column, standardised by the train split. The notes
-            say which.
+            say which. Of a table or a data set of torch or Hugging Face, names of
+            columns.
         modalities: instead of those inferred from dtype and shape
             (:func:`counterpoint.data.sources.inference.infer`): a list of
             :class:`Modality`. If none of them names covariates, all decoders read those

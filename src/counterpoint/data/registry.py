@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from counterpoint.core.checks import shown
 from counterpoint.data.sets import (
     celebamask,
     cub,
@@ -18,8 +19,16 @@ from counterpoint.data.sets import (
     svhn,
     usps,
 )
-from counterpoint.data.source import Source
-from counterpoint.data.sources import arrays, image_folder, mappings, scverse
+from counterpoint.data.source import Indexed, Source
+from counterpoint.data.sources import (
+    arrays,
+    hugging_face,
+    image_folder,
+    mappings,
+    scverse,
+    table,
+    torch_rows,
+)
 from counterpoint.data.streams import opening
 
 SETS: dict[str, Source[Any]] = {
@@ -46,6 +55,13 @@ KINDS: tuple[Source[Any], ...] = (
 )
 """The kinds of files, in the order in which a path is tried."""
 
+OBJECTS: tuple[Source[Any], ...] = (
+    table.SOURCE,
+    torch_rows.SOURCE,
+    hugging_face.SOURCE,
+)
+"""The kinds of objects in memory, in the order in which one is tried."""
+
 MAPPING = mappings.SOURCE
 """Arrays in memory."""
 
@@ -59,8 +75,9 @@ def names() -> dict[str, str]:
     return {name: source.about for name, source in SETS.items()}
 
 
-def find(source: str | Path | Mapping[str, Any]) -> Source[Any]:
-    """Return what a source is: a named set, a kind of file, or a mapping.
+def find(source: str | Path | Mapping[str, Any] | Indexed) -> Source[Any]:
+    """Return what a source is: a named set, a kind of file, a kind of object, or a
+    mapping.
 
     >>> find("scgem").option_names
     ('fold',)
@@ -68,9 +85,10 @@ def find(source: str | Path | Mapping[str, Any]) -> Source[Any]:
     Raises:
         FileNotFoundError: neither a name nor a path that is there.
         ValueError: an empty name, or a file of no known kind.
+        TypeError: an object of no known kind.
     """
-    if isinstance(source, Mapping):
-        return MAPPING
+    if not isinstance(source, str | Path):
+        return _of_object(source)
     if isinstance(source, str) and source in SETS:
         return SETS[source]
     if not str(source).strip():
@@ -88,6 +106,18 @@ def find(source: str | Path | Mapping[str, Any]) -> Source[Any]:
         )
     raise FileNotFoundError(
         f"no data set and no path called {str(source)!r}; the known data sets are {', '.join(SETS)}"
+    )
+
+
+def _of_object(source: Mapping[str, Any] | Indexed) -> Source[Any]:
+    for kind in OBJECTS:
+        if kind.holds is not None and kind.holds(source):
+            return kind
+    if isinstance(source, Mapping):
+        return MAPPING
+    raise TypeError(
+        f"source={shown(source)} must be a text, a path, a mapping, a table of pandas, "
+        "or a data set of torch or of Hugging Face"
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from counterpoint.core import checks
 from counterpoint.core.modality import Modality
@@ -26,12 +26,19 @@ Shared = Literal["present", "labels", "covariates", "modalities", "verify", "mis
 Options = TypeVar("Options")
 
 
+@runtime_checkable
+class Indexed(Protocol):
+    """An object with rows: a table of pandas, a data set of torch or of Hugging Face."""
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
 @dataclass(frozen=True)
 class Request:
     """What is asked of a source, beside its own options.
 
     Attributes:
-        source: a name, a path, or a mapping of arrays.
+        source: a name, a path, a mapping of arrays, or an object with rows.
         root: folder where data sets live.
         seed: of the pairs, or of the division into splits.
         fractions: of train, val and test.
@@ -42,7 +49,7 @@ class Request:
     '.csv'
     """
 
-    source: str | Path | Mapping[str, Any]
+    source: str | Path | Mapping[str, Any] | Indexed
     root: Path
     seed: int = 0
     fractions: Fractions = DEFAULT_FRACTIONS
@@ -55,7 +62,10 @@ class Request:
     @property
     def called(self) -> str:
         """How messages call the source."""
-        return "a mapping" if isinstance(self.source, Mapping) else str(self.source)
+        if isinstance(self.source, str | Path):
+            return str(self.source)
+        kind = "mapping" if isinstance(self.source, Mapping) else type(self.source).__name__
+        return f"a {kind}"
 
     @property
     def name(self) -> str:
@@ -101,6 +111,7 @@ class Source(Generic[Options]):
         open: reads or makes the data.
         reads: which of the shared options of ``load`` it has.
         recognises: whether a path is of this kind; None for a named set.
+        holds: whether an object in memory is of this kind; None for names and paths.
         infers: likelihoods are inferred from values, and doubtful ones are warned of.
 
     >>> import counterpoint as cp
@@ -115,6 +126,7 @@ class Source(Generic[Options]):
     reads: frozenset[Shared] = frozenset({"missing"})
     recognises: Callable[[Path], bool] | None = None
     infers: bool = False
+    holds: Callable[[object], bool] | None = None
 
     @property
     def option_names(self) -> tuple[str, ...]:

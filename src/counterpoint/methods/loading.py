@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ and temporary values."""
 
 
 @checks.arguments
-def load(folder: str | Path) -> Method:
-    """Open a method that ``save_pretrained`` wrote.
+def load(folder: str | Path, *, revision: str | None = None) -> Method:
+    """Open a method that ``save_pretrained`` or ``push_to_hub`` wrote.
 
     >>> import counterpoint as cp
     >>> from tempfile import TemporaryDirectory
@@ -35,7 +36,10 @@ def load(folder: str | Path) -> Method:
     MVAE(x; z 2; 135,175 parameters)
 
     Args:
-        folder: that of the model, or a run folder, which has it in ``model/``.
+        folder: that of the model; a run folder, which has it in ``model/``; or
+            ``"owner/name"`` of a model repository of the Hugging Face Hub, if there is
+            no folder called ``owner``.
+        revision: of such a repository: a branch, a tag or a commit.
 
     Returns:
         The method, in evaluation mode.
@@ -44,6 +48,8 @@ def load(folder: str | Path) -> Method:
         FileNotFoundError: no model there.
         ValueError: files that are damaged or do not belong together.
     """
+    if isinstance(folder, str) and _names_repository(folder):
+        folder = _downloaded(folder, revision)
     folder = Path(folder)
     if (folder / "model").is_dir():
         folder = folder / "model"
@@ -72,6 +78,32 @@ def load(folder: str | Path) -> Method:
         reason = str(error).partition(":")[2] or str(error)  # without the name of the class
         raise files.refused(folder / files.WEIGHTS, reason) from error
     return method.eval()
+
+
+def _names_repository(text: str) -> bool:
+    """Whether it has the form of "owner/name", and is no path from here."""
+    owner, _, name = text.partition("/")
+    plain = all(re.fullmatch(r"[\w][\w.-]*", part) for part in (owner, name))
+    return plain and not Path(owner).exists()
+
+
+def _downloaded(repository: str, revision: str | None) -> Path:
+    """The folder of a model of the Hub, in the cache of huggingface_hub.
+
+    Raises:
+        FileNotFoundError: no such repository, or no connection.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    wanted = [files.CONFIG, "*.safetensors"]
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise FileNotFoundError(
+            f"{repository} is no folder, and the Hugging Face Hub gives no such model ({reason})"
+        ) from error
 
 
 def _composed(record: Mapping[str, Any]) -> Method:

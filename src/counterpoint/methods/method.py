@@ -18,13 +18,15 @@ from counterpoint.core.batch import Batch
 from counterpoint.core.conversion import read_as
 from counterpoint.core.memory import Budget, TooLarge, physical
 from counterpoint.core.modality import Modality
+from counterpoint.figures.plots import Plots
 from counterpoint.methods.display import counted, parts_as_html
 from counterpoint.methods.measurements import Measurements
 from counterpoint.methods.options import CommonOptions, with_options_shown
 from counterpoint.methods.saving import Saving
+from counterpoint.methods.summary import Summary, summarised
 from counterpoint.model.model import Model
 from counterpoint.nn.modules import Trunk, weights_from
-from counterpoint.objectives.loss import Terms, added
+from counterpoint.objectives.loss import Terms
 from counterpoint.objectives.stages import Stage
 from counterpoint.training import afterwards, fitting
 from counterpoint.training.trainable import Losses
@@ -100,6 +102,16 @@ class Method(Measurements, Saving):
 
     def _repr_html_(self) -> str:
         return parts_as_html(repr(self), self.model)
+
+    @property
+    def plot(self) -> Plots:
+        """Its figures (:mod:`counterpoint.figures.plots`)."""
+        return Plots(self)
+
+    def summary(self) -> Summary:
+        """Its parts, their shapes and parameters, and the rows that a step of training
+        decodes; a table in print."""
+        return summarised(self, self.name)
 
     # --- configuration ---------------------------------------------------------------
 
@@ -213,12 +225,8 @@ class Method(Measurements, Saving):
             step: of training, for weights that rise. None takes their final values, so
                 that validation compares steps by one objective.
         """
-        active = [(loss, weight) for loss, ramp in self.stage.losses if (weight := ramp(step)) > 0]
         self.model.observe(batch)
-        encoding = self.model.encode(batch)
-        asks = [loss(self.model, encoding) for loss, _ in active]
-        ask = added(asks, [weight for _, weight in active])
-        return ask.answered(self.model, batch.covariates)
+        return self.stage.terms(self.model, self.model.encode(batch), step)
 
     @wraps(fitting.fit)  # signature and description stand there
     def fit(self, train: Rows, val: Rows | None = None, **options: Any) -> FitResult:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 from torch import Tensor
 
+from counterpoint.core.files import write
 from counterpoint.methods.additions import additions_of
+from counterpoint.methods.card import README, Card, Measured
 from counterpoint.model import format as files
 from counterpoint.model.additions import Addition
 from counterpoint.training.trainable import TrainableModel
@@ -31,10 +34,25 @@ class Saving(TrainableModel):
     ()
     """
 
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write ``config.json`` and ``model.safetensors``.
+    title: ClassVar[str]
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        data: str | None = None,
+        evaluation: Measured | None = None,
+        licence: str | None = None,
+    ) -> Path:
+        """Write ``config.json``, ``model.safetensors`` and a model card, ``README.md``.
 
         Whatever interrupts it, the folder holds the former model or the new one.
+
+        Args:
+            folder: where to write.
+            data: the name of the data, for the card; by default that of the evaluation.
+            evaluation: measurements, for the card.
+            licence: of the model, for the card, such as ``"apache-2.0"``.
 
         Returns:
             The folder.
@@ -44,6 +62,10 @@ class Saving(TrainableModel):
                 the model that it held.
         """
         folder = Path(folder)
+        self._save(folder, Card("path/to/this/folder", data, evaluation, licence))
+        return folder
+
+    def _save(self, folder: Path, card: Card) -> None:
         record = {
             "method": self.name,
             "modalities": [dataclasses.asdict(m) for m in self.modalities],
@@ -51,7 +73,8 @@ class Saving(TrainableModel):
             "additions": [dataclasses.asdict(addition) for addition in self.additions],
         }
         files.keep(folder, record, self._weights())
-        return folder
+        text = card.text(self, getattr(self, "title", ""))
+        write(folder / README, text.encode())
 
     @property
     def additions(self) -> tuple[Addition, ...]:
@@ -65,7 +88,14 @@ class Saving(TrainableModel):
         return files.checksum(self._weights())
 
     def push_to_hub(
-        self, repository: str, *, token: str | None = None, private: bool = False
+        self,
+        repository: str,
+        *,
+        token: str | None = None,
+        private: bool = False,
+        data: str | None = None,
+        evaluation: Measured | None = None,
+        licence: str | None = None,
     ) -> str:
         """Upload what ``save_pretrained`` writes to a model repository of the Hugging
         Face Hub, and create the repository if needed.
@@ -75,6 +105,9 @@ class Saving(TrainableModel):
             token: of an account that may write there; None for the one that this
                 computer is logged in with.
             private: of a new repository.
+            data: as in ``save_pretrained``.
+            evaluation: as in ``save_pretrained``.
+            licence: as in ``save_pretrained``.
 
         Returns:
             The address of the commit.
@@ -83,7 +116,7 @@ class Saving(TrainableModel):
 
         api = HfApi(token=token)
         with TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
+            self._save(Path(folder), Card(repository, data, evaluation, licence))
             api.create_repo(repository, private=private, exist_ok=True)
             return str(api.upload_folder(repo_id=repository, folder_path=folder))
 

@@ -8,16 +8,20 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from counterpoint.core.display import html_text
 from counterpoint.core.documents import read_json
 from counterpoint.core.files import write
+from counterpoint.metrics.drawing import figure
 from counterpoint.metrics.groups import complete_groups
 from counterpoint.metrics.score import Score, number
 from counterpoint.metrics.table import table_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,16 @@ class Evaluation:
             split=self.meta.get("split", "test"),
             notes=notes,
         )
+
+    def plot(self) -> Figure:
+        """Draw the scores of :meth:`table` as bars, a panel for each kind.
+
+        Lines are 95 % intervals, or deviations over seeds; ticks are chance.
+
+        Raises:
+            ValueError: no finite score.
+        """
+        return figure(self.scores)
 
     def to_json(self, path: str | Path) -> Path:
         """Write ``{"metrics", "scores", "meta"}``.

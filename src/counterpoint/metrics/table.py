@@ -33,9 +33,7 @@ def table_of(
         split: the split that was measured.
         notes: further lines.
     """
-    means = {_mean_of(score) for score in scores if score.way == Way()}
-    shown = [s for s in scores if detail or s.way == Way() or _mean_of(s) not in means]
-    shown.sort(key=_place)  # stable: the order of measuring within a kind
+    shown = ordered(scores, detail=detail)
     lines = [
         *([FEW_NOTE] if any(score.few for score in shown) else []),
         *([_folds_note(folds)] if folds else []),
@@ -44,6 +42,14 @@ def table_of(
     ]
     below = (line for note in lines for line in textwrap.wrap(note, width))
     return _rendered(shown, width) + "".join(f"{line}\n" for line in below)
+
+
+def ordered(scores: Sequence[Score], *, detail: bool) -> list[Score]:
+    """The scores of a table in its order; without ``detail``, none of single modalities
+    that has a mean."""
+    means = {_mean_of(score) for score in scores if score.way == Way()}
+    shown = [s for s in scores if detail or s.way == Way() or _mean_of(s) not in means]
+    return sorted(shown, key=_place)  # stable: the order of measuring within a kind
 
 
 def _folds_note(folds: int) -> str:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from counterpoint.objectives.loss import Loss
+from counterpoint.model.encoding import Encoding
+from counterpoint.model.model import Model
+from counterpoint.objectives.loss import Loss, Terms, added
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,17 @@ class Stage:
     losses: Sequence[tuple[Loss, Ramp]]
     name: str = ""
     trains: Sequence[nn.Module] | None = None
+
+    def terms(self, model: Model, encoding: Encoding, step: int | None = None) -> Terms:
+        """Weighted named terms, (B,) each. Every decoder runs once, on all draws. Losses
+        of weight 0 are skipped.
+
+        Args:
+            model: what is trained.
+            encoding: of a batch.
+            step: of this stage; None takes the final weights.
+        """
+        active = [(loss, weight) for loss, ramp in self.losses if (weight := ramp(step)) > 0]
+        asks = [loss(model, encoding) for loss, _ in active]
+        ask = added(asks, [weight for _, weight in active])
+        return ask.answered(model, encoding.batch.covariates)

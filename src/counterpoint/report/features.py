@@ -10,7 +10,6 @@ import torch
 
 from counterpoint.core.modality import Modality
 from counterpoint.nn.modules import readable
-from counterpoint.report.figures.rows import batch_of
 
 if TYPE_CHECKING:
     from counterpoint.data import Split
@@ -77,7 +76,7 @@ def _pairs(
     measured = []
     made = []
     for start in range(0, len(rows), 256):
-        batch = batch_of(method, split, rows[start : start + 256])
+        batch = split.batch(rows[start : start + 256], device=method.device)
         output = method.reconstruct(batch.only(others), generator=generator)[modality.name]
         measured.append(readable(modality, batch.x[modality.name]).cpu().numpy())
         made.append(readable(modality, output).cpu().numpy())

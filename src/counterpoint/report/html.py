@@ -83,6 +83,7 @@ def write_report(
         **_figures(method, data, history, maps, seed),
         **_tables(data, evaluation),
         "features": predicted(method, data.test, seed=seed),
+        "scores": plates.scores(evaluation),
         "refinement": plates.refinement(evaluation.scores),
         "meta": as_yaml(evaluation.meta),
         "config": as_yaml(config or {"method": method.name, "model": method.config}),

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from counterpoint import figures
 from counterpoint.metrics.score import Score, Setting, Way
-from counterpoint.report import figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from counterpoint.data import Dataset, Split
     from counterpoint.methods import Method
+    from counterpoint.metrics import Evaluation
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,15 @@ def _comparisons(method: Method, split: Split, seed: int) -> list[Plate]:
             else ""
         )
         plates.append(
-            inline(figures.translations(method, split, seed=seed), "Cross generation", caption)
+            inline(figures.cross_generation(method, split, seed=seed), "Cross generation", caption)
+        )
+        given = figures.chosen_modality(method, None).name
+        caption = (
+            f"Translation. A row is an example of the test split, given {given} alone: the value "
+            "of every other modality, and beside it its translation."
+        )
+        plates.append(
+            inline(figures.translations(method, split, given, seed=seed), "Translation", caption)
         )
     for m in [m for m in method.modalities if m.name in private][:2]:
         figure = figures.recombinations(method, split, m.name, seed=seed)
@@ -129,20 +138,13 @@ def maps(method: Method, data: Dataset, kinds: Sequence[str] | None, seed: int) 
     if not kinds:
         return []
     given = figures.chosen_modality(method, None).name
-    points, labels = figures.latent_points(method, data.test, given, seed=seed)
-    labels = {
-        name: labels[name]
-        for name in (
-            _shown(data.test.shared_labels, labels),
-            _shown(data.test.private_labels, labels),
-        )
-        if name
-    }
+    points = figures.latent_points(method, data.test, [given], seed=seed)
+    colours = figures.default_colours(data.test, given)
     plates = []
     for kind in kinds:
-        figure = figures.latent_map(points, labels, kind, seed)
+        figure = figures.latent_map(data.test, points, colours, kind, seed)
         title = figures.MAP_TITLES[kind]
-        rows = len(next(iter(points.values())))
+        rows = len(points["z"].rows)
         plates.append(
             inline(
                 figure,
@@ -151,6 +153,17 @@ def maps(method: Method, data: Dataset, kinds: Sequence[str] | None, seed: int) 
             )
         )
     return plates
+
+
+def scores(evaluation: Evaluation) -> Plate | None:
+    """The scores of the whole method, if there are any."""
+    if not evaluation.scores:
+        return None
+    caption = (
+        "Scores, a panel for each kind. Lines are 95 % intervals or deviations over seeds, "
+        "ticks are chance."
+    )
+    return inline(evaluation.plot(), "Scores", caption)
 
 
 def refinement(scores: Iterable[Score]) -> Plate | None:
@@ -189,7 +202,3 @@ def plane(method: Method, data: Dataset, seed: int) -> Plate | None:
         " posterior that prior and decoders imply; other rows' posterior means in the background."
     )
     return inline(figures.posteriors(method, data.test, seed=seed), "Posteriors", caption)
-
-
-def _shown(among: Mapping[str, Any], labels: Mapping[str, Any]) -> str | None:
-    return next((name for name in among if name in labels), None)

@@ -44,7 +44,7 @@ def scatter(found: Comparison, x: str, y: str) -> Figure:
     a method, dashed lines at chance."""
     from matplotlib.figure import Figure
 
-    from counterpoint.report.figures.style import CLASSES, FAINT, INK, style_panel
+    from counterpoint.figures.style import CLASSES, FAINT, INK, style_panel
 
     figure = Figure(figsize=(4.6, 3.2), facecolor="none", layout="constrained")
     axes = figure.subplots()
@@ -78,8 +78,8 @@ def curves(histories: Mapping[str, Sequence[Path]]) -> Figure | None:
     """
     from matplotlib.figure import Figure
 
-    from counterpoint.report.figures import read_history
-    from counterpoint.report.figures.style import CLASSES, INK, style_panel
+    from counterpoint.figures import read_history
+    from counterpoint.figures.style import CLASSES, INK, style_panel
 
     read = {name: [read_history(path) for path in paths] for name, paths in histories.items()}
     read = {name: series for name, series in read.items() if series}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from counterpoint.methods import load
-from counterpoint.report import figures
+from counterpoint import figures
 from counterpoint.report.html import write_page
 from counterpoint.report.plates import Plate, inline
 from counterpoint.studies import comparison_tables as tables
@@ -77,6 +77,6 @@ def _pictures(found: Comparison, data: Dataset, folder: Path) -> list[Plate]:
         place = run_folder(folder, entry, run.repetition)
         if not (place / "model").is_dir():
             continue
-        figure = figures.translations(load(place), data.test)
+        figure = figures.cross_generation(load(place), data.test)
         plates.append(inline(figure, f"Translations by {entry}", f"{entry}, {run.repetition}."))
     return plates

@@ -22,7 +22,7 @@ def figure(found: Sweep) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    from counterpoint.report.figures.style import INK
+    from counterpoint.figures.style import INK
 
     rows = len(found.metrics)
     columns = len(found.hows)
@@ -50,7 +50,7 @@ def figure(found: Sweep) -> Figure:
 
 
 def _draw_panel(axes: Axes, found: Sweep, metric: str, how: str) -> None:
-    from counterpoint.report.figures.style import CLASSES, FAINT, style_panel
+    from counterpoint.figures.style import CLASSES, FAINT, style_panel
 
     for name, colour in zip(found.methods, CLASSES * 2, strict=False):
         curve = found.curve(metric, name, how)

@@ -314,7 +314,7 @@ def log(trainer: pl.Trainer, history: History, row: dict[str, float]) -> None:
     """Write one row to metrics.csv and to every logger."""
     if trainer.is_global_zero:
         history.add(row)
+    step = history.before + int(row["step"])
+    values = {name: value for name, value in row.items() if name != "step"}
     for logger in trainer.loggers:
-        logger.log_metrics(
-            {name: value for name, value in row.items() if name != "step"}, step=int(row["step"])
-        )
+        logger.log_metrics(values, step=step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from counterpoint.core import checks
 
@@ -54,9 +54,12 @@ _RUN_OPTIONS = {
     "strategy",
     "num_nodes",
     "progress",
-    "tensorboard",
+    "loggers",
+    "log_images",
 }
 """Options that hold for the whole run, so that no stage can have its own."""
+
+LoggerName = Literal["tensorboard", "wandb", "mlflow", "csv"]
 
 _FREE = {"free": True}
 """Metadata of a field of :class:`FitOptions` whose value may change when a run resumes."""
@@ -117,8 +120,10 @@ class FitOptions:
         strategy: how processes share the work, as in Lightning. ``"fsdp"``
             (:mod:`counterpoint.training.fsdp`) also runs on processors.
         num_nodes: number of machines, as in Lightning.
-        tensorboard: write TensorBoard events if it is installed and the run has a
-            folder.
+        loggers: what else the metrics go to, of ``"tensorboard"`` (if it is installed),
+            ``"wandb"`` (offline), ``"mlflow"`` and ``"csv"``; empty for nothing but
+            metrics.csv. All write into the run folder, and nothing without one.
+        log_images: give the loggers pictures of recombinations at each validation.
         progress: show a progress bar (on a terminal) and the summary lines.
         stages: options of single stages, by the name of the stage, for a method that
             has several: ``{"flows": {"max_epochs": 50, "lr": 1e-3}}``.
@@ -158,7 +163,8 @@ class FitOptions:
     accelerator: str = "auto"
     strategy: str = "auto"
     num_nodes: int = 1
-    tensorboard: bool = field(default=True, metadata=_FREE)
+    loggers: tuple[LoggerName, ...] = field(default=("tensorboard",), metadata=_FREE)
+    log_images: bool = field(default=False, metadata=_FREE)
     progress: bool = field(default=True, metadata=_FREE)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
@@ -178,6 +184,11 @@ class FitOptions:
                 raise ValueError(f"{name} {getattr(self, name)} must be positive")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay {self.ema_decay} must lie between 0 and 1, e.g. 0.999")
+        unknown = [name for name in self.loggers if name not in get_args(LoggerName)]
+        if unknown:
+            raise ValueError(
+                f"unknown logger {unknown[0]!r}; choose from {', '.join(get_args(LoggerName))}"
+            )
         if self.keep not in ("last", "best"):
             raise ValueError(f"keep {self.keep!r} must be 'last' or 'best'")
 

@@ -8,7 +8,6 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from importlib.util import find_spec
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,9 @@ from counterpoint.training.checkpoint import CheckpointFile, read
 from counterpoint.training.fsdp import FullySharded, ShardedStep, is_sharded, whole_weights
 from counterpoint.training.history import History
 from counterpoint.training.loaders import Loaders
+from counterpoint.training.loggers import opened
 from counterpoint.training.options import MANAGED_KEYWORDS, FitOptions
+from counterpoint.training.pictures import Pictures
 from counterpoint.training.progress import Clocks
 from counterpoint.training.result import FitResult, Watch
 from counterpoint.training.run_folder import RunFolder
@@ -80,6 +81,8 @@ class Run:
         self.checkpointing = Checkpointing(
             title, options, folder, history, self.signals, self.validation, self.clocks
         )
+        self.tools = opened(options.loggers, folder)
+        self.pictures = [Pictures(method, val, self.tools, history)] if options.log_images else []
         self.hands_over = hands_over
         self.loaders = Loaders(train, val, options)
         try:
@@ -123,6 +126,8 @@ class Run:
                     raise KeyboardInterrupt from None
                 raise
             finally:
+                for tool in self.tools:
+                    tool.close()
                 self.method.to(home)
                 self.method.eval()
                 if self.options.channels_last:
@@ -178,7 +183,10 @@ class Run:
         options = self.options
         extra = dict(self.options.trainer)
         parts = {
-            "logger": self._loggers(_as_list(extra.pop("logger", None))),
+            "logger": [
+                *_as_list(extra.pop("logger", None)),
+                *(tool.lightning for tool in self.tools),
+            ],
             "callbacks": self._callbacks(_as_list(extra.pop("callbacks", None))),
             "plugins": _plugins(_as_list(extra.pop("plugins", None))),
         }
@@ -206,19 +214,11 @@ class Run:
             **parts,  # type: ignore[arg-type]
         )
 
-    def _loggers(self, given: list[Any]) -> list[Any]:
-        if self.folder is None or not self.options.tensorboard or not find_spec("tensorboard"):
-            return given
-        from pytorch_lightning.loggers import TensorBoardLogger
-
-        folder = self.folder.tensorboard
-        return [*given, TensorBoardLogger(folder.parent, name="", version=folder.name)]
-
     def _callbacks(self, given: list[Any]) -> list[Any]:
         """Ours and the user's, in order: validation must see the averaged weights, so
         it comes before the average is swapped out again."""
         average = [] if self.average is None else [self.average]
-        return [self.validation, *average, *given, self.checkpointing]
+        return [self.validation, *self.pictures, *average, *given, self.checkpointing]
 
     def _strategy(self) -> str | FullySharded:
         """The strategy of several processes must allow weights without a gradient: a

@@ -50,6 +50,9 @@ class RunFolder:
     ``evaluation-partial.json``       some measurements
     ``report.html``                   the report
     ``tensorboard/``                  events of TensorBoard
+    ``wandb/``                        offline runs of Weights & Biases
+    ``mlflow/``                       runs of MLflow
+    ``csv/``                          files of Lightning's CSV logger
     ================================  ==============================================
 
     ``model/`` holds what was added afterwards and no checkpoint does. Therefore
@@ -82,6 +85,9 @@ class RunFolder:
         self.partial_evaluation = self.path / "evaluation-partial.json"
         self.report = self.path / "report.html"
         self.tensorboard = self.path / "tensorboard"
+        self.wandb = self.path / "wandb"
+        self.mlflow = self.path / "mlflow"
+        self.csv = self.path / "csv"
 
     @property
     def measurements(self) -> tuple[Path, ...]:
@@ -102,6 +108,9 @@ class RunFolder:
             self.decoder,
             self.judges,
             self.tensorboard,
+            self.wandb,
+            self.mlflow,
+            self.csv,
             self.config,
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from counterpoint.report.figures.style import PRIVATE, SHARED, style_panel
+from counterpoint.figures.style import PRIVATE, SHARED, style_panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from counterpoint.core.modality import Modality
+from counterpoint.figures.style import GRADIENT, INK
 from counterpoint.nn.modules import readable
-from counterpoint.report.figures.style import INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +87,7 @@ def _barcode(row: np.ndarray, low: float, high: float, size: int = 32) -> np.nda
     elif len(row) < size:
         row = np.repeat(row, max(1, size // len(row)))
     shades = np.clip((row - low) / (high - low), 0, 1)
-    stripes = colormaps["cividis"](shades, bytes=True)[:, :3]
+    stripes = colormaps[GRADIENT](shades, bytes=True)[:, :3]
     return np.broadcast_to(stripes, (size, *stripes.shape)).copy()
 
 
@@ -133,17 +133,11 @@ def mosaic(
 
     if not cells or not cells[0]:
         raise ValueError("a mosaic needs at least one tile")
-    pictures = []
-    for row in cells:
-        for cell in row:
-            if isinstance(cell, np.ndarray):
-                pictures.append(cell)
-    size = max((side for cell in pictures for side in cell.shape[:2]), default=32)
+    size = _side(cells)
     tops = _offsets(len(cells), block[0], size, lead)
     lefts = _offsets(len(cells[0]), block[1], size, lead)
     height = tops[-1] + size
     width = lefts[-1] + size
-    canvas = np.zeros((height, width, 4), np.uint8)
     unit = inches / size
     margin_left = 0.085 * max((len(label) for label in rows), default=0) + (0.12 if rows else 0.02)
     margin_top = 0.28 if columns else 0.02
@@ -154,15 +148,7 @@ def mosaic(
     axes = figure.add_axes(
         (margin_left / full_width, 0, width * unit / full_width, height * unit / full_height)
     )
-    axes.set(xlim=(0, width), ylim=(height, 0))
-    axes.set_axis_off()
-    for top, row in zip(tops, cells, strict=True):
-        for left, cell in zip(lefts, row, strict=True):
-            if isinstance(cell, str):
-                _write(axes, cell, left + size / 2, top + size / 2, inches)
-            elif cell is not None:
-                canvas[top : top + size, left : left + size] = _fitted(cell, size)
-    axes.imshow(canvas, extent=(0, width, height, 0), interpolation="none", aspect="auto")
+    _lay(axes, cells, tops, lefts, size, inches)
     for i, label in enumerate(rows):
         first = tops[i * block[0]]
         last = tops[(i + 1) * block[0] - 1]
@@ -174,6 +160,41 @@ def mosaic(
         middle = (first + last + size) / 2
         axes.text(middle, -0.09 / unit, label, ha="center", va="bottom", fontsize=8.5, color=INK)
     return figure
+
+
+def strip(axes: Axes, row: Sequence[Tile], inches: float = 0.5) -> None:
+    """Lay tiles side by side on axes."""
+    size = _side([row])
+    _lay(axes, [row], [0], _offsets(len(row), 1, size, False), size, inches)
+
+
+def _side(cells: Sequence[Sequence[Tile | None]]) -> int:
+    """The side of the largest tile, in pixels."""
+    pictures = [cell for row in cells for cell in row if isinstance(cell, np.ndarray)]
+    return max((side for cell in pictures for side in cell.shape[:2]), default=32)
+
+
+def _lay(
+    axes: Axes,
+    cells: Sequence[Sequence[Tile | None]],
+    tops: Sequence[int],
+    lefts: Sequence[int],
+    size: int,
+    inches: float,
+) -> None:
+    """Draw tiles at their places on axes that are counted in pixels from the top."""
+    height = tops[-1] + size
+    width = lefts[-1] + size
+    canvas = np.zeros((height, width, 4), np.uint8)
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    for top, row in zip(tops, cells, strict=True):
+        for left, cell in zip(lefts, row, strict=True):
+            if isinstance(cell, str):
+                _write(axes, cell, left + size / 2, top + size / 2, inches)
+            elif cell is not None:
+                canvas[top : top + size, left : left + size] = _fitted(cell, size)
+    axes.imshow(canvas, extent=(0, width, height, 0), interpolation="none", aspect="auto")
 
 
 def _offsets(count: int, block: int, size: int, lead: bool) -> list[int]:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from counterpoint.core.batch import Batch
 from counterpoint.core.modality import Modality
-from counterpoint.report.figures.rows import batch_of, chosen_modality, complete_rows
-from counterpoint.report.figures.tiling import Tile, mosaic, shown, span_of, tiles
+from counterpoint.figures.rows import chosen_modality, complete_batch
+from counterpoint.figures.tiling import Tile, mosaic, shown, span_of, tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from counterpoint.data import Split
-    from counterpoint.methods import Method
+    from counterpoint.figures.drawable import Drawable
 
 
-def reconstructions(method: Method, split: Split, n: int = 10, seed: int = 0) -> Figure:
+def reconstructions(method: Drawable, rows: Split | Batch, n: int = 10, seed: int = 0) -> Figure:
     """Draw for every modality a row of data, and below it its reconstruction."""
-    batch = batch_of(method, split, complete_rows(split, n, _first(split.shared_labels), seed))
+    batch = complete_batch(method, rows, n, seed=seed)
     output = method.reconstruct(batch, generator=torch.Generator().manual_seed(seed))
     cells: list[Sequence[Tile | None]] = []
     for m in method.modalities:
@@ -34,7 +34,42 @@ def reconstructions(method: Method, split: Split, n: int = 10, seed: int = 0) ->
 
 
 def translations(
-    method: Method, split: Split, n: int = 4, seed: int = 0, prior: str = "auto"
+    method: Drawable,
+    rows: Split | Batch,
+    given: str | None = None,
+    n: int = 6,
+    seed: int = 0,
+    prior: str = "auto",
+) -> Figure:
+    """Draw what one modality tells of the others, beside the truth.
+
+    A row is an example: the given modality, then for every other its value and its
+    translation. The private latent of the target comes from the prior.
+
+    Raises:
+        ValueError: a method of one modality, or no modality of that name.
+    """
+    source = chosen_modality(method, given)
+    targets = [m for m in method.modalities if m.name != source.name]
+    if not targets:
+        raise ValueError(f"{source.name!r} is the only modality, so there is nothing to translate")
+    batch = complete_batch(method, rows, n, seed=seed)
+    output = method.translate(
+        batch.only([source.name]),
+        to=[m.name for m in targets],
+        prior=prior,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    columns = [tiles(batch.x[source.name], source)]
+    for m in targets:
+        span = _span(batch.x[m.name], m)
+        columns += [tiles(batch.x[m.name], m, span), tiles(output[m.name][0], m, span)]
+    heads = [source.name, *(head for m in targets for head in (m.name, f"→ {m.name}"))]
+    return mosaic([*zip(*columns, strict=True)], columns=heads, inches=0.7)
+
+
+def cross_generation(
+    method: Drawable, rows: Split | Batch, n: int = 4, seed: int = 0, prior: str = "auto"
 ) -> Figure:
     """Draw a matrix of blocks: a row gives one modality, a column decodes one.
 
@@ -43,9 +78,7 @@ def translations(
     the target comes from the prior.
     """
     side = max(1, math.isqrt(n))
-    batch = batch_of(
-        method, split, complete_rows(split, side * side, _first(split.shared_labels), seed)
-    )
+    batch = complete_batch(method, rows, side * side, seed=seed)
     side = math.isqrt(len(batch))
     names = [m.name for m in method.modalities]
     known = {m.name: m for m in method.modalities}
@@ -72,7 +105,7 @@ def translations(
 
 
 def recombinations(
-    method: Method, split: Split, modality: str | None = None, n: int = 7, seed: int = 0
+    method: Drawable, rows: Split | Batch, modality: str | None = None, n: int = 7, seed: int = 0
 ) -> Figure:
     """Draw recombinations: z of the example at the left, w of the example above.
 
@@ -85,27 +118,23 @@ def recombinations(
             f"method {method.name!r} has no private latent for {m.name!r}, so there is nothing to "
             "recombine"
         )
-    own = {k: v[m.name] for k, v in split.private_labels.items() if m.name in v}
-    private = _first(own)
-    rows = complete_rows(split, n, _first(split.shared_labels), seed)
-    columns = complete_rows(split, n, private, seed + 1)
-    shared_batch = batch_of(method, split, rows)
-    private_batch = batch_of(method, split, columns)
-    pairs = (
-        batch_of(method, split, which)
-        for which in (np.repeat(rows, len(columns)), np.tile(columns, len(rows)))
+    shared = complete_batch(method, rows, n, seed=seed)
+    private = complete_batch(method, rows, n, private_of=m.name, seed=seed + 1)
+    output = method.recombine(
+        shared[torch.arange(len(shared)).repeat_interleave(len(private))],
+        private[torch.arange(len(private)).repeat(len(shared))],
+        generator=torch.Generator().manual_seed(seed),
     )
-    output = method.recombine(*pairs, generator=torch.Generator().manual_seed(seed))
-    span = _span(shared_batch.x[m.name], m)
+    span = _span(shared.x[m.name], m)
     made = tiles(output[m.name], m, span)
-    cells: list[list[Tile | None]] = [[None, *tiles(private_batch.x[m.name], m, span)]]
-    for i, source in enumerate(tiles(shared_batch.x[m.name], m, span)):
-        first = i * len(columns)
-        cells.append([source, *made[first : first + len(columns)]])
+    cells: list[list[Tile | None]] = [[None, *tiles(private.x[m.name], m, span)]]
+    for i, source in enumerate(tiles(shared.x[m.name], m, span)):
+        first = i * len(private)
+        cells.append([source, *made[first : first + len(private)]])
     return mosaic(cells, lead=True, inches=0.56)
 
 
-def samples(method: Method, n: int = 10, prior: str = "auto", seed: int = 0) -> Figure:
+def samples(method: Drawable, n: int = 10, prior: str = "auto", seed: int = 0) -> Figure:
     """Draw unconditional samples: a row is a modality, a column one draw of z.
 
     Each modality has a w of its own.
@@ -132,10 +161,6 @@ def sheet(
         row += [None] * (-len(row) % width)
         cells += [row[i : i + width] for i in range(0, len(row), width)]
     return mosaic(cells, rows=[m.name for m in chosen], block=(len(cells) // len(chosen), 1))
-
-
-def _first(labels: Mapping[str, Any]) -> np.ndarray | None:
-    return next((np.asarray(v) for v in labels.values()), None)
 
 
 def _span(values: Tensor, modality: Modality) -> tuple[float, float] | None:

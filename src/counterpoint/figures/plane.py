@@ -11,24 +11,26 @@ import torch
 from counterpoint.core.batch import Batch
 from counterpoint.core.latents import Latents
 from counterpoint.core.noise import seeded
+from counterpoint.figures.rows import complete_batch
+from counterpoint.figures.style import FAINT, INK, PRIVATE, SHARED
+from counterpoint.figures.tiling import Tile, tiles
 from counterpoint.model.decoders import Draw
-from counterpoint.report.figures.rows import batch_of, complete_rows
-from counterpoint.report.figures.style import FAINT, INK, PRIVATE, SHARED
-from counterpoint.report.figures.tiling import Tile, tiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from counterpoint.data import Split
-    from counterpoint.methods import Method
+    from counterpoint.figures.drawable import Drawable
 
 _GRID_SIDE = 32
 _ZOOM_ROUNDS = 3
 _ENCLOSED_MASS = 0.95
 
 
-def posteriors(method: Method, split: Split, n: int = 4, draws: int = 400, seed: int = 0) -> Figure:
+def posteriors(
+    method: Drawable, split: Split, n: int = 4, draws: int = 400, seed: int = 0
+) -> Figure:
     """Draw examples and their posteriors given each modality alone and given all.
 
     A row is an example. Points are draws of q(z | x_S), over the posterior means of
@@ -47,8 +49,8 @@ def posteriors(method: Method, split: Split, n: int = 4, draws: int = 400, seed:
             "and decoders with a density"
         )
     names = [m.name for m in method.modalities]
-    batch = batch_of(method, split, complete_rows(split, n, seed=seed))
-    others = batch_of(method, split, complete_rows(split, 600, seed=seed))
+    batch = complete_batch(method, split, n, seed=seed)
+    others = complete_batch(method, split, 600, seed=seed)
     cloud = method.encode(others).shared[0].float().cpu()
     sets = [*([name] for name in names), names]
     with seeded(torch.Generator().manual_seed(seed)):
@@ -89,7 +91,7 @@ def _draw_example(axes: Axes, tile: Tile) -> None:
 
 def _draw_posterior(
     axes: Axes,
-    method: Method,
+    method: Drawable,
     example: Batch,
     given: Sequence[str],
     points: torch.Tensor,
@@ -114,7 +116,7 @@ def _draw_posterior(
         spine.set(color=FAINT, linewidth=0.6)
 
 
-def in_the_plane(method: Method) -> bool:
+def in_the_plane(method: Drawable) -> bool:
     """Whether :func:`posteriors` can draw them."""
     model = method.model
     return model.shared_dim == 2 and not model.private_dims and not model.surrogates
@@ -122,7 +124,7 @@ def in_the_plane(method: Method) -> bool:
 
 @torch.no_grad()
 def _log_posterior(
-    method: Method, example: Batch, given: Sequence[str], reach: float
+    method: Drawable, example: Batch, given: Sequence[str], reach: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """log p(z) + Σ_m log p(x_m | z) of one row on a grid, (N, N), and the grid's axes:
     first of the whole panel, then closer and closer around where the mass is."""
@@ -134,7 +136,7 @@ def _log_posterior(
         axes = [np.linspace(low[d], high[d], _GRID_SIDE) for d in range(2)]
         z = (
             torch.cartesian_prod(*(torch.as_tensor(axis) for axis in axes))
-            .to(next(method.parameters()))
+            .to(next(model.parameters()))
             .unsqueeze(1)
         )
         parts = []

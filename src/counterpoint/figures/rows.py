@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from counterpoint.core.batch import Batch
 from counterpoint.core.modality import Modality
 
 if TYPE_CHECKING:
     from counterpoint.data import Split
-    from counterpoint.methods import Method
+    from counterpoint.figures.drawable import Drawable
+
+_INCOMPLETE = "no row has every modality; pictures compare modalities of one row"
 
 
 def complete_rows(
@@ -24,9 +27,7 @@ def complete_rows(
     """
     complete = split.complete
     if not len(complete):
-        raise ValueError(
-            "no row of this split has every modality; pictures compare modalities of one row"
-        )
+        raise ValueError(_INCOMPLETE)
     complete = np.random.default_rng(seed).permutation(complete)
     if labels is not None:
         classes = np.asarray(labels)[complete]
@@ -38,17 +39,46 @@ def complete_rows(
     return complete[:n]
 
 
+def complete_batch(
+    method: Drawable,
+    rows: Split | Batch,
+    n: int,
+    *,
+    private_of: str | None = None,
+    seed: int = 0,
+) -> Batch:
+    """Take at most ``n`` complete rows, on the method's device: of a batch the first
+    ones, of a split random ones.
+
+    Args:
+        method: the method.
+        rows: to choose from.
+        n: the most rows.
+        private_of: spread the rows of a split over the first private label of this
+            modality; over the first shared label by default.
+        seed: chooses the rows of a split.
+
+    Raises:
+        ValueError: no row has every modality.
+    """
+    if isinstance(rows, Batch):
+        complete = torch.stack([*rows.present.values()]).all(0).nonzero().squeeze(1)[:n]
+        if not len(complete):
+            raise ValueError(_INCOMPLETE)
+        return rows[complete].to(method.device)
+    labels = rows.shared_labels
+    if private_of is not None:
+        labels = {k: v[private_of] for k, v in rows.private_labels.items() if private_of in v}
+    chosen = complete_rows(rows, n, next(iter(labels.values()), None), seed)
+    return rows.batch(chosen, device=method.device)
+
+
 def has_complete_rows(split: Split) -> bool:
     """Whether some row has every modality."""
     return len(split.complete) > 0
 
 
-def batch_of(method: Method, split: Split, rows: np.ndarray) -> Batch:
-    """Rows of a split, on the method's device."""
-    return split.batch(rows, device=next(method.parameters()).device)
-
-
-def chosen_modality(method: Method, name: str | None) -> Modality:
+def chosen_modality(method: Drawable, name: str | None) -> Modality:
     """The named modality; by default the first image, or the first of all."""
     known = {m.name: m for m in method.modalities}
     if name is None:

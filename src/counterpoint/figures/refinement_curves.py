@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from counterpoint.report.figures.style import PRIVATE, SHARED, style_panel
+from counterpoint.figures.style import PRIVATE, SHARED, style_panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

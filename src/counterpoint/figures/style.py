@@ -10,20 +10,27 @@ if TYPE_CHECKING:
 
 INK = "#1f1d1a"
 FAINT = "#b9b4aa"
-SHARED = "#2a8c93"
-PRIVATE = "#d0653f"
+SHARED = "#0072b2"
+PRIVATE = "#d55e00"
+"""Blue and vermilion of Okabe & Ito, which colour-blind readers tell apart."""
+
 CLASSES = (
-    "#2a8c93",
-    "#d0653f",
-    "#7a6cc2",
-    "#c79a2b",
-    "#4f9a52",
-    "#c2527f",
-    "#4a7fc1",
-    "#8d6b4f",
-    "#7f8b94",
-    "#a3b03c",
+    "#3f90da",
+    "#ffa90e",
+    "#bd1f01",
+    "#94a4a2",
+    "#832db6",
+    "#a96b59",
+    "#e76300",
+    "#b9ac70",
+    "#717581",
+    "#92dadd",
 )
+"""Ten colours that remain apart for colour-blind readers (Petroff, "Accessible color
+sequences for data visualization", 2021, https://arxiv.org/abs/2107.02270)."""
+
+GRADIENT = "cividis"
+"""Colour map of numbers, perceptually uniform with and without colour vision."""
 
 
 def style_panel(axes: Axes, title: str) -> None:
