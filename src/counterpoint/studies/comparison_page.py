@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from counterpoint.methods import load
 from counterpoint import figures
+from counterpoint.methods import load
 from counterpoint.report.html import write_page
 from counterpoint.report.plates import Plate, inline
 from counterpoint.studies import comparison_tables as tables
