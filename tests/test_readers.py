@@ -292,7 +292,7 @@ def test_names_that_are_none_and_sources_that_are_none() -> None:
     with pytest.raises(TypeError, match="not by 3; give each a name"):
         load({3: VALUES})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match=r"source=.* must be a text or Path or a mapping"):
-        load(TABLE)
+        load(3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"'label/\.\./a' is no name"):
         load({"a": VALUES, "label/../a": np.zeros(ROWS, int)})
 
