@@ -37,7 +37,7 @@ from counterpoint.studies.statistics import holm, mean_ranks, paired, summary
 COMMAND = Path(sys.executable).parent / "counterpoint"
 
 QUICK: dict[str, Any] = {
-    "fit": {"max_steps": 2, "batch_size": 16, "tensorboard": False},
+    "fit": {"max_steps": 2, "batch_size": 16, "loggers": ()},
     "evaluation": {"only": ["probe"], "rows": 60, "probe_rows": 60},
     "progress": False,
 }
@@ -312,7 +312,7 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "out"
     config.write_text(
         "data: {source: digits-quadrant, pairings: 1, views: 2}\nmethods: {mvae: {}, mmvae: {}}\n"
-        "fit: {max_steps: 100, batch_size: 16, log_every: 5, tensorboard: false}\n"
+        "fit: {max_steps: 100, batch_size: 16, log_every: 5, loggers: []}\n"
         "evaluate: {only: [probe], rows: 60, probe_rows: 60}\n"
     )
     command = [COMMAND, "compare", str(config), "--out", str(out)]

@@ -28,7 +28,13 @@ Options = TypeVar("Options")
 
 @runtime_checkable
 class Indexed(Protocol):
-    """An object with rows: a table of pandas, a data set of torch or of Hugging Face."""
+    """An object with rows: a table of pandas, a data set of torch or of Hugging Face.
+
+    >>> import pandas
+    >>> table: Indexed = pandas.DataFrame({"gene": [0.5, 1.5]})
+    >>> table["gene"].tolist()
+    [0.5, 1.5]
+    """
 
     def __getitem__(self, index: Any, /) -> Any: ...
 

@@ -43,6 +43,11 @@ class Plots:
 
     Args:
         method: what is drawn.
+
+    >>> from counterpoint import MVAE, Modality
+    >>> method = MVAE([Modality("x", (3,)), Modality("y", (2,))], shared_dim=4)
+    >>> [text.get_text() for text in method.plot.samples(n=3).axes[0].texts]
+    ['x', 'y']
     """
 
     method: Drawable

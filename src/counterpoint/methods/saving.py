@@ -29,7 +29,7 @@ class Saving(TrainableModel):
     >>> method = cp.MVAE.from_config([cp.Modality("x", (3,))], {"shared_dim": 2})
     >>> with TemporaryDirectory() as folder:
     ...     sorted(path.name for path in method.save_pretrained(folder).iterdir())
-    ['config.json', 'model.safetensors']
+    ['README.md', 'config.json', 'model.safetensors']
     >>> method.additions
     ()
     """

@@ -50,6 +50,9 @@ class Part:
         outputs: shapes of what it gives, for one row; of an encoder, the sizes of the
             latents.
         parameters: the number of its parameters, without those of the parts before it.
+
+    >>> Part("decoder of x", ((2,),), ((3,),), parameters=27).parameters
+    27
     """
 
     name: str
@@ -68,6 +71,9 @@ class Summary:
         decoded: by stage of training (``""`` for the only one), by modality: rows that
             its decoder or denoiser reads for each row of a batch, once all terms count;
             for one draw of the subsets, where a method draws subsets of modalities.
+
+    >>> Summary("toy", (Part("prior of z", (), ((2,),), 4),), {}).parameters
+    4
     """
 
     method: str
@@ -113,6 +119,11 @@ def summarised(method: TrainableModel, name: str) -> Summary:
 
     The rows that are decoded are counted on a batch of blank rows that have every
     modality. Weights and random generators stay as they are.
+
+    >>> from counterpoint import MVAE, Modality
+    >>> method = MVAE([Modality("x", (3,)), Modality("y", (2,))], shared_dim=2)
+    >>> summarised(method, "mvae").decoded
+    {'': {'x': 2.0, 'y': 2.0}}
     """
     stages = {stage.name: _decoded_rows(method, stage) for stage in method.stages}
     return Summary(name, (*_parts(method),), stages)

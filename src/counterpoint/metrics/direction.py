@@ -33,7 +33,12 @@ def direction(metric: Metric, private_labels: Collection[str] = ()) -> Direction
 
 
 def is_leak(metric: Metric, private_labels: Collection[str] = ()) -> bool:
-    """Whether a metric says what a latent holds that is not meant for it."""
+    """Whether a metric says what a latent holds that is not meant for it.
+
+    >>> from counterpoint.metrics import Metric, is_leak
+    >>> is_leak(Metric(group="probe", kind="probe", latent="w", label="digit"))
+    True
+    """
     if metric.label is None or metric.latent not in ("z", "w"):
         return False
     return (metric.label in private_labels) == (metric.latent == "z")

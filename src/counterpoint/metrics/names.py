@@ -23,6 +23,13 @@ def check_names(names: Sequence[str], data: Dataset) -> None:
     A name that passes may still be left out, for example because a method has no private
     latents.
 
+    >>> import counterpoint as cp
+    >>> data = cp.data.load("digits-quadrant", pairings=1, views=2)
+    >>> check_names(["probe/z/digit", "fid/cross/view0>view1"], data)
+    >>> check_names(["probe/z/digits"], data)
+    Traceback (most recent call last):
+    ValueError: digits-quadrant has no metric 'probe/z/digits'; did you mean 'probe/z/digit'?
+
     Raises:
         ValueError: it can't; the closest is suggested.
     """

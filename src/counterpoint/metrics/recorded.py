@@ -59,6 +59,18 @@ class Recorded(nn.Module):
         modalities: of the data.
         arrays: by the names of this module.
 
+    >>> import numpy as np
+    >>> import counterpoint as cp
+    >>> data = cp.data.load({"a": np.arange(24.0).reshape(12, 2), "b": np.ones((12, 1))})
+    >>> parts = {"train": data.train, "test": data.test}
+    >>> names = ("z", "z/a", "z/b")
+    >>> arrays = {f"{p}/{z}": np.ones((len(s), 3)) for p, s in parts.items() for z in names}
+    >>> peer = Recorded("theirs", data.modalities, arrays)
+    >>> peer.groups
+    ('probe',)
+    >>> tuple(peer.encode(numbered(data).test.batch(slice(None)), given=["a"]).shared.shape)
+    (1, 1, 3)
+
     Raises:
         ValueError: an unknown name, or nothing that can be measured.
     """
@@ -153,7 +165,13 @@ class Recorded(nn.Module):
 
 
 def numbered(data: Dataset) -> Dataset:
-    """The same data with the numbers of rows in the place of covariates."""
+    """The same data with the numbers of rows in the place of covariates.
+
+    >>> import counterpoint as cp
+    >>> data = numbered(cp.data.load("digits-quadrant", pairings=1, views=2))
+    >>> data.train.covariates[:3, 0].tolist()
+    [0.0, 1.0, 2.0]
+    """
     modalities = tuple(replace(m, covariates=()) for m in data.modalities)
     parts: dict[str, Any] = {}
     for part, split in data.splits().items():

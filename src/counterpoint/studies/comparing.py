@@ -90,6 +90,16 @@ def compare(
             there is none; or ``"ray"``.
         progress: report progress on standard error.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> import counterpoint as cp
+    >>> values = np.random.default_rng(0).normal(size=(40, 3))
+    >>> data = cp.data.load({"a": values, "b": values[:, :2]})
+    >>> quick = {"max_steps": 2, "batch_size": 16, "loggers": ()}
+    >>> with TemporaryDirectory() as folder:
+    ...     compare(["mvae", "mmvae"], data, out=folder, fit=quick, progress=False)
+    Comparison of mvae, mmvae on mapping: 2 runs
+
     Raises:
         ValueError: nothing to do, seeds or folds that repeat, an unknown method, metric
             or baseline, options that do not go together, or a folder that holds a

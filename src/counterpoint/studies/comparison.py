@@ -50,6 +50,9 @@ class Cost:
         peak_bytes: most memory of the process, data included; None if unknown.
         parameters: of the model.
         steps: of training.
+
+    >>> Cost(60.0, 110.0, None, parameters=1000, steps=500).cpu_seconds
+    110.0
     """
 
     seconds: float
@@ -68,6 +71,9 @@ class ComparedRun:
         repetition: its seed and fold.
         evaluation: its scores.
         cost: what it took; None for a peer, who trains elsewhere.
+
+    >>> ComparedRun("mvae", Repetition(0), Evaluation(())).cost is None
+    True
     """
 
     entry: str
@@ -133,6 +139,16 @@ class Comparison:
         metrics: names of the metrics that are tabulated.
         baseline: the entry that differences are taken to.
         private_labels: labels that are private to a modality.
+
+    >>> def run(entry, seed, value):
+    ...     fid = Score(group="quality", kind="fid", value=value)
+    ...     return ComparedRun(entry, Repetition(seed), Evaluation((fid,)))
+    >>> runs = [run("a", 0, 9.0), run("a", 1, 9.5), run("b", 0, 20.0), run("b", 1, 20.4)]
+    >>> found = Comparison("digits", ("a", "b"), tuple(runs), ("fid",), baseline="a")
+    >>> found
+    Comparison of a, b on digits: 4 runs
+    >>> found.columns[0].cells["b"].difference.mean, found.mean_ranks
+    (10.95, {'a': 1.0, 'b': 2.0})
     """
 
     data: str
