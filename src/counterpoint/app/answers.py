@@ -104,7 +104,7 @@ class Answer:
         return {name: value.float().cpu().numpy() for name, value in self.values.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explored:
     """A run that is explored.
 
@@ -224,9 +224,7 @@ def code(run: Explored, question: Question, files: Mapping[str, str] | None = No
             "values = {name: read_values(modalities[name], file) for name, file in files.items()}",
         ]
     given = ", values" if files else ""
-    return "\n".join(
-        [*lines, f"np.savez('answer.npz', **answer(run, question{given}).arrays)", ""]
-    )
+    return "\n".join([*lines, f"np.savez('answer.npz', **answer(run, question{given}).arrays)", ""])
 
 
 # ------------------------------------------------------------------------------ each kind
@@ -235,9 +233,7 @@ def code(run: Explored, question: Question, files: Mapping[str, str] | None = No
 def _recombined(
     run: Explored, method: Method, question: Question, generator: torch.Generator
 ) -> Answer:
-    made = method.recombine(
-        run.batch(question.row), run.batch(question.other), generator=generator
-    )
+    made = method.recombine(run.batch(question.row), run.batch(question.other), generator=generator)
     return Answer(made, (f"z of row {question.row}, w of row {question.other}",))
 
 
@@ -300,9 +296,7 @@ def _values(latents: Latents, key: str) -> Tensor:
     return known[key]
 
 
-def _given(
-    run: Explored, question: Question, values: Mapping[str, np.ndarray] | None
-) -> Batch:
+def _given(run: Explored, question: Question, values: Mapping[str, np.ndarray] | None) -> Batch:
     """What is translated: the visitor's own values, or some modalities of a row."""
     if values:
         device = next(run.method.parameters()).device
