@@ -168,6 +168,7 @@ function panel(shown) {
 
 async function answer() {
   const body = { question: question(), files: await own() };
+  if (body.question.kind === "translate" && !body.question.given.length) throw new Error("check one given modality or more");
   $("keep").hidden = true;
   $("answers").replaceChildren();
   const answers = [];
