@@ -29,13 +29,13 @@ from counterpoint.cli import main
 from counterpoint.cli.app import explored
 from counterpoint.cli.values import read_values
 
-CHROMIUM = shutil.which("chromium")
 TINY = (
-    "--data digits-quadrant --data.pairings 1 --data.views 2 --max_steps 3 --batch-size 16 "
-    "--fit.progress false --fit.tensorboard false --model.networks.width 4 "
-    "--model.networks.hidden [16] --shared_dim 4 --private_dim 4 "
-    "--fit.trainer.limit_val_batches 1"
-).split()
+    *("--data", "digits-quadrant", "--data.pairings", "1", "--data.views", "2"),
+    *("--max_steps", "3", "--batch-size", "16", "--shared_dim", "4", "--private_dim", "4"),
+    *("--fit.progress", "false", "--fit.tensorboard", "false"),
+    *("--model.networks.width", "4", "--model.networks.hidden", "[16]"),
+    *("--fit.trainer.limit_val_batches", "1"),
+)
 
 
 @pytest.fixture(scope="session")
@@ -365,7 +365,8 @@ def test_uploads_are_limited(server: Server) -> None:
             f"POST /api/answer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {9 * 2**20}\r\n\r\n"
         )
         visitor.sendall(head.encode())
-        assert visitor.recv(100).startswith(b"HTTP/1.1 413")
+        answered = b"".join(iter(lambda: visitor.recv(4096), b""))
+    assert answered.startswith(b"HTTP/1.1 413") and b"give a smaller file" in answered
 
 
 def test_a_caption_is_read_as_text_and_never_as_a_file(word_server: Server) -> None:

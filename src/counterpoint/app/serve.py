@@ -12,6 +12,7 @@ import hmac
 import io
 import json
 import secrets
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from http.cookies import CookieError, SimpleCookie
@@ -79,6 +80,11 @@ class Server(ThreadingHTTPServer):
         host, port = self.server_address[:2]
         query = "" if self.token is None else f"?token={self.token}"
         return f"http://{host!s}:{port}/{query}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a visitor who left before the answer came."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
     def run_of(self, number: Any) -> Explored:
         """The run of a number.
