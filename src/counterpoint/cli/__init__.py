@@ -30,6 +30,7 @@ VERBS = {
     "impute": "fill missing values, with an interval for each",
     "annotate": "write latents and imputed layers into a copy of a run's .h5mu file",
     "report": "write one self-contained HTML file about a run",
+    "app": "explore a run on a page in a browser",
 }
 
 MAX_MESSAGE_LENGTH = 2000
