@@ -20,7 +20,6 @@ from counterpoint.core.conversion import read_as
 from counterpoint.core.latents import SHARED_KEY, Latents, modality_of
 from counterpoint.data import Split
 from counterpoint.methods import Method
-from counterpoint.report.figures.rows import batch_of
 
 Kind = Literal["recombine", "walk", "traverse", "translate", "sample"]
 
@@ -141,12 +140,15 @@ class Explored:
         beyond = [row for row in rows if not 0 <= row < len(split)]
         if beyond:
             raise ValueError(f"no row {beyond[0]}; choose from 0 to {len(split) - 1}")
-        chosen = batch_of(self.method, split, np.asarray(rows))
+        device = next(self.method.parameters()).device
+        chosen = split.batch(np.asarray(rows), device)
         return read_as(chosen, self.method.modalities)
 
 
 def answer(
-    run: Explored, question: Question, values: Mapping[str, np.ndarray] | None = None
+    run: Explored,
+    question: Question,
+    values: Mapping[str, np.ndarray] | None = None,
 ) -> Answer:
     """Answer a question.
 

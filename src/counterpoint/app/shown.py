@@ -14,7 +14,7 @@ from torch import Tensor
 from counterpoint.app.answers import Answer, Explored, most_moved, spread
 from counterpoint.core.latents import SHARED_KEY, modality_of, private_key
 from counterpoint.core.modality import Modality
-from counterpoint.report.figures import project, sheet, tiles
+from counterpoint.figures import project, sheet, tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,12 +70,15 @@ def captions(run: Explored) -> tuple[str, ...]:
         if m.words and len(m.shape) == 1
     ]
     known = columns(run)
-    return tuple(
-        ", ".join(
-            [*(f"{name}={values[i]:g}" for name, values in known.items()), *(t[i] for t in texts)]
-        )
-        for i in range(len(split))
-    )
+    lines = []
+    for i in range(len(split)):
+        parts = []
+        for name, values in known.items():
+            parts.append(f"{name}={values[i]:g}")
+        for text in texts:
+            parts.append(text[i])
+        lines.append(", ".join(parts))
+    return tuple(lines)
 
 
 def gallery(run: Explored, query: str = "", start: int = 0) -> dict[str, Any]:
@@ -84,8 +87,11 @@ def gallery(run: Explored, query: str = "", start: int = 0) -> dict[str, Any]:
     A word NAME=VALUE is a label, as a whole; another is part of a text.
     """
     words = query.lower().split()
-    said = captions(run)
-    found = [i for i, caption in enumerate(said) if all(_has(caption.lower(), w) for w in words)]
+    found = []
+    for i, caption in enumerate(captions(run)):
+        lowered = caption.lower()
+        if all(_has(lowered, word) for word in words):
+            found.append(i)
     here = found[max(0, start) : max(0, start) + PAGE_ROWS]
     return {"count": len(found), "rows": cards(run, here)}
 
@@ -101,16 +107,19 @@ def cards(run: Explored, rows: Sequence[int]) -> list[dict[str, Any]]:
         if len(m.shape) == 3 or m.words
     }
     said = captions(run)
-    return [
-        {
+    found = []
+    for i, row in enumerate(rows):
+        pictures = {}
+        for name, of_rows in drawn.items():
+            if bool(batch.present[name][i]):
+                pictures[name] = _tile(of_rows[i])
+        card = {
             "row": row,
             "caption": said[row],
-            "tiles": {
-                name: _tile(drawn[name][i]) for name in drawn if bool(batch.present[name][i])
-            },
+            "tiles": pictures,
         }
-        for i, row in enumerate(rows)
-    ]
+        found.append(card)
+    return found
 
 
 @lru_cache(maxsize=32)
@@ -176,11 +185,12 @@ def violins(run: Explored, modality: str, groups: Mapping[str, Sequence[int]]) -
     if modality not in known:
         raise ValueError(f"{modality!r} is no vector; violins show {', '.join(known) or 'none'}")
     present = run.rows.present[modality]
-    values = {
-        title: run.batch(*here).x[modality].float().cpu().numpy()
-        for title, rows in groups.items()
-        if len(here := [row for row in rows if present[row]]) > 1
-    }
+    values = {}
+    for title, rows in groups.items():
+        here = [row for row in rows if present[row]]
+        if len(here) > 1:
+            batch = run.batch(*here)
+            values[title] = batch.x[modality].float().cpu().numpy()
     if len(values) < 2:
         raise ValueError("violins compare two groups of two rows or more; select more rows")
     means = np.stack([v.mean(0) for v in values.values()])
@@ -212,15 +222,16 @@ def _panel(modality: Modality, values: Tensor, titles: Sequence[str]) -> dict[st
         return panel | {"tiles": [_tile(tile) for tile in tiles(values, modality)]}
     mean, sd = spread(values)
     order = most_moved(values) if len(values) > 1 else np.argsort(-np.abs(mean))[:12]
-    bars = [
-        {
+    bars = []
+    for i in order:
+        change = values[-1, i] - values[0, i]
+        bar = {
             "feature": _feature(modality, int(i)),
             "mean": float(mean[i]),
             "sd": float(sd[i]),
-            "change": float(values[-1, i] - values[0, i]),
+            "change": float(change),
         }
-        for i in order
-    ]
+        bars.append(bar)
     return panel | {"bars": bars}
 
 

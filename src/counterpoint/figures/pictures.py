@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from counterpoint.figures.drawable import Drawable
 
 
-def reconstructions(method: Drawable, rows: Split | Batch, n: int = 10, seed: int = 0) -> Figure:
+def reconstructions(
+    method: Drawable,
+    rows: Split | Batch,
+    n: int = 10,
+    seed: int = 0,
+) -> Figure:
     """Draw for every modality a row of data, and below it its reconstruction."""
     batch = complete_batch(method, rows, n, seed=seed)
     output = method.reconstruct(batch, generator=torch.Generator().manual_seed(seed))
@@ -69,7 +74,11 @@ def translations(
 
 
 def cross_generation(
-    method: Drawable, rows: Split | Batch, n: int = 4, seed: int = 0, prior: str = "auto"
+    method: Drawable,
+    rows: Split | Batch,
+    n: int = 4,
+    seed: int = 0,
+    prior: str = "auto",
 ) -> Figure:
     """Draw a matrix of blocks: a row gives one modality, a column decodes one.
 
@@ -105,7 +114,11 @@ def cross_generation(
 
 
 def recombinations(
-    method: Drawable, rows: Split | Batch, modality: str | None = None, n: int = 7, seed: int = 0
+    method: Drawable,
+    rows: Split | Batch,
+    modality: str | None = None,
+    n: int = 7,
+    seed: int = 0,
 ) -> Figure:
     """Draw recombinations: z of the example at the left, w of the example above.
 
@@ -134,7 +147,12 @@ def recombinations(
     return mosaic(cells, lead=True, inches=0.56)
 
 
-def samples(method: Drawable, n: int = 10, prior: str = "auto", seed: int = 0) -> Figure:
+def samples(
+    method: Drawable,
+    n: int = 10,
+    prior: str = "auto",
+    seed: int = 0,
+) -> Figure:
     """Draw unconditional samples: a row is a modality, a column one draw of z.
 
     Each modality has a w of its own.
@@ -147,7 +165,9 @@ def samples(method: Drawable, n: int = 10, prior: str = "auto", seed: int = 0) -
 
 
 def sheet(
-    values: Mapping[str, Tensor], modalities: Sequence[Modality], columns: int = 16
+    values: Mapping[str, Tensor],
+    modalities: Sequence[Modality],
+    columns: int = 16,
 ) -> Figure:
     """Draw values of several modalities, ``(N, *shape)`` each, a block per modality.
 

@@ -86,12 +86,23 @@ class Plots:
         points = latents.latent_points(self.method, split, given, n, seed)
         return latents.latent_map(split, points, named, how, seed)
 
-    def reconstructions(self, data: Shown, *, n: int = 10, seed: int = 0) -> Figure:
+    def reconstructions(
+        self,
+        data: Shown,
+        *,
+        n: int = 10,
+        seed: int = 0,
+    ) -> Figure:
         """Draw for every modality a row of data, and below it its reconstruction."""
         return pictures.reconstructions(self.method, self._rows(data), n, seed)
 
     def translations(
-        self, data: Shown, given: str | None = None, *, n: int = 6, seed: int = 0
+        self,
+        data: Shown,
+        given: str | None = None,
+        *,
+        n: int = 6,
+        seed: int = 0,
     ) -> Figure:
         """Draw the other modalities given one, beside the truth. A row is an example.
 
@@ -107,13 +118,24 @@ class Plots:
         """
         return pictures.translations(self.method, self._rows(data), given, n, seed)
 
-    def cross_generation(self, data: Shown, *, n: int = 4, seed: int = 0) -> Figure:
+    def cross_generation(
+        self,
+        data: Shown,
+        *,
+        n: int = 4,
+        seed: int = 0,
+    ) -> Figure:
         """Draw every modality given every other: a row gives one, a column decodes
         one."""
         return pictures.cross_generation(self.method, self._rows(data), n, seed)
 
     def recombination(
-        self, data: Shown, modality: str | None = None, *, n: int = 7, seed: int = 0
+        self,
+        data: Shown,
+        modality: str | None = None,
+        *,
+        n: int = 7,
+        seed: int = 0,
     ) -> Figure:
         """Draw recombinations: z of the rows down, w of the rows across.
 
@@ -130,7 +152,13 @@ class Plots:
         """
         return pictures.recombinations(self.method, self._rows(data), modality, n, seed)
 
-    def samples(self, *, n: int = 10, prior: str = "auto", seed: int = 0) -> Figure:
+    def samples(
+        self,
+        *,
+        n: int = 10,
+        prior: str = "auto",
+        seed: int = 0,
+    ) -> Figure:
         """Draw unconditional samples: a row is a modality, a column one draw of z."""
         return pictures.samples(self.method, n, prior, seed)
 

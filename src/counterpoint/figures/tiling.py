@@ -28,7 +28,9 @@ Tile = np.ndarray | str
 
 
 def tiles(
-    values: Tensor | np.ndarray, modality: Modality, span: tuple[float, float] | None = None
+    values: Tensor | np.ndarray,
+    modality: Modality,
+    span: tuple[float, float] | None = None,
 ) -> list[Tile]:
     """Turn a stack of values into tiles.
 

@@ -109,8 +109,11 @@ class Recorded(nn.Module):
         names = [m.name for m in self.modalities]
         alone = [f"{part}/z/{name}" for part in PARTS for name in names]
         subsets = [c for size in range(1, len(names)) for c in combinations(names, size)]
-        generated = [f"test/{to}|{name}" for name in names for to in names]
-        generated += [f"test/{to}|{'+'.join(s)}" for s in subsets for to in names if to not in s]
+        generated = []
+        for given in subsets:
+            for to in names:
+                if len(given) == 1 or to not in given:
+                    generated.append(f"test/{to}|{'+'.join(given)}")
         sampled = [f"sample/{name}" for name in names]
         found = []
         if all(key in self._arrays for key in (*alone, "train/z", "test/z")):

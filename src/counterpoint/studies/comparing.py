@@ -317,18 +317,21 @@ class _Work:
 
 def default_metrics(data: Dataset, runs: Sequence[ComparedRun]) -> tuple[str, ...]:
     """The metrics that tell most of a data set, of those that were measured."""
-    test = data.test
-    wanted: list[Metric] = []
-    for latent, labels in (
-        ("z", (*test.shared_labels, *test.private_labels)),
-        ("w", (*test.private_labels, *test.shared_labels)),
-    ):
-        probe = Metric(group="probe", kind="probe", latent=latent)
-        wanted += [replace(probe, label=label) for label in labels]
-    for label in test.shared_labels:
-        wanted.append(Metric(group="probe", kind="probe", setting="all", label=label))
+    shared = [*data.test.shared_labels]
+    private = [*data.test.private_labels]
+    wanted = []
+    z = Metric(group="probe", kind="probe", latent="z")
+    w = replace(z, latent="w")
+    for label in (*shared, *private):
+        wanted.append(replace(z, label=label))
+    for label in (*private, *shared):
+        wanted.append(replace(w, label=label))
+    for label in shared:
+        probe = replace(z, latent=None, setting="all", label=label)
         coherence = Metric(group="coherence", kind="coherence", label=label)
-        wanted += [replace(coherence, setting="cross"), replace(coherence, setting="unconditional")]
+        cross = replace(coherence, setting="cross")
+        unconditional = replace(coherence, setting="unconditional")
+        wanted += [probe, cross, unconditional]
     wanted.append(Metric(group="match", kind="match"))
     wanted.append(Metric(group="retrieval", kind="retrieval@1"))
     for kind in ("fid", "coverage"):

@@ -18,6 +18,15 @@ from counterpoint.studies.comparison import Cell, Column, Comparison, Cost
 
 ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
+COST_TITLES = (
+    "mean rank ↓",
+    "minutes",
+    "processor minutes",
+    "steps",
+    "peak memory, MB",
+    "parameters",
+)
+
 CLOSE_MARK = "≈"
 
 _HEADER = ("entry", "metric", "mean", "std", "low", "high", "n")
@@ -48,45 +57,61 @@ def as_files(found: Comparison) -> dict[str, str]:
 
 def score_table(found: Comparison) -> TextTable:
     """Methods by metrics."""
-    columns = found.columns
-    best = set()
     rows = []
+    best = set()
     for i, entry in enumerate(found.entries):
-        cells = [column.cells.get(entry) for column in columns]
-        rows.append((entry, tuple("–" if cell is None else text_of(cell) for cell in cells)))
-        best |= {(i, j) for j, cell in enumerate(cells) if cell is not None and cell.best}
-    for name, values in (
-        ("chance", [column.chance for column in columns]),
-        ("judges on real data", [column.ceiling for column in columns]),
-    ):
-        if any(value is not None for value in values):
-            rows.append((name, tuple("" if v is None else number(v) for v in values)))
-    head = tuple(f"{c.metric} {ARROWS[c.better]}".strip() for c in columns)
-    return TextTable(head, tuple(rows), frozenset(best), tuple(_notes(found)))
+        cells = []
+        for j, column in enumerate(found.columns):
+            cell = column.cells.get(entry)
+            cells.append("–" if cell is None else text_of(cell))
+            if cell is not None and cell.best:
+                best.add((i, j))
+        rows.append((entry, tuple(cells)))
+    chances = [column.chance for column in found.columns]
+    ceilings = [column.ceiling for column in found.columns]
+    for name, values in (("chance", chances), ("judges on real data", ceilings)):
+        cells = ["" if value is None else number(value) for value in values]
+        if any(cells):
+            rows.append((name, tuple(cells)))
+    return TextTable(
+        _titles(found.columns),
+        tuple(rows),
+        frozenset(best),
+        tuple(_notes(found)),
+    )
 
 
 def difference_table(found: Comparison) -> TextTable:
     """Paired differences to the baseline, with the corrected p-value."""
     columns = [column for column in found.columns if _differs(column)]
+    if not columns:
+        return TextTable((), ())
     rows = []
     for entry in found.entries:
-        if entry != found.baseline:
-            cells = tuple(_difference(column.cells.get(entry)) for column in columns)
-            rows.append((entry, cells))
-    head = tuple(f"{c.metric} {ARROWS[c.better]}".strip() for c in columns)
-    return TextTable(head, tuple(rows) if columns else ())
+        if entry == found.baseline:
+            continue
+        cells = [_difference(column.cells.get(entry)) for column in columns]
+        rows.append((entry, tuple(cells)))
+    return TextTable(_titles(columns), tuple(rows))
+
+
+def _titles(columns: Sequence[Column]) -> tuple[str, ...]:
+    """Names of metrics, with an arrow to the better end."""
+    titles = []
+    for column in columns:
+        arrow = ARROWS[column.better]
+        titles.append(f"{column.metric} {arrow}".strip())
+    return tuple(titles)
 
 
 def cost_table(found: Comparison) -> TextTable:
     """Ranks and costs of the methods."""
-    head = ("mean rank ↓", "minutes", "processor minutes", "steps", "peak memory, MB", "parameters")
     rows = []
     for entry in found.entries:
-        costs = found.costs(entry)
         rank = found.mean_ranks.get(entry)
-        cells = ("–" if rank is None else f"{rank:.2f}", *_costs(costs))
-        rows.append((entry, cells))
-    return TextTable(head, tuple(rows))
+        shown = "–" if rank is None else f"{rank:.2f}"
+        rows.append((entry, (shown, *_costs(found.costs(entry)))))
+    return TextTable(COST_TITLES, tuple(rows))
 
 
 def text(found: Comparison) -> str:
@@ -129,17 +154,32 @@ def comma_separated(found: Comparison) -> str:
     writer.writerow((*_HEADER, *_DIFFERENCE, "chance", "judge"))
     for column in found.columns:
         for entry, cell in column.cells.items():
-            s, d = cell.summary, cell.difference
-            low, high = s.interval or ("", "")
-            d_low, d_high = ("", "") if d is None or d.interval is None else d.interval
-            row = (entry, column.metric, s.mean, s.std, low, high, s.n)
-            compared = ("", d_low, d_high, "") if d is None else (d.mean, d_low, d_high, d.p)
+            mean_and_difference = (*_summarised(cell), *_compared(cell))
             marks = (int(cell.best), int(cell.close))
             ends = (column.chance, column.ceiling)
-            writer.writerow(
-                "" if v is None else v for v in (*row, *compared, cell.p, *marks, *ends)
-            )
+            figures = (*mean_and_difference, *marks, *ends)
+            shown = ["" if figure is None else figure for figure in figures]
+            writer.writerow((entry, column.metric, *shown))
     return content.getvalue()
+
+
+Figures = tuple[float | None, ...]
+
+
+def _summarised(cell: Cell) -> Figures:
+    """Mean, deviation, ends of the interval, number of repetitions."""
+    summary = cell.summary
+    low, high = summary.interval or (None, None)
+    return summary.mean, summary.std, low, high, summary.n
+
+
+def _compared(cell: Cell) -> Figures:
+    """The difference, ends of its interval, p and the corrected p."""
+    difference = cell.difference
+    if difference is None:
+        return (None,) * 5
+    low, high = difference.interval or (None, None)
+    return difference.mean, low, high, difference.p, cell.p
 
 
 def latex(found: Comparison) -> str:
