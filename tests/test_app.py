@@ -32,7 +32,7 @@ from counterpoint.cli.values import read_values
 TINY = (
     *("--data", "digits-quadrant", "--data.pairings", "1", "--data.views", "2"),
     *("--max_steps", "3", "--batch-size", "16", "--shared_dim", "4", "--private_dim", "4"),
-    *("--fit.progress", "false", "--fit.tensorboard", "false"),
+    *("--fit.progress", "false", "--fit.loggers", "[]"),
     *("--model.networks.width", "4", "--model.networks.hidden", "[16]"),
     *("--fit.trainer.limit_val_batches", "1"),
 )

@@ -121,9 +121,12 @@ def test_each_question_shows_as_many_pictures_as_steps(page: Any, kind: str) -> 
 
 
 def test_a_map_is_coloured_clicked_and_lassoed(page: Any) -> None:
-    page.select_option("#map-latent", "w_image")
+    with page.expect_response("**/map?**w_image**"):
+        page.select_option("#map-latent", "w_image")
     expect(page.locator("#legend span")).to_have_count(3)
+    page.wait_for_load_state("networkidle")  # the map is drawn anew when the answer is there
     dot = page.locator("#map circle").last
+    expect(dot).to_be_visible()
     box = dot.bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     expect(page.locator("#slot-row")).to_have_text(dot.get_attribute("data-row"))
