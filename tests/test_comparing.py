@@ -312,7 +312,7 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "out"
     config.write_text(
         "data: {source: digits-quadrant, pairings: 1, views: 2}\nmethods: {mvae: {}, mmvae: {}}\n"
-        "fit: {max_steps: 600, batch_size: 16, log_every: 5, loggers: []}\n"
+        "fit: {max_steps: 3000, batch_size: 16, log_every: 5, loggers: []}\n"
         "evaluate: {only: [probe], rows: 60, probe_rows: 60}\n"
     )
     command = [COMMAND, "compare", str(config), "--out", str(out)]
@@ -334,7 +334,7 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path: Path) -> None:
     done = subprocess.run([*command], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     runs = json.loads((out / "comparison.json").read_text())["runs"]
-    assert [run["cost"]["steps"] for run in runs] == [600, 600]
+    assert [run["cost"]["steps"] for run in runs] == [3000, 3000]
 
 
 def test_a_data_set_in_memory_is_compared(tmp_path: Path) -> None:
